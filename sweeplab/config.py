@@ -1,0 +1,333 @@
+"""Typed configuration with units, and one `check` that refuses what cannot run.
+
+Defaults live in `conf/`, once; a field without a value here must be given there. Hydra merges `conf/` into these
+dataclasses, so a mistyped key or a wrong type is refused by name before anything is imported that takes long.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from sweeplab.records import METRICS, known_metric
+from sweeplab.world import TARGETS
+
+TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
+SCHEMES: Final = ("none", "nf4", "fp4", "int8")
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+STYLES: Final = ("plain", "alpaca", "chatml", "template")
+SHAPES: Final = ("constant", "linear", "cosine")
+OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.")
+AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
+
+
+class ConfigError(Exception):
+    """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
+
+
+@dataclass
+class ModelConfig:
+    source: str = MISSING  # embedded | local | hub
+    name: str = MISSING  # the hub's name, or what reports call it
+    path: str | None = None  # a Hugging Face folder, for source=local
+    revision: str | None = None  # a commit or tag, for source=hub
+    random_init: bool = False  # the architecture without its weights, for memory and time
+    architecture: dict[str, Any] | None = None  # Hugging Face config values, so that a plan needs no network
+    modules: dict[str, list[str]] | None = None  # toggle -> module names, for an architecture the table lacks
+
+
+@dataclass
+class QuantizationConfig:
+    scheme: str = MISSING  # none | nf4 | fp4 | int8
+    double: bool = MISSING  # quantize the blocks' scales too
+
+
+@dataclass
+class AdapterConfig:
+    method: str = MISSING  # lora | none
+    rank: int = MISSING
+    alpha: float | None = None  # absolute; null: alpha_ratio * rank
+    alpha_ratio: float = MISSING
+    dropout: float = MISSING
+    lora_query: bool = MISSING
+    lora_key: bool = MISSING
+    lora_value: bool = MISSING
+    lora_projection: bool = MISSING
+    lora_mlp: bool = MISSING
+    lora_head: bool = MISSING
+
+    def enabled(self) -> list[str]:
+        """The toggles that are on, in the order of `TOGGLES`."""
+        return [toggle for toggle in TOGGLES if getattr(self, f"lora_{toggle}")]
+
+    def effective_alpha(self) -> float:
+        """Numerator of the scaling alpha / rank."""
+        return self.alpha if self.alpha is not None else self.alpha_ratio * self.rank
+
+
+@dataclass
+class DataConfig:
+    source: str = MISSING  # world | json | hub
+    name: str = MISSING  # the hub's name, or what reports call it
+    target: str | None = None  # new_facts | many_new_facts | operation, for source=world
+    path: str | None = None  # JSON array or JSON lines, for source=json
+    heldout_path: str | None = None  # null: heldout_fraction of path is set aside
+    subset: str | None = None  # the hub dataset's configuration
+    split: str = MISSING  # of a hub dataset
+    instruction_field: str = MISSING
+    input_field: str | None = None  # a field that a record may lack
+    output_field: str = MISSING
+    messages_field: str | None = None  # chat messages instead of the three fields
+    style: str = MISSING  # plain | alpaca | chatml | template
+    mask_prompt: bool = MISSING  # count the loss on the response only
+    heldout_fraction: float = MISSING
+    num_examples: int | None = None  # null: all
+    tasks: list[str] = MISSING  # lm-eval tasks that go with this data
+
+
+@dataclass
+class ScheduleConfig:
+    shape: str = MISSING  # constant | linear | cosine
+    warmup_steps: int | None = None  # null: warmup_ratio * steps
+    warmup_ratio: float = MISSING
+    end_factor: float = MISSING  # share of the rate that is left at the last step
+
+
+@dataclass
+class TrainingConfig:
+    epochs: int = MISSING
+    max_steps: int | None = None  # optimizer steps; null: epochs decide
+    micro_batch_size: int = MISSING
+    accumulation: int = MISSING  # micro-batches per optimizer step
+    max_length: int = MISSING  # tokens; a longer example is cut
+    gradient_clip: float | None = None  # largest gradient norm; null: no clipping
+    gradient_checkpointing: bool = MISSING
+    precision: str = MISSING  # auto: bfloat16 on a GPU that has it, else float32
+    heldout_interval: int | None = None  # steps between held-out losses; null: at the end only
+    log_interval: int = MISSING  # steps between points of the training loss
+
+
+@dataclass
+class EvaluationConfig:
+    tasks: list[str] = MISSING  # lm-eval task names; none: held-out loss only
+    batch_size: int = MISSING
+    limit: int | None = None  # items per task; null: all
+    num_fewshot: int | None = None  # null: the task's own
+    bootstrap_iters: int = MISSING  # for standard errors without a closed form
+
+
+@dataclass
+class TrialConfig:
+    """What one trial is, apart from its seed."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: Any = MISSING  # _target_, lr and the optimizer's own arguments
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass
+class StudySection:
+    name: str | None = None  # null: the experiment's name
+    question: str | None = None  # what the study asks, for the report
+    seeds: list[int] = MISSING
+    num_trials: int | None = None  # in total, seeds included; null: every point of a grid
+    objectives: list[str] = MISSING  # metrics of a record; the first one names the best
+    runs_dir: str = MISSING
+    reports_dir: str = MISSING
+
+
+@dataclass
+class SamplerConfig:
+    name: str = MISSING  # grid | random | tpe
+    seed: int = MISSING
+
+
+@dataclass
+class ExecutorConfig:
+    device: str = MISSING  # auto | cpu | cuda
+    num_threads: int | None = None  # null: one per core
+
+
+@dataclass
+class TrackingConfig:
+    name: str = MISSING  # wandb | none
+    mode: str = MISSING  # offline | online
+    project: str = MISSING
+    entity: str | None = None
+
+
+@dataclass
+class StudyConfig(TrialConfig):
+    action: str = MISSING  # run | plan
+    study: StudySection = field(default_factory=StudySection)
+    space: dict[str, Any] = field(default_factory=dict)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def trial(self) -> TrialConfig:
+        """The part that a trial is made of."""
+        return TrialConfig(**{one.name: getattr(self, one.name) for one in fields(TrialConfig)})
+
+
+def register() -> None:
+    """Gives Hydra the schema that `conf/config.yaml` names first."""
+    ConfigStore.instance().store(name="schema", node=StudyConfig)
+
+
+def trial_config_from_dict(values: dict[str, Any]) -> TrialConfig:
+    """A `TrialConfig` from the plain values that `dataclasses.asdict` gave."""
+    sections = {
+        "model": ModelConfig,
+        "quantization": QuantizationConfig,
+        "adapter": AdapterConfig,
+        "data": DataConfig,
+        "schedule": ScheduleConfig,
+        "training": TrainingConfig,
+        "evaluation": EvaluationConfig,
+    }
+    return TrialConfig(optimizer=values["optimizer"], **{name: kind(**values[name]) for name, kind in sections.items()})
+
+
+def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
+    return ConfigError(f"{key} {rule}, got {value}; {remedy}")
+
+
+def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")
+
+
+def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:
+    if value is not None and not value >= least:
+        raise refuse(key, f"must be at least {least}", value, remedy)
+
+
+def check_adapter(adapter: AdapterConfig) -> None:
+    check_choice("adapter.method", adapter.method, ("lora", "none"))
+    if adapter.method == "none":
+        return
+    check_at_least("adapter.rank", adapter.rank, 1, "use adapter=none to train without one")
+    if not adapter.effective_alpha() > 0:
+        raise refuse("adapter.alpha", "must be above 0", adapter.effective_alpha(), "try adapter.alpha_ratio=2")
+    if not 0 <= adapter.dropout < 1:
+        raise refuse("adapter.dropout", "must be from 0 to below 1", adapter.dropout, "try 0.05, or 0 for none")
+    if not adapter.enabled():
+        names = ", ".join(f"lora_{toggle}" for toggle in TOGGLES)
+        raise ConfigError(f"adapter has every toggle off, so nothing would train; switch on at least one of {names}")
+
+
+def check_data(data: DataConfig) -> None:
+    check_choice("data.source", data.source, ("world", "json", "hub"))
+    check_choice("data.style", data.style, STYLES)
+    if data.source == "world":
+        check_choice("data.target", data.target, TARGETS)
+    for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
+        if path is not None and not Path(path).is_file():
+            raise refuse(key, "must be a file", path, "check the path")
+    if data.source == "json" and data.path is None:
+        raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
+    if not 0 < data.heldout_fraction < 1:
+        raise refuse("data.heldout_fraction", "must be between 0 and 1", data.heldout_fraction, "try 0.1")
+    check_at_least("data.num_examples", data.num_examples, 2, "leave it null for all")
+
+
+def check_model(model: ModelConfig) -> None:
+    check_choice("model.source", model.source, ("embedded", "local", "hub"))
+    if model.source == "local":
+        if model.path is None:
+            raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
+        if not (Path(model.path) / "config.json").is_file():
+            raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
+        if not model.random_init and not list(Path(model.path).glob("*.safetensors")):
+            raise refuse(
+                "model.path",
+                "must hold *.safetensors (pickled weights are not loaded)",
+                model.path,
+                "convert it with save_pretrained, or set model.random_init=true",
+            )
+    for toggle in model.modules or {}:
+        check_choice("model.modules", toggle, TOGGLES)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    target = optimizer.get("_target_") if isinstance(optimizer, dict) else None
+    if not isinstance(target, str) or not target.startswith(OPTIMIZER_HOMES):
+        raise refuse(
+            "optimizer._target_",
+            "must name an optimizer of torch.optim or bitsandbytes.optim",
+            target,
+            "try torch.optim.AdamW",
+        )
+    rate = optimizer.get("lr")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise refuse("optimizer.lr", "must be a number above 0", rate, "try 3e-4")
+
+
+def check_training(config: TrialConfig) -> None:
+    training, schedule = config.training, config.schedule
+    for name in ("epochs", "max_steps", "micro_batch_size", "accumulation", "heldout_interval", "log_interval"):
+        check_at_least(f"training.{name}", getattr(training, name), 1, "use a whole number from 1")
+    check_at_least("training.max_length", training.max_length, 2, "use the longest example's tokens, or less")
+    check_choice("training.precision", training.precision, PRECISIONS)
+    if training.gradient_clip is not None and not training.gradient_clip > 0:
+        raise refuse("training.gradient_clip", "must be above 0", training.gradient_clip, "use null for no clipping")
+    check_choice("schedule.shape", schedule.shape, SHAPES)
+    check_at_least("schedule.warmup_steps", schedule.warmup_steps, 0, "use null for warmup_ratio")
+    for name in ("warmup_ratio", "end_factor"):
+        if not 0 <= getattr(schedule, name) <= 1:
+            raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
+
+
+def check_trial(config: TrialConfig) -> None:
+    """Refuses a trial that cannot run. Raises `ConfigError`."""
+    check_model(config.model)
+    check_choice("quantization.scheme", config.quantization.scheme, SCHEMES)
+    if config.quantization.double and config.quantization.scheme not in ("nf4", "fp4"):
+        raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
+    check_adapter(config.adapter)
+    check_data(config.data)
+    check_optimizer(config.optimizer)
+    check_training(config)
+    check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1, "use a whole number from 1")
+    check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
+    check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
+    check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
+    if config.adapter.method == "none" and config.quantization.scheme != "none":
+        raise ConfigError(
+            f"adapter=none trains every weight, which quantization={config.quantization.scheme} freezes; "
+            "choose quantization=none, or adapter=lora"
+        )
+
+
+def check_study(config: StudyConfig) -> None:
+    """Refuses a study that cannot run. Raises `ConfigError`."""
+    check_choice("action", config.action, ("run", "plan"))
+    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
+    check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
+    check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
+    check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
+    check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
+    check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
+    if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
+        raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
+    if not config.study.objectives:
+        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
+    for metric in config.study.objectives:
+        if not known_metric(metric):
+            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
+            raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
+    if config.sampler.name != "grid" and config.study.num_trials is None:
+        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    name = config.study.name or ""
+    if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
+        raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
+    check_trial(config)

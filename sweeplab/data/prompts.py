@@ -1,0 +1,66 @@
+"""Instruction records to a prompt and the response that is learned."""
+
+from typing import Any, Final, NamedTuple
+
+from sweeplab.config import ConfigError
+
+ALPACA_WITH_INPUT: Final = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+ALPACA_WITHOUT_INPUT: Final = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+
+
+class Example(NamedTuple):
+    """One conversation that ends with the assistant's message, the response."""
+
+    messages: list[dict[str, str]]  # role: system | user | assistant, content
+    given: str = ""  # an instruction record's input
+
+    @property
+    def response(self) -> str:
+        return self.messages[-1]["content"]
+
+
+def instruction_text(example: Example) -> str:
+    """The single user message of an instruction record. Raises `ConfigError` for a longer conversation."""
+    if len(example.messages) != 2 or example.messages[0]["role"] != "user":
+        raise ConfigError("data.style must be chatml or template for chat messages; plain and alpaca take one question")
+    return example.messages[0]["content"]
+
+
+def chatml(messages: list[dict[str, str]]) -> str:
+    turns = [f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in messages]
+    return "".join(turns) + "<|im_start|>assistant\n"
+
+
+def with_input(example: Example) -> list[dict[str, str]]:
+    """The conversation before the response, an instruction's input below its instruction."""
+    *before, last = example.messages[:-1]
+    content = f"{last['content']}\n\n{example.given}" if example.given else last["content"]
+    return [*before, {"role": last["role"], "content": content}]
+
+
+def render(example: Example, style: str, tokenizer: Any) -> str:
+    """The prompt of `example`; the response follows it directly.
+
+    plain: instruction, input and an empty line's end; alpaca: Stanford Alpaca's wording; chatml: OpenAI's markup;
+    template: the chat template of `tokenizer`. Raises `ConfigError` where the style does not fit.
+    """
+    if style == "plain":
+        parts = (instruction_text(example), example.given)
+        return "".join(f"{part}\n" for part in parts if part)
+    if style == "alpaca":
+        wording = ALPACA_WITH_INPUT if example.given else ALPACA_WITHOUT_INPUT
+        return wording.format(instruction=instruction_text(example), input=example.given)
+    if style == "chatml":
+        return chatml(with_input(example))
+    if tokenizer.chat_template is None:
+        raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
+    prompt: str = tokenizer.apply_chat_template(with_input(example), tokenize=False, add_generation_prompt=True)
+    return prompt

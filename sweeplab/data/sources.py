@@ -1,0 +1,135 @@
+"""Where examples come from: the small world, a JSON or JSONL file, or a data set of the hub."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from sweeplab import world
+from sweeplab.config import ConfigError, DataConfig
+from sweeplab.data.prompts import Example
+
+SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
+
+
+class Splits(NamedTuple):
+    """Disjoint examples to learn from and to measure on, and a fingerprint of both."""
+
+    train: list[Example]
+    heldout: list[Example]
+    fingerprint: str
+
+
+def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a JSON array or of JSON lines, each with its place (`record 3` or `line 3`), counted from 1."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}; check data.path") from error
+    if not text.strip():
+        raise ConfigError(f"{path} is empty; give at least two records")
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"{path} is no complete JSON: {error}; mend the file") from error
+        yield from ((f"record {place}", row) for place, row in enumerate(rows, 1))
+        return
+    for place, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f"line {place}", json.loads(line)
+            except ValueError as error:
+                raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
+
+
+def chat_example(row: Any, where: str, field: str) -> Example:
+    messages = row.get(field)
+    well_formed = isinstance(messages, list) and all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
+        for message in messages
+    )
+    if not well_formed or len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise ConfigError(
+            f"{where}: field '{field}' must be a list of messages with role and content that ends with the "
+            "assistant's; name another field with data.messages_field"
+        )
+    return Example([{"role": message["role"], "content": message["content"]} for message in messages])
+
+
+def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
+    if name not in row:
+        fields = ", ".join(str(field) for field in row) or "none"
+        raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
+    if not isinstance(row[name], str):
+        raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; mend the record")
+    return str(row[name])
+
+
+def example(row: Any, where: str, config: DataConfig) -> Example:
+    """An `Example` from one record. Raises `ConfigError` naming the place, the field and the remedy."""
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
+    if config.messages_field is not None:
+        return chat_example(row, where, config.messages_field)
+    instruction = text_field(row, where, "instruction_field", config.instruction_field)
+    output = text_field(row, where, "output_field", config.output_field)
+    given = row.get(config.input_field) if config.input_field is not None else None
+    if given is not None and not isinstance(given, str):
+        raise ConfigError(f"{where}: field '{config.input_field}' must be text, got {type(given).__name__}; mend it")
+    if not output:
+        raise ConfigError(f"{where}: field '{config.output_field}' is empty, nothing to learn; remove the record")
+    return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
+
+
+def from_file(path: str, config: DataConfig) -> list[Example]:
+    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(Path(path))]
+
+
+def from_hub(config: DataConfig) -> list[Example]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+
+    try:
+        rows = load_dataset(config.name, config.subset, split=config.split)
+    except (OSError, ValueError, DatasetsError) as error:
+        cause = str(error).splitlines()[0]
+        raise ConfigError(
+            f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
+        ) from error
+    return [example(row, f"{config.name}, record {place}", config) for place, row in enumerate(rows, 1)]
+
+
+def split(examples: list[Example], heldout_fraction: float) -> tuple[list[Example], list[Example]]:
+    """Train and held-out parts of a seeded shuffle; at least one example each. Raises `ConfigError` for fewer than two."""
+    if len(examples) < 2:
+        raise ConfigError(f"data must hold at least two examples, got {len(examples)}; add records")
+    shuffled = random.Random(SPLIT_SEED).sample(examples, len(examples))
+    num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
+    return shuffled[num_heldout:], shuffled[:num_heldout]
+
+
+def fingerprint(parts: Iterable[list[Example]]) -> str:
+    """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps(part, ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """The examples that `config` names. Raises `ConfigError` for anything wrong with them."""
+    if config.source == "world":
+        rows = (world.target_examples(str(config.target)), world.skill_items(str(config.target)))
+        train, heldout = ([example(row, config.name, config) for row in part] for part in rows)
+    else:
+        train = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
+        if config.heldout_path is not None:
+            heldout = from_file(config.heldout_path, config)
+        else:
+            train, heldout = split(train, config.heldout_fraction)
+    if config.num_examples is not None:
+        train = train[: config.num_examples]
+    return Splits(train, heldout, fingerprint((train, heldout)))

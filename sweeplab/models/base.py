@@ -1,0 +1,134 @@
+"""Loads a base model and its tokenizer: embedded, from a folder, or from the hub; safetensors only, no remote code."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+
+from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig
+from sweeplab.models.quantization import quantization_config
+
+EMBEDDED: Final = Path(__file__).parent / "tiny_base"
+RANDOM_INIT_SEED: Final = 0
+
+
+class Base(NamedTuple):
+    """A frozen base model in evaluation mode on its device, and what is known of it before an adapter changes it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    num_params: int  # of the weights as they were before quantization
+    fingerprint: str
+
+
+def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+
+
+def location(model: ModelConfig) -> str:
+    """The folder or hub name that transformers loads from."""
+    if model.source == "embedded":
+        return str(EMBEDDED)
+    return model.name if model.source == "hub" else str(model.path)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def architecture(model: ModelConfig) -> PretrainedConfig:
+    """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
+    if model.architecture is not None:
+        values = dict(model.architecture)
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    try:
+        return AutoConfig.from_pretrained(location(model), revision=model.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {location(model)} has no readable config: {first_line(error)}") from error
+
+
+def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, padding with its end token where it has no padding token.
+
+    An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
+    """
+    borrowed = model.random_init and model.architecture is not None
+    source = str(EMBEDDED) if borrowed else location(model)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {source} has no readable tokenizer: {first_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return tokenizer
+
+
+def random_weights(config: PretrainedConfig) -> dict[str, torch.Tensor]:
+    """The architecture's own initial values under a fixed seed, in 32 bits on the CPU."""
+    with torch.random.fork_rng():
+        torch.manual_seed(RANDOM_INIT_SEED)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).state_dict()
+
+
+def load_model(
+    model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device
+) -> PreTrainedModel:
+    """The base with `quantization` on `device`; what is not quantized is in `dtype`. Raises `ConfigError`."""
+    settings: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": {"": device},
+        "quantization_config": quantization_config(quantization, dtype),
+        "attn_implementation": "sdpa",
+    }
+    if model.random_init:
+        config = architecture(model)
+        return AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=random_weights(config), **settings)
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model {location(model)} cannot be loaded: {first_line(error)}; check model.path or model.name, and that "
+            "it holds *.safetensors"
+        ) from error
+
+
+def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
+    """What identifies the weights: the hub's commit, or SHA-256 over the folder's safetensors files."""
+    if model.random_init:
+        return f"random:{RANDOM_INIT_SEED}"
+    if model.source == "hub":
+        return f"commit:{loaded.config._commit_hash}"
+    digest = hashlib.sha256()
+    for path in sorted(Path(location(model)).glob("*.safetensors")):
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def load_base(
+    model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device
+) -> Base:
+    """Model, tokenizer and fingerprint; every weight frozen. Raises `ConfigError` for a base that cannot be loaded."""
+    tokenizer = load_tokenizer(model)
+    loaded = load_model(model, quantization, dtype, device)
+    loaded.requires_grad_(False)
+    loaded.config.use_cache = False
+    return Base(loaded.eval(), tokenizer, loaded.num_parameters(), weights_fingerprint(model, loaded))

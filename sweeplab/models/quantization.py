@@ -1,0 +1,43 @@
+"""Quantization of the frozen base, and which combinations run at all."""
+
+from typing import Any
+
+import torch
+
+from sweeplab.config import ConfigError, QuantizationConfig
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises `ConfigError` for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("executor.device=cuda needs a CUDA device, and torch sees none; use executor.device=cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """dtype of the arithmetic; auto is bfloat16 on a GPU that has it, else float32 (a CPU's bfloat16 is slower)."""
+    if precision != "auto":
+        dtype = getattr(torch, precision)
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) -> Any:
+    """transformers' `BitsAndBytesConfig`, or None for an unquantized base. The output head stays in `dtype`.
+
+    nf4 and fp4: 4 bits in blocks of 64 with one scale each (Dettmers et al. 2023, arXiv 2305.14314); int8: one scale
+    per row, outlier columns of the input in `dtype` (Dettmers et al. 2022, arXiv 2208.07339).
+    """
+    from transformers import BitsAndBytesConfig
+
+    if quantization.scheme == "none":
+        return None
+    if quantization.scheme == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.scheme,
+        bnb_4bit_use_double_quant=quantization.double,
+        bnb_4bit_compute_dtype=dtype,
+    )

@@ -1,0 +1,168 @@
+"""What a trial leaves behind: one record, its status, and the names, units and directions of its metrics."""
+
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final, NamedTuple
+
+RECORD_VERSION: Final = 1
+
+
+class Status(StrEnum):
+    """How a trial ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+
+
+class Metric(NamedTuple):
+    """A number of a record that can be an objective or a column."""
+
+    label: str
+    unit: str
+    direction: str
+
+
+METRICS: Final[dict[str, Metric]] = {
+    "heldout_loss_nats_per_token": Metric("held-out loss", "nats/token", "minimize"),
+    "num_trainable_params": Metric("trainable parameters", "", "minimize"),
+    "adapter_bytes": Metric("adapter size", "bytes", "minimize"),
+    "tokens_per_second": Metric("training speed", "tokens/s", "maximize"),
+    "phases.train.seconds": Metric("training time", "s", "minimize"),
+    "phases.evaluate.seconds": Metric("evaluation time", "s", "minimize"),
+    "phases.train.peak_resident_bytes": Metric("peak resident memory, training", "bytes", "minimize"),
+    "phases.train.peak_allocated_bytes": Metric("peak GPU memory allocated, training", "bytes", "minimize"),
+    "phases.train.peak_reserved_bytes": Metric("peak GPU memory reserved, training", "bytes", "minimize"),
+}
+
+
+def known_metric(name: str) -> bool:
+    """True for a name of `METRICS` and for `scores.<task>.<metric>`."""
+    parts = name.split(".")
+    return name in METRICS or (parts[0] == "scores" and len(parts) == 3 and all(parts))
+
+
+def direction(name: str) -> str:
+    """`minimize` or `maximize`; lm-eval's scores rise with quality, except perplexities and bits per byte."""
+    if name in METRICS:
+        return METRICS[name].direction
+    return "minimize" if any(word in name for word in ("perplexity", "bits_per_byte")) else "maximize"
+
+
+@dataclass
+class Phase:
+    """One phase of a trial: wall seconds, and the highest memory since the phase began. None: cannot be measured."""
+
+    seconds: float
+    peak_resident_bytes: int | None = None  # the process's resident set; Linux, CPU runs
+    peak_allocated_bytes: int | None = None  # CUDA tensors
+    peak_reserved_bytes: int | None = None  # CUDA, with what the allocator holds
+
+
+@dataclass
+class Score:
+    """One lm-eval metric of one task."""
+
+    value: float
+    stderr: float | None
+    num_items: int
+
+
+@dataclass
+class TrainPoint:
+    """Mean training loss in nats per token over the steps since the last point, and the rate of the last one."""
+
+    step: int
+    loss: float
+    lr: float
+
+
+@dataclass
+class HeldoutPoint:
+    """Held-out loss in nats per response token after `step` optimizer steps."""
+
+    step: int
+    loss: float
+
+
+@dataclass
+class TrialRecord:
+    """Everything that is known of one trial. A missing value is None, never a stand-in number."""
+
+    number: int
+    status: Status
+    seed: int
+    params: dict[str, Any]  # what the study varied, by key
+    config: dict[str, Any]  # the resolved TrialConfig
+    reason: str | None = None
+    step: int | None = None  # optimizer steps taken
+    phase: str | None = None  # where it ended, if not finished
+    num_trainable_params: int | None = None
+    num_total_params: int | None = None  # of the base, adapter not counted
+    adapter_bytes: int | None = None
+    num_train_tokens: int | None = None  # padding not counted
+    num_truncated: int | None = None  # training examples cut at max_length
+    tokens_per_second: float | None = None
+    phases: dict[str, Phase] = field(default_factory=dict)
+    losses: list[TrainPoint] = field(default_factory=list)
+    heldout_losses: list[HeldoutPoint] = field(default_factory=list)
+    heldout_loss_nats_per_token: float | None = None
+    scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    version: int = RECORD_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"status": self.status.value}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
+        """The record that `to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+        names = {one.name for one in fields(cls)}
+        odd = set(values) ^ names
+        if odd:
+            raise ValueError(f"record fields do not match: {', '.join(sorted(odd))}")
+        try:
+            parts: dict[str, Any] = {
+                "status": Status(values["status"]),
+                "phases": {name: Phase(**phase) for name, phase in values["phases"].items()},
+                "losses": [TrainPoint(**point) for point in values["losses"]],
+                "heldout_losses": [HeldoutPoint(**point) for point in values["heldout_losses"]],
+                "scores": {
+                    task: {metric: Score(**score) for metric, score in metrics.items()}
+                    for task, metrics in values["scores"].items()
+                },
+            }
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"record is malformed: {error}") from error
+        return cls(**(values | parts))
+
+
+def metric_value(record: TrialRecord, name: str) -> float | None:
+    """The number that `name` means in `record`, or None where it has none."""
+    if name.startswith("scores."):
+        _, task, metric = name.split(".")
+        score = record.scores.get(task, {}).get(metric)
+        return None if score is None else score.value
+    if name.startswith("phases."):
+        _, phase, part = name.split(".")
+        return getattr(record.phases[phase], part) if phase in record.phases else None
+    value: float | None = getattr(record, name)
+    return value
+
+
+@dataclass
+class StudyFacts:
+    """What a report needs to know of the study beside its records."""
+
+    name: str
+    question: str | None
+    command: str  # what a user types to run it again
+    objectives: dict[str, str]  # metric -> direction; the first one names the best
+    seeds: list[int]
+    space: dict[str, dict[str, Any]]  # varied key -> its axis: choices, or low and high
+    num_planned: int | None  # trials, seeds included
+    config: dict[str, Any]  # the experiment before any trial's own values
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

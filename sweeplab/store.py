@@ -1,0 +1,85 @@
+"""Records to files and back: a file is written whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sweeplab.records import StudyFacts, TrialRecord
+
+
+class StoreError(Exception):
+    """A record that cannot be written or read; the message names the file and the cause."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` by `text` in one step: a reader sees the old file or the new one, also after a power cut.
+
+    Raises `StoreError` naming the file where the disk is full or the folder is not writable.
+    """
+    partial: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        raise StoreError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of `value` as strict JSON: a NaN or an infinity is an error, since JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Raises `StoreError` naming the file where it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def trial_folder(study_folder: Path, number: int) -> Path:
+    return study_folder / "trials" / f"{number:05d}"
+
+
+def write_record(study_folder: Path, record: TrialRecord) -> None:
+    write_json(trial_folder(study_folder, record.number) / "record.json", record.to_dict())
+
+
+def read_records(study_folder: Path) -> list[TrialRecord]:
+    """All records of a study by number. Raises `StoreError` naming the file that is no record."""
+    records = []
+    for path in sorted(study_folder.glob("trials/*/record.json")):
+        try:
+            records.append(TrialRecord.from_dict(read_json(path)))
+        except ValueError as error:
+            raise StoreError(f"{path} is no record: {error}; move it out of the way") from error
+    return records
+
+
+def write_facts(study_folder: Path, facts: StudyFacts) -> None:
+    write_json(study_folder / "study.json", facts.to_dict())
+
+
+def read_facts(study_folder: Path) -> StudyFacts | None:
+    """What an earlier run stored of the study, or None for a new one. Raises `StoreError` for a damaged file."""
+    path = study_folder / "study.json"
+    if not path.exists():
+        return None
+    try:
+        return StudyFacts(**read_json(path))
+    except TypeError as error:
+        raise StoreError(f"{path} is no study: {error}; move it out of the way") from error

@@ -1,0 +1,66 @@
+"""From command-line overrides to configurations: the study's, and one per trial, all composed by Hydra."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeplab.config import ConfigError, StudyConfig, TrialConfig, check_study, check_trial
+
+PACKAGE: Final = Path(__file__).parents[1]
+CHECKOUT_CONF: Final = PACKAGE.parent / "conf"
+CONF: Final = CHECKOUT_CONF if CHECKOUT_CONF.is_dir() else PACKAGE / "conf"  # a wheel carries it inside
+
+
+def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
+    """The checked dataclasses of a composed study. Raises `ConfigError`."""
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'configuration'}: {first_line(error)}; set it") from error
+    assert isinstance(config, StudyConfig)
+    config.study.name = config.study.name or default_name
+    check_study(config)
+    return config
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def spelled(value: Any) -> str:
+    """A value in Hydra's override grammar; text is quoted."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def is_group(key: str) -> bool:
+    return (CONF / key.replace(".", "/")).is_dir()
+
+
+def override(key: str, value: Any) -> str:
+    """One override; a group is chosen by its option's bare name."""
+    return f"{key}={value}" if is_group(key) else f"{key}={spelled(value)}"
+
+
+def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
+    """The experiment with one trial's values on top. Raises `ConfigError` where a value or a combination cannot run.
+
+    An option of a group is chosen before the values inside it, so that space.optimizer and space.optimizer.lr go
+    together.
+    """
+    own = [override(key, value) for key, value in params.items()]
+    kept = [one for one in overrides if one.lstrip("+~").partition("=")[0] not in params]
+    try:
+        composed = compose("config", overrides=[*kept, *own])
+        config = OmegaConf.to_object(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = first_line(error.__cause__ or error)
+        raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
+    assert isinstance(config, StudyConfig)
+    check_trial(config)
+    return config.trial()

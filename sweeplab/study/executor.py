@@ -1,0 +1,83 @@
+"""Runs cohorts in a worker process on this machine."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sweeplab.config import ConfigError, ExecutorConfig
+from sweeplab.study.messages import Message, receive, send
+
+
+class WorkerDied(Exception):
+    """The worker process ended by itself; the message says how."""
+
+
+class LocalExecutor:
+    """One worker process. It starts importing at once, so open it before anything else that takes time."""
+
+    def __init__(self, settings: ExecutorConfig, log: Path) -> None:
+        self.settings = settings
+        self.log = log
+        self.process = self.start()
+
+    def start(self) -> "subprocess.Popen[str]":
+        """A fresh worker in a session of its own, so that Ctrl-C reaches the driver alone."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sweeplab.study.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        send(process.stdin, "open", executor=asdict(self.settings))
+        return process
+
+    def restart(self) -> None:
+        self.stop()
+        self.process = self.start()
+
+    def run(self, specs: list[dict[str, Any]]) -> Iterator[Message]:
+        """Messages `observed` and `ended` of one cohort. Raises `ConfigError`, or `WorkerDied` with the signal or code."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            send(self.process.stdin, "cohort", specs=specs)
+        except BrokenPipeError:
+            pass  # it died before; what follows says how
+        for line in self.process.stdout:
+            message = receive(line)
+            if message["kind"] == "done":
+                return
+            if message["kind"] == "refused":
+                raise ConfigError(message["message"])
+            yield message
+        code = self.process.wait()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise WorkerDied(f"the worker process ended with {how}; see {self.log}")
+
+    def stop(self) -> None:
+        """Kills the worker: what it has not reported is run again later."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,58 @@
+"""What watches a training run: its loss curve and its held-out loss."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from sweeplab.data.batches import Batch
+from sweeplab.records import HeldoutPoint, TrainPoint
+
+Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
+
+
+class LossCurve(Callback):
+    """Collects the training loss in nats per target token, averaged between points, and reports each point."""
+
+    def __init__(self, interval: int, observe: Observe) -> None:
+        self.interval = interval
+        self.observe = observe
+        self.points: list[TrainPoint] = []
+        self.shares: list[Tensor] = []  # one per micro-batch; kept as tensors, so that no step waits for the GPU
+        self.last_step = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_index: int
+    ) -> None:
+        self.shares.append(outputs["loss"].detach())
+        step = trainer.global_step
+        finished_step = step > self.last_step
+        if finished_step and (step % self.interval == 0 or step == trainer.max_steps):
+            num_steps = step - (self.points[-1].step if self.points else 0)
+            # Lightning hands over what it divided by the accumulation: a window's shares add up to its mean
+            loss = sum(share.item() for share in self.shares) / num_steps
+            self.points.append(TrainPoint(step, loss, trainer.optimizers[0].param_groups[0]["lr"]))
+            self.shares.clear()
+            self.observe(step, {"train_loss": loss, "lr": self.points[-1].lr})
+        self.last_step = step
+
+
+class HeldoutCurve(Callback):
+    """Measures the held-out loss every `interval` optimizer steps, except at the end, where evaluation does."""
+
+    def __init__(self, interval: int, measure: Callable[[], float], observe: Observe) -> None:
+        self.interval = interval
+        self.measure = measure
+        self.observe = observe
+        self.points: list[HeldoutPoint] = []
+        self.last_step = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_index: int
+    ) -> None:
+        step = trainer.global_step
+        if step > self.last_step and step % self.interval == 0 and step < trainer.max_steps:
+            self.points.append(HeldoutPoint(step, self.measure()))
+            self.observe(step, {"heldout_loss": self.points[-1].loss})
+        self.last_step = step

@@ -1,0 +1,238 @@
+"""The life of a trial on one page: base -> adapter -> training -> evaluation -> record.
+
+A cohort is a list of trials with one geometry, so they share a base, loaded once. A trial that fails leaves a record
+that says how and where; it never takes the cohort with it.
+"""
+
+import logging
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import nn
+
+from sweeplab.config import ConfigError, ExecutorConfig, TrainingConfig, TrialConfig
+from sweeplab.data.batches import heldout_batches, train_loader
+from sweeplab.data.sources import load_splits
+from sweeplab.data.tokens import Tokens, tokenize
+from sweeplab.evaluation.harness import run_lm_eval
+from sweeplab.evaluation.heldout import heldout_loss
+from sweeplab.measure import measured
+from sweeplab.models.adapters import attach, detach, save_adapter
+from sweeplab.models.base import Base, load_base
+from sweeplab.models.quantization import resolve_device, resolve_precision
+from sweeplab.provenance import provenance
+from sweeplab.records import HeldoutPoint, Status, TrialRecord
+from sweeplab.store import write_json_lines, write_text
+from sweeplab.training.callbacks import HeldoutCurve, LossCurve
+from sweeplab.training.module import Diverged, FinetuneModule, target_loss_sum
+
+Observe = Callable[[int, int, dict[str, float]], None]  # trial number, optimizer step, metrics by name
+
+
+class TrialSpec(NamedTuple):
+    """One trial to run: a resolved configuration and a seed."""
+
+    number: int
+    seed: int
+    params: dict[str, Any]
+    config: TrialConfig
+    folder: Path
+
+
+class Tokenized(NamedTuple):
+    """A trial's data as tokens, and what happened to it on the way."""
+
+    train: list[Tokens]
+    heldout: list[Tokens]
+    num_truncated: int
+    fingerprint: str
+
+
+@dataclass
+class Workbench:
+    """What trials of one worker share: the device, and the base of the last trial, kept for the next."""
+
+    device: torch.device
+    base_key: dict[str, Any] | None = None
+    base: Base | None = None
+    tokenized: dict[str, Tokenized] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, executor: ExecutorConfig) -> "Workbench":
+        if executor.num_threads is not None:
+            torch.set_num_threads(executor.num_threads)
+        return cls(resolve_device(executor.device))
+
+    def base_for(self, config: TrialConfig) -> Base:
+        """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
+        dtype = resolve_precision(config.training.precision, self.device)
+        key = {"model": asdict(config.model), "quantization": asdict(config.quantization), "dtype": str(dtype)}
+        if self.base is None or self.base_key != key:
+            self.forget_base()
+            self.base = load_base(config.model, config.quantization, dtype, self.device)
+            self.base_key = key
+        return self.base
+
+    def forget_base(self) -> None:
+        """Frees the base, so that two never stand in memory, and none is reused after a trial changed or broke it."""
+        self.base, self.base_key = None, None
+        self.tokenized.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
+        """The data of `config` in `base`'s tokens. Raises `ConfigError` for data that cannot be used."""
+        data, length = config.data, config.training.max_length
+        key = f"{data} {length}"
+        if key not in self.tokenized:
+            splits = load_splits(data)
+            train, heldout = (
+                tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
+                for part in (splits.train, splits.heldout)
+            )
+            self.tokenized = {key: Tokenized(train.examples, heldout.examples, train.num_truncated, splits.fingerprint)}
+        return self.tokenized[key]
+
+
+def num_steps(training: TrainingConfig, num_windows: int) -> int:
+    """Optimizer steps of the training: `max_steps`, or all windows of all epochs."""
+    return training.max_steps if training.max_steps is not None else training.epochs * num_windows
+
+
+@contextmanager
+def adapted(base: Base, spec: TrialSpec) -> Iterator[nn.Module]:
+    """The model that trains: the base with a fresh adapter, taken off at the end; or the base itself."""
+    checkpointing = spec.config.training.gradient_checkpointing
+    if checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    if spec.config.adapter.method == "none":
+        yield base.model.requires_grad_(True)
+        return
+    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
+    try:
+        yield model
+    finally:
+        detach(model)
+        if checkpointing:
+            base.model.gradient_checkpointing_disable()
+
+
+def fit(
+    model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord, tell: Observe
+) -> None:
+    """Trains `model` and writes losses, steps and tokens into `record`. Raises `Diverged` for a loss that is no number."""
+    training = spec.config.training
+    pad = base.tokenizer.pad_token_id
+    assert isinstance(pad, int)
+    loader = train_loader(data.train, pad, training.micro_batch_size, training.accumulation, spec.seed)
+    steps = num_steps(training, loader.sampler.num_windows)  # type: ignore[attr-defined]
+    module = FinetuneModule(model, spec.config.optimizer, spec.config.schedule, steps, training.accumulation)
+
+    def observe(step: int, metrics: dict[str, float]) -> None:
+        tell(spec.number, step, metrics | {"num_steps": steps})
+
+    curve = LossCurve(training.log_interval, observe)
+    batches = heldout_batches(data.heldout, pad, spec.config.evaluation.batch_size)
+    heldout = HeldoutCurve(
+        training.heldout_interval or steps, lambda: heldout_loss(model, batches, target_loss_sum, bench.device), observe
+    )
+    trainer = Trainer(
+        accelerator="gpu" if bench.device.type == "cuda" else "cpu",
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        accumulate_grad_batches=training.accumulation,
+        gradient_clip_val=training.gradient_clip,
+        callbacks=[curve, heldout],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    model.train()
+    observe(0, {})
+    try:
+        trainer.fit(module, loader)
+    finally:
+        record.step = trainer.global_step
+        record.losses, record.heldout_losses = curve.points, heldout.points
+        record.num_train_tokens = module.num_tokens
+
+
+def evaluate(
+    model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord
+) -> None:
+    """Held-out loss, lm-eval's scores with its per-item results beside the record, and the adapter on disk."""
+    settings = spec.config.evaluation
+    pad = base.tokenizer.pad_token_id
+    assert isinstance(pad, int)
+    batches = heldout_batches(data.heldout, pad, settings.batch_size)
+    loss = heldout_loss(model, batches, target_loss_sum, bench.device)
+    if not math.isfinite(loss):
+        raise Diverged(f"the held-out loss became {loss} after {record.step} steps")
+    record.heldout_loss_nats_per_token = loss
+    record.heldout_losses.append(HeldoutPoint(record.step or 0, loss))
+    if settings.tasks:
+        evaluation = run_lm_eval(model, base.tokenizer, settings)
+        record.scores = evaluation.scores
+        write_json_lines(spec.folder / "items.jsonl", evaluation.items)
+    if spec.config.adapter.method == "lora":
+        record.adapter_bytes = save_adapter(model, spec.folder / "adapter")  # type: ignore[arg-type]
+
+
+def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> None:
+    """The trial itself; what is known so far stands in `record` at every moment."""
+    record.phase = "load"
+    with measured(record.phases, "load", bench.device):
+        base = bench.base_for(spec.config)
+        data = bench.tokens_for(spec.config, base)
+    record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
+    record.num_truncated = data.num_truncated
+    seed_everything(spec.seed, verbose=False)
+    with adapted(base, spec) as model:
+        record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        record.num_total_params = base.num_params
+        record.phase = "train"
+        with measured(record.phases, "train", bench.device):
+            fit(model, spec, bench, base, data, record, observe)
+        assert record.num_train_tokens is not None
+        record.tokens_per_second = record.num_train_tokens / record.phases["train"].seconds
+        record.phase = "evaluate"
+        with measured(record.phases, "evaluate", bench.device):
+            evaluate(model, spec, bench, base, data, record)
+    record.phase = None
+    record.status = Status.FINISHED
+
+
+def run_trial(spec: TrialSpec, bench: Workbench, observe: Observe) -> TrialRecord:
+    """One trial from configuration to record. Raises `ConfigError` only: a mistake of the user's stops the study."""
+    record = TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
+    try:
+        walk(spec, bench, record, observe)
+    except ConfigError:
+        raise
+    except Diverged as error:
+        record.status, record.reason = Status.DIVERGED, str(error)
+    except torch.OutOfMemoryError as error:
+        record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
+    except Exception as error:  # the one place where an unknown failure becomes data: its traceback is kept
+        record.reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        write_text(spec.folder / "traceback.txt", traceback.format_exc())
+        logging.getLogger(__name__).exception("trial %d failed", spec.number)
+    if record.status is not Status.FINISHED or spec.config.adapter.method == "none":
+        bench.forget_base()
+    return record
+
+
+def run_cohort(specs: list[TrialSpec], bench: Workbench, observe: Observe) -> Iterator[TrialRecord]:
+    """Records of a cohort in the order in which its trials end. Raises `ConfigError` as `run_trial` does."""
+    for spec in specs:
+        yield run_trial(spec, bench, observe)
