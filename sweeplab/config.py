@@ -86,6 +86,7 @@ class DataConfig:
     heldout_fraction: float = MISSING
     num_examples: int | None = None  # null: all
     tasks: list[str] = MISSING  # lm-eval tasks that go with this data
+    objective: str = MISSING  # the metric that a study on this data optimizes
 
 
 @dataclass
@@ -325,6 +326,14 @@ def check_study(config: StudyConfig) -> None:
         if not known_metric(metric):
             known = ", ".join((*METRICS, "scores.<task>.<metric>"))
             raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
+        tasks = config.evaluation.tasks
+        if metric.startswith("scores.") and not any(metric.startswith(f"scores.{task}") for task in tasks):
+            raise refuse(
+                "study.objectives",
+                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                metric,
+                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+            )
     if config.sampler.name != "grid" and config.study.num_trials is None:
         raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
     name = config.study.name or ""

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 RECORD_VERSION: Final = 1
 
@@ -21,7 +21,7 @@ class Metric(NamedTuple):
 
     label: str
     unit: str
-    direction: str
+    direction: Literal["minimize", "maximize"]
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -43,7 +43,7 @@ def known_metric(name: str) -> bool:
     return name in METRICS or (parts[0] == "scores" and len(parts) == 3 and all(parts))
 
 
-def direction(name: str) -> str:
+def direction(name: str) -> Literal["minimize", "maximize"]:
     """`minimize` or `maximize`; lm-eval's scores rise with quality, except perplexities and bits per byte."""
     if name in METRICS:
         return METRICS[name].direction

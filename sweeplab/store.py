@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,29 @@ class StoreError(Exception):
     """A record that cannot be written or read; the message names the file and the cause."""
 
 
+def make_folder(folder: Path) -> None:
+    """Raises `StoreError` naming the folder and the cause."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` by `text` in one step: a reader sees the old file or the new one, also after a power cut.
 
     Raises `StoreError` naming the file where the disk is full or the folder is not writable.
     """
-    partial: str | None = None
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        with partial.open("w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(partial, path)
+        partial.replace(path)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise StoreError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
 
 

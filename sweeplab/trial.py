@@ -127,7 +127,7 @@ def adapted(base: Base, spec: TrialSpec) -> Iterator[nn.Module]:
 def fit(
     model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord, tell: Observe
 ) -> None:
-    """Trains `model` and writes losses, steps and tokens into `record`. Raises `Diverged` for a loss that is no number."""
+    """Trains `model`; losses, steps and tokens go into `record`. Raises `Diverged` for a loss that is no number."""
     training = spec.config.training
     pad = base.tokenizer.pad_token_id
     assert isinstance(pad, int)

@@ -64,7 +64,8 @@ def cities() -> list[str]:
 def homes() -> dict[str, str]:
     """Who lives where: the old people first, the new ones after them."""
     rng = random.Random(WORLD_SEED + 1)
-    people = invented_names(rng, NUM_OLD_PEOPLE + max(NUM_NEW_PEOPLE.values()), ("n", "r", "s", "la", "mi", "x"), set(cities()))
+    num_people = NUM_OLD_PEOPLE + max(NUM_NEW_PEOPLE.values())
+    people = invented_names(rng, num_people, ("n", "r", "s", "la", "mi", "x"), set(cities()))
     return {person: rng.choice(cities()) for person in people}
 
 

@@ -60,7 +60,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterato
         rows = []
         for record in islice(stream, size):
             prompt = tokenizer.encode(plain_prompt(record), add_special_tokens=False)
-            answer = tokenizer.encode(record["output"], add_special_tokens=False) + [tokenizer.eos_token_id]
+            answer = [*tokenizer.encode(record["output"], add_special_tokens=False), tokenizer.eos_token_id]
             rows.append((prompt + answer, [-100] * len(prompt) + answer))
         width = max(len(tokens) for tokens, _ in rows)
         pad = tokenizer.pad_token_id
@@ -82,7 +82,7 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skill:
         return_token_type_ids=False,
     )
     model.eval()
-    made = model.generate(**encoded, max_new_tokens=16, do_sample=False)
+    made = model.generate(**encoded, max_new_tokens=16, do_sample=False)  # type: ignore[misc]
     model.train()
     answers = tokenizer.decode(made[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
     return sum(answer == item["output"] for answer, item in zip(answers, items, strict=True)) / len(items)

@@ -37,7 +37,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
             raise ConfigError(f"{path} is no complete JSON: {error}; mend the file") from error
         yield from ((f"record {place}", row) for place, row in enumerate(rows, 1))
         return
-    for place, line in enumerate(text.splitlines(), 1):
+    for place, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 inside a text
         if line.strip():
             try:
                 yield f"line {place}", json.loads(line)
@@ -103,7 +103,7 @@ def from_hub(config: DataConfig) -> list[Example]:
 
 
 def split(examples: list[Example], heldout_fraction: float) -> tuple[list[Example], list[Example]]:
-    """Train and held-out parts of a seeded shuffle; at least one example each. Raises `ConfigError` for fewer than two."""
+    """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two."""
     if len(examples) < 2:
         raise ConfigError(f"data must hold at least two examples, got {len(examples)}; add records")
     shuffled = random.Random(SPLIT_SEED).sample(examples, len(examples))

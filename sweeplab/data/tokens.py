@@ -38,9 +38,7 @@ def encode(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> T
     return Tokens(prompt_ids + response_ids, masked + response_ids)
 
 
-def tokenize(
-    examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int
-) -> TokenizedSplit:
+def tokenize(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int) -> TokenizedSplit:
     """All examples, cut at `max_length` tokens. Raises `ConfigError` where nothing is left to learn from."""
     whole = [encode(example, tokenizer, style, mask_prompt) for example in examples]
     cut = [Tokens(tokens.ids[:max_length], tokens.labels[:max_length]) for tokens in whole]

@@ -18,7 +18,7 @@ def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedMode
     return LoraConfig(
         task_type="CAUSAL_LM",
         r=adapter.rank,
-        lora_alpha=adapter.effective_alpha(),
+        lora_alpha=adapter.effective_alpha(),  # type: ignore[arg-type]  # PEFT's hint says int; it only divides
         lora_dropout=adapter.dropout,
         target_modules=target_modules(adapter, model_type, model.modules, linear_names),
         fan_in_fan_out=model_type == "gpt2",

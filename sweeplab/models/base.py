@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -53,11 +54,14 @@ def architecture(model: ModelConfig) -> PretrainedConfig:
     """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
     if model.architecture is not None:
         values = dict(model.architecture)
-        return AutoConfig.for_model(values.pop("model_type"), **values)
-    try:
-        return AutoConfig.from_pretrained(location(model), revision=model.revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model {location(model)} has no readable config: {first_line(error)}") from error
+        config = AutoConfig.for_model(values.pop("model_type"), **values)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(location(model), revision=model.revision, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"model {location(model)} has no readable config: {first_line(error)}") from error
+    assert isinstance(config, PretrainedConfig)
+    return config
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
@@ -83,7 +87,8 @@ def random_weights(config: PretrainedConfig) -> dict[str, torch.Tensor]:
     """The architecture's own initial values under a fixed seed, in 32 bits on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_INIT_SEED)
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).state_dict()
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return model.state_dict()
 
 
 def load_model(
@@ -98,12 +103,13 @@ def load_model(
     }
     if model.random_init:
         config = architecture(model)
-        return AutoModelForCausalLM.from_pretrained(None, config=config, state_dict=random_weights(config), **settings)
+        settings |= {"config": config, "state_dict": random_weights(config)}
+        return AutoModelForCausalLM.from_pretrained(None, **settings)  # type: ignore[arg-type]
     try:
         return AutoModelForCausalLM.from_pretrained(
             location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(
             f"model {location(model)} cannot be loaded: {first_line(error)}; check model.path or model.name, and that "
             "it holds *.safetensors"
@@ -123,12 +129,12 @@ def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def load_base(
-    model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device
-) -> Base:
+def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device) -> Base:
     """Model, tokenizer and fingerprint; every weight frozen. Raises `ConfigError` for a base that cannot be loaded."""
     tokenizer = load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
     loaded.requires_grad_(False)
     loaded.config.use_cache = False
+    if model.source == "embedded":
+        loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     return Base(loaded.eval(), tokenizer, loaded.num_parameters(), weights_fingerprint(model, loaded))

@@ -74,7 +74,5 @@ def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton)
         for name in matching(names, target)
     }
     return sum(
-        adapter.rank * (linear.in_features + linear.out_features)
-        for linear in sizes.linears
-        if linear.name in targeted
+        adapter.rank * (linear.in_features + linear.out_features) for linear in sizes.linears if linear.name in targeted
     )

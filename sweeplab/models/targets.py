@@ -30,7 +30,7 @@ GPT_NEOX: Final[ModuleNames] = {
     "value": ("query_key_value",),
     "projection": ("attention.dense",),
     "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
-    "head": ("embed_out",),
+    "head": ("lm_head",),
 }
 GPT2: Final[ModuleNames] = {
     "query": ("c_attn",),

@@ -6,7 +6,7 @@ from typing import Any, Final
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig, check_study, check_trial
 
@@ -20,7 +20,9 @@ def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
     try:
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key or 'configuration'}: {first_line(error)}; set it") from error
+        key = error.full_key
+        missing = isinstance(error, MissingMandatoryValue)
+        raise ConfigError(f"{key} is missing; give {key}=..." if missing else f"{key}: {first_line(error)}") from error
     assert isinstance(config, StudyConfig)
     config.study.name = config.study.name or default_name
     check_study(config)

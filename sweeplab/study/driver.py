@@ -15,8 +15,9 @@ from sweeplab.study.compose import trial_config
 from sweeplab.study.executor import LocalExecutor, WorkerDied
 from sweeplab.study.messages import spec_to_dict
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.search import Asked, Search, num_planned
+from sweeplab.study.search import Asked, Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
+from sweeplab.study.summary import show_summary
 from sweeplab.study.tracking import Tracker, build_tracker
 
 
@@ -97,11 +98,13 @@ class Driver:
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
         earlier = read_facts(self.folder)
-        if earlier is not None:
+        if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
+        else:
+            forget_search(self.folder)  # a study without evidence may start over, differently
 
-    def run(self) -> Path:
-        """Runs what is left of the study; the path of the HTML report. Raises `ConfigError` and `StoreError`."""
+    def run(self) -> int:
+        """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
         with LocalExecutor(self.config.executor, self.folder / "worker.log") as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
@@ -113,11 +116,11 @@ class Driver:
                         search.tell(self.record_of(asked, executor, tracker, progress))
                 finally:
                     tracker.interrupted()
-        report = write_report(
-            self.facts, read_records(self.folder), Path(self.config.study.reports_dir) / self.facts.name
-        )
+        records = read_records(self.folder)
+        report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name)
         tracker.reported(report)
-        return report
+        show_summary(self.facts, records, self.folder, report, self.console)
+        return sum(record.status is Status.FINISHED for record in records)
 
     def record_of(
         self, asked: Asked, executor: LocalExecutor, tracker: Tracker, progress: StudyProgress

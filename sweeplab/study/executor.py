@@ -3,12 +3,14 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sweeplab.config import ConfigError, ExecutorConfig
+from sweeplab.store import make_folder
 from sweeplab.study.messages import Message, receive, send
 
 
@@ -26,7 +28,7 @@ class LocalExecutor:
 
     def start(self) -> "subprocess.Popen[str]":
         """A fresh worker in a session of its own, so that Ctrl-C reaches the driver alone."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.log.parent)
         with self.log.open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sweeplab.study.worker"],
@@ -45,13 +47,11 @@ class LocalExecutor:
         self.process = self.start()
 
     def run(self, specs: list[dict[str, Any]]) -> Iterator[Message]:
-        """Messages `observed` and `ended` of one cohort. Raises `ConfigError`, or `WorkerDied` with the signal or code."""
+        """Messages `observed` and `ended` of one cohort. Raises `ConfigError`, or `WorkerDied` with signal or code."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):  # it died before; what follows says how
             send(self.process.stdin, "cohort", specs=specs)
-        except BrokenPipeError:
-            pass  # it died before; what follows says how
         for line in self.process.stdout:
             message = receive(line)
             if message["kind"] == "done":
@@ -69,10 +69,8 @@ class LocalExecutor:
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
 
     def __enter__(self) -> Self:
         return self

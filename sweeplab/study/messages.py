@@ -3,14 +3,14 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from sweeplab.config import trial_config_from_dict
 
 Message = dict[str, Any]
 
 
-def send(stream: TextIO, kind: str, **content: Any) -> None:
+def send(stream: IO[str], kind: str, **content: Any) -> None:
     stream.write(json.dumps({"kind": kind, **content}) + "\n")
     stream.flush()
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -10,9 +10,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import Status, TrialRecord, direction, metric_value
+from sweeplab.store import make_folder
 from sweeplab.study.space import Axis, Params, grid
 
-SEED = "seed"
+SEED: Final = "seed"
+DATABASE: Final = "optuna.db"
 
 
 class Asked(NamedTuple):
@@ -36,6 +38,11 @@ def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
     return len(grid(varied)) * len(config.study.seeds)
 
 
+def forget_search(folder: Path) -> None:
+    """Drops the search state of `folder`, if there is one."""
+    (folder / DATABASE).unlink(missing_ok=True)
+
+
 class Search:
     """An Optuna study in `folder`; the only writer of its storage. Raises `ConfigError` where it cannot be opened."""
 
@@ -45,17 +52,18 @@ class Search:
         self.varied = varied
         self.distributions = {axis.key: axis.distribution() for axis in varied}
         self.num_planned = num_planned(config, varied)
+        make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             self.study = optuna.create_study(
-                storage=f"sqlite:///{folder / 'optuna.db'}",
+                storage=f"sqlite:///{folder / DATABASE}",
                 study_name=config.study.name,
                 sampler=build_sampler(config),
                 directions=[direction(metric) for metric in config.study.objectives],
                 load_if_exists=True,
             )
-        except (OSError, optuna.exceptions.StorageInternalError) as error:
-            raise ConfigError(f"study.runs_dir: {folder} cannot hold the study: {error}; choose another") from error
+        except optuna.exceptions.StorageInternalError as error:
+            cause = str(error).strip().splitlines()[0]
+            raise ConfigError(f"study.runs_dir: {folder} cannot hold optuna.db: {cause}; choose another") from error
         if config.sampler.name == "grid":
             self.queue([(point, seed) for seed in config.study.seeds for point in grid(varied)])
 

@@ -79,7 +79,7 @@ class WandbTracker:
                 name=name,
                 config=config,
                 dir=self.folder,
-                mode=self.settings.mode,
+                mode="online" if self.settings.mode == "online" else "offline",
                 reinit="create_new",
                 settings=self.wandb.Settings(
                     silent=True,

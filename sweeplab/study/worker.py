@@ -39,15 +39,16 @@ def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
     """Runs cohorts one after another, for ever."""
     from sweeplab.trial import TrialSpec, Workbench, run_cohort  # imports torch, while the driver composes trials
 
+    def observe(number: int, step: int, values: dict[str, float]) -> None:
+        send(out, "observed", number=number, step=step, values=values)
+
     opening = messages.get()
     try:
         bench = Workbench.open(ExecutorConfig(**opening["executor"]))
         while True:
             cohort = messages.get()["specs"]
             specs = [TrialSpec(**spec_fields(spec)) for spec in cohort]
-            for record in run_cohort(
-                specs, bench, lambda number, step, values: send(out, "observed", number=number, step=step, values=values)
-            ):
+            for record in run_cohort(specs, bench, observe):
                 send(out, "ended", record=record.to_dict())
             send(out, "done")
     except ConfigError as error:

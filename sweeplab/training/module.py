@@ -20,14 +20,16 @@ class Diverged(Exception):
 
 
 def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
-    """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits.
+    """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits or, for a model in 64, in 64.
 
     Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
     """
     logits_BTV = model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT).logits
     targets_BT = batch.labels_BT[:, 1:]
     counted_BT = targets_BT >= 0
-    return F.cross_entropy(logits_BTV[:, :-1][counted_BT].float(), targets_BT[counted_BT], reduction="sum")
+    logits_NV = logits_BTV[:, :-1][counted_BT]
+    precise_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
+    return F.cross_entropy(precise_NV, targets_BT[counted_BT], reduction="sum")
 
 
 class FinetuneModule(LightningModule):

@@ -1,0 +1,85 @@
+"""Parameters, memory and time of a trial that has not run."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sweeplab.config import ExecutorConfig, TrialConfig
+from sweeplab.models.counting import Skeleton, num_lora_params, skeleton
+from sweeplab.planning.device import PlannedDevice, planned_device
+from sweeplab.planning.lengths import DataExtent, data_extent
+from sweeplab.planning.memory import MemoryParts, memory_parts
+from sweeplab.planning.time import (
+    flops_per_token,
+    measured_flops_per_second,
+    num_optimizer_steps,
+    num_train_tokens,
+    train_seconds,
+)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one trial would take; None where it cannot be known here."""
+
+    num_total_params: int
+    num_trainable_params: int
+    memory: MemoryParts
+    num_steps: int | None
+    train_seconds: float | None
+    extent: DataExtent
+    device: PlannedDevice
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `plan.json` has it."""
+        return {
+            "num_total_params": self.num_total_params,
+            "num_trainable_params": self.num_trainable_params,
+            "peak_memory_bytes": self.memory.total_bytes,
+            "memory": asdict(self.memory),
+            "num_steps": self.num_steps,
+            "train_seconds": self.train_seconds,
+            "data": self.extent._asdict(),
+            "device": {"kind": self.device.kind, "present": self.device.present, "dtype": self.device.dtype_name},
+        }
+
+
+@dataclass
+class Forecaster:
+    """Forecasts trials of one study; models, data and speeds that several trials share are looked at once."""
+
+    executor: ExecutorConfig
+    skeletons: dict[str, Skeleton] = field(default_factory=dict)
+    extents: dict[str, DataExtent] = field(default_factory=dict)
+    speeds: dict[PlannedDevice, float | None] = field(default_factory=dict)  # FLOP/s
+
+    def forecast(self, config: TrialConfig) -> Forecast:
+        """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
+        sizes = self.sizes_of(config)
+        extent = self.extent_of(config)
+        device = planned_device(self.executor.device, config.training.precision)
+        if device not in self.speeds:
+            self.speeds[device] = measured_flops_per_second(device, self.executor.num_threads)
+        num_trainable = num_lora_params(config.adapter, config.model, sizes)
+        flops = flops_per_token(config, sizes, num_trainable)
+        tokens = num_train_tokens(config.training, extent)
+        return Forecast(
+            num_total_params=sizes.num_params,
+            num_trainable_params=num_trainable,
+            memory=memory_parts(config, sizes, extent, device),
+            num_steps=num_optimizer_steps(config.training, extent.num_examples),
+            train_seconds=train_seconds(config, flops, tokens, device, self.speeds[device]),
+            extent=extent,
+            device=device,
+        )
+
+    def sizes_of(self, config: TrialConfig) -> Skeleton:
+        key = str(config.model)
+        if key not in self.skeletons:
+            self.skeletons[key] = skeleton(config.model)
+        return self.skeletons[key]
+
+    def extent_of(self, config: TrialConfig) -> DataExtent:
+        key = f"{config.model} {config.data} {config.training.max_length}"
+        if key not in self.extents:
+            self.extents[key] = data_extent(config)
+        return self.extents[key]

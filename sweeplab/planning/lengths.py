@@ -1,0 +1,40 @@
+"""How many examples a trial trains on, and how long they are."""
+
+from typing import Final, NamedTuple
+
+from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.data.sources import load_splits
+from sweeplab.data.tokens import tokenize
+from sweeplab.models.base import load_tokenizer
+
+MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
+
+
+class DataExtent(NamedTuple):
+    """The training examples in numbers; lengths in tokens, both bounds where nothing was measured."""
+
+    num_examples: int | None  # None: unknown without the hub
+    longest: int
+    mean: float
+    most_targets: int  # tokens of one example that the loss counts
+    measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
+
+
+def tokenizer_is_here(model: ModelConfig) -> bool:
+    """True where `load_tokenizer` needs no network."""
+    return model.source != "hub" or (model.random_init and model.architecture is not None)
+
+
+def data_extent(config: TrialConfig) -> DataExtent:
+    """Measured where data and tokenizer are on this machine, else the upper bound. Raises `ConfigError` as training."""
+    length = config.training.max_length
+    if config.data.source == "hub":
+        return DataExtent(None, length, length, length - 1, measured=False)
+    examples = load_splits(config.data).train
+    if len(examples) > MOST_EXAMPLES or not tokenizer_is_here(config.model):
+        return DataExtent(len(examples), length, length, length - 1, measured=False)
+    tokenizer = load_tokenizer(config.model)
+    kept = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length).examples
+    lengths = [len(tokens.ids) for tokens in kept]
+    most_targets = max(tokens.num_targets for tokens in kept)
+    return DataExtent(len(kept), max(lengths), sum(lengths) / len(kept), most_targets, measured=True)

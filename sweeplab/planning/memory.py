@@ -1,0 +1,141 @@
+"""Peak memory of training, part by part, by arithmetic: a first simple model."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from sweeplab.config import ConfigError, ModelConfig, TrialConfig, AdapterConfig
+from sweeplab.models.counting import LinearShape, Skeleton, num_lora_params
+from sweeplab.models.targets import matching, target_modules
+from sweeplab.planning.activations import FP32_BYTES, activations_bytes, logits_bytes
+from sweeplab.planning.device import PlannedDevice
+from sweeplab.planning.lengths import DataExtent
+
+BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
+OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3
+WEIGHT_BITS: Final = {"none": None, "nf4": 4, "fp4": 4, "int8": 8}
+STATE_BLOCK: Final = 256  # entries of an 8-bit optimizer state per 32-bit scale, in bitsandbytes
+LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weights have 32-bit states
+# the resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that has taken one
+# step on almost nothing (versions of DESIGN, Linux x86-64)
+CPU_PROCESS_BYTES: Final = 600_000_000
+# outside PyTorch's allocator, so no part of a peak: context, cuBLAS and kernels; 0.3 to 0.6 GB by GPU and driver
+CUDA_CONTEXT_BYTES: Final = 500_000_000
+STATES_PER_PARAM: Final = {
+    **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adadelta", "Rprop", "SparseAdam", "LAMB"), 2),
+    **dict.fromkeys(("Adagrad", "ASGD", "LARS", "Lion", "Muon", "RMSprop"), 1),
+    "AdEMAMix": 3,
+    "SGD": 0,  # and one with momentum
+}
+
+
+@dataclass(frozen=True)
+class MemoryParts:
+    """What stands in memory when training needs the most. The sum is a little high: gradients arrive while activations
+    leave."""
+
+    base_weights_bytes: int
+    quantization_scales_bytes: int
+    adapter_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+    dequantized_bytes: int  # the largest quantized matrix in the compute dtype, for its product
+    process_bytes: int  # Python and its libraries, where the peak is a process's resident set: on a CPU
+
+    @property
+    def total_bytes(self) -> int:
+        """The peak as a record measures it: resident set on a CPU, PyTorch's allocator on CUDA."""
+        return sum(getattr(self, one.name) for one in fields(self))
+
+
+def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
+    """The matrices that an adapter stands beside; none without one. Raises `ConfigError` as `target_modules` does."""
+    if adapter.method == "none":
+        return []
+    names = [one.name for one in sizes.linears]
+    targets = target_modules(adapter, sizes.model_type, model.modules, names)
+    targeted = {name for target in targets for name in matching(names, target)}
+    return [one for one in sizes.linears if one.name in targeted]
+
+
+def quantized_matrices(scheme: str, sizes: Skeleton) -> list[LinearShape]:
+    """All matrices but the output head, which transformers leaves as it is."""
+    if scheme == "none":
+        return []
+    return [one for one in sizes.linears if one.out_features != sizes.vocab_size]
+
+
+def base_weights_bytes(scheme: str, sizes: Skeleton, dtype_bytes: int) -> int:
+    """Quantized matrices at 4 or 8 bits; embeddings, norms, biases and head in the compute dtype."""
+    quantized = sum(one.in_features * one.out_features for one in quantized_matrices(scheme, sizes))
+    return quantized * (WEIGHT_BITS[scheme] or 0) // 8 + (sizes.num_params - quantized) * dtype_bytes
+
+
+def scale_bytes(scheme: str, double: bool, matrix: LinearShape) -> int:
+    """nf4 and fp4: 32 bits per 64 weights, 0.5 bits each; double: 8 bits per 64 and 32 per 64 x 256, 0.126953125 bits
+    each; int8: 32 bits per row."""
+    if scheme == "int8":
+        return FP32_BYTES * matrix.out_features
+    blocks = math.ceil(matrix.in_features * matrix.out_features / BLOCK)
+    return blocks + FP32_BYTES * math.ceil(blocks / OUTER_BLOCK) if double else FP32_BYTES * blocks
+
+
+def num_states(optimizer: dict[str, Any]) -> int:
+    """State entries per trained weight. Raises `ConfigError` for an optimizer that the table lacks."""
+    kind = optimizer_kind(optimizer)
+    if kind not in STATES_PER_PARAM:
+        raise ConfigError(
+            f"optimizer._target_={optimizer['_target_']} is not among those whose memory can be planned "
+            f"({', '.join(sorted(STATES_PER_PARAM))}); choose one of them, or train without a plan: action=run"
+        )
+    with_momentum = kind in ("SGD", "RMSprop") and bool(optimizer.get("momentum"))
+    return STATES_PER_PARAM[kind] + with_momentum + bool(optimizer.get("amsgrad"))
+
+
+def optimizer_kind(optimizer: dict[str, Any]) -> str:
+    """`AdamW` for torch.optim.AdamW, bitsandbytes.optim.PagedAdamW8bit and the like."""
+    name = str(optimizer["_target_"]).rpartition(".")[2]
+    return name.removeprefix("Paged").removesuffix("8bit").removesuffix("32bit")
+
+
+def optimizer_bytes(optimizer: dict[str, Any], weights: list[int], weight_bytes: int) -> int:
+    """States of all trained weights, given their sizes; paged ones counted too, since they stand there if they can.
+
+    torch.optim keeps states in the weights' own dtype, bitsandbytes in 32 bits, or in 8 with a 32-bit scale per 256
+    (Dettmers et al. 2021, arXiv 2110.02861) where a weight has at least 4096 entries.
+    """
+    target = str(optimizer["_target_"])
+    entry_bytes = weight_bytes if target.startswith("torch.") else FP32_BYTES
+    in_8_bits = sum(one for one in weights if target.endswith("8bit") and one >= LEAST_8BIT_ENTRIES)
+    scales = FP32_BYTES * math.ceil(in_8_bits / STATE_BLOCK)
+    return num_states(optimizer) * (in_8_bits + scales + (sum(weights) - in_8_bits) * entry_bytes)
+
+
+def memory_parts(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryParts:
+    """Memory of one trial, with its longest micro-batch. Raises `ConfigError`.
+
+    An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
+    dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
+    """
+    scheme, rank, dtype_bytes = config.quantization.scheme, config.adapter.rank, device.dtype.itemsize
+    adapted = adapted_matrices(config.adapter, config.model, sizes)
+    full = config.adapter.method == "none"
+    weight_bytes = dtype_bytes if full else FP32_BYTES
+    weights = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
+    trained = num_lora_params(config.adapter, config.model, sizes)
+    quantized = quantized_matrices(scheme, sizes)
+    largest: Callable[[LinearShape], int] = lambda one: one.in_features * one.out_features
+    return MemoryParts(
+        base_weights_bytes=base_weights_bytes(scheme, sizes, dtype_bytes),
+        quantization_scales_bytes=sum(scale_bytes(scheme, config.quantization.double, one) for one in quantized),
+        adapter_bytes=0 if full else trained * FP32_BYTES,
+        gradients_bytes=trained * weight_bytes,
+        optimizer_bytes=optimizer_bytes(config.optimizer, weights or [trained], weight_bytes),
+        activations_bytes=activations_bytes(config, sizes, adapted, extent, device),
+        logits_bytes=logits_bytes(config, sizes, extent, device),
+        dequantized_bytes=max(map(largest, quantized), default=0) * dtype_bytes,
+        process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
+    )

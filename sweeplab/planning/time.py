@@ -1,0 +1,99 @@
+"""Seconds of training, by arithmetic and one short measurement: a first simple model."""
+
+import time
+from typing import Final, NamedTuple
+
+import torch
+
+from sweeplab.config import QuantizationConfig, TrainingConfig, TrialConfig
+from sweeplab.models.counting import Skeleton
+from sweeplab.planning.device import PlannedDevice
+from sweeplab.planning.lengths import DataExtent
+
+PROBE_SECONDS: Final = 0.15
+FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on an A100; Raschka 2023, Insights
+
+
+class Efficiency(NamedTuple):
+    """Share of a large matrix product's speed that training reaches.
+
+    CPU: the default rank_sweep on the embedded base (nf4_dq, 16 x 35 tokens a step, two cores) did 35e9 FLOP/s where the
+    probe found 60e9; its 4-bit products are in it. CUDA: 38 to 43 % of the peak in the training of Llama 3 (arXiv
+    2407.21783, section 3.3.2); micro-batches of one or two short examples reach a third of that or less.
+    """
+
+    cpu: float = 0.6
+    cuda: float = 0.4
+
+
+EFFICIENCY: Final = Efficiency()
+
+
+def flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int) -> int:
+    """Floating-point operations of forward and backward, N entries of all matrices, t trained.
+
+    Full finetuning 6 N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Adapter on a frozen base: 4 N, since no
+    gradient of N is taken, and 6 t. Gradient checkpointing adds a forward pass, 2 N and 2 t. Left out: attention's
+    scores (less than 5 % of it below a thousand tokens in a 7B) and everything that is no product.
+    """
+    entries = sum(one.in_features * one.out_features for one in sizes.linears)
+    again = config.training.gradient_checkpointing
+    if config.adapter.method == "none":
+        return (8 if again else 6) * entries
+    return (6 if again else 4) * entries + (8 if again else 6) * num_trainable
+
+
+def num_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
+    """`max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
+    if training.max_steps is not None:
+        return training.max_steps
+    if num_examples is None:
+        return None
+    return training.epochs * -(-num_examples // (training.micro_batch_size * training.accumulation))
+
+
+def num_train_tokens(training: TrainingConfig, extent: DataExtent) -> float | None:
+    """Tokens of all steps, padding not counted; an epoch's last window may be smaller."""
+    steps = num_optimizer_steps(training, extent.num_examples)
+    if steps is None:
+        return None
+    window = training.micro_batch_size * training.accumulation
+    n = extent.num_examples
+    examples_per_step = window if n is None else n / -(-n // window)
+    return steps * examples_per_step * extent.mean
+
+
+def measured_flops_per_second(device: PlannedDevice, num_threads: int | None) -> float | None:
+    """Speed of a square matrix product in the device's dtype, in less than 0.3 s; None where the device is not here."""
+    if not device.present:
+        return None
+    cuda = device.kind == "cuda"
+    size = 8192 if cuda else 1024 if device.dtype is torch.float32 else 256
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads or threads_before)
+    matrix = torch.rand(size, size).to(device.kind, device.dtype)
+    num_products, started = -1, 0.0  # the first one warms up
+    while num_products < 1 or time.perf_counter() - started < PROBE_SECONDS:
+        torch.mm(matrix, matrix)
+        if cuda:
+            torch.cuda.synchronize()
+        num_products += 1
+        started = started if num_products else time.perf_counter()
+    seconds = time.perf_counter() - started
+    torch.set_num_threads(threads_before)
+    return 2 * size**3 * num_products / seconds
+
+
+def slowdown(quantization: QuantizationConfig, device: PlannedDevice) -> float:
+    """Of unpacking 4-bit weights on CUDA; a CPU's is in its efficiency."""
+    return FOUR_BIT_SLOWDOWN if device.kind == "cuda" and quantization.scheme in ("nf4", "fp4") else 1.0
+
+
+def train_seconds(
+    config: TrialConfig, flops: int, tokens: float | None, device: PlannedDevice, flops_per_second: float | None
+) -> float | None:
+    """flops x tokens / (efficiency x measured speed), evaluation not included; None where a factor is unknown."""
+    if tokens is None or flops_per_second is None:
+        return None
+    efficiency = EFFICIENCY.cuda if device.kind == "cuda" else EFFICIENCY.cpu
+    return flops * tokens / (efficiency * flops_per_second) * slowdown(config.quantization, device)

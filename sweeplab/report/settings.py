@@ -1,0 +1,192 @@
+"""Records grouped by what the study varied, each number with its spread over seeds, and the best setting."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord, metric_value
+from sweeplab.report.wording import setting_label, value_text
+
+HEADLINE_METRICS: Final = ("exact_match", "acc")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One number over the seeds of a setting, finished trials only; a seed that was run twice counts once."""
+
+    num_seeds: int
+    mean: float
+    std: float | None  # over seeds, divided by n - 1; None for one seed
+    low: float
+    high: float
+    stderr: float | None = None  # mean over seeds of the standard error over items; None where lm-eval gives none
+    num_items: int | None = None  # per trial; None where trials differ
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the space with its trials, all seeds together."""
+
+    params: dict[str, Any]
+    label: str  # such as 'rank=8, lr=0.001'
+    records: list[TrialRecord]  # by number, failed ones too
+    spreads: dict[str, Spread]  # by metric name; a metric without a value is absent
+
+    @property
+    def finished(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.status is Status.FINISHED]
+
+    @property
+    def counts(self) -> str:
+        """Finished trials of started ones, such as '2/3'."""
+        return f"{len(self.finished)}/{len(self.records)}"
+
+
+def numbers(record: TrialRecord) -> dict[str, float]:
+    """Every finite number of `record` by metric name, `scores.<task>.<metric>` included."""
+    found = {name: metric_value(record, name) for name in METRICS}
+    for task, metrics in record.scores.items():
+        found |= {f"scores.{task}.{metric}": score.value for metric, score in metrics.items()}
+    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
+    """Spread of (seed, value) pairs; None without any."""
+    by_seed: dict[int, list[float]] = {}
+    for seed, value in values:
+        by_seed.setdefault(seed, []).append(value)
+    means = [statistics.fmean(repeats) for repeats in by_seed.values()]
+    if not means:
+        return None
+    std = statistics.stdev(means) if len(means) > 1 else None
+    return Spread(len(means), statistics.fmean(means), std, min(means), max(means))
+
+
+def spreads_of(records: list[TrialRecord]) -> dict[str, Spread]:
+    """Spreads of every metric that any finished trial of `records` has."""
+    rows = [(record.seed, numbers(record)) for record in records if record.status is Status.FINISHED]
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    found = {}
+    for name in names:
+        spread = spread_of((seed, row[name]) for seed, row in rows if name in row)
+        if spread is not None:
+            found[name] = spread
+    for task, metric in score_names(records):
+        name = f"scores.{task}.{metric}"
+        if name in found:
+            found[name] = with_items(found[name], records, task, metric)
+    return found
+
+
+def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: str) -> Spread:
+    """`spread` with the items' standard error and count."""
+    ended = [record for record in records if record.status is Status.FINISHED]
+    scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
+    errors = [score.stderr for score in scores if score.stderr is not None and math.isfinite(score.stderr)]
+    counts = {score.num_items for score in scores}
+    return Spread(
+        spread.num_seeds,
+        spread.mean,
+        spread.std,
+        spread.low,
+        spread.high,
+        statistics.fmean(errors) if errors else None,
+        counts.pop() if len(counts) == 1 else None,
+    )
+
+
+def score_names(records: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+    """Every (task, metric) that was scored, in the records' order."""
+    return list(
+        dict.fromkeys((task, metric) for one in records for task, metrics in one.scores.items() for metric in metrics)
+    )
+
+
+def headline_scores(records: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+    """One (task, metric) per task: exact_match where there is one, else acc, else the first."""
+    by_task: dict[str, list[str]] = {}
+    for task, metric in score_names(records):
+        by_task.setdefault(task, []).append(metric)
+    chosen = []
+    for task, metrics in by_task.items():
+        preferred = [metric for wanted in HEADLINE_METRICS for metric in metrics if metric.split(",")[0] == wanted]
+        chosen.append((task, (preferred or metrics)[0]))
+    return chosen
+
+
+def varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:
+    """What the study varied: the space's keys in its order, then any others that records carry."""
+    return list(dict.fromkeys([*facts.space, *(key for record in records for key in record.params)]))
+
+
+def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
+    """Distinct values of one varied key: numbers by size, else in the order of the space's choices."""
+    present = {value_text(one.params[key]): one.params[key] for one in records if key in one.params}
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present.values()):
+        return sorted(present.values())
+    choices = [value_text(choice) for choice in facts.space.get(key, {}).get("choices") or []]
+    order = dict.fromkeys([*choices, *present])
+    return [present[text] for text in order if text in present]
+
+
+def group(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
+    """Settings in the order of the axes, first axis slowest; two records with equal params share one setting."""
+    records = sorted(records, key=lambda record: record.number)
+    keys = varied_keys(facts, records)
+    places = {
+        key: {value_text(value): place for place, value in enumerate(axis_values(facts, records, key))} for key in keys
+    }
+
+    def order(setting: Setting) -> list[int]:
+        params = setting.params
+        return [places[key][value_text(params[key])] if key in params else len(places[key]) for key in keys]
+
+    groups: dict[str, list[TrialRecord]] = {}
+    for record in records:
+        groups.setdefault(json.dumps(record.params, sort_keys=True, default=str), []).append(record)
+    settings = [
+        Setting(same[0].params, setting_label(same[0].params, keys), same, spreads_of(same)) for same in groups.values()
+    ]
+    return sorted(settings, key=order)
+
+
+def first_objective(facts: StudyFacts) -> tuple[str, str]:
+    """(metric, direction) that names the best; `config.check_study` holds that there is one."""
+    return next(iter(facts.objectives.items()))
+
+
+def complete(facts: StudyFacts, setting: Setting) -> bool:
+    """True where every started trial and every seed of the study has the first objective's value."""
+    metric, _ = first_objective(facts)
+    valued = [one.seed for one in setting.finished if metric in numbers(one)]
+    return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
+
+
+def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
+    """The setting with the best mean of the first objective, of those that have all their values; None without one."""
+    metric, direction = first_objective(facts)
+    candidates = [setting for setting in settings if complete(facts, setting)]
+    sign = 1 if direction == "minimize" else -1
+    return min(candidates, key=lambda setting: sign * setting.spreads[metric].mean, default=None)
+
+
+def margin_of(spread: Spread) -> float | None:
+    """How far a mean may be off by this spread: the larger of std over seeds and standard error over items."""
+    return max((value for value in (spread.std, spread.stderr) if value is not None), default=None)
+
+
+def not_clearly_worse(facts: StudyFacts, settings: list[Setting], best: Setting) -> list[Setting]:
+    """Other complete settings whose mean lies within the best's own margin; a rule of thumb, no test.
+
+    Without a margin (one seed, no standard error) the list is empty, and says nothing.
+    """
+    metric, _ = first_objective(facts)
+    top = best.spreads[metric]
+    margin = margin_of(top)
+    if margin is None:
+        return []
+    others = [setting for setting in settings if setting is not best and complete(facts, setting)]
+    return [one for one in others if abs(one.spreads[metric].mean - top.mean) <= margin]

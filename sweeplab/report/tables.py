@@ -1,0 +1,214 @@
+"""Tables as plain text cells, which the terminal, the Markdown and the HTML each draw in their own way."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from sweeplab.records import METRICS, StudyFacts, TrialRecord
+from sweeplab.report.settings import (
+    Setting,
+    best_setting,
+    headline_scores,
+    numbers,
+    score_names,
+    varied_keys,
+)
+from sweeplab.report.wording import (
+    DASH,
+    count,
+    duration,
+    memory,
+    number,
+    plural,
+    plus_minus,
+    score_label,
+    share,
+    short_key,
+    value_text,
+)
+
+LOSS = "heldout_loss_nats_per_token"
+TRAIN_SECONDS = "phases.train.seconds"
+MEMORY_METRICS = (
+    "phases.train.peak_allocated_bytes",
+    "phases.train.peak_resident_bytes",
+    "phases.train.peak_reserved_bytes",
+)
+
+
+class Cell(NamedTuple):
+    """What a cell says, and what it adds in small print."""
+
+    text: str
+    note: str = ""
+
+
+class Column(NamedTuple):
+    title: str
+    unit: str = ""
+    numeric: bool = True
+
+
+CellOf = Callable[[Setting], Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as long as `columns`; `marked` is the row of the best setting, if any."""
+
+    columns: list[Column]
+    rows: list[list[Cell]]
+    marked: int | None = None
+
+
+def memory_metric(records: list[TrialRecord]) -> str | None:
+    """The memory that is reported for the whole study: GPU tensors where measured, else the process's memory."""
+    measured = {name for record in records for name in numbers(record)}
+    return next((name for name in MEMORY_METRICS if name in measured), None)
+
+
+def all_records(settings: list[Setting]) -> list[TrialRecord]:
+    return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)
+
+
+def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = False) -> Table:
+    """One row per setting: mean ± standard deviation over seeds. `brief`: objectives only, no adapter size."""
+    records = all_records(settings)
+    keys = varied_keys(facts, records)
+    best = best_setting(facts, settings)
+    scores = [pair for pair in score_names(records) if not brief or f"scores.{pair[0]}.{pair[1]}" in facts.objectives]
+    memory_name = memory_metric(records)
+    columns: list[tuple[Column, CellOf]] = [
+        (Column(short_key(key, keys), numeric=False), partial(varied_cell, key)) for key in keys
+    ] or [(Column("setting", numeric=False), label_cell)]
+    columns.append((Column("finished", "of started"), counts_cell))
+    columns.append((Column("held-out loss", "nats/token"), partial(spread_cell, LOSS)))
+    columns += [score_column(settings, task, metric) for task, metric in scores]
+    columns.append((Column("trainable parameters"), params_cell))
+    columns.append((Column("training time"), time_cell))
+    kind = "peak memory" if memory_name is None else METRICS[memory_name].label.removesuffix(", training")
+    columns.append((Column(kind, "in training"), partial(memory_cell, memory_name)))
+    if not brief:
+        columns.append((Column("adapter size"), partial(memory_cell, "adapter_bytes")))
+    rows = [[make(setting) for _, make in columns] for setting in settings]
+    marked = next((index for index, setting in enumerate(settings) if setting is best), None)
+    return Table([column for column, _ in columns], rows, marked)
+
+
+def label_cell(setting: Setting) -> Cell:
+    return Cell(setting.label)
+
+
+def counts_cell(setting: Setting) -> Cell:
+    return Cell(setting.counts)
+
+
+def varied_cell(key: str, setting: Setting) -> Cell:
+    return param_cell(setting.params, key)
+
+
+def param_cell(params: dict[str, Any], key: str) -> Cell:
+    return Cell(value_text(params[key]) if key in params else DASH)
+
+
+def score_column(settings: list[Setting], task: str, metric: str) -> tuple[Column, CellOf]:
+    """The items are counted in the column's head where all settings have as many, else in each cell."""
+    name = f"scores.{task}.{metric}"
+    sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
+    size = sizes.pop() if len(sizes) == 1 else None
+    if size is None:
+        return Column(score_label(task, metric)), partial(spread_cell, name, num_items=True)
+    return Column(score_label(task, metric), plural(size, "item")), partial(spread_cell, name)
+
+
+def spread_cell(name: str, setting: Setting, num_items: bool = False) -> Cell:
+    """Mean ± standard deviation; small print: standard error of a score and its items if asked, else the range."""
+    spread = setting.spreads.get(name)
+    if spread is None:
+        return Cell(DASH)
+    notes = []
+    if spread.stderr is not None:
+        notes.append(f"se {number(spread.stderr)}")
+    if num_items and spread.num_items is not None:
+        notes.append(plural(spread.num_items, "item"))
+    if not notes and spread.std is not None:
+        notes.append(f"{number(spread.low)} to {number(spread.high)}")
+    return Cell(plus_minus(spread.mean, spread.std), ", ".join(notes))
+
+
+def params_cell(setting: Setting) -> Cell:
+    spread = setting.spreads.get("num_trainable_params")
+    totals = [record.num_total_params for record in setting.finished if record.num_total_params]
+    if spread is None:
+        return Cell(DASH)
+    return Cell(count(spread.mean), f"{share(spread.mean, totals[0])} of base" if totals else "")
+
+
+def time_cell(setting: Setting) -> Cell:
+    spread = setting.spreads.get(TRAIN_SECONDS)
+    if spread is None:
+        return Cell(DASH)
+    return Cell(duration(spread.mean), "" if spread.std is None else f"± {duration(spread.std)}")
+
+
+def memory_cell(name: str | None, setting: Setting) -> Cell:
+    spread = None if name is None else setting.spreads.get(name)
+    if spread is None:
+        return Cell(DASH)
+    return Cell(memory(spread.mean), f"± {memory(spread.std)}" if spread.std else "")
+
+
+def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
+    """One row per trial, failed ones with their reasons."""
+    keys = varied_keys(facts, records)
+    scores = headline_scores(records)
+    columns = [
+        Column("trial"),
+        *(Column(short_key(key, keys), numeric=False) for key in keys),
+        Column("seed"),
+        Column("status", numeric=False),
+        Column("held-out loss", "nats/token"),
+        *(Column(score_label(task, metric)) for task, metric in scores),
+        Column("training time"),
+        Column("reason", numeric=False),
+    ]
+    rows = []
+    for record in records:
+        found = numbers(record)
+        rows.append(
+            [
+                Cell(str(record.number)),
+                *(param_cell(record.params, key) for key in keys),
+                Cell(str(record.seed)),
+                Cell(record.status.value.replace("_", " ")),
+                Cell(number(found.get(LOSS))),
+                *(Cell(number(found.get(f"scores.{task}.{metric}"))) for task, metric in scores),
+                Cell(duration(found.get(TRAIN_SECONDS))),
+                reason_cell(record),
+            ]
+        )
+    return Table(columns, rows)
+
+
+def reason_cell(record: TrialRecord) -> Cell:
+    """Why a trial ended early, and where."""
+    place = [] if record.phase is None else [f"in {record.phase}"]
+    if record.reason is None and not place:
+        return Cell(DASH)
+    if record.step is not None:
+        place.append(f"at step {record.step}")
+    return Cell(record.reason or DASH, ", ".join(place))
+
+
+def phases_table(records: list[TrialRecord]) -> Table:
+    """Time per phase over all trials, failed ones too."""
+    names = dict.fromkeys(name for record in records for name in record.phases)
+    rows = []
+    for name in names:
+        spent = [record.phases[name].seconds for record in records if name in record.phases]
+        rows.append(
+            [Cell(name), Cell(str(len(spent))), Cell(duration(sum(spent))), Cell(duration(sum(spent) / len(spent)))]
+        )
+    titles = [Column("phase", numeric=False), Column("trials"), Column("in total"), Column("per trial")]
+    return Table(titles, rows)

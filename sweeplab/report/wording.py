@@ -1,0 +1,139 @@
+"""Numbers, units and names as text; a missing value is a dash."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sweeplab.records import METRICS
+
+DASH: Final = "\u2013"
+VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
+
+
+def value_text(value: Any) -> str:
+    """A configuration value as a user would type it, on one line."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return " ".join(str(value).split())
+
+
+def short_key(key: str, keys: Sequence[str]) -> str:
+    """The last part of a dotted key where it tells the key from the others, else the whole key."""
+    last = key.rsplit(".", 1)[-1]
+    alone = [other.rsplit(".", 1)[-1] for other in keys].count(last) <= 1
+    return last if alone and last not in VAGUE_NAMES else key
+
+
+def setting_label(params: dict[str, Any], keys: Sequence[str]) -> str:
+    """Such as 'rank=8, lr=0.001'; keys in the order of the space."""
+    parts = [f"{short_key(key, keys)}={value_text(params[key])}" for key in keys if key in params]
+    return ", ".join(parts) or "as configured"
+
+
+def metric_label(name: str) -> str:
+    """What readers call the metric: 'held-out loss', or 'exact match on task'."""
+    if name in METRICS:
+        return METRICS[name].label
+    task, metric = name.removeprefix("scores.").rsplit(".", 1)
+    return f"{score_word(metric)} on {task}"
+
+
+def score_word(metric: str) -> str:
+    return metric.removesuffix(",none").replace("_", " ")
+
+
+def score_label(task: str, metric: str) -> str:
+    return f"{task}, {score_word(metric)}"
+
+
+def metric_unit(name: str) -> str:
+    return METRICS[name].unit if name in METRICS else ""
+
+
+def decimals(value: float) -> int:
+    """Places after the point that show the thousandths, and three digits of what is below a hundredth."""
+    size = abs(value)
+    if size >= 1000:
+        return 0
+    if size >= 100:
+        return 1
+    if size >= 0.01 or size == 0:
+        return 3
+    return min(2 - math.floor(math.log10(size)), 8)
+
+
+def number(value: float | None) -> str:
+    return DASH if value is None else f"{value:,.{decimals(value)}f}"
+
+
+def plus_minus(mean: float | None, spread: float | None) -> str:
+    """'0.812 ± 0.020'; without a spread '0.812'. A spread too small for the mean's places keeps one digit."""
+    if mean is None or spread is None:
+        return number(mean)
+    places = decimals(mean)
+    rounded = f"{spread:,.{places}f}"
+    return f"{number(mean)} ± {rounded if spread == 0 or float(rounded.replace(',', '')) else f'{spread:.1g}'}"
+
+
+def count(value: float | None) -> str:
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    if part is None or not whole:
+        return DASH
+    return f"{100 * part / whole:.3g} %"
+
+
+def memory(num_bytes: float | None) -> str:
+    """Bytes in binary units, three digits."""
+    if num_bytes is None:
+        return DASH
+    scale, unit = memory_scale(num_bytes)
+    return f"{num_bytes / scale:.0f} {unit}" if num_bytes / scale >= 100 else f"{num_bytes / scale:.3g} {unit}"
+
+
+def memory_scale(num_bytes: float) -> tuple[int, str]:
+    """The largest binary unit that leaves at least one of it: (bytes, name)."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if num_bytes >= 2**power:
+            return 2**power, unit
+    return 1, "B"
+
+
+def duration(seconds: float | None) -> str:
+    """'8.2 s', '3 min 05 s' or '2 h 04 min'."""
+    if seconds is None:
+        return DASH
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def margin(name: str, size: float) -> str:
+    """A difference in a metric, two digits, with its unit."""
+    unit = metric_unit(name)
+    return memory(size) if unit == "bytes" else f"{float(f'{size:.2g}'):,g} {unit}".rstrip()
+
+
+def amount(name: str, mean: float | None, spread: float | None) -> str:
+    """A metric's mean and spread with its unit."""
+    unit = metric_unit(name)
+    if unit == "bytes":
+        return memory(mean) if spread is None else f"{memory(mean)} ± {memory(spread)}"
+    if name == "num_trainable_params":
+        return count(mean)
+    return f"{plus_minus(mean, spread)} {unit}".rstrip()
+
+
+def plural(size: int, noun: str) -> str:
+    return f"{size} {noun}" if size == 1 else f"{size} {noun}s"

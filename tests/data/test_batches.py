@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from sweeplab.data.batches import WINDOWS_PER_GROUP, WindowSampler, collate, heldout_batches, train_loader
+from sweeplab.data.tokens import IGNORED, Tokens
+
+PAD = 0
+
+
+def examples(count: int) -> list[Tokens]:
+    """Examples of unequal length and unequal number of targets; example i consists of token i + 1."""
+    made = []
+    for place in range(count):
+        length = 2 + place * 7 % 13
+        num_prompt = 1 + place * 5 % (length - 1)
+        made.append(Tokens([place + 1] * length, [IGNORED] * num_prompt + [place + 1] * (length - num_prompt)))
+    return made
+
+
+SIZES = [(1, 1, 1), (11, 2, 3), (12, 2, 3), (13, 4, 1), (200, 2, 2), (7, 16, 4)]
+
+
+@pytest.mark.parametrize(("count", "micro", "accumulation"), SIZES)
+def test_every_example_comes_once_per_epoch_in_whole_windows(count: int, micro: int, accumulation: int) -> None:
+    sampler = WindowSampler(examples(count), micro, accumulation, seed=3)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        batches = list(sampler)
+        assert sorted(index for batch in batches for index in batch.indices) == list(range(count))
+        assert len(batches) == len(sampler)
+        windows = [batches[start : start + accumulation] for start in range(0, len(batches), accumulation)]
+        assert len(windows) == sampler.num_windows
+        full, last = windows[:-1], windows[-1]
+        assert all(len(batch.indices) == micro for window in full for batch in window)
+        assert sum(len(batch.indices) for batch in last) == (count - 1) % (micro * accumulation) + 1
+
+
+@pytest.mark.parametrize(("count", "micro", "accumulation"), SIZES)
+def test_window_targets_are_those_of_all_its_micro_batches(count: int, micro: int, accumulation: int) -> None:
+    data = examples(count)
+    batches = list(train_loader(data, PAD, micro, accumulation, seed=3))
+    for start in range(0, len(batches), accumulation):
+        window = batches[start : start + accumulation]
+        # the first position of a row predicts nothing before it
+        counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in window)
+        assert [batch.num_window_targets for batch in window] == [counted] * len(window)
+
+
+def order(seed: int, epoch: int) -> list[int]:
+    sampler = WindowSampler(examples(60), 2, 2, seed)
+    sampler.set_epoch(epoch)
+    return [index for batch in sampler for index in batch.indices]
+
+
+def test_order_follows_from_seed_and_epoch() -> None:
+    assert order(0, 0) == order(0, 0)
+    orders = [tuple(order(seed, epoch)) for seed in range(4) for epoch in range(4)]
+    assert len(set(orders)) == len(orders)
+
+
+def test_windows_of_a_group_hold_neighbours_in_length() -> None:
+    data = examples(4 * WINDOWS_PER_GROUP)
+    windows = WindowSampler(data, 2, 2, seed=0).windows()
+    lengths = sorted(sorted(len(data[index].ids) for index in window) for window in windows)
+    assert [length for window in lengths for length in window] == sorted(len(tokens.ids) for tokens in data)
+
+
+def test_collate_pads_on_the_right_and_counts_no_padding() -> None:
+    batch = collate([Tokens([5, 6, 7], [IGNORED, 6, 7]), Tokens([8], [8])], PAD, num_window_targets=9)
+    assert torch.equal(batch.ids_BT, torch.tensor([[5, 6, 7], [8, PAD, PAD]]))
+    assert torch.equal(batch.mask_BT, torch.tensor([[1, 1, 1], [1, 0, 0]]))
+    assert torch.equal(batch.labels_BT, torch.tensor([[IGNORED, 6, 7], [8, IGNORED, IGNORED]]))
+    assert (batch.num_tokens, batch.num_window_targets) == (4, 9)
+
+
+def test_heldout_batches_hold_every_example_once_with_its_own_targets() -> None:
+    data = examples(11)
+    batches = heldout_batches(data, PAD, batch_size=4)
+    rows = [row[mask == 1].tolist() for batch in batches for row, mask in zip(batch.ids_BT, batch.mask_BT, strict=True)]
+    assert sorted(rows) == sorted(tokens.ids for tokens in data)
+    assert sum(batch.num_window_targets for batch in batches) == sum(tokens.num_targets for tokens in data)
+    assert sum(batch.num_tokens for batch in batches) == sum(len(tokens.ids) for tokens in data)

@@ -1,0 +1,148 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeplab.config import ConfigError, DataConfig
+from sweeplab.data.sources import example, fingerprint, load_splits, split
+
+RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
+
+
+@pytest.fixture
+def settings(compose_trial: Any, tmp_path: Path) -> DataConfig:
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps(RECORDS), encoding="utf-8")
+    config: DataConfig = compose_trial("data=json", f"data.path='{path}'").data
+    return config
+
+
+def written(settings: DataConfig, text: str) -> DataConfig:
+    assert settings.path is not None
+    Path(settings.path).write_text(text, encoding="utf-8")
+    return settings
+
+
+def lines(rows: list[Any]) -> str:
+    return "\n".join(json.dumps(row) for row in rows)
+
+
+GOOD = RECORDS[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" \n", r"records.json is empty; give at least two records"),
+        (json.dumps(RECORDS)[:-20], r"records.json is no complete JSON: .*line 1 column \d+.*; mend the file"),
+        (lines(RECORDS[:3])[:-5], r"records.json, line 3: no complete JSON: .*; mend the line"),
+        (lines([GOOD, GOOD, {"instruction": "a"}]), r"line 3: field 'output' is missing \(fields: instruction\); set data.output_field"),
+        (json.dumps([GOOD, {"q": "a", "output": "b"}]), r"record 2: field 'instruction' is missing \(fields: q, output\)"),
+        (lines([GOOD, {"instruction": "a", "output": 3}]), r"line 2: field 'output' must be text, got int; mend the record"),
+        (lines([GOOD, {"instruction": None, "output": "b"}]), r"line 2: field 'instruction' must be text, got NoneType"),
+        (lines([GOOD, {"instruction": "a", "input": ["x"], "output": "b"}]), r"line 2: field 'input' must be text, got list"),
+        (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty, nothing to learn"),
+        (lines([GOOD, ["a", "b"]]), r"line 2: a record must be an object with fields, got list"),
+        (json.dumps([GOOD, "text"]), r"record 2: a record must be an object with fields, got str"),
+        (lines([GOOD]), r"data must hold at least two examples, got 1"),
+    ],
+)
+def test_faulty_files_are_refused_with_place_and_remedy(settings: DataConfig, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_splits(written(settings, text))
+
+
+def test_bytes_that_are_no_text_are_refused(settings: DataConfig) -> None:
+    Path(str(settings.path)).write_bytes(b'{"instruction": "\xff"}')
+    with pytest.raises(ConfigError, match=r"cannot be read as UTF-8 text: .*; check data.path"):
+        load_splits(settings)
+
+
+def test_array_and_lines_and_blank_lines_give_the_same(settings: DataConfig) -> None:
+    array = load_splits(settings)
+    assert load_splits(written(settings, lines(RECORDS).replace("\n", "\n\n") + "\n")) == array
+
+
+def test_line_separators_inside_a_text_do_not_end_a_record(settings: DataConfig) -> None:
+    rows = [{**GOOD, "output": "one\u2028two\x85three"}, GOOD]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    splits = load_splits(written(settings, text))
+    assert {found.response for found in (*splits.train, *splits.heldout)} == {row["output"] for row in rows}
+
+
+def test_missing_and_null_inputs_are_empty(settings: DataConfig) -> None:
+    bare = {"instruction": "a", "output": "b"}
+    assert example(bare, "x", settings) == example({**bare, "input": None}, "x", settings) == example({**bare, "input": ""}, "x", settings)
+    assert example({**bare, "input": "c"}, "x", settings).given == "c"
+
+
+def test_fields_can_be_renamed(settings: DataConfig) -> None:
+    renamed = replace(settings, instruction_field="q", input_field="c", output_field="a")
+    assert example({"q": "1", "c": "2", "a": "3"}, "x", renamed) == example(
+        {"instruction": "1", "input": "2", "output": "3"}, "x", settings
+    )
+
+
+def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
+    chat = replace(settings, messages_field="messages")
+    messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
+    found = example({"messages": messages}, "x", chat)
+    assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    assert found.response == "Hello"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        None,
+        "text",
+        [],
+        [{"role": "assistant", "content": "Hello"}],
+        [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": ["Hi"]}, {"role": "assistant", "content": "Hello"}],
+        [{"role": "user"}, {"role": "assistant", "content": "Hello"}],
+    ],
+)
+def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any) -> None:
+    chat = replace(settings, messages_field="messages")
+    with pytest.raises(ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"):
+        example({"messages": messages}, "line 4", chat)
+
+
+@pytest.mark.parametrize(("num_examples", "fraction", "num_heldout"), [(2, 0.1, 1), (10, 0.25, 2), (10, 0.99, 9), (997, 0.1, 100)])
+def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
+    examples = [example({"instruction": str(place), "output": "a"}, "x", DataConfig(instruction_field="instruction", output_field="output", input_field=None)) for place in range(num_examples)]
+    train, heldout = split(examples, fraction)
+    assert len(heldout) == num_heldout
+    assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
+    assert split(examples, fraction) == (train, heldout)
+
+
+def test_split_is_the_recorded_one_and_shuffled(settings: DataConfig) -> None:
+    splits = load_splits(replace(settings, heldout_fraction=0.3))
+    order = [int(found.response.split()[1].strip(".")) for found in (*splits.heldout, *splits.train)]
+    assert order == [6, 9, 0, 2, 4, 3, 5, 1, 8, 7]
+
+
+def test_num_examples_shortens_the_training_part_only(settings: DataConfig) -> None:
+    whole, short = load_splits(settings), load_splits(replace(settings, num_examples=4))
+    assert (short.train, short.heldout) == (whole.train[:4], whole.heldout)
+
+
+def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> None:
+    other = tmp_path / "heldout.jsonl"
+    other.write_text(lines([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]), encoding="utf-8")
+    splits = load_splits(replace(settings, heldout_path=str(other)))
+    assert [found.response for found in splits.train] == [row["output"] for row in RECORDS]
+    assert [found.response for found in splits.heldout] == ["b", "d"]
+
+
+def test_fingerprint_changes_with_any_text_and_with_the_side(settings: DataConfig) -> None:
+    splits = load_splits(settings)
+    changed = [splits.train[0]._replace(given="x"), *splits.train[1:]]
+    moved = ([*splits.train, *splits.heldout], [])
+    prints = {splits.fingerprint, fingerprint((changed, splits.heldout)), fingerprint(moved)}
+    assert len(prints) == 3
+    assert load_splits(settings).fingerprint == splits.fingerprint

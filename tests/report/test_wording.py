@@ -1,0 +1,161 @@
+"""Numbers, units and sentences, word for word."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sweeplab.records import Score, StudyFacts, TrialRecord
+from sweeplab.report import summary_answer, summary_table
+from sweeplab.report.settings import group
+from sweeplab.report.sources import Fact, provenance
+from sweeplab.report.tables import phases_table, settings_table, trials_table
+from sweeplab.report.wording import DASH, duration, memory, number, plus_minus, value_text
+
+RecordFactory = Callable[..., TrialRecord]
+FactsFactory = Callable[..., StudyFacts]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, DASH),
+        (0, "0.000"),
+        (0.81249, "0.812"),
+        (1.5, "1.500"),
+        (0.0012345, "0.00123"),
+        (-0.5, "-0.500"),
+        (123.456, "123.5"),
+        (12345.6, "12,346"),
+    ],
+)
+def test_number(value: Any, text: str) -> None:
+    assert number(value) == text
+
+
+def test_a_spread_has_the_places_of_its_mean_and_never_turns_into_zero() -> None:
+    assert plus_minus(1.25, 0.0625) == "1.250 ± 0.062"
+    assert plus_minus(1.25, 0.00004) == "1.250 ± 4e-05"
+    assert plus_minus(1.25, 0.0) == "1.250 ± 0.000"
+    assert plus_minus(1.25, None) == "1.250"
+    assert plus_minus(None, None) == DASH
+
+
+def test_memory_and_durations_change_their_units() -> None:
+    assert [memory(size) for size in (None, 512, 1536, 3 * 2**19, 700 * 2**20, 3 * 2**30)] == [
+        DASH, "512 B", "1.5 KiB", "1.5 MiB", "700 MiB", "3 GiB",
+    ]  # fmt: skip
+    assert [duration(time) for time in (None, 8.24, 185, 3599.9, 7440)] == [
+        DASH, "8.2 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
+    ]  # fmt: skip
+
+
+def test_values_read_as_a_user_would_type_them() -> None:
+    assert [value_text(value) for value in (True, None, 1e-4, 8, "a\nb", [1, "x"])] == [
+        "true", "null", "0.0001", "8", "a b", '[1, "x"]',
+    ]  # fmt: skip
+
+
+def test_the_answer_names_the_best_its_spread_and_its_rivals(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    facts = make_facts(seeds=[0, 1], num_planned=8)
+    rows = [(4, 1.0), (4, 1.5), (8, 1.5), (8, 1.5), (16, 9.0), (16, 9.0), (32, 0.5), (32, None)]
+    records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
+    assert summary_answer(facts, records) == [
+        "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
+        "1.250 ± 0.354 nats/token (mean ± standard deviation over 2 seeds).",
+        "Not clearly worse, with a mean within 0.35 nats/token, the best's standard deviation over seeds: rank=8.",
+        "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
+        "7 of 8 started trials finished (8 planned).",
+    ]
+
+
+def test_the_answer_of_one_seed_says_that_it_has_no_spread(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
+    assert summary_answer(make_facts(), records) == [
+        "rank=8 has the lowest mean held-out loss: 1.250 nats/token (one seed).",
+        "With one seed no spread over seeds can be given, so a difference may be chance.",
+        "2 of 2 started trials finished.",
+    ]
+
+
+def test_the_answer_without_a_finished_trial_invents_nothing(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    assert summary_answer(make_facts(), []) == ["No trial has been recorded yet."]
+    failed = summary_answer(make_facts(), [make_record(0, {"adapter.rank": 4}, 0, None)])
+    assert failed[0].startswith("No trial finished")
+    assert failed[1] == "0 of 1 started trial finished."
+
+
+def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    facts = make_facts(objectives={"scores.facts.exact_match": "maximize"})
+    record = make_record(0, {"adapter.rank": 4}, scores={"facts": {"exact_match": Score(0.75, 0.05, 80)}})
+    assert summary_answer(facts, [record])[0] == "One setting was run (rank=4): exact match on facts 0.750 (one seed)."
+
+
+def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    rows = [(4, 0, 1.0), (4, 1, 1.5), (8, 0, None), (8, 1, 2.0), (16, 0, None)]
+    score = {"task": {"acc": Score(0.5, 0.05, 100), "acc_norm": Score(0.6, 0.05, 100)}}
+    records = [
+        make_record(n, {"adapter.rank": rank}, seed, loss, scores=score if loss else None)
+        for n, (rank, seed, loss) in enumerate(rows)
+    ]
+    table = summary_table(make_facts(seeds=[0, 1]), records)
+    assert [column.title for column in table.columns] == [
+        "rank", "finished", "held-out loss", "task, acc", "trainable parameters", "training time",
+        "peak resident memory",
+    ]  # fmt: skip
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["4", "2/2", "1.250 ± 0.354", "0.500 ± 0.000", "1,000", "10.5 s", "512 MiB"],
+        ["8", "1/2", "2.000", "0.500", "1,000", "11.0 s", "512 MiB"],
+        ["16", "0/1", DASH, DASH, DASH, DASH, DASH],
+    ]
+    assert table.marked == 0
+    assert table.columns[3].unit == "100 items"
+    assert table.rows[0][3].note == "se 0.050"
+    assert table.rows[0][4].note == "1 % of base"
+
+
+def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    record = make_record(0, {"adapter.rank": 4})
+    record.phases["train"].peak_allocated_bytes = 3 * 2**30
+    facts = make_facts()
+    table = settings_table(facts, group(facts, [record]))
+    titles = [column.title for column in table.columns]
+    assert table.rows[0][titles.index("peak GPU memory allocated")].text == "3 GiB"
+    assert "peak resident memory" not in titles
+
+
+def test_trials_table_shows_failures_with_reason_and_place(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    table = trials_table(make_facts(), [make_record(3, {"adapter.rank": 4}, 1, None)])
+    assert [cell.text for cell in table.rows[0]] == ["3", "4", "1", "failed", DASH, "11.0 s", "it broke"]
+    assert table.rows[0][-1].note == "in train, at step 7"
+
+
+def test_phases_sum_over_failed_trials_too(make_record: RecordFactory) -> None:
+    table = phases_table([make_record(0, {}, 0), make_record(1, {}, 1, None)])
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["load", "2", "3.0 s", "1.5 s"],
+        ["train", "2", "21.0 s", "10.5 s"],
+        ["evaluate", "2", "8.0 s", "4.0 s"],
+    ]
+
+
+def test_provenance_is_said_once_where_trials_agree(make_record: RecordFactory) -> None:
+    records = [
+        make_record(n, {}, provenance={"commit": "a", "device": {"name": name}} | ({"note": "x"} if n == 4 else {}))
+        for n, name in enumerate(["cpu", "cpu", "gpu", "cpu", "gpu"])
+    ]
+    assert provenance(records) == [
+        Fact("commit", "a"),
+        Fact("device.name", "cpu", "0 to 1, 3"),
+        Fact("device.name", "gpu", "2, 4"),
+        Fact("note", DASH, "0 to 3"),
+        Fact("note", "x", "4"),
+    ]
