@@ -1,4 +1,4 @@
-"""Pretrains the embedded base: `python experiments/tiny_base/pretrain.py`, about twenty minutes on two CPU cores.
+"""Pretrains the embedded base: `python experiments/tiny_base/pretrain.py`, twenty minutes on two CPU cores.
 
 Writes a Hugging Face folder to `sweeplab/models/tiny_base/` and the loss curve beside this file.
 """
@@ -90,7 +90,7 @@ def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skill:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig
-from sweeplab.models.quantization import quantization_config
+from sweeplab.models.quantization import keep_packing, quantization_config
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"
 RANDOM_INIT_SEED: Final = 0
@@ -134,6 +134,8 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     tokenizer = load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
     loaded.requires_grad_(False)
+    if quantization.scheme != "none":
+        keep_packing(loaded)
     loaded.config.use_cache = False
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from sweeplab.config import ConfigError, QuantizationConfig
 
@@ -21,6 +22,20 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         assert isinstance(dtype, torch.dtype)
         return dtype
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def keep_packing(model: nn.Module) -> None:
+    """Has every 4-bit layer compute from the weights as they were quantized, in evaluation as in training.
+
+    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward without gradients: scales rounded
+    to bfloat16, products in bfloat16, and an assertion where a dimension is no multiple of 32. What is scored would
+    not be what was trained, and a trial would find another base than the one before it.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) -> Any:
