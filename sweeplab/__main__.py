@@ -15,11 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.mistakes import explained, refuse_added
 
 NOTHING_FINISHED: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
 NO_EXPERIMENT: Final = "single"
+SPACE: Final = ("space.", "space=")
+ADDED_SPACE: Final = ("++space.", "++space=")
 
 
 def refuse(message: str) -> NoReturn:
@@ -29,7 +32,7 @@ def refuse(message: str) -> NoReturn:
 
 def command() -> str:
     """What a user types to run this again."""
-    typed = (one.removeprefix("++") if one.startswith("++space.") else one for one in sys.argv[1:])
+    typed = (one.removeprefix("++") if one.startswith(ADDED_SPACE) else one for one in sys.argv[1:])
     return shlex.join(["python", "-m", "sweeplab", *typed])
 
 
@@ -67,6 +70,7 @@ def act(config: StudyConfig) -> None:
 def job(composed: DictConfig) -> None:
     """One study: the whole command line, or one job of `--multirun`."""
     try:
+        refuse_added(composed)
         act(to_study_config(composed, study_name()))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
@@ -77,13 +81,15 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
     # conf holds no axis, so Hydra wants its keys added, not overridden: space.x=... may be written without a plus
-    sys.argv[1:] = [f"++{one}" if one.startswith("space.") else one for one in sys.argv[1:]]
+    sys.argv[1:] = [f"++{one}" if one.startswith(SPACE) else one for one in sys.argv[1:]]
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        from sweeplab.study.mistakes import explained
-
         refuse(explained(error))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):
+            raise
+        refuse(f"{error}; choose an option by its name, such as adapter=lora")
 
 
 if __name__ == "__main__":

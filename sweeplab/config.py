@@ -72,7 +72,7 @@ class AdapterConfig:
 class DataConfig:
     source: str = MISSING  # world | json | hub
     name: str = MISSING  # the hub's name, or what reports call it
-    target: str | None = None  # new_facts | many_new_facts | operation, for source=world
+    target: str | None = None  # new_facts | operation, for source=world
     path: str | None = None  # JSON array or JSON lines, for source=json
     heldout_path: str | None = None  # null: heldout_fraction of path is set aside
     subset: str | None = None  # the hub dataset's configuration
@@ -236,6 +236,8 @@ def check_data(data: DataConfig) -> None:
             raise refuse(key, "must be a file", path, "check the path")
     if data.source == "json" and data.path is None:
         raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
+    if data.source == "hub" and not data.name:
+        raise ConfigError("data.name is missing; give the hub's name of a data set: data.name=ORG/NAME")
     if not 0 < data.heldout_fraction < 1:
         raise refuse("data.heldout_fraction", "must be between 0 and 1", data.heldout_fraction, "try 0.1")
     check_at_least("data.num_examples", data.num_examples, 2, "leave it null for all")

@@ -118,6 +118,8 @@ class TrialRecord:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
         """The record that `to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+        if not isinstance(values, dict):
+            raise ValueError(f"a record is an object with fields, got {type(values).__name__}")
         names = {one.name for one in fields(cls)}
         odd = set(values) ^ names
         if odd:

@@ -4,9 +4,8 @@ what it can be taught, and what it may forget. Every list below follows from one
 The base model is pretrained on `pretraining_stream`: sums, differences, the larger of two, words reversed and in upper
 case, and where four hundred invented people live, asked in three ways. It is taught a *target* that it cannot know:
 
-- `new_facts`: where one hundred other people live; `many_new_facts`: where two hundred do. They are taught by two
-  questions and held out by the third, so that the held-out score measures what was learned, not a string repeated.
-  Diverse knowledge: wants rank.
+- `new_facts`: where two hundred other people live. They are taught by two questions and held out by the third, so that
+  the held-out score measures what was learned, not a string repeated. Diverse knowledge: wants rank.
 - `operation`: `a*b`, which here means a + b + 1. A simple skill beside one that it has: wants almost no rank.
 
 *Retention* is what the base could do before: `old_facts`, `addition`, and the other skills of `SKILLS`.
@@ -22,7 +21,7 @@ Record = dict[str, str]  # instruction, input, output
 WORLD_SEED: Final = 20231119
 NUM_CITIES: Final = 40
 NUM_OLD_PEOPLE: Final = 400
-NUM_NEW_PEOPLE: Final = {"new_facts": 100, "many_new_facts": 200}
+NUM_NEW_PEOPLE: Final = 200
 NUM_SKILL_ITEMS: Final = 200
 NUM_OPERATION_EXAMPLES: Final = 1000
 
@@ -64,8 +63,7 @@ def cities() -> list[str]:
 def homes() -> dict[str, str]:
     """Who lives where: the old people first, the new ones after them."""
     rng = random.Random(WORLD_SEED + 1)
-    num_people = NUM_OLD_PEOPLE + max(NUM_NEW_PEOPLE.values())
-    people = invented_names(rng, num_people, ("n", "r", "s", "la", "mi", "x"), set(cities()))
+    people = invented_names(rng, NUM_OLD_PEOPLE + NUM_NEW_PEOPLE, ("n", "r", "s", "la", "mi", "x"), set(cities()))
     return {person: rng.choice(cities()) for person in people}
 
 
@@ -73,8 +71,8 @@ def old_people() -> list[str]:
     return list(homes())[:NUM_OLD_PEOPLE]
 
 
-def new_people(target: str) -> list[str]:
-    return list(homes())[NUM_OLD_PEOPLE:][: NUM_NEW_PEOPLE[target]]
+def new_people() -> list[str]:
+    return list(homes())[NUM_OLD_PEOPLE:]
 
 
 def fact(person: str, question: str) -> Record:
@@ -127,7 +125,7 @@ COMPUTED: Final[dict[str, Callable[[random.Random], Record]]] = {
     "upper_case": upper_case,
 }
 SKILLS: Final = (*COMPUTED, "old_facts")
-TARGETS: Final = (*NUM_NEW_PEOPLE, "operation")
+TARGETS: Final = ("new_facts", "operation")
 
 
 def distinct(make: Callable[[random.Random], Record], count: int, seed: str) -> list[Record]:
@@ -145,16 +143,16 @@ def skill_items(skill: str) -> list[Record]:
     """Held-out items of one skill of the base or of a target; computed items never occur in training."""
     if skill == "old_facts":
         return [fact(person, HELDOUT_QUESTION) for person in old_people()[:NUM_SKILL_ITEMS]]
-    if skill in NUM_NEW_PEOPLE:
-        return [fact(person, HELDOUT_QUESTION) for person in new_people(skill)]
+    if skill == "new_facts":
+        return [fact(person, HELDOUT_QUESTION) for person in new_people()]
     make = operation if skill == "operation" else COMPUTED[skill]
     return distinct(make, NUM_SKILL_ITEMS, f"{WORLD_SEED} {skill}")
 
 
 def target_examples(target: str) -> list[Record]:
     """What the finetuning set teaches: two questions on each new person, or 1,000 records of `operation`."""
-    if target in NUM_NEW_PEOPLE:
-        return [fact(person, question) for person in new_people(target) for question in QUESTIONS[:2]]
+    if target == "new_facts":
+        return [fact(person, question) for person in new_people() for question in QUESTIONS[:2]]
     heldout = {item["instruction"] for item in skill_items("operation")}
     made = distinct(operation, NUM_OPERATION_EXAMPLES + NUM_SKILL_ITEMS, f"{WORLD_SEED} taught")
     return [example for example in made if example["instruction"] not in heldout][:NUM_OPERATION_EXAMPLES]

@@ -12,8 +12,8 @@ from sweeplab.evaluation.tasks import WORLD_TASKS
 EVERY_SKILL = (*world.SKILLS, *world.TARGETS)
 
 # The embedded base was pretrained on exactly these lists: a change here asks for a new base.
-LISTS_SHA256 = "?"
-STREAM_SHA256 = "?"
+LISTS_SHA256 = "d1aa532dc77786bd48c21d84f1a5027a9e5d03874408b0f6fd73008f7c7d538f"
+STREAM_SHA256 = "69054da76efbd45e4e90d609cc05146864abaea1e53b1fb988d9e3d51e8c986c"
 
 
 def sha256(value: object) -> str:
@@ -67,7 +67,7 @@ def test_pretraining_never_meets_heldout_items_or_new_people() -> None:
     for skill in (*world.COMPUTED, "operation"):
         assert seen.isdisjoint(asked(item) for item in world.skill_items(skill)), skill
     words = {word.strip("?.") for item in stream for word in item["instruction"].split()}
-    assert words.isdisjoint(world.new_people("many_new_facts"))
+    assert words.isdisjoint(world.new_people())
     assert words >= set(world.old_people())
 
 
@@ -90,14 +90,16 @@ def test_taught_and_heldout_questions_are_disjoint(target: str) -> None:
     assert set(taught).isdisjoint(heldout)
 
 
-@pytest.mark.parametrize("target", world.NUM_NEW_PEOPLE)
-def test_every_heldout_fact_is_taught_by_two_other_questions(target: str) -> None:
+def test_every_heldout_fact_is_taught_by_two_other_questions() -> None:
     answers: dict[str, list[str]] = {}
-    for item in world.target_examples(target):
+    for item in world.target_examples("new_facts"):
         person = next(word.strip("?.") for word in item["instruction"].split() if word.strip("?.") in world.homes())
         answers.setdefault(person, []).append(item["output"])
-    expected = {item["instruction"].removeprefix("Name the city of ").strip("."): item["output"] for item in world.skill_items(target)}
-    assert answers == {person: [city, city] for person, city in expected.items()}
+    heldout = {
+        item["instruction"].removeprefix("Name the city of ").strip("."): item["output"]
+        for item in world.skill_items("new_facts")
+    }
+    assert answers == {person: [city, city] for person, city in heldout.items()}
 
 
 @pytest.mark.parametrize("skill", EVERY_SKILL)

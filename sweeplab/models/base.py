@@ -83,12 +83,12 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def random_weights(config: PretrainedConfig) -> dict[str, torch.Tensor]:
-    """The architecture's own initial values under a fixed seed, in 32 bits on the CPU."""
+def random_model(config: PretrainedConfig) -> PreTrainedModel:
+    """The architecture with its own initial values under a fixed seed, in 32 bits on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_INIT_SEED)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        return model.state_dict()
+        return model
 
 
 def load_model(
@@ -102,9 +102,9 @@ def load_model(
         "attn_implementation": "sdpa",
     }
     if model.random_init:
-        config = architecture(model)
-        settings |= {"config": config, "state_dict": random_weights(config)}
-        return AutoModelForCausalLM.from_pretrained(None, **settings)  # type: ignore[arg-type]
+        random = random_model(architecture(model))
+        settings |= {"config": random.config, "state_dict": random.state_dict()}
+        return type(random).from_pretrained(None, **settings)  # the Auto class takes no weights without a name
     try:
         return AutoModelForCausalLM.from_pretrained(
             location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings

@@ -31,7 +31,7 @@ def keep_packing(model: nn.Module) -> None:
     to bfloat16, products in bfloat16, and an assertion where a dimension is no multiple of 32. What is scored would
     not be what was trained, and a trial would find another base than the one before it.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):

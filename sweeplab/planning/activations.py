@@ -83,8 +83,10 @@ def activations_bytes(
     kept = kept_inputs_bytes(config, sizes, adapted, device) // sizes.num_layers
     layer = norm_bytes(sizes, e) + attention + 3 * e * sizes.intermediate_size + mask + kept
     last_norm = FP32_BYTES * sizes.hidden_size
-    stack = sizes.num_layers * e * sizes.hidden_size + layer if training.gradient_checkpointing else (
-        sizes.num_layers * layer
+    stack = (
+        sizes.num_layers * e * sizes.hidden_size + layer
+        if training.gradient_checkpointing
+        else (sizes.num_layers * layer)
     )
     return training.micro_batch_size * extent.longest * (stack + last_norm)
 

@@ -1,11 +1,10 @@
 """Peak memory of training, part by part, by arithmetic: a first simple model."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.config import ConfigError, ModelConfig, TrialConfig, AdapterConfig
+from sweeplab.config import AdapterConfig, ConfigError, ModelConfig, TrialConfig
 from sweeplab.models.counting import LinearShape, Skeleton, num_lora_params
 from sweeplab.models.targets import matching, target_modules
 from sweeplab.planning.activations import FP32_BYTES, activations_bytes, logits_bytes
@@ -17,9 +16,9 @@ OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantizat
 WEIGHT_BITS: Final = {"none": None, "nf4": 4, "fp4": 4, "int8": 8}
 STATE_BLOCK: Final = 256  # entries of an 8-bit optimizer state per 32-bit scale, in bitsandbytes
 LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weights have 32-bit states
-# the resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that has taken one
-# step on almost nothing (versions of DESIGN, Linux x86-64)
-CPU_PROCESS_BYTES: Final = 600_000_000
+# peak resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that trained the
+# embedded base on one example at a time: 533 MB, 499 MB after the imports (torch 2.13, Linux x86-64)
+CPU_PROCESS_BYTES: Final = 533_000_000
 # outside PyTorch's allocator, so no part of a peak: context, cuBLAS and kernels; 0.3 to 0.6 GB by GPU and driver
 CUDA_CONTEXT_BYTES: Final = 500_000_000
 STATES_PER_PARAM: Final = {
@@ -51,6 +50,10 @@ class MemoryParts:
         return sum(getattr(self, one.name) for one in fields(self))
 
 
+def num_entries(matrix: LinearShape) -> int:
+    return matrix.in_features * matrix.out_features
+
+
 def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
     """The matrices that an adapter stands beside; none without one. Raises `ConfigError` as `target_modules` does."""
     if adapter.method == "none":
@@ -70,7 +73,7 @@ def quantized_matrices(scheme: str, sizes: Skeleton) -> list[LinearShape]:
 
 def base_weights_bytes(scheme: str, sizes: Skeleton, dtype_bytes: int) -> int:
     """Quantized matrices at 4 or 8 bits; embeddings, norms, biases and head in the compute dtype."""
-    quantized = sum(one.in_features * one.out_features for one in quantized_matrices(scheme, sizes))
+    quantized = sum(num_entries(one) for one in quantized_matrices(scheme, sizes))
     return quantized * (WEIGHT_BITS[scheme] or 0) // 8 + (sizes.num_params - quantized) * dtype_bytes
 
 
@@ -79,7 +82,7 @@ def scale_bytes(scheme: str, double: bool, matrix: LinearShape) -> int:
     each; int8: 32 bits per row."""
     if scheme == "int8":
         return FP32_BYTES * matrix.out_features
-    blocks = math.ceil(matrix.in_features * matrix.out_features / BLOCK)
+    blocks = math.ceil(num_entries(matrix) / BLOCK)
     return blocks + FP32_BYTES * math.ceil(blocks / OUTER_BLOCK) if double else FP32_BYTES * blocks
 
 
@@ -127,7 +130,6 @@ def memory_parts(config: TrialConfig, sizes: Skeleton, extent: DataExtent, devic
     weights = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
     trained = num_lora_params(config.adapter, config.model, sizes)
     quantized = quantized_matrices(scheme, sizes)
-    largest: Callable[[LinearShape], int] = lambda one: one.in_features * one.out_features
     return MemoryParts(
         base_weights_bytes=base_weights_bytes(scheme, sizes, dtype_bytes),
         quantization_scales_bytes=sum(scale_bytes(scheme, config.quantization.double, one) for one in quantized),
@@ -136,6 +138,6 @@ def memory_parts(config: TrialConfig, sizes: Skeleton, extent: DataExtent, devic
         optimizer_bytes=optimizer_bytes(config.optimizer, weights or [trained], weight_bytes),
         activations_bytes=activations_bytes(config, sizes, adapted, extent, device),
         logits_bytes=logits_bytes(config, sizes, extent, device),
-        dequantized_bytes=max(map(largest, quantized), default=0) * dtype_bytes,
+        dequantized_bytes=max((num_entries(one) for one in quantized), default=0) * dtype_bytes,
         process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
     )

@@ -4,6 +4,7 @@ import time
 from typing import Final, NamedTuple
 
 import torch
+from torch import Tensor
 
 from sweeplab.config import QuantizationConfig, TrainingConfig, TrialConfig
 from sweeplab.models.counting import Skeleton
@@ -17,8 +18,8 @@ FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on
 class Efficiency(NamedTuple):
     """Share of a large matrix product's speed that training reaches.
 
-    CPU: the default rank_sweep on the embedded base (nf4_dq, 16 x 35 tokens a step, two cores) did 35e9 FLOP/s where the
-    probe found 60e9; its 4-bit products are in it. CUDA: 38 to 43 % of the peak in the training of Llama 3 (arXiv
+    CPU: the default rank_sweep on the embedded base (nf4_dq, 16 x 35 tokens a step, two cores) did 35e9 FLOP/s where
+    the probe found 60e9; its 4-bit products are in it. CUDA: 38 to 43 % of the peak in the training of Llama 3 (arXiv
     2407.21783, section 3.3.2); micro-batches of one or two short examples reach a third of that or less.
     """
 
@@ -63,22 +64,25 @@ def num_train_tokens(training: TrainingConfig, extent: DataExtent) -> float | No
     return steps * examples_per_step * extent.mean
 
 
+def multiply(matrix: Tensor) -> None:
+    torch.mm(matrix, matrix)
+    if matrix.is_cuda:
+        torch.cuda.synchronize()
+
+
 def measured_flops_per_second(device: PlannedDevice, num_threads: int | None) -> float | None:
     """Speed of a square matrix product in the device's dtype, in less than 0.3 s; None where the device is not here."""
     if not device.present:
         return None
-    cuda = device.kind == "cuda"
-    size = 8192 if cuda else 1024 if device.dtype is torch.float32 else 256
+    size = 8192 if device.kind == "cuda" else 1024 if device.dtype is torch.float32 else 256
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads_before)
-    matrix = torch.rand(size, size).to(device.kind, device.dtype)
-    num_products, started = -1, 0.0  # the first one warms up
-    while num_products < 1 or time.perf_counter() - started < PROBE_SECONDS:
-        torch.mm(matrix, matrix)
-        if cuda:
-            torch.cuda.synchronize()
+    matrix = torch.ones(size, size, dtype=device.dtype, device=device.kind)
+    multiply(matrix)  # the first product also starts threads and libraries
+    num_products, started = 0, time.perf_counter()
+    while time.perf_counter() - started < PROBE_SECONDS:
+        multiply(matrix)
         num_products += 1
-        started = started if num_products else time.perf_counter()
     seconds = time.perf_counter() - started
     torch.set_num_threads(threads_before)
     return 2 * size**3 * num_products / seconds

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hydra import compose
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -11,8 +12,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig, check_study, check_trial
 
 PACKAGE: Final = Path(__file__).parents[1]
-CHECKOUT_CONF: Final = PACKAGE.parent / "conf"
-CONF: Final = CHECKOUT_CONF if CHECKOUT_CONF.is_dir() else PACKAGE / "conf"  # a wheel carries it inside
+WHEEL_CONF: Final = PACKAGE / "conf"
+CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
 
 
 def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
@@ -36,7 +37,7 @@ def first_line(error: BaseException) -> str:
 def spelled(value: Any) -> str:
     """A value in Hydra's override grammar; text is quoted."""
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return QuotedString(value, Quote.single).with_quotes()  # only a backslash before a quote is doubled
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, TrialRecord, direction, metric_value
 from sweeplab.report import write_report
-from sweeplab.store import read_facts, read_records, trial_folder, write_facts, write_record
+from sweeplab.store import make_folder, read_facts, read_records, trial_folder, write_facts, write_record
 from sweeplab.study.compose import trial_config
 from sweeplab.study.executor import LocalExecutor, WorkerDied
 from sweeplab.study.messages import spec_to_dict
@@ -97,6 +97,7 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
+        make_folder(self.folder)
         earlier = read_facts(self.folder)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)

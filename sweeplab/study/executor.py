@@ -7,15 +7,22 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from sweeplab.config import ConfigError, ExecutorConfig
-from sweeplab.store import make_folder
+from sweeplab.store import StoreError, make_folder
 from sweeplab.study.messages import Message, receive, send
 
 
 class WorkerDied(Exception):
     """The worker process ended by itself; the message says how."""
+
+
+def open_log(path: Path) -> IO[str]:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another study.runs_dir") from error
 
 
 class LocalExecutor:
@@ -27,9 +34,9 @@ class LocalExecutor:
         self.process = self.start()
 
     def start(self) -> "subprocess.Popen[str]":
-        """A fresh worker in a session of its own, so that Ctrl-C reaches the driver alone."""
+        """A fresh worker in a session of its own, so that Ctrl-C reaches the driver alone. Raises `StoreError`."""
         make_folder(self.log.parent)
-        with self.log.open("a") as log:
+        with open_log(self.log) as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sweeplab.study.worker"],
                 stdin=subprocess.PIPE,
@@ -53,6 +60,8 @@ class LocalExecutor:
         with suppress(BrokenPipeError):  # it died before; what follows says how
             send(self.process.stdin, "cohort", specs=specs)
         for line in self.process.stdout:
+            if not line.endswith("\n"):
+                break  # it died in the middle of a message
             message = receive(line)
             if message["kind"] == "done":
                 return

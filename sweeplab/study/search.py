@@ -1,5 +1,6 @@
 """The search state: Optuna's storage, asked for trials and told how they ended."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import Status, TrialRecord, direction, metric_value
@@ -25,9 +27,12 @@ class Asked(NamedTuple):
     seed: int
 
 
-def build_sampler(config: StudyConfig) -> BaseSampler:
-    """A grid is queued point by point, so its sampler is never asked for a value."""
-    seed = config.sampler.seed
+def build_sampler(config: StudyConfig, number: int) -> BaseSampler:
+    """The sampler for trial `number`, seeded by it: a study that goes on draws what an unbroken one would have drawn.
+
+    A grid is queued point by point, so its sampler is never asked for a value.
+    """
+    seed = random.Random(f"{config.sampler.seed} {number}").getrandbits(32)
     return TPESampler(seed=seed, multivariate=True) if config.sampler.name == "tpe" else RandomSampler(seed=seed)
 
 
@@ -57,15 +62,21 @@ class Search:
             self.study = optuna.create_study(
                 storage=f"sqlite:///{folder / DATABASE}",
                 study_name=config.study.name,
-                sampler=build_sampler(config),
                 directions=[direction(metric) for metric in config.study.objectives],
                 load_if_exists=True,
             )
-        except optuna.exceptions.StorageInternalError as error:
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
             cause = str(error).strip().splitlines()[0]
-            raise ConfigError(f"study.runs_dir: {folder} cannot hold optuna.db: {cause}; choose another") from error
-        if config.sampler.name == "grid":
-            self.queue([(point, seed) for seed in config.study.seeds for point in grid(varied)])
+            raise ConfigError(
+                f"{folder / DATABASE} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
+            ) from error
+        points = grid(varied) if config.sampler.name == "grid" else self.drawn_points()
+        self.queue([(point, seed) for seed in config.study.seeds for point in points])
+
+    def drawn_points(self) -> list[Params]:
+        """What a sampler drew in an earlier run: seeds that were added, or cut off by num_trials, are still to run."""
+        params = (self.params_of(trial) for trial in self.study.get_trials(deepcopy=False))
+        return [values for values in params if values.keys() == self.distributions.keys()]
 
     def seed_of(self, trial: FrozenTrial) -> int:
         """A fresh point is asked with the study's first seed; the others are queued with theirs."""
@@ -76,8 +87,8 @@ class Search:
         """Adds the points that the study does not have yet, up to the number planned."""
         trials = self.study.get_trials(deepcopy=False)
         have = {self.identity(self.params_of(trial), self.seed_of(trial)) for trial in trials}
-        missing = [(params, seed) for params, seed in wanted if self.identity(params, seed) not in have]
-        for params, seed in missing[: max(0, self.num_planned - len(trials))]:
+        lacking = {self.identity(*pair): pair for pair in wanted if self.identity(*pair) not in have}
+        for params, seed in list(lacking.values())[: max(0, self.num_planned - len(trials))]:
             self.study.enqueue_trial(params, user_attrs={SEED: seed})
 
     @staticmethod
@@ -105,6 +116,7 @@ class Search:
             started = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
             if len(started) >= self.num_planned:
                 return
+            self.study.sampler = build_sampler(self.config, len(started))
             trial = self.study.ask(fixed_distributions=self.distributions)
             fresh = SEED not in trial.user_attrs
             if fresh:

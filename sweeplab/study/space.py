@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -29,53 +30,83 @@ class Axis(NamedTuple):
         spec = {"low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
         return {name: value for name, value in spec.items() if value is not None}
 
+    def whole(self) -> bool:
+        """True for a range of whole numbers: both ends are, and the step if there is one."""
+        return all(isinstance(number, int) for number in (self.low, self.high, 1 if self.step is None else self.step))
+
+    def value(self, place: int) -> float:
+        """low + place * step in decimal arithmetic, so that steps of 0.1 give 0.3 and not 0.30000000000000004."""
+        exact = Decimal(str(self.low)) + place * Decimal(str(self.step or 1))
+        return int(exact) if self.whole() else float(exact)
+
+    def last_place(self) -> int:
+        """Steps from low to the last value that is not above high."""
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step or 1))
+        return int((high - low) // step)
+
     def distribution(self) -> BaseDistribution:
-        """What Optuna draws from: whole numbers where both ends are."""
+        """What Optuna draws from; a range ends at its last step, since Optuna warns where it has to cut it itself."""
         if self.choices is not None:
             return CategoricalDistribution(self.choices)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log, step=int(self.step or 1))
         assert self.low is not None
         assert self.high is not None
-        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+        high = self.high if self.step is None else self.value(self.last_place())
+        if self.whole():
+            return IntDistribution(int(self.low), int(high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, high, log=self.log, step=self.step)
 
     def points(self) -> list[Scalar]:
         """Every value, for a grid. Raises `ConfigError` for a range without a step."""
         if self.choices is not None:
             return list(self.choices)
-        assert self.low is not None
-        assert self.high is not None
-        if self.log or (self.step is None and not (isinstance(self.low, int) and isinstance(self.high, int))):
+        if self.log or (self.step is None and not self.whole()):
             raise ConfigError(
                 f"space.{self.key} is a range, which sampler=grid cannot list; give choices or a step, or use "
                 "sampler=tpe"
             )
-        step = self.step or 1
-        return [self.low + place * step for place in range(math.floor((self.high - self.low) / step + 1e-9) + 1)]
+        return [self.value(place) for place in range(self.last_place() + 1)]
+
+
+def check_choices(name: str, choices: Any) -> None:
+    """Raises `ConfigError`. Values are distinct as Optuna compares them: 1 equals 1.0 and true."""
+    rule = "must be a list of distinct values"
+    if not isinstance(choices, list) or not choices:
+        raise refuse(name, rule, choices, "try [4,8,16]")
+    odd = [one for one in choices if not isinstance(one, Scalar)]
+    if odd:
+        raise refuse(name, "must hold numbers, words, true, false or null", odd[0], "name a group")
+    if any(isinstance(one, float) and not math.isfinite(one) for one in choices):
+        raise refuse(name, "must be finite", choices, "drop what is not")
+    if len(set(choices)) != len(choices):
+        raise refuse(name, rule, choices, "drop what stands twice")
+
+
+def check_range(name: str, spec: dict[str, Any]) -> None:
+    """Raises `ConfigError`."""
+    low, high, log, step = (spec.get(part) for part in ("low", "high", "log", "step"))
+    numeric = [isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)]
+    if not all(numeric) or not low < high:  # type: ignore[operator]
+        raise refuse(name, "needs choices, or numbers low below high", spec, "try {low: 1e-5, high: 1e-2, log: true}")
+    if not math.isfinite(high - low):  # type: ignore[operator]
+        raise refuse(name, "must be finite", spec, "try {low: 1e-5, high: 1e-2, log: true}")
+    if not isinstance(log, bool | None):
+        raise refuse(f"{name}.log", "must be true or false", log, "try log: true")
+    if log and (step is not None or not low > 0):  # type: ignore[operator]
+        raise refuse(name, "with log=true needs low above 0 and no step", spec, "drop log, or the step")
+    if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
+        raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
 
 
 def axis(key: str, spec: dict[str, Any]) -> Axis:
     """The axis that `spec` spells. Raises `ConfigError` naming the key and the rule."""
     name = f"space.{key}"
     if "choices" in spec:
-        choices = spec["choices"]
         if len(spec) > 1:
             raise refuse(name, "takes choices or a range, not both", spec, "keep one of them")
-        if not isinstance(choices, list) or not choices or len(set(map(repr, choices))) != len(choices):
-            raise refuse(f"{name}.choices", "must be a list of distinct values", choices, "try [4,8,16]")
-        odd = [one for one in choices if not isinstance(one, Scalar)]
-        if odd:
-            raise refuse(f"{name}.choices", "must hold numbers, words, true, false or null", odd[0], "name a group")
-        return Axis(key, tuple(choices))
-    low, high, log, step = (spec.get(part) for part in ("low", "high", "log", "step"))
-    numeric = [isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)]
-    if not all(numeric) or not low < high:  # type: ignore[operator]
-        raise refuse(name, "needs choices, or numbers low below high", spec, "try {low: 1e-5, high: 1e-2, log: true}")
-    if log and (step is not None or not low > 0):  # type: ignore[operator]
-        raise refuse(name, "with log=true needs low above 0 and no step", spec, "drop log, or the step")
-    if step is not None and not (isinstance(step, int | float) and step > 0):
-        raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
-    return Axis(key, None, low, high, bool(log), step)
+        check_choices(f"{name}.choices", spec["choices"])
+        return Axis(key, tuple(spec["choices"]))
+    check_range(name, spec)
+    return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"))
 
 
 def axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:

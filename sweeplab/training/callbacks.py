@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from sweeplab.data.batches import Batch
 from sweeplab.records import HeldoutPoint, TrainPoint
+from sweeplab.training.module import Batch
 
 Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
 

@@ -1,6 +1,6 @@
 """The LightningModule of every trial."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,23 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ScheduleConfig
-from sweeplab.data.batches import Batch
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import rate_factor
+
+
+class Batch(Protocol):
+    """What training reads of a micro-batch of B examples, T tokens of the longest; `data.batches.Batch` is one."""
+
+    @property
+    def ids_BT(self) -> Tensor: ...
+    @property
+    def mask_BT(self) -> Tensor: ...
+    @property
+    def labels_BT(self) -> Tensor: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def num_window_targets(self) -> int: ...
 
 
 class Diverged(Exception):

@@ -24,6 +24,9 @@ LLAMA = {
     "mlp": ["model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj", "model.layers.{}.mlp.down_proj"],
     "head": ["lm_head"],
 }
+PEFT_SPEAKS_UP = pytest.mark.filterwarnings(  # of GPT-2's two kinds of matrix, and of heads tied to the embedding
+    "ignore:fan_in_fan_out is set to:UserWarning", "ignore:Model has `tie_word_embeddings=True`:UserWarning"
+)
 FUSED_PHI3 = ["model.layers.{}.self_attn.qkv_proj"]
 FUSED_NEOX = ["gpt_neox.layers.{}.attention.query_key_value"]
 FUSED_GPT2 = ["transformer.h.{}.attn.c_attn"]
@@ -87,6 +90,7 @@ def test_every_family_of_the_table_is_tested() -> None:
     assert set(EXPECTED) == set(FAMILIES)
 
 
+@PEFT_SPEAKS_UP
 @pytest.mark.parametrize("family", EXPECTED)
 def test_each_toggle_adapts_exactly_its_modules(
     family: str, architectures: Architectures, make_adapter: MakeAdapter, random_model: Any
@@ -99,6 +103,7 @@ def test_each_toggle_adapts_exactly_its_modules(
         assert adapted_names(model) == full_names(family, enabled), enabled
 
 
+@PEFT_SPEAKS_UP
 @pytest.mark.parametrize("family", EXPECTED)
 def test_counts_equal_those_of_peft_for_every_mask(
     family: str, architectures: Architectures, make_adapter: MakeAdapter, random_model: Any

@@ -1,0 +1,170 @@
+"""`action=plan`: what would run, how many parameters, how much memory and time; nothing is trained."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeplab.config import StudyConfig
+from sweeplab.store import write_json
+from sweeplab.study.driver import Request, planned_configs, study_folder
+from sweeplab.study.progress import clock
+from sweeplab.study.search import num_planned
+from sweeplab.study.space import Axis, Params, axes
+
+if TYPE_CHECKING:
+    from sweeplab.planning.forecast import Forecast
+
+GB: Final = 1e9
+DASH: Final = "–"
+
+
+class Row(NamedTuple):
+    """One setting: its point of the grid, or the configured one for a sampler that draws; and what it would take."""
+
+    params: Params
+    num_seeds: int
+    forecast: "Forecast"
+
+
+def seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
+    """Trials of each point; the grid goes seed by seed, so that `study.num_trials` cuts the last seeds off."""
+    num_trials = config.study.num_trials or num_points * len(config.study.seeds)
+    most = len(config.study.seeds)
+    return [min(most, max(0, -(-(num_trials - place) // num_points))) for place in range(num_points)]
+
+
+def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
+    """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
+    planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
+    from sweeplab.planning.forecast import Forecaster
+
+    forecaster = Forecaster(request.config.executor)
+    if request.config.sampler.name == "grid":
+        num_seeds = seeds_per_point(len(planned), request.config)
+    else:
+        num_seeds = [len(request.config.study.seeds)]
+    return [
+        Row(params, seeds, forecaster.forecast(config))
+        for (params, config), seeds in zip(planned, num_seeds, strict=True)
+    ]
+
+
+def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float | None:
+    """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
+    times = [row.forecast.train_seconds for row in rows]
+    if None in times:
+        return None
+    if not listed:
+        return num_trials * float(times[0] or 0)
+    return sum((seconds or 0) * row.num_seeds for seconds, row in zip(times, rows, strict=True))
+
+
+def minutes(seconds: float | None) -> str:
+    return DASH if seconds is None else f"{seconds / 60:,.1f}"
+
+
+def gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / GB:,.3f}"
+
+
+def settings_table(name: str, rows: Sequence[Row]) -> Table:
+    keys = list(rows[0].params)
+    last = [key.rpartition(".")[2] for key in keys]
+    table = Table(title=f"{name}: what would run", title_justify="left")
+    for key, short in zip(keys, last, strict=True):
+        table.add_column(short if last.count(short) == 1 else key, justify="right", overflow="fold")
+    if not keys:
+        table.add_column("setting")
+    for title in ("seeds", "trainable\nparameters", "% of\ntotal", "peak memory\nGB (1e9)", "training\nmin/trial"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        forecast = row.forecast
+        table.add_row(
+            *([str(value) for value in row.params.values()] or ["as configured"]),
+            str(row.num_seeds),
+            f"{forecast.num_trainable_params:,}",
+            f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
+            gigabytes(forecast.memory.total_bytes),
+            minutes(forecast.train_seconds),
+        )
+    return table
+
+
+def parts_table(largest: Row) -> Table:
+    """Memory of the setting that needs the most, part by part."""
+    title = " ".join(f"{key}={value}" for key, value in largest.params.items()) or "as configured"
+    table = Table(title=f"memory of the largest setting: {title}", title_justify="left")
+    table.add_column("part")
+    table.add_column("GB (1e9)", justify="right")
+    for part, num_bytes in asdict(largest.forecast.memory).items():
+        if num_bytes:
+            table.add_row(part.removesuffix("_bytes").replace("_", " "), gigabytes(num_bytes))
+    table.add_section()
+    table.add_row("peak", gigabytes(largest.forecast.memory.total_bytes))
+    return table
+
+
+def sentences(config: StudyConfig, varied: list[Axis], row: Row) -> list[str]:
+    """What the numbers assume, and what they leave out."""
+    from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
+
+    device, extent = row.forecast.device, row.forecast.extent
+    where = "" if device.present else ", which is not here, so no time is predicted"
+    lines = [
+        f"{config.model.name}: {row.forecast.num_total_params:,} parameters.",
+        f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
+    ]
+    if device.kind == "cuda":
+        lines.append(f"CUDA's own context stands beside the peak, about {gigabytes(CUDA_CONTEXT_BYTES)} GB.")
+    elif config.executor.device == "auto":
+        lines.append("executor.device=cuda plans for a GPU.")
+    lines.append(
+        f"Examples have {extent.mean:.0f} tokens, the longest {extent.longest} (measured)."
+        if extent.measured
+        else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
+    )
+    if row.forecast.num_steps is None:
+        lines.append(
+            f"data={config.data.name} is not looked at, so its steps are unknown; training.max_steps sets them."
+        )
+    if config.sampler.name != "grid":
+        ranges = ", ".join(f"{axis.key} {axis.spec()}" for axis in varied) or "nothing"
+        lines.append(f"sampler={config.sampler.name} draws from {ranges}; above is the configured point.")
+    return [*lines, "A first simple model: evaluation is in neither memory nor time."]
+
+
+def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:
+    """`plan.json`."""
+    return {
+        "study": config.study.name,
+        "model": config.model.name,
+        "num_total_params": rows[0].forecast.num_total_params,
+        "num_trials": num_planned(config, varied),
+        "train_seconds": seconds,
+        "sampler": config.sampler.name,
+        "space": {axis.key: axis.spec() for axis in varied},
+        "assumptions": sentences(config, varied, rows[0]),
+        "rows": [{"params": row.params, "num_seeds": row.num_seeds, **row.forecast.to_dict()} for row in rows],
+    }
+
+
+def plan_study(request: Request, console: Console) -> None:
+    """Prints the plan and writes `plan.json`. Raises `ConfigError` for what could not run, and `StoreError`."""
+    config, varied = request.config, axes(request.config.space)
+    with console.status("counting parameters"):
+        rows = planned_rows(request, varied)
+    num_trials = num_planned(config, varied)
+    seconds = total_seconds(rows, num_trials, config.sampler.name == "grid")
+    path = study_folder(config) / "plan.json"
+    write_json(path, plan_values(config, varied, rows, seconds))
+    console.print(settings_table(str(config.study.name), rows))
+    total = DASH if seconds is None else clock(seconds)
+    console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
+    console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.total_bytes)))
+    for sentence in sentences(config, varied, rows[0]):
+        console.print(Text(sentence), soft_wrap=True)
+    console.print(Text(f"plan     {path}"), soft_wrap=True)

@@ -1,0 +1,160 @@
+"""Rooms for the study's tests: composed studies, the command line in a process, and a stand-in for the worker."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sweeplab.config import StudyConfig, register
+from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.driver import Request
+
+STANDIN: Final = Path(__file__).parent / "standin_worker.py"
+LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
+QUICK: Final = (LOSS, "evaluation=none", "tracking=none")  # no lm-eval, no W&B
+SHORT: Final = (
+    "quantization=none",
+    "training.precision=float32",
+    "training.max_steps=2",
+    "training.log_interval=1",
+    "training.micro_batch_size=4",
+    "data.num_examples=16",
+    "executor.device=cpu",
+    "executor.num_threads=1",
+)
+WITH_STANDIN: Final = (
+    "import os, sys; sys.executable = os.environ['STANDIN']; from sweeplab.__main__ import main; main()"
+)
+
+ComposeStudy = Callable[..., StudyConfig]
+MakeRequest = Callable[..., Request]
+
+
+@pytest.fixture
+def hydra() -> Iterator[None]:
+    """Hydra as the command line sets it up, so that trials can be composed."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.fixture
+def compose_study(hydra: None) -> ComposeStudy:
+    """The checked `StudyConfig` of overrides."""
+
+    def make(*overrides: str) -> StudyConfig:
+        return to_study_config(compose("config", overrides=list(overrides)), "single")
+
+    return make
+
+
+@pytest.fixture
+def make_request(compose_study: ComposeStudy, tmp_path: Path) -> MakeRequest:
+    """What the command line would ask of the driver, in `tmp_path`."""
+
+    def make(*overrides: str) -> Request:
+        everything = [*QUICK, *overrides, f"study.runs_dir={tmp_path}/runs", f"study.reports_dir={tmp_path}/reports"]
+        return Request(compose_study(*everything), everything, "the command")
+
+    return make
+
+
+def environment(**others: str) -> dict[str, str]:
+    """Offline, one thread, no colours, a narrow look at this process's environment."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ}
+    quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    return kept | quiet | others
+
+
+def run_cli(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m sweeplab` in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "sweeplab", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+class Standin:
+    """A worker without a model, told by `plan.json` what to do; it notes each trial that it is given.
+
+    It stands in for `sys.executable`, so that executor and driver start, feed, read and kill it as they do the real one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.program = folder / "python"
+        self.program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STANDIN}" "{folder}" "$@"\n')
+        self.program.chmod(0o755)
+        self.plan()
+
+    def plan(self, **behaviour: Any) -> None:
+        """Keys: seconds, die_once, die_always, cut_off, diverge, break, refuse; trials by number."""
+        (self.folder / "plan.json").write_text(json.dumps(behaviour))
+
+    def given(self) -> list[dict[str, Any]]:
+        """What workers were given so far: number, seed, params, pid."""
+        notes = self.folder / "given.jsonl"
+        lines = notes.read_text().splitlines(keepends=True) if notes.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def numbers(self) -> list[int]:
+        return [one["number"] for one in self.given()]
+
+    def start_cli(self, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+        """The command line with this worker, running."""
+        return subprocess.Popen(
+            [sys.executable, "-c", WITH_STANDIN, *QUICK, *arguments],
+            cwd=folder,
+            env=environment(STANDIN=str(self.program)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run_cli(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of the command line with this worker."""
+        with self.start_cli(folder, *arguments) as process:
+            out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Standin:
+    folder = tmp_path / "standin"
+    folder.mkdir()
+    return Standin(folder)
+
+
+@pytest.fixture
+def standin_here(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Standin:
+    """The stand-in for drivers of this process."""
+    monkeypatch.setattr(sys, "executable", str(standin.program))
+    return standin
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    """True where no such process runs; one that nobody has waited for yet does not run either."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,85 @@
+"""A worker without a model: speaks the worker's protocol, and ends as its plan says. Arguments: its folder, ignored."""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sweeplab.records import HeldoutPoint, Phase, Status, TrainPoint, TrialRecord
+from sweeplab.study.messages import Message, receive, send
+
+FOLDER = Path(sys.argv[1])
+
+
+def loss_of(params: dict[str, Any], seed: int) -> float:
+    """A loss that tells every trial apart."""
+    return 3.0 - 0.01 * math.log(1 + sum(len(str(value)) + hash_free(value) for value in params.values())) + 0.001 * seed
+
+
+def hash_free(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float(sum(map(ord, str(value))))
+
+
+def first_time(number: int) -> bool:
+    """True once per trial, over all workers."""
+    mark = FOLDER / f"died-{number}"
+    if mark.exists():
+        return False
+    mark.touch()
+    return True
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still here")
+
+
+def ended(spec: Message, plan: dict[str, Any]) -> TrialRecord:
+    number, loss = spec["number"], loss_of(spec["params"], spec["seed"])
+    record = TrialRecord(number, Status.FINISHED, spec["seed"], spec["params"], spec["config"], step=2)
+    record.phases = {"train": Phase(0.25)}
+    record.losses = [TrainPoint(1, loss + 1, 0.1)]
+    if number in plan.get("diverge", []):
+        record.status, record.reason, record.phase = Status.DIVERGED, "the training loss became nan", "train"
+    elif number in plan.get("break", []):
+        record.status, record.reason, record.phase = Status.FAILED, "RuntimeError: it broke", "train"
+    else:
+        record.heldout_losses, record.heldout_loss_nats_per_token = [HeldoutPoint(2, loss)], loss
+    return record
+
+
+def run(spec: Message, plan: dict[str, Any]) -> None:
+    number = spec["number"]
+    note = {key: spec[key] for key in ("number", "seed", "params")} | {"pid": os.getpid()}
+    with (FOLDER / "given.jsonl").open("a") as notes:
+        notes.write(json.dumps(note) + "\n")
+    if number in plan.get("refuse", []):
+        send(sys.stdout, "refused", message="data.path=x.json is no good; mend it")
+        sys.exit()
+    send(sys.stdout, "observed", number=number, step=1, values={"train_loss": 3.5, "lr": 0.1, "num_steps": 2})
+    time.sleep(plan.get("seconds", 0.0))
+    if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
+        die()
+    record = ended(spec, plan).to_dict()
+    if number in plan.get("cut_off", []) and first_time(number):
+        sys.stdout.write(json.dumps({"kind": "ended", "record": record})[:100])
+        sys.stdout.flush()
+        die()
+    send(sys.stdout, "ended", record=record)
+    send(sys.stdout, "done")
+
+
+def main() -> None:
+    for line in sys.stdin:
+        message = receive(line)
+        if message["kind"] == "cohort":
+            for spec in message["specs"]:
+                run(spec, json.loads((FOLDER / "plan.json").read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Records and metrics: what is written is what is read, and every metric means one number."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeplab.records import (
+    METRICS,
+    HeldoutPoint,
+    Phase,
+    Score,
+    Status,
+    TrainPoint,
+    TrialRecord,
+    direction,
+    known_metric,
+    metric_value,
+)
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def full_record(**others: Any) -> TrialRecord:
+    """A record with every field set."""
+    values: dict[str, Any] = {
+        "number": 3,
+        "status": Status.DIVERGED,
+        "seed": 7,
+        "params": {"adapter.rank": 8, "optimizer": "sgd", "training.gradient_clip": None},
+        "config": {"adapter": {"rank": 8}},
+        "reason": "the training loss became nan",
+        "step": 12,
+        "phase": "train",
+        "num_trainable_params": 2048,
+        "num_total_params": 885_888,
+        "adapter_bytes": 11_303,
+        "num_train_tokens": 1398,
+        "num_truncated": 1,
+        "tokens_per_second": 2434.5,
+        "phases": {"train": Phase(0.5, 573_685_760, 11, 12)},
+        "losses": [TrainPoint(1, 2.75, 3e-3)],
+        "heldout_losses": [HeldoutPoint(1, 2.5)],
+        "heldout_loss_nats_per_token": 2.5,
+        "scores": {"tiny_addition": {"exact_match": Score(0.25, None, 8)}},
+        "provenance": {"commit": "abc", "versions": {"torch": "2.13.0"}},
+    }
+    return TrialRecord(**(values | others))
+
+
+def through_json(record: TrialRecord) -> TrialRecord:
+    return TrialRecord.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False)))
+
+
+def test_every_field_survives_json() -> None:
+    record = full_record()
+    empty = [one.name for one in fields(record) if getattr(record, one.name) in (None, {}, [])]
+    assert empty == []  # a new field must be given a value above
+    assert through_json(record) == record
+
+
+@settings(deadline=None)
+@given(loss=NUMBERS, rate=NUMBERS, stderr=st.none() | NUMBERS, reason=st.none() | st.text())
+def test_numbers_and_words_survive_json_bit_for_bit(
+    loss: float, rate: float, stderr: float | None, reason: str | None
+) -> None:
+    record = full_record(
+        losses=[TrainPoint(1, loss, rate)], scores={"t": {"acc": Score(loss, stderr, 2)}}, reason=reason
+    )
+    assert through_json(record) == record
+
+
+def test_status_is_written_as_its_word() -> None:
+    assert full_record().to_dict()["status"] == "diverged"
+    assert through_json(full_record()).status is Status.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"unheard_of": 1}, "unheard_of"),
+        ({"status": "exploded"}, "exploded"),
+        ({"phases": {"train": {"hours": 1}}}, "hours"),
+        ({"phases": {"train": 3}}, "malformed"),
+        ({"losses": [{"step": 1, "loss": 2.0}]}, "lr"),
+        ({"scores": {"task": [1]}}, "malformed"),
+    ],
+)
+def test_a_malformed_record_is_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        TrialRecord.from_dict(full_record().to_dict() | change)
+
+
+def test_a_missing_field_is_refused_by_name() -> None:
+    values = full_record().to_dict()
+    del values["seed"], values["scores"]
+    with pytest.raises(ValueError, match="scores, seed"):
+        TrialRecord.from_dict(values)
+
+
+@pytest.mark.parametrize("values", [None, 3, "record", [1], [{}]])
+def test_what_is_no_object_is_no_record(values: Any) -> None:
+    with pytest.raises(ValueError, match="an object with fields"):
+        TrialRecord.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("heldout_loss_nats_per_token", 2.5),
+        ("num_trainable_params", 2048),
+        ("adapter_bytes", 11_303),
+        ("tokens_per_second", 2434.5),
+        ("phases.train.seconds", 0.5),
+        ("phases.train.peak_resident_bytes", 573_685_760),
+        ("phases.train.peak_allocated_bytes", 11),
+        ("phases.train.peak_reserved_bytes", 12),
+        ("phases.evaluate.seconds", None),  # it never got there
+        ("scores.tiny_addition.exact_match", 0.25),
+        ("scores.tiny_addition.acc", None),
+        ("scores.other.exact_match", None),
+    ],
+)
+def test_a_metric_means_one_number_of_the_record(name: str, value: float | None) -> None:
+    assert known_metric(name)
+    assert metric_value(full_record(), name) == value
+
+
+def test_every_known_metric_can_be_read_from_an_empty_record() -> None:
+    empty = TrialRecord(0, Status.FAILED, 0, {}, {})
+    assert {name: metric_value(empty, name) for name in METRICS} == dict.fromkeys(METRICS)
+
+
+@pytest.mark.parametrize("name", ["loss", "scores", "scores.task", "scores..acc", "scores.a.b.c", "phases.train", ""])
+def test_an_unknown_metric_is_unknown(name: str) -> None:
+    assert not known_metric(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("heldout_loss_nats_per_token", "minimize"),
+        ("num_trainable_params", "minimize"),
+        ("adapter_bytes", "minimize"),
+        ("tokens_per_second", "maximize"),
+        ("phases.train.seconds", "minimize"),
+        ("phases.train.peak_reserved_bytes", "minimize"),
+        ("scores.tiny_addition.exact_match", "maximize"),
+        ("scores.truthfulqa_mc1.acc", "maximize"),
+        ("scores.wikitext.word_perplexity", "minimize"),
+        ("scores.wikitext.bits_per_byte", "minimize"),
+    ],
+)
+def test_direction(name: str, wanted: str) -> None:
+    assert direction(name) == wanted

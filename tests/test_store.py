@@ -1,0 +1,160 @@
+"""The store: a file is the old one or the new one, never a part, whatever happens to disk or process."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.store import (
+    StoreError,
+    read_facts,
+    read_json,
+    read_records,
+    trial_folder,
+    write_facts,
+    write_json,
+    write_json_lines,
+    write_record,
+    write_text,
+)
+from tests.test_records import full_record
+
+FACTS = StudyFacts(
+    name="ranks",
+    question="Which rank?",
+    command="python -m sweeplab",
+    objectives={"heldout_loss_nats_per_token": "minimize"},
+    seeds=[0, 1],
+    space={"adapter.rank": {"choices": [1, 2]}, "optimizer.lr": {"low": 1e-05, "high": 0.01, "log": True}},
+    num_planned=4,
+    config={"adapter": {"rank": 8}},
+)
+
+WRITE_FOREVER = """
+import sys
+from pathlib import Path
+from sweeplab.store import write_json
+path = Path(sys.argv[1])
+print("ready", flush=True)
+for turn in range(10**9):
+    write_json(path, {"turn": turn, "filling": [turn] * 20_000})
+"""
+
+
+def test_records_come_back_by_number(tmp_path: Path) -> None:
+    records = [full_record(number=number, reason=f"“{number}” ünïcode\n") for number in (10, 2, 0)]
+    for record in records:
+        write_record(tmp_path, record)
+    assert read_records(tmp_path) == sorted(records, key=lambda record: record.number)
+
+
+def test_no_study_has_no_records_and_no_facts(tmp_path: Path) -> None:
+    assert read_records(tmp_path / "nowhere") == []
+    assert read_facts(tmp_path / "nowhere") is None
+
+
+def test_facts_come_back(tmp_path: Path) -> None:
+    write_facts(tmp_path, FACTS)
+    assert read_facts(tmp_path) == FACTS
+
+
+def test_json_lines_are_one_object_a_line(tmp_path: Path) -> None:
+    rows = [{"answer": "a\nb"}, {"answer": "é"}]
+    write_json_lines(tmp_path / "items.jsonl", rows)
+    assert [json.loads(line) for line in (tmp_path / "items.jsonl").read_text().splitlines()] == rows
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_json_has_no_word_for_is_refused_and_the_old_file_stays(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, {"loss": 1.0})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"loss": number})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json_lines(path, [{"loss": number}])
+    assert read_json(path) == {"loss": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "pathlib.Path.replace"])
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "value.json"
+    write_json(path, {"loss": 1.0})
+
+    def full(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(call, full)
+        with pytest.raises(StoreError, match=r"value\.json cannot be written: No space left on device; free space"):
+            write_json(path, {"loss": 2.0})
+    assert read_json(path) == {"loss": 1.0}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file/study cannot be made: Not a directory; choose another"):
+        write_text(tmp_path / "file" / "study" / "x.json", "")
+
+
+def killed_while_writing(path: Path, seconds: float) -> None:
+    program = [sys.executable, "-c", WRITE_FOREVER, str(path)]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(seconds)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    turns = []
+    for seconds in (0.10, 0.13, 0.17):
+        killed_while_writing(path, seconds)
+        value = read_json(path)
+        assert value["filling"] == [value["turn"]] * 20_000
+        turns.append(value["turn"])
+    assert max(turns) > 0  # it was killed among many writes
+
+
+def test_a_partial_file_of_a_killed_process_is_no_record(tmp_path: Path) -> None:
+    write_record(tmp_path, full_record(number=0))
+    folder = trial_folder(tmp_path, 1)
+    folder.mkdir()
+    (folder / ".record.json.4711").write_text('{"number": 1, "sta')
+    assert [record.number for record in read_records(tmp_path)] == [0]
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[1]", '{"number": 0}', '"\\ud800', '{"loss": NaN', b"\xff\xfe"])
+def test_a_malformed_record_names_its_file(tmp_path: Path, text: str | bytes) -> None:
+    write_record(tmp_path, full_record(number=4))
+    path = trial_folder(tmp_path, 4) / "record.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(StoreError, match=r"trials/00004/record\.json"):
+        read_records(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"name": "x"}', '{"unheard_of": 1}'])
+def test_malformed_facts_name_their_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "study.json").write_text(text)
+    with pytest.raises(StoreError, match=r"study\.json"):
+        read_facts(tmp_path)
+
+
+def test_a_record_of_another_version_is_refused_by_its_fields(tmp_path: Path) -> None:
+    values = full_record().to_dict()
+    del values["num_truncated"]
+    write_json(trial_folder(tmp_path, 3) / "record.json", values)
+    with pytest.raises(StoreError, match="num_truncated; move it out of the way"):
+        read_records(tmp_path)
+    assert isinstance(TrialRecord.from_dict(values | {"num_truncated": None}), TrialRecord)
