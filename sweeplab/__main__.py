@@ -21,8 +21,9 @@ NOTHING_FINISHED: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
 NO_EXPERIMENT: Final = "single"
-SPACE: Final = ("space.", "space=")
-ADDED_SPACE: Final = ("++space.", "++space=")
+MAPPINGS: Final = ("space", "model.modules", "model.architecture")  # the user chooses their keys
+OPEN: Final = tuple(f"{key}{end}" for key in MAPPINGS for end in ".=")
+ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 
 def refuse(message: str) -> NoReturn:
@@ -32,7 +33,7 @@ def refuse(message: str) -> NoReturn:
 
 def command() -> str:
     """What a user types to run this again."""
-    typed = (one.removeprefix("++") if one.startswith(ADDED_SPACE) else one for one in sys.argv[1:])
+    typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
     return shlex.join(["python", "-m", "sweeplab", *typed])
 
 
@@ -80,8 +81,8 @@ def main() -> None:
     """The command line. Exit codes: 0 done, 1 no trial finished, 2 a mistake of the user's, 130 interrupted."""
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
-    # conf holds no axis, so Hydra wants its keys added, not overridden: space.x=... may be written without a plus
-    sys.argv[1:] = [f"++{one}" if one.startswith(SPACE) else one for one in sys.argv[1:]]
+    # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
+    sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:

@@ -35,8 +35,10 @@ class ModelConfig:
     path: str | None = None  # a Hugging Face folder, for source=local
     revision: str | None = None  # a commit or tag, for source=hub
     random_init: bool = False  # the architecture without its weights, for memory and time
-    architecture: dict[str, Any] | None = None  # Hugging Face config values, so that a plan needs no network
-    modules: dict[str, list[str]] | None = None  # toggle -> module names, for an architecture the table lacks
+    # Hugging Face config values, so that a plan needs no network; empty: from the model's folder or the hub
+    architecture: dict[str, Any] = field(default_factory=dict)
+    # toggle -> module names, for an architecture the table lacks; empty: the table
+    modules: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -257,7 +259,7 @@ def check_model(model: ModelConfig) -> None:
                 model.path,
                 "convert it with save_pretrained, or set model.random_init=true",
             )
-    for toggle in model.modules or {}:
+    for toggle in model.modules:
         check_choice("model.modules", toggle, TOGGLES)
 
 

@@ -1,8 +1,11 @@
 """Records to files and back: a file is written whole or not at all."""
 
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,28 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
+
+    Raises `StoreError` where another process holds it, or the folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        stream = path.open("a")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"{folder} is in use by another run; wait for its end or choose another name") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
+                raise
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from peft import PeftModel
 from torch import nn
 
 from sweeplab.config import ConfigError, ExecutorConfig, TrainingConfig, TrialConfig
@@ -109,19 +110,21 @@ def num_steps(training: TrainingConfig, num_windows: int) -> int:
 @contextmanager
 def adapted(base: Base, spec: TrialSpec) -> Iterator[nn.Module]:
     """The model that trains: the base with a fresh adapter, taken off at the end; or the base itself."""
+    if spec.config.adapter.method == "none":
+        model: nn.Module = base.model.requires_grad_(True)
+    else:
+        model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     checkpointing = spec.config.training.gradient_checkpointing
     if checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
-    if spec.config.adapter.method == "none":
-        yield base.model.requires_grad_(True)
-        return
-    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     try:
         yield model
     finally:
-        detach(model)
+        if isinstance(model, PeftModel):
+            detach(model)
         if checkpointing:
             base.model.gradient_checkpointing_disable()
+            base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
 
 
 def fit(

@@ -52,7 +52,7 @@ def first_line(error: Exception) -> str:
 
 def architecture(model: ModelConfig) -> PretrainedConfig:
     """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
-    if model.architecture is not None:
+    if model.architecture:
         values = dict(model.architecture)
         config = AutoConfig.for_model(values.pop("model_type"), **values)
     else:
@@ -69,7 +69,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
 
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
-    borrowed = model.random_init and model.architecture is not None
+    borrowed = model.random_init and bool(model.architecture)
     source = str(EMBEDDED) if borrowed else location(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)

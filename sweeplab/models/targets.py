@@ -53,9 +53,9 @@ FAMILIES: Final[dict[str, ModuleNames]] = {
 }
 
 
-def family(model_type: str, modules: Mapping[str, Iterable[str]] | None) -> ModuleNames:
+def family(model_type: str, modules: Mapping[str, Iterable[str]]) -> ModuleNames:
     """The table for `model_type`, or the user's own. Raises `ConfigError` for a family that neither knows."""
-    if modules is not None:
+    if modules:
         return {toggle: tuple(modules.get(toggle, ())) for toggle in TOGGLES}
     if model_type not in FAMILIES:
         raise ConfigError(
@@ -83,7 +83,7 @@ def matching(module_names: Iterable[str], target: str) -> list[str]:
 
 
 def target_modules(
-    adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]] | None, linear_names: list[str]
+    adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], linear_names: list[str]
 ) -> list[str]:
     """PEFT's `target_modules` for the toggles that are on, given the names of the model's linear layers.
 

@@ -21,23 +21,27 @@ from sweeplab.planning.time import (
 class Forecast:
     """What one trial would take; None where it cannot be known here."""
 
+    model: str  # its name
     num_total_params: int
     num_trainable_params: int
     memory: MemoryParts
     num_steps: int | None
     train_seconds: float | None
+    probed_flops_per_second: float | None  # of a matrix product, before `time.EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
 
     def to_dict(self) -> dict[str, Any]:
         """As `plan.json` has it."""
         return {
+            "model": self.model,
             "num_total_params": self.num_total_params,
             "num_trainable_params": self.num_trainable_params,
             "peak_memory_bytes": self.memory.total_bytes,
             "memory": asdict(self.memory),
             "num_steps": self.num_steps,
             "train_seconds": self.train_seconds,
+            "probed_flops_per_second": self.probed_flops_per_second,
             "data": self.extent._asdict(),
             "device": {"kind": self.device.kind, "present": self.device.present, "dtype": self.device.dtype_name},
         }
@@ -63,11 +67,13 @@ class Forecaster:
         flops = flops_per_token(config, sizes, num_trainable)
         tokens = num_train_tokens(config.training, extent)
         return Forecast(
+            model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
             memory=memory_parts(config, sizes, extent, device),
             num_steps=num_optimizer_steps(config.training, extent.num_examples),
             train_seconds=train_seconds(config, flops, tokens, device, self.speeds[device]),
+            probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
         )

@@ -22,7 +22,7 @@ class DataExtent(NamedTuple):
 
 def tokenizer_is_here(model: ModelConfig) -> bool:
     """True where `load_tokenizer` needs no network."""
-    return model.source != "hub" or (model.random_init and model.architecture is not None)
+    return model.source != "hub" or (model.random_init and bool(model.architecture))
 
 
 def data_extent(config: TrialConfig) -> DataExtent:

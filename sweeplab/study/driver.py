@@ -10,7 +10,15 @@ from rich.console import Console
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, TrialRecord, direction, metric_value
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, read_facts, read_records, trial_folder, write_facts, write_record
+from sweeplab.store import (
+    make_folder,
+    only_writer,
+    read_facts,
+    read_records,
+    trial_folder,
+    write_facts,
+    write_record,
+)
 from sweeplab.study.compose import trial_config
 from sweeplab.study.executor import LocalExecutor, WorkerDied
 from sweeplab.study.messages import spec_to_dict
@@ -97,15 +105,23 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
-        make_folder(self.folder)
+
+    def begin(self) -> None:
+        """Refuses another configuration's folder. A study without evidence may start over, differently."""
         earlier = read_facts(self.folder)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
         else:
-            forget_search(self.folder)  # a study without evidence may start over, differently
+            forget_search(self.folder)
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
+        make_folder(self.folder)
+        with only_writer(self.folder):
+            self.begin()
+            return self.go_on()
+
+    def go_on(self) -> int:
         with LocalExecutor(self.config.executor, self.folder / "worker.log") as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
@@ -143,6 +159,8 @@ class Driver:
             record = self.attempt(asked, config, executor, tracker, progress)
         except WorkerDied:
             executor.restart()
+            tracker.interrupted()  # its steps begin again, which one W&B run cannot hold
+            tracker.started(asked.number, asked.params, asked.seed, config)
             try:
                 record = self.attempt(asked, config, executor, tracker, progress)
             except WorkerDied as error:

@@ -16,7 +16,7 @@ EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
 KINDS: Final = {  # OmegaConf's word -> ours
     "Integer": "a whole number",
     "Float": "a number",
-    "Boolean": "true or false",
+    "valid bool": "true or false",
     "ListConfig": "a list, such as [1,2]",
     "not Optional": "a value, since it cannot be null",
 }

@@ -55,12 +55,12 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
 
 def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float | None:
     """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
-    times = [row.forecast.train_seconds for row in rows]
-    if None in times:
+    times = [row.forecast.train_seconds for row in rows if row.forecast.train_seconds is not None]
+    if len(times) < len(rows):
         return None
     if not listed:
-        return num_trials * float(times[0] or 0)
-    return sum((seconds or 0) * row.num_seeds for seconds, row in zip(times, rows, strict=True))
+        return num_trials * times[0]
+    return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
 
 
 def minutes(seconds: float | None) -> str:
@@ -108,33 +108,45 @@ def parts_table(largest: Row) -> Table:
     return table
 
 
-def sentences(config: StudyConfig, varied: list[Axis], row: Row) -> list[str]:
-    """What the numbers assume, and what they leave out."""
+def range_in_words(axis: Axis) -> str:
+    if axis.choices is not None:
+        return f"{axis.key} {', '.join(map(str, axis.choices))}"
+    step = f" by {axis.step}" if axis.step is not None else ""
+    return f"{axis.key} {axis.low} to {axis.high}{step}{' (log)' if axis.log else ''}"
+
+
+def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
+    """What a setting's numbers assume, in sentences."""
     from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
 
-    device, extent = row.forecast.device, row.forecast.extent
+    device, extent = forecast.device, forecast.extent
     where = "" if device.present else ", which is not here, so no time is predicted"
     lines = [
-        f"{config.model.name}: {row.forecast.num_total_params:,} parameters.",
+        f"{forecast.model}: {forecast.num_total_params:,} parameters.",
         f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
     ]
     if device.kind == "cuda":
         lines.append(f"CUDA's own context stands beside the peak, about {gigabytes(CUDA_CONTEXT_BYTES)} GB.")
-    elif config.executor.device == "auto":
+    elif device_asked == "auto":
         lines.append("executor.device=cuda plans for a GPU.")
     lines.append(
         f"Examples have {extent.mean:.0f} tokens, the longest {extent.longest} (measured)."
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
-    if row.forecast.num_steps is None:
-        lines.append(
-            f"data={config.data.name} is not looked at, so its steps are unknown; training.max_steps sets them."
-        )
+    if forecast.num_steps is None:
+        lines.append("The data is on the hub and not looked at, so steps are unknown; training.max_steps sets them.")
+    return lines
+
+
+def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> list[str]:
+    """What all numbers assume, each said once, and what they leave out."""
+    said = dict.fromkeys(line for row in rows for line in assumptions(config.executor.device, row.forecast))
+    drawn = []
     if config.sampler.name != "grid":
-        ranges = ", ".join(f"{axis.key} {axis.spec()}" for axis in varied) or "nothing"
-        lines.append(f"sampler={config.sampler.name} draws from {ranges}; above is the configured point.")
-    return [*lines, "A first simple model: evaluation is in neither memory nor time."]
+        ranges = "; ".join(map(range_in_words, varied)) or "nothing"
+        drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
+    return [*drawn, *said, "A first simple model: evaluation is in neither memory nor time."]
 
 
 def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:
@@ -147,7 +159,7 @@ def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], se
         "train_seconds": seconds,
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
-        "assumptions": sentences(config, varied, rows[0]),
+        "assumptions": sentences(config, varied, rows),
         "rows": [{"params": row.params, "num_seeds": row.num_seeds, **row.forecast.to_dict()} for row in rows],
     }
 
@@ -165,6 +177,6 @@ def plan_study(request: Request, console: Console) -> None:
     total = DASH if seconds is None else clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
     console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.total_bytes)))
-    for sentence in sentences(config, varied, rows[0]):
+    for sentence in sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"plan     {path}"), soft_wrap=True)

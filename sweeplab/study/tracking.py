@@ -112,9 +112,8 @@ class WandbTracker:
             self.run.log(curve, step=step)
 
     def ended(self, record: TrialRecord) -> None:
-        final = record.heldout_losses[-1:]
-        for point in final:
-            self.run.log({"heldout_loss": point.loss}, step=point.step)
+        if record.heldout_loss_nats_per_token is not None:  # evaluation's own point, which nobody observed
+            self.run.log({"heldout_loss": record.heldout_loss_nats_per_token}, step=record.heldout_losses[-1].step)
         self.run.summary.update(summary(record))
         self.run.finish()
         self.run = None

@@ -1,13 +1,15 @@
 """What watches a training run: its loss curve and its held-out loss."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from sweeplab.records import HeldoutPoint, TrainPoint
-from sweeplab.training.module import Batch
+from sweeplab.training.module import Batch, Diverged
 
 Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
 
@@ -20,7 +22,11 @@ class LossCurve(Callback):
         self.observe = observe
         self.points: list[TrainPoint] = []
         self.shares: list[Tensor] = []  # one per micro-batch; kept as tensors, so that no step waits for the GPU
+        self.lr = 0.0
         self.last_step = 0
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
+        self.lr = optimizer.param_groups[0]["lr"]  # at the batch's end the schedule has moved on
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_index: int
@@ -32,9 +38,9 @@ class LossCurve(Callback):
             num_steps = step - (self.points[-1].step if self.points else 0)
             # Lightning hands over what it divided by the accumulation: a window's shares add up to its mean
             loss = sum(share.item() for share in self.shares) / num_steps
-            self.points.append(TrainPoint(step, loss, trainer.optimizers[0].param_groups[0]["lr"]))
+            self.points.append(TrainPoint(step, loss, self.lr))
             self.shares.clear()
-            self.observe(step, {"train_loss": loss, "lr": self.points[-1].lr})
+            self.observe(step, {"train_loss": loss, "lr": self.lr})
         self.last_step = step
 
 
@@ -53,6 +59,9 @@ class HeldoutCurve(Callback):
     ) -> None:
         step = trainer.global_step
         if step > self.last_step and step % self.interval == 0 and step < trainer.max_steps:
-            self.points.append(HeldoutPoint(step, self.measure()))
-            self.observe(step, {"heldout_loss": self.points[-1].loss})
+            loss = self.measure()
+            if not math.isfinite(loss):
+                raise Diverged(f"the held-out loss became {loss} after {step} steps")
+            self.points.append(HeldoutPoint(step, loss))
+            self.observe(step, {"heldout_loss": loss})
         self.last_step = step

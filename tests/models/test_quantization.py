@@ -1,6 +1,7 @@
 """Every quantization scheme on the embedded base: the same checks, and the arithmetic against NumPy and torch."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import torch
 from bitsandbytes import functional
 from bitsandbytes.nn import Linear4bit, Linear8bitLt
+from peft import PeftModel
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
@@ -75,13 +78,11 @@ def batch() -> Any:
     return collate(rows, 0, 5)
 
 
-def train_a_little(model: torch.nn.Module) -> None:
-    """Gives every adapter weight a value of its own by real gradients."""
-    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=5.0)
-    for _ in range(3):
-        optimizer.zero_grad()
-        target_loss_sum(model, batch()).backward()
-        optimizer.step()
+def fill(model: torch.nn.Module) -> None:
+    """Gives every B a value, as training would."""
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
 
 
 class TestEveryScheme:
@@ -94,7 +95,7 @@ class TestEveryScheme:
     def test_detaching_restores_the_base_bit_for_bit(self, base: Base, make_adapter: Any) -> None:
         before, weights, names = logits(base.model), state(base.model), [name for name, _ in base.model.named_modules()]
         adapted = attach(base.model, make_adapter("query", "projection", "mlp", "head"), ModelConfig(), seed=1)
-        train_a_little(adapted)
+        fill(adapted)
         assert not torch.allclose(logits(adapted), before, atol=1e-3)
         restored = detach(adapted)
         assert restored is base.model
@@ -107,8 +108,7 @@ class TestEveryScheme:
 
     def test_gradients_reach_all_of_the_adapter_and_nothing_else(self, base: Base, make_adapter: Any) -> None:
         adapted = attach(base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), ModelConfig(), seed=1)
-        train_a_little(adapted)
-        adapted.zero_grad()
+        fill(adapted)
         target_loss_sum(adapted, batch()).backward()  # type: ignore[no-untyped-call]
         for name, weight in adapted.named_parameters():
             reached = weight.grad is not None and bool(weight.grad.isfinite().all()) and bool(weight.grad.any())
@@ -130,12 +130,9 @@ class TestEveryScheme:
         loaded = AutoModelForCausalLM.from_pretrained(EMBEDDED)
         assert base.num_params == sum(weight.numel() for weight in loaded.parameters())
 
-    def test_a_saved_adapter_is_one_that_peft_loads(self, base: Base, make_adapter: Any, tmp_path: Any, request: Any) -> None:
-        from peft import PeftModel
-        from safetensors.torch import load_file
-
+    def test_a_saved_adapter_is_one_that_peft_loads(self, base: Base, make_adapter: Any, tmp_path: Path, request: Any) -> None:
         adapted = attach(base.model, make_adapter("value", "mlp", "head"), ModelConfig(), seed=1)
-        train_a_little(adapted)
+        fill(adapted)
         trained = logits(adapted)
         num_bytes = save_adapter(adapted, tmp_path)
         detach(adapted)
@@ -170,11 +167,20 @@ def test_nf4_is_the_nearest_level_of_each_block_by_numpy() -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
 
 
-def test_double_quantization_rounds_scales_only_and_by_little() -> None:
-    single, double = (functional_dequantized(scheme) for scheme in ("nf4", "nf4_dq"))
-    ratios = (double / single)[single != 0].reshape(-1)
-    assert torch.equal(single == 0, double == 0)  # the same levels
-    assert 0 < float((ratios - 1).abs().max()) < 0.05  # 8 bits for the distance of a scale from their mean
+def test_double_quantization_rounds_scales_to_the_nearest_code_by_numpy() -> None:
+    single, double = (fresh(scheme).model.get_submodule(LAYER) for scheme in ("nf4", "nf4_dq"))
+    scales = single.weight.quant_state.absmax.numpy()  # type: ignore[union-attr]
+    state: Any = double.weight.quant_state
+    assert (state.nested, state.state2.blocksize) == (True, 256)
+    code = functional.create_dynamic_map().numpy()
+    centred = scales - scales.mean()
+    largest = np.abs(centred).max()  # 256 scales of 128 x 128 / 64: one block
+    nearest = np.abs((centred / largest)[:, None] - code).argmin(axis=1)
+    rounded = code[nearest] * largest + scales.mean()
+    assert np.abs(rounded - scales).max() > 1e-4
+    matrix = functional_dequantized("nf4").numpy().reshape(-1, 64) / scales[:, None] * rounded[:, None]
+    found = functional_dequantized("nf4_dq").numpy().reshape(-1, 64)
+    np.testing.assert_allclose(found, matrix, rtol=0, atol=1e-6)
 
 
 def functional_dequantized(scheme: str) -> torch.Tensor:
@@ -192,12 +198,11 @@ def test_nf4_errs_less_than_fp4() -> None:
 def test_int8_is_rowwise_rounding_of_weights_and_inputs_by_numpy() -> None:
     layer: Any = fresh("int8").model.get_submodule(LAYER)
     assert isinstance(layer, Linear8bitLt)
-    weight = original_weight().numpy().astype(np.float64)
+    weight = original_weight().half().numpy().astype(np.float64)  # bitsandbytes starts from 16 bits
     scales = np.abs(weight).max(axis=1)
-    levels = np.round(weight / scales[:, None] * 127)
+    exact = weight / scales[:, None] * 127
     found = layer.weight.data.numpy().astype(np.float64)
-    assert np.abs(found - levels).max() <= 1  # ties may fall either way in 32 bits
-    assert (found != levels).mean() < 1e-3
+    assert np.abs(found - exact).max() < 0.5 + 1e-4
     x = torch.randn(5, weight.shape[1])
     rows = x.numpy().astype(np.float64)
     row_scales = np.abs(rows).max(axis=1)
@@ -235,7 +240,7 @@ def test_families_load_quantized_train_and_come_back(
     before = logits(base.model)
     adapted = attach(base.model, make_adapter("query", "key", "value", "projection", "mlp"), architectures[family], seed=0)
     assert torch.equal(logits(adapted), before)
-    train_a_little(adapted)
+    fill(adapted)
     assert not torch.equal(logits(adapted), before)
     assert torch.equal(logits(detach(adapted)), before)
 
@@ -245,3 +250,16 @@ def test_random_initialisation_is_the_same_each_time(architectures: Any) -> None
     assert first.fingerprint == second.fingerprint == "random:0"
     weights = state(second.model)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in state(first.model).items())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:fan_in_fan_out is set to:UserWarning", "ignore:Model has `tie_word_embeddings=True`:UserWarning"
+)
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_head_tied_to_the_embedding_is_saved_without_it(
+    family: str, architectures: Any, random_model: Any, make_adapter: Any, tmp_path: Path
+) -> None:
+    adapted = attach(random_model(family), make_adapter("head"), architectures[family], seed=0)
+    save_adapter(adapted, tmp_path)
+    shapes = {name.partition("lm_head.")[2]: tuple(tensor.shape) for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items()}
+    assert shapes == {"lora_A.weight": (4, 64), "lora_B.weight": (128, 4)}

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psutil
 import pytest
@@ -23,7 +23,7 @@ QUICK: Final = (LOSS, "evaluation=none", "tracking=none")  # no lm-eval, no W&B
 SHORT: Final = (
     "quantization=none",
     "training.precision=float32",
-    "training.max_steps=2",
+    "training.max_steps=3",
     "training.log_interval=1",
     "training.micro_batch_size=4",
     "data.num_examples=16",
@@ -32,6 +32,19 @@ SHORT: Final = (
 )
 WITH_STANDIN: Final = (
     "import os, sys; sys.executable = os.environ['STANDIN']; from sweeplab.__main__ import main; main()"
+)
+
+REAL: Final = (  # two trials with the real worker, of which the first diverges
+    *SHORT,
+    LOSS,
+    "study.question=What diverges?",
+    "evaluation.tasks=[tiny_new_facts,tiny_addition_choice]",
+    "evaluation.limit=6",
+    "optimizer=sgd",
+    "training.gradient_clip=null",
+    "training.heldout_interval=1",
+    "schedule=constant",
+    "space.optimizer.lr.choices=[1e30,0.01]",
 )
 
 ComposeStudy = Callable[..., StudyConfig]
@@ -158,3 +171,31 @@ def gone(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+class RealStudy(NamedTuple):
+    """A study that the real worker ran, mirrored to an offline W&B; its first try had bad data and was refused."""
+
+    folder: Path
+    refused: "subprocess.CompletedProcess[str]"
+    done: "subprocess.CompletedProcess[str]"
+    private: dict[str, str]  # of the environment it ran in
+
+
+@pytest.fixture(scope="session")
+def real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
+    folder = tmp_path_factory.mktemp("real")
+    home = tmp_path_factory.mktemp("home-of-zaphod")
+    private = {
+        "HOME": str(home),
+        "LOGNAME": "zaphod-beeblebrox",
+        "USER": "zaphod-beeblebrox",
+        "USERNAME": "zaphod-beeblebrox",
+        "SECRET_TOKEN": "token-7d1f0c9a55e34b",
+        "WANDB_API_KEY": "4242" * 10,
+    }
+    rows = [{"instruction": f"Say {number}.", "output": f"{number}"} for number in range(20)]
+    lines = map(json.dumps, [*rows, {"instruction": "Say more."}])
+    (folder / "records.jsonl").write_text("\n".join(lines))
+    refused = run_cli(folder, *REAL, "tracking=none", "data=json", "data.path=records.jsonl")
+    return RealStudy(folder, refused, run_cli(folder, *REAL, **private), private)

@@ -42,13 +42,14 @@ def ended(spec: Message, plan: dict[str, Any]) -> TrialRecord:
     number, loss = spec["number"], loss_of(spec["params"], spec["seed"])
     record = TrialRecord(number, Status.FINISHED, spec["seed"], spec["params"], spec["config"], step=2)
     record.phases = {"train": Phase(0.25)}
-    record.losses = [TrainPoint(1, loss + 1, 0.1)]
+    record.losses = [TrainPoint(1, 3.0, 0.1), TrainPoint(2, 2.0, 0.1)]
     if number in plan.get("diverge", []):
         record.status, record.reason, record.phase = Status.DIVERGED, "the training loss became nan", "train"
     elif number in plan.get("break", []):
         record.status, record.reason, record.phase = Status.FAILED, "RuntimeError: it broke", "train"
     else:
         record.heldout_losses, record.heldout_loss_nats_per_token = [HeldoutPoint(2, loss)], loss
+        record.tokens_per_second = 100.0
     return record
 
 
@@ -60,7 +61,9 @@ def run(spec: Message, plan: dict[str, Any]) -> None:
     if number in plan.get("refuse", []):
         send(sys.stdout, "refused", message="data.path=x.json is no good; mend it")
         sys.exit()
-    send(sys.stdout, "observed", number=number, step=1, values={"train_loss": 3.5, "lr": 0.1, "num_steps": 2})
+    for step in (1, 2):
+        values = {"train_loss": 4.0 - step, "lr": 0.1, "num_steps": 2}
+        send(sys.stdout, "observed", number=number, step=step, values=values)
     time.sleep(plan.get("seconds", 0.0))
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()

@@ -80,9 +80,9 @@ def test_values_of_every_kind_come_back_as_they_were(open_search: Open) -> None:
         "++space.adapter.lora_key.choices=[true,false]",
         "++space.optimizer.choices=[adamw,sgd]",
         "++space.optimizer.lr.choices=[1e-05]",
-        "++space.data.name.choices=['it\\'s','a,b']",
+        "++space.data.name.choices=['it\\'s, a,b']",
     )
-    expected = product([None, 1.0], [True, False], ["adamw", "sgd"], [1e-05], ["it's", "a,b"], [0])
+    expected = product([None, 1.0], [True, False], ["adamw", "sgd"], [1e-05], ["it's, a,b"], [0])
     before = run(open_search(*overrides), most=3)
     assert [tuple(map(repr, one)) for one in settings_of([*before, *run(open_search(*overrides))])] == [
         tuple(map(repr, one)) for one in expected

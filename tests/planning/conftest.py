@@ -1,0 +1,50 @@
+"""Configurations, sizes and devices to plan for, without a study around them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sweeplab.config import TrialConfig
+from sweeplab.models.counting import Skeleton, skeleton
+from sweeplab.planning.device import PlannedDevice
+from sweeplab.planning.lengths import DataExtent
+from sweeplab.planning.memory import MemoryParts, memory_parts
+from tests.conftest import Compose
+
+CUDA = PlannedDevice("cuda", False, torch.bfloat16)
+CPU = PlannedDevice("cpu", True, torch.float32)
+
+Sizes = Callable[[TrialConfig], Skeleton]
+Parts = Callable[..., MemoryParts]
+
+
+def bound(length: int) -> DataExtent:
+    """Examples of `length` tokens, every one a target."""
+    return DataExtent(None, length, length, length - 1, measured=False)
+
+
+@pytest.fixture(scope="session")
+def sizes_of() -> Sizes:
+    """`skeleton` of a configuration's model, built once."""
+
+    built: dict[str, Skeleton] = {}
+
+    def of(config: TrialConfig) -> Skeleton:
+        name = config.model.name
+        if name not in built:
+            built[name] = skeleton(config.model)
+        return built[name]
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def parts_of(compose_trial: Compose, sizes_of: Sizes) -> Parts:
+    """Memory of the configuration that the overrides make, with examples of `length` tokens."""
+
+    def of(*overrides: str, length: int = 512, device: PlannedDevice = CUDA) -> MemoryParts:
+        config = compose_trial("training.micro_batch_size=1", *overrides)
+        return memory_parts(config, sizes_of(config), bound(length), device)
+
+    return of

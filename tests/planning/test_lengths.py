@@ -1,0 +1,48 @@
+"""Lengths: measured where data and tokenizer are here, an upper bound elsewhere."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sweeplab import world
+from sweeplab.planning import lengths
+from sweeplab.planning.lengths import DataExtent, data_extent
+from tests.conftest import Compose
+
+
+def test_the_small_world_is_measured_in_characters(compose_trial: Compose) -> None:
+    rows = world.target_examples("new_facts")
+    num_tokens = [len(row["instruction"]) + len(row["output"]) + 2 for row in rows]  # a line's end, and the text's
+    extent = data_extent(compose_trial())
+    assert extent.measured
+    assert extent.num_examples == len(rows)
+    assert extent.longest == pytest.approx(max(num_tokens), abs=2)
+    assert extent.mean == pytest.approx(sum(num_tokens) / len(rows), abs=2)
+    assert extent.most_targets == max(len(row["output"]) for row in rows) + 1
+
+
+def test_max_length_cuts(compose_trial: Compose) -> None:
+    whole = data_extent(compose_trial("data.mask_prompt=false"))
+    cut = data_extent(compose_trial("data.mask_prompt=false", "training.max_length=20"))
+    assert (cut.longest, cut.mean, cut.most_targets) == (20, 20, 19)
+    assert whole.longest > 20
+
+
+def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
+    compose_trial: Compose, tmp_path: Path
+) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 20))
+    config = compose_trial("model=llama2_7b", "data=json", f"data.path={path}", "training.max_length=300")
+    assert data_extent(config) == DataExtent(18, 300, 300, 299, measured=False)
+
+
+def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:
+    assert data_extent(compose_trial("data=alpaca")) == DataExtent(None, 256, 256, 255, measured=False)
+
+
+def test_a_large_file_is_not_tokenized(compose_trial: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lengths, "MOST_EXAMPLES", 3)
+    extent = data_extent(compose_trial("data.num_examples=4"))
+    assert (extent.num_examples, extent.longest, extent.measured) == (4, 256, False)

@@ -1,0 +1,148 @@
+"""`action=plan` as a user meets it: table, totals and `plan.json`."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from rich.console import Console
+
+from sweeplab.config import ConfigError, register
+from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.driver import Request
+from sweeplab.study.plan import minutes, plan_study, seeds_per_point
+
+Plan = Callable[..., tuple[dict[str, Any], str]]
+ALONE = """
+import sys
+from sweeplab.__main__ import main
+main()
+print("heavy:", [one for one in ("peft", "lightning", "lm_eval", "bitsandbytes", "datasets") if one in sys.modules])
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Iterator[Plan]:
+    """`plan.json` and the printed text of the study that the overrides make."""
+    register()
+
+    def make(*overrides: str) -> tuple[dict[str, Any], str]:
+        chosen = ["action=plan", f"study.runs_dir={tmp_path}", "study.name=planned", *overrides]
+        console = Console(width=200)
+        with console.capture() as printed:
+            plan_study(Request(to_study_config(compose("config", overrides=chosen), "single"), chosen, ""), console)
+        return json.loads((tmp_path / "planned" / "plan.json").read_text()), printed.get()
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield make
+
+
+EXACT = [
+    ("llama2_7b", 6_738_415_616, ["adapter.rank=8"], 4_194_304),
+    ("llama2_13b", 13_015_864_320, ["adapter.rank=8"], 6_553_600),
+    ("phi_1_5", 1_418_270_720, ["adapter.rank=8"], 1_572_864),
+    ("llama3_8b", 8_030_261_248, ["adapter.rank=8"], 32 * 8 * (4096 + 4096 + 4096 + 1024)),
+    ("qwen", 8_190_735_360, ["adapter.rank=8"], 36 * 8 * (4096 + 4096 + 4096 + 1024)),
+]
+
+
+@pytest.mark.parametrize(("model", "num_total", "overrides", "num_trainable"), EXACT)
+def test_known_models_are_counted_offline(
+    plan: Plan, model: str, num_total: int, overrides: list[str], num_trainable: int
+) -> None:
+    values, printed = plan(f"model={model}", "executor.device=cuda", *overrides)
+    [row] = values["rows"]
+    assert (values["num_total_params"], row["num_trainable_params"]) == (num_total, num_trainable)
+    assert f"{num_trainable:,}" in printed
+    assert f"{num_total:,}" in printed
+
+
+def test_the_rank_sweep_on_a_7b(plan: Plan) -> None:
+    values, printed = plan(
+        "+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", "++space.adapter.rank.choices=[8,16,256]"
+    )
+    assert [row["num_trainable_params"] for row in values["rows"]] == [20_277_248, 40_554_496, 648_871_936]
+    assert [row["num_seeds"] for row in values["rows"]] == [3, 3, 3]
+    assert values["num_trials"] == 9
+    for row in values["rows"]:
+        assert sum(row["memory"].values()) == row["peak_memory_bytes"]
+        assert f"{row['peak_memory_bytes'] / 1e9:.3f}" in printed
+    assert "adapter.rank=256" in printed  # the largest setting's parts
+    assert "upper bound" in printed
+
+
+def test_a_cpu_plan_has_times_that_add_up(plan: Plan) -> None:
+    values, printed = plan("executor.device=cpu", "++space.adapter.rank.choices=[1,64]", "study.seeds=[0,1]")
+    seconds = [row["train_seconds"] for row in values["rows"]]
+    assert values["train_seconds"] == pytest.approx(2 * sum(seconds))
+    assert seconds[0] < seconds[1]
+    assert "Planned for cpu" in printed
+    assert "measured" in printed
+
+
+def test_varied_models_and_precisions_are_all_named(plan: Plan) -> None:
+    values, printed = plan(
+        "executor.device=cuda",
+        "++space.model.choices=[phi_1_5,llama2_7b]",
+        "++space.training.precision.choices=[bfloat16,float32]",
+    )
+    names = ["microsoft/phi-1_5", "meta-llama/Llama-2-7b-hf"]
+    assert [row["model"] for row in values["rows"]] == [name for name in names for _ in range(2)]
+    assert [row["device"]["dtype"] for row in values["rows"]] == ["bfloat16", "float32"] * 2
+    for text in (*names, "1,418,270,720", "6,738,415,616", "in bfloat16", "in float32"):
+        assert text in printed
+
+
+def test_steps_that_cannot_be_known_print_as_a_dash(plan: Plan) -> None:
+    values, printed = plan("executor.device=cpu", "data=alpaca", "adapter.rank=1")
+    assert values["train_seconds"] is None
+    assert values["rows"][0]["num_steps"] is None
+    assert "training – in all" in printed
+    assert "training.max_steps sets them" in printed
+
+
+def test_a_sampler_shows_the_configured_point_and_the_ranges(plan: Plan) -> None:
+    values, printed = plan(
+        "executor.device=cpu",
+        "sampler=tpe",
+        "study.num_trials=30",
+        "study.seeds=[0,1]",
+        "++space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}",
+    )
+    assert [row["params"] for row in values["rows"]] == [{}]
+    assert values["space"] == {"optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    assert values["train_seconds"] == pytest.approx(30 * values["rows"][0]["train_seconds"])
+    assert "30 trials" in printed
+    assert "sampler=tpe draws optimizer.lr 0.0001 to 0.01 (log)" in printed
+
+
+def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
+    values, _ = plan(
+        "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"
+    )
+    assert [row["num_seeds"] for row in values["rows"]] == [2, 1]
+    assert seeds_per_point(2, to_study_config(compose("config", overrides=["study.num_trials=9"]), "one")) == [1, 1]
+
+
+def test_what_could_not_run_is_refused_and_nothing_written(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"adapter\.lora_query=true with lora_key=false: .* set both alike"):
+        plan("model=llama2_7b", "model.architecture.model_type=gpt_neox")
+    assert not (tmp_path / "planned").exists()
+
+
+def test_missing_minutes_print_as_a_dash() -> None:
+    assert (minutes(None), minutes(0.0), minutes(90.0)) == ("–", "0.0", "1.5")
+
+
+def test_the_command_line_plans_a_7b_without_what_training_needs(tmp_path: Path) -> None:
+    arguments = ["model=llama2_7b", "action=plan", "executor.device=cuda"]
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "4,194,304" in done.stdout
+    assert "heavy: []" in done.stdout
+    assert (tmp_path / "runs" / "single" / "plan.json").is_file()

@@ -1,0 +1,173 @@
+"""Every mistake of a user's is one line that names key, value and remedy, and exit code 2; nobody sees a traceback."""
+
+import io
+import json
+import queue
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose
+from hydra.errors import HydraException
+
+from sweeplab.config import ConfigError, TrialConfig
+from sweeplab.study.messages import receive, spec_to_dict
+from sweeplab.study.mistakes import explained, refuse_added
+from sweeplab.study.worker import serve
+from tests.study.conftest import QUICK, ComposeStudy, run_cli
+
+Spoil = Callable[[Path], None]
+
+
+def nothing(_: Path) -> None:
+    pass
+
+
+def file_in_the_way(folder: Path) -> None:
+    (folder / "runs").write_text("")
+
+
+def folder_without_model(folder: Path) -> None:
+    (folder / "base").mkdir()
+
+
+def pickled_model(folder: Path) -> None:
+    (folder / "base").mkdir()
+    (folder / "base" / "config.json").write_text("{}")
+    (folder / "base" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+
+
+def damaged_record(folder: Path) -> None:
+    path = folder / "runs" / "single" / "trials" / "00000" / "record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"number": 0, "sta')
+    (folder / "runs" / "single" / "study.json").write_text("[]")
+
+
+CASES: list[tuple[list[str], Spoil, str]] = [
+    (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--cfg job` lists them all; did you mean adapter\.rank\?"),
+    (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
+    (["adapter.rank=four"], nothing, r"adapter\.rank=four does not fit: .*'four'.* Integer; give a whole number"),
+    (["adapter.rank=0"], nothing, r"adapter\.rank must be at least 1, got 0; use adapter=none to train without one"),
+    (["adapter=lroa"], nothing, r"adapter=lroa does not exist; there are: lora, none; did you mean lora\?"),
+    (["adapter=3"], nothing, r"Config group override must be a string.* such as adapter=lora"),
+    (["adapter.rank=1,2"], nothing, r"adapter\.rank=1,2 holds several values; .* space\.adapter\.rank\.choices=\[1,2\]"),
+    (["+experiment=rank_swep"], nothing, r"experiment=rank_swep does not exist; .*did you mean rank_sweep\?"),
+    (["experiment=rank_sweep"], nothing, r"an experiment is added with a plus: \+experiment=NAME; there are: .*rank_sw"),
+    (["space.adapter.rank.choices=[1,2"], nothing, r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key="),
+    (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
+    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
+    (["data=json", "data.path=none.json"], nothing, r"data\.path must be a file, got none\.json; check the path"),
+    (["model=local", "model.path=base"], folder_without_model, r"model\.path must be a folder with a config\.json, got"),
+    (["model=local", "model.path=base"], pickled_model, r"model\.path must hold \*\.safetensors .*; convert it with sav"),
+    (["adapter.alpha=1"], damaged_record, r"runs/single/study\.json is no study: .*; move it out of the way"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES, ids=[" ".join(case[0])[:40] for case in CASES])
+def test_a_mistake_is_one_line_and_exit_code_2(
+    overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
+) -> None:
+    spoil(tmp_path)
+    done = run_cli(tmp_path, *QUICK, *overrides)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(rf"sweeplab: {message}[^\n]*\n", done.stderr), done.stderr
+
+
+def explanation(*overrides: str) -> str:
+    with pytest.raises(HydraException) as mistake:
+        compose("config", overrides=list(overrides))
+    said = explained(mistake.value)
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("adaptor=lora", r"^adaptor is no key of the configuration; .*; did you mean adapter\?$"),
+        ("study.sed=1", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
+        ("optimizer.lrr=1", r"^optimizer\.lrr is no key .* lists them all$"),  # an open section has no list to suggest
+        ("zzz=1", r"^zzz is no key .* lists them all$"),
+        ("model=7b", r"^model=7b does not exist; there are: hub, .*tiny.*$"),
+        ("study.seeds=3", r"^study\.seeds=3 does not fit: .*; give a list, such as \[1,2\]$"),
+        ("adapter.rank=null", r"^adapter\.rank=null does not fit: .*; give a value, since it cannot be null$"),
+        ("adapter.alpha_ratio=big", r"^adapter\.alpha_ratio=big does not fit: .*'big'.*; give a number$"),
+        ("adapter.lora_key=maybe", r"^adapter\.lora_key=maybe does not fit: .*; give true or false$"),
+        ("study=x", r"^study=x does not fit: .*; `python -m sweeplab --cfg job` lists them all$"),
+        ("++space=3", r"^space=3 does not fit: .*"),
+        ("~training.epochs", r"^~training\.epochs does not fit: .*deletion"),
+        ("word", r"^word cannot be read: .*; write key=value"),
+        ("optimizer.lr=[1", r"^optimizer\.lr=\[1 cannot be read: .*; write key=value, and quote"),
+        ("++space.a=[1", r"^space\.a=\[1 cannot be read: "),
+        ("+adapter=lora", "^adapter appears more than once in the final defaults list$"),
+    ],
+)
+def test_what_hydra_refuses_is_explained(override: str, message: str) -> None:
+    assert re.search(message, explanation(override))
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    ("override", "key"), [("+foo=1", "foo"), ("+adapter.rnak=1", "adapter.rnak"), ("++study.x.y=1", "study.x")]
+)
+def test_a_key_that_nothing_reads_is_refused_also_with_a_plus(override: str, key: str) -> None:
+    refuse_added(compose("config", overrides=["+experiment=rank_sweep", "++space.data.name.choices=[a]"]))
+    with pytest.raises(ConfigError, match=rf"^{key} is no key of the configuration; "):
+        refuse_added(compose("config", overrides=[override]))
+
+
+def refusal(config: TrialConfig, folder: Path) -> str:
+    """What the worker answers when it is given this trial."""
+    messages: queue.Queue[Any] = queue.Queue()
+    messages.put({"kind": "open", "executor": {"device": "cpu", "num_threads": None}})
+    messages.put({"kind": "cohort", "specs": [spec_to_dict(0, 0, {}, config, folder)]})
+    out = io.StringIO()
+    serve(out, messages)
+    (answer,) = map(receive, out.getvalue().splitlines())
+    assert answer["kind"] == "refused"
+    return str(answer["message"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"records\.json is empty; give at least two records$"),
+        ("[", r"records\.json is no complete JSON: .*; mend the file$"),
+        ('{"instruction": "a", "output": "b"}\n{"instr', r"records\.json, line 2: no complete JSON: .*; mend the line$"),
+        ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
+        ('[{"q": "a", "output": "b"}]', r"record 1: field 'instruction' is missing .*; set data\.instruction_field"),
+    ],
+)
+def test_the_worker_refuses_data_in_one_line(
+    text: str, message: str, compose_study: ComposeStudy, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.json"
+    path.write_text(text)
+    config = compose_study(*QUICK, "quantization=none", "data=json", f"data.path={path}").trial()
+    said = refusal(config, tmp_path)
+    assert re.search(message, said)
+    assert "\n" not in said
+
+
+def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeStudy, tmp_path: Path) -> None:
+    from sweeplab.models.base import EMBEDDED
+
+    for path in EMBEDDED.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for path in tmp_path.glob("*.safetensors"):
+        path.write_bytes(b"no header, no weights")
+    config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial()
+    said = refusal(config, tmp_path)
+    assert re.search(r"cannot be loaded: .*; check model\.path or model\.name", said)
+    assert "\n" not in said
+
+
+def test_the_worker_refuses_a_toggle_that_matches_nothing(compose_study: ComposeStudy, tmp_path: Path) -> None:
+    modules = json.dumps({"query": ["no_such_proj"], "value": ["v_proj"]}).replace('"', "")
+    said = refusal(compose_study(*QUICK, "quantization=none", f"++model.modules={modules}").trial(), tmp_path)
+    assert re.search(r"adapter\.lora_query=true matches no module \(no_such_proj\); .*q_proj", said)
