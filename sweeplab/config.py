@@ -20,6 +20,12 @@ SCHEMES: Final = ("none", "nf4", "fp4", "int8")
 PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
+METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
+LORA_METHODS: Final = ("lora", "lora_prefix")
+BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
+INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa", "loftq")
+BASE_CHANGING: Final = ("orthogonal", "olora", "pissa", "loftq")
+BIASES: Final = ("none", "all", "lora_only")
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.")
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
 
@@ -49,11 +55,23 @@ class QuantizationConfig:
 
 @dataclass
 class AdapterConfig:
-    method: str = MISSING  # lora | none
+    method: str = MISSING  # lora | none | bitfit | norms | top_layers | prompt | prefix | lora_prefix
     rank: int = MISSING
+    budget: int | None = None  # trainable parameters; the largest rank within them takes the place of rank
     alpha: float | None = None  # absolute; null: alpha_ratio * rank
     alpha_ratio: float = MISSING
     dropout: float = MISSING
+    rslora: bool = MISSING  # scale by alpha / sqrt(rank)
+    dora: bool = MISSING  # magnitude and direction apart
+    initialization: str = MISSING  # default | gaussian | orthogonal | olora | pissa | loftq
+    bias: str = MISSING  # none | all | lora_only: biases that train beside the adapter
+    train_norms: bool = MISSING  # normalization layers train beside the adapter
+    rank_pattern: dict[str, int] = MISSING  # regular expression over module names -> rank
+    alpha_pattern: dict[str, float] = MISSING  # regular expression over module names -> alpha
+    lr_pattern: dict[str, float] = MISSING  # regular expression over parameter names -> factor on optimizer.lr
+    lr_ratio: float = MISSING  # rate of B over the rate of A
+    num_virtual_tokens: int = MISSING  # of a prompt or a prefix
+    num_layers: int = MISSING  # of top_layers
     lora_query: bool = MISSING
     lora_key: bool = MISSING
     lora_value: bool = MISSING
@@ -215,10 +233,22 @@ def check_at_least(key: str, value: float | None, least: float, remedy: str) -> 
 
 
 def check_adapter(adapter: AdapterConfig) -> None:
-    check_choice("adapter.method", adapter.method, ("lora", "none"))
-    if adapter.method == "none":
+    check_choice("adapter.method", adapter.method, METHODS)
+    check_at_least("adapter.num_virtual_tokens", adapter.num_virtual_tokens, 1, "try 20")
+    check_at_least("adapter.num_layers", adapter.num_layers, 1, "try 2")
+    for pattern, factor in adapter.lr_pattern.items():
+        if not factor > 0:
+            raise refuse("adapter.lr_pattern", "must hold factors above 0", f"{pattern}: {factor}", "try 0.5")
+    if adapter.method not in LORA_METHODS:
         return
+    check_choice("adapter.initialization", adapter.initialization, INITIALIZATIONS)
+    check_choice("adapter.bias", adapter.bias, BIASES)
     check_at_least("adapter.rank", adapter.rank, 1, "use adapter=none to train without one")
+    check_at_least("adapter.budget", adapter.budget, 1, "use null for adapter.rank")
+    for pattern, rank in adapter.rank_pattern.items():
+        check_at_least(f"adapter.rank_pattern.{pattern}", rank, 1, "leave the module out of the toggles instead")
+    if not adapter.lr_ratio > 0:
+        raise refuse("adapter.lr_ratio", "must be above 0", adapter.lr_ratio, "use 1 for equal rates")
     if not adapter.effective_alpha() > 0:
         raise refuse("adapter.alpha", "must be above 0", adapter.effective_alpha(), "try adapter.alpha_ratio=2")
     if not 0 <= adapter.dropout < 1:
@@ -306,10 +336,23 @@ def check_trial(config: TrialConfig) -> None:
     check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
     check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
-    if config.adapter.method == "none" and config.quantization.scheme != "none":
+    check_compatible(config)
+
+
+def check_compatible(config: TrialConfig) -> None:
+    """The table of what goes with a quantized base. Raises `ConfigError`."""
+    adapter, scheme = config.adapter, config.quantization.scheme
+    if scheme == "none":
+        return
+    if adapter.method in BASE_WEIGHT_METHODS:
         raise ConfigError(
-            f"adapter=none trains every weight, which quantization={config.quantization.scheme} freezes; "
+            f"adapter={adapter.method} trains weights of the base, which quantization={scheme} freezes; "
             "choose quantization=none, or adapter=lora"
+        )
+    if adapter.method in LORA_METHODS and adapter.initialization in BASE_CHANGING:
+        raise ConfigError(
+            f"adapter.initialization={adapter.initialization} takes its part out of the base's weights, which "
+            f"quantization={scheme} cannot give back exactly; choose quantization=none, or initialization=default"
         )
 
 
