@@ -23,8 +23,8 @@ SHAPES: Final = ("constant", "linear", "cosine")
 METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
-INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa", "loftq")
-BASE_CHANGING: Final = ("orthogonal", "olora", "pissa", "loftq")
+INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
+BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.")
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
@@ -63,7 +63,7 @@ class AdapterConfig:
     dropout: float = MISSING
     rslora: bool = MISSING  # scale by alpha / sqrt(rank)
     dora: bool = MISSING  # magnitude and direction apart
-    initialization: str = MISSING  # default | gaussian | orthogonal | olora | pissa | loftq
+    initialization: str = MISSING  # default | gaussian | orthogonal | olora | pissa
     bias: str = MISSING  # none | all | lora_only: biases that train beside the adapter
     train_norms: bool = MISSING  # normalization layers train beside the adapter
     rank_pattern: dict[str, int] = MISSING  # regular expression over module names -> rank
@@ -89,8 +89,16 @@ class AdapterConfig:
 
 
 @dataclass
+class DataPart:
+    """One file of a mixture."""
+
+    path: str = MISSING  # JSON array or JSON lines
+    weight: float = MISSING  # its share of the training examples over the sum of all weights
+
+
+@dataclass
 class DataConfig:
-    source: str = MISSING  # world | json | hub
+    source: str = MISSING  # world | json | hub | mixture
     name: str = MISSING  # the hub's name, or what reports call it
     target: str | None = None  # new_facts | operation, for source=world
     path: str | None = None  # JSON array or JSON lines, for source=json
@@ -104,7 +112,10 @@ class DataConfig:
     style: str = MISSING  # plain | alpaca | chatml | template
     mask_prompt: bool = MISSING  # count the loss on the response only
     heldout_fraction: float = MISSING
-    num_examples: int | None = None  # null: all
+    num_examples: int | None = None  # for training; null: all
+    fraction: float | None = None  # of the training examples, a smaller one within a larger one; null: all
+    parts: list[DataPart] = MISSING  # for source=mixture
+    packing: bool = MISSING  # several examples in a row of training.max_length, blind to each other
     tasks: list[str] = MISSING  # lm-eval tasks that go with this data
     objective: str = MISSING  # the metric that a study on this data optimizes
 
@@ -186,15 +197,27 @@ class TrackingConfig:
 
 
 @dataclass
+class ExportConfig:
+    kind: str = MISSING  # adapter | merged
+    dtype: str = MISSING  # of merged weights
+    path: str | None = None  # a folder that is not there yet
+    trials: list[int] = MISSING  # several adapters to be combined into one; empty: the one of trial=N
+    weights: list[float] = MISSING  # one for each of trials
+    combination: str = MISSING  # linear | cat | svd | ties
+
+
+@dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan
+    action: str = MISSING  # run | plan | export
+    trial: int | None = None  # the trial to export
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
-    def trial(self) -> TrialConfig:
+    def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""
         return TrialConfig(**{one.name: getattr(self, one.name) for one in fields(TrialConfig)})
 
@@ -215,6 +238,8 @@ def trial_config_from_dict(values: dict[str, Any]) -> TrialConfig:
         "training": TrainingConfig,
         "evaluation": EvaluationConfig,
     }
+    parts = [DataPart(**part) for part in values["data"]["parts"]]
+    values = values | {"data": values["data"] | {"parts": parts}}
     return TrialConfig(optimizer=values["optimizer"], **{name: kind(**values[name]) for name, kind in sections.items()})
 
 
@@ -259,7 +284,7 @@ def check_adapter(adapter: AdapterConfig) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    check_choice("data.source", data.source, ("world", "json", "hub"))
+    check_choice("data.source", data.source, ("world", "json", "hub", "mixture"))
     check_choice("data.style", data.style, STYLES)
     if data.source == "world":
         check_choice("data.target", data.target, TARGETS)
@@ -273,6 +298,38 @@ def check_data(data: DataConfig) -> None:
     if not 0 < data.heldout_fraction < 1:
         raise refuse("data.heldout_fraction", "must be between 0 and 1", data.heldout_fraction, "try 0.1")
     check_at_least("data.num_examples", data.num_examples, 2, "leave it null for all")
+    if data.fraction is not None and not 0 < data.fraction <= 1:
+        raise refuse("data.fraction", "must be above 0 and at most 1", data.fraction, "leave it null for all")
+    if data.fraction is not None and data.num_examples is not None:
+        raise ConfigError(
+            f"data.fraction={data.fraction} and data.num_examples={data.num_examples} both say how many examples; "
+            "leave one of them null"
+        )
+    check_parts(data)
+
+
+def check_parts(data: DataConfig) -> None:
+    """The files of a mixture. Raises `ConfigError`."""
+    if data.source != "mixture":
+        if data.parts:
+            raise ConfigError(f"data.parts goes with data=mixture, got data.source={data.source}; choose data=mixture")
+        return
+    if len(data.parts) < 2:
+        given = f"got {len(data.parts)}"
+        raise ConfigError(
+            f"data.parts must name at least two files, {given}; give data.parts=[{{path: FILE, weight: 3}}, "
+            "{path: FILE, weight: 1}], or data=json for one"
+        )
+    for place, part in enumerate(data.parts):
+        if not Path(part.path).is_file():
+            raise refuse(f"data.parts[{place}].path", "must be a file", part.path, "check the path")
+        if not 0 < part.weight < math.inf:
+            raise refuse(f"data.parts[{place}].weight", "must be a number above 0", part.weight, "try 1")
+    if len({part.path for part in data.parts}) < len(data.parts):
+        raise ConfigError("data.parts names a file twice; give each file once, with the sum of its weights")
+    for key, value in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
+        if value is not None:
+            raise refuse(key, "does not go with data=mixture", value, "each part sets its own held-out share aside")
 
 
 def check_model(model: ModelConfig) -> None:
@@ -342,12 +399,22 @@ def check_trial(config: TrialConfig) -> None:
 def check_compatible(config: TrialConfig) -> None:
     """The table of what goes with a quantized base. Raises `ConfigError`."""
     adapter, scheme = config.adapter, config.quantization.scheme
+    if config.data.packing and adapter.method in ("prompt", "prefix", "lora_prefix"):
+        raise ConfigError(
+            f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
+            "every example of the row needs them; choose data.packing=false"
+        )
     if scheme == "none":
         return
     if adapter.method in BASE_WEIGHT_METHODS:
         raise ConfigError(
             f"adapter={adapter.method} trains weights of the base, which quantization={scheme} freezes; "
             "choose quantization=none, or adapter=lora"
+        )
+    if adapter.dora and scheme == "int8":
+        raise ConfigError(
+            "adapter.dora=true needs the norm of every weight, which quantization=int8 does not give on a CPU; choose "
+            "quantization=nf4, or adapter.dora=false"
         )
     if adapter.method in LORA_METHODS and adapter.initialization in BASE_CHANGING:
         raise ConfigError(
@@ -356,9 +423,34 @@ def check_compatible(config: TrialConfig) -> None:
         )
 
 
+def check_export(config: StudyConfig) -> None:
+    """Refuses an export that says too little or too much. Raises `ConfigError`."""
+    export, trials = config.export, config.export.trials
+    check_choice("export.kind", export.kind, ("adapter", "merged"))
+    check_choice("export.dtype", export.dtype, PRECISIONS[1:])
+    check_choice("export.combination", export.combination, ("linear", "cat", "svd", "ties"))
+    if (config.trial is None) == (not trials):
+        raise ConfigError(
+            f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
+            f"export.trials={trials}; give the number of a finished trial: trial=0"
+        )
+    if trials and len(set(trials)) < max(2, len(trials)):
+        raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
+    if len(export.weights) != len(trials):
+        raise refuse("export.weights", f"must be one number for each of export.trials={trials}", export.weights, "try [0.5,0.5]")
+    if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
+        raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
+    if export.path is None:
+        raise ConfigError("export.path is missing; give a folder that is not there yet: export.path=DIR")
+    if Path(export.path).exists():
+        raise refuse("export.path", "must not exist yet", export.path, "choose another folder, or remove this one")
+
+
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan"))
+    check_choice("action", config.action, ("run", "plan", "export"))
+    if config.action == "export":
+        check_export(config)
     check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))

@@ -100,9 +100,11 @@ class TrialRecord:
     phase: str | None = None  # where it ended, if not finished
     num_trainable_params: int | None = None
     num_total_params: int | None = None  # of the base, adapter not counted
+    adapter_layers: list[dict[str, Any]] = field(default_factory=list)  # effective rank, alpha, scaling, rates
     adapter_bytes: int | None = None
     num_train_tokens: int | None = None  # padding not counted
     num_truncated: int | None = None  # training examples cut at max_length
+    num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     tokens_per_second: float | None = None
     phases: dict[str, Phase] = field(default_factory=dict)
     losses: list[TrainPoint] = field(default_factory=list)

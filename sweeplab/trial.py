@@ -7,7 +7,7 @@ that says how and where; it never takes the cohort with it.
 import logging
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,18 +15,19 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from peft import PeftModel
 from torch import nn
 
 from sweeplab.config import ConfigError, ExecutorConfig, TrainingConfig, TrialConfig
-from sweeplab.data.batches import heldout_batches, train_loader
+from sweeplab.data.batches import Row, heldout_batches, train_loader
+from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import Tokens, tokenize
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.measure import measured
-from sweeplab.models.adapters import attach, detach, save_adapter
+from sweeplab.models.adapters import attach, detach, keeps_base, save_adapter
 from sweeplab.models.base import Base, load_base
+from sweeplab.models.lora import effective_layers
 from sweeplab.models.quantization import resolve_device, resolve_precision
 from sweeplab.provenance import provenance
 from sweeplab.records import HeldoutPoint, Status, TrialRecord
@@ -50,10 +51,11 @@ class TrialSpec(NamedTuple):
 class Tokenized(NamedTuple):
     """A trial's data as tokens, and what happened to it on the way."""
 
-    train: list[Tokens]
+    train: Sequence[Row]
     heldout: list[Tokens]
     num_truncated: int
     fingerprint: str
+    num_dropped: int = 0
 
 
 @dataclass
@@ -98,8 +100,23 @@ class Workbench:
                 tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
                 for part in (splits.train, splits.heldout)
             )
-            self.tokenized = {key: Tokenized(train.examples, heldout.examples, train.num_truncated, splits.fingerprint)}
+            rows: Sequence[Row] = train.examples
+            if data.packing:
+                refuse_unpackable(base, length)
+                rows = pack(train.examples, length)
+            counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
+            self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
         return self.tokenized[key]
+
+
+def refuse_unpackable(base: Base, max_length: int) -> None:
+    """A window of attention would be lost: packed rows bring their own mask. Raises `ConfigError`."""
+    window = getattr(base.model.config, "sliding_window", None)
+    if window is not None and window < max_length:
+        raise ConfigError(
+            f"data.packing=true does not keep this model's attention window of {window} tokens within "
+            f"training.max_length={max_length}; choose data.packing=false, or a max_length up to the window"
+        )
 
 
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
@@ -110,18 +127,14 @@ def num_steps(training: TrainingConfig, num_windows: int) -> int:
 @contextmanager
 def adapted(base: Base, spec: TrialSpec) -> Iterator[nn.Module]:
     """The model that trains: the base with a fresh adapter, taken off at the end; or the base itself."""
-    if spec.config.adapter.method == "none":
-        model: nn.Module = base.model.requires_grad_(True)
-    else:
-        model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
+    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     checkpointing = spec.config.training.gradient_checkpointing
     if checkpointing:
         base.model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
         yield model
     finally:
-        if isinstance(model, PeftModel):
-            detach(model)
+        detach(model)
         if checkpointing:
             base.model.gradient_checkpointing_disable()
             base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
@@ -187,8 +200,8 @@ def evaluate(
         evaluation = run_lm_eval(model, base.tokenizer, settings)
         record.scores = evaluation.scores
         write_json_lines(spec.folder / "items.jsonl", evaluation.items)
-    if spec.config.adapter.method == "lora":
-        record.adapter_bytes = save_adapter(model, spec.folder / "adapter")  # type: ignore[arg-type]
+    if spec.config.adapter.method != "none":  # a whole model per trial would fill the disk
+        record.adapter_bytes = save_adapter(model, spec.folder / "adapter")
 
 
 def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> None:
@@ -198,11 +211,12 @@ def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observ
         base = bench.base_for(spec.config)
         data = bench.tokens_for(spec.config, base)
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
-    record.num_truncated = data.num_truncated
+    record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     seed_everything(spec.seed, verbose=False)
     with adapted(base, spec) as model:
         record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         record.num_total_params = base.num_params
+        record.adapter_layers = effective_layers(model, spec.config.optimizer["lr"], spec.config.adapter)
         record.phase = "train"
         with measured(record.phases, "train", bench.device):
             fit(model, spec, bench, base, data, record, observe)
@@ -230,7 +244,7 @@ def run_trial(spec: TrialSpec, bench: Workbench, observe: Observe) -> TrialRecor
         record.reason = f"{type(error).__name__}: {error}".splitlines()[0]
         write_text(spec.folder / "traceback.txt", traceback.format_exc())
         logging.getLogger(__name__).exception("trial %d failed", spec.number)
-    if record.status is not Status.FINISHED or spec.config.adapter.method == "none":
+    if record.status is not Status.FINISHED or not keeps_base(spec.config.adapter):
         bench.forget_base()
     return record
 

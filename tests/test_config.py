@@ -154,7 +154,7 @@ class TestStudy:
         assert "???" not in str(asdict(config))
 
     def test_a_trial_survives_its_journey_as_plain_values(self) -> None:
-        trial = study("adapter.rank=3", "optimizer=sgd", "model=qwen").trial()
+        trial = study("adapter.rank=3", "optimizer=sgd", "model=qwen").trial_config()
         assert trial_config_from_dict(asdict(trial)) == trial
 
     def test_full_finetuning_needs_an_unquantized_base(self) -> None:

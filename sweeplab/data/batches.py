@@ -1,39 +1,50 @@
-"""Tokens to batches: examples of like length together, windows of whole optimizer steps, padding to the longest."""
+"""Tokens to batches: rows of like length together, windows of whole optimizer steps, padding to the longest.
 
-from collections.abc import Iterator
+A row is one example, or several that `packing` put together; it is what a micro-batch and a window count.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
+
+Row = Tokens | PackedRow
 
 WINDOWS_PER_GROUP: Final = 8  # sorted by length together: little padding, and still a random order
 
 
 class Batch(NamedTuple):
-    """One micro-batch: B examples, T tokens of the longest."""
+    """One micro-batch: B rows, T tokens of the longest."""
 
     ids_BT: Tensor
-    mask_BT: Tensor  # 1 where a token is, 0 where padding is
+    mask_BT: Tensor  # 1 where a token is, 0 where padding is; packed: the number of its sequence within the row, from 1
     labels_BT: Tensor
     num_tokens: int  # padding not counted
     num_window_targets: int  # target tokens of the whole accumulation window
+    positions_BT: Tensor | None = None  # packed: of each token within its own sequence, from 0
 
 
 class MicroBatch(NamedTuple):
-    """Which examples go into one micro-batch, and how many targets its accumulation window holds."""
+    """Which rows go into one micro-batch, and how many targets its accumulation window holds."""
 
     indices: tuple[int, ...]
     num_window_targets: int
 
 
 class WindowSampler(Sampler[MicroBatch]):
-    """Micro-batches of one epoch, in windows of `accumulation`; the order follows from (seed, epoch) alone."""
+    """Micro-batches of one epoch, in windows of `accumulation`; the order follows from (seed, epoch) alone.
 
-    def __init__(self, examples: list[Tokens], micro_batch_size: int, accumulation: int, seed: int) -> None:
-        self.examples = examples
+    `micro_batch_size` counts rows. Packed rows stay together over all epochs, so that each example still comes exactly
+    once in each.
+    """
+
+    def __init__(self, rows: Sequence[Row], micro_batch_size: int, accumulation: int, seed: int) -> None:
+        self.rows = rows
         self.micro_batch_size = micro_batch_size
         self.window_size = micro_batch_size * accumulation
         self.seed = seed
@@ -42,10 +53,10 @@ class WindowSampler(Sampler[MicroBatch]):
     @property
     def num_windows(self) -> int:
         """Optimizer steps per epoch; the last one may be smaller."""
-        return -(-len(self.examples) // self.window_size)
+        return -(-len(self.rows) // self.window_size)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.examples), self.window_size)
+        full, rest = divmod(len(self.rows), self.window_size)
         return full * (self.window_size // self.micro_batch_size) + -(-rest // self.micro_batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -53,22 +64,22 @@ class WindowSampler(Sampler[MicroBatch]):
         self.epoch = epoch
 
     def windows(self) -> list[list[int]]:
-        """Example indices of every optimizer step of this epoch; a smaller window comes last."""
+        """Row indices of every optimizer step of this epoch; a smaller window comes last."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(len(self.examples), generator=generator).tolist()
+        order = torch.randperm(len(self.rows), generator=generator).tolist()
         num_full = len(order) // self.window_size * self.window_size
         group = self.window_size * WINDOWS_PER_GROUP
         full: list[list[int]] = []
         for start in range(0, num_full, group):
             members = order[start : min(start + group, num_full)]
-            members.sort(key=lambda index: len(self.examples[index].ids))
+            members.sort(key=lambda index: self.rows[index].num_tokens)
             full += [members[place : place + self.window_size] for place in range(0, len(members), self.window_size)]
         shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
         return shuffled + ([order[num_full:]] if num_full < len(order) else [])
 
     def __iter__(self) -> Iterator[MicroBatch]:
         for window in self.windows():
-            num_targets = sum(self.examples[index].num_targets for index in window)
+            num_targets = sum(self.rows[index].num_targets for index in window)
             for start in range(0, len(window), self.micro_batch_size):
                 yield MicroBatch(tuple(window[start : start + self.micro_batch_size]), num_targets)
 
@@ -87,22 +98,41 @@ def collate(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Bat
     return Batch(ids, mask, labels, sum(len(tokens.ids) for tokens in examples), num_window_targets)
 
 
-class BatchedExamples(Dataset[Batch]):
+def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: int) -> Batch:
+    """Pads on the right to the longest of `rows`; no loss is counted across the border of two sequences."""
+    flat = collate([row.joined() for row in rows], pad_id, num_window_targets)
+    numbers, positions = torch.zeros_like(flat.mask_BT), torch.zeros_like(flat.mask_BT)
+    for place, row in enumerate(rows):
+        start = 0
+        for number, tokens in enumerate(row.sequences, 1):
+            end = start + tokens.num_tokens
+            numbers[place, start:end] = number
+            positions[place, start:end] = torch.arange(tokens.num_tokens)
+            start = end
+    return flat._replace(mask_BT=numbers, positions_BT=positions)
+
+
+class BatchedRows(Dataset[Batch]):
     """A data set whose items are whole micro-batches, so that each knows its window."""
 
-    def __init__(self, examples: list[Tokens], pad_id: int) -> None:
-        self.examples = examples
+    def __init__(self, rows: Sequence[Row], pad_id: int) -> None:
+        self.rows = rows
         self.pad_id = pad_id
 
     def __getitem__(self, micro: MicroBatch) -> Batch:
-        return collate([self.examples[index] for index in micro.indices], self.pad_id, micro.num_window_targets)
+        rows = [self.rows[index] for index in micro.indices]
+        packed = [row for row in rows if isinstance(row, PackedRow)]
+        if packed:
+            return collate_packed(packed, self.pad_id, micro.num_window_targets)
+        plain = [row for row in rows if isinstance(row, Tokens)]
+        return collate(plain, self.pad_id, micro.num_window_targets)
 
 
 def train_loader(
-    examples: list[Tokens], pad_id: int, micro_batch_size: int, accumulation: int, seed: int
+    rows: Sequence[Row], pad_id: int, micro_batch_size: int, accumulation: int, seed: int
 ) -> DataLoader[Batch]:
-    sampler = WindowSampler(examples, micro_batch_size, accumulation, seed)
-    return DataLoader(BatchedExamples(examples, pad_id), sampler=sampler, batch_size=None)
+    sampler = WindowSampler(rows, micro_batch_size, accumulation, seed)
+    return DataLoader(BatchedRows(rows, pad_id), sampler=sampler, batch_size=None)
 
 
 def heldout_batches(examples: list[Tokens], pad_id: int, batch_size: int) -> list[Batch]:

@@ -1,4 +1,4 @@
-"""Where examples come from: the small world, a JSON or JSONL file, or a data set of the hub."""
+"""Where examples come from: the small world, a JSON or JSONL file, several of them mixed, or a data set of the hub."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab import world
 from sweeplab.config import ConfigError, DataConfig
+from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
@@ -119,17 +120,40 @@ def fingerprint(parts: Iterable[list[Example]]) -> str:
     return digest.hexdigest()
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """The examples that `config` names. Raises `ConfigError` for anything wrong with them."""
+def whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
+    """All that there is to learn from, and to measure on. Raises `ConfigError`."""
     if config.source == "world":
         rows = (world.target_examples(str(config.target)), world.skill_items(str(config.target)))
         train, heldout = ([example(row, config.name, config) for row in part] for part in rows)
-    else:
-        train = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
-        if config.heldout_path is not None:
-            heldout = from_file(config.heldout_path, config)
-        else:
-            train, heldout = split(train, config.heldout_fraction)
+        return train, heldout
+    if config.source == "mixture":
+        parts = [split(from_file(part.path, config), config.heldout_fraction) for part in config.parts]
+        return mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
+    examples = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
+    if config.heldout_path is not None:
+        return examples, from_file(config.heldout_path, config)
+    return split(examples, config.heldout_fraction)
+
+
+def share(train: list[Example], config: DataConfig) -> list[Example]:
+    """A seeded choice of round(fraction * N) examples, at least one; a smaller one is a part of every larger one.
+
+    A mixture's own order is kept: its beginnings have its proportions.
+    """
+    assert config.fraction is not None
+    order = train if config.source == "mixture" else random.Random(SPLIT_SEED).sample(train, len(train))
+    return order[: max(1, round(config.fraction * len(train)))]
+
+
+def load_splits(config: DataConfig) -> Splits:
+    """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
+
+    `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded
+    split; `fraction` is a seeded choice.
+    """
+    train, heldout = whole_splits(config)
     if config.num_examples is not None:
         train = train[: config.num_examples]
+    if config.fraction is not None:
+        train = share(train, config)
     return Splits(train, heldout, fingerprint((train, heldout)))

@@ -15,6 +15,10 @@ class Tokens(NamedTuple):
     labels: list[int]
 
     @property
+    def num_tokens(self) -> int:
+        return len(self.ids)
+
+    @property
     def num_targets(self) -> int:
         """Tokens that the loss counts: the first position of a sequence predicts nothing before it."""
         return sum(label != IGNORED for label in self.labels[1:])

@@ -1,47 +1,70 @@
-"""Attaches PEFT adapters to a base, takes them off again, and saves them in PEFT's format."""
+"""Makes a base trainable by the method that conf names, takes that off again, and saves what was trained."""
 
 from pathlib import Path
+from typing import Final
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model
+from torch import nn
 from transformers import PreTrainedModel
 
-from sweeplab.config import AdapterConfig, ModelConfig
-from sweeplab.models.base import linear_layers
-from sweeplab.models.targets import target_modules
+from sweeplab.config import BASE_CHANGING, AdapterConfig, ModelConfig
+from sweeplab.models.baselines import save_trained, train_base, virtual_token_config
+from sweeplab.models.lora import lora_config
+
+LORA_FOLDER: Final = "lora"  # of lora_prefix, beside the prefix
 
 
-def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
-    """PEFT's configuration for the toggles that are on. Raises `ConfigError` where one matches nothing."""
-    linear_names = [name for name, _ in linear_layers(base)]
-    model_type = str(base.config.model_type)
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=adapter.rank,
-        lora_alpha=adapter.effective_alpha(),  # type: ignore[arg-type]  # PEFT's hint says int; it only divides
-        lora_dropout=adapter.dropout,
-        target_modules=target_modules(adapter, model_type, model.modules, linear_names),
-        fan_in_fan_out=model_type == "gpt2",
-    )
+def attach(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int) -> nn.Module:
+    """`base` ready to train, changed in place: a `PeftModel`, or the base itself where its own weights train.
 
-
-def attach(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int) -> PeftModel:
-    """`base` with a fresh adapter: A from PEFT's own initialisation under `seed`, B zero. The base is changed in place.
-
-    Adapter weights are in 32 bits whatever the base's precision (PEFT's default).
+    LoRA: A from PEFT's own initialisation under `seed`, B zero; adapter weights are in 32 bits whatever the base's
+    precision (PEFT's default). Raises `ConfigError` where the method does not fit the architecture.
     """
     torch.manual_seed(seed)
-    return get_peft_model(base, lora_config(adapter, model, base))
+    if adapter.method == "lora":
+        return get_peft_model(base, lora_config(adapter, model, base))
+    if adapter.method in ("prompt", "prefix"):
+        return get_peft_model(base, virtual_token_config(adapter))
+    if adapter.method == "lora_prefix":
+        return LoraWithPrefix(get_peft_model(base, lora_config(adapter, model, base)), virtual_token_config(adapter))
+    return train_base(base, adapter)
 
 
-def detach(adapted: PeftModel) -> PreTrainedModel:
-    """The base as it was before `attach`, bit for bit."""
-    base = adapted.unload()
-    assert isinstance(base, PreTrainedModel)
-    return base
+class LoraWithPrefix(PeftModelForCausalLM):
+    """A prefix before a base that holds LoRA's layers already; `lora` is the model that put them there."""
+
+    def __init__(self, lora: PeftModel, prefix: PeftConfig) -> None:
+        trained = [weight for weight in lora.parameters() if weight.requires_grad]
+        super().__init__(lora.get_base_model(), prefix)
+        self.lora = (lora,)  # in a tuple, since its modules stand in the base and count once
+        for weight in trained:
+            weight.requires_grad_(True)  # the prefix's wrapper froze all that it found
 
 
-def save_adapter(adapted: PeftModel, folder: Path) -> int:
-    """Writes PEFT's `adapter_model.safetensors` and `adapter_config.json`; bytes of both. No embedding is copied."""
-    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    return sum((folder / name).stat().st_size for name in ("adapter_model.safetensors", "adapter_config.json"))
+def detach(adapted: nn.Module) -> None:
+    """Takes the adapter off. The base is as it was before `attach`, bit for bit, where `keeps_base` says so."""
+    if isinstance(adapted, LoraWithPrefix):
+        adapted.lora[0].unload()
+    elif not isinstance(adapted, PeftModel):
+        adapted.requires_grad_(False)
+    elif not adapted.active_peft_config.is_prompt_learning:
+        adapted.unload()
+
+
+def keeps_base(adapter: AdapterConfig) -> bool:
+    """True where training leaves every weight of the base as it was, so that the next trial can have it."""
+    if adapter.method in ("prompt", "prefix"):
+        return True
+    lora = adapter.method in ("lora", "lora_prefix")
+    return lora and adapter.bias == "none" and not adapter.train_norms and adapter.initialization not in BASE_CHANGING
+
+
+def save_adapter(adapted: nn.Module, folder: Path) -> int:
+    """Writes what was trained, in PEFT's format where PEFT has it; bytes of all files. No embedding is copied."""
+    if not isinstance(adapted, PeftModel):
+        return save_trained(adapted, folder)
+    adapted.save_pretrained(str(folder), save_embedding_layers=False)
+    if isinstance(adapted, LoraWithPrefix):
+        adapted.lora[0].save_pretrained(str(folder / LORA_FOLDER), save_embedding_layers=False)
+    return sum(path.stat().st_size for path in folder.rglob("adapter_*"))

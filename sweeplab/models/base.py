@@ -34,9 +34,38 @@ class Base(NamedTuple):
     fingerprint: str
 
 
+class LinearShape(NamedTuple):
+    """One matrix of the model: out_features x in_features."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+
+
+def linear_shape(name: str, module: nn.Module) -> LinearShape:
+    if isinstance(module, Conv1D):
+        return LinearShape(name, module.weight.shape[0], module.weight.shape[1])
+    assert isinstance(module, nn.Linear)
+    return LinearShape(name, module.in_features, module.out_features)
+
+
+def linear_shapes(model: nn.Module) -> list[LinearShape]:
+    return [linear_shape(name, module) for name, module in linear_layers(model)]
+
+
+def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Every LayerNorm or RMSNorm by name; a family's own class counts by its name."""
+    return {name: module for name, module in model.named_modules() if type(module).__name__.endswith("Norm")}
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """The model's blocks from the first to the last: its longest list of modules."""
+    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
 
 
 def location(model: ModelConfig) -> str:

@@ -3,21 +3,11 @@
 from typing import NamedTuple
 
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from sweeplab.config import AdapterConfig, ModelConfig
-from sweeplab.models.base import architecture, linear_layers
-from sweeplab.models.targets import matching, target_modules
-
-
-class LinearShape(NamedTuple):
-    """One matrix of the model: out_features x in_features."""
-
-    name: str
-    in_features: int
-    out_features: int
+from sweeplab.config import LORA_METHODS, AdapterConfig, ModelConfig
+from sweeplab.models.base import LinearShape, architecture, decoder_layers, linear_shapes, norm_layers
+from sweeplab.models.budget import num_adapter_params, sized, targeted_shapes
 
 
 class Skeleton(NamedTuple):
@@ -31,13 +21,17 @@ class Skeleton(NamedTuple):
     num_layers: int
     num_heads: int
     vocab_size: int
+    key_size: int  # num_key_value_heads x head_dim
+    num_bias_params: int
+    num_norm_params: int
+    num_params_per_layer: int
 
 
-def linear_shape(name: str, module: nn.Module) -> LinearShape:
-    if isinstance(module, Conv1D):
-        return LinearShape(name, module.weight.shape[0], module.weight.shape[1])
-    assert isinstance(module, nn.Linear)
-    return LinearShape(name, module.in_features, module.out_features)
+def key_size(config: PretrainedConfig) -> int:
+    """Entries of one token's keys in one layer."""
+    num_heads = int(config.num_attention_heads)
+    num_key_heads = int(getattr(config, "num_key_value_heads", None) or num_heads)
+    return num_key_heads * int(getattr(config, "head_dim", None) or config.hidden_size // num_heads)
 
 
 def skeleton(model: ModelConfig) -> Skeleton:
@@ -46,7 +40,7 @@ def skeleton(model: ModelConfig) -> Skeleton:
     with torch.device("meta"):
         built: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     built.tie_weights()
-    linears = tuple(linear_shape(name, module) for name, module in linear_layers(built))
+    linears = tuple(linear_shapes(built))
     hidden = int(config.hidden_size)
     return Skeleton(
         model_type=str(config.model_type),
@@ -57,22 +51,37 @@ def skeleton(model: ModelConfig) -> Skeleton:
         num_layers=int(config.num_hidden_layers),
         num_heads=int(config.num_attention_heads),
         vocab_size=int(config.vocab_size),
+        key_size=key_size(config),
+        num_bias_params=sum(weight.numel() for name, weight in built.named_parameters() if name.endswith("bias")),
+        num_norm_params=sum(weight.numel() for module in norm_layers(built).values() for weight in module.parameters()),
+        num_params_per_layer=sum(weight.numel() for weight in decoder_layers(built)[-1].parameters()),
     )
 
 
 def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:
-    """Sum of r (d_in + d_out) over the targeted matrices; every weight where there is no adapter. Hu et al. 2021, 4.1.
+    """What `adapter` trains on a model of `sizes`, with nothing built. Raises `ConfigError` as `lora.sized` does.
 
-    Raises `ConfigError` where a toggle matches nothing.
+    LoRA: r (d_in + d_out) a matrix. prompt: tokens x hidden; prefix: tokens x layers x 2 x d_out of the keys.
     """
-    if adapter.method == "none":
-        return sizes.num_params
-    names = [linear.name for linear in sizes.linears]
-    targeted = {
-        name
-        for target in target_modules(adapter, sizes.model_type, model.modules, names)
-        for name in matching(names, target)
+    lora = 0
+    if adapter.method in LORA_METHODS:
+        shapes = targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
+        lora = num_adapter_params(sized(adapter, shapes).adapter, shapes) + beside_lora(adapter, sizes)
+    if adapter.method == "prompt":
+        return adapter.num_virtual_tokens * sizes.hidden_size
+    prefix = adapter.num_virtual_tokens * sizes.num_layers * 2 * sizes.key_size
+    baseline = {
+        "none": sizes.num_params,
+        "bitfit": sizes.num_bias_params,
+        "norms": sizes.num_norm_params,
+        "top_layers": min(adapter.num_layers, sizes.num_layers) * sizes.num_params_per_layer,
+        "prefix": prefix,
+        "lora_prefix": lora + prefix,
     }
-    return sum(
-        adapter.rank * (linear.in_features + linear.out_features) for linear in sizes.linears if linear.name in targeted
-    )
+    return baseline.get(adapter.method, lora)
+
+
+def beside_lora(adapter: AdapterConfig, sizes: Skeleton) -> int:
+    """Biases and norms that train with the adapter."""
+    biases = sizes.num_bias_params if adapter.bias == "all" else 0
+    return biases + (sizes.num_norm_params if adapter.train_norms else 0)

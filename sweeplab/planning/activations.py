@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from sweeplab.config import AdapterConfig, TrialConfig
-from sweeplab.models.counting import LinearShape, Skeleton
+from sweeplab.models.base import LinearShape
+from sweeplab.models.counting import Skeleton
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 

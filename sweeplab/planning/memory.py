@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.config import AdapterConfig, ConfigError, ModelConfig, TrialConfig
-from sweeplab.models.counting import LinearShape, Skeleton, num_lora_params
-from sweeplab.models.targets import matching, target_modules
+from sweeplab.config import LORA_METHODS, AdapterConfig, ConfigError, ModelConfig, TrialConfig
+from sweeplab.models.base import LinearShape
+from sweeplab.models.budget import targeted_shapes
+from sweeplab.models.counting import Skeleton, num_lora_params
 from sweeplab.planning.activations import FP32_BYTES, activations_bytes, logits_bytes
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
@@ -55,13 +56,10 @@ def num_entries(matrix: LinearShape) -> int:
 
 
 def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
-    """The matrices that an adapter stands beside; none without one. Raises `ConfigError` as `target_modules` does."""
-    if adapter.method == "none":
+    """The matrices that LoRA stands beside; none without it. Raises `ConfigError` as `target_modules` does."""
+    if adapter.method not in LORA_METHODS:
         return []
-    names = [one.name for one in sizes.linears]
-    targets = target_modules(adapter, sizes.model_type, model.modules, names)
-    targeted = {name for target in targets for name in matching(names, target)}
-    return [one for one in sizes.linears if one.name in targeted]
+    return targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
 
 
 def quantized_matrices(scheme: str, sizes: Skeleton) -> list[LinearShape]:

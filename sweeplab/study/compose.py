@@ -66,4 +66,4 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
     assert isinstance(config, StudyConfig)
     check_trial(config)
-    return config.trial()
+    return config.trial_config()

@@ -51,7 +51,7 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
         num_planned=num_planned(request.config, varied),
-        config=asdict(request.config.trial()),
+        config=asdict(request.config.trial_config()),
     )
 
 

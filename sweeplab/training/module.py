@@ -15,7 +15,7 @@ from sweeplab.training.schedules import rate_factor
 
 
 class Batch(Protocol):
-    """What training reads of a micro-batch of B examples, T tokens of the longest; `data.batches.Batch` is one."""
+    """What training reads of a micro-batch of B rows, T tokens of the longest; `data.batches.Batch` is one."""
 
     @property
     def ids_BT(self) -> Tensor: ...
@@ -27,10 +27,24 @@ class Batch(Protocol):
     def num_tokens(self) -> int: ...
     @property
     def num_window_targets(self) -> int: ...
+    @property
+    def positions_BT(self) -> Tensor | None: ...
 
 
 class Diverged(Exception):
     """The training loss is no longer a number; the message says at which step."""
+
+
+def attention_inputs(batch: Batch) -> dict[str, Tensor]:
+    """The forward's mask and, for packed rows, positions.
+
+    Packed: a boolean mask (B, 1, T, T), true where both tokens are of one sequence and the key is not the later one.
+    transformers hands a mask of four dimensions to attention as it is (`masking_utils`, 5.23); padding sees padding.
+    """
+    if batch.positions_BT is None:
+        return {"attention_mask": batch.mask_BT}
+    same_B1TT = batch.mask_BT[:, None, :, None] == batch.mask_BT[:, None, None, :]
+    return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
 def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
@@ -38,7 +52,8 @@ def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
 
     Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
     """
-    logits_BTV = model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT).logits
+    logits_BTV = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
+    logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # a trained prompt has logits of its own, before the text's
     targets_BT = batch.labels_BT[:, 1:]
     counted_BT = targets_BT >= 0
     logits_NV = logits_BTV[:, :-1][counted_BT]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -46,12 +47,30 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
+PLAIN: Final = AdapterConfig(
+    method="lora",
+    rank=4,
+    alpha_ratio=2.0,
+    dropout=0.0,
+    rslora=False,
+    dora=False,
+    initialization="default",
+    bias="none",
+    train_norms=False,
+    rank_pattern={},
+    alpha_pattern={},
+    lr_pattern={},
+    lr_ratio=1.0,
+    num_virtual_tokens=4,
+    num_layers=1,
+    **{f"lora_{toggle}": False for toggle in TOGGLES},
+)
+
+
 @pytest.fixture(scope="session")
 def architectures() -> dict[str, ModelConfig]:
     return {
-        family: ModelConfig(
-            source="hub", name=family, random_init=True, architecture={"model_type": family, **sizes}
-        )
+        family: ModelConfig(source="hub", name=family, random_init=True, architecture={"model_type": family, **sizes})
         for family, sizes in SIZES.items()
     }
 
@@ -76,7 +95,9 @@ def make_adapter() -> Callable[..., AdapterConfig]:
     """A LoRA with the named toggles on."""
 
     def make(*enabled: str, rank: int = 4, dropout: float = 0.0) -> AdapterConfig:
-        switches = {f"lora_{toggle}": toggle in enabled for toggle in TOGGLES}
-        return AdapterConfig(method="lora", rank=rank, alpha_ratio=2.0, dropout=dropout, **switches)
+        made = replace(PLAIN, rank=rank, dropout=dropout)
+        for toggle in enabled:
+            setattr(made, f"lora_{toggle}", True)
+        return made
 
     return make

@@ -55,7 +55,9 @@ def fresh(scheme: str) -> Base:
 
 
 def original_weight(name: str = LAYER) -> torch.Tensor:
-    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).get_parameter(f"{name}.weight")
+    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).get_parameter(
+        f"{name}.weight"
+    )
     return weight.detach()
 
 
@@ -107,7 +109,9 @@ class TestEveryScheme:
         assert not any(weight.requires_grad for weight in restored.parameters())
 
     def test_gradients_reach_all_of_the_adapter_and_nothing_else(self, base: Base, make_adapter: Any) -> None:
-        adapted = attach(base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach(
+            base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), ModelConfig(), seed=1
+        )
         fill(adapted)
         target_loss_sum(adapted, batch()).backward()  # type: ignore[no-untyped-call]
         for name, weight in adapted.named_parameters():
@@ -130,7 +134,9 @@ class TestEveryScheme:
         loaded = AutoModelForCausalLM.from_pretrained(EMBEDDED)
         assert base.num_params == sum(weight.numel() for weight in loaded.parameters())
 
-    def test_a_saved_adapter_is_one_that_peft_loads(self, base: Base, make_adapter: Any, tmp_path: Path, request: Any) -> None:
+    def test_a_saved_adapter_is_one_that_peft_loads(
+        self, base: Base, make_adapter: Any, tmp_path: Path, request: Any
+    ) -> None:
         adapted = attach(base.model, make_adapter("value", "mlp", "head"), ModelConfig(), seed=1)
         fill(adapted)
         trained = logits(adapted)
@@ -238,7 +244,9 @@ def test_families_load_quantized_train_and_come_back(
 ) -> None:
     base = load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU)
     before = logits(base.model)
-    adapted = attach(base.model, make_adapter("query", "key", "value", "projection", "mlp"), architectures[family], seed=0)
+    adapted = attach(
+        base.model, make_adapter("query", "key", "value", "projection", "mlp"), architectures[family], seed=0
+    )
     assert torch.equal(logits(adapted), before)
     fill(adapted)
     assert not torch.equal(logits(adapted), before)
@@ -246,7 +254,9 @@ def test_families_load_quantized_train_and_come_back(
 
 
 def test_random_initialisation_is_the_same_each_time(architectures: Any) -> None:
-    first, second = (load_base(architectures["llama"], QuantizationConfig("none", False), torch.float32, CPU) for _ in "ab")
+    first, second = (
+        load_base(architectures["llama"], QuantizationConfig("none", False), torch.float32, CPU) for _ in "ab"
+    )
     assert first.fingerprint == second.fingerprint == "random:0"
     weights = state(second.model)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in state(first.model).items())
@@ -261,5 +271,8 @@ def test_a_head_tied_to_the_embedding_is_saved_without_it(
 ) -> None:
     adapted = attach(random_model(family), make_adapter("head"), architectures[family], seed=0)
     save_adapter(adapted, tmp_path)
-    shapes = {name.partition("lm_head.")[2]: tuple(tensor.shape) for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items()}
+    shapes = {
+        name.partition("lm_head.")[2]: tuple(tensor.shape)
+        for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items()
+    }
     assert shapes == {"lora_A.weight": (4, 64), "lora_B.weight": (128, 4)}

@@ -97,7 +97,7 @@ def test_a_group_axis_beats_the_group_of_command_line_and_experiment() -> None:
 
 def test_trials_of_a_space_differ_in_nothing_else(compose_study: ComposeStudy) -> None:
     overrides = ["+experiment=rank_sweep", "training.max_steps=7"]
-    base = compose_study(*overrides).trial()
+    base = compose_study(*overrides).trial_config()
     trial = trial_config(overrides, {"adapter.rank": 32})
     assert trial.adapter.rank == 32
     trial.adapter.rank = base.adapter.rank

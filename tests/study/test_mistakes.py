@@ -148,7 +148,7 @@ def test_the_worker_refuses_data_in_one_line(
 ) -> None:
     path = tmp_path / "records.json"
     path.write_text(text)
-    config = compose_study(*QUICK, "quantization=none", "data=json", f"data.path={path}").trial()
+    config = compose_study(*QUICK, "quantization=none", "data=json", f"data.path={path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(message, said)
     assert "\n" not in said
@@ -161,7 +161,7 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"no header, no weights")
-    config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial()
+    config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"cannot be loaded: .*; check model\.path or model\.name", said)
     assert "\n" not in said
@@ -169,5 +169,5 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
 
 def test_the_worker_refuses_a_toggle_that_matches_nothing(compose_study: ComposeStudy, tmp_path: Path) -> None:
     modules = json.dumps({"query": ["no_such_proj"], "value": ["v_proj"]}).replace('"', "")
-    said = refusal(compose_study(*QUICK, "quantization=none", f"++model.modules={modules}").trial(), tmp_path)
+    said = refusal(compose_study(*QUICK, "quantization=none", f"++model.modules={modules}").trial_config(), tmp_path)
     assert re.search(r"adapter\.lora_query=true matches no module \(no_such_proj\); .*q_proj", said)

@@ -1,0 +1,61 @@
+"""Several examples in one row, so that hardly a token is padding; the mask keeps them apart."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sweeplab.data.tokens import IGNORED, Tokens
+
+
+class PackedRow(NamedTuple):
+    """Examples that share a row, one after another."""
+
+    sequences: tuple[Tokens, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(tokens.num_tokens for tokens in self.sequences)
+
+    @property
+    def num_targets(self) -> int:
+        return sum(tokens.num_targets for tokens in self.sequences)
+
+    def joined(self) -> Tokens:
+        """One sequence of all; the first label of each is ignored, since nothing before it may predict it."""
+        ids = [token for tokens in self.sequences for token in tokens.ids]
+        labels = [label for tokens in self.sequences for label in (IGNORED, *tokens.labels[1:])]
+        return Tokens(ids, labels)
+
+
+class FreeSpace:
+    """Space left in each of `num_rows` rows, with the first row that has enough found in log(num_rows) steps."""
+
+    def __init__(self, num_rows: int, length: int) -> None:
+        self.first_leaf = 1 << max(0, num_rows - 1).bit_length()
+        self.most = [length] * (2 * self.first_leaf)  # a binary tree: the most space below each node
+
+    def take(self, length: int) -> int:
+        """The first row with `length` tokens left, which it then has less."""
+        node = 1
+        while node < self.first_leaf:
+            node *= 2
+            node += self.most[node] < length
+        self.most[node] -= length
+        row = node - self.first_leaf
+        while node > 1:
+            node //= 2
+            self.most[node] = max(self.most[2 * node], self.most[2 * node + 1])
+        return row
+
+
+def pack(examples: Sequence[Tokens], length: int) -> list[PackedRow]:
+    """Rows of at most `length` tokens that hold every example once: first fit, the longest first.
+
+    At most 11/9 of the fewest rows possible, and 6/9 more (Dosa 2007). An example longer than `length` is an error of
+    the caller's: `tokenize` has cut it.
+    """
+    assert all(tokens.num_tokens <= length for tokens in examples)
+    space = FreeSpace(len(examples), length)
+    rows: dict[int, list[Tokens]] = {}
+    for tokens in sorted(examples, key=lambda one: -one.num_tokens):
+        rows.setdefault(space.take(tokens.num_tokens), []).append(tokens)
+    return [PackedRow(tuple(rows[place])) for place in sorted(rows)]

@@ -1,0 +1,52 @@
+"""What trains instead of an adapter, or beside one: weights of the base itself, prompts and prefixes."""
+
+from pathlib import Path
+
+from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig, TaskType
+from safetensors.torch import save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from sweeplab.config import AdapterConfig, ConfigError
+from sweeplab.models.base import decoder_layers, norm_layers
+
+
+def trained_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn.Parameter]:
+    """The base's own weights that `adapter.method` trains. Raises `ConfigError` where the architecture has none."""
+    if adapter.method == "none":
+        return list(base.parameters())
+    if adapter.method == "bitfit":
+        found = [weight for name, weight in base.named_parameters() if name.endswith("bias")]
+    elif adapter.method == "norms":
+        found = [weight for module in norm_layers(base).values() for weight in module.parameters()]
+    else:
+        found = [weight for layer in decoder_layers(base)[-adapter.num_layers :] for weight in layer.parameters()]
+    if not found:
+        raise ConfigError(
+            f"adapter={adapter.method} finds nothing to train: {base.config.model_type} has no such weights; choose "
+            "adapter=norms or adapter=lora"
+        )
+    return found
+
+
+def train_base(base: PreTrainedModel, adapter: AdapterConfig) -> PreTrainedModel:
+    """`base` with the weights of `adapter.method` trainable and all others frozen, in place."""
+    base.requires_grad_(False)
+    for weight in trained_parameters(base, adapter):
+        weight.requires_grad_(True)
+    return base
+
+
+def virtual_token_config(adapter: AdapterConfig) -> PeftConfig:
+    """PEFT's prompt tuning (random start), or prefix tuning without reparameterization."""
+    kind = PromptTuningConfig if adapter.method == "prompt" else PrefixTuningConfig
+    return kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=adapter.num_virtual_tokens)
+
+
+def save_trained(model: nn.Module, folder: Path) -> int:
+    """Writes the trained weights of the base as safetensors, by name; bytes of the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "trained.safetensors"
+    trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
+    save_file({name: weight.contiguous() for name, weight in trained.items()}, path)
+    return path.stat().st_size

@@ -1,0 +1,114 @@
+"""Sophia-G: momentum over a clipped diagonal of the curvature. Liu et al. 2023, arXiv 2305.14342, algorithms 2 and 3."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+
+def sampled_loss(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean cross-entropy in nats against labels drawn from softmax(logits), a scalar; what algorithm 2 differentiates."""
+    labels_N1 = torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=generator)
+    return F.cross_entropy(logits_NV, labels_N1[:, 0])
+
+
+def curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """The Gauss-Newton-Bartlett estimate N * g * g of every weight in `weights`; g the gradient of `sampled_loss`.
+
+    In expectation over the labels it is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
+    (equations 11 to 13). Gradients that stand in `.grad` are left alone; a weight that the loss does not reach gets 0.
+    """
+    loss = sampled_loss(logits_NV, generator)
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return [len(logits_NV) * gradient.square() for gradient in gradients]
+
+
+class SophiaG(Optimizer):
+    """m <- b1 m + (1 - b1) g; every `interval` steps h <- b2 h + (1 - b2) estimate; w <- w - lr decay w, and then
+    w <- w - lr clip(m / max(gamma h, eps), 1), entry by entry.
+
+    `estimate` is to be called where `needs_estimate` says so, after the gradients of a step and before `step`; a step
+    without any estimate would be a sign step, so it is refused. Two states per weight, in the weight's dtype. Differs
+    from the authors' code in this: the estimate is of the step's own batch and weights, as in the paper, not of the
+    step before it.
+
+    Args:
+        params: weights or groups of them.
+        lr: largest change of an entry in one step.
+        betas: decay of the momentum and of the curvature; 0.96 and 0.99 in the paper, section 3.1.
+        gamma: share of entries that are not clipped grows with it; 0.05 in the paper, section 3.1.
+        eps: least denominator.
+        weight_decay: decoupled.
+        interval: steps between estimates; k of the paper, 10 there.
+
+    Raises:
+        ValueError: for an argument out of range.
+        RuntimeError: for a step without its estimate.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.96, 0.99),
+        gamma: float = 0.05,
+        eps: float = 1e-12,
+        weight_decay: float = 0.0,
+        interval: int = 10,
+    ) -> None:
+        for name, value in {"lr": lr, "gamma": gamma, "eps": eps}.items():
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if not all(0 <= beta < 1 for beta in betas) or weight_decay < 0 or interval < 1:
+            raise ValueError(f"{betas=} must be from 0 to below 1, {weight_decay=} from 0, {interval=} from 1")
+        defaults = {"lr": lr, "betas": betas, "gamma": gamma, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+        self.interval = interval
+        self.num_steps = 0
+        self.num_estimates = 0
+
+    @property
+    def needs_estimate(self) -> bool:
+        """True before the steps 1, k + 1, 2k + 1, until `estimate` was called."""
+        return self.num_estimates * self.interval <= self.num_steps
+
+    def weights(self) -> list[Tensor]:
+        return [weight for group in self.param_groups for weight in group["params"]]
+
+    @torch.no_grad()
+    def estimate(self, logits_NV: Tensor, generator: torch.Generator) -> None:
+        """Takes the curvature of the model that made `logits_NV`, N tokens x V words, into h."""
+        with torch.enable_grad():
+            found = iter(curvature(logits_NV, self.weights(), generator))
+        for group in self.param_groups:
+            for weight in group["params"]:
+                state = self.state[weight]
+                beta = group["betas"][1]
+                h = state.setdefault("curvature", torch.zeros_like(weight))
+                h.mul_(beta).add_(next(found), alpha=1 - beta)
+        self.num_estimates += 1
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if self.needs_estimate:
+            raise RuntimeError(f"Sophia's step {self.num_steps + 1} needs a curvature estimate before it")
+        for group in self.param_groups:
+            beta = group["betas"][0]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                m = state.setdefault("momentum", torch.zeros_like(weight))
+                m.mul_(beta).add_(weight.grad, alpha=1 - beta)
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                bounded = m / (group["gamma"] * state["curvature"]).clamp_(min=group["eps"])
+                weight.sub_(bounded.clamp_(-1, 1), alpha=group["lr"])
+        self.num_steps += 1
+        return loss
