@@ -45,7 +45,10 @@ def study_name() -> str:
 
 
 def act(config: StudyConfig) -> None:
-    """Runs or plans one study. Exits with 1 where no trial finished and with 130 where it was interrupted."""
+    """Runs or plans one study, or exports trials of it.
+
+    Exits with 1 where no trial finished and with 130 where it was interrupted.
+    """
     from rich.console import Console
 
     from sweeplab.study.driver import Driver, Request, study_folder
@@ -56,6 +59,11 @@ def act(config: StudyConfig) -> None:
         from sweeplab.study.plan import plan_study
 
         plan_study(request, console)
+        return
+    if config.action == "export":
+        from sweeplab.study.export import export_study
+
+        export_study(request, console)
         return
     try:
         num_finished = Driver(request, console).run()

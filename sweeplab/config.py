@@ -26,7 +26,7 @@ BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train wh
 INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
-OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.")
+OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
 
 
@@ -288,6 +288,7 @@ def check_data(data: DataConfig) -> None:
     check_choice("data.style", data.style, STYLES)
     if data.source == "world":
         check_choice("data.target", data.target, TARGETS)
+    check_parts(data)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
         if path is not None and not Path(path).is_file():
             raise refuse(key, "must be a file", path, "check the path")
@@ -305,7 +306,6 @@ def check_data(data: DataConfig) -> None:
             f"data.fraction={data.fraction} and data.num_examples={data.num_examples} both say how many examples; "
             "leave one of them null"
         )
-    check_parts(data)
 
 
 def check_parts(data: DataConfig) -> None:
@@ -355,7 +355,7 @@ def check_optimizer(optimizer: Any) -> None:
     if not isinstance(target, str) or not target.startswith(OPTIMIZER_HOMES):
         raise refuse(
             "optimizer._target_",
-            "must name an optimizer of torch.optim or bitsandbytes.optim",
+            f"must name an optimizer of {' or '.join(home.rstrip('.') for home in OPTIMIZER_HOMES)}",
             target,
             "try torch.optim.AdamW",
         )
@@ -437,7 +437,8 @@ def check_export(config: StudyConfig) -> None:
     if trials and len(set(trials)) < max(2, len(trials)):
         raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
     if len(export.weights) != len(trials):
-        raise refuse("export.weights", f"must be one number for each of export.trials={trials}", export.weights, "try [0.5,0.5]")
+        rule = f"must be one number for each of export.trials={trials}"
+        raise refuse("export.weights", rule, export.weights, "try [0.5,0.5]")
     if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
         raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
     if export.path is None:

@@ -149,7 +149,10 @@ def fit(
     assert isinstance(pad, int)
     loader = train_loader(data.train, pad, training.micro_batch_size, training.accumulation, spec.seed)
     steps = num_steps(training, loader.sampler.num_windows)  # type: ignore[attr-defined]
-    module = FinetuneModule(model, spec.config.optimizer, spec.config.schedule, steps, training.accumulation)
+    adapter, optimizer, schedule = spec.config.adapter, spec.config.optimizer, spec.config.schedule
+    module = FinetuneModule(
+        model, optimizer, schedule, steps, training.accumulation, adapter.lr_pattern, adapter.lr_ratio
+    )
 
     def observe(step: int, metrics: dict[str, float]) -> None:
         tell(spec.number, step, metrics | {"num_steps": steps})

@@ -26,6 +26,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     "model=local": ["model.path={folder}"],
     "model=hub": ["model.name=org/model"],
     "data=json": ["data.path={records}"],
+    "data=mixture": ["data.parts=[{{path: {records}, weight: 3}}, {{path: {others}, weight: 1}}]"],
     "data=hub": ["data.name=org/records"],
     "adapter=none": ["quantization=none"],
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
@@ -44,7 +45,8 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_text("")
     (tmp_path / "records.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 2))
-    paths = {"folder": str(tmp_path), "records": str(tmp_path / "records.json")}
+    (tmp_path / "others.json").write_text(json.dumps([{"instruction": "c", "output": "d"}] * 2))
+    paths = {name: str(tmp_path / f"{name}.json") for name in ("records", "others")} | {"folder": str(tmp_path)}
 
     def make(*overrides: str) -> StudyConfig:
         said = [one.format(**paths) for one in overrides]

@@ -1,5 +1,6 @@
 """Which examples make a mixture: stated proportions, nothing twice, and a smaller mixture within a larger one."""
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -7,30 +8,25 @@ from sweeplab.config import ConfigError, DataConfig
 from sweeplab.data.prompts import Example
 
 
-def next_part(taken: Sequence[int], weights: Sequence[Fraction]) -> int:
-    """The part that is furthest behind its share: the smallest (taken + 1/2) / weight, the first of equals.
-
-    Webster's method of apportionment: counts are exactly proportional wherever that comes out whole, and the nearest
-    to it otherwise; with one example more, no part has fewer (Balinski and Young 1982, Fair Representation).
-    """
-    return min(range(len(weights)), key=lambda part: (taken[part] + Fraction(1, 2)) / weights[part])
-
-
 def mixed(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Example]:
     """Examples of all pools in an order whose every beginning has the proportions of `weights`.
 
-    It ends where the part whose turn it is has none left, so that no example comes twice. Within a part, the order of
-    its pool is kept.
+    As many as can be had without repeating one: the scarcest part is used whole, and part i has
+    weight_i * min over j of (size_j / weight_j), rounded to the nearest. Example k of part i, from 0, has the place
+    (k + 1/2) / weight_i: Webster's method of apportionment, exact wherever the shares come out whole (Balinski and
+    Young 1982, Fair Representation). Within a part, the order of its pool is kept.
     """
     exact = [Fraction(str(weight)) for weight in weights]  # 0.1 is a tenth
-    taken = [0] * len(pools)
-    order: list[Example] = []
-    while True:
-        part = next_part(taken, exact)
-        if taken[part] == len(pools[part]):
-            return order
-        order.append(pools[part][taken[part]])
-        taken[part] += 1
+    scale = min(len(pool) / weight for pool, weight in zip(pools, exact, strict=True))
+    counts = [int(weight * scale + Fraction(1, 2)) for weight in exact]
+    steps = [1 / weight for weight in exact]
+    whole = math.lcm(*(step.denominator for step in steps))  # places as whole numbers sort fast
+    places = [
+        ((2 * place + 1) * int(step * whole), part, place)
+        for part, (count, step) in enumerate(zip(counts, steps, strict=True))
+        for place in range(count)
+    ]
+    return [pools[part][place] for _, part, place in sorted(places)]
 
 
 def mixture(pools: Sequence[list[Example]], config: DataConfig) -> list[Example]:
@@ -42,6 +38,4 @@ def mixture(pools: Sequence[list[Example]], config: DataConfig) -> list[Example]
             f"data.num_examples must be at most {len(order)} in these proportions without repeating an example, got "
             f"{config.num_examples} (to train on, {sizes}); lower it, or leave it null"
         )
-    if not order:
-        raise ConfigError("data.parts: a weight is so large that its file ends before the first example of another")
     return order

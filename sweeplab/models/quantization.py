@@ -56,3 +56,36 @@ def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) ->
         bnb_4bit_use_double_quant=quantization.double,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def stored_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """What a matrix of bitsandbytes keeps beside its packed weights: scales, their scales and their mean.
+
+    The tables of levels are left out: they are constants, the same for every matrix.
+    """
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+
+    weight: Any = getattr(module, "weight", None)
+    if isinstance(module, Linear4bit):
+        state = weight.quant_state
+        return [state.absmax, state.state2.absmax, state.offset] if state.nested else [state.absmax]
+    if isinstance(module, Linear8bitLt):  # the first forward moves the scales from the weight to the layer's state
+        scales: Any = module.state.SCB if weight.SCB is None else weight.SCB
+        return [scales]
+    return []
+
+
+def effective_bits_per_param(model: nn.Module) -> float:
+    """Bits of all stored weights and scales of a base, without an adapter, over its parameters before quantization.
+
+    A 4-bit matrix counts 4 + 32/64 bits, and with double quantization 4 + 8/64 + 32/(64 x 256) = 4.126953125 (Dettmers
+    et al. 2023, arXiv 2305.14314, section 3) and 32 bits once for the scales' mean; embeddings, norms and the head
+    count in the dtype that they are kept in, so a small base lies far above 4. Tied weights count once.
+    """
+    num_params = num_bytes = 0
+    for weight in model.parameters():
+        state = getattr(weight, "quant_state", None)
+        num_params += weight.numel() if state is None else state.shape.numel()
+        num_bytes += weight.nbytes
+    num_bytes += sum(tensor.nbytes for module in model.modules() for tensor in stored_tensors(module))
+    return 8 * num_bytes / num_params

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from sweeplab.records import HeldoutPoint, TrainPoint
 from sweeplab.training.module import Batch, Diverged
+from sweeplab.training.optimizers import evaluation_weights
 
 Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
 
@@ -26,7 +27,8 @@ class LossCurve(Callback):
         self.last_step = 0
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer: Optimizer) -> None:
-        self.lr = optimizer.param_groups[0]["lr"]  # at the batch's end the schedule has moved on
+        # the plain rate where any weight has it; at the batch's end the schedule has moved on
+        self.lr = optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_index: int
@@ -59,7 +61,8 @@ class HeldoutCurve(Callback):
     ) -> None:
         step = trainer.global_step
         if step > self.last_step and step % self.interval == 0 and step < trainer.max_steps:
-            loss = self.measure()
+            with evaluation_weights(module.optimizers(use_pl_optimizer=False)):
+                loss = self.measure()
             if not math.isfinite(loss):
                 raise Diverged(f"the held-out loss became {loss} after {step} steps")
             self.points.append(HeldoutPoint(step, loss))

@@ -7,11 +7,13 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ScheduleConfig
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import rate_factor
+from sweeplab.training.sophia import SophiaG
 
 
 class Batch(Protocol):
@@ -47,8 +49,8 @@ def attention_inputs(batch: Batch) -> dict[str, Tensor]:
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
-def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
-    """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits or, for a model in 64, in 64.
+def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits of the batch's N target tokens over V words, in 32 bits or, for a model in 64, in 64; and the N targets.
 
     Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
     """
@@ -57,8 +59,13 @@ def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
     targets_BT = batch.labels_BT[:, 1:]
     counted_BT = targets_BT >= 0
     logits_NV = logits_BTV[:, :-1][counted_BT]
-    precise_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
-    return F.cross_entropy(precise_NV, targets_BT[counted_BT], reduction="sum")
+    return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_BT[counted_BT]
+
+
+def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
+    """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
+    logits_NV, targets_N = target_logits(model, batch)
+    return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
 class FinetuneModule(LightningModule):
@@ -70,10 +77,19 @@ class FinetuneModule(LightningModule):
         schedule: shape, warmup and end of the learning rate.
         num_steps: optimizer steps of the whole training.
         accumulation: micro-batches per optimizer step.
+        lr_pattern: regular expression over parameter names -> factor on the rate.
+        lr_ratio: rate of LoRA's B over the rate of A.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: dict[str, Any], schedule: ScheduleConfig, num_steps: int, accumulation: int
+        self,
+        model: nn.Module,
+        optimizer: dict[str, Any],
+        schedule: ScheduleConfig,
+        num_steps: int,
+        accumulation: int,
+        lr_pattern: dict[str, float],
+        lr_ratio: float,
     ) -> None:
         super().__init__()
         self.model = model
@@ -81,6 +97,9 @@ class FinetuneModule(LightningModule):
         self.schedule = schedule
         self.num_steps = num_steps
         self.accumulation = accumulation
+        self.lr_pattern = lr_pattern
+        self.lr_ratio = lr_ratio
+        self.batch: Batch | None = None  # the micro-batch at hand
         self.num_tokens = 0  # trained on so far, padding not counted
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -89,6 +108,7 @@ class FinetuneModule(LightningModule):
         Lightning divides every micro-batch's loss by `accumulation`, which would weigh short and long ones alike, and
         wrongly at an epoch's smaller last window; the factor undoes it (transformers mended the same in issue 34191).
         """
+        self.batch = batch
         loss_sum = target_loss_sum(self.model, batch)
         if not torch.isfinite(loss_sum):
             raise Diverged(f"the training loss became {loss_sum.item()} after {self.global_step} steps")
@@ -96,7 +116,29 @@ class FinetuneModule(LightningModule):
         return loss_sum / batch.num_window_targets * self.accumulation
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        trainable = (weight for weight in self.model.parameters() if weight.requires_grad)
-        optimizer = build_optimizer(trainable, self.optimizer_settings)
+        trainable = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
+        optimizer = build_optimizer(trainable, self.optimizer_settings, self.lr_pattern, self.lr_ratio)
         scheduler = LambdaLR(optimizer, lambda step: rate_factor(self.schedule, step, self.num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A schedule-free optimizer trains on other weights than it evaluates."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        if hasattr(optimizer, "train"):
+            optimizer.train()
+
+    def on_train_end(self) -> None:
+        """What is evaluated and saved is a schedule-free optimizer's average."""
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        if hasattr(optimizer, "eval"):
+            optimizer.eval()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Sophia's second backward, every few steps, on the window's last micro-batch (the paper, section 3.1, takes a
+        part of the batch too). Its labels follow from (seed, step) alone, so no other random number moves."""
+        if isinstance(optimizer, SophiaG) and optimizer.needs_estimate:
+            assert self.batch is not None
+            seed = (torch.initial_seed() * 1_000_003 + self.global_step) % 2**63
+            with torch.enable_grad(), torch.random.fork_rng():
+                logits_NV, _ = target_logits(self.model, self.batch)
+                optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

@@ -82,7 +82,8 @@ def check_matrices(named: list[tuple[str, nn.Parameter]]) -> None:
     if others:
         raise ConfigError(
             f"optimizer=muon takes matrices only, and {len(others)} trained weights are none, such as {others[0]}; "
-            "choose optimizer=adamw, or train matrices only: adapter=lora with train_norms=false, bias=none and dora=false"
+            "choose optimizer=adamw, or train matrices only: adapter.train_norms=false, adapter.bias=none, "
+            "adapter.dora=false"
         )
 
 

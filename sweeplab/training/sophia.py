@@ -1,4 +1,4 @@
-"""Sophia-G: momentum over a clipped diagonal of the curvature. Liu et al. 2023, arXiv 2305.14342, algorithms 2 and 3."""
+"""Sophia-G: momentum over the curvature's diagonal, clipped. Liu et al. 2023, arXiv 2305.14342, algorithms 2 and 3."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 
 def sampled_loss(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean cross-entropy in nats against labels drawn from softmax(logits), a scalar; what algorithm 2 differentiates."""
+    """Mean cross-entropy in nats against labels drawn from softmax(logits); what algorithm 2 differentiates."""
     labels_N1 = torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=generator)
     return F.cross_entropy(logits_NV, labels_N1[:, 0])
 
@@ -19,7 +19,7 @@ def curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generat
     """The Gauss-Newton-Bartlett estimate N * g * g of every weight in `weights`; g the gradient of `sampled_loss`.
 
     In expectation over the labels it is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
-    (equations 11 to 13). Gradients that stand in `.grad` are left alone; a weight that the loss does not reach gets 0.
+    (the paper, section 2.3). Gradients that stand in `.grad` are left alone; a weight that the loss does not reach gets 0.
     """
     loss = sampled_loss(logits_NV, generator)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)

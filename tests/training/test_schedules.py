@@ -8,6 +8,7 @@ from torch.optim import lr_scheduler
 
 from sweeplab.config import ScheduleConfig
 from sweeplab.training.schedules import num_warmup_steps, rate_factor
+from tests.training.conftest import examples
 
 RATE = 0.3
 
@@ -57,7 +58,9 @@ def test_shapes_equal_their_closed_forms(warmup: int, end: float) -> None:
         np.testing.assert_allclose(found, [*rise, *values], rtol=0, atol=1e-15, err_msg=shape)
 
 
-@pytest.mark.parametrize(("ratio", "num_steps", "expected"), [(0.0, 10, 0), (0.05, 10, 1), (0.05, 200, 10), (1.0, 8, 7), (0.5, 1, 0)])
+@pytest.mark.parametrize(
+    ("ratio", "num_steps", "expected"), [(0.0, 10, 0), (0.05, 10, 1), (0.05, 200, 10), (1.0, 8, 7), (0.5, 1, 0)]
+)
 def test_warmup_from_a_ratio_is_rounded_up_and_leaves_a_step(ratio: float, num_steps: int, expected: int) -> None:
     config = ScheduleConfig(shape="cosine", warmup_steps=None, warmup_ratio=ratio, end_factor=0.0)
     assert num_warmup_steps(config, num_steps) == expected
@@ -70,3 +73,37 @@ def test_no_step_trains_at_a_rate_of_zero_or_above_the_full_one() -> None:
                 taken = factors(schedule(shape, warmup), num_steps)[:num_steps]
                 assert all(0 < factor <= 1 and math.isfinite(factor) for factor in taken)
                 assert max(taken) == 1
+
+
+@pytest.mark.parametrize("shape", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(
+    ("accumulation", "epochs", "num_steps"),
+    [(1, 1, 3), (3, 4, 4), (2, 3, 6)],  # of 5 examples two by two; 3 micro-batches a step: one step an epoch
+)
+@pytest.mark.parametrize(("warmup_key", "warmup"), [("steps=2", 2), ("ratio=0.5", None)])
+def test_every_step_of_training_takes_its_rate_and_the_end_value_is_left(
+    shape: str, accumulation: int, epochs: int, num_steps: int, warmup_key: str, warmup: int | None,
+    new_model: Any, train: Any, compose_trial: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    left: list[float] = []
+    plain = lr_scheduler.LambdaLR.step
+
+    def watched(self: lr_scheduler.LambdaLR) -> None:
+        plain(self)
+        left.append(float(self.get_last_lr()[0]))
+
+    monkeypatch.setattr(lr_scheduler.LambdaLR, "step", watched)
+    config = compose_trial(
+        "optimizer.lr=0.25", f"schedule={shape}", f"schedule.warmup_{warmup_key}", "schedule.end_factor=0.125",
+        f"training.accumulation={accumulation}", f"training.epochs={epochs}", "training.micro_batch_size=2",
+        "training.log_interval=1",
+    )  # fmt: skip
+    record = train(new_model(), examples(5, seed=1), config)
+    assert record.step == num_steps
+    warmup = math.ceil(num_steps / 2) if warmup is None else warmup
+    rise = [0.25 * (step + 1) / warmup for step in range(warmup)]
+    p = np.arange(num_steps - warmup + 1) / (num_steps - warmup)
+    fall = {"constant": p * 0 + 1, "linear": 1 - 0.875 * p, "cosine": 0.125 + 0.875 * (1 + np.cos(np.pi * p)) / 2}
+    expected = [*rise, *(0.25 * fall[shape])]
+    assert [point.lr for point in record.losses] == pytest.approx(expected[:-1], rel=1e-12)
+    assert left[-1] == pytest.approx(0.25 * (1 if shape == "constant" else 0.125), rel=1e-12)

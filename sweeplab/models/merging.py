@@ -1,0 +1,147 @@
+"""Adapters into weights: dequantize a base, merge an adapter or a weighted sum of several, compare logits."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from sweeplab.config import AdapterConfig, ConfigError, ModelConfig
+from sweeplab.models.adapters import attach
+from sweeplab.models.base import first_line
+
+PROBE_ROWS: Final = 4
+PROBE_TOKENS: Final = 64
+TIES_DENSITY: Final = 0.2  # of the entries kept; Yadav et al. 2023, arXiv 2306.01708, section 4
+
+
+def plain_layer(module: Any) -> nn.Module:
+    """The layer that a bitsandbytes one stands for, of the class that the architecture has there, dequantized."""
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    state = getattr(module, "state", None)  # int8's scales, once it has computed
+    weight_OI = dequantize_bnb_weight(module.weight, state).detach()
+    kind = module.source_cls
+    is_conv1d = isinstance(kind, type) and issubclass(kind, Conv1D)
+    with torch.device("meta"):
+        plain: Any = (
+            Conv1D(*weight_OI.shape) if is_conv1d else nn.Linear(weight_OI.shape[1], weight_OI.shape[0], bias=False)
+        )
+    plain.weight = nn.Parameter(weight_OI.T.contiguous() if is_conv1d else weight_OI, requires_grad=False)
+    plain.bias = module.bias
+    assert isinstance(plain, nn.Module)
+    return plain
+
+
+def dequantize(model: PreTrainedModel) -> None:
+    """Every quantized layer becomes the architecture's own, with the values that the quantized one computes from.
+
+    Unlike `PreTrainedModel.dequantize`, GPT-2's transposed layers come back as they were. A base that is not quantized
+    stays as it is.
+    """
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None:
+        return
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Linear4bit | Linear8bitLt):
+            model.set_submodule(name, plain_layer(module))
+    quantizer.remove_quantization_config(model)
+
+
+def attach_trained(
+    base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int, folder: Path
+) -> PeftModel:
+    """`base` with the LoRA that a trial left in `folder`, in evaluation mode, changed in place.
+
+    The adapter is attached under the trial's own seed before its weights are loaded, since some initialisations take
+    their start out of the base's weights. Raises `ConfigError` for weights of another shape or name.
+    """
+    adapted = attach(base, adapter, model, seed)
+    assert isinstance(adapted, PeftModel)
+    try:
+        result: Any = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{folder} holds no adapter of this trial: {first_line(error)}; run the trial again"
+        ) from error
+    if result.unexpected_keys:
+        raise ConfigError(f"{folder} holds weights that the trial has not: {result.unexpected_keys[0]}; run it again")
+    return adapted.eval()
+
+
+def attach_combined(
+    base: PreTrainedModel, folders: Sequence[Path], weights: Sequence[float], combination: str
+) -> PeftModel:
+    """`base` with one adapter made of several, in evaluation mode, changed in place.
+
+    The sum over i of weight_i * scaling_i * B_i A_i: exactly with `cat`, whose rank is the sum of all ranks; its best
+    approximation of the largest rank with `svd`. `linear` and `ties` (Yadav et al. 2023, arXiv 2306.01708) add A and B
+    apart, so that products across adapters come in. Raises `ConfigError` where PEFT cannot.
+    """
+    names = [f"adapter_{place}" for place in range(len(folders))]
+    adapted = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
+    for name, folder in zip(names[1:], folders[1:], strict=True):
+        adapted.load_adapter(str(folder), adapter_name=name)
+    density = TIES_DENSITY if combination == "ties" else None
+    try:
+        lora: Any = adapted.base_model
+        lora.add_weighted_adapter(
+            names, list(weights), "default", combination, density=density, svd_full_matrices=False
+        )
+    except ValueError as error:
+        raise ConfigError(f"export.combination={combination} fails: {first_line(error)}; try cat") from error
+    config: Any = adapted.peft_config["default"]
+    config.use_rslora = False  # PEFT 0.21 would scale the sum by sqrt(rank) once more
+    for module in adapted.modules():
+        if isinstance(module, LoraLayer) and "default" in module.scaling:
+            module.scaling["default"] = 1.0
+    adapted.set_adapter("default")
+    for name in names:
+        adapted.delete_adapter(name)
+    return adapted.eval()
+
+
+def untie_adapted_head(adapted: PeftModel) -> None:
+    """An output head that shares its weights with the embedding gets its own: the adapter is the head's alone."""
+    model: Any = adapted.get_base_model()
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if not isinstance(head, BaseTunerLayer):
+        return
+    layer = head.get_base_layer()
+    if layer.weight is embedding.weight:
+        layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False
+
+
+def merge(adapted: PeftModel) -> PreTrainedModel:
+    """The base with the adapter in its weights, W + scaling * B A, and no module more than it has alone."""
+    untie_adapted_head(adapted)
+    lora: Any = adapted.base_model
+    merged = lora.merge_and_unload()
+    assert isinstance(merged, PreTrainedModel)
+    return merged.requires_grad_(False)
+
+
+@torch.no_grad()
+def probe_logits(model: nn.Module) -> Tensor:
+    """Logits of a fixed batch of random tokens, shape (4, up to 64, vocabulary), in evaluation mode, on the CPU."""
+    config = model.config
+    assert not isinstance(config, Tensor | nn.Module)
+    width = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS))
+    ids_BT = torch.randint(config.vocab_size, (PROBE_ROWS, width), generator=torch.Generator().manual_seed(0))
+    device = next(model.parameters()).device
+    logits: Tensor = model.eval()(input_ids=ids_BT.to(device)).logits
+    return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
+
+
+def largest_difference(found: Tensor, expected: Tensor) -> float:
+    """Of any two entries, absolute; NaN where one is."""
+    return (found - expected).abs().max().item()

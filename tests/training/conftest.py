@@ -1,0 +1,55 @@
+"""Shared rooms: a small data set of unequal examples, a model in 64 bits, and training as a trial does it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.data.tokens import IGNORED, Tokens
+from sweeplab.models.adapters import attach
+from sweeplab.models.base import Base
+from sweeplab.records import Status, TrialRecord
+from sweeplab.trial import Tokenized, TrialSpec, Workbench, fit
+
+SEED = 5
+
+
+def examples(count: int, seed: int) -> list[Tokens]:
+    """Unequal lengths, unequal numbers of targets."""
+    made = []
+    for place in range(count):
+        length = 3 + (place * 5 + seed) % 11
+        ids = torch.randint(2, 128, (length,), generator=torch.Generator().manual_seed(100 * seed + place)).tolist()
+        num_prompt = 1 + place % (length - 2)
+        made.append(Tokens(ids, [IGNORED] * num_prompt + ids[num_prompt:]))
+    return made
+
+
+@pytest.fixture
+def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..., nn.Module]:
+    """The same adapted Llama in 64 bits at every call."""
+
+    def make(dropout: float = 0.0) -> nn.Module:
+        chosen = ("adapter.rank=3", f"adapter.dropout={dropout}", "adapter.lora_mlp=true", "adapter.lora_head=true")
+        adapter = compose_trial(*chosen).adapter
+        return attach(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=SEED).double()
+
+    return make
+
+
+@pytest.fixture
+def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[..., TrialRecord]:
+    """`sweeplab.trial.fit` on `model`, with what it told along the way in `record.params`."""
+
+    def run(model: nn.Module, data: list[Tokens], config: TrialConfig) -> TrialRecord:
+        spec = TrialSpec(0, SEED, {}, config, tmp_path)
+        told: list[tuple[int, dict[str, float]]] = []
+        record = TrialRecord(0, Status.FAILED, SEED, {"told": told}, {})
+        tokenized = Tokenized(data, examples(5, seed=9), 0, "")
+        fit(model, spec, bench, embedded_base, tokenized, record, lambda _, step, values: told.append((step, values)))
+        return record
+
+    return run
