@@ -49,9 +49,7 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
 @pytest.fixture(scope="session")
 def architectures() -> dict[str, ModelConfig]:
     return {
-        family: ModelConfig(
-            source="hub", name=family, random_init=True, architecture={"model_type": family, **sizes}
-        )
+        family: ModelConfig(source="hub", name=family, random_init=True, architecture={"model_type": family, **sizes})
         for family, sizes in SIZES.items()
     }
 

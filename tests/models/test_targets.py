@@ -138,15 +138,21 @@ def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: 
         adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
         if fits(family, mask):
             targets = target_modules(adapter, family, {}, names)
-            assert {name for target in targets for name in matching(names, target)} == full_names(family, adapter.enabled())
+            assert {name for target in targets for name in matching(names, target)} == full_names(
+                family, adapter.enabled()
+            )
         else:
-            with pytest.raises(ConfigError, match=r"adapter.lora_\w+=true with lora_\w+=false.*one matrix.*set both alike"):
+            with pytest.raises(
+                ConfigError, match=r"adapter.lora_\w+=true with lora_\w+=false.*one matrix.*set both alike"
+            ):
                 target_modules(adapter, family, {}, names)
 
 
 def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
     names = ["block.0.wq", "block.0.wv", "block.0.up"]
-    with pytest.raises(ConfigError, match=r"model.modules is needed for the architecture 'strange' \(known: llama, .*\)"):
+    with pytest.raises(
+        ConfigError, match=r"model.modules is needed for the architecture 'strange' \(known: llama, .*\)"
+    ):
         target_modules(make_adapter("query"), "strange", {}, names)
     modules = {"query": ["wq"], "mlp": ["up"]}
     assert target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["wq", "up"]
@@ -154,7 +160,9 @@ def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
 
 def test_toggle_without_a_match_lists_what_there_is(make_adapter: MakeAdapter) -> None:
     names = ["layers.0.q_proj", "layers.0.fc1", "layers.1.q_proj"]
-    with pytest.raises(ConfigError, match=r"adapter.lora_head=true matches no module \(lm_head\); .* here: fc1, q_proj;"):
+    with pytest.raises(
+        ConfigError, match=r"adapter.lora_head=true matches no module \(lm_head\); .* here: fc1, q_proj;"
+    ):
         target_modules(make_adapter("query", "head"), "llama", {}, names)
     with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module \(none named\)"):
         target_modules(make_adapter("query", "key"), "strange", {"query": ["q_proj"]}, names)
@@ -180,7 +188,13 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("option", "num_params", "enabled", "rank", "expected"), PUBLISHED)
 def test_published_counts(
-    compose_trial: Any, make_adapter: MakeAdapter, option: str, num_params: int, enabled: tuple[str, ...], rank: int, expected: int
+    compose_trial: Any,
+    make_adapter: MakeAdapter,
+    option: str,
+    num_params: int,
+    enabled: tuple[str, ...],
+    rank: int,
+    expected: int,
 ) -> None:
     model = compose_trial(f"model={option}").model
     sizes = skeleton(model)

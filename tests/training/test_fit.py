@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.data.batches import WindowSampler, collate
@@ -37,7 +38,9 @@ def example_loss_sum(model: nn.Module, tokens: Tokens) -> Tensor:
     """-log p summed over the response by log_softmax: no padding, no mask, no batch."""
     logits = model(input_ids=torch.tensor([tokens.ids])).logits[0]
     log_probs = F.log_softmax(logits, dim=-1)
-    return -sum((log_probs[t - 1, label] for t, label in enumerate(tokens.labels) if t and label != IGNORED), torch.zeros(()))
+    return -sum(
+        (log_probs[t - 1, label] for t, label in enumerate(tokens.labels) if t and label != IGNORED), torch.zeros(())
+    )
 
 
 def num_targets(tokens: Tokens) -> int:
@@ -68,7 +71,7 @@ def hand_loop(model: nn.Module, windows: list[list[Tokens]], config: TrialConfig
         optimizer.zero_grad()
         total = sum((example_loss_sum(model, tokens) for tokens in window), torch.zeros(()))
         loss = total / sum(num_targets(tokens) for tokens in window)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip = config.training.gradient_clip
         norm = math.sqrt(sum(float(weight.grad.square().sum()) for weight in weights if weight.grad is not None))
         if clip is not None and norm > clip:
@@ -100,7 +103,9 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
     """The same adapted Llama in 64 bits at every call."""
 
     def make(dropout: float = 0.0) -> nn.Module:
-        adapter = compose_trial("adapter.rank=3", f"adapter.dropout={dropout}", "adapter.lora_mlp=true", "adapter.lora_head=true").adapter
+        adapter = compose_trial(
+            "adapter.rank=3", f"adapter.dropout={dropout}", "adapter.lora_mlp=true", "adapter.lora_head=true"
+        ).adapter
         return attach(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=SEED).double()
 
     return make
@@ -123,7 +128,7 @@ def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[...,
 
 OPTIMIZERS = {
     "adamw": ("optimizer=adamw", "optimizer.lr=0.01"),
-    "sgd": ("optimizer=sgd", "optimizer.lr=0.5", "optimizer.weight_decay=0.01"),
+    "sgd": ("optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0.01"),
 }
 
 
@@ -199,18 +204,23 @@ def with_schedule(model: nn.Module, windows: list[list[Tokens]], config: TrialCo
     for step, window in enumerate(windows):
         optimizer.zero_grad()
         total = sum((example_loss_sum(model, tokens) for tokens in window), torch.zeros(()))
-        (total / sum(map(num_targets, window))).backward()  # type: ignore[no-untyped-call]
+        (total / sum(map(num_targets, window))).backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.param_groups[0]["lr"] = settings["lr"] * (0.1 + 0.9 * (1 + math.cos(math.pi * step / num_steps)) / 2)
         optimizer.step()
 
 
-def test_the_rate_reaches_its_end_when_every_step_is_done(new_model: Any, train: Any, compose_trial: Any, monkeypatch: Any) -> None:
-    rates = []
-    from torch.optim.lr_scheduler import LambdaLR
-
+def test_the_rate_reaches_its_end_when_every_step_is_done(
+    new_model: Any, train: Any, compose_trial: Any, monkeypatch: Any
+) -> None:
+    rates: list[float] = []
     plain_step = LambdaLR.step
-    monkeypatch.setattr(LambdaLR, "step", lambda self, *rest: (plain_step(self, *rest), rates.append(self.get_last_lr()[0])))
+
+    def step(self: LambdaLR, *rest: Any) -> None:
+        plain_step(self, *rest)
+        rates.append(float(self.get_last_lr()[0]))
+
+    monkeypatch.setattr(LambdaLR, "step", step)
     config = compose_trial(
         "optimizer.lr=0.25", "training.accumulation=3", "training.micro_batch_size=2", "training.epochs=2",
         "schedule.end_factor=0.125", "schedule.warmup_steps=1",
@@ -240,7 +250,7 @@ def test_a_model_in_16_bits_is_scored_in_32(tiny_llama: Any) -> None:
 def gradients(model: nn.Module) -> dict[str, Tensor]:
     torch.manual_seed(3)
     model.train()
-    target_loss_sum(model, collate(examples(4, seed=3), 0, 0)).backward()  # type: ignore[no-untyped-call]
+    target_loss_sum(model, collate(examples(4, seed=3), 0, 0)).backward()
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
@@ -252,7 +262,9 @@ def test_gradient_checkpointing_gives_identical_gradients_and_is_gone_afterwards
         base = embedded_base._replace(model=tiny_llama().requires_grad_(False))
         calls: list[int] = []
         base.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
-        spec = make_spec(0, f"training.gradient_checkpointing={checkpointing}", "adapter.dropout=0.25", "adapter.lora_mlp=true")
+        spec = make_spec(
+            0, f"training.gradient_checkpointing={checkpointing}", "adapter.dropout=0.25", "adapter.lora_mlp=true"
+        )
         with adapted(base, spec) as model:
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
@@ -265,7 +277,11 @@ def test_gradient_checkpointing_gives_identical_gradients_and_is_gone_afterwards
     assert all(torch.equal(found[True][name], found[False][name]) for name in found[False])
 
 
-def test_a_loss_that_is_no_number_ends_the_training_with_its_step(new_model: Any, train: Any, compose_trial: Any) -> None:
-    config = compose_trial("optimizer=sgd", "optimizer.lr=1e200", "training.gradient_clip=null", "schedule.warmup_steps=0")
+def test_a_loss_that_is_no_number_ends_the_training_with_its_step(
+    new_model: Any, train: Any, compose_trial: Any
+) -> None:
+    config = compose_trial(
+        "optimizer=sgd", "optimizer.lr=1e200", "training.gradient_clip=null", "schedule.warmup_steps=0"
+    )
     with pytest.raises(Diverged, match=r"the training loss became (nan|inf) after \d+ steps"):
         train(new_model(), examples(40, seed=1), config)

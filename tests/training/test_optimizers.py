@@ -28,7 +28,9 @@ def module_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
 @pytest.mark.parametrize("option", CONF_OPTIONS)
-def test_every_option_steps_towards_the_minimum(compose_trial: Any, weights: list[torch.nn.Parameter], option: str) -> None:
+def test_every_option_steps_towards_the_minimum(
+    compose_trial: Any, weights: list[torch.nn.Parameter], option: str
+) -> None:
     optimizer = build_optimizer(weights, compose_trial(f"optimizer={option}").optimizer)
     before = sum(float(weight.detach().square().sum()) for weight in weights)
     for _ in range(5):
@@ -48,7 +50,9 @@ def test_arguments_reach_the_optimizer(weights: list[torch.nn.Parameter]) -> Non
 def test_an_optimizer_from_elsewhere_is_refused_and_not_imported(
     weights: list[torch.nn.Parameter], module_elsewhere: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer._target_ must name an optimizer of torch.optim or bitsandbytes.optim, got opt"):
+    with pytest.raises(
+        ConfigError, match=r"optimizer._target_ must name an optimizer of torch.optim or bitsandbytes.optim, got opt"
+    ):
         build_optimizer(weights, {"_target_": f"{module_elsewhere}.Adam", "lr": 0.1})
     assert module_elsewhere not in sys.modules
 

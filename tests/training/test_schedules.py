@@ -57,7 +57,9 @@ def test_shapes_equal_their_closed_forms(warmup: int, end: float) -> None:
         np.testing.assert_allclose(found, [*rise, *values], rtol=0, atol=1e-15, err_msg=shape)
 
 
-@pytest.mark.parametrize(("ratio", "num_steps", "expected"), [(0.0, 10, 0), (0.05, 10, 1), (0.05, 200, 10), (1.0, 8, 7), (0.5, 1, 0)])
+@pytest.mark.parametrize(
+    ("ratio", "num_steps", "expected"), [(0.0, 10, 0), (0.05, 10, 1), (0.05, 200, 10), (1.0, 8, 7), (0.5, 1, 0)]
+)
 def test_warmup_from_a_ratio_is_rounded_up_and_leaves_a_step(ratio: float, num_steps: int, expected: int) -> None:
     config = ScheduleConfig(shape="cosine", warmup_steps=None, warmup_ratio=ratio, end_factor=0.0)
     assert num_warmup_steps(config, num_steps) == expected
