@@ -14,7 +14,6 @@ from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.store import StoreError, make_folder
 from sweeplab.study.messages import Message, receive, send
 
-
 # torch's threads spin while they wait; with anything else on the cores that made a trial three to six times slower
 PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 
