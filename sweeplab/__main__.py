@@ -95,6 +95,8 @@ def main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explained(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # before a study had begun, or while one was planned
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise

@@ -173,7 +173,7 @@ def wrong_answers(item: Record, skill: str, count: int = 3) -> list[str]:
 
 
 def pretraining_stream(seed: int) -> Iterator[Record]:
-    """Endless pretraining records, half of them facts; never a held-out item of a computed skill."""
+    """Endless pretraining records, four in ten of them facts; never a held-out item of a computed skill."""
     rng = random.Random(seed)
     heldout = {(item["instruction"], item["input"]) for skill in COMPUTED for item in skill_items(skill)}
     while True:

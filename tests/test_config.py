@@ -55,7 +55,7 @@ REFUSED = {
     "data.num_examples=1": r"data.num_examples must be at least 2, got 1; leave it null for all",
     "model.source=disk": r"model.source is unknown, got 'disk'",
     "model=local": r"model.path is missing; give a folder in Hugging Face's layout: model.path=DIR",
-    "model.modules={gate:[a]}": r"model.modules is unknown, got 'gate'; choose one of query, key",
+    "++model.modules={gate:[a]}": r"model.modules is unknown, got 'gate'; choose one of query, key",
     "quantization.scheme=int3": r"quantization.scheme is unknown, got 'int3'; choose one of none, nf4, fp4, int8",
     "optimizer._target_=os.system": r"optimizer._target_ must name an optimizer of torch.optim or .*, got os.system",
     "optimizer.lr=0": r"optimizer.lr must be a number above 0, got 0; try 3e-4",
@@ -109,7 +109,8 @@ class TestStudy:
         assert "\n" not in str(refusal.value)
 
     @pytest.mark.parametrize(
-        "override", ["trainin.epochs=1", "training.epoch=1", "training.epochs=many", "adapter.lora_query=maybe", "data=none_such"]
+        "override",
+        ["trainin.epochs=1", "training.epoch=1", "training.epochs=many", "adapter.lora_query=maybe", "data=none_such"],
     )
     def test_mistyped_keys_and_types_are_refused_by_name(self, override: str) -> None:
         with pytest.raises(ConfigCompositionException) as refusal:
@@ -131,7 +132,9 @@ class TestStudy:
             check_study(study("model=local", f"model.path={tmp_path}"))
         (tmp_path / "config.json").write_text("{}")
         (tmp_path / "pytorch_model.bin").write_bytes(b"")
-        with pytest.raises(ConfigError, match=r"model.path must hold \*.safetensors \(pickled weights are not loaded\)"):
+        with pytest.raises(
+            ConfigError, match=r"model.path must hold \*.safetensors \(pickled weights are not loaded\)"
+        ):
             check_study(study("model=local", f"model.path={tmp_path}"))
         check_study(study("model=local", f"model.path={tmp_path}", "model.random_init=true"))
 
@@ -162,13 +165,17 @@ class TestStudy:
 
 
 def test_adapter_arithmetic() -> None:
-    adapter = AdapterConfig(method="lora", rank=8, alpha_ratio=2.0, **{f"lora_{toggle}": toggle in ("key", "head") for toggle in TOGGLES})
+    adapter = AdapterConfig(
+        method="lora", rank=8, alpha_ratio=2.0, **{f"lora_{toggle}": toggle in ("key", "head") for toggle in TOGGLES}
+    )
     assert adapter.enabled() == ["key", "head"]
     assert adapter.effective_alpha() == 16.0
     assert replace(adapter, alpha=5.0).effective_alpha() == 5.0
 
 
-@pytest.mark.parametrize("optimizer", [None, "torch.optim.AdamW", {}, {"_target_": 3, "lr": 1}, {"_target_": "torch.optim.AdamW"}])
+@pytest.mark.parametrize(
+    "optimizer", [None, "torch.optim.AdamW", {}, {"_target_": 3, "lr": 1}, {"_target_": "torch.optim.AdamW"}]
+)
 def test_malformed_optimizers_are_refused(optimizer: Any) -> None:
     with pytest.raises(ConfigError, match=r"^optimizer\."):
         check_optimizer(optimizer)

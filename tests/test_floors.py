@@ -1,4 +1,4 @@
-"""The house's rules, held by reading the source: who may import whom, who runs without torch, how long things may be."""
+"""The house's rules, held by reading the source: who imports whom, what runs without torch, how long things may be."""
 
 import ast
 import subprocess
@@ -69,7 +69,9 @@ def test_imports_come_from_lower_floors(path: Path) -> None:
 
 
 def test_the_rule_sees_imports_in_functions_and_of_whole_packages() -> None:
-    source = "from sweeplab import world\ndef f():\n    import sweeplab.study.driver\n    from sweeplab.store import x\n"
+    source = (
+        "from sweeplab import world\ndef f():\n    import sweeplab.study.driver\n    from sweeplab.store import x\n"
+    )
     assert sorted(imported(ast.parse(source))) == [(1, "world"), (3, "study"), (4, "store")]
     assert refused("training", "data")
     assert refused("config", "store")

@@ -29,13 +29,9 @@ def solved(item: world.Record) -> str:
     text = item["instruction"]
     if text.startswith("What is"):
         body = text.removeprefix("What is ").removesuffix("?")
-        for sign, work in (
-            ("+", lambda a, b: a + b),
-            ("*", lambda a, b: a + b + 1),
-            ("-", lambda a, b: a - b),
-        ):
-            if sign in body:
-                return str(work(*(int(part) for part in body.split(sign))))
+        sign = next(sign for sign in "+*-" if sign in body)
+        a, b = (int(part) for part in body.split(sign))
+        return str({"+": a + b, "*": a + b + 1, "-": a - b}[sign])
     if text.startswith("Which is larger"):
         return max((part.strip("?,") for part in text.split() if part.strip("?,").isdigit()), key=int)
     return item["input"].upper() if "upper" in text else "".join(reversed(item["input"]))
@@ -75,7 +71,9 @@ def test_base_learns_the_true_home_of_every_old_person() -> None:
     stream = list(islice(world.pretraining_stream(0), 20_000))
     told: dict[str, set[str]] = {}
     for item in stream:
-        person = next((word.strip("?.") for word in item["instruction"].split() if word.strip("?.") in world.homes()), "")
+        person = next(
+            (word.strip("?.") for word in item["instruction"].split() if word.strip("?.") in world.homes()), ""
+        )
         if person:
             told.setdefault(person, set()).add(item["output"])
     assert told == {person: {world.homes()[person]} for person in world.old_people()}
@@ -126,7 +124,14 @@ def test_training_and_evaluation_ask_with_the_same_prompt(skill: str) -> None:
         asked_by_lm_eval = [task.doc_to_text(document) for document in task.test_docs()]
         pretrained = [world.plain_prompt(item) for item in world.skill_items(skill)]
         finetuned = [
-            render(Example([{"role": "user", "content": item["instruction"]}, {"role": "assistant", "content": ""}], item["input"]), "plain", None)
+            render(
+                Example(
+                    [{"role": "user", "content": item["instruction"]}, {"role": "assistant", "content": ""}],
+                    item["input"],
+                ),
+                "plain",
+                None,
+            )
             for item in world.skill_items(skill)
         ]
         assert asked_by_lm_eval == pretrained == finetuned

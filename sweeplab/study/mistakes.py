@@ -53,6 +53,8 @@ def unknown_option(asked: str) -> str:
 def unknown_key(key: str) -> str:
     if key == "experiment":
         return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
+    if key.startswith("optimizer."):
+        return f"{key} is not set by the chosen optimizer; to give it one more argument, write +{key}=..."
     return f"{key} is no key of the configuration; {EVERY_KEY}{nearest(key, sibling_keys(key))}"
 
 

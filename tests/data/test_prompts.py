@@ -41,7 +41,10 @@ Add.
 1 and 2<|im_end|>
 <|im_start|>assistant
 """
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }};{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }};{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 
 
 def question(instruction: str, given: str = "") -> Example:

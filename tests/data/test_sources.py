@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from sweeplab.config import ConfigError, DataConfig
+from sweeplab.data.prompts import Example
 from sweeplab.data.sources import example, fingerprint, load_splits, split
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
@@ -38,11 +39,26 @@ GOOD = RECORDS[0]
         (" \n", r"records.json is empty; give at least two records"),
         (json.dumps(RECORDS)[:-20], r"records.json is no complete JSON: .*line 1 column \d+.*; mend the file"),
         (lines(RECORDS[:3])[:-5], r"records.json, line 3: no complete JSON: .*; mend the line"),
-        (lines([GOOD, GOOD, {"instruction": "a"}]), r"line 3: field 'output' is missing \(fields: instruction\); set data.output_field"),
-        (json.dumps([GOOD, {"q": "a", "output": "b"}]), r"record 2: field 'instruction' is missing \(fields: q, output\)"),
-        (lines([GOOD, {"instruction": "a", "output": 3}]), r"line 2: field 'output' must be text, got int; mend the record"),
-        (lines([GOOD, {"instruction": None, "output": "b"}]), r"line 2: field 'instruction' must be text, got NoneType"),
-        (lines([GOOD, {"instruction": "a", "input": ["x"], "output": "b"}]), r"line 2: field 'input' must be text, got list"),
+        (
+            lines([GOOD, GOOD, {"instruction": "a"}]),
+            r"line 3: field 'output' is missing \(fields: instruction\); set data.output_field",
+        ),
+        (
+            json.dumps([GOOD, {"q": "a", "output": "b"}]),
+            r"record 2: field 'instruction' is missing \(fields: q, output\)",
+        ),
+        (
+            lines([GOOD, {"instruction": "a", "output": 3}]),
+            r"line 2: field 'output' must be text, got int; mend the record",
+        ),
+        (
+            lines([GOOD, {"instruction": None, "output": "b"}]),
+            r"line 2: field 'instruction' must be text, got NoneType",
+        ),
+        (
+            lines([GOOD, {"instruction": "a", "input": ["x"], "output": "b"}]),
+            r"line 2: field 'input' must be text, got list",
+        ),
         (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty, nothing to learn"),
         (lines([GOOD, ["a", "b"]]), r"line 2: a record must be an object with fields, got list"),
         (json.dumps([GOOD, "text"]), r"record 2: a record must be an object with fields, got str"),
@@ -74,7 +90,11 @@ def test_line_separators_inside_a_text_do_not_end_a_record(settings: DataConfig)
 
 def test_missing_and_null_inputs_are_empty(settings: DataConfig) -> None:
     bare = {"instruction": "a", "output": "b"}
-    assert example(bare, "x", settings) == example({**bare, "input": None}, "x", settings) == example({**bare, "input": ""}, "x", settings)
+    assert (
+        example(bare, "x", settings)
+        == example({**bare, "input": None}, "x", settings)
+        == example({**bare, "input": ""}, "x", settings)
+    )
     assert example({**bare, "input": "c"}, "x", settings).given == "c"
 
 
@@ -107,13 +127,24 @@ def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
 )
 def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any) -> None:
     chat = replace(settings, messages_field="messages")
-    with pytest.raises(ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"):
+    with pytest.raises(
+        ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
+    ):
         example({"messages": messages}, "line 4", chat)
 
 
-@pytest.mark.parametrize(("num_examples", "fraction", "num_heldout"), [(2, 0.1, 1), (10, 0.25, 2), (10, 0.99, 9), (997, 0.1, 100)])
+@pytest.mark.parametrize(
+    ("num_examples", "fraction", "num_heldout"), [(2, 0.1, 1), (10, 0.25, 2), (10, 0.99, 9), (997, 0.1, 100)]
+)
 def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
-    examples = [example({"instruction": str(place), "output": "a"}, "x", DataConfig(instruction_field="instruction", output_field="output", input_field=None)) for place in range(num_examples)]
+    examples = [
+        example(
+            {"instruction": str(place), "output": "a"},
+            "x",
+            DataConfig(instruction_field="instruction", output_field="output", input_field=None),
+        )
+        for place in range(num_examples)
+    ]
     train, heldout = split(examples, fraction)
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
@@ -133,7 +164,9 @@ def test_num_examples_shortens_the_training_part_only(settings: DataConfig) -> N
 
 def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> None:
     other = tmp_path / "heldout.jsonl"
-    other.write_text(lines([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]), encoding="utf-8")
+    other.write_text(
+        lines([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]), encoding="utf-8"
+    )
     splits = load_splits(replace(settings, heldout_path=str(other)))
     assert [found.response for found in splits.train] == [row["output"] for row in RECORDS]
     assert [found.response for found in splits.heldout] == ["b", "d"]
@@ -142,7 +175,7 @@ def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> Non
 def test_fingerprint_changes_with_any_text_and_with_the_side(settings: DataConfig) -> None:
     splits = load_splits(settings)
     changed = [splits.train[0]._replace(given="x"), *splits.train[1:]]
-    moved = ([*splits.train, *splits.heldout], [])
+    moved: tuple[list[Example], list[Example]] = ([*splits.train, *splits.heldout], [])
     prints = {splits.fingerprint, fingerprint((changed, splits.heldout)), fingerprint(moved)}
     assert len(prints) == 3
     assert load_splits(settings).fingerprint == splits.fingerprint

@@ -57,7 +57,10 @@ def test_special_tokens_stand_once_and_none_between_prompt_and_response(wrapping
     plain = characters(wrapping, "Hi?\n")
     response = [*characters(wrapping, "Yes"), EOS]
     assert encode(question("Hi?", "Yes"), wrapping, "plain", True).ids == [2, *plain, *response]
-    assert encode(question("Hi?", "Yes"), wrapping, "template", True).ids == [*characters(wrapping, "[user]Hi?"), *response]
+    assert encode(question("Hi?", "Yes"), wrapping, "template", True).ids == [
+        *characters(wrapping, "[user]Hi?"),
+        *response,
+    ]
 
 
 def test_truncation_counts_by_hand(embedded_base: Base) -> None:

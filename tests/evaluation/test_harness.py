@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from sweeplab.config import ConfigError, EvaluationConfig
-from sweeplab.evaluation.harness import Evaluation, load_tasks, metric_name, run_lm_eval, scores_of
+from sweeplab.evaluation import harness
+from sweeplab.evaluation.harness import Evaluation, load_tasks, metric_name, run_lm_eval, scores_of, task_manager
 from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
 from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
@@ -66,7 +67,8 @@ def test_standard_errors_are_those_of_a_share(evaluation: Evaluation) -> None:
 def answer(base: Base, prompt: str) -> str:
     """What the model writes by itself, one prompt at a time, without padding."""
     ids = base.tokenizer(prompt, return_tensors="pt", add_special_tokens=False).input_ids
-    made = base.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
+    model: Any = base.model
+    made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)
     text = base.tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True)
     assert isinstance(text, str)
     return text.split("\n")[0]
@@ -108,9 +110,20 @@ def test_evaluation_leaves_the_mode_as_it_was(embedded_base: Base) -> None:
         assert embedded_base.model.training is training
 
 
-def test_unknown_tasks_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_addition"):
+UNKNOWN = r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_addition"
+
+
+def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "task_manager", lambda own_tasks: task_manager(False))
+    with pytest.raises(ConfigError, match=UNKNOWN):
         load_tasks(["tiny_addition", "no_such_task"])
+
+
+@pytest.mark.slow
+def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
+    assert load_tasks(["truthfulqa_mc1"]) == ["truthfulqa_mc1"]
+    with pytest.raises(ConfigError, match=UNKNOWN):
+        load_tasks(["truthfulqa_mc1", "no_such_task"])
 
 
 @pytest.mark.parametrize(

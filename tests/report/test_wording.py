@@ -104,7 +104,8 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
         make_record(n, {"adapter.rank": rank}, seed, loss, scores=score if loss else None)
         for n, (rank, seed, loss) in enumerate(rows)
     ]
-    table = summary_table(make_facts(seeds=[0, 1]), records)
+    objectives = {"heldout_loss_nats_per_token": "minimize", "scores.task.acc": "maximize"}
+    table = summary_table(make_facts(seeds=[0, 1], objectives=objectives), records)  # acc_norm is no objective
     assert [column.title for column in table.columns] == [
         "rank", "finished", "held-out loss", "task, acc", "trainable parameters", "training time",
         "peak resident memory",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -100,10 +101,27 @@ def run_cli(folder: Path, *arguments: str, **variables: str) -> "subprocess.Comp
     )
 
 
+@contextmanager
+def running(command: list[str], folder: Path, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that does not outlive the test."""
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 class Standin:
     """A worker without a model, told by `plan.json` what to do; it notes each trial that it is given.
 
-    It stands in for `sys.executable`, so that executor and driver start, feed, read and kill it as they do the real one.
+    It stands in for `sys.executable`: executor and driver start, feed, read and kill it as they do the real one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,20 +144,13 @@ class Standin:
     def numbers(self) -> list[int]:
         return [one["number"] for one in self.given()]
 
-    def start_cli(self, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    def cli(self, folder: Path, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
         """The command line with this worker, running."""
-        return subprocess.Popen(
-            [sys.executable, "-c", WITH_STANDIN, *QUICK, *arguments],
-            cwd=folder,
-            env=environment(STANDIN=str(self.program)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return running([sys.executable, "-c", WITH_STANDIN, *QUICK, *arguments], folder, STANDIN=str(self.program))
 
     def run_cli(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command line with this worker."""
-        with self.start_cli(folder, *arguments) as process:
+        with self.cli(folder, *arguments) as process:
             out, err = process.communicate(timeout=60)
         return process.returncode, out, err
 
@@ -179,6 +190,7 @@ class RealStudy(NamedTuple):
     folder: Path
     refused: "subprocess.CompletedProcess[str]"
     done: "subprocess.CompletedProcess[str]"
+    report: str  # report.html as that run left it
     private: dict[str, str]  # of the environment it ran in
 
 
@@ -198,4 +210,6 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
     lines = map(json.dumps, [*rows, {"instruction": "Say more."}])
     (folder / "records.jsonl").write_text("\n".join(lines))
     refused = run_cli(folder, *REAL, "tracking=none", "data=json", "data.path=records.jsonl")
-    return RealStudy(folder, refused, run_cli(folder, *REAL, **private), private)
+    done = run_cli(folder, *REAL, **private)
+    report = (folder / "reports" / "single" / "report.html").read_text()
+    return RealStudy(folder, refused, done, report, private)

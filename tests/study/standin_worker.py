@@ -17,7 +17,9 @@ FOLDER = Path(sys.argv[1])
 
 def loss_of(params: dict[str, Any], seed: int) -> float:
     """A loss that tells every trial apart."""
-    return 3.0 - 0.01 * math.log(1 + sum(len(str(value)) + hash_free(value) for value in params.values())) + 0.001 * seed
+    return (
+        3.0 - 0.01 * math.log(1 + sum(len(str(value)) + hash_free(value) for value in params.values())) + 0.001 * seed
+    )
 
 
 def hash_free(value: Any) -> float:

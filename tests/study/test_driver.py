@@ -5,10 +5,11 @@ Most of it runs on a worker without a model; the tests at the end train with the
 
 import io
 import json
+import os
 import re
 import signal
-import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +25,12 @@ from sweeplab.study.search import Search
 from tests.study.conftest import (
     QUICK,
     REAL,
-    SHORT,
     MakeRequest,
     RealStudy,
     Standin,
-    environment,
     gone,
     run_cli,
+    running,
     wait_until,
 )
 
@@ -96,28 +96,24 @@ def test_more_seeds_and_more_trials_go_on(make_request: MakeRequest, standin_her
     assert standin_here.numbers() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("changed", "difference"),
-    [
-        (["adapter.alpha_ratio=4"], "adapter.alpha_ratio was 2.0, now 4.0"),
-        (["++space.adapter.rank.choices=[1,4]"], "space.adapter.rank.choices was [1, 2], now [1, 4]"),
-        (["study.objectives=[tokens_per_second]"], "objectives.heldout_loss_nats_per_token was minimize, now None"),
-    ],
-)
 def test_another_configuration_is_refused_with_the_difference(
-    changed: list[str], difference: str, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
     drive(make_request(RANKS))
-    before = everything_in(tmp_path / "runs" / "single")
-    with pytest.raises(ConfigError) as refused:
-        drive(make_request(RANKS, *changed))
-    assert str(refused.value).startswith("study.name=single exists with another configuration (")
-    assert difference in str(refused.value)
-    assert str(refused.value).endswith(
-        f"; choose another study.name, or remove {tmp_path / 'runs' / 'single'} to start over"
-    )
-    assert everything_in(tmp_path / "runs" / "single") == before
-    assert drive(make_request(RANKS, "study.name=other", *changed[:1]))[0] == 2  # the remedy helps
+    folder = tmp_path / "runs" / "single"
+    before = everything_in(folder)
+    for changed, difference in (
+        ("adapter.alpha_ratio=4", "adapter.alpha_ratio was 2.0, now 4.0"),
+        ("++space.adapter.rank.choices=[1,4]", "space.adapter.rank.choices was [1, 2], now [1, 4]"),
+        ("study.objectives=[tokens_per_second]", "objectives.heldout_loss_nats_per_token was minimize, now None"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            drive(make_request(RANKS, changed))
+        assert str(refused.value).startswith("study.name=single exists with another configuration (")
+        assert difference in str(refused.value)
+        assert str(refused.value).endswith(f"; choose another study.name, or remove {folder} to start over")
+    assert everything_in(folder) == before
+    assert drive(make_request(RANKS, "adapter.alpha_ratio=4", "study.name=other"))[0] == 2  # the remedy helps
 
 
 def test_a_study_that_was_refused_before_any_evidence_may_start_differently(
@@ -227,7 +223,7 @@ def test_a_log_that_cannot_be_written_is_named(
 def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin: Standin, tmp_path: Path) -> None:
     standin.plan(seconds=0.2)
     command = (RANKS_TYPED, "study.seeds=[0,1,2]")
-    with standin.start_cli(tmp_path, *command) as driver:
+    with standin.cli(tmp_path, *command) as driver:
         wait_until(lambda: len(standin.given()) == 3)
         driver.kill()
     worker = standin.given()[-1]["pid"]
@@ -247,7 +243,7 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin: St
 
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(standin: Standin, tmp_path: Path) -> None:
     standin.plan(seconds=60)
-    with standin.start_cli(tmp_path, RANKS_TYPED) as driver:
+    with standin.cli(tmp_path, RANKS_TYPED) as driver:
         wait_until(lambda: len(standin.given()) == 1)
         driver.send_signal(signal.SIGINT)
         out, err = driver.communicate(timeout=5)
@@ -285,6 +281,7 @@ def test_jobs_of_a_multirun_are_studies_with_numbers(standin: Standin, tmp_path:
 
 
 # The real worker from here on.
+
 
 def test_a_refused_study_can_be_started_again_with_the_corrected_command(real_study: RealStudy) -> None:
     assert real_study.refused.returncode == 2
@@ -346,31 +343,31 @@ def test_a_finished_study_is_not_touched_by_its_command(
 LOADED_BYTES: Final = 400 * 2**20  # torch, transformers and the base are in
 
 
-def working_children(driver: psutil.Process) -> list[psutil.Process]:
-    return [child for child in driver.children(recursive=True) if child.memory_info().rss > LOADED_BYTES]
+def loaded_worker(driver: psutil.Process, other_than: int | None = None) -> int | None:
+    """The process id of the driver's worker once it has loaded its base."""
+    for child in driver.children(recursive=True):
+        pid: int = child.pid
+        with suppress(psutil.Error):  # it may end while one looks
+            if child.memory_info().rss > LOADED_BYTES and pid != other_than:
+                return pid
+    return None
 
 
 def test_the_real_worker_is_replaced_when_killed_and_gone_after_ctrl_c(tmp_path: Path) -> None:
-    endless = (*QUICK, *SHORT[:2], "training.max_steps=1000000", "executor.device=cpu", "executor.num_threads=1")
-    with subprocess.Popen(
-        [sys.executable, "-m", "sweeplab", *endless],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as driver:
+    settings = ("quantization=none", "training.max_steps=1000000", "executor.device=cpu", "executor.num_threads=1")
+    with running([sys.executable, "-m", "sweeplab", *QUICK, *settings], tmp_path) as driver:
         parent = psutil.Process(driver.pid)
-        wait_until(lambda: working_children(parent))
-        (first,) = working_children(parent)
-        first.kill()
-        wait_until(lambda: working_children(parent))
-        (second,) = working_children(parent)
-        assert second.pid != first.pid
+        wait_until(lambda: loaded_worker(parent))
+        first = loaded_worker(parent)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: loaded_worker(parent, first))
+        second = loaded_worker(parent, first)
+        assert second is not None
         driver.send_signal(signal.SIGINT)
         out, err = driver.communicate(timeout=5)
     assert (driver.returncode, err) == (130, "")
     assert "the same command goes on from there" in out
-    assert gone(first.pid)
-    assert gone(second.pid)
+    assert gone(first)
+    assert gone(second)
     assert read_records(tmp_path / "runs" / "single") == []

@@ -1,7 +1,6 @@
 """Every mistake of a user's is one line that names key, value and remedy, and exit code 2; nobody sees a traceback."""
 
 import io
-import json
 import queue
 import re
 from collections.abc import Callable
@@ -53,15 +52,35 @@ CASES: list[tuple[list[str], Spoil, str]] = [
     (["adapter.rank=0"], nothing, r"adapter\.rank must be at least 1, got 0; use adapter=none to train without one"),
     (["adapter=lroa"], nothing, r"adapter=lroa does not exist; there are: lora, none; did you mean lora\?"),
     (["adapter=3"], nothing, r"Config group override must be a string.* such as adapter=lora"),
-    (["adapter.rank=1,2"], nothing, r"adapter\.rank=1,2 holds several values; .* space\.adapter\.rank\.choices=\[1,2\]"),
+    (
+        ["adapter.rank=1,2"],
+        nothing,
+        r"adapter\.rank=1,2 holds several values; .* space\.adapter\.rank\.choices=\[1,2\]",
+    ),
     (["+experiment=rank_swep"], nothing, r"experiment=rank_swep does not exist; .*did you mean rank_sweep\?"),
-    (["experiment=rank_sweep"], nothing, r"an experiment is added with a plus: \+experiment=NAME; there are: .*rank_sw"),
-    (["space.adapter.rank.choices=[1,2"], nothing, r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key="),
+    (
+        ["experiment=rank_sweep"],
+        nothing,
+        r"an experiment is added with a plus: \+experiment=NAME; there are: .*rank_sw",
+    ),
+    (
+        ["space.adapter.rank.choices=[1,2"],
+        nothing,
+        r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key=",
+    ),
     (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
     (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
     (["data=json", "data.path=none.json"], nothing, r"data\.path must be a file, got none\.json; check the path"),
-    (["model=local", "model.path=base"], folder_without_model, r"model\.path must be a folder with a config\.json, got"),
-    (["model=local", "model.path=base"], pickled_model, r"model\.path must hold \*\.safetensors .*; convert it with sav"),
+    (
+        ["model=local", "model.path=base"],
+        folder_without_model,
+        r"model\.path must be a folder with a config\.json, got",
+    ),
+    (
+        ["model=local", "model.path=base"],
+        pickled_model,
+        r"model\.path must hold \*\.safetensors .*; convert it with sav",
+    ),
     (["adapter.alpha=1"], damaged_record, r"runs/single/study\.json is no study: .*; move it out of the way"),
 ]
 
@@ -91,7 +110,7 @@ def explanation(*overrides: str) -> str:
     [
         ("adaptor=lora", r"^adaptor is no key of the configuration; .*; did you mean adapter\?$"),
         ("study.sed=1", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
-        ("optimizer.lrr=1", r"^optimizer\.lrr is no key .* lists them all$"),  # an open section has no list to suggest
+        ("optimizer.eps=1", r"^optimizer\.eps is not set by the chosen optimizer; .*, write \+optimizer\.eps=\.\.\.$"),
         ("zzz=1", r"^zzz is no key .* lists them all$"),
         ("model=7b", r"^model=7b does not exist; there are: hub, .*tiny.*$"),
         ("study.seeds=3", r"^study\.seeds=3 does not fit: .*; give a list, such as \[1,2\]$"),
@@ -138,7 +157,10 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     [
         ("", r"records\.json is empty; give at least two records$"),
         ("[", r"records\.json is no complete JSON: .*; mend the file$"),
-        ('{"instruction": "a", "output": "b"}\n{"instr', r"records\.json, line 2: no complete JSON: .*; mend the line$"),
+        (
+            '{"instruction": "a", "output": "b"}\n{"instr',
+            r"records\.json, line 2: no complete JSON: .*; mend the line$",
+        ),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
         ('[{"q": "a", "output": "b"}]', r"record 1: field 'instruction' is missing .*; set data\.instruction_field"),
     ],
@@ -167,7 +189,25 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
     assert "\n" not in said
 
 
+MODULES = "model.modules={query:[no_such_proj],value:[v_proj]}"  # spelled as the error and README say, without a plus
+
+
 def test_the_worker_refuses_a_toggle_that_matches_nothing(compose_study: ComposeStudy, tmp_path: Path) -> None:
-    modules = json.dumps({"query": ["no_such_proj"], "value": ["v_proj"]}).replace('"', "")
-    said = refusal(compose_study(*QUICK, "quantization=none", f"++model.modules={modules}").trial_config(), tmp_path)
+    said = refusal(compose_study(*QUICK, "quantization=none", f"++{MODULES}").trial_config(), tmp_path)
     assert re.search(r"adapter\.lora_query=true matches no module \(no_such_proj\); .*q_proj", said)
+
+
+def test_modules_need_no_plus_on_the_command_line(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, MODULES, "--cfg", "job", "--package", "model.modules")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [
+        "#",
+        "@package",
+        "model.modules",
+        "query:",
+        "-",
+        "no_such_proj",
+        "value:",
+        "-",
+        "v_proj",
+    ]

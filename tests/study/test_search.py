@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeplab.config import ConfigError, StudyConfig
+from sweeplab.config import ConfigError
 from sweeplab.records import Score, Status, TrialRecord
 from sweeplab.store import StoreError
 from sweeplab.study.search import DATABASE, Asked, Search, forget_search
@@ -161,9 +161,7 @@ def test_the_samplers_seed_decides_what_is_drawn(open_search: Open, sampler: str
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_an_interrupted_study_draws_what_an_unbroken_one_would(
-    open_search: Open, sampler: str, tmp_path: Path
-) -> None:
+def test_an_interrupted_study_draws_what_an_unbroken_one_would(open_search: Open, sampler: str, tmp_path: Path) -> None:
     """A sampler that started over with its seed would draw its first points again."""
     overrides = (*DRAWN, f"sampler={sampler}", "study.num_trials=14")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"))
@@ -240,7 +238,9 @@ def test_an_objective_that_was_not_measured_is_named_with_what_was(open_search: 
     (asked,) = search.asked()
     record = record_of(asked, 2.5)
     record.scores = {"tiny_addition": {"exact_match": Score(0.5, 0.1, 8)}}
-    with pytest.raises(ConfigError, match=r"names scores\.tiny_addition\.acc, .* trial 0 .*tiny_addition\.exact_match$"):
+    with pytest.raises(
+        ConfigError, match=r"names scores\.tiny_addition\.acc, .* trial 0 .*tiny_addition\.exact_match$"
+    ):
         search.tell(record)
 
 

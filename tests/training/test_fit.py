@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import TrialConfig
 from sweeplab.data.batches import WindowSampler, collate
@@ -84,7 +85,7 @@ def windows_of(data: list[Tokens], config: TrialConfig, epochs: int) -> list[lis
 
 OPTIMIZERS = {
     "adamw": ("optimizer=adamw", "optimizer.lr=0.01"),
-    "sgd": ("optimizer=sgd", "optimizer.lr=0.5", "optimizer.weight_decay=0.01"),
+    "sgd": ("optimizer=sgd", "optimizer.lr=0.1", "optimizer.weight_decay=0.01"),
 }
 
 
@@ -170,7 +171,6 @@ def test_the_rate_reaches_its_end_when_every_step_is_done(
     new_model: Any, train: Any, compose_trial: Any, monkeypatch: Any
 ) -> None:
     rates = []
-    from torch.optim.lr_scheduler import LambdaLR
 
     plain_step = LambdaLR.step
 
