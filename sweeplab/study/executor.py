@@ -1,6 +1,5 @@
 """Runs cohorts in a worker process on this machine."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,15 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Self
 
 from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.store import StoreError, make_folder
 from sweeplab.study.messages import Message, receive, send
-
-# torch's threads spin while they wait; with anything else on the cores that made a trial three to six times slower
-PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-
 
 class WorkerDied(Exception):
     """The worker process ended by itself; the message says how."""
@@ -48,7 +43,6 @@ class LocalExecutor:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**PASSIVE, **os.environ},
             )
         assert process.stdin is not None
         send(process.stdin, "open", executor=asdict(self.settings))
