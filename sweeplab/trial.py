@@ -34,6 +34,7 @@ from sweeplab.records import HeldoutPoint, Status, TrialRecord
 from sweeplab.store import write_json_lines, write_text
 from sweeplab.training.callbacks import HeldoutCurve, LossCurve
 from sweeplab.training.module import Diverged, FinetuneModule, target_loss_sum
+from sweeplab.training.optimizers import rate_factor
 
 Observe = Callable[[int, int, dict[str, float]], None]  # trial number, optimizer step, metrics by name
 
@@ -122,6 +123,11 @@ def refuse_unpackable(base: Base, max_length: int) -> None:
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
     """Optimizer steps of the training: `max_steps`, or all windows of all epochs."""
     return training.max_steps if training.max_steps is not None else training.epochs * num_windows
+
+
+def peak_rate(config: TrialConfig, name: str) -> float:
+    """The highest learning rate that the parameter `name` sees."""
+    return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
 @contextmanager
@@ -219,7 +225,7 @@ def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observ
     with adapted(base, spec) as model:
         record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         record.num_total_params = base.num_params
-        record.adapter_layers = effective_layers(model, spec.config.optimizer["lr"], spec.config.adapter)
+        record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
         record.phase = "train"
         with measured(record.phases, "train", bench.device):
             fit(model, spec, bench, base, data, record, observe)

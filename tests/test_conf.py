@@ -29,6 +29,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     "data=mixture": ["data.parts=[{{path: {records}, weight: 3}}, {{path: {others}, weight: 1}}]"],
     "data=hub": ["data.name=org/records"],
     "adapter=none": ["quantization=none"],
+    "adapter=top_layers": ["quantization=none"],
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
     "sampler=tpe": ["study.num_trials=3"],
     "sampler=random": ["study.num_trials=3"],

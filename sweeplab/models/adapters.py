@@ -42,14 +42,13 @@ class LoraWithPrefix(PeftModelForCausalLM):
             weight.requires_grad_(True)  # the prefix's wrapper froze all that it found
 
 
-def detach(adapted: nn.Module) -> None:
-    """Takes the adapter off. The base is as it was before `attach`, bit for bit, where `keeps_base` says so."""
-    if isinstance(adapted, LoraWithPrefix):
-        adapted.lora[0].unload()
-    elif not isinstance(adapted, PeftModel):
-        adapted.requires_grad_(False)
-    elif not adapted.active_peft_config.is_prompt_learning:
-        adapted.unload()
+def detach(adapted: nn.Module) -> nn.Module:
+    """The base without its adapter: as it was before `attach`, bit for bit, where `keeps_base` says so."""
+    if not isinstance(adapted, PeftModel):
+        return adapted.requires_grad_(False)
+    lora = adapted.lora[0] if isinstance(adapted, LoraWithPrefix) else adapted
+    base: nn.Module = lora.get_base_model() if lora.active_peft_config.is_prompt_learning else lora.unload()
+    return base
 
 
 def keeps_base(adapter: AdapterConfig) -> bool:

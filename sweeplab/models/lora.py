@@ -1,6 +1,6 @@
 """LoRA as PEFT takes it, and what came of it."""
 
-import re
+from collections.abc import Callable
 from typing import Any
 
 from peft import LoraConfig
@@ -39,19 +39,13 @@ def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedMode
     )
 
 
-def rate_factor(adapter: AdapterConfig, name: str) -> float:
-    """Factor on the optimizer's rate for a parameter: its pattern's, times LoRA+'s ratio for B."""
-    matched = (factor for pattern, factor in adapter.lr_pattern.items() if re.search(pattern, name))
-    return next(matched, 1.0) * (adapter.lr_ratio if "lora_B" in name else 1.0)
-
-
-def effective_layers(adapted: nn.Module, lr: float, adapter: AdapterConfig) -> list[dict[str, Any]]:
-    """Rank, alpha and scaling of every adapted matrix, as PEFT holds them, and the peak rates of A and B."""
+def effective_layers(adapted: nn.Module, rate: Callable[[str], float]) -> list[dict[str, Any]]:
+    """Rank, alpha and scaling of every adapted matrix, as PEFT holds them, and the peak `rate` of A and of B."""
     layers = []
     for name, module in adapted.named_modules():
         if isinstance(module, LoraLayer):
             for key, rank in module.r.items():
                 values = {"rank": rank, "alpha": module.lora_alpha[key], "scaling": module.scaling[key]}
-                rates = {f"lr_{part}": lr * rate_factor(adapter, f"{name}.lora_{part}.{key}.weight") for part in "AB"}
+                rates = {f"lr_{part}": rate(f"{name}.lora_{part}.{key}.weight") for part in "AB"}
                 layers.append({"name": name.removeprefix("base_model.model."), **values, **rates})
     return layers

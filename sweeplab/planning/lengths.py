@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
 from sweeplab.models.base import load_tokenizer
@@ -35,6 +36,11 @@ def data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(len(examples), length, length, length - 1, measured=False)
     tokenizer = load_tokenizer(config.model)
     kept = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length).examples
+    if config.data.packing:
+        rows = pack(kept, length)
+        row_lengths = [row.num_tokens for row in rows]
+        longest_targets = max(row.num_targets for row in rows)
+        return DataExtent(len(rows), max(row_lengths), sum(row_lengths) / len(rows), longest_targets, measured=True)
     lengths = [len(tokens.ids) for tokens in kept]
     most_targets = max(tokens.num_targets for tokens in kept)
     return DataExtent(len(kept), max(lengths), sum(lengths) / len(kept), most_targets, measured=True)

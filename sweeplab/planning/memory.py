@@ -24,6 +24,8 @@ CPU_PROCESS_BYTES: Final = 533_000_000
 CUDA_CONTEXT_BYTES: Final = 500_000_000
 STATES_PER_PARAM: Final = {
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adadelta", "Rprop", "SparseAdam", "LAMB"), 2),
+    **dict.fromkeys(("SophiaG", "AdamWScheduleFree"), 2),
+    "Adafactor": 0,  # sums of rows and columns: a rank's share of a matrix
     **dict.fromkeys(("Adagrad", "ASGD", "LARS", "Lion", "Muon", "RMSprop"), 1),
     "AdEMAMix": 3,
     "SGD": 0,  # and one with momentum

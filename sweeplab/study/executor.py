@@ -13,6 +13,7 @@ from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.store import StoreError, make_folder
 from sweeplab.study.messages import Message, receive, send
 
+
 class WorkerDied(Exception):
     """The worker process ended by itself; the message says how."""
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeplab.config import AXIS_KEYS, ConfigError, refuse
+from sweeplab.checks import refuse
+from sweeplab.config import AXIS_KEYS, ConfigError
 
 Params = dict[str, Any]
 Scalar = bool | int | float | str | None

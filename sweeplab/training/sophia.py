@@ -19,7 +19,7 @@ def curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generat
     """The Gauss-Newton-Bartlett estimate N * g * g of every weight in `weights`; g the gradient of `sampled_loss`.
 
     In expectation over the labels it is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
-    (the paper, section 2.3). Gradients that stand in `.grad` are left alone; a weight that the loss does not reach gets 0.
+    (the paper, section 2.3). Gradients in `.grad` are left alone; a weight that the loss does not reach gets 0.
     """
     loss = sampled_loss(logits_NV, generator)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)

@@ -15,6 +15,7 @@ from sweeplab.models.adapters import LORA_FOLDER, attach, detach, keeps_base, sa
 from sweeplab.models.base import Base, norm_layers
 from sweeplab.models.counting import num_lora_params, skeleton
 from sweeplab.models.lora import effective_layers
+from sweeplab.training.optimizers import rate_factor
 from tests.models.conftest import PLAIN
 
 QV: AdapterConfig = replace(PLAIN, lora_query=True, lora_value=True)
@@ -131,7 +132,7 @@ def test_lora_is_w_plus_scaled_b_a(
     x_NI = torch.randn(7, weight_OI.shape[1], dtype=torch.float64)
     expected = x_NI @ (weight_OI + scaling * b_OR @ a_RI).T
     torch.testing.assert_close(model.get_submodule(f"base_model.model.{name}")(x_NI), expected, rtol=1e-12, atol=1e-12)
-    effective = {layer["name"]: layer for layer in effective_layers(model, 0.1, adapter)}
+    effective = {layer["name"]: layer for layer in effective_layers(model, lambda name: 0.1)}
     assert effective[name] == {"name": name, "rank": 9, "alpha": 6.0, "scaling": scaling, "lr_A": 0.1, "lr_B": 0.1}
 
 
@@ -154,7 +155,10 @@ def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architec
     adapter = replace(
         QV, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, lr_pattern={r"layers\.1\.": 0.5}, lr_ratio=16.0
     )
-    layers = effective_layers(attach(random_model("llama"), adapter, architectures["llama"], 0), 1e-3, adapter)
+    layers = effective_layers(
+        attach(random_model("llama"), adapter, architectures["llama"], 0),
+        lambda name: 1e-3 * rate_factor(name, adapter.lr_pattern, adapter.lr_ratio),
+    )
     assert [(one["name"][-24:], one["rank"], one["scaling"], one["lr_A"], one["lr_B"]) for one in layers] == [
         ("layers.0.self_attn.q_proj"[-24:], 2, 4.0, 1e-3, 16e-3),
         ("layers.0.self_attn.v_proj"[-24:], 4, 8.0, 1e-3, 16e-3),

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from sweeplab.config import TOGGLES, AdapterConfig, ConfigError, ModelConfig, check_adapter
+from sweeplab.checks import check_adapter
+from sweeplab.config import TOGGLES, AdapterConfig, ConfigError, ModelConfig
 from sweeplab.models.adapters import attach
 from sweeplab.models.counting import num_lora_params, skeleton
 from sweeplab.models.targets import FAMILIES, matching, target_modules

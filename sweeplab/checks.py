@@ -1,0 +1,268 @@
+"""What cannot run is refused here, before anything that takes long: one line with key, value, rule and remedy."""
+
+import math
+from pathlib import Path
+from typing import Any, Final
+
+from sweeplab.config import (
+    BASE_CHANGING,
+    LORA_METHODS,
+    TOGGLES,
+    AdapterConfig,
+    ConfigError,
+    DataConfig,
+    ModelConfig,
+    StudyConfig,
+    TrialConfig,
+)
+from sweeplab.records import METRICS, known_metric
+from sweeplab.world import TARGETS
+
+SCHEMES: Final = ("none", "nf4", "fp4", "int8")
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+STYLES: Final = ("plain", "alpaca", "chatml", "template")
+SHAPES: Final = ("constant", "linear", "cosine")
+METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
+BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
+INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
+BIASES: Final = ("none", "all", "lora_only")
+OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
+
+
+def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
+    return ConfigError(f"{key} {rule}, got {value}; {remedy}")
+
+
+def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")
+
+
+def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:
+    if value is not None and not value >= least:
+        raise refuse(key, f"must be at least {least}", value, remedy)
+
+
+def check_adapter(adapter: AdapterConfig) -> None:
+    check_choice("adapter.method", adapter.method, METHODS)
+    check_at_least("adapter.num_virtual_tokens", adapter.num_virtual_tokens, 1, "try 20")
+    check_at_least("adapter.num_layers", adapter.num_layers, 1, "try 2")
+    for pattern, factor in adapter.lr_pattern.items():
+        if not factor > 0:
+            raise refuse("adapter.lr_pattern", "must hold factors above 0", f"{pattern}: {factor}", "try 0.5")
+    if adapter.method not in LORA_METHODS:
+        return
+    check_choice("adapter.initialization", adapter.initialization, INITIALIZATIONS)
+    check_choice("adapter.bias", adapter.bias, BIASES)
+    check_at_least("adapter.rank", adapter.rank, 1, "use adapter=none to train without one")
+    check_at_least("adapter.budget", adapter.budget, 1, "use null for adapter.rank")
+    for pattern, rank in adapter.rank_pattern.items():
+        check_at_least(f"adapter.rank_pattern.{pattern}", rank, 1, "leave the module out of the toggles instead")
+    if not adapter.lr_ratio > 0:
+        raise refuse("adapter.lr_ratio", "must be above 0", adapter.lr_ratio, "use 1 for equal rates")
+    if not adapter.effective_alpha() > 0:
+        raise refuse("adapter.alpha", "must be above 0", adapter.effective_alpha(), "try adapter.alpha_ratio=2")
+    if not 0 <= adapter.dropout < 1:
+        raise refuse("adapter.dropout", "must be from 0 to below 1", adapter.dropout, "try 0.05, or 0 for none")
+    if not adapter.enabled():
+        names = ", ".join(f"lora_{toggle}" for toggle in TOGGLES)
+        raise ConfigError(f"adapter has every toggle off, so nothing would train; switch on at least one of {names}")
+
+
+def check_data(data: DataConfig) -> None:
+    check_choice("data.source", data.source, ("world", "json", "hub", "mixture"))
+    check_choice("data.style", data.style, STYLES)
+    if data.source == "world":
+        check_choice("data.target", data.target, TARGETS)
+    check_parts(data)
+    for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
+        if path is not None and not Path(path).is_file():
+            raise refuse(key, "must be a file", path, "check the path")
+    if data.source == "json" and data.path is None:
+        raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
+    if data.source == "hub" and not data.name:
+        raise ConfigError("data.name is missing; give the hub's name of a data set: data.name=ORG/NAME")
+    if not 0 < data.heldout_fraction < 1:
+        raise refuse("data.heldout_fraction", "must be between 0 and 1", data.heldout_fraction, "try 0.1")
+    check_at_least("data.num_examples", data.num_examples, 2, "leave it null for all")
+    if data.fraction is not None and not 0 < data.fraction <= 1:
+        raise refuse("data.fraction", "must be above 0 and at most 1", data.fraction, "leave it null for all")
+    if data.fraction is not None and data.num_examples is not None:
+        raise ConfigError(
+            f"data.fraction={data.fraction} and data.num_examples={data.num_examples} both say how many examples; "
+            "leave one of them null"
+        )
+
+
+def check_parts(data: DataConfig) -> None:
+    """The files of a mixture. Raises `ConfigError`."""
+    if data.source != "mixture":
+        if data.parts:
+            raise ConfigError(f"data.parts goes with data=mixture, got data.source={data.source}; choose data=mixture")
+        return
+    if len(data.parts) < 2:
+        given = f"got {len(data.parts)}"
+        raise ConfigError(
+            f"data.parts must name at least two files, {given}; give data.parts=[{{path: FILE, weight: 3}}, "
+            "{path: FILE, weight: 1}], or data=json for one"
+        )
+    for place, part in enumerate(data.parts):
+        if not Path(part.path).is_file():
+            raise refuse(f"data.parts[{place}].path", "must be a file", part.path, "check the path")
+        if not 0 < part.weight < math.inf:
+            raise refuse(f"data.parts[{place}].weight", "must be a number above 0", part.weight, "try 1")
+    if len({part.path for part in data.parts}) < len(data.parts):
+        raise ConfigError("data.parts names a file twice; give each file once, with the sum of its weights")
+    for key, value in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
+        if value is not None:
+            raise refuse(key, "does not go with data=mixture", value, "each part sets its own held-out share aside")
+
+
+def check_model(model: ModelConfig) -> None:
+    check_choice("model.source", model.source, ("embedded", "local", "hub"))
+    if model.source == "local":
+        if model.path is None:
+            raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
+        if not (Path(model.path) / "config.json").is_file():
+            raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
+        if not model.random_init and not list(Path(model.path).glob("*.safetensors")):
+            raise refuse(
+                "model.path",
+                "must hold *.safetensors (pickled weights are not loaded)",
+                model.path,
+                "convert it with save_pretrained, or set model.random_init=true",
+            )
+    for toggle in model.modules:
+        check_choice("model.modules", toggle, TOGGLES)
+
+
+def check_optimizer(optimizer: Any) -> None:
+    target = optimizer.get("_target_") if isinstance(optimizer, dict) else None
+    if not isinstance(target, str) or not target.startswith(OPTIMIZER_HOMES):
+        raise refuse(
+            "optimizer._target_",
+            f"must name an optimizer of {' or '.join(home.rstrip('.') for home in OPTIMIZER_HOMES)}",
+            target,
+            "try torch.optim.AdamW",
+        )
+    rate = optimizer.get("lr")
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise refuse("optimizer.lr", "must be a number above 0", rate, "try 3e-4")
+
+
+def check_training(config: TrialConfig) -> None:
+    training, schedule = config.training, config.schedule
+    for name in ("epochs", "max_steps", "micro_batch_size", "accumulation", "heldout_interval", "log_interval"):
+        check_at_least(f"training.{name}", getattr(training, name), 1, "use a whole number from 1")
+    check_at_least("training.max_length", training.max_length, 2, "use the longest example's tokens, or less")
+    check_choice("training.precision", training.precision, PRECISIONS)
+    if training.gradient_clip is not None and not training.gradient_clip > 0:
+        raise refuse("training.gradient_clip", "must be above 0", training.gradient_clip, "use null for no clipping")
+    check_choice("schedule.shape", schedule.shape, SHAPES)
+    check_at_least("schedule.warmup_steps", schedule.warmup_steps, 0, "use null for warmup_ratio")
+    for name in ("warmup_ratio", "end_factor"):
+        if not 0 <= getattr(schedule, name) <= 1:
+            raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
+
+
+def check_trial(config: TrialConfig) -> None:
+    """Refuses a trial that cannot run. Raises `ConfigError`."""
+    check_model(config.model)
+    check_choice("quantization.scheme", config.quantization.scheme, SCHEMES)
+    if config.quantization.double and config.quantization.scheme not in ("nf4", "fp4"):
+        raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
+    check_adapter(config.adapter)
+    check_data(config.data)
+    check_optimizer(config.optimizer)
+    check_training(config)
+    check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1, "use a whole number from 1")
+    check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
+    check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
+    check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
+    check_compatible(config)
+
+
+def check_compatible(config: TrialConfig) -> None:
+    """The table of what goes with a quantized base. Raises `ConfigError`."""
+    adapter, scheme = config.adapter, config.quantization.scheme
+    if config.data.packing and adapter.method in ("prompt", "prefix", "lora_prefix"):
+        raise ConfigError(
+            f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
+            "every example of the row needs them; choose data.packing=false"
+        )
+    if scheme == "none":
+        return
+    if adapter.method in BASE_WEIGHT_METHODS:
+        raise ConfigError(
+            f"adapter={adapter.method} trains weights of the base, which quantization={scheme} freezes; "
+            "choose quantization=none, or adapter=lora"
+        )
+    if adapter.dora and scheme == "int8":
+        raise ConfigError(
+            "adapter.dora=true needs the norm of every weight, which quantization=int8 does not give on a CPU; choose "
+            "quantization=nf4, or adapter.dora=false"
+        )
+    if adapter.method in LORA_METHODS and adapter.initialization in BASE_CHANGING:
+        raise ConfigError(
+            f"adapter.initialization={adapter.initialization} takes its part out of the base's weights, which "
+            f"quantization={scheme} cannot give back exactly; choose quantization=none, or initialization=default"
+        )
+
+
+def check_export(config: StudyConfig) -> None:
+    """Refuses an export that says too little or too much. Raises `ConfigError`."""
+    export, trials = config.export, config.export.trials
+    check_choice("export.kind", export.kind, ("adapter", "merged"))
+    check_choice("export.dtype", export.dtype, PRECISIONS[1:])
+    check_choice("export.combination", export.combination, ("linear", "cat", "svd", "ties"))
+    if (config.trial is None) == (not trials):
+        raise ConfigError(
+            f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
+            f"export.trials={trials}; give the number of a finished trial: trial=0"
+        )
+    if trials and len(set(trials)) < max(2, len(trials)):
+        raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
+    if len(export.weights) != len(trials):
+        rule = f"must be one number for each of export.trials={trials}"
+        raise refuse("export.weights", rule, export.weights, "try [0.5,0.5]")
+    if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
+        raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
+    if export.path is None:
+        raise ConfigError("export.path is missing; give a folder that is not there yet: export.path=DIR")
+    if Path(export.path).exists():
+        raise refuse("export.path", "must not exist yet", export.path, "choose another folder, or remove this one")
+
+
+def check_study(config: StudyConfig) -> None:
+    """Refuses a study that cannot run. Raises `ConfigError`."""
+    check_choice("action", config.action, ("run", "plan", "export"))
+    if config.action == "export":
+        check_export(config)
+    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
+    check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
+    check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
+    check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
+    check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
+    check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
+    if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
+        raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
+    if not config.study.objectives:
+        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
+    for metric in config.study.objectives:
+        if not known_metric(metric):
+            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
+            raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
+        tasks = config.evaluation.tasks
+        if metric.startswith("scores.") and not any(metric.startswith(f"scores.{task}") for task in tasks):
+            raise refuse(
+                "study.objectives",
+                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                metric,
+                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+            )
+    if config.sampler.name != "grid" and config.study.num_trials is None:
+        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    name = config.study.name or ""
+    if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
+        raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
+    check_trial(config)
