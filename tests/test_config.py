@@ -10,14 +10,13 @@ from omegaconf import OmegaConf
 
 from sweeplab.checks import check_optimizer, check_study, check_trial
 from sweeplab.config import (
-    TOGGLES,
-    AdapterConfig,
     ConfigError,
     StudyConfig,
     register,
     trial_config_from_dict,
 )
 from sweeplab.study.compose import CONF
+from tests.models.conftest import PLAIN
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ REFUSED = {
     "evaluation.limit=0": r"evaluation.limit must be at least 1, got 0; use null for all items",
     "evaluation.num_fewshot=-1": r"evaluation.num_fewshot must be at least 0, got -1",
     "evaluation.bootstrap_iters=0": r"evaluation.bootstrap_iters must be at least 1, got 0",
-    "adapter=none": r"adapter=none trains weights of the base, which quantization=nf4 freezes; choose quantization=none",
+    "adapter=none": r"adapter=none trains weights of the base, which quantization=nf4 freezes; choose",
     "sampler.name=luck": r"sampler.name is unknown, got 'luck'; choose one of grid, random, tpe",
     "sampler=tpe": r"study.num_trials is missing; sampler=tpe needs one, such as 30",
     "executor.device=tpu": r"executor.device is unknown, got 'tpu'; choose one of auto, cpu, cuda",
@@ -163,9 +162,7 @@ class TestStudy:
 
 
 def test_adapter_arithmetic() -> None:
-    adapter = AdapterConfig(
-        method="lora", rank=8, alpha_ratio=2.0, **{f"lora_{toggle}": toggle in ("key", "head") for toggle in TOGGLES}
-    )
+    adapter = replace(PLAIN, rank=8, lora_key=True, lora_head=True)
     assert adapter.enabled() == ["key", "head"]
     assert adapter.effective_alpha() == 16.0
     assert replace(adapter, alpha=5.0).effective_alpha() == 5.0

@@ -56,7 +56,7 @@ def step(model: nn.Module) -> None:
     with torch.no_grad():
         for weight in trainable(model).values():
             assert weight.grad is not None
-            weight -= 0.5 * weight.grad
+            weight.sub_(0.5 * weight.grad)
             weight.grad = None
     model.eval()
 
@@ -227,8 +227,9 @@ def test_both_parts_of_lora_and_prefix_are_loaded_by_peft(
     model = attach(random_model("llama"), VARIANTS["lora_prefix"], architectures["llama"], 0)
     step(model)
     save_adapter(model, tmp_path)
-    inner = PeftModel.from_pretrained(random_model("llama"), str(tmp_path / LORA_FOLDER))
-    loaded = PeftModel.from_pretrained(inner.base_model.model, str(tmp_path)).eval()
+    base = random_model("llama")
+    PeftModel.from_pretrained(base, str(tmp_path / LORA_FOLDER))  # puts its layers into the base
+    loaded = PeftModel.from_pretrained(base, str(tmp_path)).eval()
     assert torch.equal(logits(loaded), logits(model))
 
 

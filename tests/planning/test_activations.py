@@ -1,5 +1,6 @@
 """Activations by arithmetic against the tensors that autograd saves for the backward pass."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -8,14 +9,15 @@ from peft import LoraConfig, get_peft_model
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
-from sweeplab.config import TOGGLES, AdapterConfig, ModelConfig, TrialConfig
-from sweeplab.models.adapters import lora_config
+from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.counting import skeleton
+from sweeplab.models.lora import lora_config
 from sweeplab.planning.activations import activations_bytes
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.memory import adapted_matrices
 from tests.conftest import Compose
+from tests.models.conftest import PLAIN
 from tests.planning.conftest import bound
 
 NUM_LAYERS: Final = 4
@@ -46,10 +48,9 @@ def planned(
     config.model = ModelConfig(
         source="hub", name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more}
     )
-    switches = {f"lora_{toggle}": toggle in toggles for toggle in TOGGLES}
-    config.adapter = AdapterConfig(
-        method="lora" if toggles else "none", rank=4, alpha_ratio=2.0, dropout=dropout, **switches
-    )
+    config.adapter = replace(PLAIN, method="lora" if toggles else "none", dropout=dropout)
+    for toggle in toggles:
+        setattr(config.adapter, f"lora_{toggle}", True)
     config.training.gradient_checkpointing = checkpointing
     return config
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sweeplab.config import ConfigError
-from sweeplab.models.counting import LinearShape
+from sweeplab.models.base import LinearShape
 from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes
 from tests.planning.conftest import CPU, Parts
 

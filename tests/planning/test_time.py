@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 from sweeplab.config import ModelConfig
 from sweeplab.data.batches import WindowSampler
 from sweeplab.data.tokens import Tokens
-from sweeplab.models.adapters import lora_config
 from sweeplab.models.base import architecture
 from sweeplab.models.counting import num_lora_params, skeleton
+from sweeplab.models.lora import lora_config
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.time import (
     FOUR_BIT_SLOWDOWN,
