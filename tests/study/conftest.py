@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,9 @@ from hydra import compose, initialize_config_dir
 from sweeplab.config import StudyConfig, register
 from sweeplab.study.compose import CONF, to_study_config
 from sweeplab.study.driver import Request
+
+# a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
