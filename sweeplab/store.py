@@ -89,15 +89,17 @@ def write_record(study_folder: Path, record: TrialRecord) -> None:
     write_json(trial_folder(study_folder, record.number) / "record.json", record.to_dict())
 
 
+def read_record(path: Path) -> TrialRecord:
+    """Raises `StoreError` naming the file that is no record."""
+    try:
+        return TrialRecord.from_dict(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is no record: {error}; move it out of the way") from error
+
+
 def read_records(study_folder: Path) -> list[TrialRecord]:
-    """All records of a study by number. Raises `StoreError` naming the file that is no record."""
-    records = []
-    for path in sorted(study_folder.glob("trials/*/record.json")):
-        try:
-            records.append(TrialRecord.from_dict(read_json(path)))
-        except ValueError as error:
-            raise StoreError(f"{path} is no record: {error}; move it out of the way") from error
-    return records
+    """All records of a study by number. Raises `StoreError` as `read_record` does."""
+    return [read_record(path) for path in sorted(study_folder.glob("trials/*/record.json"))]
 
 
 def write_facts(study_folder: Path, facts: StudyFacts) -> None:

@@ -14,6 +14,7 @@ from sweeplab.store import (
     make_folder,
     only_writer,
     read_facts,
+    read_record,
     read_records,
     trial_folder,
     write_facts,
@@ -144,8 +145,8 @@ class Driver:
     ) -> TrialRecord:
         """The trial's record: the stored one where an earlier driver was stopped after writing it, else a new one."""
         progress.started_trial(asked.number, asked.params, asked.seed)
-        stored = [record for record in read_records(self.folder) if record.number == asked.number]
-        record = stored[0] if stored else self.run_trial(asked, executor, tracker, progress)
+        stored = trial_folder(self.folder, asked.number) / "record.json"
+        record = read_record(stored) if stored.exists() else self.run_trial(asked, executor, tracker, progress)
         progress.ended(record, headline(record, self.config))
         return record
 

@@ -1,6 +1,7 @@
 """Packed rows against the same examples one by one: partition, loss, gradients and blindness, in 64 bits."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +19,7 @@ from sweeplab.models.adapters import attach
 from sweeplab.models.base import architecture
 from sweeplab.training.module import attention_inputs, target_loss_sum
 from sweeplab.trial import Workbench, run_trial
-from tests.models.conftest import architectures  # noqa: F401  # a fixture
+from tests.models.conftest import PLAIN, architectures  # noqa: F401  # architectures is a fixture
 
 PAD = 0
 LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=60)
@@ -140,24 +141,10 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
 
 
 def lora(enabled: set[str]) -> AdapterConfig:
-    from sweeplab.config import TOGGLES
-
-    return AdapterConfig(
-        method="lora",
-        rank=3,
-        alpha_ratio=2.0,
-        dropout=0.0,
-        rslora=False,
-        dora=False,
-        initialization="default",
-        bias="none",
-        train_norms=False,
-        rank_pattern={},
-        alpha_pattern={},
-        lr_pattern={},
-        lr_ratio=1.0,
-        **{f"lora_{toggle}": toggle in enabled for toggle in TOGGLES},
-    )
+    made = replace(PLAIN, rank=3)
+    for toggle in enabled:
+        setattr(made, f"lora_{toggle}", True)
+    return made
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
