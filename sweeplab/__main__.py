@@ -51,7 +51,8 @@ def act(config: StudyConfig) -> None:
     """
     from rich.console import Console
 
-    from sweeplab.study.driver import Driver, Request, study_folder
+    from sweeplab.study.compose import Request
+    from sweeplab.study.driver import Driver, study_folder
 
     console = Console()
     request = Request(config, list(HydraConfig.get().overrides.task), command())

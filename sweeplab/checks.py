@@ -15,7 +15,7 @@ from sweeplab.config import (
     StudyConfig,
     TrialConfig,
 )
-from sweeplab.records import METRICS, known_metric
+from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 from sweeplab.world import TARGETS
 
 SCHEMES: Final = ("none", "nf4", "fp4", "int8")
@@ -233,6 +233,19 @@ def check_export(config: StudyConfig) -> None:
         raise refuse("export.path", "must not exist yet", export.path, "choose another folder, or remove this one")
 
 
+def check_cohort_size(config: StudyConfig) -> None:
+    """Refuses trials at once where their own time or memory is the objective."""
+    size = config.executor.cohort_size
+    if size == "auto":
+        return
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise refuse("executor.cohort_size", "must be auto or a whole number from 1", size, "try auto")
+    solo = [metric for metric in config.study.objectives if metric.startswith(SOLO_METRICS)]
+    if size > 1 and solo:
+        rule = f"must be 1 for study.objectives={solo}, which a trial among others does not have for itself"
+        raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
+
+
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
     check_choice("action", config.action, ("run", "plan", "export"))
@@ -243,6 +256,7 @@ def check_study(config: StudyConfig) -> None:
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
     check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
     check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
+    check_cohort_size(config)
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
     if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
         raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")

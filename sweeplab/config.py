@@ -172,6 +172,7 @@ class SamplerConfig:
 class ExecutorConfig:
     device: str = MISSING  # auto | cpu | cuda
     num_threads: int | None = None  # null: one per core
+    cohort_size: Any = MISSING  # trials that train at once on one base: auto, or a number
 
 
 @dataclass

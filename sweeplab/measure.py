@@ -33,6 +33,18 @@ def resident_peak_bytes() -> int:
     raise RuntimeError("/proc/self/status has no VmHWM, though its peak could be reset")
 
 
+def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
+    """Goes on with a phase: seconds add up, of peaks the higher one stays."""
+    earlier = phases.get(name)
+    if earlier is None:
+        phases[name] = more
+        return
+    parts = ("peak_resident_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
+    pairs = {part: (getattr(earlier, part), getattr(more, part)) for part in parts}
+    peaks = {part: None if None in pair else max(pair) for part, pair in pairs.items()}
+    phases[name] = Phase(earlier.seconds + more.seconds, **peaks)
+
+
 @contextmanager
 def measured(phases: dict[str, Phase], name: str, device: "torch.device") -> Iterator[None]:
     """Adds what happens inside to `phases[name]`, also where it ends in an error: wall seconds and peak bytes.
@@ -53,9 +65,10 @@ def measured(phases: dict[str, Phase], name: str, device: "torch.device") -> Ite
     finally:
         if cuda:
             torch.cuda.synchronize(device)
-        phases[name] = Phase(
+        passed = Phase(
             seconds=time.perf_counter() - started,
             peak_resident_bytes=resident_peak_bytes() if resettable else None,
             peak_allocated_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
             peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if cuda else None,
         )
+        add_phase(phases, name, passed)

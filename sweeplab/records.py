@@ -36,6 +36,8 @@ METRICS: Final[dict[str, Metric]] = {
     "phases.train.peak_reserved_bytes": Metric("peak GPU memory reserved, training", "bytes", "minimize"),
 }
 
+SOLO_METRICS: Final = ("phases.", "tokens_per_second")  # beginnings: a trial has them for itself only where it is alone
+
 
 def known_metric(name: str) -> bool:
     """True for a name of `METRICS` and for `scores.<task>.<metric>`."""
@@ -106,7 +108,8 @@ class TrialRecord:
     num_truncated: int | None = None  # training examples cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     tokens_per_second: float | None = None
-    phases: dict[str, Phase] = field(default_factory=dict)
+    cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
+    phases: dict[str, Phase] = field(default_factory=dict)  # the whole cohort's time and memory
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None

@@ -1,42 +1,42 @@
-"""The life of a trial on one page: base -> adapter -> training -> evaluation -> record.
+"""The life of trials on one page: base -> adapter -> training -> evaluation -> record.
 
-A cohort is a list of trials with one geometry, so they share a base, loaded once. A trial that fails leaves a record
-that says how and where; it never takes the cohort with it.
+Trials of one geometry train together on one base; a lone trial is a cohort of one.
 """
 
-import logging
-import math
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from torch import nn
 
-from sweeplab.config import ConfigError, ExecutorConfig, TrainingConfig, TrialConfig
-from sweeplab.data.batches import Row, heldout_batches, train_loader
-from sweeplab.data.packing import pack
-from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import Tokens, tokenize
+from sweeplab.config import TrainingConfig, TrialConfig
+from sweeplab.data.batches import Windows, heldout_batches
+from sweeplab.data.cohorts import CohortBatch, cohort_batches
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.measure import measured
-from sweeplab.models.adapters import attach, detach, keeps_base, save_adapter
-from sweeplab.models.base import Base, load_base
+from sweeplab.models.adapters import attach, detach, save_adapter
+from sweeplab.models.base import Base
+from sweeplab.models.dropout import Extent
 from sweeplab.models.lora import effective_layers
-from sweeplab.models.quantization import resolve_device, resolve_precision
+from sweeplab.models.packed import Packed
+from sweeplab.models.slots import Slot, copy_weights, lora_matrices, lora_weights
 from sweeplab.provenance import provenance
-from sweeplab.records import HeldoutPoint, Status, TrialRecord
-from sweeplab.store import write_json_lines, write_text
-from sweeplab.training.callbacks import HeldoutCurve, LossCurve
-from sweeplab.training.module import Diverged, FinetuneModule, target_loss_sum
-from sweeplab.training.optimizers import rate_factor
+from sweeplab.records import TrialRecord
+from sweeplab.sharing import takes_vectors, why_alone
+from sweeplab.store import write_json_lines
+from sweeplab.training.fit import fit_until_one_ends
+from sweeplab.training.members import Member, build_member
+from sweeplab.training.module import FinetuneModule, target_loss_sum
+from sweeplab.training.optimizers import evaluation_weights, rate_factor
+from sweeplab.workbench import Tokenized, Workbench
 
 Observe = Callable[[int, int, dict[str, float]], None]  # trial number, optimizer step, metrics by name
+Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it the model is that of these trials
 
 
 class TrialSpec(NamedTuple):
@@ -49,75 +49,18 @@ class TrialSpec(NamedTuple):
     folder: Path
 
 
-class Tokenized(NamedTuple):
-    """A trial's data as tokens, and what happened to it on the way."""
+@dataclass(eq=False)
+class Run:
+    """A trial on its way, from its adapter to its record."""
 
-    train: Sequence[Row]
-    heldout: list[Tokens]
-    num_truncated: int
-    fingerprint: str
-    num_dropped: int = 0
-
-
-@dataclass
-class Workbench:
-    """What trials of one worker share: the device, and the base of the last trial, kept for the next."""
-
-    device: torch.device
-    base_key: dict[str, Any] | None = None
-    base: Base | None = None
-    tokenized: dict[str, Tokenized] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, executor: ExecutorConfig) -> "Workbench":
-        if executor.num_threads is not None:
-            torch.set_num_threads(executor.num_threads)
-        return cls(resolve_device(executor.device))
-
-    def base_for(self, config: TrialConfig) -> Base:
-        """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
-        dtype = resolve_precision(config.training.precision, self.device)
-        key = {"model": asdict(config.model), "quantization": asdict(config.quantization), "dtype": str(dtype)}
-        if self.base is None or self.base_key != key:
-            self.forget_base()
-            self.base = load_base(config.model, config.quantization, dtype, self.device)
-            self.base_key = key
-        return self.base
-
-    def forget_base(self) -> None:
-        """Frees the base, so that two never stand in memory, and none is reused after a trial changed or broke it."""
-        self.base, self.base_key = None, None
-        self.tokenized.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
-        """The data of `config` in `base`'s tokens. Raises `ConfigError` for data that cannot be used."""
-        data, length = config.data, config.training.max_length
-        key = f"{data} {length}"
-        if key not in self.tokenized:
-            splits = load_splits(data)
-            train, heldout = (
-                tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
-                for part in (splits.train, splits.heldout)
-            )
-            rows: Sequence[Row] = train.examples
-            if data.packing:
-                refuse_unpackable(base, length)
-                rows = pack(train.examples, length)
-            counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
-            self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
-        return self.tokenized[key]
-
-
-def refuse_unpackable(base: Base, max_length: int) -> None:
-    """A window of attention would be lost: packed rows bring their own mask. Raises `ConfigError`."""
-    window = getattr(base.model.config, "sliding_window", None)
-    if window is not None and window < max_length:
-        raise ConfigError(
-            f"data.packing=true does not keep this model's attention window of {window} tokens within "
-            f"training.max_length={max_length}; choose data.packing=false, or a max_length up to the window"
-        )
+    spec: TrialSpec
+    record: TrialRecord
+    base: Base
+    data: Tokenized
+    model: nn.Module  # the base where the adapter is in a slot, else the base as its method changed it
+    slot: Slot | None
+    windows: Windows
+    member: Member
 
 
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
@@ -130,91 +73,14 @@ def peak_rate(config: TrialConfig, name: str) -> float:
     return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
-@contextmanager
-def adapted(base: Base, spec: TrialSpec) -> Iterator[nn.Module]:
-    """The model that trains: the base with a fresh adapter, taken off at the end; or the base itself."""
-    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
-    checkpointing = spec.config.training.gradient_checkpointing
-    if checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
-    try:
-        yield model
-    finally:
-        detach(model)
-        if checkpointing:
-            base.model.gradient_checkpointing_disable()
-            base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
-
-
-def fit(
-    model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord, tell: Observe
-) -> None:
-    """Trains `model`; losses, steps and tokens go into `record`. Raises `Diverged` for a loss that is no number."""
-    training = spec.config.training
+def pad_id(base: Base) -> int:
     pad = base.tokenizer.pad_token_id
     assert isinstance(pad, int)
-    loader = train_loader(data.train, pad, training.micro_batch_size, training.accumulation, spec.seed)
-    steps = num_steps(training, loader.sampler.num_windows)  # type: ignore[attr-defined]
-    adapter, optimizer, schedule = spec.config.adapter, spec.config.optimizer, spec.config.schedule
-    module = FinetuneModule(
-        model, optimizer, schedule, steps, training.accumulation, adapter.lr_pattern, adapter.lr_ratio
-    )
-
-    def observe(step: int, metrics: dict[str, float]) -> None:
-        tell(spec.number, step, metrics | {"num_steps": steps})
-
-    curve = LossCurve(training.log_interval, observe)
-    batches = heldout_batches(data.heldout, pad, spec.config.evaluation.batch_size)
-    heldout = HeldoutCurve(
-        training.heldout_interval or steps, lambda: heldout_loss(model, batches, target_loss_sum, bench.device), observe
-    )
-    trainer = Trainer(
-        accelerator="gpu" if bench.device.type == "cuda" else "cpu",
-        devices=1,
-        max_steps=steps,
-        max_epochs=-1,
-        accumulate_grad_batches=training.accumulation,
-        gradient_clip_val=training.gradient_clip,
-        callbacks=[curve, heldout],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    model.train()
-    observe(0, {})
-    try:
-        trainer.fit(module, loader)
-    finally:
-        record.step = trainer.global_step
-        record.losses, record.heldout_losses = curve.points, heldout.points
-        record.num_train_tokens = module.num_tokens
+    return pad
 
 
-def evaluate(
-    model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord
-) -> None:
-    """Held-out loss, lm-eval's scores with its per-item results beside the record, and the adapter on disk."""
-    settings = spec.config.evaluation
-    pad = base.tokenizer.pad_token_id
-    assert isinstance(pad, int)
-    batches = heldout_batches(data.heldout, pad, settings.batch_size)
-    loss = heldout_loss(model, batches, target_loss_sum, bench.device)
-    if not math.isfinite(loss):
-        raise Diverged(f"the held-out loss became {loss} after {record.step} steps")
-    record.heldout_loss_nats_per_token = loss
-    record.heldout_losses.append(HeldoutPoint(record.step or 0, loss))
-    if settings.tasks:
-        evaluation = run_lm_eval(model, base.tokenizer, settings)
-        record.scores = evaluation.scores
-        write_json_lines(spec.folder / "items.jsonl", evaluation.items)
-    if spec.config.adapter.method != "none":  # a whole model per trial would fill the disk
-        record.adapter_bytes = save_adapter(model, spec.folder / "adapter")
-
-
-def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> None:
-    """The trial itself; what is known so far stands in `record` at every moment."""
+def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> Run:
+    """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
     record.phase = "load"
     with measured(record.phases, "load", bench.device):
         base = bench.base_for(spec.config)
@@ -222,43 +88,139 @@ def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observ
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     seed_everything(spec.seed, verbose=False)
-    with adapted(base, spec) as model:
-        record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        record.num_total_params = base.num_params
-        record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
-        record.phase = "train"
-        with measured(record.phases, "train", bench.device):
-            fit(model, spec, bench, base, data, record, observe)
-        assert record.num_train_tokens is not None
-        record.tokens_per_second = record.num_train_tokens / record.phases["train"].seconds
-        record.phase = "evaluate"
-        with measured(record.phases, "evaluate", bench.device):
-            evaluate(model, spec, bench, base, data, record)
-    record.phase = None
-    record.status = Status.FINISHED
+    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
+    record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    record.num_total_params = base.num_params
+    record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
+    slot = None
+    if why_alone(spec.config) is None:
+        slot = Slot(lora_matrices(model), lora_weights(model), spec.seed, takes_vectors(spec.config))
+        model = detach(model)
+    training = spec.config.training
+    windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
+    member = member_of(spec, model, slot, num_steps(training, windows.num_per_epoch), observe)
+    return Run(spec, record, base, data, model, slot, windows, member)
 
 
-def run_trial(spec: TrialSpec, bench: Workbench, observe: Observe) -> TrialRecord:
-    """One trial from configuration to record. Raises `ConfigError` only: a mistake of the user's stops the study."""
-    record = TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
+def member_of(spec: TrialSpec, model: nn.Module, slot: Slot | None, steps: int, observe: Observe) -> Member:
+    """What the trial owns in training."""
+    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+    config = spec.config
+    return build_member(
+        slot.parameters.items() if slot else trained,
+        config.optimizer,
+        config.schedule,
+        config.adapter.lr_pattern,
+        config.adapter.lr_ratio,
+        steps,
+        gradient_clip=config.training.gradient_clip,
+        log_interval=config.training.log_interval,
+        heldout_interval=config.training.heldout_interval,
+        observe=lambda step, metrics: observe(spec.number, step, metrics | {"num_steps": steps}),
+    )
+
+
+@contextmanager
+def together(runs: Sequence[Run]) -> Iterator[tuple[list[Run], Packed | None]]:
+    """The runs in the order of their rows, on one base, which is as it was afterwards."""
+    slots = [run.slot for run in runs if run.slot is not None]
+    if not slots:
+        yield list(runs), None
+        return
+    with Packed(runs[0].base.model, slots) as packed:
+        yield sorted(runs, key=lambda run: [slot is run.slot for slot in packed.slots].index(True)), packed
+
+
+def choosing(packed: Packed | None) -> Choose:
+    if packed is None:
+        return lambda runs: nullcontext()
+    return lambda runs: packed.only([run.slot for run in runs if run.slot is not None])
+
+
+@contextmanager
+def checkpointed(base: Base, on: bool) -> Iterator[None]:
+    """Within it activations are computed again in the backward instead of being kept."""
+    if on:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
     try:
-        walk(spec, bench, record, observe)
-    except ConfigError:
-        raise
-    except Diverged as error:
-        record.status, record.reason = Status.DIVERGED, str(error)
-    except torch.OutOfMemoryError as error:
-        record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
-    except Exception as error:  # the one place where an unknown failure becomes data: its traceback is kept
-        record.reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        write_text(spec.folder / "traceback.txt", traceback.format_exc())
-        logging.getLogger(__name__).exception("trial %d failed", spec.number)
-    if record.status is not Status.FINISHED or not keeps_base(spec.config.adapter):
-        bench.forget_base()
-    return record
+        yield
+    finally:
+        if on:
+            base.model.gradient_checkpointing_disable()
+            base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
 
 
-def run_cohort(specs: list[TrialSpec], bench: Workbench, observe: Observe) -> Iterator[TrialRecord]:
-    """Records of a cohort in the order in which its trials end. Raises `ConfigError` as `run_trial` does."""
-    for spec in specs:
-        yield run_trial(spec, bench, observe)
+def train(runs: Sequence[Run], bench: Workbench) -> None:
+    """Trains until at least one of the runs has ended."""
+    training, base, model = runs[0].spec.config.training, runs[0].base, runs[0].model
+    with together(runs) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
+        members = [run.member for run in ordered]
+
+        def begin_micro_step(batch: CohortBatch, place: int) -> None:
+            assert packed is not None
+            packed.extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
+            packed.micro_steps = [member.step * training.accumulation + place for member in members]
+
+        def measure_heldout(member: Member) -> float:
+            (run,) = (one for one in ordered if one.member is member)
+            with choosing(packed)([run]), evaluation_weights(member.optimizer):
+                return loss_of(run, bench)
+
+        module = FinetuneModule(
+            model,
+            members,
+            training.accumulation,
+            packed.zero_gradients if packed else model.zero_grad,
+            begin_micro_step if packed else lambda batch, place: None,
+        )
+        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], pad_id(base))
+        model.train()
+        fit_until_one_ends(module, batches, measure_heldout, bench.device)
+
+
+def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> AbstractContextManager[None]:
+    return choose([runs[place] for place in places])
+
+
+def loss_of(run: Run, bench: Workbench) -> float:
+    """The held-out loss of the model as it stands."""
+    batches = heldout_batches(run.data.heldout, pad_id(run.base), run.spec.config.evaluation.batch_size)
+    return heldout_loss(run.model, batches, target_loss_sum, bench.device)
+
+
+def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
+    """Held-out losses, lm-eval's scores with their per-item results beside the records, and the adapters on disk."""
+    settings = runs[0].spec.config.evaluation
+    with ExitStack() as stack:
+        ordered, packed = stack.enter_context(together(runs))
+        choose = choosing(packed)
+        for run in ordered:
+            stack.enter_context(evaluation_weights(run.member.optimizer))
+        for run in ordered:
+            with choose([run]):
+                run.member.take_heldout_loss(loss_of(run, bench))
+            if run.member.diverged is None:
+                run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
+        whole = [run for run in ordered if run.member.diverged is None]
+        if settings.tasks and whole:
+            choices = partial(chosen, choose, whole)
+            evaluations = run_lm_eval(whole[0].model, whole[0].base.tokenizer, settings, len(whole), choices)
+            for run, evaluation in zip(whole, evaluations, strict=True):
+                run.record.scores = evaluation.scores
+                write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
+        for run in whole:
+            save(run)
+
+
+def save(run: Run) -> None:
+    """Writes what was trained, except a whole model, which would fill the disk."""
+    config, folder = run.spec.config, run.spec.folder / "adapter"
+    if config.adapter.method == "none":
+        return
+    if run.slot is None:
+        run.record.adapter_bytes = save_adapter(run.model, folder)
+        return
+    adapted = attach(run.base.model, config.adapter, config.model, run.spec.seed)
+    copy_weights(run.slot.weights(), lora_weights(adapted))
+    run.record.adapter_bytes = save_adapter(adapted, folder)
+    detach(adapted)

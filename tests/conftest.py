@@ -14,10 +14,13 @@ import torch
 from hydra import initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sweeplab.cohort import run_cohort
 from sweeplab.config import ModelConfig, QuantizationConfig, TrialConfig, register
 from sweeplab.models.base import Base, load_base
+from sweeplab.records import TrialRecord
 from sweeplab.study.compose import CONF, trial_config
-from sweeplab.trial import TrialSpec, Workbench
+from sweeplab.trial import TrialSpec
+from sweeplab.workbench import Workbench
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -70,6 +73,14 @@ def make_spec(compose_trial: Compose, tmp_path: Path) -> SpecFactory:
 @pytest.fixture
 def bench() -> Workbench:
     return Workbench(torch.device("cpu"))
+
+
+def run_alone(
+    spec: TrialSpec, bench: Workbench, observe: Callable[[int, int, dict[str, float]], None] = lambda *_: None
+) -> TrialRecord:
+    """The record of a cohort of one."""
+    (record,) = run_cohort([spec], bench, observe, list)
+    return record
 
 
 def embedded(scheme: str, double: bool) -> Base:

@@ -13,14 +13,21 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "records", "world", "checks"),
+    0: ("config", "records", "world", "checks", "sharing"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
-    2: ("trial", "planning", "report"),
-    3: ("study",),
-    4: ("__main__",),
+    2: ("workbench", "planning", "report"),
+    3: ("trial",),
+    4: ("cohort",),
+    5: ("study",),
+    6: ("__main__",),
 }
 FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in names}
-GROUND: Final = {("checks", "config"), ("checks", "records"), ("checks", "world")}  # one vocabulary, and its rules
+GROUND: Final = {
+    ("checks", "config"),
+    ("checks", "records"),
+    ("checks", "world"),
+    ("sharing", "config"),
+}  # one vocabulary, and its rules
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")
 MOST_LINES: Final = 300
 MOST_FUNCTION_LINES: Final = 60

@@ -10,12 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeplab import trial
+from sweeplab import cohort, trial
+from sweeplab.cohort import run_cohort
 from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.data.tokens import IGNORED
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, write_record
-from sweeplab.trial import TrialSpec, Workbench, num_steps, run_cohort, run_trial
+from sweeplab.trial import TrialSpec, num_steps
+from sweeplab.workbench import Workbench
+from tests.conftest import run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
 SpecFactory = Callable[..., TrialSpec]
@@ -29,13 +32,13 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
 
 
 def run(spec: TrialSpec, bench: Workbench | None = None) -> TrialRecord:
-    return run_trial(spec, bench or Workbench(torch.device("cpu")), ignore)
+    return run_alone(spec, bench or Workbench(torch.device("cpu")))
 
 
 def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
     """Everything of a record that a rerun must repeat bit for bit, with the adapter's weights and every answer."""
     kept = asdict(record)
-    for name in ("number", "phases", "tokens_per_second", "provenance"):
+    for name in ("number", "cohort", "phases", "tokens_per_second", "provenance"):
         del kept[name]
     adapter = spec.folder / "adapter" / "adapter_model.safetensors"
     items = spec.folder / "items.jsonl"
@@ -48,7 +51,7 @@ def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
 def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, bench: Workbench) -> None:
     told: Told = []
     spec = make_spec(7, "adapter.rank=4", "training.heldout_interval=2", "quantization=nf4_dq")
-    record = run_trial(spec, bench, lambda number, step, values: told.append((number, step, values)))
+    record = run_alone(spec, bench, lambda number, step, values: told.append((number, step, values)))
     assert (record.number, record.status, record.reason, record.phase, record.step) == (
         7,
         Status.FINISHED,
@@ -89,30 +92,6 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_differs(make_spec: SpecFa
     assert again == first
     assert [point["loss"] for point in other["losses"]] != [point["loss"] for point in first["losses"]]
     assert other["weights"] != first["weights"]
-
-
-def test_trials_of_a_cohort_do_as_they_would_alone(make_spec: SpecFactory) -> None:
-    def specs(first: int) -> list[TrialSpec]:
-        return [
-            make_spec(first, "adapter.rank=2", "adapter.dropout=0.1", "quantization=nf4_dq"),
-            make_spec(
-                first + 1,
-                "adapter.rank=8",
-                "adapter.lora_mlp=true",
-                "quantization=nf4_dq",
-                "data=tiny_operation",
-                seed=1,
-            ),
-            make_spec(first + 2, "quantization=nf4_dq", "training.gradient_checkpointing=true", QUIET),
-            make_spec(first + 3, "adapter.rank=2", "adapter.dropout=0.1", "quantization=nf4_dq"),
-        ]
-
-    together = specs(0)
-    records = list(run_cohort(together, Workbench(torch.device("cpu")), ignore))
-    found = [outcome(spec, record) for spec, record in zip(together, records, strict=True)]
-    alone = [outcome(spec, run(spec)) for spec in specs(10)]
-    assert found == alone
-    assert found[3] == found[0]
 
 
 def test_a_base_is_loaded_once_for_trials_that_share_it(make_spec: SpecFactory, bench: Workbench) -> None:
@@ -191,11 +170,10 @@ class TestFailures:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
 
         with monkeypatch.context() as patched:
-            patched.setattr(trial, "fit", fill)
+            patched.setattr(cohort, "train", fill)
             record = run(make_spec(0, "quantization=none", QUIET), bench)
         assert (record.status, record.phase) == (Status.OUT_OF_MEMORY, "train")
         assert record.reason == "CUDA out of memory. Tried to allocate 9 GiB"
-        assert bench.base is None
         same_as_fresh(bench)
 
     def test_a_mistake_of_the_users_stops_the_study(self, make_spec: SpecFactory, bench: Workbench) -> None:
@@ -204,7 +182,7 @@ class TestFailures:
 
     def test_a_failure_does_not_take_the_cohort_with_it(self, make_spec: SpecFactory, bench: Workbench) -> None:
         specs = [make_spec(0, "quantization=none", QUIET, *DIVERGING), make_spec(1, "quantization=none", QUIET)]
-        statuses = [record.status for record in run_cohort(specs, bench, ignore)]
+        statuses = [record.status for record in run_cohort(specs, bench, ignore, list)]
         assert statuses == [Status.DIVERGED, Status.FINISHED]
 
 

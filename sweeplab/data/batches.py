@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
@@ -36,8 +35,8 @@ class MicroBatch(NamedTuple):
     num_window_targets: int
 
 
-class WindowSampler(Sampler[MicroBatch]):
-    """Micro-batches of one epoch, in windows of `accumulation`; the order follows from (seed, epoch) alone.
+class Windows:
+    """A trial's rows in windows of one optimizer step each; the order follows from (seed, epoch) alone.
 
     `micro_batch_size` counts rows. Packed rows stay together over all epochs, so that each example still comes exactly
     once in each.
@@ -46,26 +45,18 @@ class WindowSampler(Sampler[MicroBatch]):
     def __init__(self, rows: Sequence[Row], micro_batch_size: int, accumulation: int, seed: int) -> None:
         self.rows = rows
         self.micro_batch_size = micro_batch_size
+        self.accumulation = accumulation
         self.window_size = micro_batch_size * accumulation
         self.seed = seed
-        self.epoch = 0
 
     @property
-    def num_windows(self) -> int:
+    def num_per_epoch(self) -> int:
         """Optimizer steps per epoch; the last one may be smaller."""
         return -(-len(self.rows) // self.window_size)
 
-    def __len__(self) -> int:
-        full, rest = divmod(len(self.rows), self.window_size)
-        return full * (self.window_size // self.micro_batch_size) + -(-rest // self.micro_batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning at the start of every epoch."""
-        self.epoch = epoch
-
-    def windows(self) -> list[list[int]]:
-        """Row indices of every optimizer step of this epoch; a smaller window comes last."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+    def of_epoch(self, epoch: int) -> list[list[int]]:
+        """Row indices of every optimizer step of an epoch; a smaller window comes last."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.rows), generator=generator).tolist()
         num_full = len(order) // self.window_size * self.window_size
         group = self.window_size * WINDOWS_PER_GROUP
@@ -77,11 +68,19 @@ class WindowSampler(Sampler[MicroBatch]):
         shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
         return shuffled + ([order[num_full:]] if num_full < len(order) else [])
 
-    def __iter__(self) -> Iterator[MicroBatch]:
-        for window in self.windows():
-            num_targets = sum(self.rows[index].num_targets for index in window)
-            for start in range(0, len(window), self.micro_batch_size):
-                yield MicroBatch(tuple(window[start : start + self.micro_batch_size]), num_targets)
+    def micro_batches(self, window: list[int]) -> list[MicroBatch]:
+        """A window's micro-batches, fewer than `accumulation` where it is a small one."""
+        num_targets = sum(self.rows[index].num_targets for index in window)
+        starts = range(0, len(window), self.micro_batch_size)
+        return [MicroBatch(tuple(window[start : start + self.micro_batch_size]), num_targets) for start in starts]
+
+    def since(self, step: int) -> Iterator[list[MicroBatch]]:
+        """Windows without end, from the one that follows `step` finished ones."""
+        epoch, done = divmod(step, self.num_per_epoch)
+        while True:
+            for window in self.of_epoch(epoch)[done:]:
+                yield self.micro_batches(window)
+            epoch, done = epoch + 1, 0
 
 
 def collate(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Batch:
@@ -112,27 +111,12 @@ def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: i
     return flat._replace(mask_BT=numbers, positions_BT=positions)
 
 
-class BatchedRows(Dataset[Batch]):
-    """A data set whose items are whole micro-batches, so that each knows its window."""
-
-    def __init__(self, rows: Sequence[Row], pad_id: int) -> None:
-        self.rows = rows
-        self.pad_id = pad_id
-
-    def __getitem__(self, micro: MicroBatch) -> Batch:
-        rows = [self.rows[index] for index in micro.indices]
-        packed = [row for row in rows if isinstance(row, PackedRow)]
-        if packed:
-            return collate_packed(packed, self.pad_id, micro.num_window_targets)
-        plain = [row for row in rows if isinstance(row, Tokens)]
-        return collate(plain, self.pad_id, micro.num_window_targets)
-
-
-def train_loader(
-    rows: Sequence[Row], pad_id: int, micro_batch_size: int, accumulation: int, seed: int
-) -> DataLoader[Batch]:
-    sampler = WindowSampler(rows, micro_batch_size, accumulation, seed)
-    return DataLoader(BatchedRows(rows, pad_id), sampler=sampler, batch_size=None)
+def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> Batch:
+    """Rows of one kind as a batch."""
+    packed = [row for row in rows if isinstance(row, PackedRow)]
+    if packed:
+        return collate_packed(packed, pad_id, num_window_targets)
+    return collate([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
 
 
 def heldout_batches(examples: list[Tokens], pad_id: int, batch_size: int) -> list[Batch]:

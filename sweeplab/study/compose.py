@@ -1,7 +1,7 @@
 """From command-line overrides to configurations: the study's, and one per trial, all composed by Hydra."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hydra import compose
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -15,6 +15,14 @@ from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
 CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
+
+
+class Request(NamedTuple):
+    """What the command line asked for."""
+
+    config: StudyConfig
+    overrides: list[str]  # as Hydra takes them, for composing trials
+    command: str  # what a user types to run it again
 
 
 def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:

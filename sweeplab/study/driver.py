@@ -1,41 +1,24 @@
-"""The driver: asks for trials, sends them to the worker, writes their records, tells the search, writes the report."""
+"""The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
-from sweeplab.records import Status, StudyFacts, TrialRecord, direction, metric_value
+from sweeplab.records import Status, StudyFacts, direction
 from sweeplab.report import write_report
-from sweeplab.store import (
-    make_folder,
-    only_writer,
-    read_facts,
-    read_record,
-    read_records,
-    trial_folder,
-    write_facts,
-    write_record,
-)
-from sweeplab.study.compose import trial_config
-from sweeplab.study.executor import LocalExecutor, WorkerDied
-from sweeplab.study.messages import spec_to_dict
+from sweeplab.store import make_folder, only_writer, read_facts, read_records, write_facts
+from sweeplab.study.compose import Request, trial_config
+from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.search import Asked, Search, forget_search, num_planned
+from sweeplab.study.rounds import Rounds
+from sweeplab.study.search import Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
 from sweeplab.study.summary import show_summary
-from sweeplab.study.tracking import Tracker, build_tracker
-
-
-class Request(NamedTuple):
-    """What the command line asked for."""
-
-    config: StudyConfig
-    overrides: list[str]  # as Hydra takes them, for composing trials
-    command: str  # what a user types to run it again
+from sweeplab.study.tracking import build_tracker
 
 
 def study_folder(config: StudyConfig) -> Path:
@@ -85,17 +68,6 @@ def planned_configs(request: Request, varied: list[Axis]) -> list[tuple[dict[str
     return [(point, trial_config(request.overrides, point)) for point in points]
 
 
-def headline(record: TrialRecord, config: StudyConfig) -> str:
-    """The objectives' values in words."""
-    values = ((metric, metric_value(record, metric)) for metric in config.study.objectives)
-    return "  ".join(f"{metric} {'–' if value is None else f'{value:.4g}'}" for metric, value in values)
-
-
-def lost(asked: Asked, config: TrialConfig, reason: str) -> TrialRecord:
-    """The record of a trial whose worker died twice."""
-    return TrialRecord(asked.number, Status.FAILED, asked.seed, asked.params, asdict(config), reason=reason)
-
-
 class Driver:
     """Runs one study from where its folder stands."""
 
@@ -130,8 +102,7 @@ class Driver:
             tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
             with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
                 try:
-                    for asked in search.asked():
-                        search.tell(self.record_of(asked, executor, tracker, progress))
+                    Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 finally:
                     tracker.interrupted()
         records = read_records(self.folder)
@@ -139,51 +110,3 @@ class Driver:
         tracker.reported(report)
         show_summary(self.facts, records, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
-
-    def record_of(
-        self, asked: Asked, executor: LocalExecutor, tracker: Tracker, progress: StudyProgress
-    ) -> TrialRecord:
-        """The trial's record: the stored one where an earlier driver was stopped after writing it, else a new one."""
-        progress.started_trial(asked.number, asked.params, asked.seed)
-        stored = trial_folder(self.folder, asked.number) / "record.json"
-        record = read_record(stored) if stored.exists() else self.run_trial(asked, executor, tracker, progress)
-        progress.ended(record, headline(record, self.config))
-        return record
-
-    def run_trial(
-        self, asked: Asked, executor: LocalExecutor, tracker: Tracker, progress: StudyProgress
-    ) -> TrialRecord:
-        """Runs a trial in the worker and stores its record. A worker that dies costs one retry."""
-        config = trial_config(self.request.overrides, asked.params)
-        tracker.started(asked.number, asked.params, asked.seed, config)
-        try:
-            record = self.attempt(asked, config, executor, tracker, progress)
-        except WorkerDied:
-            executor.restart()
-            tracker.interrupted()  # its steps begin again, which one W&B run cannot hold
-            tracker.started(asked.number, asked.params, asked.seed, config)
-            try:
-                record = self.attempt(asked, config, executor, tracker, progress)
-            except WorkerDied as error:
-                executor.restart()
-                record = lost(asked, config, str(error))
-        write_record(self.folder, record)
-        tracker.ended(record)
-        return record
-
-    def attempt(
-        self,
-        asked: Asked,
-        config: TrialConfig,
-        executor: LocalExecutor,
-        tracker: Tracker,
-        progress: StudyProgress,
-    ) -> TrialRecord:
-        folder = trial_folder(self.folder, asked.number)
-        for message in executor.run([spec_to_dict(asked.number, asked.seed, asked.params, config, folder)]):
-            if message["kind"] == "observed":
-                progress.observed(message["step"], message["values"])
-                tracker.observed(message["step"], message["values"])
-            else:
-                record = TrialRecord.from_dict(message["record"])
-        return record

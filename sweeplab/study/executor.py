@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.store import StoreError, make_folder
@@ -53,12 +53,13 @@ class LocalExecutor:
         self.stop()
         self.process = self.start()
 
-    def run(self, specs: list[dict[str, Any]]) -> Iterator[Message]:
-        """Messages `observed` and `ended` of one cohort. Raises `ConfigError`, or `WorkerDied` with signal or code."""
-        assert self.process.stdin is not None
+    def run(self, specs: list[Message], newcomers: Callable[[int], list[Message]]) -> Iterator[Message]:
+        """Messages `observed` and `ended` of one cohort; `newcomers` gives what takes the place of an ended trial.
+
+        Raises `ConfigError`, or `WorkerDied` with signal or code.
+        """
         assert self.process.stdout is not None
-        with suppress(BrokenPipeError):  # it died before; what follows says how
-            send(self.process.stdin, "cohort", specs=specs)
+        self.tell("cohort", specs)
         for line in self.process.stdout:
             if not line.endswith("\n"):
                 break  # it died in the middle of a message
@@ -68,9 +69,16 @@ class LocalExecutor:
             if message["kind"] == "refused":
                 raise ConfigError(message["message"])
             yield message
+            if message["kind"] == "ended":
+                self.tell("join", newcomers(message["record"]["number"]))
         code = self.process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         raise WorkerDied(f"the worker process ended with {how}; see {self.log}")
+
+    def tell(self, kind: str, specs: list[Message]) -> None:
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died; what it leaves unsaid tells how
+            send(self.process.stdin, kind, specs=specs)
 
     def stop(self) -> None:
         """Kills the worker: what it has not reported is run again later."""

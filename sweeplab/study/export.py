@@ -14,7 +14,8 @@ from sweeplab.config import BASE_CHANGING, ConfigError, ExportConfig, StudyConfi
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder, read_facts, read_records, trial_folder, write_text
 from sweeplab.study.card import Verdict, card
-from sweeplab.study.driver import Request, study_folder
+from sweeplab.study.compose import Request
+from sweeplab.study.driver import study_folder
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from sweeplab.config import StudyConfig
 from sweeplab.store import write_json
-from sweeplab.study.driver import Request, planned_configs, study_folder
+from sweeplab.study.compose import Request
+from sweeplab.study.driver import planned_configs, study_folder
 from sweeplab.study.progress import clock
 from sweeplab.study.search import num_planned
 from sweeplab.study.space import Axis, Params, axes

@@ -2,11 +2,12 @@
 
 import sys
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from sweeplab.records import Status, TrialRecord
@@ -23,61 +24,86 @@ def named(params: dict[str, Any]) -> str:
     return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in params.items()) or "the configured setting"
 
 
+@dataclass
+class Running:
+    """A trial that has started and not ended."""
+
+    label: str
+    since: float
+    fraction: float = 0.0  # of its steps
+    loss: float | None = None
+
+
 class StudyProgress:
-    """Trials done, the running trial's step and loss, and the time left, from the mean time of this run's trials."""
+    """Trials done, how far the running ones are and their loss, and the time left, from what this run has done."""
 
     def __init__(self, num_planned: int, num_done: int, console: Console) -> None:
         self.console = console
         self.num_planned = num_planned
         self.num_done = num_done
         self.num_ended_here = 0
-        self.started = time.monotonic()
-        self.fraction = 0.0  # of the running trial
-        self.loss: float | None = None
+        self.since = time.monotonic()
+        self.running: dict[int, Running] = {}
         self.bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.trials: TaskID = self.bars.add_task("trials", total=num_planned, completed=num_done, left="")
+        self.trials: TaskID = self.bars.add_task(self.count(), total=num_planned, completed=num_done, left="")
         self.steps: TaskID = self.bars.add_task("starting the worker", total=None, left="")
+
+    def count(self) -> str:
+        return f"{self.num_done}/{self.num_planned} trials"
+
+    def num_under_way(self) -> float:
+        return sum(one.fraction for one in self.running.values())
 
     def time_left(self) -> str:
         """Words for the time to the end; empty until something has been measured."""
-        done = self.num_ended_here + self.fraction
+        done = self.num_ended_here + self.num_under_way()
         if done < 0.05:
             return ""
-        per_trial = (time.monotonic() - self.started) / done
-        return f"{clock(per_trial * (self.num_planned - self.num_done - self.fraction))} left"
+        per_trial = (time.monotonic() - self.since) / done
+        return f"{clock(per_trial * (self.num_planned - self.num_done - self.num_under_way()))} left"
 
-    def started_trial(self, number: int, params: dict[str, Any], seed: int) -> None:
-        self.fraction, self.loss = 0.0, None
-        self.label = f"trial {number}: {named(params)} seed={seed}"
-        self.bars.reset(self.steps, total=None, description=f"{self.label}, loading", left="")
+    def started(self, number: int, params: dict[str, Any], seed: int) -> None:
+        label = f"trial {number}: {named(params)} seed={seed}"
+        self.running[number] = Running(label, time.monotonic())
+        self.show()
 
-    def observed(self, step: int, values: dict[str, float]) -> None:
-        num_steps = int(values["num_steps"])
-        self.fraction = step / num_steps
-        self.loss = values.get("train_loss", self.loss)
-        loss = "" if self.loss is None else f"loss {self.loss:.3f}"
-        doing = f", evaluating {loss}" if step == num_steps else f", {loss}" if loss else ""
-        self.bars.update(self.steps, total=num_steps, completed=step, description=self.label + doing)
-        self.bars.update(self.trials, left=self.time_left())
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
+        trial = self.running[number]
+        trial.fraction = step / values["num_steps"]
+        trial.loss = values.get("train_loss", trial.loss)
+        self.show()
+
+    def show(self) -> None:
+        """The bars: all trials, and those that are running."""
+        running = list(self.running.values())
+        losses = [one.loss for one in running if one.loss is not None]
+        loss = f", loss {sum(losses) / len(losses):.3f}" if losses else ""
+        what = running[0].label if len(running) == 1 else f"{len(running)} at once"
+        doing = f", evaluating{loss}" if all(one.fraction == 1 for one in running) else loss or ", loading"
+        share = self.num_under_way() / max(1, len(running))
+        self.bars.update(self.steps, total=1, completed=share, description=what + doing)
+        completed = self.num_done + self.num_under_way()
+        self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
 
     def ended(self, record: TrialRecord, headline: str) -> None:
+        """One line of the trial, with the time since it started."""
+        trial = self.running.pop(record.number)
         self.num_done += 1
         self.num_ended_here += 1
-        self.fraction = 0.0
-        seconds = sum(phase.seconds for phase in record.phases.values())
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
-        line = f"[{self.num_done}/{self.num_planned}] {self.label}  {outcome}  {clock(seconds)}  {self.time_left()}"
+        took = clock(time.monotonic() - trial.since)
+        line = f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}"
         self.console.print(Text(line.rstrip()), soft_wrap=True)
-        self.bars.update(self.trials, completed=self.num_done, left=self.time_left())
+        self.show()
 
     def __enter__(self) -> Self:
         self.bars.start()

@@ -12,7 +12,7 @@ class Tracker(Protocol):
     """What a study tells about its trials while they run."""
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None: ...
-    def observed(self, step: int, values: dict[str, float]) -> None: ...
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
     def reported(self, html: Path) -> None: ...
     def interrupted(self) -> None: ...
@@ -24,7 +24,7 @@ class NoTracker:
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
         pass
 
-    def observed(self, step: int, values: dict[str, float]) -> None:
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         pass
 
     def ended(self, record: TrialRecord) -> None:
@@ -66,7 +66,7 @@ class WandbTracker:
         self.settings = settings
         self.study = study
         self.folder = folder
-        self.run: Any = None
+        self.runs: dict[int, Any] = {}  # of the trials that have not ended, by number
 
     def open_run(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
         """A run without W&B's own look at the machine: no host, user, path, command line or environment."""
@@ -104,19 +104,17 @@ class WandbTracker:
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
         values = {"params": params, "seed": seed, "number": number, "config": asdict(config)}
-        self.run = self.open_run(f"{self.study}-{number:05d}", "trial", values)
+        self.runs[number] = self.open_run(f"{self.study}-{number:05d}", "trial", values)
 
-    def observed(self, step: int, values: dict[str, float]) -> None:
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         curve = {name: value for name, value in values.items() if name != "num_steps"}
         if curve:
-            self.run.log(curve, step=step)
+            self.runs[number].log(curve, step=step)
 
     def ended(self, record: TrialRecord) -> None:
-        if record.heldout_loss_nats_per_token is not None:  # evaluation's own point, which nobody observed
-            self.run.log({"heldout_loss": record.heldout_loss_nats_per_token}, step=record.heldout_losses[-1].step)
-        self.run.summary.update(summary(record))
-        self.run.finish()
-        self.run = None
+        run = self.runs.pop(record.number)
+        run.summary.update(summary(record))
+        run.finish()
 
     def reported(self, html: Path) -> None:
         run = self.open_run(f"{self.study}-report", "report", {})
@@ -124,9 +122,9 @@ class WandbTracker:
         run.finish()
 
     def interrupted(self) -> None:
-        if self.run is not None:
-            self.run.finish(exit_code=1)
-            self.run = None
+        for run in self.runs.values():
+            run.finish(exit_code=1)
+        self.runs.clear()
 
 
 def build_tracker(settings: TrackingConfig, study: str, folder: Path) -> Tracker:

@@ -1,6 +1,7 @@
 """The worker process: holds the base model, runs cohorts, reports. Started as `python -m sweeplab.study.worker`.
 
-Lines in: `open` once, then a `cohort` at a time. Lines out: `observed`, `ended`, `refused`, `done`. Everything else
+Lines in: `open` once, then a `cohort` at a time, and after each `ended` a `join` with what takes its place. Lines out:
+`observed`, `ended`, `refused`, `done`. Everything else
 that is printed, by any library, goes to the log that stderr is.
 """
 
@@ -37,7 +38,12 @@ def inbox() -> "queue.Queue[Message]":
 
 def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
     """Runs cohorts one after another, for ever."""
-    from sweeplab.trial import TrialSpec, Workbench, run_cohort  # imports torch, while the driver composes trials
+    from sweeplab.cohort import run_cohort  # imports torch, while the driver composes trials
+    from sweeplab.trial import TrialSpec
+    from sweeplab.workbench import Workbench
+
+    def specs() -> list[TrialSpec]:
+        return [TrialSpec(**spec_fields(spec)) for spec in messages.get()["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> None:
         send(out, "observed", number=number, step=step, values=values)
@@ -46,9 +52,7 @@ def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
     try:
         bench = Workbench.open(ExecutorConfig(**opening["executor"]))
         while True:
-            cohort = messages.get()["specs"]
-            specs = [TrialSpec(**spec_fields(spec)) for spec in cohort]
-            for record in run_cohort(specs, bench, observe):
+            for record in run_cohort(specs(), bench, observe, newcomers=specs):
                 send(out, "ended", record=record.to_dict())
             send(out, "done")
     except ConfigError as error:

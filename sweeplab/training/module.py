@@ -1,18 +1,15 @@
-"""The LightningModule of every trial."""
+"""The LightningModule of every cohort, and the loss of every batch."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
-from sweeplab.config import ScheduleConfig
-from sweeplab.training.optimizers import build_optimizer
-from sweeplab.training.schedules import rate_factor
+from sweeplab.training.members import CohortOptimizer, Member
 from sweeplab.training.sophia import SophiaG
 
 
@@ -26,15 +23,25 @@ class Batch(Protocol):
     @property
     def labels_BT(self) -> Tensor: ...
     @property
-    def num_tokens(self) -> int: ...
-    @property
-    def num_window_targets(self) -> int: ...
-    @property
     def positions_BT(self) -> Tensor | None: ...
 
 
-class Diverged(Exception):
-    """The training loss is no longer a number; the message says at which step."""
+class Share(Protocol):
+    """What training reads of one trial's part of a batch; `data.cohorts.Share` is one."""
+
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def num_targets(self) -> int: ...
+    @property
+    def num_window_targets(self) -> int: ...
+
+
+class CohortBatch(Batch, Protocol):
+    """A batch with one trial's rows after another's."""
+
+    @property
+    def shares(self) -> Sequence[Share]: ...
 
 
 def attention_inputs(batch: Batch) -> dict[str, Tensor]:
@@ -68,77 +75,82 @@ def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
+def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
+    """Each trial's share of the mean loss per target token of its own accumulation window, shape (K,).
+
+    A mean over micro-batches would weigh short and long ones alike, and wrongly at an epoch's smaller last window
+    (transformers mended the same in issue 34191).
+    """
+    logits_NV, targets_N = target_logits(model, batch)
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    sums = [part.sum() for part in losses_N.split([share.num_targets for share in batch.shares])]
+    num_targets_K = losses_N.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
+    return torch.stack(sums) / num_targets_K
+
+
 class FinetuneModule(LightningModule):
-    """Finetunes what `model` leaves trainable on the mean loss per target token of each accumulation window.
+    """Finetunes the trials of a cohort, each on the mean loss of its own windows.
 
     Args:
-        model: a causal language model whose forward gives `.logits`.
-        optimizer: `_target_` and arguments, as in `conf/optimizer`.
-        schedule: shape, warmup and end of the learning rate.
-        num_steps: optimizer steps of the whole training.
+        model: a causal language model whose forward gives `.logits`, one trial's rows after another's.
+        members: the trials, in the order of their rows.
         accumulation: micro-batches per optimizer step.
-        lr_pattern: regular expression over parameter names -> factor on the rate.
-        lr_ratio: rate of LoRA's B over the rate of A.
+        zero_gradients: sets the gradients of all members to zero.
+        begin: called with every micro-batch before its forward, and with its place in its window.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: dict[str, Any],
-        schedule: ScheduleConfig,
-        num_steps: int,
+        members: list[Member],
         accumulation: int,
-        lr_pattern: dict[str, float],
-        lr_ratio: float,
+        zero_gradients: Callable[[], None],
+        begin: Callable[[Any, int], None],
     ) -> None:
         super().__init__()
         self.model = model
-        self.optimizer_settings = optimizer
-        self.schedule = schedule
-        self.num_steps = num_steps
+        self.members = members
         self.accumulation = accumulation
-        self.lr_pattern = lr_pattern
-        self.lr_ratio = lr_ratio
-        self.batch: Batch | None = None  # the micro-batch at hand
-        self.num_tokens = 0  # trained on so far, padding not counted
+        self.zero_gradients = zero_gradients
+        self.begin = begin
+        self.batch: CohortBatch | None = None  # the last micro-batch with targets
+        self.shares: list[Tensor] = []  # of the window so far, (K,) for each micro-batch
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The micro-batch's share of its window's mean loss.
+    def training_step(self, batch: CohortBatch, batch_index: int) -> Tensor:
+        """The sum of all trials' shares, whose gradient is each trial's own; Lightning divides by `accumulation`."""
+        if any(share.num_targets for share in batch.shares):  # a small window ends in empty micro-batches
+            self.batch = batch
+        self.begin(batch, len(self.shares))
+        shares_K = window_shares(self.model, batch)
+        self.shares.append(shares_K.detach())
+        for member, share in zip(self.members, batch.shares, strict=True):
+            member.num_tokens += share.num_tokens
+        return shares_K.sum() * self.accumulation
 
-        Lightning divides every micro-batch's loss by `accumulation`, which would weigh short and long ones alike, and
-        wrongly at an epoch's smaller last window; the factor undoes it (transformers mended the same in issue 34191).
-        """
-        self.batch = batch
-        loss_sum = target_loss_sum(self.model, batch)
-        if not torch.isfinite(loss_sum):
-            raise Diverged(f"the training loss became {loss_sum.item()} after {self.global_step} steps")
-        self.num_tokens += batch.num_tokens
-        return loss_sum / batch.num_window_targets * self.accumulation
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        trainable = ((name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad)
-        optimizer = build_optimizer(trainable, self.optimizer_settings, self.lr_pattern, self.lr_ratio)
-        scheduler = LambdaLR(optimizer, lambda step: rate_factor(self.schedule, step, self.num_steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_train_start(self) -> None:
-        """A schedule-free optimizer trains on other weights than it evaluates."""
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        if hasattr(optimizer, "train"):
-            optimizer.train()
-
-    def on_train_end(self) -> None:
-        """What is evaluated and saved is a schedule-free optimizer's average."""
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        if hasattr(optimizer, "eval"):
-            optimizer.eval()
+    def configure_optimizers(self) -> Optimizer:
+        return CohortOptimizer(self.members, self.zero_gradients)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Every member sees the loss of its window, and one whose loss is no number takes no further step."""
+        losses = torch.stack(self.shares).sum(dim=0).tolist()
+        self.shares.clear()
+        for member, loss in zip(self.members, losses, strict=True):
+            member.take_loss(loss)
+            if isinstance(member.optimizer, SophiaG) and member.optimizer.needs_estimate:
+                self.estimate_curvature(member.optimizer)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """By each member's own norm."""
+        for member in self.members:
+            member.clip()
+
+    def estimate_curvature(self, optimizer: SophiaG) -> None:
         """Sophia's second backward, every few steps, on the window's last micro-batch (the paper, section 3.1, takes a
         part of the batch too). Its labels follow from (seed, step) alone, so no other random number moves."""
-        if isinstance(optimizer, SophiaG) and optimizer.needs_estimate:
-            assert self.batch is not None
-            seed = (torch.initial_seed() * 1_000_003 + self.global_step) % 2**63
-            with torch.enable_grad(), torch.random.fork_rng():
-                logits_NV, _ = target_logits(self.model, self.batch)
-                optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))
+        assert self.batch is not None
+        seed = (torch.initial_seed() * 1_000_003 + self.members[0].step) % 2**63
+        with torch.enable_grad(), torch.random.fork_rng():
+            logits_NV, _ = target_logits(self.model, self.batch)
+            optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

@@ -1,7 +1,9 @@
+from itertools import islice
+
 import pytest
 import torch
 
-from sweeplab.data.batches import WINDOWS_PER_GROUP, WindowSampler, collate, heldout_batches, train_loader
+from sweeplab.data.batches import WINDOWS_PER_GROUP, MicroBatch, Windows, collate, heldout_batches
 from sweeplab.data.tokens import IGNORED, Tokens
 
 PAD = 0
@@ -22,34 +24,42 @@ SIZES = [(1, 1, 1), (11, 2, 3), (12, 2, 3), (13, 4, 1), (200, 2, 2), (7, 16, 4)]
 
 @pytest.mark.parametrize(("count", "micro", "accumulation"), SIZES)
 def test_every_example_comes_once_per_epoch_in_whole_windows(count: int, micro: int, accumulation: int) -> None:
-    sampler = WindowSampler(examples(count), micro, accumulation, seed=3)
+    stream = Windows(examples(count), micro, accumulation, seed=3)
     for epoch in range(3):
-        sampler.set_epoch(epoch)
-        batches = list(sampler)
-        assert sorted(index for batch in batches for index in batch.indices) == list(range(count))
-        assert len(batches) == len(sampler)
-        windows = [batches[start : start + accumulation] for start in range(0, len(batches), accumulation)]
-        assert len(windows) == sampler.num_windows
+        windows = epoch_of(stream, epoch)
+        assert sorted(index for window in windows for batch in window for index in batch.indices) == list(range(count))
         full, last = windows[:-1], windows[-1]
-        assert all(len(batch.indices) == micro for window in full for batch in window)
+        assert all([len(batch.indices) for batch in window] == [micro] * accumulation for window in full)
         assert sum(len(batch.indices) for batch in last) == (count - 1) % (micro * accumulation) + 1
+        assert all(len(batch.indices) == micro for batch in last[:-1])
 
 
 @pytest.mark.parametrize(("count", "micro", "accumulation"), SIZES)
 def test_window_targets_are_those_of_all_its_micro_batches(count: int, micro: int, accumulation: int) -> None:
     data = examples(count)
-    batches = list(train_loader(data, PAD, micro, accumulation, seed=3))
-    for start in range(0, len(batches), accumulation):
-        window = batches[start : start + accumulation]
+    for window in epoch_of(Windows(data, micro, accumulation, seed=3), 0):
         # the first position of a row predicts nothing before it
-        counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in window)
+        counted = sum(
+            label != IGNORED for batch in window for index in batch.indices for label in data[index].labels[1:]
+        )
         assert [batch.num_window_targets for batch in window] == [counted] * len(window)
 
 
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 9])
+def test_the_order_goes_on_from_any_step(step: int) -> None:
+    stream = Windows(examples(11), 2, 2, seed=3)
+    assert list(islice(stream.since(step), 5)) == list(islice(stream.since(0), step, step + 5))
+
+
+def epoch_of(windows: Windows, epoch: int) -> list[list[MicroBatch]]:
+    """The windows of one epoch."""
+    first = epoch * windows.num_per_epoch
+    return list(islice(windows.since(first), windows.num_per_epoch))
+
+
 def order(seed: int, epoch: int) -> list[int]:
-    sampler = WindowSampler(examples(60), 2, 2, seed)
-    sampler.set_epoch(epoch)
-    return [index for batch in sampler for index in batch.indices]
+    windows = epoch_of(Windows(examples(60), 2, 2, seed), epoch)
+    return [index for window in windows for batch in window for index in batch.indices]
 
 
 def test_order_follows_from_seed_and_epoch() -> None:
@@ -60,7 +70,7 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
 def test_windows_of_a_group_hold_neighbours_in_length() -> None:
     data = examples(4 * WINDOWS_PER_GROUP)
-    windows = WindowSampler(data, 2, 2, seed=0).windows()
+    windows = Windows(data, 2, 2, seed=0).of_epoch(0)
     lengths = sorted(sorted(len(data[index].ids) for index in window) for window in windows)
     assert [length for window in lengths for length in window] == sorted(len(tokens.ids) for tokens in data)
 

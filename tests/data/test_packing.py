@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.config import AdapterConfig, ConfigError
-from sweeplab.data.batches import Batch, collate, collate_packed, train_loader
+from sweeplab.data.batches import Batch, Windows, collate, collate_packed
 from sweeplab.data.packing import PackedRow, pack
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import architecture
 from sweeplab.training.module import attention_inputs, target_loss_sum
-from sweeplab.trial import Workbench, run_trial
+from sweeplab.workbench import Workbench
+from tests.conftest import run_alone
 from tests.models.conftest import PLAIN, architectures  # noqa: F401  # architectures is a fixture
 
 PAD = 0
@@ -89,19 +91,22 @@ def test_a_packed_row_by_hand() -> None:
 def test_every_example_comes_once_per_epoch_and_windows_count_exactly(micro: int, accumulation: int) -> None:
     data = examples([1 + place * 7 % 13 for place in range(47)])
     rows = pack(data, 16)
-    loader = train_loader(rows, PAD, micro, accumulation, seed=3)
+    windows = Windows(rows, micro, accumulation, seed=3)
     orders = []
     for epoch in range(2):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        batches = list(loader)
+        batches, total = [], 0
+        for window in islice(windows.since(epoch * windows.num_per_epoch), windows.num_per_epoch):
+            made = [
+                collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
+            ]
+            counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in made)
+            assert [batch.num_window_targets for batch in made] == [counted] * len(window)
+            batches += made
+            total += sum(batch.num_tokens for batch in made)
         seen = [one for batch in batches for one in sequences_of(batch)]
         assert Counter(map(str, seen)) == Counter(str(tokens.ids) for tokens in data)
         orders.append(seen)
-        assert sum(batch.num_tokens for batch in batches) == sum(tokens.num_tokens for tokens in data)
-        for start in range(0, len(batches), accumulation):
-            window = batches[start : start + accumulation]
-            counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in window)
-            assert [batch.num_window_targets for batch in window] == [counted] * len(window)
+        assert total == sum(tokens.num_tokens for tokens in data)
     assert orders[0] != orders[1]
 
 
@@ -199,8 +204,8 @@ def test_without_the_mask_it_would_be_seen(packed: Packed) -> None:
 def test_a_packed_trial_trains_on_the_same_tokens(make_spec: Any, bench: Workbench, checkpointing: str) -> None:
     epoch = ("training.max_steps=null", "training.epochs=1", "quantization=none", "evaluation=none")
     settings_ = (*epoch, "training.max_length=64", f"training.gradient_checkpointing={checkpointing}")
-    plain = run_trial(make_spec(0, *settings_), bench, lambda *_: None)
-    packed_ = run_trial(make_spec(1, *settings_, "data.packing=true"), bench, lambda *_: None)
+    plain = run_alone(make_spec(0, *settings_), bench)
+    packed_ = run_alone(make_spec(1, *settings_, "data.packing=true"), bench)
     assert (plain.reason, packed_.reason) == (None, None)
     assert packed_.num_train_tokens == plain.num_train_tokens
     assert packed_.step is not None
@@ -221,4 +226,4 @@ def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, bench: Wor
     base = bench.base_for(spec.config)
     base.model.config.sliding_window = 32
     with pytest.raises(ConfigError, match=r"attention window of 32 tokens within training\.max_length=64; choose"):
-        run_trial(spec, bench, lambda *_: None)
+        run_alone(spec, bench)

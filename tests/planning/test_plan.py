@@ -12,8 +12,7 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from sweeplab.config import ConfigError, register
-from sweeplab.study.compose import CONF, to_study_config
-from sweeplab.study.driver import Request
+from sweeplab.study.compose import CONF, Request, to_study_config
 from sweeplab.study.plan import minutes, plan_study, seeds_per_point
 
 Plan = Callable[..., tuple[dict[str, Any], str]]

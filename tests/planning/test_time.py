@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
 from sweeplab.config import ModelConfig
-from sweeplab.data.batches import WindowSampler
+from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import architecture
 from sweeplab.models.counting import num_lora_params, skeleton
@@ -59,10 +59,10 @@ def test_an_epoch_has_the_samplers_steps_and_all_its_tokens(
     training = compose_trial("training.epochs=2").training
     training.micro_batch_size, training.accumulation = micro_batch_size, accumulation
     examples = [Tokens([1] * length, [1] * length) for length in range(2, num_examples + 2)]
-    sampler = WindowSampler(examples, micro_batch_size, accumulation, seed=0)
+    windows = Windows(examples, micro_batch_size, accumulation, seed=0)
     num_tokens = sum(len(tokens.ids) for tokens in examples)
     extent = DataExtent(num_examples, num_examples + 1, num_tokens / num_examples, num_examples, measured=True)
-    assert num_optimizer_steps(training, num_examples) == 2 * sampler.num_windows
+    assert num_optimizer_steps(training, num_examples) == 2 * windows.num_per_epoch
     assert num_train_tokens(training, extent) == pytest.approx(2 * num_tokens)
 
 

@@ -16,15 +16,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeplab.config import StudyConfig, register
-from sweeplab.study.compose import CONF, to_study_config
-from sweeplab.study.driver import Request
+from sweeplab.study.compose import CONF, Request, to_study_config
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
-QUICK: Final = (LOSS, "evaluation=none", "tracking=none")  # no lm-eval, no W&B
+QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1")  # no lm-eval, no W&B
 SHORT: Final = (
     "quantization=none",
     "training.precision=float32",

@@ -69,21 +69,29 @@ def run(spec: Message, plan: dict[str, Any]) -> None:
     time.sleep(plan.get("seconds", 0.0))
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()
-    record = ended(spec, plan).to_dict()
+    made = ended(spec, plan)
+    record = made.to_dict()
     if number in plan.get("cut_off", []) and first_time(number):
         sys.stdout.write(json.dumps({"kind": "ended", "record": record})[:100])
         sys.stdout.flush()
         die()
+    if made.heldout_losses:
+        measured = {"heldout_loss": made.heldout_losses[-1].loss, "num_steps": 2}
+        send(sys.stdout, "observed", number=number, step=2, values=measured)
     send(sys.stdout, "ended", record=record)
-    send(sys.stdout, "done")
 
 
 def main() -> None:
+    """A cohort's trials come one after another, those that join it last."""
     for line in sys.stdin:
         message = receive(line)
-        if message["kind"] == "cohort":
-            for spec in message["specs"]:
-                run(spec, json.loads((FOLDER / "plan.json").read_text()))
+        if message["kind"] != "cohort":
+            continue
+        waiting = message["specs"]
+        while waiting:
+            run(waiting.pop(0), json.loads((FOLDER / "plan.json").read_text()))
+            waiting += receive(sys.stdin.readline())["specs"]
+        send(sys.stdout, "done")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from rich.console import Console
 from sweeplab.config import ConfigError
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import StoreError, only_writer, read_facts, read_records, trial_folder, write_record
-from sweeplab.study.driver import Driver, Request
+from sweeplab.study.compose import Request
+from sweeplab.study.driver import Driver
 from sweeplab.study.search import Search
 from tests.study.conftest import (
     QUICK,

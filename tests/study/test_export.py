@@ -20,7 +20,9 @@ from sweeplab.records import Score, Status, TrialRecord
 from sweeplab.store import read_records, trial_folder, write_record
 from sweeplab.study.card import Verdict, card
 from sweeplab.study.export import TOLERANCES, compared
-from sweeplab.trial import TrialSpec, Workbench, run_trial
+from sweeplab.trial import TrialSpec
+from sweeplab.workbench import Workbench
+from tests.conftest import run_alone
 from tests.study.conftest import QUICK, SHORT, run_cli
 
 STUDY: Final = (*SHORT, *QUICK, "quantization=nf4_dq", "optimizer.lr=0.01", "study.name=made", "adapter.lora_head=true")
@@ -46,7 +48,7 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     bench, logits = Workbench(CPU), []
     for number, config in enumerate(configs):
         spec = TrialSpec(number, number, {"adapter.rank": config.adapter.rank}, config, trial_folder(study, number))
-        record = run_trial(spec, bench, lambda *_: None)
+        record = run_alone(spec, bench)
         assert record.status is Status.FINISHED, record.reason
         write_record(study, record)
         logits.append(probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter"))))

@@ -8,11 +8,15 @@ import torch
 from torch import nn
 
 from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base
 from sweeplab.records import Status, TrialRecord
-from sweeplab.trial import Tokenized, TrialSpec, Workbench, fit
+from sweeplab.training.members import Member
+from sweeplab.trial import Run, TrialSpec, member_of, num_steps
+from sweeplab.trial import train as train_runs
+from sweeplab.workbench import Tokenized, Workbench
 
 SEED = 5
 
@@ -42,14 +46,25 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
 
 @pytest.fixture
 def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[..., TrialRecord]:
-    """`sweeplab.trial.fit` on `model`, with what it told along the way in `record.params`."""
+    """`sweeplab.trial.train` on `model` alone, with what it told along the way in `record.params`."""
 
     def run(model: nn.Module, data: list[Tokens], config: TrialConfig) -> TrialRecord:
         spec = TrialSpec(0, SEED, {}, config, tmp_path)
         told: list[tuple[int, dict[str, float]]] = []
         record = TrialRecord(0, Status.FAILED, SEED, {"told": told}, {})
         tokenized = Tokenized(data, examples(5, seed=9), 0, "")
-        fit(model, spec, bench, embedded_base, tokenized, record, lambda _, step, values: told.append((step, values)))
+        windows = Windows(data, config.training.micro_batch_size, config.training.accumulation, SEED)
+        steps = num_steps(config.training, windows.num_per_epoch)
+        member = member_of(spec, model, None, steps, lambda _, step, values: told.append((step, values)))
+        train_runs([Run(spec, record, embedded_base, tokenized, model, None, windows, member)], bench)
+        evaluate_weights(member)
+        record.step, record.num_train_tokens, record.reason = member.step, member.num_tokens, member.diverged
+        record.losses, record.heldout_losses = member.losses, member.heldout_losses
         return record
 
     return run
+
+
+def evaluate_weights(member: Member) -> None:
+    """A schedule-free optimizer's average, which is what a trial evaluates and saves."""
+    getattr(member.optimizer, "eval", lambda: None)()

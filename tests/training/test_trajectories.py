@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeplab.config import TrialConfig
-from sweeplab.data.batches import WindowSampler, collate
+from sweeplab.data.batches import Windows, collate
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.counting import num_lora_params, skeleton
 from sweeplab.planning.memory import optimizer_bytes
@@ -81,11 +81,10 @@ def plain_loop(model: nn.Module, data: list[Tokens], config: TrialConfig, num_st
     """Loss, backward, rate, step; the optimizer at its end. `num_steps`: stop after so many."""
     optimizer = plain_optimizer(model, config)
     getattr(optimizer, "train", lambda: None)()
-    sampler = WindowSampler(data, 2, 2, SEED)
-    total, step = EPOCHS * sampler.num_windows, 0
+    windows = Windows(data, 2, 2, SEED)
+    total, step = EPOCHS * windows.num_per_epoch, 0
     for epoch in range(EPOCHS):
-        sampler.set_epoch(epoch)
-        for window in sampler.windows():
+        for window in windows.of_epoch(epoch):
             if step == num_steps:
                 break
             optimizer.zero_grad()

@@ -1,0 +1,137 @@
+"""A cohort from specifications to records: who trains now, who waits, who is through, and what a failure costs.
+
+A trial that fails leaves a record that says how and where; it never takes the cohort with it.
+"""
+
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from sweeplab.config import ConfigError
+from sweeplab.measure import add_phase, measured
+from sweeplab.models.adapters import detach, keeps_base
+from sweeplab.records import Phase, Status, TrialRecord
+from sweeplab.store import write_text
+from sweeplab.trial import Observe, Run, TrialSpec, begin, evaluate, train
+from sweeplab.workbench import Workbench
+
+log = logging.getLogger(__name__)
+
+
+def new_record(spec: TrialSpec) -> TrialRecord:
+    return TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
+
+
+def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
+    """The record of a trial that an error ended. Raises `ConfigError`: a mistake of the user's stops the study."""
+    if isinstance(error, ConfigError):
+        raise error
+    if isinstance(error, torch.OutOfMemoryError):
+        record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
+        return record
+    record.status, record.reason = Status.FAILED, f"{type(error).__name__}: {error}".splitlines()[0]
+    write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
+    log.error("trial %d failed", record.number, exc_info=error)
+    return record
+
+
+class Cohort:
+    """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
+
+    def __init__(self, bench: Workbench, observe: Observe, capacity: int) -> None:
+        self.bench = bench
+        self.observe = observe
+        self.capacity = capacity
+        self.runs: list[Run] = []
+
+    def admit(self, spec: TrialSpec) -> TrialRecord | None:
+        """Takes a trial in; its record where it failed before it could begin."""
+        record = new_record(spec)
+        try:
+            self.runs.append(begin(spec, self.bench, record, self.observe))
+        except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
+            self.bench.forget_base()
+            return fail(record, error, spec.folder)
+        self.observe(spec.number, 0, {"num_steps": self.runs[-1].member.num_steps})
+        return None
+
+    def go_on(self) -> list[TrialRecord]:
+        """Trains until a trial ends, or evaluates those that have ended; the records of those that are through."""
+        active = self.runs[: self.capacity]
+        diverged = [run for run in active if run.member.diverged is not None]
+        ended = [run for run in active if run.member.has_ended]
+        if not ended:
+            through = self.attempt(active, "train", train)
+        else:
+            through = diverged or self.attempt(ended, "evaluate", evaluate)
+        return [self.dismiss(run) for run in through]
+
+    def attempt(self, runs: list[Run], phase: str, work: Callable[[Sequence[Run], Workbench], None]) -> list[Run]:
+        """Does `work` for all of them at once, and next time for half as many where that fails. Those that are through:
+        evaluated, or failed alone."""
+        phases: dict[str, Phase] = {}
+        numbers = {run.spec.number for run in runs}
+        for run in runs:
+            run.record.phase = phase
+            run.record.cohort = sorted(numbers.union(run.record.cohort))
+        try:
+            with measured(phases, phase, self.bench.device):
+                work(runs, self.bench)
+        except Exception as error:
+            if len(runs) == 1:
+                fail(runs[0].record, error, runs[0].spec.folder)
+                return runs
+            self.capacity = (len(runs) + 1) // 2
+            logging.getLogger(__name__).warning(
+                "%d trials at once failed; half of them next", len(runs), exc_info=error
+            )
+            return []
+        finally:
+            for run in runs:
+                add_phase(run.record.phases, phase, phases[phase])
+        if phase == "train":
+            return []
+        for run in runs:
+            if run.member.diverged is None:
+                run.record.phase, run.record.status = None, Status.FINISHED
+        return runs
+
+    def dismiss(self, run: Run) -> TrialRecord:
+        """The trial's record; the base is free of it."""
+        self.runs.remove(run)
+        record, member = run.record, run.member
+        record.step, record.num_train_tokens = member.step, member.num_tokens
+        record.losses, record.heldout_losses = member.losses, member.heldout_losses
+        if len(record.cohort) == 1 and "train" in record.phases:
+            record.tokens_per_second = member.num_tokens / record.phases["train"].seconds
+        if member.diverged is not None:
+            record.status, record.reason = Status.DIVERGED, member.diverged
+        if run.slot is None:
+            detach(run.model)
+            if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
+                self.bench.forget_base()
+        return record
+
+
+def run_cohort(
+    specs: Sequence[TrialSpec], bench: Workbench, observe: Observe, newcomers: Callable[[], Sequence[TrialSpec]]
+) -> Iterator[TrialRecord]:
+    """Records in the order in which trials end; `newcomers` is asked after each for trials that take its place.
+
+    Raises `ConfigError` only: a mistake of the user's stops the study.
+    """
+    cohort, waiting = Cohort(bench, observe, max(1, len(specs))), deque(specs)
+    while waiting or cohort.runs:
+        while waiting and len(cohort.runs) < cohort.capacity:
+            record = cohort.admit(waiting.popleft())
+            if record is not None:
+                yield record
+                waiting.extend(newcomers())
+        for record in cohort.go_on() if cohort.runs else []:
+            yield record
+            waiting.extend(newcomers())

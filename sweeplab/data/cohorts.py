@@ -1,0 +1,77 @@
+"""Micro-batches of many trials at once: the rows of the first trial, then as many of the second, and so on."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
+from typing import Final, NamedTuple
+
+from torch import Tensor
+
+from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows
+from sweeplab.data.packing import PackedRow
+from sweeplab.data.tokens import IGNORED, Tokens
+
+NOTHING: Final = MicroBatch((), 0)  # a small window may end before the others do
+
+
+class Share(NamedTuple):
+    """What one trial has of a micro-batch. All trials are padded to as many rows and columns."""
+
+    num_rows: int
+    num_columns: int  # of its own longest row
+    num_tokens: int  # padding not counted
+    num_targets: int
+    num_window_targets: int  # target tokens of its whole accumulation window
+
+
+class CohortBatch(NamedTuple):
+    """One micro-batch of K trials: K times as many rows as the largest of them has, T tokens of the longest row."""
+
+    ids_BT: Tensor
+    mask_BT: Tensor  # as in `Batch`
+    labels_BT: Tensor
+    positions_BT: Tensor | None
+    shares: tuple[Share, ...]
+
+
+def share_of(rows: Sequence[Row], num_window_targets: int) -> Share:
+    lengths = [row.num_tokens for row in rows]
+    num_targets = sum(row.num_targets for row in rows)
+    return Share(len(rows), max(lengths, default=0), sum(lengths), num_targets, num_window_targets)
+
+
+def combined(parts: Sequence[tuple[Sequence[Row], int]], pad_id: int) -> CohortBatch:
+    """One batch of every trial's rows, each with the number of targets of its window.
+
+    A trial with fewer rows than another gets rows of one padding token without a target, which move nothing.
+    """
+    num_rows = max(1, *(len(rows) for rows, _ in parts)) if parts else 1
+    nothing = Tokens([pad_id], [IGNORED])
+    packed = any(isinstance(row, PackedRow) for rows, _ in parts for row in rows)
+    filler: Row = PackedRow((nothing,)) if packed else nothing
+    filled = [row for rows, _ in parts for row in (*rows, *repeat(filler, num_rows - len(rows)))]
+    batch: Batch = collate_rows(filled, pad_id, 0)
+    shares = tuple(share_of(rows, num_targets) for rows, num_targets in parts)
+    return CohortBatch(batch.ids_BT, batch.mask_BT, batch.labels_BT, batch.positions_BT, shares)
+
+
+def cohort_batches(trials: Sequence[tuple[Windows, int]], pad_id: int) -> Iterator[CohortBatch]:
+    """Micro-batches without end, of trials that have finished so many steps; as many in every window."""
+    streams = [windows.since(step) for windows, step in trials]
+    accumulation = trials[0][0].accumulation
+    while True:
+        columns = [list(islice([*next(stream), *repeat(NOTHING, accumulation)], accumulation)) for stream in streams]
+        for micros in zip(*columns, strict=True):
+            parts = [
+                ([windows.rows[index] for index in micro.indices], micro.num_window_targets)
+                for (windows, _), micro in zip(trials, micros, strict=True)
+            ]
+            yield combined(parts, pad_id)
+
+
+def longest_batch(trials: Sequence[Windows], pad_id: int) -> CohortBatch:
+    """A micro-batch of every trial's longest rows: what needs the most memory and time."""
+    parts = []
+    for windows in trials:
+        rows = sorted(windows.rows, key=lambda row: -row.num_tokens)[: windows.micro_batch_size]
+        parts.append((rows, sum(row.num_targets for row in rows)))
+    return combined(parts, pad_id)

@@ -1,0 +1,146 @@
+"""Many trials' LoRA at work beside one frozen base, which stays as it is: forward hooks add every trial's update.
+
+Slots of one layout stand together in a bucket, so that one batched product serves them all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from sweeplab.models.dropout import Extent, keep_mask
+from sweeplab.models.lowrank import LowRankUpdate, Update
+from sweeplab.models.slots import Layout, Place, Slot
+
+
+class Bucket:
+    """Slots of one layout in K rows of one tensor."""
+
+    def __init__(self, slots: list[Slot]) -> None:
+        self.slots = slots
+        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P))
+        self.grads_KP = torch.zeros_like(self.rows_KP)
+        for slot, row_P, grad_P in zip(slots, self.rows_KP, self.grads_KP, strict=True):
+            slot.move(row_P, grad_P)
+        self.scalings = {
+            place.name: self.rows_KP.new_tensor([slot.matrices[place.name].scaling for slot in slots])[:, None, None]
+            for place in slots[0].layout
+        }
+
+    def update(self, place: Place, first: int, chosen: slice) -> Update:
+        """The update of one matrix for the chosen slots, which are trials `first` and on of the batch."""
+        rows_KP, grads_KP = self.rows_KP[chosen], self.grads_KP[chosen]
+        return Update(
+            first,
+            place.a_KRI(rows_KP),
+            place.b_KOR(rows_KP),
+            place.a_KRI(grads_KP),
+            place.b_KOR(grads_KP),
+            self.scalings[place.name][chosen],
+        )
+
+
+class Packed:
+    """Slots at work beside a base, until `close`: each trial's rows of a batch, in the order of `slots`, meet its own.
+
+    A batch holds the rows of the first trial, then as many of the second, and so on. In training mode `extents` tells
+    which part of its rows each trial has filled, which its dropout follows.
+    """
+
+    def __init__(self, base: nn.Module, slots: Sequence[Slot]) -> None:
+        groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
+        for slot in slots:
+            groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
+        self.buckets = [Bucket(group) for group in groups.values()]
+        self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
+        self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
+        self.base = base
+        self.extents: list[Extent] = []
+        self.micro_steps: list[int] = []
+        self.updates: dict[str, list[Update]] = {}
+        self.chosen: list[Slot] = []
+        self.choose(self.slots)
+        names = {name for slot in slots for name in slot.matrices}
+        self.handles = [base.get_submodule(name).register_forward_hook(self.hook(name)) for name in sorted(names)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """The base is as it was; the slots keep their weights."""
+        for handle in self.handles:
+            handle.remove()
+        for slot in self.slots:
+            slot.drop_gradients()
+
+    def zero_gradients(self) -> None:
+        for bucket in self.buckets:
+            bucket.grads_KP.zero_()
+
+    def choose(self, slots: Sequence[Slot]) -> None:
+        """From here on a batch holds the rows of these slots' trials only."""
+        self.chosen = list(slots)
+        self.updates = {}
+        if self.chosen == self.slots:
+            first = 0
+            for bucket in self.buckets:
+                self.add_updates(bucket, first, slice(0, len(bucket.slots)))
+                first += len(bucket.slots)
+            return
+        for first, slot in enumerate(slots):
+            (bucket,) = (one for one in self.buckets if slot in one.slots)
+            place = bucket.slots.index(slot)
+            self.add_updates(bucket, first, slice(place, place + 1))
+
+    def add_updates(self, bucket: Bucket, first: int, chosen: slice) -> None:
+        for place in bucket.slots[0].layout:
+            self.updates.setdefault(place.name, []).append(bucket.update(place, first, chosen))
+
+    @contextmanager
+    def only(self, slots: Sequence[Slot]) -> Iterator[None]:
+        """Within it the base is that of these trials alone."""
+        before = self.chosen
+        self.choose(slots)
+        try:
+            yield
+        finally:
+            self.choose(before)
+
+    def hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        """What adds the updates of one matrix to its result."""
+        round_first = any(slot.matrices[name].round_first for slot in self.slots if name in slot.matrices)
+
+        def updated(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+            updates = self.updates.get(name)
+            if not updates:
+                return result
+            x = inputs[0]
+            num_trials = len(self.chosen)
+            x_MNI = x.reshape(num_trials, -1, x.shape[-1])
+            keeps = [self.keep(name, update, x) if module.training else None for update in updates]
+            result_MNO = result.reshape(num_trials, -1, result.shape[-1])
+            out_MNO: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
+                x_MNI, result_MNO, self.anchor, updates, keeps, round_first
+            )
+            return out_MNO.view(result.shape)
+
+        return updated
+
+    def keep(self, name: str, update: Update, x: Tensor) -> Tensor | None:
+        """Dropout of the update's trials, shape (K, N, I); None where none of them has any."""
+        numbers = range(*update.trials.indices(len(self.chosen)))
+        if not any(self.chosen[number].matrices[name].dropout for number in numbers):
+            return None
+        num_rows, width = x.shape[0] // len(self.chosen), x.shape[-1]
+        masks = []
+        for number in numbers:
+            slot = self.chosen[number]
+            key = f"{slot.seed} {self.micro_steps[number]} {name}"
+            padded = Extent(num_rows, x.shape[1])
+            masks.append(keep_mask(key, slot.matrices[name].dropout, self.extents[number], padded, width, x.device))
+        return torch.stack(masks).to(update.a_KRI.dtype).flatten(1, 2)

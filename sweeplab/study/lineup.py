@@ -1,0 +1,77 @@
+"""Who trains with whom: asked trials wait here until a cohort of their geometry has room."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from sweeplab.config import StudyConfig, TrialConfig
+from sweeplab.records import SOLO_METRICS
+from sweeplab.sharing import geometry, why_alone
+from sweeplab.study.search import Asked
+
+MOST_AT_ONCE: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
+MOST_WHILE_LEARNING: Final = 4  # a sampler that learns from results should not draw too much without any
+LOOK_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
+
+
+class Ready(NamedTuple):
+    """A trial that is to run, composed."""
+
+    asked: Asked
+    config: TrialConfig
+
+
+def cohort_size(config: StudyConfig) -> int:
+    """Trials that may train at once: `executor.cohort_size`, or what suits the sampler and the objectives."""
+    asked = config.executor.cohort_size
+    if asked != "auto":
+        return int(asked)
+    if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
+        return 1  # time and memory of a trial are its own only where it is alone
+    return MOST_WHILE_LEARNING if config.sampler.name == "tpe" else MOST_AT_ONCE
+
+
+class Lineup:
+    """Takes trials from `asked` as cohorts need them, in its order within a geometry."""
+
+    def __init__(self, asked: Iterator[Asked], compose: Callable[[Asked], TrialConfig], config: StudyConfig) -> None:
+        self.asked = asked
+        self.compose = compose
+        self.size = cohort_size(config)
+        self.most_waiting = self.size * (LOOK_AHEAD if config.sampler.name != "tpe" else 1)
+        self.waiting: deque[Ready] = deque()
+
+    def fill(self, count: int) -> None:
+        """Asks for trials until `count` wait, or there are no more."""
+        while len(self.waiting) < count:
+            asked = next(self.asked, None)
+            if asked is None:
+                return
+            self.waiting.append(Ready(asked, self.compose(asked)))
+
+    def cohort(self) -> list[Ready]:
+        """The next trial and, where it can share its base, others of its geometry; empty at the end of the study."""
+        self.fill(1)
+        if not self.waiting:
+            return []
+        first = self.waiting.popleft()
+        if why_alone(first.config) is not None:
+            return [first]
+        if self.size > 1:
+            self.fill(self.most_waiting)
+        return [first, *self.like(first, self.size - 1)]
+
+    def newcomer(self, member: Ready) -> list[Ready]:
+        """A trial for the place of one that has ended, of the geometry of `member`; none where there is none."""
+        if why_alone(member.config) is not None or self.size == 1:
+            return []
+        self.fill(self.most_waiting)
+        return self.like(member, 1)
+
+    def like(self, member: Ready, most: int) -> list[Ready]:
+        """Takes up to `most` waiting trials that can train with `member`."""
+        shared = geometry(member.config)
+        found = [one for one in self.waiting if why_alone(one.config) is None and geometry(one.config) == shared][:most]
+        for one in found:
+            self.waiting.remove(one)
+        return found

@@ -1,0 +1,120 @@
+"""Cohort after cohort: trials go to the worker, their records come back and are stored and told."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from sweeplab.config import StudyConfig, TrialConfig
+from sweeplab.records import Status, TrialRecord, metric_value
+from sweeplab.store import read_record, trial_folder, write_record
+from sweeplab.study.compose import Request, trial_config
+from sweeplab.study.executor import LocalExecutor, WorkerDied
+from sweeplab.study.lineup import Lineup, Ready
+from sweeplab.study.messages import Message, spec_to_dict
+from sweeplab.study.progress import StudyProgress
+from sweeplab.study.search import Asked, Search
+from sweeplab.study.tracking import Tracker
+
+
+def headline(record: TrialRecord, config: StudyConfig) -> str:
+    """The objectives' values in words."""
+    values = ((metric, metric_value(record, metric)) for metric in config.study.objectives)
+    return "  ".join(f"{metric} {'–' if value is None else f'{value:.4g}'}" for metric, value in values)
+
+
+def lost(one: Ready, reason: str) -> TrialRecord:
+    """The record of a trial whose worker died, and died again."""
+    asked = one.asked
+    return TrialRecord(asked.number, Status.FAILED, asked.seed, asked.params, asdict(one.config), reason=reason)
+
+
+class Rounds:
+    """Runs the trials that a search asks for until it asks for no more."""
+
+    def __init__(
+        self,
+        request: Request,
+        folder: Path,
+        search: Search,
+        executor: LocalExecutor,
+        tracker: Tracker,
+        progress: StudyProgress,
+    ) -> None:
+        self.request = request
+        self.folder = folder
+        self.search = search
+        self.executor = executor
+        self.tracker = tracker
+        self.progress = progress
+        self.lineup = Lineup(self.unrecorded(), self.compose, request.config)
+        self.running: dict[int, Ready] = {}
+
+    def run(self) -> None:
+        """Raises `ConfigError` and `StoreError`."""
+        while cohort := self.lineup.cohort():
+            self.run_cohort(cohort, retried=False)
+
+    def compose(self, asked: Asked) -> TrialConfig:
+        return trial_config(self.request.overrides, asked.params)
+
+    def unrecorded(self) -> Iterator[Asked]:
+        """Trials to run. One whose record an earlier driver wrote before it was stopped only has to be told."""
+        for asked in self.search.asked():
+            stored = trial_folder(self.folder, asked.number) / "record.json"
+            if stored.exists():
+                self.progress.started(asked.number, asked.params, asked.seed)
+                self.tell(read_record(stored))
+            else:
+                yield asked
+
+    def run_cohort(self, cohort: list[Ready], retried: bool) -> None:
+        """Runs trials to their records. A worker that dies costs one retry; then halves find the trial to blame."""
+        self.running = {}
+        specs = [self.start(one) for one in cohort]
+        try:
+            for message in self.executor.run(specs, self.newcomers):
+                self.take(message)
+        except WorkerDied as error:
+            left = list(self.running.values())
+            self.executor.restart()
+            self.tracker.interrupted()  # their steps begin again, which one W&B run cannot hold
+            if not retried:
+                self.run_cohort(left, retried=True)
+            elif len(left) == 1:
+                self.end(lost(left[0], str(error)))
+            else:
+                middle = len(left) // 2
+                for half in (left[:middle], left[middle:]):
+                    self.run_cohort(half, retried=True)
+
+    def start(self, one: Ready) -> Message:
+        """A trial as the worker takes it."""
+        asked = one.asked
+        self.running[asked.number] = one
+        self.progress.started(asked.number, asked.params, asked.seed)
+        self.tracker.started(asked.number, asked.params, asked.seed, one.config)
+        folder = trial_folder(self.folder, asked.number)
+        return spec_to_dict(asked.number, asked.seed, asked.params, one.config, folder)
+
+    def newcomers(self, number: int) -> list[Message]:
+        """What takes the place of the trial `number`, which has ended."""
+        ended = self.running.pop(number)
+        return [self.start(one) for one in self.lineup.newcomer(ended)]
+
+    def take(self, message: Message) -> None:
+        """What the worker says."""
+        if message["kind"] == "observed":
+            number, step, values = message["number"], message["step"], message["values"]
+            self.progress.observed(number, step, values)
+            self.tracker.observed(number, step, values)
+        else:
+            self.end(TrialRecord.from_dict(message["record"]))
+
+    def end(self, record: TrialRecord) -> None:
+        write_record(self.folder, record)
+        self.tracker.ended(record)
+        self.tell(record)
+
+    def tell(self, record: TrialRecord) -> None:
+        self.search.tell(record)
+        self.progress.ended(record, headline(record, self.request.config))

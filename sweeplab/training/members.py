@@ -1,0 +1,119 @@
+"""What each trial of a cohort owns in training, and the one optimizer that Lightning sees."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from sweeplab.config import ScheduleConfig
+from sweeplab.records import HeldoutPoint, TrainPoint
+from sweeplab.training.optimizers import build_optimizer
+from sweeplab.training.schedules import rate_factor
+
+Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
+
+
+@dataclass(eq=False)
+class Member:
+    """A trial in training. `step` counts its own optimizer steps, whatever the cohort's count is."""
+
+    parameters: list[nn.Parameter]
+    optimizer: Optimizer
+    scheduler: LambdaLR
+    num_steps: int
+    gradient_clip: float | None
+    log_interval: int
+    heldout_interval: int | None
+    observe: Observe
+    step: int = 0
+    num_tokens: int = 0  # trained on so far, padding not counted
+    losses: list[TrainPoint] = field(default_factory=list)
+    heldout_losses: list[HeldoutPoint] = field(default_factory=list)
+    diverged: str | None = None  # where and how
+    since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
+
+    @property
+    def has_ended(self) -> bool:
+        return self.diverged is not None or self.step >= self.num_steps
+
+    def take_loss(self, loss: float) -> None:
+        """The mean loss of the window at hand, before its optimizer step."""
+        if loss - loss != 0:  # infinite, or not a number
+            self.diverged = f"the training loss became {loss} after {self.step} steps"
+        else:
+            self.since_point.append(loss)
+
+    def clip(self) -> None:
+        if self.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+
+    def advance(self) -> None:
+        """One optimizer step."""
+        lr = self.optimizer.param_groups[0]["lr"]  # the plain rate where any weight has it
+        self.optimizer.step()
+        self.scheduler.step()
+        self.step += 1
+        if self.step % self.log_interval == 0 or self.step == self.num_steps:
+            loss = sum(self.since_point) / len(self.since_point)
+            self.losses.append(TrainPoint(self.step, loss, lr))
+            self.since_point.clear()
+            self.observe(self.step, {"train_loss": loss, "lr": lr})
+
+    @property
+    def heldout_is_due(self) -> bool:
+        """True after every `heldout_interval` steps, except at the end, where evaluation measures it."""
+        due = self.heldout_interval is not None and self.step % self.heldout_interval == 0
+        return due and not self.has_ended
+
+    def take_heldout_loss(self, loss: float) -> None:
+        if loss - loss != 0:
+            self.diverged = f"the held-out loss became {loss} after {self.step} steps"
+        else:
+            self.heldout_losses.append(HeldoutPoint(self.step, loss))
+            self.observe(self.step, {"heldout_loss": loss})
+
+
+def build_member(
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    optimizer: dict[str, Any],
+    schedule: ScheduleConfig,
+    lr_pattern: dict[str, float],
+    lr_ratio: float,
+    num_steps: int,
+    **settings: Any,
+) -> Member:
+    """A trial at its start. Raises `ConfigError` as `build_optimizer` does."""
+    named = list(named_parameters)
+    built = build_optimizer(named, optimizer, lr_pattern, lr_ratio)
+    if hasattr(built, "train"):
+        built.train()  # a schedule-free optimizer trains on other weights than it evaluates
+    scheduler = LambdaLR(built, lambda step: rate_factor(schedule, step, num_steps))
+    return Member([weight for _, weight in named], built, scheduler, num_steps, **settings)
+
+
+class CohortOptimizer(Optimizer):
+    """The members' optimizers and schedules as one, so that Lightning counts its steps and calls its hooks."""
+
+    def __init__(self, members: list[Member], zero_gradients: Callable[[], None]) -> None:
+        super().__init__([weight for member in members for weight in member.parameters], {})
+        self.members = members
+        self.zero_gradients = zero_gradients
+        self.param_groups = [group for member in members for group in member.optimizer.param_groups]
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Runs the forward and backward, then the step of every member that goes on."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for member in self.members:
+            if not member.has_ended:
+                member.advance()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.zero_gradients()

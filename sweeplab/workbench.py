@@ -1,0 +1,86 @@
+"""What the trials of one worker share: the device, and the base and the tokens of the last trial, kept for the next."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig
+from sweeplab.data.batches import Row
+from sweeplab.data.packing import pack
+from sweeplab.data.sources import load_splits
+from sweeplab.data.tokens import Tokens, tokenize
+from sweeplab.models.base import Base, load_base
+from sweeplab.models.quantization import resolve_device, resolve_precision
+
+
+class Tokenized(NamedTuple):
+    """A trial's data as tokens, and what happened to it on the way."""
+
+    train: Sequence[Row]
+    heldout: list[Tokens]
+    num_truncated: int
+    fingerprint: str
+    num_dropped: int = 0
+
+
+@dataclass
+class Workbench:
+    """One worker's."""
+
+    device: torch.device
+    base_key: dict[str, Any] | None = None
+    base: Base | None = None
+    tokenized: dict[str, Tokenized] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, executor: ExecutorConfig) -> "Workbench":
+        if executor.num_threads is not None:
+            torch.set_num_threads(executor.num_threads)
+        return cls(resolve_device(executor.device))
+
+    def base_for(self, config: TrialConfig) -> Base:
+        """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
+        dtype = resolve_precision(config.training.precision, self.device)
+        key = {"model": asdict(config.model), "quantization": asdict(config.quantization), "dtype": str(dtype)}
+        if self.base is None or self.base_key != key:
+            self.forget_base()
+            self.base = load_base(config.model, config.quantization, dtype, self.device)
+            self.base_key = key
+        return self.base
+
+    def forget_base(self) -> None:
+        """Frees the base, so that two never stand in memory, and none is reused after a trial changed or broke it."""
+        self.base, self.base_key = None, None
+        self.tokenized.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
+        """The data of `config` in `base`'s tokens. Raises `ConfigError` for data that cannot be used."""
+        data, length = config.data, config.training.max_length
+        key = f"{data} {length}"
+        if key not in self.tokenized:
+            splits = load_splits(data)
+            train, heldout = (
+                tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
+                for part in (splits.train, splits.heldout)
+            )
+            rows: Sequence[Row] = train.examples
+            if data.packing:
+                refuse_unpackable(base, length)
+                rows = pack(train.examples, length)
+            counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
+            self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
+        return self.tokenized[key]
+
+
+def refuse_unpackable(base: Base, max_length: int) -> None:
+    """A window of attention would be lost: packed rows bring their own mask. Raises `ConfigError`."""
+    window = getattr(base.model.config, "sliding_window", None)
+    if window is not None and window < max_length:
+        raise ConfigError(
+            f"data.packing=true does not keep this model's attention window of {window} tokens within "
+            f"training.max_length={max_length}; choose data.packing=false, or a max_length up to the window"
+        )
