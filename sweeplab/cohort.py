@@ -43,9 +43,10 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
 class Cohort:
     """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
 
-    def __init__(self, bench: Workbench, observe: Observe, capacity: int) -> None:
+    def __init__(self, bench: Workbench, observe: Observe, say: Callable[[str], None], capacity: int) -> None:
         self.bench = bench
         self.observe = observe
+        self.say = say
         self.capacity = capacity
         self.runs: list[Run] = []
 
@@ -86,10 +87,10 @@ class Cohort:
             if len(runs) == 1:
                 fail(runs[0].record, error, runs[0].spec.folder)
                 return runs
-            self.capacity = (len(runs) + 1) // 2
-            logging.getLogger(__name__).warning(
-                "%d trials at once failed; half of them next", len(runs), exc_info=error
-            )
+            self.capacity = len(runs) // 2
+            log.error("%d trials at once failed", len(runs), exc_info=error)
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            self.say(f"{len(runs)} trials at once: {what}; going on with {self.capacity} at a time")
             return []
         finally:
             for run in runs:
@@ -119,13 +120,18 @@ class Cohort:
 
 
 def run_cohort(
-    specs: Sequence[TrialSpec], bench: Workbench, observe: Observe, newcomers: Callable[[], Sequence[TrialSpec]]
+    specs: Sequence[TrialSpec],
+    bench: Workbench,
+    observe: Observe,
+    say: Callable[[str], None],
+    newcomers: Callable[[], Sequence[TrialSpec]],
 ) -> Iterator[TrialRecord]:
     """Records in the order in which trials end; `newcomers` is asked after each for trials that take its place.
 
+    `observe` hears of losses, `say` of what a user should know at once.
     Raises `ConfigError` only: a mistake of the user's stops the study.
     """
-    cohort, waiting = Cohort(bench, observe, max(1, len(specs))), deque(specs)
+    cohort, waiting = Cohort(bench, observe, say, max(1, len(specs))), deque(specs)
     while waiting or cohort.runs:
         while waiting and len(cohort.runs) < cohort.capacity:
             record = cohort.admit(waiting.popleft())

@@ -75,11 +75,15 @@ def bench() -> Workbench:
     return Workbench(torch.device("cpu"))
 
 
+def no_words(text: str) -> None:
+    raise AssertionError(f"nothing was to be said: {text}")
+
+
 def run_alone(
     spec: TrialSpec, bench: Workbench, observe: Callable[[int, int, dict[str, float]], None] = lambda *_: None
 ) -> TrialRecord:
     """The record of a cohort of one."""
-    (record,) = run_cohort([spec], bench, observe, list)
+    (record,) = run_cohort([spec], bench, observe, no_words, list)
     return record
 
 

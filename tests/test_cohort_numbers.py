@@ -20,6 +20,7 @@ from sweeplab.training.module import target_loss_sum
 from sweeplab.training.schedules import rate_factor
 from sweeplab.trial import Run, TrialSpec, num_steps
 from sweeplab.workbench import Tokenized, Workbench
+from tests.conftest import no_words
 from tests.training.conftest import examples
 
 PAD = 0
@@ -166,7 +167,7 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
 
 def through(bench: Workbench, specs: Sequence[TrialSpec]) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
     """All of them at once, to the end."""
-    cohort = Cohort(bench, ignore, len(specs))
+    cohort = Cohort(bench, ignore, no_words, len(specs))
     for spec in specs:
         assert cohort.admit(spec) is None
     runs = {run.spec.number: run for run in cohort.runs}

@@ -18,7 +18,7 @@ from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, write_record
 from sweeplab.trial import TrialSpec, num_steps
 from sweeplab.workbench import Workbench
-from tests.conftest import run_alone
+from tests.conftest import no_words, run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
 SpecFactory = Callable[..., TrialSpec]
@@ -182,7 +182,7 @@ class TestFailures:
 
     def test_a_failure_does_not_take_the_cohort_with_it(self, make_spec: SpecFactory, bench: Workbench) -> None:
         specs = [make_spec(0, "quantization=none", QUIET, *DIVERGING), make_spec(1, "quantization=none", QUIET)]
-        statuses = [record.status for record in run_cohort(specs, bench, ignore, list)]
+        statuses = [record.status for record in run_cohort(specs, bench, ignore, no_words, list)]
         assert statuses == [Status.DIVERGED, Status.FINISHED]
 
 

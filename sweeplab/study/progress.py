@@ -94,6 +94,9 @@ class StudyProgress:
         completed = self.num_done + self.num_under_way()
         self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
 
+    def say(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=True)
+
     def ended(self, record: TrialRecord, headline: str) -> None:
         """One line of the trial, with the time since it started."""
         trial = self.running.pop(record.number)

@@ -107,6 +107,8 @@ class Rounds:
             number, step, values = message["number"], message["step"], message["values"]
             self.progress.observed(number, step, values)
             self.tracker.observed(number, step, values)
+        elif message["kind"] == "said":
+            self.progress.say(message["text"])
         else:
             self.end(TrialRecord.from_dict(message["record"]))
 

@@ -1,7 +1,7 @@
 """The worker process: holds the base model, runs cohorts, reports. Started as `python -m sweeplab.study.worker`.
 
 Lines in: `open` once, then a `cohort` at a time, and after each `ended` a `join` with what takes its place. Lines out:
-`observed`, `ended`, `refused`, `done`. Everything else
+`observed`, `said`, `ended`, `refused`, `done`. Everything else
 that is printed, by any library, goes to the log that stderr is.
 """
 
@@ -48,11 +48,14 @@ def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
     def observe(number: int, step: int, values: dict[str, float]) -> None:
         send(out, "observed", number=number, step=step, values=values)
 
+    def say(text: str) -> None:
+        send(out, "said", text=text)
+
     opening = messages.get()
     try:
         bench = Workbench.open(ExecutorConfig(**opening["executor"]))
         while True:
-            for record in run_cohort(specs(), bench, observe, newcomers=specs):
+            for record in run_cohort(specs(), bench, observe, say, newcomers=specs):
                 send(out, "ended", record=record.to_dict())
             send(out, "done")
     except ConfigError as error:
