@@ -22,6 +22,7 @@ from sweeplab.store import (
 )
 from sweeplab.study.compose import trial_config
 from sweeplab.study.executor import LocalExecutor, WorkerDied
+from sweeplab.study.fit import Gate
 from sweeplab.study.messages import spec_to_dict
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.search import Asked, Search, forget_search, num_planned
@@ -106,6 +107,7 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
+        self.gate = Gate(self.config)
 
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
@@ -153,11 +155,12 @@ class Driver:
     def run_trial(
         self, asked: Asked, executor: LocalExecutor, tracker: Tracker, progress: StudyProgress
     ) -> TrialRecord:
-        """Runs a trial in the worker and stores its record. A worker that dies costs one retry."""
+        """Runs a trial in the worker, if it is to run, and stores its record. A worker that dies costs one retry."""
         config = trial_config(self.request.overrides, asked.params)
         tracker.started(asked.number, asked.params, asked.seed, config)
+        skipped = self.gate.skipped(asked, config)
         try:
-            record = self.attempt(asked, config, executor, tracker, progress)
+            record = skipped or self.attempt(asked, config, executor, tracker, progress)
         except WorkerDied:
             executor.restart()
             tracker.interrupted()  # its steps begin again, which one W&B run cannot hold
