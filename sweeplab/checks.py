@@ -12,8 +12,10 @@ from sweeplab.config import (
     ConfigError,
     DataConfig,
     ModelConfig,
+    PlanConfig,
     StudyConfig,
     TrialConfig,
+    num_bytes,
 )
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 from sweeplab.world import TARGETS
@@ -246,6 +248,17 @@ def check_cohort_size(config: StudyConfig) -> None:
         raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
 
 
+def check_plan(plan: PlanConfig) -> None:
+    """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
+    if plan.device_memory is not None:
+        num_bytes("plan.device_memory", plan.device_memory)
+    elif plan.skip_unfit:
+        raise ConfigError(
+            "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "
+            "give it: plan.device_memory=14GB"
+        )
+
+
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
     check_choice("action", config.action, ("run", "plan", "export"))
@@ -254,6 +267,7 @@ def check_study(config: StudyConfig) -> None:
     check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
+    check_plan(config.plan)
     check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
     check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
     check_cohort_size(config)

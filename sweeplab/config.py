@@ -4,7 +4,9 @@ Defaults live in `conf/`, once; a field without a value here must be given there
 dataclasses, so a mistyped key or a wrong type is refused by name before anything is imported that takes long.
 """
 
+import re
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Any, Final
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +16,14 @@ TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
+
+
+BYTE_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
 
 
 class ConfigError(Exception):
@@ -184,6 +194,12 @@ class TrackingConfig:
 
 
 @dataclass
+class PlanConfig:
+    device_memory: str | None = None  # such as 14GB, 14GiB or bytes, for every trial to fit in; null: not asked
+    skip_unfit: bool = MISSING  # record trials that will not fit as skipped instead of running them
+
+
+@dataclass
 class ExportConfig:
     kind: str = MISSING  # adapter | merged
     dtype: str = MISSING  # of merged weights
@@ -203,10 +219,20 @@ class StudyConfig(TrialConfig):
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""
         return TrialConfig(**{one.name: getattr(self, one.name) for one in fields(TrialConfig)})
+
+
+def num_bytes(key: str, text: str) -> int:
+    """Bytes that `14GB` (1e9 each), `14GiB` (2**30 each), `0.5GB` or `14000000000` mean. Raises `ConfigError`."""
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", text.lower())
+    unit = None if parts is None else BYTE_UNITS.get(parts[2])
+    if parts is None or unit is None or float(parts[1]) == 0:
+        raise ConfigError(f"{key} must be a size above 0 such as 14GB, 14GiB or 14000000000, got {text}; try 14GB")
+    return round(Decimal(parts[1]) * unit)
 
 
 def register() -> None:

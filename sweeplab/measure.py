@@ -1,11 +1,12 @@
 """Seconds and peak memory of a phase, the peak counted from the phase's own start."""
 
+import ctypes
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sweeplab.records import Phase
 
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): resets VmHWM to the present size
+M_MMAP_THRESHOLD: Final = -3  # malloc.h
+OWN_MAPPING_BYTES: Final = 1 << 19
+
+
+def return_freed_memory() -> bool:
+    """Has glibc give every block of half a mebibyte or more back to the system when it is freed; True where it will.
+
+    By default its threshold grows with the blocks that are freed, to 32 MiB (mallopt(3)): a layer's activations then
+    come from a heap that keeps what it once had, in pieces, and a trial's resident set is far above what stands in it.
+    `reports/benchmarks/memory_model` has both.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library may have none
+    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES) == 1
 
 
 def reset_resident_peak() -> bool:
@@ -25,12 +41,12 @@ def reset_resident_peak() -> bool:
     return True
 
 
-def resident_peak_bytes() -> int:
-    """Highest resident set since the reset, from VmHWM in kB."""
+def resident_bytes(name: str) -> int:
+    """VmRSS, the resident set, or VmHWM, its highest since the reset; Linux has them in kB."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM, though its peak could be reset")
+    raise RuntimeError(f"/proc/self/status has no {name}")
 
 
 def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
@@ -67,7 +83,7 @@ def measured(phases: dict[str, Phase], name: str, device: "torch.device") -> Ite
             torch.cuda.synchronize(device)
         passed = Phase(
             seconds=time.perf_counter() - started,
-            peak_resident_bytes=resident_peak_bytes() if resettable else None,
+            peak_resident_bytes=resident_bytes("VmHWM") if resettable else None,
             peak_allocated_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
             peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if cuda else None,
         )

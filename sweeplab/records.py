@@ -14,6 +14,7 @@ class Status(StrEnum):
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
+    SKIPPED = "skipped"  # never started, since the plan says that it will not fit
 
 
 class Metric(NamedTuple):

@@ -1,23 +1,27 @@
 """What the forward pass keeps for the backward pass, by arithmetic.
 
 The count is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) redone for what runs here: SDPA keeps no T x T
-scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes norms
+scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes RMSNorm
 in 32 bits; PEFT's adapters are in 32 bits, and each casts its own copy of its input where the base is in 16.
 `tests/planning/test_activations.py` holds it against the tensors that autograd really saves.
 
 Per token and layer, h hidden, i intermediate size, q attention width, e bytes of the compute dtype, r rank:
 
-    RMSNorm x 2           4h each (32-bit input); LayerNorm: e h each; norms of query and key where there are: 4 (q + k)
-    attention             4 e q   (query, key and value repeated to all heads, output)
-    MLP                   3 e i   (input and output of the activation function, and its factor or its inner term)
+    norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
+    attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
+    MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `BLOCKS` has the other families'
     mask                  e T     (T tokens of the longest example; where padding can occur)
     adapter               4 r, and its input: 4 in_features of its own in 16 bit; in 32 bit shared by what reads it
     dropout               its own output in 32 bits and a mask (1 byte an element on CUDA, 4 on a CPU)
     trained or int8 base  e in_features of every distinct input; trained norms: e h more each
+
+Beside a frozen embedding the first norm keeps nothing, nor does a first MLP without adapters that is
+parallel to its attention. Counted for the first layer too, though it keeps none: dropout masks of query, key and value.
+Left out: dropout that a family brings along (GPT-2, OPT).
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from sweeplab.config import AdapterConfig, TrialConfig
 from sweeplab.models.base import LinearShape
@@ -26,9 +30,34 @@ from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 
 FP32_BYTES: Final = 4
-NORMS_PER_LAYER: Final = 2
-LAYER_NORM_TYPES: Final = ("phi", "opt", "gpt_neox", "gpt2")
-QUERY_KEY_NORM_TYPES: Final = ("qwen3",)
+IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken
+NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
+
+
+class Block(NamedTuple):
+    """What a family's decoder layer keeps, in tensors of the part's width."""
+
+    norms: int = 2  # inputs; two norms that read the same keep it once
+    in_32_bits: bool = True  # RMSNorm
+    attention: int = 4
+    mlp: int = 3
+    parallel: bool = False  # the MLP reads what the attention reads
+    query_key_norms: bool = False
+
+
+BLOCKS: Final = {
+    "qwen3": Block(query_key_norms=True),
+    # GELU written out keeps its input, half of it, the tanh, and the tanh plus one
+    "phi": Block(norms=1, in_32_bits=False, mlp=4, parallel=True),
+    "gpt2": Block(in_32_bits=False, attention=5, mlp=4),
+    # a fused projection of width 3 q stays whole for the value's sake
+    "gpt_neox": Block(norms=1, in_32_bits=False, attention=6, mlp=1, parallel=True),
+    "opt": Block(in_32_bits=False, mlp=1),
+}
+
+
+def block_of(sizes: Skeleton) -> Block:
+    return BLOCKS.get(sizes.model_type, Block())
 
 
 def width(sizes: Skeleton, suffix: str) -> int:
@@ -42,11 +71,8 @@ def distinct_inputs(matrices: Iterable[LinearShape]) -> int:
 
 
 def norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
-    if sizes.model_type in LAYER_NORM_TYPES:
-        return NORMS_PER_LAYER * dtype_bytes * sizes.hidden_size
-    between = FP32_BYTES * (width(sizes, "q_proj") + width(sizes, "k_proj"))
-    named = between if sizes.model_type in QUERY_KEY_NORM_TYPES else 0
-    return NORMS_PER_LAYER * FP32_BYTES * sizes.hidden_size + named
+    """Of one norm of the hidden size, per token: its input, and a statistic or two in 32 bits."""
+    return (FP32_BYTES if block_of(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
 def adapter_copies_bytes(adapter: AdapterConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
@@ -63,7 +89,8 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
     """Inputs of matrices that stay for the backward pass, of the whole model, per token."""
     e = device.dtype.itemsize
     if config.adapter.method == "none":
-        return e * (distinct_inputs(sizes.linears) + NORMS_PER_LAYER * sizes.num_layers * sizes.hidden_size)
+        normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
+        return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
     copies = adapter_copies_bytes(config.adapter, adapted, device)
     if config.quantization.scheme == "int8":  # bitsandbytes keeps every input; an adapter's is among them
         return copies + e * distinct_inputs(sizes.linears)
@@ -71,30 +98,43 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
     return copies + (e * distinct_inputs(adapted) if in_place else 0)
 
 
-def activations_bytes(
+def layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
+    """Norms, attention, mask and MLP of one layer, per token."""
+    block, e = block_of(sizes), dtype_bytes
+    between = FP32_BYTES * (width(sizes, "q_proj") + width(sizes, "k_proj")) if block.query_key_norms else 0
+    attention = block.attention * e * width(sizes, "q_proj") + FP32_BYTES * sizes.num_heads
+    mlp = block.mlp * e * sizes.intermediate_size
+    return block.norms * norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
+
+
+class Activations(NamedTuple):
+    """Bytes of one micro-batch whose examples all have the longest one's tokens, logits apart."""
+
+    saved: int  # at the end of the forward pass
+    forward_work: int  # on top in the last layer's MLP: its product and the residual; with checkpointing all of it
+    backward_work: int  # on top while a layer's gradient is taken; with checkpointing the layer itself, computed again
+
+
+def activations(
     config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, device: PlannedDevice
-) -> int:
-    """Saved for the backward pass of one micro-batch whose examples all have the longest one's tokens, logits apart.
-
-    With gradient checkpointing: every layer's input, and one layer's activations while it is computed again.
-    """
-    e, training = device.dtype.itemsize, config.training
-    mask = e * extent.longest if training.micro_batch_size > 1 else 0
-    attention = 4 * e * width(sizes, "q_proj")
-    kept = kept_inputs_bytes(config, sizes, adapted, device) // sizes.num_layers
-    layer = norm_bytes(sizes, e) + attention + 3 * e * sizes.intermediate_size + mask + kept
-    last_norm = FP32_BYTES * sizes.hidden_size
-    stack = (
-        sizes.num_layers * e * sizes.hidden_size + layer
-        if training.gradient_checkpointing
-        else (sizes.num_layers * layer)
-    )
-    return training.micro_batch_size * extent.longest * (stack + last_norm)
-
-
-def logits_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> int:
-    """V (e B T + (e + 8) P): logits of all B x T positions; of the P that predict a target a copy in the compute dtype,
-    one in 32 bits, and their log-softmax, which the backward pass replaces by gradients of the same size."""
-    e, batch = device.dtype.itemsize, config.training.micro_batch_size
-    positions, targets = batch * extent.longest, batch * extent.most_targets
-    return sizes.vocab_size * (e * positions + (e + 2 * FP32_BYTES) * targets)
+) -> Activations:
+    """What stands for the backward pass. With gradient checkpointing: the input of every layer and of the last norm."""
+    e, training, block = device.dtype.itemsize, config.training, block_of(sizes)
+    tokens = training.micro_batch_size * extent.longest
+    layer = layer_bytes(sizes, extent.longest if training.micro_batch_size > 1 else 0, e)
+    kept = kept_inputs_bytes(config, sizes, adapted, device)
+    norm_work = NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
+    work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
+    last_norm = norm_bytes(sizes, e)
+    residual = 2 * e * sizes.hidden_size
+    if training.gradient_checkpointing:
+        inputs = sizes.num_layers * e * sizes.hidden_size
+        forward_work = IN_WORK * e * sizes.intermediate_size + residual
+        layer_again = layer + kept // sizes.num_layers + work
+        return Activations(tokens * (inputs + last_norm), tokens * forward_work, tokens * layer_again)
+    stack = sizes.num_layers * layer + kept + last_norm
+    if config.adapter.method != "none":
+        idle = block.parallel and not config.adapter.lora_mlp
+        stack -= norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
+    forward_work = e * sizes.intermediate_size + residual
+    return Activations(tokens * stack, tokens * forward_work, tokens * work)

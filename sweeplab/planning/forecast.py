@@ -7,7 +7,7 @@ from sweeplab.config import ExecutorConfig, TrialConfig
 from sweeplab.models.counting import Skeleton, num_lora_params, skeleton
 from sweeplab.planning.device import PlannedDevice, planned_device
 from sweeplab.planning.lengths import DataExtent, data_extent
-from sweeplab.planning.memory import MemoryParts, memory_parts
+from sweeplab.planning.phases import MemoryForecast, memory_forecast
 from sweeplab.planning.time import (
     flops_per_token,
     measured_flops_per_second,
@@ -24,7 +24,7 @@ class Forecast:
     model: str  # its name
     num_total_params: int
     num_trainable_params: int
-    memory: MemoryParts
+    memory: MemoryForecast
     num_steps: int | None
     train_seconds: float | None
     probed_flops_per_second: float | None  # of a matrix product, before `time.EFFICIENCY`
@@ -37,8 +37,11 @@ class Forecast:
             "model": self.model,
             "num_total_params": self.num_total_params,
             "num_trainable_params": self.num_trainable_params,
-            "peak_memory_bytes": self.memory.total_bytes,
-            "memory": asdict(self.memory),
+            "peak_memory_bytes": self.memory.training.total_bytes,
+            "peak_moment": self.memory.training_moment,
+            "memory": asdict(self.memory.training),
+            "moments": {name: asdict(parts) for name, parts in self.memory.moments().items()},
+            "needed_memory_bytes": self.memory.needed_bytes,
             "num_steps": self.num_steps,
             "train_seconds": self.train_seconds,
             "probed_flops_per_second": self.probed_flops_per_second,
@@ -58,9 +61,7 @@ class Forecaster:
 
     def forecast(self, config: TrialConfig) -> Forecast:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
-        sizes = self.sizes_of(config)
-        extent = self.extent_of(config)
-        device = planned_device(self.executor.device, config.training.precision)
+        sizes, extent, device = self.surroundings(config)
         if device not in self.speeds:
             self.speeds[device] = measured_flops_per_second(device, self.executor.num_threads)
         num_trainable = num_lora_params(config.adapter, config.model, sizes)
@@ -70,13 +71,21 @@ class Forecaster:
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
-            memory=memory_parts(config, sizes, extent, device),
+            memory=memory_forecast(config, sizes, extent, device),
             num_steps=num_optimizer_steps(config.training, extent.num_examples),
             train_seconds=train_seconds(config, flops, tokens, device, self.speeds[device]),
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
         )
+
+    def memory(self, config: TrialConfig) -> MemoryForecast:
+        """Memory of `config` alone, with nothing measured. Raises `ConfigError` for what could not run."""
+        return memory_forecast(config, *self.surroundings(config))
+
+    def surroundings(self, config: TrialConfig) -> tuple[Skeleton, DataExtent, PlannedDevice]:
+        device = planned_device(self.executor.device, config.training.precision)
+        return self.sizes_of(config), self.extent_of(config), device
 
     def sizes_of(self, config: TrialConfig) -> Skeleton:
         key = str(config.model)

@@ -1,16 +1,14 @@
-"""Peak memory of training, part by part, by arithmetic: a first simple model."""
+"""Memory of training, part by part, by arithmetic."""
 
 import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.config import LORA_METHODS, AdapterConfig, ConfigError, ModelConfig, TrialConfig
+from sweeplab.config import LORA_METHODS, AdapterConfig, ConfigError, ModelConfig
 from sweeplab.models.base import LinearShape
 from sweeplab.models.budget import targeted_shapes
-from sweeplab.models.counting import Skeleton, num_lora_params
-from sweeplab.planning.activations import FP32_BYTES, activations_bytes, logits_bytes
-from sweeplab.planning.device import PlannedDevice
-from sweeplab.planning.lengths import DataExtent
+from sweeplab.models.counting import Skeleton
+from sweeplab.planning.activations import FP32_BYTES
 
 BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
 OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3
@@ -34,22 +32,22 @@ STATES_PER_PARAM: Final = {
 
 @dataclass(frozen=True)
 class MemoryParts:
-    """What stands in memory when training needs the most. The sum is a little high: gradients arrive while activations
-    leave."""
+    """What stands in memory at one moment."""
 
-    base_weights_bytes: int
-    quantization_scales_bytes: int
-    adapter_bytes: int
-    gradients_bytes: int
-    optimizer_bytes: int
-    activations_bytes: int
-    logits_bytes: int
-    dequantized_bytes: int  # the largest quantized matrix in the compute dtype, for its product
-    process_bytes: int  # Python and its libraries, where the peak is a process's resident set: on a CPU
+    base_weights_bytes: int = 0
+    quantization_scales_bytes: int = 0
+    adapter_bytes: int = 0
+    gradients_bytes: int = 0
+    optimizer_bytes: int = 0
+    activations_bytes: int = 0
+    logits_bytes: int = 0
+    dequantized_bytes: int = 0  # the largest quantized matrix in the compute dtype, for its product
+    workspace_bytes: int = 0  # what comes and goes: a layer's gradients, an optimizer's step, a checkpoint being read
+    process_bytes: int = 0  # Python and its libraries, where the peak is a process's resident set: on a CPU
 
     @property
     def total_bytes(self) -> int:
-        """The peak as a record measures it: resident set on a CPU, PyTorch's allocator on CUDA."""
+        """As a record measures it: resident set on a CPU, PyTorch's allocator on CUDA."""
         return sum(getattr(self, one.name) for one in fields(self))
 
 
@@ -115,29 +113,3 @@ def optimizer_bytes(optimizer: dict[str, Any], weights: list[int], weight_bytes:
     in_8_bits = sum(one for one in weights if target.endswith("8bit") and one >= LEAST_8BIT_ENTRIES)
     scales = FP32_BYTES * math.ceil(in_8_bits / STATE_BLOCK)
     return num_states(optimizer) * (in_8_bits + scales + (sum(weights) - in_8_bits) * entry_bytes)
-
-
-def memory_parts(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryParts:
-    """Memory of one trial, with its longest micro-batch. Raises `ConfigError`.
-
-    An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
-    dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
-    """
-    scheme, rank, dtype_bytes = config.quantization.scheme, config.adapter.rank, device.dtype.itemsize
-    adapted = adapted_matrices(config.adapter, config.model, sizes)
-    full = config.adapter.method == "none"
-    weight_bytes = dtype_bytes if full else FP32_BYTES
-    weights = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
-    trained = num_lora_params(config.adapter, config.model, sizes)
-    quantized = quantized_matrices(scheme, sizes)
-    return MemoryParts(
-        base_weights_bytes=base_weights_bytes(scheme, sizes, dtype_bytes),
-        quantization_scales_bytes=sum(scale_bytes(scheme, config.quantization.double, one) for one in quantized),
-        adapter_bytes=0 if full else trained * FP32_BYTES,
-        gradients_bytes=trained * weight_bytes,
-        optimizer_bytes=optimizer_bytes(config.optimizer, weights or [trained], weight_bytes),
-        activations_bytes=activations_bytes(config, sizes, adapted, extent, device),
-        logits_bytes=logits_bytes(config, sizes, extent, device),
-        dequantized_bytes=max((num_entries(one) for one in quantized), default=0) * dtype_bytes,
-        process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
-    )

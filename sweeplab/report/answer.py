@@ -16,11 +16,14 @@ from sweeplab.report.wording import DASH, amount, margin, metric_label, plural
 
 def answer(facts: StudyFacts, settings: list[Setting]) -> list[str]:
     """The first sentence answers, the others say how far to trust it."""
-    num_started = sum(len(setting.records) for setting in settings)
+    num_started = sum(len(setting.started) for setting in settings)
+    num_skipped = sum(len(setting.records) for setting in settings) - num_started
     num_finished = sum(len(setting.finished) for setting in settings)
     planned = "" if facts.num_planned is None else f" ({facts.num_planned} planned)"
     tally = f"{num_finished} of {plural(num_started, 'started trial')} finished{planned}."
-    if num_started == 0:
+    if num_skipped:
+        tally += f" {plural(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
+    if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
         return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", tally]
@@ -60,7 +63,7 @@ def cautions(facts: StudyFacts, settings: list[Setting], best: Setting) -> list[
         found.append(closeness(metric, spread, close))
     left_out = [setting for setting in settings if not complete(facts, setting)]
     if left_out:
-        names = "; ".join(f"{setting.label} ({setting.counts} finished)" for setting in left_out)
+        names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in left_out)
         found.append(f"Not ranked, because not every seed has a value: {names}.")
     return found
 

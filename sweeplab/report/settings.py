@@ -40,9 +40,19 @@ class Setting:
         return [record for record in self.records if record.status is Status.FINISHED]
 
     @property
+    def started(self) -> list[TrialRecord]:
+        return [record for record in self.records if record.status is not Status.SKIPPED]
+
+    @property
     def counts(self) -> str:
         """Finished trials of started ones, such as '2/3'."""
-        return f"{len(self.finished)}/{len(self.records)}"
+        return f"{len(self.finished)}/{len(self.started)}"
+
+    @property
+    def skipped(self) -> str:
+        """Such as ', 1 skipped'; nothing where none was."""
+        num_skipped = len(self.records) - len(self.started)
+        return f", {num_skipped} skipped" if num_skipped else ""
 
 
 def numbers(record: TrialRecord) -> dict[str, float]:

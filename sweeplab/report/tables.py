@@ -101,7 +101,7 @@ def label_cell(setting: Setting) -> Cell:
 
 
 def counts_cell(setting: Setting) -> Cell:
-    return Cell(setting.counts)
+    return Cell(setting.counts, setting.skipped.removeprefix(", "))
 
 
 def varied_cell(key: str, setting: Setting) -> Cell:

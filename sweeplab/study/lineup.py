@@ -1,7 +1,8 @@
 """Who trains with whom: asked trials wait here until a cohort of their geometry has room."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from sweeplab.config import StudyConfig, TrialConfig
@@ -32,22 +33,17 @@ def cohort_size(config: StudyConfig) -> int:
 
 
 class Lineup:
-    """Takes trials from `asked` as cohorts need them, in its order within a geometry."""
+    """Takes trials from `ready` as cohorts need them, in its order within a geometry."""
 
-    def __init__(self, asked: Iterator[Asked], compose: Callable[[Asked], TrialConfig], config: StudyConfig) -> None:
-        self.asked = asked
-        self.compose = compose
+    def __init__(self, ready: Iterator[Ready], config: StudyConfig) -> None:
+        self.ready = ready
         self.size = cohort_size(config)
         self.most_waiting = self.size * (LOOK_AHEAD if config.sampler.name != "tpe" else 1)
         self.waiting: deque[Ready] = deque()
 
     def fill(self, count: int) -> None:
         """Asks for trials until `count` wait, or there are no more."""
-        while len(self.waiting) < count:
-            asked = next(self.asked, None)
-            if asked is None:
-                return
-            self.waiting.append(Ready(asked, self.compose(asked)))
+        self.waiting.extend(islice(self.ready, max(0, count - len(self.waiting))))
 
     def cohort(self) -> list[Ready]:
         """The next trial and, where it can share its base, others of its geometry; empty at the end of the study."""

@@ -12,6 +12,7 @@ from sweeplab.config import StudyConfig
 from sweeplab.store import write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import planned_configs, study_folder
+from sweeplab.study.fit import UNCERTAINTY, Fit, fit_of, memory_asked
 from sweeplab.study.progress import clock
 from sweeplab.study.search import num_planned
 from sweeplab.study.space import Axis, Params, axes
@@ -72,7 +73,7 @@ def gigabytes(num_bytes: float) -> str:
     return f"{num_bytes / GB:,.3f}"
 
 
-def settings_table(name: str, rows: Sequence[Row]) -> Table:
+def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> Table:
     keys = list(rows[0].params)
     last = [key.rpartition(".")[2] for key in keys]
     table = Table(title=f"{name}: what would run", title_justify="left")
@@ -82,6 +83,8 @@ def settings_table(name: str, rows: Sequence[Row]) -> Table:
         table.add_column("setting")
     for title in ("seeds", "trainable\nparameters", "% of\ntotal", "peak memory\nGB (1e9)", "training\nmin/trial"):
         table.add_column(title, justify="right")
+    if memory_bytes is not None:
+        table.add_column(f"in {gigabytes(memory_bytes)} GB\nat any time")
     for row in rows:
         forecast = row.forecast
         table.add_row(
@@ -89,23 +92,61 @@ def settings_table(name: str, rows: Sequence[Row]) -> Table:
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
-            gigabytes(forecast.memory.total_bytes),
+            gigabytes(forecast.memory.training.total_bytes),
             minutes(forecast.train_seconds),
+            *([] if memory_bytes is None else [fit_in_words(row, memory_bytes)]),
         )
     return table
 
 
+def fit_in_words(row: Row, memory_bytes: int) -> str:
+    """Such as `does not fit: 16.200 in train`."""
+    memory = row.forecast.memory
+    fit = fit_of(memory.needed_bytes, memory_bytes)
+    return str(fit) if fit is Fit.FITS else f"{fit}: {gigabytes(memory.needed_bytes)} in {memory.highest_phase}"
+
+
+def setting_in_words(row: Row) -> str:
+    return " ".join(f"{key}={value}" for key, value in row.params.items()) or "as configured"
+
+
+def largest_that_fits(rows: Sequence[Row], memory_bytes: int) -> Row | None:
+    """The setting with the highest need of those that fit for certain."""
+    fitting = [row for row in rows if fit_of(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
+    return max(fitting, key=lambda row: row.forecast.memory.needed_bytes, default=None)
+
+
+def fit_sentences(rows: Sequence[Row], memory_bytes: int) -> list[str]:
+    """How many settings fit, the largest one that does, and what the words mean."""
+    fits = [fit_of(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
+    tally = ", ".join(f"{fits.count(fit)} {fit}" for fit in Fit if fit in fits)
+    largest = largest_that_fits(rows, memory_bytes)
+    named = "No setting fits for certain."
+    if largest is not None:
+        named = f"The largest that fits: {setting_in_words(largest)}, "
+        named += f"{gigabytes(largest.forecast.memory.needed_bytes)} GB."
+    return [
+        f"Of {len(rows)} settings in {gigabytes(memory_bytes)} GB: {tally}. {named}",
+        f"Predictions are taken as ± {100 * UNCERTAINTY:.0f} %; what lies within that is uncertain, and runs. "
+        "All phases count: loading, training and the held-out loss; lm-eval's own lengths are not known.",
+    ]
+
+
 def parts_table(largest: Row) -> Table:
-    """Memory of the setting that needs the most, part by part."""
-    title = " ".join(f"{key}={value}" for key, value in largest.params.items()) or "as configured"
-    table = Table(title=f"memory of the largest setting: {title}", title_justify="left")
+    """Memory of the setting that needs the most, part by part, at each moment."""
+    moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
+    table = Table(title=f"memory of the largest setting: {setting_in_words(largest)}, GB", title_justify="left")
     table.add_column("part")
-    table.add_column("GB (1e9)", justify="right")
-    for part, num_bytes in asdict(largest.forecast.memory).items():
-        if num_bytes:
-            table.add_row(part.removesuffix("_bytes").replace("_", " "), gigabytes(num_bytes))
+    for name in moments:
+        table.add_column(name, justify="right")
+    for part in next(iter(moments.values())):
+        sizes = [parts[part] for parts in moments.values()]
+        if any(sizes):
+            table.add_row(
+                part.removesuffix("_bytes").replace("_", " "), *(gigabytes(one) if one else "" for one in sizes)
+            )
     table.add_section()
-    table.add_row("peak", gigabytes(largest.forecast.memory.total_bytes))
+    table.add_row("in all", *(gigabytes(sum(parts.values())) for parts in moments.values()))
     return table
 
 
@@ -147,7 +188,9 @@ def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> l
     if config.sampler.name != "grid":
         ranges = "; ".join(map(range_in_words, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
-    return [*drawn, *said, "A first simple model: evaluation is in neither memory nor time."]
+    asked = memory_asked(config)
+    fit = [] if asked is None else fit_sentences(rows, asked)
+    return [*drawn, *said, "Peak memory is training's; evaluation is not in the time.", *fit]
 
 
 def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:
@@ -158,11 +201,17 @@ def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], se
         "num_total_params": rows[0].forecast.num_total_params,
         "num_trials": num_planned(config, varied),
         "train_seconds": seconds,
+        "device_memory_bytes": memory_asked(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
         "assumptions": sentences(config, varied, rows),
-        "rows": [{"params": row.params, "num_seeds": row.num_seeds, **row.forecast.to_dict()} for row in rows],
+        "rows": [row_values(row, memory_asked(config)) for row in rows],
     }
+
+
+def row_values(row: Row, memory_bytes: int | None) -> dict[str, Any]:
+    fit = None if memory_bytes is None else str(fit_of(row.forecast.memory.needed_bytes, memory_bytes))
+    return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, **row.forecast.to_dict()}
 
 
 def plan_study(request: Request, console: Console) -> None:
@@ -174,10 +223,10 @@ def plan_study(request: Request, console: Console) -> None:
     seconds = total_seconds(rows, num_trials, config.sampler.name == "grid")
     path = study_folder(config) / "plan.json"
     write_json(path, plan_values(config, varied, rows, seconds))
-    console.print(settings_table(str(config.study.name), rows))
+    console.print(settings_table(str(config.study.name), rows, memory_asked(config)))
     total = DASH if seconds is None else clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
-    console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.total_bytes)))
+    console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"plan     {path}"), soft_wrap=True)

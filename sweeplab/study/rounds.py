@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from sweeplab.config import StudyConfig, TrialConfig
+from sweeplab.config import StudyConfig
 from sweeplab.records import Status, TrialRecord, metric_value
 from sweeplab.store import read_record, trial_folder, write_record
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor, WorkerDied
+from sweeplab.study.fit import Gate
 from sweeplab.study.lineup import Lineup, Ready
 from sweeplab.study.messages import Message, spec_to_dict
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.search import Asked, Search
+from sweeplab.study.search import Search
 from sweeplab.study.tracking import Tracker
 
 
@@ -46,7 +47,8 @@ class Rounds:
         self.executor = executor
         self.tracker = tracker
         self.progress = progress
-        self.lineup = Lineup(self.unrecorded(), self.compose, request.config)
+        self.gate = Gate(request.config)
+        self.lineup = Lineup(self.to_run(), request.config)
         self.running: dict[int, Ready] = {}
 
     def run(self) -> None:
@@ -54,18 +56,19 @@ class Rounds:
         while cohort := self.lineup.cohort():
             self.run_cohort(cohort, retried=False)
 
-    def compose(self, asked: Asked) -> TrialConfig:
-        return trial_config(self.request.overrides, asked.params)
-
-    def unrecorded(self) -> Iterator[Asked]:
-        """Trials to run. One whose record an earlier driver wrote before it was stopped only has to be told."""
+    def to_run(self) -> Iterator[Ready]:
+        """Trials that the search asks for, but for those that have a record already and those that do not fit."""
         for asked in self.search.asked():
             stored = trial_folder(self.folder, asked.number) / "record.json"
-            if stored.exists():
+            config = trial_config(self.request.overrides, asked.params)
+            if stored.exists():  # an earlier driver was stopped before it told the search
                 self.progress.started(asked.number, asked.params, asked.seed)
                 self.tell(read_record(stored))
+            elif skipped := self.gate.skipped(asked, config):
+                self.introduce(Ready(asked, config))
+                self.end(skipped)
             else:
-                yield asked
+                yield Ready(asked, config)
 
     def run_cohort(self, cohort: list[Ready], retried: bool) -> None:
         """Runs trials to their records. A worker that dies costs one retry; then halves find the trial to blame."""
@@ -91,10 +94,15 @@ class Rounds:
         """A trial as the worker takes it."""
         asked = one.asked
         self.running[asked.number] = one
-        self.progress.started(asked.number, asked.params, asked.seed)
-        self.tracker.started(asked.number, asked.params, asked.seed, one.config)
+        self.introduce(one)
         folder = trial_folder(self.folder, asked.number)
         return spec_to_dict(asked.number, asked.seed, asked.params, one.config, folder)
+
+    def introduce(self, one: Ready) -> None:
+        """To who watches."""
+        asked = one.asked
+        self.progress.started(asked.number, asked.params, asked.seed)
+        self.tracker.started(asked.number, asked.params, asked.seed, one.config)
 
     def newcomers(self, number: int) -> list[Message]:
         """What takes the place of the trial `number`, which has ended."""

@@ -16,6 +16,7 @@ from sweeplab.store import make_folder
 from sweeplab.study.space import Axis, Params, grid
 
 SEED: Final = "seed"
+REASON: Final = "reason"
 DATABASE: Final = "optuna.db"
 
 
@@ -124,6 +125,12 @@ class Search:
                 self.queue([(trial.params, seed) for seed in self.config.study.seeds[1:]])
             yield Asked(trial.number, trial.params, trial.user_attrs.get(SEED, self.config.study.seeds[0]))
 
+    def note(self, number: int, reason: str) -> None:
+        """Leaves with an unended trial why it failed, for whoever opens the storage."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        if not trial.state.is_finished():
+            optuna.trial.Trial(self.study, trial._trial_id).set_user_attr(REASON, reason)
+
     def tell(self, record: TrialRecord) -> None:
         """Objective values of a finished trial, else a failure; telling twice changes nothing."""
         values: list[Any] = [metric_value(record, metric) for metric in self.config.study.objectives]
@@ -135,6 +142,8 @@ class Search:
                 f"study.objectives names {missing}, which trial {record.number} did not measure; it has "
                 f"heldout_loss_nats_per_token{', ' + there if there else ''}"
             )
+        if record.reason is not None:
+            self.note(record.number, record.reason)
         self.study.tell(
             record.number,
             values=values if finished else None,

@@ -13,6 +13,7 @@ import warnings
 from typing import TextIO
 
 from sweeplab.config import ConfigError, ExecutorConfig
+from sweeplab.measure import return_freed_memory
 from sweeplab.study.messages import Message, receive, send, spec_fields
 
 
@@ -64,6 +65,7 @@ def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
 
 def main() -> None:
     out = claim_stdout()
+    return_freed_memory()
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

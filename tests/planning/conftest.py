@@ -9,14 +9,14 @@ from sweeplab.config import TrialConfig
 from sweeplab.models.counting import Skeleton, skeleton
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.planning.memory import MemoryParts, memory_parts
+from sweeplab.planning.phases import MemoryForecast, memory_forecast
 from tests.conftest import Compose
 
 CUDA = PlannedDevice("cuda", False, torch.bfloat16)
 CPU = PlannedDevice("cpu", True, torch.float32)
 
 Sizes = Callable[[TrialConfig], Skeleton]
-Parts = Callable[..., MemoryParts]
+Memory = Callable[..., MemoryForecast]
 
 
 def bound(length: int) -> DataExtent:
@@ -40,11 +40,11 @@ def sizes_of() -> Sizes:
 
 
 @pytest.fixture(scope="session")
-def parts_of(compose_trial: Compose, sizes_of: Sizes) -> Parts:
+def memory_of(compose_trial: Compose, sizes_of: Sizes) -> Memory:
     """Memory of the configuration that the overrides make, with examples of `length` tokens."""
 
-    def of(*overrides: str, length: int = 512, device: PlannedDevice = CUDA) -> MemoryParts:
+    def of(*overrides: str, length: int = 512, device: PlannedDevice = CUDA) -> MemoryForecast:
         config = compose_trial("training.micro_batch_size=1", *overrides)
-        return memory_parts(config, sizes_of(config), bound(length), device)
+        return memory_forecast(config, sizes_of(config), bound(length), device)
 
     return of

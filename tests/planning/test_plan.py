@@ -133,6 +133,40 @@ def test_what_could_not_run_is_refused_and_nothing_written(plan: Plan, tmp_path:
     assert not (tmp_path / "planned").exists()
 
 
+def test_the_plan_says_what_fits_and_the_largest_that_does(plan: Plan) -> None:
+    values, printed = plan(
+        "model=llama2_7b",
+        "quantization=nf4",
+        "executor.device=cuda",
+        "training.micro_batch_size=4",
+        "evaluation.batch_size=4",
+        "++space.adapter.rank.choices=[1,8,256,4096]",
+        "plan.device_memory=17GB",
+    )
+    needs = [row["needed_memory_bytes"] for row in values["rows"]]
+    assert values["device_memory_bytes"] == 17_000_000_000
+    for row in values["rows"]:
+        highest = max(sum(parts.values()) for parts in row["moments"].values())
+        assert row["needed_memory_bytes"] == highest + 500_000_000  # CUDA's context
+        assert row["peak_memory_bytes"] == sum(row["moments"][row["peak_moment"]].values())
+    expected = [
+        "fits" if 1.2 * need <= 17e9 else "does not fit" if need / 1.2 > 17e9 else "uncertain" for need in needs
+    ]
+    assert [row["fit"] for row in values["rows"]] == expected
+    assert expected[0] == "fits"
+    assert expected[-1] == "does not fit"
+    largest = values["rows"][expected.count("fits") - 1]
+    assert f"The largest that fits: adapter.rank={largest['params']['adapter.rank']}, " in printed
+    assert f"does not fit: {needs[-1] / 1e9:.3f} in train" in printed
+    assert "± 20 %" in printed
+
+
+def test_without_a_size_nothing_is_said_of_fitting(plan: Plan) -> None:
+    values, printed = plan("executor.device=cpu")
+    assert (values["device_memory_bytes"], values["rows"][0]["fit"]) == (None, None)
+    assert "fit" not in printed
+
+
 def test_missing_minutes_print_as_a_dash() -> None:
     assert (minutes(None), minutes(0.0), minutes(90.0)) == ("–", "0.0", "1.5")
 

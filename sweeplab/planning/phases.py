@@ -1,0 +1,169 @@
+"""The parts that stand together at each moment of a trial, and the moment that needs the most.
+
+Parts come and go: the logits are gone before a layer's gradient is taken, gradients arrive while activations leave, and
+Lightning frees the last step's gradients only after the next forward pass. So the peak is the largest sum over
+the parts of one moment, not the sum of every part's peak. `tests/planning/test_phases.py` holds it against the bytes of
+all live tensors of a real step.
+"""
+
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from sweeplab.config import TrialConfig
+from sweeplab.models.base import LinearShape
+from sweeplab.models.counting import Skeleton, num_lora_params
+from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations
+from sweeplab.planning.device import PlannedDevice
+from sweeplab.planning.lengths import DataExtent
+from sweeplab.planning.memory import (
+    CPU_PROCESS_BYTES,
+    CUDA_CONTEXT_BYTES,
+    MemoryParts,
+    adapted_matrices,
+    base_weights_bytes,
+    num_entries,
+    optimizer_bytes,
+    quantized_matrices,
+    scale_bytes,
+)
+
+TRAINING: Final = ("forward", "loss", "backward", "step")
+
+
+class Logits(NamedTuple):
+    """Bytes of V logits at P positions, of which N predict a target, in a compute dtype of e bytes."""
+
+    forward: int
+    backward: int
+
+
+def logits_of(vocab_size: int, positions: int, targets: int, dtype_bytes: int) -> Logits:
+    """What the loss of `training/module.py` holds at its highest.
+
+    Forward: the model's own e P with the targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are
+    gone, 32-bit logits and their log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the
+    gradient scattered back to all positions, 2 e P.
+    """
+    widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
+    forward = max(dtype_bytes * (positions + targets) + widened * targets, 2 * FP32_BYTES * targets)
+    backward = max(3 * FP32_BYTES * targets, 2 * dtype_bytes * positions)
+    return Logits(vocab_size * forward, vocab_size * backward)
+
+
+class MemoryForecast(NamedTuple):
+    """The parts at each moment of a trial."""
+
+    load: MemoryParts
+    forward: MemoryParts  # its end: the last layer, or the loss
+    loss: MemoryParts  # its gradient
+    backward: MemoryParts  # the last layer's gradient, or of checkpointing the largest
+    step: MemoryParts  # of the optimizer
+    evaluation: MemoryParts  # of the held-out loss
+    context_bytes: int  # beside all of them; 0 on a CPU
+
+    def moments(self) -> dict[str, MemoryParts]:
+        return {name: parts for name, parts in self._asdict().items() if isinstance(parts, MemoryParts)}
+
+    @property
+    def training_moment(self) -> str:
+        """The moment of training that needs the most."""
+        return max(TRAINING, key=lambda name: getattr(self, name).total_bytes)
+
+    @property
+    def training(self) -> MemoryParts:
+        """The parts at the peak that a record's phase `train` measures."""
+        parts: MemoryParts = getattr(self, self.training_moment)
+        return parts
+
+    @property
+    def highest_phase(self) -> str:
+        """load, train or evaluate, as a record names them."""
+        phases = {"load": self.load, "train": self.training, "evaluate": self.evaluation}
+        return max(phases, key=lambda name: phases[name].total_bytes)
+
+    @property
+    def needed_bytes(self) -> int:
+        """What a device must have free: the highest phase, and a GPU's context beside PyTorch's allocator."""
+        highest = max(self.load.total_bytes, self.training.total_bytes, self.evaluation.total_bytes)
+        return highest + self.context_bytes
+
+
+def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
+    """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it."""
+    quantized = quantized_matrices(config.quantization.scheme, sizes)
+    if device.kind == "cpu":
+        return FP32_BYTES * sizes.num_params if quantized else 0
+    return max((num_entries(one) for one in quantized), default=0) * device.dtype.itemsize
+
+
+def step_bytes(
+    config: TrialConfig, weights: list[int], weight_bytes: int, sizes: Skeleton, device: PlannedDevice
+) -> int:
+    """torch.optim's own copies: of all weights at once on CUDA, two of one after another on a CPU; bitsandbytes has
+    none."""
+    if not str(config.optimizer["_target_"]).startswith("torch."):
+        return 0
+    if device.kind == "cuda":
+        return weight_bytes * sum(weights)
+    largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
+    return weight_bytes * 2 * min(max(weights), largest_matrix)
+
+
+def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int) -> tuple[int, int]:
+    """Logits and one layer's work of the held-out loss, its examples as long as the longest for training."""
+    batch, length = config.evaluation.batch_size, extent.longest
+    logits = logits_of(sizes.vocab_size, batch * length, batch * extent.most_targets, dtype_bytes).forward
+    layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
+    return logits, max(0, layer - logits)
+
+
+def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
+    """Entries of each trained weight; of other methods than LoRA all in one."""
+    rank = config.adapter.rank
+    lora = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
+    return lora or [num_lora_params(config.adapter, config.model, sizes)]
+
+
+def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryForecast:
+    """Memory of one trial, with its longest micro-batch. Raises `ConfigError`.
+
+    An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
+    dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
+    """
+    scheme, e, training = config.quantization.scheme, device.dtype.itemsize, config.training
+    adapted = adapted_matrices(config.adapter, config.model, sizes)
+    full = config.adapter.method == "none"
+    weight_bytes = e if full else FP32_BYTES
+    weights = trained_sizes(config, sizes, adapted)
+    trained = num_lora_params(config.adapter, config.model, sizes)
+    quantized = quantized_matrices(scheme, sizes)
+    batch = training.micro_batch_size
+    logits = logits_of(sizes.vocab_size, batch * extent.longest, batch * extent.most_targets, e)
+    kept = activations(config, sizes, adapted, extent, device)
+    dequantized = max((num_entries(one) for one in quantized), default=0) * e
+    evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)
+
+    base = MemoryParts(
+        base_weights_bytes=base_weights_bytes(scheme, sizes, e),
+        quantization_scales_bytes=sum(scale_bytes(scheme, config.quantization.double, one) for one in quantized),
+        process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
+    )
+    adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
+    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, weight_bytes))
+    stepped = replace(begun, gradients_bytes=trained * weight_bytes)
+    again = replace(stepped if training.accumulation > 1 else begun, activations_bytes=kept.saved)
+    return MemoryForecast(
+        load=replace(base, workspace_bytes=loading_bytes(config, sizes, device)),
+        forward=replace(
+            stepped,
+            activations_bytes=kept.saved,
+            logits_bytes=logits.forward,
+            workspace_bytes=max(0, kept.forward_work - logits.forward),
+        ),
+        loss=replace(again, logits_bytes=logits.backward),
+        backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
+        step=replace(stepped, workspace_bytes=step_bytes(config, weights, weight_bytes, sizes, device)),
+        # gradients stay until the adapter goes, states until Python's collector has found Lightning's cycles
+        evaluation=replace(stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
+        context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,
+    )

@@ -1,0 +1,63 @@
+"""Random models that are small, and still shaped like the families they stand for."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM
+
+from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.models.base import architecture
+from sweeplab.models.lora import lora_config
+from tests.conftest import Compose
+from tests.models.conftest import PLAIN
+
+NUM_LAYERS: Final = 4
+SIZES: Final = {
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": NUM_LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+}
+QV: Final = ("query", "value")
+LAYERS: Final = ("query", "key", "value", "projection", "mlp")
+
+
+def planned(
+    compose_trial: Compose, model_type: str, toggles: tuple[str, ...], *overrides: str, batch: int, vocab_size: int
+) -> TrialConfig:
+    """A trial on a random model of `model_type`, rank 4 unless the overrides say more; without toggles the base
+    trains."""
+    config = compose_trial(
+        f"training.micro_batch_size={batch}", "quantization=none", "adapter.rank=4", "adapter.dropout=0", *overrides
+    )
+    more: dict[str, Any] = {"vocab_size": vocab_size}
+    if model_type == "qwen3":
+        more["head_dim"] = 32
+    config.model = ModelConfig(
+        source="hub", name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more}
+    )
+    method = "lora" if toggles else "none"
+    config.adapter = replace(PLAIN, method=method, rank=config.adapter.rank, dropout=config.adapter.dropout)
+    for toggle in toggles:
+        setattr(config.adapter, f"lora_{toggle}", True)
+    return config
+
+
+def built(config: TrialConfig, dtype: torch.dtype) -> torch.nn.Module:
+    """The model as a trial trains it."""
+    base = AutoModelForCausalLM.from_config(architecture(config.model), dtype=dtype, attn_implementation="sdpa")
+    base.requires_grad_(config.adapter.method == "none")
+    base.config.use_cache = False
+    model: torch.nn.Module = base
+    if config.adapter.method == "lora":
+        model = get_peft_model(base, lora_config(config.adapter, config.model, base))
+    if config.training.gradient_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()

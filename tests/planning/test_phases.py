@@ -1,0 +1,125 @@
+"""Whole moments of a trial against the bytes of all live tensors of a real step, on models large enough to show."""
+
+from typing import Any, Final
+
+import pytest
+import torch
+
+from sweeplab.config import TrialConfig
+from sweeplab.data.batches import Batch
+from sweeplab.models.counting import skeleton
+from sweeplab.planning.phases import MemoryForecast, logits_of, memory_forecast
+from sweeplab.training.module import target_loss_sum
+from tests.conftest import Compose
+from tests.planning.conftest import CPU, bound
+from tests.planning.live import LiveBytes
+from tests.planning.models import LAYERS, QV, built, planned
+
+BATCH: Final = 2
+LENGTH: Final = 96
+
+
+def batch(vocab_size: int, num_targets: int) -> Batch:
+    """Rows of `LENGTH` tokens, one with padding; the last `num_targets` of each count."""
+    ids = torch.randint(2, vocab_size, (BATCH, LENGTH))
+    mask = torch.ones_like(ids)
+    mask[0, 0] = 0
+    labels = ids.clone()
+    labels[:, :-num_targets] = -100
+    return Batch(ids, mask, labels, ids.numel(), BATCH * num_targets)
+
+
+def toggled(config: TrialConfig) -> bool:
+    return bool(config.adapter.enabled())
+
+
+def live_step(config: TrialConfig, examples: Batch) -> dict[str, int]:
+    """Highest live bytes of the second step's moments, weights of the base left out."""
+    model: Any = built(config, torch.float32)
+    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    with LiveBytes(frozen + trained) as live:
+        optimizer = torch.optim.AdamW(trained, lr=1e-3)
+        found: dict[str, int] = {}
+        for _ in range(2):  # the first one makes the optimizer's states
+            live.highest()
+            loss = target_loss_sum(model, examples)
+            found["forward"] = live.highest()
+            if config.training.accumulation == 1:
+                optimizer.zero_grad()
+                live.highest()
+            loss.backward()
+            del loss
+            found["backward"] = live.highest()
+            optimizer.step()
+            found["step"] = live.highest()
+    weights = sum(weight.nbytes for weight in trained) if toggled(config) else 0  # else they are the base's
+    return {moment: size + weights for moment, size in found.items()}
+
+
+def forecast(config: TrialConfig, num_targets: int) -> MemoryForecast:
+    extent = bound(LENGTH)._replace(most_targets=num_targets)
+    return memory_forecast(config, skeleton(config.model), extent, CPU)
+
+
+def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
+    """The same moments of the plan; loss and layers are both the backward pass."""
+    moments = forecast(config, num_targets).moments()
+    apart = ("base_weights_bytes", "process_bytes")
+    sums = {name: parts.total_bytes - sum(getattr(parts, one) for one in apart) for name, parts in moments.items()}
+    return {"forward": sums["forward"], "backward": max(sums["loss"], sums["backward"]), "step": sums["step"]}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "toggles", "vocab_size", "num_targets", "overrides"),
+    [
+        ("llama", QV, 4000, 95, ()),  # the loss is highest
+        ("llama", QV, 4000, 10, ()),  # the prompt masked: the model's own logits are
+        ("llama", QV, 64, 95, ()),  # the last layer is
+        ("llama", LAYERS, 500, 95, ("adapter.rank=64",)),  # last step's gradients under the forward pass
+        ("llama", LAYERS, 500, 95, ("adapter.rank=64", "training.accumulation=2")),
+        ("llama", QV, 64, 95, ("training.gradient_checkpointing=true",)),
+        ("llama", QV, 4000, 95, ("training.gradient_checkpointing=true",)),
+        ("llama", (), 500, 95, ()),
+        ("phi", QV, 64, 95, ()),
+        ("phi", LAYERS, 4000, 95, ()),
+        ("qwen3", LAYERS, 500, 95, ()),
+    ],
+)
+def test_every_moment_is_what_stands_in_memory(
+    compose_trial: Compose,
+    model_type: str,
+    toggles: tuple[str, ...],
+    vocab_size: int,
+    num_targets: int,
+    overrides: tuple[str, ...],
+) -> None:
+    config = planned(compose_trial, model_type, toggles, *overrides, batch=BATCH, vocab_size=vocab_size)
+    live = live_step(config, batch(vocab_size, num_targets))
+    plan = predicted(config, num_targets)
+    for moment in ("forward", "backward"):
+        assert plan[moment] == pytest.approx(live[moment], rel=0.05), moment
+    assert plan["step"] == pytest.approx(live["step"], rel=0.12)
+
+
+def test_the_peak_is_the_highest_moment_not_the_sum_of_all(compose_trial: Compose) -> None:
+    config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=4000)
+    memory = forecast(config, 95)
+    assert memory.training_moment == "loss"
+    assert memory.training == memory.loss
+    assert memory.needed_bytes == max(parts.total_bytes for parts in memory.moments().values())
+
+
+def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -> None:
+    config = planned(compose_trial, "llama", QV, "evaluation.batch_size=64", batch=BATCH, vocab_size=4000)
+    memory = forecast(config, 95)
+    assert memory.highest_phase == "evaluate"
+    assert memory.needed_bytes == memory.evaluation.total_bytes > memory.training.total_bytes
+    config.quantization.scheme = "nf4"
+    assert forecast(config, 95).load.workspace_bytes == 4 * skeleton(config.model).num_params
+
+
+def test_logits_by_hand() -> None:
+    assert logits_of(10, 8, 7, 4) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
+    assert logits_of(10, 8, 7, 2) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
+    assert logits_of(10, 8, 1, 4) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
