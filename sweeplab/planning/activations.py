@@ -21,7 +21,7 @@ from typing import Final
 
 from sweeplab.config import AdapterConfig, TrialConfig
 from sweeplab.models.base import LinearShape
-from sweeplab.models.counting import Skeleton
+from sweeplab.models.counting import Skeleton, quantized_matrices
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 
@@ -65,10 +65,9 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
     if config.adapter.method == "none":
         return e * (distinct_inputs(sizes.linears) + NORMS_PER_LAYER * sizes.num_layers * sizes.hidden_size)
     copies = adapter_copies_bytes(config.adapter, adapted, device)
-    if config.quantization.scheme == "int8":  # bitsandbytes keeps every input; an adapter's is among them
-        return copies + e * distinct_inputs(sizes.linears)
-    in_place = config.adapter.dropout == 0 and e == FP32_BYTES
-    return copies + (e * distinct_inputs(adapted) if in_place else 0)
+    in_place = adapted if config.adapter.dropout == 0 and e == FP32_BYTES else []
+    int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
+    return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
 
 
 def activations_bytes(
