@@ -224,7 +224,7 @@ def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observ
     seed_everything(spec.seed, verbose=False)
     with adapted(base, spec) as model:
         record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-        record.num_total_params = base.num_params
+        record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
         record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
         record.phase = "train"
         with measured(record.phases, "train", bench.device):
