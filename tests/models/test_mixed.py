@@ -5,9 +5,12 @@ from typing import Any, Final
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
+from transformers import PreTrainedModel
 
 from sweeplab import checks
-from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig, TrialConfig
+from sweeplab.config import AdapterConfig, ConfigError, ModelConfig, QuantizationConfig, TrialConfig
+from sweeplab.models.adapters import attach, detach
 from sweeplab.models.base import Base, LinearShape, load_base
 from sweeplab.models.counting import quantized_matrices, skeleton
 from sweeplab.models.quantization import layer_schemes, quantized_layers, storage, stored_tensors
@@ -46,8 +49,18 @@ def test_each_layer_has_the_scheme_of_the_first_pattern_found_in_its_name() -> N
     assert kinds == {"Linear8bitLt": 16, "HQQLinear": 2 + 4, "Linear4bit": 4}
 
 
+def adapted_kinds(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, type]:
+    """PEFT's class beside every matrix."""
+    adapted = attach(model, adapter, EMBEDDED, seed=0)
+    kinds = {name: type(module) for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
+    detach(adapted)
+    return kinds
+
+
 @pytest.mark.parametrize(("scheme", "double"), [("nf4", False), ("nf4", True), ("fp4", True), ("int8", False)])
-def test_layers_replaced_one_by_one_are_those_that_transformers_makes(scheme: str, double: bool) -> None:
+def test_layers_replaced_one_by_one_are_those_that_transformers_makes(
+    scheme: str, double: bool, make_adapter: Any
+) -> None:
     whole, by_layer = embedded(scheme, double).model, embedded("none", double, 128, {"_proj": scheme}).model
     layers = dict(quantized_layers(by_layer))
     assert len(layers) == 28
@@ -60,6 +73,8 @@ def test_layers_replaced_one_by_one_are_those_that_transformers_makes(scheme: st
     with torch.no_grad():
         assert torch.equal(by_layer(input_ids=ids).logits, whole(input_ids=ids).logits)
     assert storage(by_layer) == storage(whole)
+    adapter = make_adapter("query", "mlp", "head")
+    assert adapted_kinds(by_layer, adapter) == adapted_kinds(whole, adapter)
 
 
 def planned_bytes(config: TrialConfig, base: Base) -> None:
