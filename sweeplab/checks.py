@@ -1,11 +1,14 @@
 """What cannot run is refused here, before anything that takes long: one line with key, value, rule and remedy."""
 
 import math
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.config import (
     BASE_CHANGING,
+    HQQ_BITS,
     LORA_METHODS,
     TOGGLES,
     AdapterConfig,
@@ -13,6 +16,7 @@ from sweeplab.config import (
     DataConfig,
     ModelConfig,
     PlanConfig,
+    QuantizationConfig,
     StudyConfig,
     TrialConfig,
     num_bytes,
@@ -20,7 +24,7 @@ from sweeplab.config import (
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 from sweeplab.world import TARGETS
 
-SCHEMES: Final = ("none", "nf4", "fp4", "int8")
+SCHEMES: Final = ("none", "nf4", "fp4", "int8", *HQQ_BITS)
 PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
@@ -138,6 +142,29 @@ def check_model(model: ModelConfig) -> None:
         check_choice("model.modules", toggle, TOGGLES)
 
 
+def check_quantization(quantization: QuantizationConfig) -> None:
+    """Refuses schemes that do not exist or cannot be had here. Raises `ConfigError`."""
+    check_choice("quantization.scheme", quantization.scheme, SCHEMES)
+    for pattern, scheme in quantization.pattern.items():
+        check_choice(f"quantization.pattern.{pattern}", scheme, SCHEMES)
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            rule = "must hold regular expressions over module names"
+            raise refuse("quantization.pattern", rule, repr(pattern), f"mend it ({error})") from error
+    schemes = quantization.schemes()
+    if quantization.double and schemes.isdisjoint(("nf4", "fp4")):
+        raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
+    if quantization.group_size < 8 or quantization.group_size % 8:
+        raise refuse("quantization.group_size", "must be a multiple of 8", quantization.group_size, "try 64")
+    packed = sorted(schemes & set(HQQ_BITS))
+    if packed and find_spec("hqq") is None:
+        raise ConfigError(
+            f"quantization.scheme={packed[0]} needs the package hqq, which is not installed; "
+            "pip install -c constraints.txt -e '.[hqq]', or choose quantization=nf4_dq"
+        )
+
+
 def check_optimizer(optimizer: Any) -> None:
     target = optimizer.get("_target_") if isinstance(optimizer, dict) else None
     if not isinstance(target, str) or not target.startswith(OPTIMIZER_HOMES):
@@ -170,9 +197,7 @@ def check_training(config: TrialConfig) -> None:
 def check_trial(config: TrialConfig) -> None:
     """Refuses a trial that cannot run. Raises `ConfigError`."""
     check_model(config.model)
-    check_choice("quantization.scheme", config.quantization.scheme, SCHEMES)
-    if config.quantization.double and config.quantization.scheme not in ("nf4", "fp4"):
-        raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
+    check_quantization(config.quantization)
     check_adapter(config.adapter)
     check_data(config.data)
     check_optimizer(config.optimizer)
@@ -186,20 +211,20 @@ def check_trial(config: TrialConfig) -> None:
 
 def check_compatible(config: TrialConfig) -> None:
     """The table of what goes with a quantized base. Raises `ConfigError`."""
-    adapter, scheme = config.adapter, config.quantization.scheme
+    adapter, schemes, label = config.adapter, config.quantization.schemes(), config.quantization.label()
     if config.data.packing and adapter.method in ("prompt", "prefix", "lora_prefix"):
         raise ConfigError(
             f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
             "every example of the row needs them; choose data.packing=false"
         )
-    if scheme == "none":
+    if schemes == {"none"}:
         return
     if adapter.method in BASE_WEIGHT_METHODS:
         raise ConfigError(
-            f"adapter={adapter.method} trains weights of the base, which quantization={scheme} freezes; "
+            f"adapter={adapter.method} trains weights of the base, which quantization={label} freezes; "
             "choose quantization=none, or adapter=lora"
         )
-    if adapter.dora and scheme == "int8":
+    if adapter.dora and "int8" in schemes:
         raise ConfigError(
             "adapter.dora=true needs the norm of every weight, which quantization=int8 does not give on a CPU; choose "
             "quantization=nf4, or adapter.dora=false"
@@ -207,7 +232,7 @@ def check_compatible(config: TrialConfig) -> None:
     if adapter.method in LORA_METHODS and adapter.initialization in BASE_CHANGING:
         raise ConfigError(
             f"adapter.initialization={adapter.initialization} takes its part out of the base's weights, which "
-            f"quantization={scheme} cannot give back exactly; choose quantization=none, or initialization=default"
+            f"quantization={label} cannot give back exactly; choose quantization=none, or initialization=default"
         )
 
 

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
+HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
 
 
@@ -45,8 +46,20 @@ class ModelConfig:
 
 @dataclass
 class QuantizationConfig:
-    scheme: str = MISSING  # none | nf4 | fp4 | int8
-    double: bool = MISSING  # quantize the blocks' scales too
+    scheme: str = MISSING  # none | nf4 | fp4 | int8 | hqq2 | hqq3 | hqq4
+    double: bool = MISSING  # quantize the scales of nf4's and fp4's blocks too
+    group_size: int = 128  # weights that share a scale and a zero, for hqq
+    pattern: dict[str, str] = field(default_factory=dict)  # regular expression over module names -> scheme
+
+    def schemes(self) -> set[str]:
+        """Every scheme that a matrix can have."""
+        return {self.scheme, *self.pattern.values()}
+
+    def label(self) -> str:
+        """As conf names it, with the patterns: `nf4_dq; mlp: hqq3`."""
+        names = {name: f"{name}_dq" for name in ("nf4", "fp4") if self.double}
+        parts = [f"{pattern}: {names.get(scheme, scheme)}" for pattern, scheme in self.pattern.items()]
+        return "; ".join([names.get(self.scheme, self.scheme), *parts])
 
 
 @dataclass

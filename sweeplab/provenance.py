@@ -17,6 +17,7 @@ PACKAGES: Final = (
     "transformers",
     "peft",
     "bitsandbytes",
+    "hqq",
     "optuna",
     "lm_eval",
     "datasets",

@@ -28,6 +28,7 @@ class Metric(NamedTuple):
 METRICS: Final[dict[str, Metric]] = {
     "heldout_loss_nats_per_token": Metric("held-out loss", "nats/token", "minimize"),
     "num_trainable_params": Metric("trainable parameters", "", "minimize"),
+    "base_bits_per_param": Metric("effective bits of the base", "bits/parameter", "minimize"),
     "adapter_bytes": Metric("adapter size", "bytes", "minimize"),
     "tokens_per_second": Metric("training speed", "tokens/s", "maximize"),
     "phases.train.seconds": Metric("training time", "s", "minimize"),
@@ -103,6 +104,7 @@ class TrialRecord:
     phase: str | None = None  # where it ended, if not finished
     num_trainable_params: int | None = None
     num_total_params: int | None = None  # of the base, adapter not counted
+    base_bits_per_param: float | None = None  # of the whole base as it was stored, scales included, adapter not counted
     adapter_layers: list[dict[str, Any]] = field(default_factory=list)  # effective rank, alpha, scaling, rates
     adapter_bytes: int | None = None
     num_train_tokens: int | None = None  # padding not counted

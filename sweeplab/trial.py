@@ -90,7 +90,7 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
     seed_everything(spec.seed, verbose=False)
     model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    record.num_total_params = base.num_params
+    record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
     record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
     slot = None
     if why_alone(spec.config) is None:

@@ -77,7 +77,7 @@ REFUSED = {
     "evaluation.limit=0": r"evaluation.limit must be at least 1, got 0; use null for all items",
     "evaluation.num_fewshot=-1": r"evaluation.num_fewshot must be at least 0, got -1",
     "evaluation.bootstrap_iters=0": r"evaluation.bootstrap_iters must be at least 1, got 0",
-    "adapter=none": r"adapter=none trains weights of the base, which quantization=nf4 freezes; choose",
+    "adapter=none": r"adapter=none trains weights of the base, which quantization=nf4_dq freezes; choose",
     "sampler.name=luck": r"sampler.name is unknown, got 'luck'; choose one of grid, random, tpe",
     "sampler=tpe": r"study.num_trials is missing; sampler=tpe needs one, such as 30",
     "executor.device=tpu": r"executor.device is unknown, got 'tpu'; choose one of auto, cpu, cuda",

@@ -38,6 +38,7 @@ def full_record(**others: Any) -> TrialRecord:
         "num_trainable_params": 2048,
         "num_total_params": 885_888,
         "cohort": [3, 4],
+        "base_bits_per_param": 5.25,
         "adapter_layers": [{"name": "q_proj", "rank": 4, "alpha": 8.0, "scaling": 2.0, "lr_A": 0.1, "lr_B": 0.2}],
         "adapter_bytes": 11_303,
         "num_train_tokens": 1398,

@@ -14,6 +14,8 @@ from sweeplab import cohort, trial
 from sweeplab.cohort import run_cohort
 from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.data.tokens import IGNORED
+from sweeplab.models.base import Base
+from sweeplab.models.quantization import storage
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, write_record
 from sweeplab.trial import TrialSpec, num_steps
@@ -48,7 +50,20 @@ def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_trial_on_a_mixed_base_leaves_it_for_the_next(make_spec: SpecFactory, bench: Workbench) -> None:
+    first, again, alone = (
+        run_alone(make_spec(number, "quantization=mixed", "adapter.lora_mlp=true", "evaluation=none"), used)
+        for number, used in enumerate((bench, bench, Workbench(bench.device)))
+    )
+    for record in (first, again, alone):
+        assert record.status is Status.FINISHED, record.reason
+        assert record.num_total_params == 885_888
+        assert record.base_bits_per_param == pytest.approx(4.943794249385927)
+        assert record.losses == first.losses
+        assert record.heldout_loss_nats_per_token == first.heldout_loss_nats_per_token
+
+
+def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, bench: Workbench, nf4_base: Base) -> None:
     told: Told = []
     spec = make_spec(7, "adapter.rank=4", "training.heldout_interval=2", "quantization=nf4_dq")
     record = run_alone(spec, bench, lambda number, step, values: told.append((number, step, values)))
@@ -61,6 +76,7 @@ def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, bench: Wor
     )
     # query and value of four layers, 128 by 128: 4 * 2 * 4 * (128 + 128)
     assert (record.num_trainable_params, record.num_total_params) == (8192, 885_888)
+    assert record.base_bits_per_param == storage(nf4_base.model).bits_per_param
     adapter = spec.folder / "adapter"
     files = [adapter / name for name in ("adapter_model.safetensors", "adapter_config.json")]
     assert record.adapter_bytes == sum(path.stat().st_size for path in files)

@@ -17,9 +17,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.pytorch_utils import Conv1D
+from transformers.quantizers.base import get_keys_to_not_convert
+from transformers.quantizers.quantizers_utils import should_convert_module
 
-from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig
-from sweeplab.models.quantization import keep_packing, quantization_config
+from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
+from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
+from sweeplab.models.quantized_layers import quantize_layers
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"
 RANDOM_INIT_SEED: Final = 0
@@ -31,6 +34,7 @@ class Base(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     num_params: int  # of the weights as they were before quantization
+    bits_per_param: float  # of all that is stored, measured; see `quantization.Storage`
     fingerprint: str
 
 
@@ -43,15 +47,16 @@ class LinearShape(NamedTuple):
 
 
 def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D))
+    """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too, HQQ's are not."""
+    kinds = (nn.Linear, Conv1D)
+    return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
 
 
 def linear_shape(name: str, module: nn.Module) -> LinearShape:
     if isinstance(module, Conv1D):
         return LinearShape(name, module.weight.shape[0], module.weight.shape[1])
-    assert isinstance(module, nn.Linear)
-    return LinearShape(name, module.in_features, module.out_features)
+    layer: Any = module
+    return LinearShape(name, layer.in_features, layer.out_features)
 
 
 def linear_shapes(model: nn.Module) -> list[LinearShape]:
@@ -120,16 +125,31 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
         return model
 
 
+def quantizable_shapes(model: PreTrainedModel) -> list[LinearShape]:
+    """The matrices that transformers would quantize: all but the head and what is tied to an embedding."""
+    kept = get_keys_to_not_convert(model)
+    return [shape for shape in linear_shapes(model) if should_convert_module(shape.name, kept)]
+
+
 def load_model(
     model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device
 ) -> PreTrainedModel:
-    """The base with `quantization` on `device`; what is not quantized is in `dtype`. Raises `ConfigError`."""
-    settings: dict[str, Any] = {
-        "dtype": dtype,
-        "device_map": {"": device},
-        "quantization_config": quantization_config(quantization, dtype),
-        "attn_implementation": "sdpa",
-    }
+    """The base with `quantization` on `device`; what is not quantized is in `dtype`. Raises `ConfigError`.
+
+    One scheme of bitsandbytes for all is quantized on the way to the device. HQQ, and schemes that differ by layer,
+    take the whole base in `dtype` on the CPU first.
+    """
+    if quantization.pattern or quantization.scheme in HQQ_BITS:
+        loaded = pretrained(model, {"dtype": dtype})
+        quantize_layers(loaded, layer_schemes(quantization, quantizable_shapes(loaded)), quantization, dtype, device)
+        return loaded
+    config = quantization_config(quantization, dtype)
+    return pretrained(model, {"dtype": dtype, "device_map": {"": device}, "quantization_config": config})
+
+
+def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
+    """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
+    settings |= {"attn_implementation": "sdpa"}
     if model.random_init:
         random = random_model(architecture(model))
         settings |= {"config": random.config, "state_dict": random.state_dict()}
@@ -163,9 +183,10 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     tokenizer = load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
     loaded.requires_grad_(False)
-    if quantization.scheme != "none":
-        keep_packing(loaded)
+    keep_packing(loaded)
     loaded.config.use_cache = False
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
-    return Base(loaded.eval(), tokenizer, loaded.num_parameters(), weights_fingerprint(model, loaded))
+    stored = storage(loaded)
+    fingerprint = weights_fingerprint(model, loaded)
+    return Base(loaded.eval(), tokenizer, stored.num_params, stored.bits_per_param, fingerprint)

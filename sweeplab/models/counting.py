@@ -5,9 +5,17 @@ from typing import NamedTuple
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from sweeplab.config import LORA_METHODS, AdapterConfig, ModelConfig
-from sweeplab.models.base import LinearShape, architecture, decoder_layers, linear_shapes, norm_layers
+from sweeplab.config import LORA_METHODS, AdapterConfig, ModelConfig, QuantizationConfig
+from sweeplab.models.base import (
+    LinearShape,
+    architecture,
+    decoder_layers,
+    linear_shapes,
+    norm_layers,
+    quantizable_shapes,
+)
 from sweeplab.models.budget import num_adapter_params, sized, targeted_shapes
+from sweeplab.models.quantization import layer_schemes
 
 
 class Skeleton(NamedTuple):
@@ -25,6 +33,7 @@ class Skeleton(NamedTuple):
     num_bias_params: int
     num_norm_params: int
     num_params_per_layer: int
+    quantizable: tuple[LinearShape, ...]  # of the linears, what a scheme applies to: all but the head
 
 
 def key_size(config: PretrainedConfig) -> int:
@@ -55,7 +64,14 @@ def skeleton(model: ModelConfig) -> Skeleton:
         num_bias_params=sum(weight.numel() for name, weight in built.named_parameters() if name.endswith("bias")),
         num_norm_params=sum(weight.numel() for module in norm_layers(built).values() for weight in module.parameters()),
         num_params_per_layer=sum(weight.numel() for weight in decoder_layers(built)[-1].parameters()),
+        quantizable=tuple(quantizable_shapes(built)),
     )
+
+
+def quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -> list[tuple[str, LinearShape]]:
+    """Scheme and matrix, of those that have one. Raises `ConfigError` as `layer_schemes` does."""
+    schemes = layer_schemes(quantization, sizes.quantizable)
+    return [(schemes[one.name], one) for one in sizes.quantizable if schemes[one.name] != "none"]
 
 
 def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:

@@ -1,4 +1,4 @@
-"""Adapters into weights: dequantize a base, merge an adapter or a weighted sum of several, compare logits."""
+"""Adapters into weights: merge an adapter or a weighted sum of several, compare logits."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,6 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig
 from sweeplab.models.adapters import attach
@@ -19,41 +18,6 @@ from sweeplab.models.base import first_line
 PROBE_ROWS: Final = 4
 PROBE_TOKENS: Final = 64
 TIES_DENSITY: Final = 0.2  # of the entries kept; Yadav et al. 2023, arXiv 2306.01708, section 4
-
-
-def plain_layer(module: Any) -> nn.Module:
-    """The layer that a bitsandbytes one stands for, of the class that the architecture has there, dequantized."""
-    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
-
-    state = getattr(module, "state", None)  # int8's scales, once it has computed
-    weight_OI = dequantize_bnb_weight(module.weight, state).detach()
-    kind = module.source_cls
-    is_conv1d = isinstance(kind, type) and issubclass(kind, Conv1D)
-    with torch.device("meta"):
-        plain: Any = (
-            Conv1D(*weight_OI.shape) if is_conv1d else nn.Linear(weight_OI.shape[1], weight_OI.shape[0], bias=False)
-        )
-    plain.weight = nn.Parameter(weight_OI.T.contiguous() if is_conv1d else weight_OI, requires_grad=False)
-    plain.bias = module.bias
-    assert isinstance(plain, nn.Module)
-    return plain
-
-
-def dequantize(model: PreTrainedModel) -> None:
-    """Every quantized layer becomes the architecture's own, with the values that the quantized one computes from.
-
-    Unlike `PreTrainedModel.dequantize`, GPT-2's transposed layers come back as they were. A base that is not quantized
-    stays as it is.
-    """
-    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
-
-    quantizer = getattr(model, "hf_quantizer", None)
-    if quantizer is None:
-        return
-    for name, module in list(model.named_modules()):
-        if isinstance(module, Linear4bit | Linear8bitLt):
-            model.set_submodule(name, plain_layer(module))
-    quantizer.remove_quantization_config(model)
 
 
 def attach_trained(

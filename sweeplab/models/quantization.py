@@ -1,11 +1,16 @@
-"""Quantization of the frozen base, and which combinations run at all."""
+"""Quantization of the frozen base: which matrix has which scheme, and what all of it takes in memory."""
 
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
-from sweeplab.config import ConfigError, QuantizationConfig
+from sweeplab.config import HQQ_BITS, ConfigError, QuantizationConfig
+
+if TYPE_CHECKING:
+    from sweeplab.models.base import LinearShape
 
 
 def resolve_device(device: str) -> torch.device:
@@ -58,8 +63,50 @@ def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) ->
     )
 
 
+def layer_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShape"]) -> dict[str, str]:
+    """Scheme of every matrix by name: of the first pattern found in it, else `scheme`. The head is not among `shapes`.
+
+    Raises `ConfigError` for a pattern that is found in none, and for groups that do not fill a matrix.
+    """
+    known = list(shapes)
+    for pattern in quantization.pattern:
+        if not any(re.search(pattern, shape.name) for shape in known):
+            there = ", ".join(dict.fromkeys(shape.name.rpartition(".")[2] for shape in known))
+            raise ConfigError(
+                f"quantization.pattern must match matrices, and {pattern!r} matches none; matrices here: {there} "
+                f"(such as {known[0].name}); mend the pattern, or drop it"
+            )
+    found = {}
+    for shape in known:
+        matched = (scheme for pattern, scheme in quantization.pattern.items() if re.search(pattern, shape.name))
+        found[shape.name] = next(matched, quantization.scheme)
+        if found[shape.name] in HQQ_BITS:
+            refuse_unfilled(quantization.group_size, HQQ_BITS[found[shape.name]], shape)
+    return found
+
+
+def refuse_unfilled(group_size: int, bits: int, shape: "LinearShape") -> None:
+    """HQQ packs the groups of 2 or 4 bits by 4 or 2 into bytes. Raises `ConfigError` where some would be left over."""
+    together = {2: 4, 3: 1, 4: 2}[bits]
+    num_weights = shape.in_features * shape.out_features
+    if num_weights % (group_size * together):
+        raise ConfigError(
+            f"quantization.group_size must divide every matrix, for {bits} bits into a multiple of {together} groups, "
+            f"got {group_size} for {shape.name} ({shape.out_features} x {shape.in_features}); try 64, or give this "
+            "matrix another scheme in quantization.pattern"
+        )
+
+
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Every layer of bitsandbytes and of HQQ by name."""
+    from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
+
+    kinds = (Linear4bit, Linear8bitLt)
+    return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
+
+
 def stored_tensors(module: nn.Module) -> list[torch.Tensor]:
-    """What a matrix of bitsandbytes keeps beside its packed weights: scales, their scales and their mean.
+    """What a quantized matrix keeps beside its packed weights: scales, their scales and their mean; HQQ's zeros.
 
     The tables of levels are left out: they are constants, the same for every matrix.
     """
@@ -72,20 +119,36 @@ def stored_tensors(module: nn.Module) -> list[torch.Tensor]:
     if isinstance(module, Linear8bitLt):  # the first forward moves the scales from the weight to the layer's state
         scales: Any = module.state.SCB if weight.SCB is None else weight.SCB
         return [scales]
-    return []
+    meta: Any = getattr(module, "meta", None)
+    return [] if meta is None else [meta["scale"], meta["zero"]]
 
 
-def effective_bits_per_param(model: nn.Module) -> float:
-    """Bits of all stored weights and scales of a base, without an adapter, over its parameters before quantization.
+class Storage(NamedTuple):
+    """What a base takes in memory, without an adapter. Tied weights count once."""
 
-    A 4-bit matrix counts 4 + 32/64 bits, and with double quantization 4 + 8/64 + 32/(64 x 256) = 4.126953125 (Dettmers
-    et al. 2023, arXiv 2305.14314, section 3) and 32 bits once for the scales' mean; embeddings, norms and the head
-    count in the dtype that they are kept in, so a small base lies far above 4. Tied weights count once.
-    """
+    num_params: int  # before quantization
+    num_bytes: int  # of all weights, scales and zeros
+
+    @property
+    def bits_per_param(self) -> float:
+        """Effective bits per parameter of the whole base.
+
+        A 4-bit matrix counts 4 + 32/64 bits, and with double quantization 4 + 8/64 + 32/(64 x 256) = 4.126953125
+        (Dettmers et al. 2023, arXiv 2305.14314, section 3) and 32 bits once for the scales' mean. HQQ packs ten weights
+        of 3 bits into 32, so 3.2 bits, and keeps a scale and a zero per group in the compute dtype. Embeddings, norms,
+        biases and the head count in the dtype that they are kept in, so a small base lies far above.
+        """
+        return 8 * self.num_bytes / self.num_params
+
+
+def storage(model: nn.Module) -> Storage:
+    """Parameters of `model` before quantization, and bytes of its tensors as they stand in memory now."""
+    layers = [layer for _, layer in quantized_layers(model)]
+    packed = {id(one.W_q if hasattr(one, "W_q") else one.weight): one for one in layers}
     num_params = num_bytes = 0
     for weight in model.parameters():
-        state = getattr(weight, "quant_state", None)
-        num_params += weight.numel() if state is None else state.shape.numel()
+        layer = packed.get(id(weight))
+        num_params += weight.numel() if layer is None else layer.in_features * layer.out_features
         num_bytes += weight.nbytes
-    num_bytes += sum(tensor.nbytes for module in model.modules() for tensor in stored_tensors(module))
-    return 8 * num_bytes / num_params
+    num_bytes += sum(tensor.nbytes for layer in layers for tensor in stored_tensors(layer))
+    return Storage(num_params, num_bytes)

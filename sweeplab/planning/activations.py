@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.config import AdapterConfig, TrialConfig
 from sweeplab.models.base import LinearShape
-from sweeplab.models.counting import Skeleton
+from sweeplab.models.counting import Skeleton, quantized_matrices
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 
@@ -92,10 +92,9 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
         normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
         return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
     copies = adapter_copies_bytes(config.adapter, adapted, device)
-    if config.quantization.scheme == "int8":  # bitsandbytes keeps every input; an adapter's is among them
-        return copies + e * distinct_inputs(sizes.linears)
-    in_place = config.adapter.dropout == 0 and e == FP32_BYTES
-    return copies + (e * distinct_inputs(adapted) if in_place else 0)
+    in_place = adapted if config.adapter.dropout == 0 and e == FP32_BYTES else []
+    int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
+    return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
 
 
 def layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:

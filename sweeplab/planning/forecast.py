@@ -24,6 +24,7 @@ class Forecast:
     model: str  # its name
     num_total_params: int
     num_trainable_params: int
+    base_bits_per_param: float  # as a record measures it
     memory: MemoryForecast
     num_steps: int | None
     train_seconds: float | None
@@ -37,6 +38,7 @@ class Forecast:
             "model": self.model,
             "num_total_params": self.num_total_params,
             "num_trainable_params": self.num_trainable_params,
+            "base_bits_per_param": self.base_bits_per_param,
             "peak_memory_bytes": self.memory.training.total_bytes,
             "peak_moment": self.memory.training_moment,
             "memory": asdict(self.memory.training),
@@ -67,11 +69,13 @@ class Forecaster:
         num_trainable = num_lora_params(config.adapter, config.model, sizes)
         flops = flops_per_token(config, sizes, num_trainable)
         tokens = num_train_tokens(config.training, extent)
+        memory = memory_forecast(config, sizes, extent, device)
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
-            memory=memory_forecast(config, sizes, extent, device),
+            base_bits_per_param=8 * memory.load.base_bytes / sizes.num_params,
+            memory=memory,
             num_steps=num_optimizer_steps(config.training, extent.num_examples),
             train_seconds=train_seconds(config, flops, tokens, device, self.speeds[device]),
             probed_flops_per_second=self.speeds[device],

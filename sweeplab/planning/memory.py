@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.config import LORA_METHODS, AdapterConfig, ConfigError, ModelConfig
+from sweeplab.config import HQQ_BITS, LORA_METHODS, AdapterConfig, ConfigError, ModelConfig, QuantizationConfig
 from sweeplab.models.base import LinearShape
 from sweeplab.models.budget import targeted_shapes
 from sweeplab.models.counting import Skeleton
@@ -12,7 +12,6 @@ from sweeplab.planning.activations import FP32_BYTES
 
 BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
 OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3
-WEIGHT_BITS: Final = {"none": None, "nf4": 4, "fp4": 4, "int8": 8}
 STATE_BLOCK: Final = 256  # entries of an 8-bit optimizer state per 32-bit scale, in bitsandbytes
 LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weights have 32-bit states
 # peak resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that trained the
@@ -46,6 +45,11 @@ class MemoryParts:
     process_bytes: int = 0  # Python and its libraries, where the peak is a process's resident set: on a CPU
 
     @property
+    def base_bytes(self) -> int:
+        """The base alone: every weight and scale, as `quantization.storage` measures them."""
+        return self.base_weights_bytes + self.quantization_scales_bytes
+
+    @property
     def total_bytes(self) -> int:
         """As a record measures it: resident set on a CPU, PyTorch's allocator on CUDA."""
         return sum(getattr(self, one.name) for one in fields(self))
@@ -62,26 +66,23 @@ def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton
     return targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
 
 
-def quantized_matrices(scheme: str, sizes: Skeleton) -> list[LinearShape]:
-    """All matrices but the output head, which transformers leaves as it is."""
-    if scheme == "none":
-        return []
-    return [one for one in sizes.linears if one.out_features != sizes.vocab_size]
+def weight_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape) -> int:
+    """Packed weights. HQQ's 3 bits: the weights of ten groups side by side in 32 bits, the last ones filled up."""
+    entries, bits = num_entries(matrix), {"nf4": 4, "fp4": 4, "int8": 8, **HQQ_BITS}[scheme]
+    if bits == 3:
+        return 4 * quantization.group_size * math.ceil(entries // quantization.group_size / 10)
+    return math.ceil(entries * bits / 8)
 
 
-def base_weights_bytes(scheme: str, sizes: Skeleton, dtype_bytes: int) -> int:
-    """Quantized matrices at 4 or 8 bits; embeddings, norms, biases and head in the compute dtype."""
-    quantized = sum(num_entries(one) for one in quantized_matrices(scheme, sizes))
-    return quantized * (WEIGHT_BITS[scheme] or 0) // 8 + (sizes.num_params - quantized) * dtype_bytes
-
-
-def scale_bytes(scheme: str, double: bool, matrix: LinearShape) -> int:
+def scale_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape, dtype_bytes: int) -> int:
     """nf4 and fp4: 32 bits per 64 weights, 0.5 bits each; double: 8 bits per 64 and 32 per 64 x 256, 0.126953125 bits
-    each; int8: 32 bits per row."""
+    each, and 32 bits once; int8: 32 bits per row; HQQ: a scale and a zero per group in the compute dtype."""
+    if scheme in HQQ_BITS:
+        return 2 * dtype_bytes * (num_entries(matrix) // quantization.group_size)
     if scheme == "int8":
         return FP32_BYTES * matrix.out_features
     blocks = math.ceil(num_entries(matrix) / BLOCK)
-    return blocks + FP32_BYTES * math.ceil(blocks / OUTER_BLOCK) if double else FP32_BYTES * blocks
+    return blocks + FP32_BYTES * (math.ceil(blocks / OUTER_BLOCK) + 1) if quantization.double else FP32_BYTES * blocks
 
 
 def num_states(optimizer: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.config import TrialConfig
 from sweeplab.models.base import LinearShape
-from sweeplab.models.counting import Skeleton, num_lora_params
+from sweeplab.models.counting import Skeleton, num_lora_params, quantized_matrices
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
@@ -20,11 +20,10 @@ from sweeplab.planning.memory import (
     CUDA_CONTEXT_BYTES,
     MemoryParts,
     adapted_matrices,
-    base_weights_bytes,
     num_entries,
     optimizer_bytes,
-    quantized_matrices,
     scale_bytes,
+    weight_bytes,
 )
 
 TRAINING: Final = ("forward", "loss", "backward", "step")
@@ -90,23 +89,23 @@ class MemoryForecast(NamedTuple):
 
 def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
     """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it."""
-    quantized = quantized_matrices(config.quantization.scheme, sizes)
+    quantized = quantized_matrices(config.quantization, sizes)
     if device.kind == "cpu":
         return FP32_BYTES * sizes.num_params if quantized else 0
-    return max((num_entries(one) for one in quantized), default=0) * device.dtype.itemsize
+    return max((num_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
 
 
 def step_bytes(
-    config: TrialConfig, weights: list[int], weight_bytes: int, sizes: Skeleton, device: PlannedDevice
+    config: TrialConfig, weights: list[int], entry_bytes: int, sizes: Skeleton, device: PlannedDevice
 ) -> int:
     """torch.optim's own copies: of all weights at once on CUDA, two of one after another on a CPU; bitsandbytes has
     none."""
     if not str(config.optimizer["_target_"]).startswith("torch."):
         return 0
     if device.kind == "cuda":
-        return weight_bytes * sum(weights)
+        return entry_bytes * sum(weights)
     largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
-    return weight_bytes * 2 * min(max(weights), largest_matrix)
+    return entry_bytes * 2 * min(max(weights), largest_matrix)
 
 
 def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int) -> tuple[int, int]:
@@ -130,27 +129,28 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
     dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
-    scheme, e, training = config.quantization.scheme, device.dtype.itemsize, config.training
+    e, training = device.dtype.itemsize, config.training
     adapted = adapted_matrices(config.adapter, config.model, sizes)
     full = config.adapter.method == "none"
-    weight_bytes = e if full else FP32_BYTES
+    entry_bytes = e if full else FP32_BYTES
     weights = trained_sizes(config, sizes, adapted)
     trained = num_lora_params(config.adapter, config.model, sizes)
-    quantized = quantized_matrices(scheme, sizes)
+    quantized = quantized_matrices(config.quantization, sizes)
+    as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
     batch = training.micro_batch_size
     logits = logits_of(sizes.vocab_size, batch * extent.longest, batch * extent.most_targets, e)
     kept = activations(config, sizes, adapted, extent, device)
-    dequantized = max((num_entries(one) for one in quantized), default=0) * e
+    dequantized = max((num_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)
 
     base = MemoryParts(
-        base_weights_bytes=base_weights_bytes(scheme, sizes, e),
-        quantization_scales_bytes=sum(scale_bytes(scheme, config.quantization.double, one) for one in quantized),
+        base_weights_bytes=as_it_was * e + sum(weight_bytes(config.quantization, *one) for one in quantized),
+        quantization_scales_bytes=sum(scale_bytes(config.quantization, *one, e) for one in quantized),
         process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
     )
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
-    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, weight_bytes))
-    stepped = replace(begun, gradients_bytes=trained * weight_bytes)
+    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
+    stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     again = replace(stepped if training.accumulation > 1 else begun, activations_bytes=kept.saved)
     return MemoryForecast(
         load=replace(base, workspace_bytes=loading_bytes(config, sizes, device)),
@@ -162,7 +162,7 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         ),
         loss=replace(again, logits_bytes=logits.backward),
         backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
-        step=replace(stepped, workspace_bytes=step_bytes(config, weights, weight_bytes, sizes, device)),
+        step=replace(stepped, workspace_bytes=step_bytes(config, weights, entry_bytes, sizes, device)),
         # gradients stay until the adapter goes, states until Python's collector has found Lightning's cycles
         evaluation=replace(stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
         context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,

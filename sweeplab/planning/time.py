@@ -90,8 +90,9 @@ def measured_flops_per_second(device: PlannedDevice, num_threads: int | None) ->
 
 
 def slowdown(quantization: QuantizationConfig, device: PlannedDevice) -> float:
-    """Of unpacking 4-bit weights on CUDA; a CPU's is in its efficiency."""
-    return FOUR_BIT_SLOWDOWN if device.kind == "cuda" and quantization.scheme in ("nf4", "fp4") else 1.0
+    """Of unpacking weights on CUDA, HQQ's as if they were nf4 (not measured); a CPU's is in its efficiency."""
+    unpacks = bool(quantization.schemes() - {"none", "int8"})
+    return FOUR_BIT_SLOWDOWN if device.kind == "cuda" and unpacks else 1.0
 
 
 def train_seconds(

@@ -29,6 +29,7 @@ from sweeplab.report.wording import (
 )
 
 LOSS = "heldout_loss_nats_per_token"
+BITS = "base_bits_per_param"
 TRAIN_SECONDS = "phases.train.seconds"
 MEMORY_METRICS = (
     "phases.train.peak_allocated_bytes",
@@ -86,6 +87,8 @@ def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = Fal
     columns.append((Column("held-out loss", "nats/token"), partial(spread_cell, LOSS)))
     columns += [score_column(settings, task, metric) for task, metric in scores]
     columns.append((Column("trainable parameters"), params_cell))
+    if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
+        columns.append((Column("base", "bits/parameter"), bits_cell))
     columns.append((Column("training time"), time_cell))
     kind = "peak memory" if memory_name is None else METRICS[memory_name].label.removesuffix(", training")
     columns.append((Column(kind, "in training"), partial(memory_cell, memory_name)))
@@ -143,6 +146,11 @@ def params_cell(setting: Setting) -> Cell:
     if spread is None:
         return Cell(DASH)
     return Cell(count(spread.mean), f"{share(spread.mean, totals[0])} of base" if totals else "")
+
+
+def bits_cell(setting: Setting) -> Cell:
+    spread = setting.spreads.get(BITS)
+    return Cell(DASH if spread is None else f"{spread.mean:.3f}")
 
 
 def time_cell(setting: Setting) -> Cell:

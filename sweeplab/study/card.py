@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sweeplab.config import TOGGLES, ExportConfig
+from sweeplab.config import TOGGLES, ExportConfig, QuantizationConfig
 from sweeplab.records import StudyFacts, TrialRecord
 
 
@@ -37,10 +37,9 @@ def front_matter(model: dict[str, Any], kind: str) -> str:
 def facts_of_base(record: TrialRecord) -> Iterator[tuple[str, str]]:
     model, quantization, data = (record.config[part] for part in ("model", "quantization", "data"))
     revision = f", revision {model['revision']}" if model["revision"] else ""
-    double = ", double" if quantization["double"] else ""
     yield "base", f"{model['name']}{revision}"
     yield "base fingerprint", str(record.provenance.get("base_fingerprint", "–"))
-    yield "trained on a base in", f"{quantization['scheme']}{double}"
+    yield "trained on a base in", QuantizationConfig(**quantization).label()
     yield "data", str(data["name"])
     yield "data fingerprint", str(record.provenance.get("data_fingerprint", "–"))
 

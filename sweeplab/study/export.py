@@ -129,7 +129,8 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     import torch
 
     from sweeplab.models.base import architecture
-    from sweeplab.models.merging import dequantize, merge
+    from sweeplab.models.merging import merge
+    from sweeplab.models.quantized_layers import dequantize
 
     dequantize(base.model)
     merged = merge(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
@@ -179,7 +180,7 @@ def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verd
     write(base, chosen, export, folder)
     kinds = {"float32"}
     if export.kind == "merged":
-        int8 = {"int8"} if config.quantization.scheme == "int8" else set()
+        int8 = {"int8"} & config.quantization.schemes()
         kinds |= {export.dtype, str(dtype).removeprefix("torch.")} | int8
     return compared(exported_logits(config, export, folder, device), expected, kinds)
 

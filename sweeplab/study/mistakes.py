@@ -55,7 +55,10 @@ def unknown_key(key: str) -> str:
         return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
     if key.startswith("optimizer."):
         return f"{key} is not set by the chosen optimizer; to give it one more argument, write +{key}=..."
-    return f"{key} is no key of the configuration; {EVERY_KEY}{nearest(key, sibling_keys(key))}"
+    there = sibling_keys(key)
+    if key in there:
+        return f"{key} takes a new entry with two pluses: ++{key}={{NAME: VALUE}}"
+    return f"{key} is no key of the configuration; {EVERY_KEY}{nearest(key, there)}"
 
 
 def added_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> Iterator[str]:

@@ -81,7 +81,14 @@ def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> 
         table.add_column(short if last.count(short) == 1 else key, justify="right", overflow="fold")
     if not keys:
         table.add_column("setting")
-    for title in ("seeds", "trainable\nparameters", "% of\ntotal", "peak memory\nGB (1e9)", "training\nmin/trial"):
+    titles = (
+        "trainable\nparameters",
+        "% of\ntotal",
+        "base\nbits/param",
+        "peak memory\nGB (1e9)",
+        "training\nmin/trial",
+    )
+    for title in ("seeds", *titles):
         table.add_column(title, justify="right")
     if memory_bytes is not None:
         table.add_column(f"in {gigabytes(memory_bytes)} GB\nat any time")
@@ -92,6 +99,7 @@ def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> 
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
+            f"{forecast.base_bits_per_param:.3f}",
             gigabytes(forecast.memory.training.total_bytes),
             minutes(forecast.train_seconds),
             *([] if memory_bytes is None else [fit_in_words(row, memory_bytes)]),

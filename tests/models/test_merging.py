@@ -16,12 +16,19 @@ from transformers.pytorch_utils import Conv1D
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig, QuantizationConfig
 from sweeplab.models.adapters import attach, save_adapter
 from sweeplab.models.base import architecture, load_base
-from sweeplab.models.merging import attach_combined, attach_trained, dequantize, largest_difference, merge, probe_logits
+from sweeplab.models.merging import attach_combined, attach_trained, largest_difference, merge, probe_logits
+from sweeplab.models.quantized_layers import dequantize
 from tests.models.conftest import SIZES
 
 CPU = torch.device("cpu")
 TOGGLES = {"llama": ("query", "mlp"), "gpt2": ("query", "key", "value", "mlp"), "phi": ("value", "projection")}
-SCHEMES = {"nf4": ("nf4", True), "fp4": ("fp4", False), "int8": ("int8", False)}
+SCHEMES: dict[str, tuple[Any, ...]] = {
+    "nf4": ("nf4", True),
+    "fp4": ("fp4", False),
+    "int8": ("int8", False),
+    "hqq3": ("hqq3", False),
+    "mixed": ("nf4", True, 128, {"mlp": "hqq3"}),
+}
 
 Trained = Callable[..., PeftModel]
 
@@ -237,17 +244,18 @@ def test_a_dequantized_base_is_the_plain_architecture(
     }
     assert not hasattr(model.config, "quantization_config")
     # int8 rounds the inputs of its products too
-    most = 0.05 if scheme == "int8" else 2e-6
+    most = 0.05 if "int8" in scheme else 2e-6
     assert largest_difference(probe_logits(model), expected) < most * expected.abs().max()
     assert any(isinstance(module, Conv1D) for module in model.modules()) == (family == "gpt2")
 
 
+@pytest.mark.parametrize("scheme", ["nf4", "hqq3", "mixed"])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_merged_dequantized_base_survives_the_disk(
-    architectures: dict[str, ModelConfig], make_adapter: Any, tmp_path: Path, family: str
+    architectures: dict[str, ModelConfig], make_adapter: Any, tmp_path: Path, family: str, scheme: str
 ) -> None:
     def base() -> PreTrainedModel:
-        return load_base(architectures[family], QuantizationConfig("nf4", True), torch.float32, CPU).model
+        return load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU).model
 
     adapter: AdapterConfig = make_adapter("query", "key", "value", "mlp")
     first = attach(base(), adapter, architectures[family], 0)

@@ -236,7 +236,7 @@ def test_both_parts_of_lora_and_prefix_are_loaded_by_peft(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["adapter=none"], "adapter=none trains weights of the base, which quantization=nf4 freezes"),
+        (["adapter=none"], "adapter=none trains weights of the base, which quantization=nf4_dq freezes"),
         (["adapter=top_layers"], "adapter=top_layers trains weights of the base"),
         (["adapter.initialization=pissa"], "adapter.initialization=pissa takes its part out of the base's weights"),
         (["adapter=dora", "quantization=int8"], "adapter.dora=true needs the norm of every weight"),

@@ -22,13 +22,18 @@ from sweeplab.models.base import EMBEDDED, Base, load_base
 from sweeplab.models.quantization import resolve_device, resolve_precision
 from sweeplab.training.module import target_loss_sum
 
-SCHEMES = {
+SCHEMES: dict[str, tuple[Any, ...]] = {
     "none": ("none", False),
     "nf4": ("nf4", False),
     "nf4_dq": ("nf4", True),
     "fp4": ("fp4", False),
     "fp4_dq": ("fp4", True),
     "int8": ("int8", False),
+    "hqq2": ("hqq2", False),
+    "hqq3": ("hqq3", False),
+    "hqq4": ("hqq4", False, 64),
+    "mixed": ("nf4", True, 128, {"mlp": "hqq3"}),
+    "mixed_int8": ("fp4", False, 128, {r"layers\.0\.": "none", "up_proj|o_proj": "int8"}),
 }
 CPU = torch.device("cpu")
 LAYER = "model.layers.0.self_attn.q_proj"
@@ -242,7 +247,7 @@ def test_devices_and_precisions_are_resolved(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "phi3", "qwen3"])
-@pytest.mark.parametrize("scheme", ["none", "nf4_dq", "int8"])
+@pytest.mark.parametrize("scheme", ["none", "nf4_dq", "int8", "hqq3"])
 def test_families_load_quantized_train_and_come_back(
     family: str, scheme: str, architectures: Any, make_adapter: Callable[..., Any]
 ) -> None:

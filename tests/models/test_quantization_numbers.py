@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from sweeplab.config import ModelConfig, QuantizationConfig
 from sweeplab.models.base import load_base
-from sweeplab.models.quantization import effective_bits_per_param, stored_tensors
+from sweeplab.models.quantization import storage, stored_tensors
 
 BLOCK = 64
 # Probability of the outermost quantile: the mean of 1 - 1/30 and 1 - 1/32, as half a step of 15 and of 16 levels.
@@ -172,7 +172,7 @@ def test_bits_of_scales_per_parameter_as_they_are_stored(kind: str, double: bool
     )
     assert sum(one.nbytes for one in scales[:2]) * 8 == bits * num_params
     assert sum(one.nbytes for one in scales[2:]) == (4 if double else 0)  # the mean of the scales, once per matrix
-    assert effective_bits_per_param(layer) == 4 + bits + (32 / num_params if double else 0)
+    assert storage(layer).bits_per_param == 4 + bits + (32 / num_params if double else 0)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_bits_per_parameter_of_a_whole_base(
         assert scale_bits is not None
         scales = int(matrices * scale_bits)
     expected = (weight_bits * matrices + scales + 32 * (base.num_params - matrices)) / base.num_params
-    assert effective_bits_per_param(base.model) == pytest.approx(expected, rel=1e-15)
+    assert storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)
     with torch.no_grad():
         base.model(input_ids=torch.tensor([[5, 6, 7]]))  # after which int8's scales stand elsewhere
-    assert effective_bits_per_param(base.model) == pytest.approx(expected, rel=1e-15)
+    assert storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)

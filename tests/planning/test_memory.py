@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.config import ConfigError
+from sweeplab.config import ConfigError, QuantizationConfig
 from sweeplab.models.base import LinearShape
-from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes
+from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes, weight_bytes
 from tests.planning.conftest import CPU, Memory
 
 LLAMA = "model=llama2_7b"
 ALL_TOGGLES = tuple(f"adapter.lora_{toggle}=true" for toggle in ("query", "key", "value", "projection", "mlp", "head"))
 QV_PARAMS = 4_194_304
+NUM_MATRICES = 32 * 7
 NUM_QUANTIZED = 6_476_005_376  # 32 x (4 x 4096 x 4096 + 3 x 4096 x 11008)
 
 
@@ -28,23 +29,25 @@ def test_bits_per_quantized_weight(memory_of: Memory, scheme: str, bits: float) 
     parts = memory_of(LLAMA, f"quantization={scheme}").forward
     rest = 2 * (6_738_415_616 - NUM_QUANTIZED)  # embeddings, norms and head in bfloat16
     quantized = parts.base_weights_bytes - rest + parts.quantization_scales_bytes
-    assert quantized * 8 == NUM_QUANTIZED * bits
+    means = 32 * NUM_MATRICES if scheme.endswith("_dq") else 0  # of the scales, in 32 bits
+    assert quantized * 8 == NUM_QUANTIZED * bits + means
 
 
 def test_double_quantization_saves_0_30_gb_of_a_7b(memory_of: Memory) -> None:
     once, twice = (memory_of(LLAMA, f"quantization={scheme}").training.total_bytes for scheme in ("nf4", "nf4_dq"))
-    assert once - twice == NUM_QUANTIZED * 0.373046875 / 8
+    assert once - twice == NUM_QUANTIZED * 0.373046875 / 8 - 4 * NUM_MATRICES
     assert (once - twice) / 1e9 == pytest.approx(0.30, abs=0.005)
 
 
 def test_int8_has_a_scale_per_row() -> None:
-    assert scale_bytes("int8", False, LinearShape("up_proj", 4096, 11008)) == 4 * 11008
+    assert scale_bytes(QuantizationConfig("int8", False), "int8", LinearShape("up_proj", 4096, 11008), 2) == 4 * 11008
 
 
 def test_an_incomplete_block_has_a_scale_too() -> None:
     matrix = LinearShape("small", 5, 13)  # 65 weights: two blocks of 64
-    assert scale_bytes("nf4", False, matrix) == 8
-    assert scale_bytes("nf4", True, matrix) == 2 + 4
+    assert scale_bytes(QuantizationConfig("nf4", False), "nf4", matrix, 2) == 8
+    assert scale_bytes(QuantizationConfig("nf4", True), "nf4", matrix, 2) == 2 + 4 + 4
+    assert weight_bytes(QuantizationConfig("nf4", True), "nf4", matrix) == 33
 
 
 @pytest.mark.parametrize(

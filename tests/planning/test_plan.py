@@ -96,6 +96,24 @@ def test_varied_models_and_precisions_are_all_named(plan: Plan) -> None:
         assert text in printed
 
 
+def test_bits_of_the_base_are_a_column(plan: Plan) -> None:
+    schemes = "none,nf4,nf4_dq,hqq3,mixed"
+    values, printed = plan("model=llama2_7b", "executor.device=cuda", f"++space.quantization.choices=[{schemes}]")
+    quantized, total = 6_476_005_376, 6_738_415_616
+    mlp = 32 * 3 * 4096 * 11008
+    rest, mean = 16 * (total - quantized), 32 * 32
+    by_hand = [
+        16 * quantized,
+        4.5 * quantized,
+        4.126953125 * quantized + 7 * mean,
+        (3.2 + 32 / 128) * quantized,  # scale and zero in bfloat16; the last of ten groups not counted
+        4.126953125 * (quantized - mlp) + 4 * mean + (3.2 + 32 / 128) * mlp,
+    ]
+    for row, bits in zip(values["rows"], by_hand, strict=True):
+        assert row["base_bits_per_param"] == pytest.approx((bits + rest) / total, rel=1e-4)
+        assert f"{row['base_bits_per_param']:.3f}" in printed
+
+
 def test_steps_that_cannot_be_known_print_as_a_dash(plan: Plan) -> None:
     values, printed = plan("executor.device=cpu", "data=alpaca", "adapter.rank=1")
     assert values["train_seconds"] is None

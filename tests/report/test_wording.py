@@ -160,3 +160,19 @@ def test_provenance_is_said_once_where_trials_agree(make_record: RecordFactory) 
         Fact("note", DASH, "0 to 3"),
         Fact("note", "x", "4"),
     ]
+
+
+def test_bits_of_the_base_are_a_column_where_settings_differ_in_them(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    bits = {"nf4_dq": 5.19520, "hqq3": 4.83167, "none": None}
+    records = [
+        make_record(n, {"quantization": name}, base_bits_per_param=value)
+        for n, (name, value) in enumerate(bits.items())
+    ]
+    facts = make_facts(space={"quantization": {"choices": list(bits)}})
+    table = settings_table(facts, group(facts, records))
+    [place] = [index for index, column in enumerate(table.columns) if column.unit == "bits/parameter"]
+    assert [row[place].text for row in table.rows] == ["5.195", "4.832", "–"]
+    alike = settings_table(facts, group(facts, records[:1]))
+    assert "bits/parameter" not in [column.unit for column in alike.columns]

@@ -131,7 +131,7 @@ def test_a_space_that_cannot_be_composed_is_refused_by_name(params: dict[str, An
     [
         ({"adapter.rank": 0}, r"^adapter\.rank must be at least 1, got 0; use adapter=none"),
         ({"optimizer.lr": -1.0}, r"^optimizer\.lr must be a number above 0, got -1\.0; try 3e-4"),
-        ({"adapter": "none"}, "^adapter=none trains weights of the base, which quantization=nf4 freezes"),
+        ({"adapter": "none"}, "^adapter=none trains weights of the base, which quantization=nf4_dq freezes"),
     ],
 )
 def test_a_point_that_cannot_run_is_refused(params: dict[str, Any], message: str) -> None:

@@ -219,7 +219,7 @@ def test_the_card_says_what_the_record_knows(made: Made, compose_study: Any) -> 
         "library_name: peft",
         f"| base fingerprint | {record.provenance['base_fingerprint']} |",
         f"| data fingerprint | {record.provenance['data_fingerprint']} |",
-        "| trained on a base in | nf4, double |",
+        "| trained on a base in | nf4_dq |",
         "| rank | 8 |",
         "| alpha | 16 |",
         "| targets | query, value, head |",

@@ -108,6 +108,10 @@ def explanation(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        (
+            "quantization.pattern={mlp:int8}",
+            r"^quantization\.pattern takes .* \+\+quantization\.pattern=\{NAME: VALUE\}",
+        ),
         ("adaptor=lora", r"^adaptor is no key of the configuration; .*; did you mean adapter\?$"),
         ("study.sed=1", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
         ("optimizer.eps=1", r"^optimizer\.eps is not set by the chosen optimizer; .*, write \+optimizer\.eps=\.\.\.$"),
