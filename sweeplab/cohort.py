@@ -15,6 +15,8 @@ import torch
 from sweeplab.config import ConfigError
 from sweeplab.measure import add_phase, measured
 from sweeplab.models.adapters import detach, keeps_base
+from sweeplab.models.base import draws
+from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
 from sweeplab.store import write_text
 from sweeplab.trial import Observe, Run, TrialSpec, begin, evaluate, train
@@ -43,18 +45,21 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
 class Cohort:
     """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
 
-    def __init__(self, bench: Workbench, observe: Observe, say: Callable[[str], None], capacity: int) -> None:
+    def __init__(self, bench: Workbench, observe: Observe, say: Callable[[str], None], capacity: int | None) -> None:
         self.bench = bench
         self.observe = observe
         self.say = say
-        self.capacity = capacity
+        self.capacity = capacity  # None until it is measured
         self.runs: list[Run] = []
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Takes a trial in; its record where it failed before it could begin."""
         record = new_record(spec)
         try:
-            self.runs.append(begin(spec, self.bench, record, self.observe))
+            run = begin(spec, self.bench, record, self.observe)
+            if run.slot is not None:
+                record.solo = solo(run, self.bench)
+            self.runs.append(run)
         except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
             self.bench.forget_base()
             return fail(record, error, spec.folder)
@@ -63,6 +68,10 @@ class Cohort:
 
     def go_on(self) -> list[TrialRecord]:
         """Trains until a trial ends, or evaluates those that have ended; the records of those that are through."""
+        if draws(self.runs[0].base.model):  # a trial's draws must not depend on its company
+            self.capacity = 1
+        elif self.capacity is None and len(self.runs) > 1:
+            self.capacity = fastest_size(self.runs, self.bench)
         active = self.runs[: self.capacity]
         diverged = [run for run in active if run.member.diverged is not None]
         ended = [run for run in active if run.member.has_ended]
@@ -131,9 +140,9 @@ def run_cohort(
     `observe` hears of losses, `say` of what a user should know at once.
     Raises `ConfigError` only: a mistake of the user's stops the study.
     """
-    cohort, waiting = Cohort(bench, observe, say, max(1, len(specs))), deque(specs)
+    cohort, waiting = Cohort(bench, observe, say, bench.cohort_size), deque(specs)
     while waiting or cohort.runs:
-        while waiting and len(cohort.runs) < cohort.capacity:
+        while waiting:
             record = cohort.admit(waiting.popleft())
             if record is not None:
                 yield record

@@ -17,19 +17,31 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc(5): resets VmHWM to the present size
 M_MMAP_THRESHOLD: Final = -3  # malloc.h
 OWN_MAPPING_BYTES: Final = 1 << 19
+MOST_MAPPING_BYTES: Final = 1 << 25  # where glibc's own threshold ends up in training
 
 
-def return_freed_memory() -> bool:
+def return_freed_memory(from_bytes: int = OWN_MAPPING_BYTES) -> bool:
     """Has glibc give every block of half a mebibyte or more back to the system when it is freed; True where it will.
 
     By default its threshold grows with the blocks that are freed, to 32 MiB (mallopt(3)): a layer's activations then
     come from a heap that keeps what it once had, in pieces, and a trial's resident set is far above what stands in it.
-    `reports/benchmarks/memory_model` has both.
+    `reports/benchmarks/memory_model` has both. It costs time, a page fault for every 4 kB of every activation: the
+    default `rank_sweep` trained 1.75 times as long. So it is for measuring what stands in memory, not for training.
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library may have none
-    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES) == 1
+    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, from_bytes) == 1
+
+
+@contextmanager
+def freed_memory_returned() -> Iterator[None]:
+    """Within it `return_freed_memory` holds."""
+    return_freed_memory()
+    try:
+        yield
+    finally:
+        return_freed_memory(MOST_MAPPING_BYTES)
 
 
 def reset_resident_peak() -> bool:

@@ -31,6 +31,9 @@ METRICS: Final[dict[str, Metric]] = {
     "base_bits_per_param": Metric("effective bits of the base", "bits/parameter", "minimize"),
     "adapter_bytes": Metric("adapter size", "bytes", "minimize"),
     "tokens_per_second": Metric("training speed", "tokens/s", "maximize"),
+    "solo.step_seconds": Metric("time of a step alone, longest batch", "s", "minimize"),
+    "solo.peak_resident_bytes": Metric("peak resident memory alone", "bytes", "minimize"),
+    "solo.peak_allocated_bytes": Metric("peak GPU memory alone, allocated", "bytes", "minimize"),
     "phases.train.seconds": Metric("training time", "s", "minimize"),
     "phases.evaluate.seconds": Metric("evaluation time", "s", "minimize"),
     "phases.train.peak_resident_bytes": Metric("peak resident memory, training", "bytes", "minimize"),
@@ -74,6 +77,17 @@ class Score:
 
 
 @dataclass
+class Solo:
+    """What a trial needs alone, from a few optimizer steps at its longest micro-batch before it trained."""
+
+    step_seconds: float  # of the fastest
+    num_steps: int
+    num_tokens: int  # of each step
+    peak_resident_bytes: int | None  # with the base, without other trials; Linux, CPU runs
+    peak_allocated_bytes: int | None  # CUDA tensors
+
+
+@dataclass
 class TrainPoint:
     """Mean training loss in nats per token over the steps since the last point, and the rate of the last one."""
 
@@ -113,6 +127,7 @@ class TrialRecord:
     tokens_per_second: float | None = None
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
     phases: dict[str, Phase] = field(default_factory=dict)  # the whole cohort's time and memory
+    solo: Solo | None = None  # None for a method that has the base for itself: its phases are its own
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None
@@ -136,6 +151,7 @@ class TrialRecord:
             parts: dict[str, Any] = {
                 "status": Status(values["status"]),
                 "phases": {name: Phase(**phase) for name, phase in values["phases"].items()},
+                "solo": None if values["solo"] is None else Solo(**values["solo"]),
                 "losses": [TrainPoint(**point) for point in values["losses"]],
                 "heldout_losses": [HeldoutPoint(**point) for point in values["heldout_losses"]],
                 "scores": {
@@ -154,6 +170,8 @@ def metric_value(record: TrialRecord, name: str) -> float | None:
         _, task, metric = name.split(".")
         score = record.scores.get(task, {}).get(metric)
         return None if score is None else score.value
+    if name.startswith("solo."):
+        return None if record.solo is None else getattr(record.solo, name.removeprefix("solo."))
     if name.startswith("phases."):
         _, phase, part = name.split(".")
         return getattr(record.phases[phase], part) if phase in record.phases else None

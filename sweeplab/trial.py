@@ -15,7 +15,7 @@ from torch import nn
 
 from sweeplab.config import TrainingConfig, TrialConfig
 from sweeplab.data.batches import Windows, heldout_batches
-from sweeplab.data.cohorts import CohortBatch, cohort_batches
+from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.measure import measured
@@ -63,6 +63,11 @@ class Run:
     member: Member
 
 
+def longest_micro_batch(runs: Sequence[Run]) -> CohortBatch:
+    """What needs the most time and memory of a cohort."""
+    return longest_batch([run.windows for run in runs], pad_id(runs[0].base))
+
+
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
     """Optimizer steps of the training: `max_steps`, or all windows of all epochs."""
     return training.max_steps if training.max_steps is not None else training.epochs * num_windows
@@ -87,7 +92,6 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
         data = bench.tokens_for(spec.config, base)
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
-    seed_everything(spec.seed, verbose=False)
     model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
@@ -158,8 +162,8 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
 
         def begin_micro_step(batch: CohortBatch, place: int) -> None:
             assert packed is not None
-            packed.extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
-            packed.micro_steps = [member.step * training.accumulation + place for member in members]
+            extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
+            packed.begin(extents, [member.step * training.accumulation + place for member in members])
 
         def measure_heldout(member: Member) -> float:
             (run,) = (one for one in ordered if one.member is member)
@@ -175,6 +179,8 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
         )
         batches = cohort_batches([(run.windows, run.member.step) for run in ordered], pad_id(base))
         model.train()
+        if len(runs) == 1 and members[0].step == 0:  # what a method or a base draws by itself, such as its dropout
+            seed_everything(runs[0].spec.seed, verbose=False)
         fit_until_one_ends(module, batches, measure_heldout, bench.device)
 
 

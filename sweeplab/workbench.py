@@ -1,9 +1,11 @@
 """What the trials of one worker share: the device, and the base and the tokens of the last trial, kept for the next."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 
 from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig
@@ -11,6 +13,7 @@ from sweeplab.data.batches import Row
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import Tokens, tokenize
+from sweeplab.measure import resident_bytes
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.quantization import resolve_device, resolve_precision
 
@@ -30,15 +33,18 @@ class Workbench:
     """One worker's."""
 
     device: torch.device
+    cohort_size: int | None = None  # trials at once; None: what is measured to be fastest
     base_key: dict[str, Any] | None = None
     base: Base | None = None
+    base_memory_bytes: int | None = None  # what stood once the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
 
     @classmethod
     def open(cls, executor: ExecutorConfig) -> "Workbench":
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
-        return cls(resolve_device(executor.device))
+        size = executor.cohort_size
+        return cls(resolve_device(executor.device), None if size == "auto" else int(size))
 
     def base_for(self, config: TrialConfig) -> Base:
         """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
@@ -48,7 +54,20 @@ class Workbench:
             self.forget_base()
             self.base = load_base(config.model, config.quantization, dtype, self.device)
             self.base_key = key
+            self.base_memory_bytes = self.memory_bytes()
         return self.base
+
+    def memory_bytes(self) -> int | None:
+        """What stands now, as `measured` counts peaks: CUDA tensors, or the resident set where Linux tells it."""
+        if self.device.type == "cuda":
+            return torch.cuda.memory_allocated(self.device)
+        return resident_bytes("VmRSS") if sys.platform == "linux" else None
+
+    def free_bytes(self) -> int:
+        """What the device, or the machine, has left."""
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return int(psutil.virtual_memory().available)
 
     def forget_base(self) -> None:
         """Frees the base, so that two never stand in memory, and none is reused after a trial changed or broke it."""

@@ -17,9 +17,10 @@ FLOORS: Final = {
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial",),
-    4: ("cohort",),
-    5: ("study",),
-    6: ("__main__",),
+    4: ("probe",),
+    5: ("cohort",),
+    6: ("study",),
+    7: ("__main__",),
 }
 FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in names}
 GROUND: Final = {

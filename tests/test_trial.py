@@ -40,7 +40,7 @@ def run(spec: TrialSpec, bench: Workbench | None = None) -> TrialRecord:
 def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
     """Everything of a record that a rerun must repeat bit for bit, with the adapter's weights and every answer."""
     kept = asdict(record)
-    for name in ("number", "cohort", "phases", "tokens_per_second", "provenance"):
+    for name in ("number", "cohort", "solo", "phases", "tokens_per_second", "provenance"):
         del kept[name]
     adapter = spec.folder / "adapter" / "adapter_model.safetensors"
     items = spec.folder / "items.jsonl"
@@ -230,7 +230,7 @@ def test_steps_are_asked_for_or_follow_from_epochs(
 def test_a_bench_opens_with_the_asked_threads() -> None:
     before = torch.get_num_threads()
     try:
-        assert Workbench.open(ExecutorConfig(device="cpu", num_threads=2)).device == torch.device("cpu")
+        assert Workbench.open(ExecutorConfig(device="cpu", num_threads=2, cohort_size=1)).device == torch.device("cpu")
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

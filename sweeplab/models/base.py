@@ -38,6 +38,13 @@ class Base(NamedTuple):
     fingerprint: str
 
 
+def draws(model: nn.Module) -> bool:
+    """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers."""
+    rates = [getattr(module, "p", 0.0) for module in model.modules() if isinstance(module, nn.Dropout)]
+    attention = [getattr(module, "attention_dropout", 0.0) for module in model.modules()]
+    return any(isinstance(rate, float) and rate > 0 for rate in (*rates, *attention))
+
+
 class LinearShape(NamedTuple):
     """One matrix of the model: out_features x in_features."""
 

@@ -45,8 +45,7 @@ class Bucket:
 class Packed:
     """Slots at work beside a base, until `close`: each trial's rows of a batch, in the order of `slots`, meet its own.
 
-    A batch holds the rows of the first trial, then as many of the second, and so on. In training mode `extents` tells
-    which part of its rows each trial has filled, which its dropout follows.
+    A batch holds the rows of the first trial, then as many of the second, and so on.
     """
 
     def __init__(self, base: nn.Module, slots: Sequence[Slot]) -> None:
@@ -81,6 +80,10 @@ class Packed:
     def zero_gradients(self) -> None:
         for bucket in self.buckets:
             bucket.grads_KP.zero_()
+
+    def begin(self, extents: list[Extent], micro_steps: list[int]) -> None:
+        """Tells, before a forward in training mode, what the dropout of each trial follows from."""
+        self.extents, self.micro_steps = extents, micro_steps
 
     def choose(self, slots: Sequence[Slot]) -> None:
         """From here on a batch holds the rows of these slots' trials only."""

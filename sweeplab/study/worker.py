@@ -13,7 +13,6 @@ import warnings
 from typing import TextIO
 
 from sweeplab.config import ConfigError, ExecutorConfig
-from sweeplab.measure import return_freed_memory
 from sweeplab.study.messages import Message, receive, send, spec_fields
 
 
@@ -65,7 +64,6 @@ def serve(out: TextIO, messages: "queue.Queue[Message]") -> None:
 
 def main() -> None:
     out = claim_stdout()
-    return_freed_memory()
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

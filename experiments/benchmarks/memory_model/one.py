@@ -25,7 +25,7 @@ def main() -> None:
     name, data, freed = sys.argv[1:]
     if freed == "returning":
         return_freed_memory()
-    executor = ExecutorConfig(device="cpu", num_threads=1)
+    executor = ExecutorConfig(device="cpu", num_threads=1, cohort_size=1)
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = geometry(name, Path(data))
