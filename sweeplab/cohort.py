@@ -57,6 +57,7 @@ class Cohort:
         record = new_record(spec)
         try:
             run = begin(spec, self.bench, record, self.observe)
+            record.phase, record.step = "train", 0
             if run.slot is not None:
                 record.solo = solo(run, self.bench)
             self.runs.append(run)

@@ -6,21 +6,26 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
+from sweeplab import cohort as cohort_module
 from sweeplab.cohort import Cohort
-from sweeplab.config import TrialConfig
+from sweeplab.config import ModelConfig, QuantizationConfig, TrialConfig
 from sweeplab.data.batches import Windows, collate
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.adapters import attach
-from sweeplab.models.base import Base
+from sweeplab.models.base import Base, architecture, load_base
 from sweeplab.models.dropout import Extent, keep_mask
+from sweeplab.models.packed import Packed
 from sweeplab.records import Status, TrialRecord
 from sweeplab.training.module import target_loss_sum
 from sweeplab.training.schedules import rate_factor
-from sweeplab.trial import Run, TrialSpec, num_steps
+from sweeplab.trial import Run, TrialSpec, num_steps, train
 from sweeplab.workbench import Tokenized, Workbench
 from tests.conftest import no_words
+from tests.models.conftest import SIZES
 from tests.training.conftest import examples
 
 PAD = 0
@@ -71,8 +76,11 @@ class Solo(NamedTuple):
     heldout_loss: float
 
 
-def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens]) -> Solo:
-    """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards."""
+def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens], nudge: float = 0.0) -> Solo:
+    """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
+
+    `nudge`: relative change of the start, to see how far a rounding goes.
+    """
     config = spec.config
     model: Any = attach(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
     dropouts = []
@@ -81,6 +89,8 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens]) -> Solo:
             dropouts.append(KeyedDropout(name.removeprefix("base_model.model."), config.adapter.dropout, spec.seed))
             module.lora_dropout["default"] = dropouts[-1]
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    for _, weight in named:
+        weight.data.mul_(1 + nudge)
     optimizer = plain_optimizer(named, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     training = config.training
@@ -129,7 +139,7 @@ def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) 
 class GivenBench(Workbench):
     """A workbench with this base and these data, whatever the configuration says."""
 
-    def given(self, base: Base, data: list[Tokens]) -> "GivenBench":
+    def given(self, base: Base, data: Sequence[Any]) -> "GivenBench":
         self.base, self.given_data = base, Tokenized(data, HELDOUT, 0, "")
         return self
 
@@ -205,3 +215,199 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
         expected = solo(bench64.base.model, spec, DATA)
         assert records[spec.number].status is Status.FINISHED
         assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
+
+
+@pytest.mark.parametrize("scheme", ["none", "nf4", "nf4_dq", "int8"])
+def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
+    scheme: str, load: Callable[[str], Base], specs: Any, make_spec: Any
+) -> None:
+    """Losses within 5e-6 nats, weights within 1e-4, or three times what a change of 1e-7 makes of PEFT itself."""
+    base = load(scheme)
+    facts: Any = Workbench(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
+    bench = GivenBench(torch.device("cpu")).given(base, facts)
+    made = specs(names=("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps"))
+    runs, records = through(bench, made)
+    for spec in made:
+        expected, nudged = (solo(base.model, spec, facts, nudge) for nudge in (0.0, 1e-7))
+        found = slot_weights(runs[spec.number])
+        losses = [point.loss for point in records[spec.number].losses]
+        own = max(abs(a - b) for a, b in zip(expected.losses, nudged.losses, strict=True))
+        assert losses == pytest.approx(expected.losses, rel=0, abs=max(5e-6, 3 * own))
+        for name, weight in expected.weights.items():
+            own = (weight - nudged.weights[name]).abs().max().item()
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=max(1e-4, 3 * own), msg=name)
+
+
+@pytest.fixture
+def load() -> Callable[[str], Base]:
+    """The embedded base in 32 bits under a scheme."""
+
+    def make(scheme: str) -> Base:
+        quantization = QuantizationConfig(scheme.removesuffix("_dq"), scheme.endswith("_dq"))
+        model = ModelConfig(source="embedded", name="tiny_base")
+        return load_base(model, quantization, torch.float32, torch.device("cpu"))
+
+    return make
+
+
+def outcomes(runs: dict[int, Run], records: dict[int, TrialRecord], numbers: Sequence[int]) -> dict[int, Any]:
+    """Weights and losses, to be compared bit for bit."""
+    return {
+        number: (
+            {name: weight.tolist() for name, weight in slot_weights(runs[number]).items()},
+            [(point.step, point.loss, point.lr) for point in records[number].losses],
+            records[number].heldout_loss_nats_per_token,
+        )
+        for number in numbers
+    }
+
+
+def test_a_trial_that_is_no_number_leaves_the_others_bit_equal(bench64: GivenBench, specs: Any) -> None:
+    """One weight of one trial is made NaN; the others end as they do beside the same trial unharmed, bit for bit, until
+    its place is empty, and within rounding after."""
+    names = ("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard")
+
+    def run(harm: bool) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
+        cohort = Cohort(bench64, ignore, no_words, 3)
+        for spec in specs("training.epochs=1", "training.heldout_interval=3", names=names):
+            assert cohort.admit(spec) is None
+        runs = {one.spec.number: one for one in cohort.runs}
+        if harm:
+            harmed = runs[1].slot
+            assert harmed is not None
+            harmed.row_P[0] = float("nan")
+        records: dict[int, TrialRecord] = {}
+        while cohort.runs:
+            records |= {record.number: record for record in cohort.go_on()}
+        return runs, records
+
+    whole, beside = run(harm=False), run(harm=True)
+    assert beside[1][1].status is Status.DIVERGED
+    assert (beside[1][1].step, beside[1][1].phase) == (0, "train")
+    assert str(beside[1][1].reason).startswith("the training loss became nan after 0 steps")
+    for number in (0, 2):
+        assert beside[1][number].status is Status.FINISHED
+        expected, found = (outcomes(*one, [number])[number] for one in (whole, beside))
+        assert found[1][0] == expected[1][0]  # the step at which the harmed trial still had its place
+        for name, weight in expected[0].items():
+            torch.testing.assert_close(torch.tensor(found[0][name]), torch.tensor(weight), rtol=0, atol=1e-13, msg=name)
+
+
+def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: GivenBench, specs: Any) -> None:
+    """Places for two trials and eight to run: each leaves when it ends, and the next one takes its place."""
+    made = specs()
+    made.insert(1, made.pop())  # the one with few steps
+    cohort = Cohort(bench64, ignore, no_words, 2)
+    records: dict[int, TrialRecord] = {}
+    runs: dict[int, Run] = {}
+    waiting = list(made)
+    while waiting or cohort.runs:
+        while waiting and len(cohort.runs) < 2:
+            assert cohort.admit(waiting.pop(0)) is None
+            runs[cohort.runs[-1].spec.number] = cohort.runs[-1]
+        records |= {record.number: record for record in cohort.go_on()}
+    assert any(len(record.cohort) > 2 for record in records.values())  # neighbours came and went
+    assert bench64.base is not None
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA), 1e-12)
+
+
+def test_memory_that_runs_out_halves_the_cohort(
+    bench64: GivenBench, specs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than two trials at once never fit: all of them are trained, two at a time, to the same end."""
+    made, said = specs(), list[str]()
+    real = train
+
+    def small(runs: Sequence[Run], bench: Workbench) -> None:
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
+        real(runs, bench)
+
+    monkeypatch.setattr(cohort_module, "train", small)
+    cohort = Cohort(bench64, ignore, said.append, len(made))
+    for spec in made:
+        assert cohort.admit(spec) is None
+    runs = {run.spec.number: run for run in cohort.runs}
+    records: dict[int, TrialRecord] = {}
+    while cohort.runs:
+        records |= {record.number: record for record in cohort.go_on()}
+    assert said == [
+        f"{size} trials at once: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB; "
+        f"going on with {half} at a time"
+        for size, half in ((8, 4), (4, 2))
+    ]
+    assert bench64.base is not None
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA), 1e-12)
+
+
+def test_saved_adapters_are_peft_s(load: Callable[[str], Base], specs: Any) -> None:
+    """PEFT reads what a packed trial left, and gives its logits."""
+    base = load("nf4")
+    bench = GivenBench(torch.device("cpu")).given(base, DATA)
+    made = specs("training.max_steps=4")
+    runs, records = through(bench, made)
+    ids = torch.tensor([DATA[0].ids])
+    base.model.eval()
+    for spec in made:
+        run = runs[spec.number]
+        assert run.slot is not None
+        with torch.no_grad(), Packed(base.model, [run.slot]):
+            expected = base.model(input_ids=ids).logits.clone()
+        fresh = load("nf4").model
+        loaded = PeftModel.from_pretrained(fresh, str(spec.folder / "adapter"))
+        with torch.no_grad():
+            found = loaded(input_ids=ids).logits
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        assert records[spec.number].adapter_bytes == sum(
+            (spec.folder / "adapter" / name).stat().st_size
+            for name in ("adapter_model.safetensors", "adapter_config.json")
+        )
+        assert (
+            records[spec.number].num_trainable_params
+            == run.slot.num_params
+            == sum(weight.numel() for name, weight in loaded.named_parameters() if "lora_" in name)
+        )
+
+
+FUSED = "adapter.lora_key=true"  # where one matrix is query, key and value
+
+
+def family_model(family: str) -> Any:
+    """A random model of two layers, in 64 bits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
+        return AutoModelForCausalLM.from_config(config).double().requires_grad_(False)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "phi", "qwen2", "gpt_neox", "opt"])
+def test_other_families(family: str, embedded_base: Base, specs: Any) -> None:
+    """Transposed matrices, biases, and models that have dropout of their own, which is switched off here."""
+    model = family_model(family)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA)
+    made = specs("training.max_steps=3", FUSED, names=("rank 2, AdamW, cosine", "rank 4 again, unclipped, dropout"))
+    runs, records = through(bench, made)
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA), 1e-12)
+
+
+def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(embedded_base: Base, specs: Any) -> None:
+    base = embedded_base._replace(model=family_model("gpt2"))
+
+    def run(names: Sequence[str]) -> Any:
+        made = specs("training.max_steps=3", FUSED, names=names)
+        return through(GivenBench(torch.device("cpu")).given(base, DATA), made)
+
+    names = ("rank 2, AdamW, cosine", "rank 32, dropout")
+    runs, records = run(names)
+    assert [record.cohort for record in records.values()] == [[0], [1]]
+    alone_runs, alone = run(names[1:])
+    assert outcomes(runs, records, [1])[1] == outcomes(alone_runs, alone, [0])[0]
