@@ -221,7 +221,7 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
 def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
     scheme: str, load: Callable[[str], Base], specs: Any, make_spec: Any
 ) -> None:
-    """Losses within 5e-6 nats, weights within 1e-4, or three times what a change of 1e-7 makes of PEFT itself."""
+    """Losses within 5e-6 nats and weights within 1e-4, or a few times what a change of 1e-7 makes of PEFT itself."""
     base = load(scheme)
     facts: Any = Workbench(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
     bench = GivenBench(torch.device("cpu")).given(base, facts)
@@ -235,7 +235,7 @@ def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
         assert losses == pytest.approx(expected.losses, rel=0, abs=max(5e-6, 3 * own))
         for name, weight in expected.weights.items():
             own = (weight - nudged.weights[name]).abs().max().item()
-            torch.testing.assert_close(found[name], weight, rtol=0, atol=max(1e-4, 3 * own), msg=name)
+            torch.testing.assert_close(found[name], weight, rtol=0, atol=max(1e-4, 5 * own), msg=name)
 
 
 @pytest.fixture
