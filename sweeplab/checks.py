@@ -15,14 +15,18 @@ from sweeplab.config import (
     StudyConfig,
     TrialConfig,
 )
+from sweeplab.digits import DIGITS_TASKS, ORIENTATIONS
 from sweeplab.records import METRICS, known_metric
 from sweeplab.world import TARGETS
 
+TEXT_BASE: Final = "tiny_base"
+IMAGE_BASE: Final = "tiny_vit"
 SCHEMES: Final = ("none", "nf4", "fp4", "int8")
 PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
 METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
+VIRTUAL_TOKEN_METHODS: Final = ("prompt", "prefix", "lora_prefix")
 BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
 INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
@@ -70,10 +74,12 @@ def check_adapter(adapter: AdapterConfig) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    check_choice("data.source", data.source, ("world", "json", "hub", "mixture"))
+    check_choice("data.source", data.source, ("world", "json", "hub", "mixture", "digits"))
     check_choice("data.style", data.style, STYLES)
     if data.source == "world":
         check_choice("data.target", data.target, TARGETS)
+    if data.source == "digits":
+        check_choice("data.target", data.target, ORIENTATIONS)
     check_parts(data)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
         if path is not None and not Path(path).is_file():
@@ -120,6 +126,8 @@ def check_parts(data: DataConfig) -> None:
 
 def check_model(model: ModelConfig) -> None:
     check_choice("model.source", model.source, ("embedded", "local", "hub"))
+    if model.source == "embedded":
+        check_choice("model.name", model.name, (TEXT_BASE, IMAGE_BASE))
     if model.source == "local":
         if model.path is None:
             raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
@@ -179,13 +187,14 @@ def check_trial(config: TrialConfig) -> None:
     check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
     check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
+    check_images(config)
     check_compatible(config)
 
 
 def check_compatible(config: TrialConfig) -> None:
     """The table of what goes with a quantized base. Raises `ConfigError`."""
     adapter, scheme = config.adapter, config.quantization.scheme
-    if config.data.packing and adapter.method in ("prompt", "prefix", "lora_prefix"):
+    if config.data.packing and adapter.method in VIRTUAL_TOKEN_METHODS:
         raise ConfigError(
             f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
             "every example of the row needs them; choose data.packing=false"
@@ -207,6 +216,26 @@ def check_compatible(config: TrialConfig) -> None:
             f"adapter.initialization={adapter.initialization} takes its part out of the base's weights, which "
             f"quantization={scheme} cannot give back exactly; choose quantization=none, or initialization=default"
         )
+
+
+def check_images(config: TrialConfig) -> None:
+    """What goes with images and their classes, as far as it shows before the model is loaded. Raises `ConfigError`."""
+    model, data = config.model, config.data
+    if model.source == "embedded" and (model.name == IMAGE_BASE) != data.is_images():
+        fitting = "model=tiny_vit" if data.is_images() else "data=digits"
+        raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
+    if not data.is_images():
+        return
+    for task in config.evaluation.tasks:
+        check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
+    text_only = (
+        ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
+        ("data.packing", data.packing, data.packing, "data.packing=false"),
+        ("evaluation.num_fewshot", config.evaluation.num_fewshot, config.evaluation.num_fewshot is not None, "null"),
+    )
+    for key, value, is_set, remedy in text_only:
+        if is_set:
+            raise refuse(key, "is for text and does not go with data=digits", value, f"choose {remedy}")
 
 
 def check_export(config: StudyConfig) -> None:

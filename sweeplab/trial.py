@@ -17,18 +17,22 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from sweeplab.config import ConfigError, ExecutorConfig, TrainingConfig, TrialConfig
+from sweeplab.config import ConfigError, DataConfig, ExecutorConfig, TrainingConfig, TrialConfig
 from sweeplab.data.batches import Row, heldout_batches, train_loader
+from sweeplab.data.images import heldout_images, load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import Tokens, tokenize
-from sweeplab.evaluation.harness import run_lm_eval
+from sweeplab.data.tokens import tokenize
+from sweeplab.digits import DIGITS_TASKS
+from sweeplab.evaluation.harness import Evaluation, run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
+from sweeplab.evaluation.images import score_images
 from sweeplab.measure import measured
 from sweeplab.models.adapters import attach, detach, keeps_base, save_adapter
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.lora import effective_layers
 from sweeplab.models.quantization import resolve_device, resolve_precision
+from sweeplab.models.vision import image_size, refuse_other_family
 from sweeplab.provenance import provenance
 from sweeplab.records import HeldoutPoint, Status, TrialRecord
 from sweeplab.store import write_json_lines, write_text
@@ -53,7 +57,7 @@ class Tokenized(NamedTuple):
     """A trial's data as tokens, and what happened to it on the way."""
 
     train: Sequence[Row]
-    heldout: list[Tokens]
+    heldout: Sequence[Row]
     num_truncated: int
     fingerprint: str
     num_dropped: int = 0
@@ -94,8 +98,11 @@ class Workbench:
     def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
         """The data of `config` in `base`'s tokens. Raises `ConfigError` for data that cannot be used."""
         data, length = config.data, config.training.max_length
+        refuse_other_family(base.model.config, data)
         key = f"{data} {length}"
-        if key not in self.tokenized:
+        if key not in self.tokenized and data.is_images():
+            self.tokenized = {key: image_rows(data, base)}
+        elif key not in self.tokenized:
             splits = load_splits(data)
             train, heldout = (
                 tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
@@ -108,6 +115,12 @@ class Workbench:
             counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
             self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
         return self.tokenized[key]
+
+
+def image_rows(data: DataConfig, base: Base) -> Tokenized:
+    """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
+    splits = load_images(data, image_size(base.model.config))
+    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint)
 
 
 def refuse_unpackable(base: Base, max_length: int) -> None:
@@ -151,9 +164,7 @@ def fit(
 ) -> None:
     """Trains `model`; losses, steps and tokens go into `record`. Raises `Diverged` for a loss that is no number."""
     training = spec.config.training
-    pad = base.tokenizer.pad_token_id
-    assert isinstance(pad, int)
-    loader = train_loader(data.train, pad, training.micro_batch_size, training.accumulation, spec.seed)
+    loader = train_loader(data.train, base.pad_id, training.micro_batch_size, training.accumulation, spec.seed)
     steps = num_steps(training, loader.sampler.num_windows)  # type: ignore[attr-defined]
     adapter, optimizer, schedule = spec.config.adapter, spec.config.optimizer, spec.config.schedule
     module = FinetuneModule(
@@ -164,7 +175,7 @@ def fit(
         tell(spec.number, step, metrics | {"num_steps": steps})
 
     curve = LossCurve(training.log_interval, observe)
-    batches = heldout_batches(data.heldout, pad, spec.config.evaluation.batch_size)
+    batches = heldout_batches(data.heldout, base.pad_id, spec.config.evaluation.batch_size)
     heldout = HeldoutCurve(
         training.heldout_interval or steps, lambda: heldout_loss(model, batches, target_loss_sum, bench.device), observe
     )
@@ -192,21 +203,30 @@ def fit(
         record.num_train_tokens = module.num_tokens
 
 
+def scored(model: nn.Module, config: TrialConfig, bench: Workbench, base: Base) -> Evaluation:
+    """What `evaluation.tasks` ask: lm-eval's for text, accuracies for images."""
+    settings = config.evaluation
+    if not config.data.is_images():
+        return run_lm_eval(model, base.tokenizer, settings)
+    size = image_size(base.model.config)
+    images = {task: heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
+    batches = {task: heldout_batches(rows, base.pad_id, settings.batch_size) for task, rows in images.items()}
+    return score_images(model, batches, bench.device)
+
+
 def evaluate(
     model: nn.Module, spec: TrialSpec, bench: Workbench, base: Base, data: Tokenized, record: TrialRecord
 ) -> None:
-    """Held-out loss, lm-eval's scores with its per-item results beside the record, and the adapter on disk."""
+    """Held-out loss, the tasks' scores with their per-item results beside the record, and the adapter on disk."""
     settings = spec.config.evaluation
-    pad = base.tokenizer.pad_token_id
-    assert isinstance(pad, int)
-    batches = heldout_batches(data.heldout, pad, settings.batch_size)
+    batches = heldout_batches(data.heldout, base.pad_id, settings.batch_size)
     loss = heldout_loss(model, batches, target_loss_sum, bench.device)
     if not math.isfinite(loss):
         raise Diverged(f"the held-out loss became {loss} after {record.step} steps")
     record.heldout_loss_nats_per_token = loss
     record.heldout_losses.append(HeldoutPoint(record.step or 0, loss))
     if settings.tasks:
-        evaluation = run_lm_eval(model, base.tokenizer, settings)
+        evaluation = scored(model, spec.config, bench, base)
         record.scores = evaluation.scores
         write_json_lines(spec.folder / "items.jsonl", evaluation.items)
     if spec.config.adapter.method != "none":  # a whole model per trial would fill the disk

@@ -13,14 +13,14 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "records", "world", "checks"),
+    0: ("config", "records", "world", "digits", "checks"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("trial", "planning", "report"),
     3: ("study",),
     4: ("__main__",),
 }
 FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in names}
-GROUND: Final = {("checks", "config"), ("checks", "records"), ("checks", "world")}  # one vocabulary, and its rules
+GROUND: Final = {("checks", name) for name in ("config", "records", "world", "digits")}  # one vocabulary, and its rules
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")
 MOST_LINES: Final = 300
 MOST_FUNCTION_LINES: Final = 60

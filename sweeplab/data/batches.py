@@ -1,6 +1,6 @@
 """Tokens to batches: rows of like length together, windows of whole optimizer steps, padding to the longest.
 
-A row is one example, or several that `packing` put together; it is what a micro-batch and a window count.
+A row is one example, several that `packing` put together, or an image; it is what a micro-batch and a window count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sweeplab.data.images import ImageBatch, ImageRow, collate_images
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
 
-Row = Tokens | PackedRow
+Row = Tokens | PackedRow | ImageRow
 
 WINDOWS_PER_GROUP: Final = 8  # sorted by length together: little padding, and still a random order
 
@@ -112,31 +113,38 @@ def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: i
     return flat._replace(mask_BT=numbers, positions_BT=positions)
 
 
-class BatchedRows(Dataset[Batch]):
+def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> Batch | ImageBatch:
+    """The batch of rows that are all of one kind."""
+    images = [row for row in rows if isinstance(row, ImageRow)]
+    if images:
+        return collate_images(images, num_window_targets)
+    packed = [row for row in rows if isinstance(row, PackedRow)]
+    if packed:
+        return collate_packed(packed, pad_id, num_window_targets)
+    return collate([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
+
+
+class BatchedRows(Dataset[Batch | ImageBatch]):
     """A data set whose items are whole micro-batches, so that each knows its window."""
 
     def __init__(self, rows: Sequence[Row], pad_id: int) -> None:
         self.rows = rows
         self.pad_id = pad_id
 
-    def __getitem__(self, micro: MicroBatch) -> Batch:
+    def __getitem__(self, micro: MicroBatch) -> Batch | ImageBatch:
         rows = [self.rows[index] for index in micro.indices]
-        packed = [row for row in rows if isinstance(row, PackedRow)]
-        if packed:
-            return collate_packed(packed, self.pad_id, micro.num_window_targets)
-        plain = [row for row in rows if isinstance(row, Tokens)]
-        return collate(plain, self.pad_id, micro.num_window_targets)
+        return collate_rows(rows, self.pad_id, micro.num_window_targets)
 
 
 def train_loader(
     rows: Sequence[Row], pad_id: int, micro_batch_size: int, accumulation: int, seed: int
-) -> DataLoader[Batch]:
+) -> DataLoader[Batch | ImageBatch]:
     sampler = WindowSampler(rows, micro_batch_size, accumulation, seed)
     return DataLoader(BatchedRows(rows, pad_id), sampler=sampler, batch_size=None)
 
 
-def heldout_batches(examples: list[Tokens], pad_id: int, batch_size: int) -> list[Batch]:
-    """All examples once, by length."""
-    ordered = sorted(examples, key=lambda tokens: len(tokens.ids))
+def heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+    """All rows once, by length."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    return [collate(part, pad_id, sum(tokens.num_targets for tokens in part)) for part in parts]
+    return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]

@@ -9,12 +9,13 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import first_line
+from sweeplab.models.vision import image_size, is_image_classifier
 
 PROBE_ROWS: Final = 4
 PROBE_TOKENS: Final = 64
@@ -130,15 +131,25 @@ def merge(adapted: PeftModel) -> PreTrainedModel:
     return merged.requires_grad_(False)
 
 
+def probe_inputs(config: PretrainedConfig) -> dict[str, Tensor]:
+    """What the forward of a model takes, drawn under a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    if is_image_classifier(config):
+        size = image_size(config)
+        shape = (PROBE_ROWS, size.num_channels, size.side, size.side)
+        return {"pixel_values": torch.randn(shape, generator=generator)}
+    width = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS))
+    return {"input_ids": torch.randint(config.vocab_size, (PROBE_ROWS, width), generator=generator)}
+
+
 @torch.no_grad()
 def probe_logits(model: nn.Module) -> Tensor:
-    """Logits of a fixed batch of random tokens, shape (4, up to 64, vocabulary), in evaluation mode, on the CPU."""
-    config = model.config
-    assert not isinstance(config, Tensor | nn.Module)
-    width = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS))
-    ids_BT = torch.randint(config.vocab_size, (PROBE_ROWS, width), generator=torch.Generator().manual_seed(0))
+    """Logits of a fixed batch in evaluation mode, on the CPU: of random tokens, shape (4, up to 64, vocabulary), or of
+    random images, shape (4, classes)."""
+    config: Any = model.config
     device = next(model.parameters()).device
-    logits: Tensor = model.eval()(input_ids=ids_BT.to(device)).logits
+    inputs = {name: given.to(device) for name, given in probe_inputs(config).items()}
+    logits: Tensor = model.eval()(**inputs).logits
     return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -9,11 +9,12 @@ Per token and layer, h hidden, i intermediate size, q attention width, e bytes o
 
     RMSNorm x 2           4h each (32-bit input); LayerNorm: e h each; norms of query and key where there are: 4 (q + k)
     attention             4 e q   (query, key and value repeated to all heads, output)
-    MLP                   3 e i   (input and output of the activation function, and its factor or its inner term)
+    MLP                   3 e i   (input and output of the activation function, and its factor or its inner term);
+                          e i where the function is torch's own GELU, which keeps its input alone
     mask                  e T     (T tokens of the longest example; where padding can occur)
     adapter               4 r, and its input: 4 in_features of its own in 16 bit; in 32 bit shared by what reads it
     dropout               its own output in 32 bits and a mask (1 byte an element on CUDA, 4 on a CPU)
-    trained or int8 base  e in_features of every distinct input; trained norms: e h more each
+    trained or int8 base  e in_features of every distinct input; trained RMSNorms: e h more each
 """
 
 from collections.abc import Iterable
@@ -27,7 +28,8 @@ from sweeplab.planning.lengths import DataExtent
 
 FP32_BYTES: Final = 4
 NORMS_PER_LAYER: Final = 2
-LAYER_NORM_TYPES: Final = ("phi", "opt", "gpt_neox", "gpt2")
+LAYER_NORM_TYPES: Final = ("phi", "opt", "gpt_neox", "gpt2", "vit")
+ONE_TERM_MLP_TYPES: Final = ("vit",)
 QUERY_KEY_NORM_TYPES: Final = ("qwen3",)
 
 
@@ -63,7 +65,8 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
     """Inputs of matrices that stay for the backward pass, of the whole model, per token."""
     e = device.dtype.itemsize
     if config.adapter.method == "none":
-        return e * (distinct_inputs(sizes.linears) + NORMS_PER_LAYER * sizes.num_layers * sizes.hidden_size)
+        norms = 0 if sizes.model_type in LAYER_NORM_TYPES else NORMS_PER_LAYER * sizes.num_layers
+        return e * (distinct_inputs(sizes.linears) + norms * sizes.hidden_size)
     copies = adapter_copies_bytes(config.adapter, adapted, device)
     if config.quantization.scheme == "int8":  # bitsandbytes keeps every input; an adapter's is among them
         return copies + e * distinct_inputs(sizes.linears)
@@ -79,10 +82,12 @@ def activations_bytes(
     With gradient checkpointing: every layer's input, and one layer's activations while it is computed again.
     """
     e, training = device.dtype.itemsize, config.training
-    mask = e * extent.longest if training.micro_batch_size > 1 else 0
+    padded = training.micro_batch_size > 1 and not config.data.is_images()
+    mask = e * extent.longest if padded else 0
     attention = 4 * e * width(sizes, "q_proj")
     kept = kept_inputs_bytes(config, sizes, adapted, device) // sizes.num_layers
-    layer = norm_bytes(sizes, e) + attention + 3 * e * sizes.intermediate_size + mask + kept
+    mlp = (1 if sizes.model_type in ONE_TERM_MLP_TYPES else 3) * e * sizes.intermediate_size
+    layer = norm_bytes(sizes, e) + attention + mlp + mask + kept
     last_norm = FP32_BYTES * sizes.hidden_size
     stack = (
         sizes.num_layers * e * sizes.hidden_size + layer
@@ -93,8 +98,9 @@ def activations_bytes(
 
 
 def logits_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> int:
-    """V (e B T + (e + 8) P): logits of all B x T positions; of the P that predict a target a copy in the compute dtype,
-    one in 32 bits, and their log-softmax, which the backward pass replaces by gradients of the same size."""
+    """V (e B T + (e + 8) P): logits of all B x T positions, one an image; of the P that predict a target a copy in the
+    compute dtype, one in 32 bits, and their log-softmax, which the backward pass replaces by gradients of that size."""
     e, batch = device.dtype.itemsize, config.training.micro_batch_size
-    positions, targets = batch * extent.longest, batch * extent.most_targets
+    targets = batch * extent.most_targets
+    positions = targets if config.data.is_images() else batch * extent.longest
     return sizes.vocab_size * (e * positions + (e + 2 * FP32_BYTES) * targets)

@@ -99,15 +99,15 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
         explained.append(
             (
                 "held-out loss",
-                "Mean negative log-likelihood of the responses in examples kept out of training, in nats per token; "
-                "lower is better.",
+                "Mean negative log-likelihood of what is to be learned in examples kept out of training, in nats per "
+                "target, which is a token of a response or the class of an image; lower is better.",
             )
         )
     if any(one.scores for one in records):
         explained.append(
             (
                 "se",
-                "lm-eval's standard error of a score over its items, averaged over seeds: what another draw of as many "
+                "The standard error of a score over its items, averaged over seeds: what another draw of as many "
                 "test items would change. It does not cover the choice of seed.",
             )
         )

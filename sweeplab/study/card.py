@@ -54,7 +54,7 @@ def facts_of_trial(record: TrialRecord) -> Iterator[tuple[str, str]]:
     yield "optimizer", f"{optimizer['_target_']}, rate {optimizer['lr']:g}"
     yield "steps", str(record.step)
     yield "seed", str(record.seed)
-    yield "held-out loss, nats/token", number(record.heldout_loss_nats_per_token)
+    yield "held-out loss, nats/target", number(record.heldout_loss_nats_per_token)
     for task, metrics in record.scores.items():
         for metric, score in metrics.items():
             yield f"{task} {metric}", f"{number(score.value)} ± {number(score.stderr, 2)} ({score.num_items} items)"

@@ -133,9 +133,10 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     dequantize(base.model)
     merged = merge(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
     merged.config.dtype = getattr(torch, export.dtype)
-    merged.config.use_cache = getattr(architecture(chosen[0].config.model), "use_cache", True)  # off for training only
+    if base.tokenizer is not None:
+        merged.config.use_cache = getattr(architecture(chosen[0].config.model), "use_cache", True)  # off for training
+        base.tokenizer.save_pretrained(str(folder))
     merged.save_pretrained(str(folder))
-    base.tokenizer.save_pretrained(str(folder))
 
 
 def write_adapter(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ScheduleConfig
+from sweeplab.training.images import ImageBatch, class_logits
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import rate_factor
 from sweeplab.training.sophia import SophiaG
@@ -49,11 +50,13 @@ def attention_inputs(batch: Batch) -> dict[str, Tensor]:
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
-def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits of the batch's N target tokens over V words, in 32 bits or, for a model in 64, in 64; and the N targets.
+def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
+    """Logits of the batch's N targets over V words or classes, in 32 bits or, of a model in 64, in 64; and the targets.
 
     Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
     """
+    if isinstance(batch, ImageBatch):
+        return class_logits(model, batch)
     logits_BTV = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
     logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # a trained prompt has logits of its own, before the text's
     targets_BT = batch.labels_BT[:, 1:]
@@ -62,7 +65,7 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_BT[counted_BT]
 
 
-def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
+def target_loss_sum(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
     logits_NV, targets_N = target_logits(model, batch)
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
@@ -72,7 +75,7 @@ class FinetuneModule(LightningModule):
     """Finetunes what `model` leaves trainable on the mean loss per target token of each accumulation window.
 
     Args:
-        model: a causal language model whose forward gives `.logits`.
+        model: a causal language model or an image classifier, whose forward gives `.logits`.
         optimizer: `_target_` and arguments, as in `conf/optimizer`.
         schedule: shape, warmup and end of the learning rate.
         num_steps: optimizer steps of the whole training.
@@ -99,10 +102,10 @@ class FinetuneModule(LightningModule):
         self.accumulation = accumulation
         self.lr_pattern = lr_pattern
         self.lr_ratio = lr_ratio
-        self.batch: Batch | None = None  # the micro-batch at hand
+        self.batch: Batch | ImageBatch | None = None  # the micro-batch at hand
         self.num_tokens = 0  # trained on so far, padding not counted
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch | ImageBatch, batch_index: int) -> Tensor:
         """The micro-batch's share of its window's mean loss.
 
         Lightning divides every micro-batch's loss by `accumulation`, which would weigh short and long ones alike, and

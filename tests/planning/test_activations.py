@@ -7,12 +7,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM
 
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.counting import skeleton
 from sweeplab.models.lora import lora_config
+from sweeplab.models.vision import auto_class
 from sweeplab.planning.activations import activations_bytes
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.memory import adapted_matrices
@@ -22,6 +22,7 @@ from tests.planning.conftest import bound
 
 NUM_LAYERS: Final = 4
 LENGTH: Final = 64
+SIDE: Final = 16  # of an image in patches of 2 x 2, which are 64, and the class token
 BATCH: Final = 2
 SIZES: Final = {
     "vocab_size": 500,
@@ -55,9 +56,19 @@ def planned(
     return config
 
 
+def inputs_of(config: TrialConfig) -> dict[str, torch.Tensor]:
+    if config.data.is_images():
+        return {"pixel_values": torch.randn(BATCH, 1, SIDE, SIDE)}
+    ids = torch.randint(2, 500, (BATCH, LENGTH))
+    mask = torch.ones_like(ids)
+    mask[0, -5:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
 def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
     """Storage of everything that the forward pass saves, weights and logits apart, each storage counted once."""
-    base = AutoModelForCausalLM.from_config(architecture(config.model), dtype=dtype, attn_implementation="sdpa")
+    kind = architecture(config.model)
+    base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     if config.training.gradient_checkpointing:
@@ -74,11 +85,8 @@ def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
         saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    ids = torch.randint(2, 500, (BATCH, LENGTH))
-    mask = torch.ones_like(ids)
-    mask[0, -5:] = 0
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(input_ids=ids, attention_mask=mask).logits
+        logits = model(**inputs_of(config)).logits
     apart.add(logits.untyped_storage().data_ptr())
     return sum(tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in apart)
 
@@ -86,7 +94,8 @@ def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
 def predicted_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
     sizes = skeleton(config.model)
     adapted = adapted_matrices(config.adapter, config.model, sizes)
-    return activations_bytes(config, sizes, adapted, bound(LENGTH), PlannedDevice("cpu", True, dtype))
+    length = LENGTH + 1 if config.data.is_images() else LENGTH
+    return activations_bytes(config, sizes, adapted, bound(length), PlannedDevice("cpu", True, dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -107,6 +116,14 @@ def test_activations_are_what_autograd_saves(
 ) -> None:
     config = planned(compose_trial, model_type, toggles, dropout, checkpointing=False)
     assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=0.08)
+
+
+@pytest.mark.parametrize("toggles", [QV, LAYERS, ()])
+def test_activations_of_images_are_what_autograd_saves(compose_trial: Compose, toggles: tuple[str, ...]) -> None:
+    config = planned(compose_trial, "vit", toggles, 0.0, checkpointing=False)
+    config.data = compose_trial("model=tiny_vit", "data=digits").data
+    config.model.architecture |= {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
+    assert predicted_bytes(config, torch.float32) == pytest.approx(saved_bytes(config, torch.float32), rel=0.08)
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning")  # as a trial calls it

@@ -64,8 +64,8 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     assert summary_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        "1.250 ± 0.354 nats/token (mean ± standard deviation over 2 seeds).",
-        "Not clearly worse, with a mean within 0.35 nats/token, the best's standard deviation over seeds: rank=8.",
+        "1.250 ± 0.354 nats/target (mean ± standard deviation over 2 seeds).",
+        "Not clearly worse, with a mean within 0.35 nats/target, the best's standard deviation over seeds: rank=8.",
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
         "7 of 8 started trials finished (8 planned).",
     ]
@@ -76,7 +76,7 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
     assert summary_answer(make_facts(), records) == [
-        "rank=8 has the lowest mean held-out loss: 1.250 nats/token (one seed).",
+        "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed).",
         "With one seed no spread over seeds can be given, so a difference may be chance.",
         "2 of 2 started trials finished.",
     ]

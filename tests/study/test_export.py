@@ -228,4 +228,4 @@ def test_the_card_says_what_the_record_knows(made: Made, compose_study: Any) -> 
         f"torch {torch.__version__}",
     ):
         assert line in page
-    assert f"| held-out loss, nats/token | {record.heldout_loss_nats_per_token:.4g} |" in page
+    assert f"| held-out loss, nats/target | {record.heldout_loss_nats_per_token:.4g} |" in page
