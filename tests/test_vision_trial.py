@@ -17,6 +17,7 @@ from sweeplab.checks import check_trial
 from sweeplab.config import ConfigError
 from sweeplab.digits import digits
 from sweeplab.models.base import EMBEDDED
+from sweeplab.models.merging import attach_trained, dequantize, merge, probe_logits
 from sweeplab.records import Status, TrialRecord
 from sweeplab.trial import TrialSpec, Workbench, run_trial
 from tests.conftest import SpecFactory
@@ -143,3 +144,25 @@ REFUSED = {
 def test_what_is_for_text_is_refused(compose_trial: Any, override: str) -> None:
     with pytest.raises(ConfigError, match=REFUSED[override]):
         check_trial(compose_trial("model=tiny_vit", "data=digits", override))
+
+
+@pytest.mark.parametrize("quantization", ["none", "nf4_dq"])
+def test_an_exported_classifier_is_what_was_trained(
+    compose_trial: Any, bench: Workbench, tmp_path: Path, quantization: str
+) -> None:
+    """Merged into a dequantized base and read by transformers alone, it answers as base and adapter did."""
+    chosen = ("model=tiny_vit", "data=digits", "adapter.lora_head=true", "training.max_steps=20")
+    config = compose_trial(*chosen, f"quantization={quantization}")
+    run(TrialSpec(0, 0, {}, config, tmp_path / "trial"), bench)
+    trained_model = attach_trained(
+        bench.base_for(config).model, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"
+    )
+    expected = probe_logits(trained_model)
+    assert expected.shape == (4, 10)
+    bench.forget_base()
+    base = bench.base_for(config).model
+    dequantize(base)
+    merged = merge(attach_trained(base, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"))
+    merged.save_pretrained(tmp_path / "merged")
+    found = probe_logits(ViTForImageClassification.from_pretrained(tmp_path / "merged"))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
