@@ -103,7 +103,8 @@ class TrialRecord:
     adapter_layers: list[dict[str, Any]] = field(default_factory=list)  # effective rank, alpha, scaling, rates
     adapter_bytes: int | None = None
     num_train_tokens: int | None = None  # padding not counted; of an image its patches and the class token
-    num_truncated: int | None = None  # training examples cut at max_length
+    num_train_examples: int | None = None  # with those that were dropped
+    num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     tokens_per_second: float | None = None
     phases: dict[str, Phase] = field(default_factory=dict)

@@ -61,6 +61,7 @@ class Tokenized(NamedTuple):
     num_truncated: int
     fingerprint: str
     num_dropped: int = 0
+    num_examples: int | None = None  # to train on, with those that were dropped
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Workbench:
             if data.packing:
                 refuse_unpackable(base, length)
                 rows = pack(train.examples, length)
-            counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
+            counts = (train.num_truncated, splits.fingerprint, train.num_dropped, len(splits.train))
             self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
         return self.tokenized[key]
 
@@ -120,7 +121,7 @@ class Workbench:
 def image_rows(data: DataConfig, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, image_size(base.model.config))
-    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint)
+    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
 
 
 def refuse_unpackable(base: Base, max_length: int) -> None:
@@ -240,6 +241,7 @@ def walk(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observ
         base = bench.base_for(spec.config)
         data = bench.tokens_for(spec.config, base)
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
+    record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     seed_everything(spec.seed, verbose=False)
     with adapted(base, spec) as model:

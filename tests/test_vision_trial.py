@@ -59,7 +59,7 @@ def test_a_record_says_what_peft_finds_in_the_saved_adapter(make_spec: SpecFacto
     assert record.heldout_loss_nats_per_token == pytest.approx(expected, rel=1e-5)
     assert record.num_train_tokens == 20 * 4 * 17
     assert record.num_trainable_params == 2 * 2 * 8 * (64 + 64)
-    assert (record.num_total_params, record.num_truncated) == (69_194, 0)
+    assert (record.num_total_params, record.num_train_examples, record.num_truncated) == (69_194, 1397, 0)
 
 
 def trained(spec: TrialSpec) -> dict[str, Tensor]:

@@ -20,15 +20,35 @@ def answer(facts: StudyFacts, settings: list[Setting]) -> list[str]:
     num_finished = sum(len(setting.finished) for setting in settings)
     planned = "" if facts.num_planned is None else f" ({facts.num_planned} planned)"
     tally = f"{num_finished} of {plural(num_started, 'started trial')} finished{planned}."
+    cuts = truncation([record for setting in settings for record in setting.records])
     if num_started == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
-        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", tally]
+        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", *cuts, tally]
     best = best_setting(facts, settings)
     label = metric_label(first_objective(facts)[0])
     if best is None:
-        return [f"No setting has the {label} of every seed, so none is called the best.", tally]
-    return [finding(facts, settings, best), *cautions(facts, settings, best), tally]
+        return [f"No setting has the {label} of every seed, so none is called the best.", *cuts, tally]
+    return [finding(facts, settings, best), *cautions(facts, settings, best), *cuts, tally]
+
+
+def truncation(records: list[TrialRecord]) -> list[str]:
+    """Where examples were cut: for each length, the trial that lost the most of them."""
+    worst: dict[int, TrialRecord] = {}
+    for record in records:
+        if record.num_truncated:
+            length = record.config["training"]["max_length"]
+            before = worst.setdefault(length, record)
+            worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
+    found = []
+    for length, record in sorted(worst.items()):
+        out_of = "" if record.num_train_examples is None else f" of {record.num_train_examples:,}"
+        dropped = f", {record.num_dropped:,} of them before their response, and these were left out"
+        found.append(
+            f"training.max_length={length} cut {record.num_truncated:,}{out_of} training examples"
+            f"{dropped if record.num_dropped else ''}; raise it to learn from them whole."
+        )
+    return found
 
 
 def finding(facts: StudyFacts, settings: list[Setting], best: Setting) -> str:

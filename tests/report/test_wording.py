@@ -1,11 +1,12 @@
 """Numbers, units and sentences, word for word."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sweeplab.records import Score, StudyFacts, TrialRecord
+from sweeplab.records import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
 from sweeplab.report.settings import group
 from sweeplab.report.sources import Fact, provenance
@@ -160,3 +161,30 @@ def test_provenance_is_said_once_where_trials_agree(make_record: RecordFactory) 
         Fact("note", DASH, "0 to 3"),
         Fact("note", "x", "4"),
     ]
+
+
+def test_the_answer_says_where_examples_were_cut_once_per_length(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rows = [(64, 3, 0), (64, 9, 2), (64, 9, 2), (128, 1, 0), (256, 0, 0), (32, None, None)]
+    records = [
+        make_record(
+            place,
+            {"training.max_length": length},
+            loss=1.0 + place,
+            config={"training": {"max_length": length}},
+            num_train_examples=1200,
+            num_truncated=cut,
+            num_dropped=dropped,
+        )
+        for place, (length, cut, dropped) in enumerate(rows)
+    ]
+    expected = [
+        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before their response, and these were left "
+        "out; raise it to learn from them whole.",
+        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from them whole.",
+    ]
+    assert summary_answer(make_facts(), records)[-3:-1] == expected
+    failed = [replace(record, status=Status.FAILED) for record in records]
+    assert summary_answer(make_facts(), failed)[1:-1] == expected
+    assert not any(" cut " in said for said in summary_answer(make_facts(), records[4:]))
