@@ -1,6 +1,8 @@
 """Trials trained at once on one base against each one alone, through PEFT and plain torch."""
 
 import importlib
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +12,12 @@ from torch import Tensor, nn
 
 from sweeplab.cohort import Cohort
 from sweeplab.config import TrialConfig
-from sweeplab.data.batches import Windows, collate
-from sweeplab.data.tokens import Tokens
+from sweeplab.data.batches import Row, Windows, collate_rows
+from sweeplab.data.images import load_images
 from sweeplab.models.adapters import attach
-from sweeplab.models.base import Base
+from sweeplab.models.base import Base, load_base
 from sweeplab.models.dropout import Extent, keep_mask
+from sweeplab.models.vision import image_size
 from sweeplab.records import Status, TrialRecord
 from sweeplab.training.module import target_loss_sum
 from sweeplab.training.schedules import rate_factor
@@ -30,6 +33,7 @@ COMMON = (
     "training.micro_batch_size=2", "training.accumulation=2", "training.epochs=2", "evaluation=none",
     "training.log_interval=1", "quantization=none",
 )  # fmt: skip
+VISION = ("model=tiny_vit", "data=digits")
 MIXED: dict[str, tuple[int, tuple[str, ...]]] = {  # what a cohort may mix, with each trial's seed
     "rank 2, AdamW, cosine": (0, ("adapter.rank=2", "optimizer=adamw", "schedule=cosine")),
     "rank 32, dropout": (1, ("adapter.rank=32", "adapter.dropout=0.2", "adapter.lora_mlp=true", "schedule=linear")),
@@ -47,6 +51,7 @@ MIXED: dict[str, tuple[int, tuple[str, ...]]] = {  # what a cohort may mix, with
             "adapter.rslora=true", "adapter.alpha=5")
     ),
     "Adafactor, three epochs": (5, ("adapter.rank=5", "optimizer=adafactor", "training.epochs=3")),
+    "head, dropout": (7, ("adapter.rank=3", "adapter.lora_head=true", "adapter.dropout=0.3")),
     "few steps": (6, ("adapter.rank=16", "training.max_steps=3", "schedule.warmup_steps=2")),
 }  # fmt: skip
 
@@ -61,8 +66,9 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        extent = Extent(*x.shape[:2])
-        return x * keep_mask(f"{self.seed} {self.micro_step} {self.name}", self.p, extent, extent, x.shape[2], x.device)
+        extent = Extent(x.shape[0], math.prod(x.shape[1:-1]))  # an image classifier's head reads one vector a row
+        key = f"{self.seed} {self.micro_step} {self.name}"
+        return x * keep_mask(key, self.p, extent, extent, x.shape[-1], x.device).view(x.shape)
 
 
 class Solo(NamedTuple):
@@ -71,7 +77,7 @@ class Solo(NamedTuple):
     heldout_loss: float
 
 
-def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens]) -> Solo:
+def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row]) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards."""
     config = spec.config
     model: Any = attach(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
@@ -94,7 +100,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens]) -> Solo:
         for place, micro in enumerate(next(stream)):
             for dropout in dropouts:
                 dropout.micro_step = step * training.accumulation + place
-            batch = collate([data[index] for index in micro.indices], PAD, 0)
+            batch = collate_rows([data[index] for index in micro.indices], PAD, 0)
             share = target_loss_sum(model, batch) / micro.num_window_targets
             share.backward()
             loss += share.item()
@@ -107,10 +113,10 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens]) -> Solo:
         losses.append(loss)
     model.eval()
     with torch.no_grad():
-        total_loss = sum(target_loss_sum(model, collate([tokens], PAD, 0)).item() for tokens in HELDOUT)
+        total_loss = sum(target_loss_sum(model, collate_rows([row], PAD, 0)).item() for row in heldout)
     weights = {name.replace(".default", ""): weight.detach().clone() for name, weight in named}
     model.unload()
-    return Solo(weights, losses, total_loss / sum(tokens.num_targets for tokens in HELDOUT))
+    return Solo(weights, losses, total_loss / sum(row.num_targets for row in heldout))
 
 
 def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) -> torch.optim.Optimizer:
@@ -129,8 +135,8 @@ def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) 
 class GivenBench(Workbench):
     """A workbench with this base and these data, whatever the configuration says."""
 
-    def given(self, base: Base, data: list[Tokens]) -> "GivenBench":
-        self.base, self.given_data = base, Tokenized(data, HELDOUT, 0, "")
+    def given(self, base: Base, data: Sequence[Row], heldout: Sequence[Row]) -> "GivenBench":
+        self.base, self.given_data = base, Tokenized(data, heldout, 0, "")
         return self
 
     def base_for(self, config: TrialConfig) -> Base:
@@ -145,7 +151,16 @@ class GivenBench(Workbench):
 def bench64(tiny_llama: Any, embedded_base: Base) -> GivenBench:
     """A random Llama of two layers in 64 bits."""
     base = embedded_base._replace(model=tiny_llama().requires_grad_(False))
-    return GivenBench(torch.device("cpu")).given(base, DATA)
+    return GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
+
+
+@pytest.fixture
+def vision_bench64(compose_trial: Any) -> GivenBench:
+    """The embedded ViT in 64 bits, and images whose last window of an epoch holds a single one."""
+    config = compose_trial(*VISION, "quantization=none", "data.num_examples=21")
+    base = load_base(config.model, config.quantization, torch.float64, torch.device("cpu"))
+    images = load_images(config.data, image_size(base.model.config))
+    return GivenBench(base.model.device).given(base, images.train, images.heldout[:5])
 
 
 @pytest.fixture
@@ -165,14 +180,17 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
     pass
 
 
-def through(bench: Workbench, specs: Sequence[TrialSpec]) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
-    """All of them at once, to the end."""
-    cohort = Cohort(bench, ignore, no_words, len(specs))
-    for spec in specs:
-        assert cohort.admit(spec) is None
-    runs = {run.spec.number: run for run in cohort.runs}
+def through(
+    bench: Workbench, specs: Sequence[TrialSpec], num_late: int = 0
+) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
+    """All of them at once, to the end; the last `num_late` join when another one has ended."""
+    cohort, waiting = Cohort(bench, ignore, no_words, len(specs)), deque(specs)
+    runs: dict[int, Run] = {}
     records: dict[int, TrialRecord] = {}
-    while cohort.runs:
+    while waiting or cohort.runs:
+        while len(waiting) > (0 if records else num_late):
+            assert cohort.admit(waiting.popleft()) is None
+        runs |= {run.spec.number: run for run in cohort.runs}
         records |= {record.number: record for record in cohort.go_on()}
     return runs, records
 
@@ -202,6 +220,23 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
     runs, records = through(bench64, made)
     assert bench64.base is not None
     for spec in made:
-        expected = solo(bench64.base.model, spec, DATA)
+        expected = solo(bench64.base.model, spec, DATA, HELDOUT)
         assert records[spec.number].status is Status.FINISHED
+        assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_mixed_cohort_of_image_classifiers_equals_every_trial_alone(
+    vision_bench64: GivenBench, specs: Any, checkpointing: bool
+) -> None:
+    """Two trials join late, so that their windows hold more images than the others' where an epoch ends."""
+    made = specs(*VISION, f"training.gradient_checkpointing={checkpointing}")
+    late = [one for one in made if one.config.adapter.dropout][-2:]
+    made = [one for one in made if one not in late] + late
+    runs, records = through(vision_bench64, made, num_late=2)
+    assert vision_bench64.base is not None
+    data, heldout = vision_bench64.given_data.train, vision_bench64.given_data.heldout
+    for spec in made:
+        expected = solo(vision_bench64.base.model, spec, data, heldout)
+        assert records[spec.number].status is Status.FINISHED, records[spec.number].reason
         assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)

@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import torch
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM
 
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.lora import lora_config
+from sweeplab.models.vision import auto_class
 from tests.conftest import Compose
 from tests.models.conftest import PLAIN
 
@@ -52,7 +52,8 @@ def planned(
 
 def built(config: TrialConfig, dtype: torch.dtype) -> torch.nn.Module:
     """The model as a trial trains it."""
-    base = AutoModelForCausalLM.from_config(architecture(config.model), dtype=dtype, attn_implementation="sdpa")
+    kind = architecture(config.model)
+    base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     model: torch.nn.Module = base
