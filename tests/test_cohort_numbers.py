@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import OPTConfig, OPTForCausalLM
 
 from sweeplab.cohort import Cohort
 from sweeplab.config import TrialConfig
@@ -240,3 +241,16 @@ def test_a_mixed_cohort_of_image_classifiers_equals_every_trial_alone(
         expected = solo(vision_bench64.base.model, spec, data, heldout)
         assert records[spec.number].status is Status.FINISHED, records[spec.number].reason
         assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
+
+
+def test_dropout_where_a_layer_takes_all_rows_as_one(specs: Any, embedded_base: Base) -> None:
+    """OPT's MLP reads a matrix of all tokens of the batch."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = OPTConfig(**sizes, vocab_size=128, word_embed_proj_dim=32, max_position_embeddings=64, dropout=0.0)
+    config.use_cache = False
+    model = OPTForCausalLM(config).double().requires_grad_(False)
+    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
+    made = specs("adapter.lora_mlp=true", names=("rank 32, dropout", "rank 4 again, unclipped, dropout", "few steps"))
+    runs, records = through(bench, made)
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
