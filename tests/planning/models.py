@@ -25,6 +25,8 @@ SIZES: Final = {
     "bos_token_id": None,
     "eos_token_id": 1,
 }
+SIDE: Final = 16  # of an image in patches of 2 x 2, which are 64, and the class token
+PATCHES: Final = 65
 QV: Final = ("query", "value")
 LAYERS: Final = ("query", "key", "value", "projection", "mlp")
 
@@ -47,6 +49,14 @@ def planned(
     config.adapter = replace(PLAIN, method=method, rank=config.adapter.rank, dropout=config.adapter.dropout)
     for toggle in toggles:
         setattr(config.adapter, f"lora_{toggle}", True)
+    return config
+
+
+def planned_images(compose_trial: Compose, toggles: tuple[str, ...], *overrides: str, batch: int) -> TrialConfig:
+    """The same on a random ViT."""
+    config = planned(compose_trial, "vit", toggles, *overrides, batch=batch, vocab_size=0)
+    config.data = compose_trial("model=tiny_vit", "data=digits").data
+    config.model.architecture |= {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
     return config
 
 

@@ -13,11 +13,10 @@ from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.memory import adapted_matrices
 from tests.conftest import Compose
 from tests.planning.conftest import bound
-from tests.planning.models import LAYERS, QV, built, planned
+from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
 
 LENGTH: Final = 64
 BATCH: Final = 2
-SIDE: Final = 16  # of an image in patches of 2 x 2, which are 64, and the class token
 QKV: Final = ("query", "key", "value")
 ROTARY_BYTES: Final = 2 * LENGTH * 32  # cosines and sines, one table for all layers and examples; per byte of dtype
 
@@ -51,7 +50,7 @@ def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
 def predicted_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
     sizes = skeleton(config.model)
     adapted = adapted_matrices(config.adapter, config.model, sizes)
-    length = LENGTH + 1 if config.data.is_images() else LENGTH
+    length = PATCHES if config.data.is_images() else LENGTH
     return activations(config, sizes, adapted, bound(length), PlannedDevice("cpu", True, dtype)).saved
 
 
@@ -94,9 +93,7 @@ def test_activations_are_what_autograd_saves(
 def test_activations_of_images_are_what_autograd_saves(
     compose_trial: Compose, toggles: tuple[str, ...], tolerance: float, dtype: torch.dtype
 ) -> None:
-    config = planned(compose_trial, "vit", toggles, batch=BATCH, vocab_size=500)
-    config.data = compose_trial("model=tiny_vit", "data=digits").data
-    config.model.architecture |= {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
+    config = planned_images(compose_trial, toggles, batch=BATCH)
     assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=tolerance)
 
 

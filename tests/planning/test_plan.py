@@ -121,7 +121,8 @@ def test_an_image_classifier_is_planned_by_its_patches(plan: Plan) -> None:
     assert (values["num_total_params"], row["num_trainable_params"]) == (69_194, 2 * 2 * 8 * (64 + 64))
     assert row["num_steps"] == 2 * 88  # windows of 16 in 1,397 images
     assert row["data"] == {"num_examples": 1397, "longest": 17, "mean": 17, "most_targets": 1, "measured": True}
-    assert row["memory"]["activations_bytes"] > 0
+    assert row["moments"]["forward"]["logits_bytes"] == 10 * 16 * (4 + 4)  # one position an image
+    assert row["moments"]["loss"]["logits_bytes"] == 10 * 16 * 3 * 4
     assert row["train_seconds"] > 0
     assert "Examples have 17 tokens" in printed
 
