@@ -95,6 +95,7 @@ def test_every_matrix_is_quantized_but_the_head(scheme: str, kind: type[nn.Modul
     assert kinds.pop("classifier") is nn.Linear
     assert len(kinds) == 2 * 6
     assert set(kinds.values()) == {kind}
+    assert {shape.name for shape in skeleton(MODEL).quantizable} == set(kinds)  # so for the plan, HQQ and patterns
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
