@@ -21,7 +21,14 @@ NOTHING_FINISHED: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
 NO_EXPERIMENT: Final = "single"
-MAPPINGS: Final = ("space", "model.modules", "model.architecture")  # the user chooses their keys
+MAPPINGS: Final = (  # the user chooses their keys
+    "space",
+    "model.modules",
+    "model.architecture",
+    "adapter.rank_pattern",
+    "adapter.alpha_pattern",
+    "adapter.lr_pattern",
+)
 OPEN: Final = tuple(f"{key}{end}" for key in MAPPINGS for end in ".=")
 ADDED: Final = tuple(f"++{one}" for one in OPEN)
 

@@ -1,4 +1,4 @@
-"""Typed configuration with units; `checks.py` refuses what cannot run.
+"""Typed configuration with units; `checks` refuses what cannot run.
 
 Defaults live in `conf/`, once; a field without a value here must be given there. Hydra merges `conf/` into these
 dataclasses, so a mistyped key or a wrong type is refused by name before anything is imported that takes long.
@@ -107,9 +107,9 @@ class DataPart:
 
 @dataclass
 class DataConfig:
-    source: str = MISSING  # world | json | hub | mixture
+    source: str = MISSING  # world | json | hub | mixture | digits
     name: str = MISSING  # the hub's name, or what reports call it
-    target: str | None = None  # new_facts | operation, for source=world
+    target: str | None = None  # new_facts | operation, for source=world; rotated | upright, for source=digits
     path: str | None = None  # JSON array or JSON lines, for source=json
     heldout_path: str | None = None  # null: heldout_fraction of path is set aside
     subset: str | None = None  # the hub dataset's configuration
@@ -127,6 +127,10 @@ class DataConfig:
     packing: bool = MISSING  # several examples in a row of training.max_length, blind to each other
     tasks: list[str] = MISSING  # lm-eval tasks that go with this data
     objective: str = MISSING  # the metric that a study on this data optimizes
+
+    def is_images(self) -> bool:
+        """True for images and their classes, which go with an image classifier; else it is text."""
+        return self.source == "digits"
 
 
 @dataclass

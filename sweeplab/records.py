@@ -26,7 +26,7 @@ class Metric(NamedTuple):
 
 
 METRICS: Final[dict[str, Metric]] = {
-    "heldout_loss_nats_per_token": Metric("held-out loss", "nats/token", "minimize"),
+    "heldout_loss_nats_per_token": Metric("held-out loss", "nats/target", "minimize"),
     "num_trainable_params": Metric("trainable parameters", "", "minimize"),
     "base_bits_per_param": Metric("effective bits of the base", "bits/parameter", "minimize"),
     "adapter_bytes": Metric("adapter size", "bytes", "minimize"),
@@ -69,7 +69,7 @@ class Phase:
 
 @dataclass
 class Score:
-    """One lm-eval metric of one task."""
+    """One metric of one task, lm-eval's or an image task's."""
 
     value: float
     stderr: float | None
@@ -89,7 +89,7 @@ class Solo:
 
 @dataclass
 class TrainPoint:
-    """Mean training loss in nats per token over the steps since the last point, and the rate of the last one."""
+    """Mean training loss in nats per target over the steps since the last point, and the rate of the last one."""
 
     step: int
     loss: float
@@ -98,7 +98,7 @@ class TrainPoint:
 
 @dataclass
 class HeldoutPoint:
-    """Held-out loss in nats per response token after `step` optimizer steps."""
+    """Held-out loss in nats per target after `step` optimizer steps."""
 
     step: int
     loss: float
@@ -121,8 +121,9 @@ class TrialRecord:
     base_bits_per_param: float | None = None  # of the whole base as it was stored, scales included, adapter not counted
     adapter_layers: list[dict[str, Any]] = field(default_factory=list)  # effective rank, alpha, scaling, rates
     adapter_bytes: int | None = None
-    num_train_tokens: int | None = None  # padding not counted
-    num_truncated: int | None = None  # training examples cut at max_length
+    num_train_tokens: int | None = None  # padding not counted; of an image its patches and the class token
+    num_train_examples: int | None = None  # with those that were dropped
+    num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     tokens_per_second: float | None = None
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
@@ -130,7 +131,7 @@ class TrialRecord:
     solo: Solo | None = None  # None for a method that has the base for itself: its phases are its own
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
-    heldout_loss_nats_per_token: float | None = None
+    heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     version: int = RECORD_VERSION

@@ -16,8 +16,11 @@ from torch import nn
 from sweeplab.config import TrainingConfig, TrialConfig
 from sweeplab.data.batches import Windows, heldout_batches
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
-from sweeplab.evaluation.harness import run_lm_eval
+from sweeplab.data.images import heldout_images
+from sweeplab.digits import DIGITS_TASKS
+from sweeplab.evaluation.harness import Evaluation, run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
+from sweeplab.evaluation.images import score_images
 from sweeplab.measure import measured
 from sweeplab.models.adapters import attach, detach, save_adapter
 from sweeplab.models.base import Base
@@ -25,6 +28,7 @@ from sweeplab.models.dropout import Extent
 from sweeplab.models.lora import effective_layers
 from sweeplab.models.packed import Packed
 from sweeplab.models.slots import Slot, copy_weights, lora_matrices, lora_weights
+from sweeplab.models.vision import image_size
 from sweeplab.provenance import provenance
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
@@ -65,7 +69,7 @@ class Run:
 
 def longest_micro_batch(runs: Sequence[Run]) -> CohortBatch:
     """What needs the most time and memory of a cohort."""
-    return longest_batch([run.windows for run in runs], pad_id(runs[0].base))
+    return longest_batch([run.windows for run in runs], runs[0].base.pad_id)
 
 
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
@@ -78,12 +82,6 @@ def peak_rate(config: TrialConfig, name: str) -> float:
     return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
-def pad_id(base: Base) -> int:
-    pad = base.tokenizer.pad_token_id
-    assert isinstance(pad, int)
-    return pad
-
-
 def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> Run:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
     record.phase = "load"
@@ -91,6 +89,7 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
         base = bench.base_for(spec.config)
         data = bench.tokens_for(spec.config, base)
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
+    record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -177,7 +176,7 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
             packed.zero_gradients if packed else model.zero_grad,
             begin_micro_step if packed else lambda batch, place: None,
         )
-        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], pad_id(base))
+        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id)
         model.train()
         if len(runs) == 1 and members[0].step == 0:  # what a method or a base draws by itself, such as its dropout
             seed_everything(runs[0].spec.seed, verbose=False)
@@ -190,12 +189,28 @@ def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> Abstra
 
 def loss_of(run: Run, bench: Workbench) -> float:
     """The held-out loss of the model as it stands."""
-    batches = heldout_batches(run.data.heldout, pad_id(run.base), run.spec.config.evaluation.batch_size)
+    batches = heldout_batches(run.data.heldout, run.base.pad_id, run.spec.config.evaluation.batch_size)
     return heldout_loss(run.model, batches, target_loss_sum, bench.device)
 
 
+def scored(runs: Sequence[Run], choose: Choose, bench: Workbench) -> list[Evaluation]:
+    """What `evaluation.tasks` ask of every run: lm-eval's scores for text, accuracies for images."""
+    config, base, model = runs[0].spec.config, runs[0].base, runs[0].model
+    settings = config.evaluation
+    if not config.data.is_images():
+        return run_lm_eval(model, base.tokenizer, settings, len(runs), partial(chosen, choose, runs))
+    size = image_size(base.model.config)
+    rows = {task: heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
+    batches = {task: heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
+    evaluations = []
+    for run in runs:
+        with choose([run]):
+            evaluations.append(score_images(model, batches, bench.device))
+    return evaluations
+
+
 def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
-    """Held-out losses, lm-eval's scores with their per-item results beside the records, and the adapters on disk."""
+    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk."""
     settings = runs[0].spec.config.evaluation
     with ExitStack() as stack:
         ordered, packed = stack.enter_context(together(runs))
@@ -209,9 +224,7 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
                 run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
         whole = [run for run in ordered if run.member.diverged is None]
         if settings.tasks and whole:
-            choices = partial(chosen, choose, whole)
-            evaluations = run_lm_eval(whole[0].model, whole[0].base.tokenizer, settings, len(whole), choices)
-            for run, evaluation in zip(whole, evaluations, strict=True):
+            for run, evaluation in zip(whole, scored(whole, choose, bench), strict=True):
                 run.record.scores = evaluation.scores
                 write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
         for run in whole:

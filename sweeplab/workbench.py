@@ -8,24 +8,27 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
-from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig
+from sweeplab.config import ConfigError, DataConfig, ExecutorConfig, TrialConfig
 from sweeplab.data.batches import Row
+from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import Tokens, tokenize
+from sweeplab.data.tokens import tokenize
 from sweeplab.measure import resident_bytes
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.quantization import resolve_device, resolve_precision
+from sweeplab.models.vision import image_size, refuse_other_family
 
 
 class Tokenized(NamedTuple):
-    """A trial's data as tokens, and what happened to it on the way."""
+    """A trial's data as tokens or as images, and what happened to it on the way."""
 
     train: Sequence[Row]
-    heldout: list[Tokens]
+    heldout: Sequence[Row]
     num_truncated: int
     fingerprint: str
     num_dropped: int = 0
+    num_examples: int | None = None  # to train on, with those that were dropped
 
 
 @dataclass
@@ -77,10 +80,13 @@ class Workbench:
             torch.cuda.empty_cache()
 
     def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
-        """The data of `config` in `base`'s tokens. Raises `ConfigError` for data that cannot be used."""
+        """The data of `config` as `base` reads them. Raises `ConfigError` for data that cannot be used."""
         data, length = config.data, config.training.max_length
+        refuse_other_family(base.model.config, data)
         key = f"{data} {length}"
-        if key not in self.tokenized:
+        if key not in self.tokenized and data.is_images():
+            self.tokenized = {key: image_rows(data, base)}
+        elif key not in self.tokenized:
             splits = load_splits(data)
             train, heldout = (
                 tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
@@ -90,9 +96,15 @@ class Workbench:
             if data.packing:
                 refuse_unpackable(base, length)
                 rows = pack(train.examples, length)
-            counts = (train.num_truncated, splits.fingerprint, train.num_dropped)
+            counts = (train.num_truncated, splits.fingerprint, train.num_dropped, len(splits.train))
             self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
         return self.tokenized[key]
+
+
+def image_rows(data: DataConfig, base: Base) -> Tokenized:
+    """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
+    splits = load_images(data, image_size(base.model.config))
+    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
 
 
 def refuse_unpackable(base: Base, max_length: int) -> None:

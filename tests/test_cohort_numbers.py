@@ -1,6 +1,8 @@
 """Trials trained at once on one base against each one alone, through PEFT and plain torch."""
 
 import importlib
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,17 +10,18 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from sweeplab import cohort as cohort_module
 from sweeplab.cohort import Cohort
 from sweeplab.config import ModelConfig, QuantizationConfig, TrialConfig
-from sweeplab.data.batches import Windows, collate
-from sweeplab.data.tokens import Tokens
+from sweeplab.data.batches import Row, Windows, collate_rows
+from sweeplab.data.images import load_images
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base, architecture, load_base
 from sweeplab.models.dropout import Extent, keep_mask
 from sweeplab.models.packed import Packed
+from sweeplab.models.vision import image_size
 from sweeplab.records import Status, TrialRecord
 from sweeplab.training.module import target_loss_sum
 from sweeplab.training.schedules import rate_factor
@@ -35,6 +38,7 @@ COMMON = (
     "training.micro_batch_size=2", "training.accumulation=2", "training.epochs=2", "evaluation=none",
     "training.log_interval=1", "quantization=none",
 )  # fmt: skip
+VISION = ("model=tiny_vit", "data=digits")
 MIXED: dict[str, tuple[int, tuple[str, ...]]] = {  # what a cohort may mix, with each trial's seed
     "rank 2, AdamW, cosine": (0, ("adapter.rank=2", "optimizer=adamw", "schedule=cosine")),
     "rank 32, dropout": (1, ("adapter.rank=32", "adapter.dropout=0.2", "adapter.lora_mlp=true", "schedule=linear")),
@@ -52,6 +56,7 @@ MIXED: dict[str, tuple[int, tuple[str, ...]]] = {  # what a cohort may mix, with
             "adapter.rslora=true", "adapter.alpha=5")
     ),
     "Adafactor, three epochs": (5, ("adapter.rank=5", "optimizer=adafactor", "training.epochs=3")),
+    "head, dropout": (7, ("adapter.rank=3", "adapter.lora_head=true", "adapter.dropout=0.3")),
     "few steps": (6, ("adapter.rank=16", "training.max_steps=3", "schedule.warmup_steps=2")),
 }  # fmt: skip
 
@@ -66,8 +71,9 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        extent = Extent(*x.shape[:2])
-        return x * keep_mask(f"{self.seed} {self.micro_step} {self.name}", self.p, extent, extent, x.shape[2], x.device)
+        extent = Extent(x.shape[0], math.prod(x.shape[1:-1]))  # an image classifier's head reads one vector a row
+        key = f"{self.seed} {self.micro_step} {self.name}"
+        return x * keep_mask(key, self.p, extent, extent, x.shape[-1], x.device).view(x.shape)
 
 
 class Solo(NamedTuple):
@@ -76,7 +82,7 @@ class Solo(NamedTuple):
     heldout_loss: float
 
 
-def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens], nudge: float = 0.0) -> Solo:
+def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row], nudge: float = 0.0) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
 
     `nudge`: relative change of the start, to see how far a rounding goes.
@@ -104,7 +110,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens], nudge: float 
         for place, micro in enumerate(next(stream)):
             for dropout in dropouts:
                 dropout.micro_step = step * training.accumulation + place
-            batch = collate([data[index] for index in micro.indices], PAD, 0)
+            batch = collate_rows([data[index] for index in micro.indices], PAD, 0)
             share = target_loss_sum(model, batch) / micro.num_window_targets
             share.backward()
             loss += share.item()
@@ -117,10 +123,10 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Tokens], nudge: float 
         losses.append(loss)
     model.eval()
     with torch.no_grad():
-        total_loss = sum(target_loss_sum(model, collate([tokens], PAD, 0)).item() for tokens in HELDOUT)
+        total_loss = sum(target_loss_sum(model, collate_rows([row], PAD, 0)).item() for row in heldout)
     weights = {name.replace(".default", ""): weight.detach().clone() for name, weight in named}
     model.unload()
-    return Solo(weights, losses, total_loss / sum(tokens.num_targets for tokens in HELDOUT))
+    return Solo(weights, losses, total_loss / sum(row.num_targets for row in heldout))
 
 
 def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) -> torch.optim.Optimizer:
@@ -139,8 +145,8 @@ def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) 
 class GivenBench(Workbench):
     """A workbench with this base and these data, whatever the configuration says."""
 
-    def given(self, base: Base, data: Sequence[Any]) -> "GivenBench":
-        self.base, self.given_data = base, Tokenized(data, HELDOUT, 0, "")
+    def given(self, base: Base, data: Sequence[Row], heldout: Sequence[Row]) -> "GivenBench":
+        self.base, self.given_data = base, Tokenized(data, heldout, 0, "")
         return self
 
     def base_for(self, config: TrialConfig) -> Base:
@@ -155,7 +161,16 @@ class GivenBench(Workbench):
 def bench64(tiny_llama: Any, embedded_base: Base) -> GivenBench:
     """A random Llama of two layers in 64 bits."""
     base = embedded_base._replace(model=tiny_llama().requires_grad_(False))
-    return GivenBench(torch.device("cpu")).given(base, DATA)
+    return GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
+
+
+@pytest.fixture
+def vision_bench64(compose_trial: Any) -> GivenBench:
+    """The embedded ViT in 64 bits, and images whose last window of an epoch holds a single one."""
+    config = compose_trial(*VISION, "quantization=none", "data.num_examples=21")
+    base = load_base(config.model, config.quantization, torch.float64, torch.device("cpu"))
+    images = load_images(config.data, image_size(base.model.config))
+    return GivenBench(base.model.device).given(base, images.train, images.heldout[:5])
 
 
 @pytest.fixture
@@ -175,14 +190,17 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
     pass
 
 
-def through(bench: Workbench, specs: Sequence[TrialSpec]) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
-    """All of them at once, to the end."""
-    cohort = Cohort(bench, ignore, no_words, len(specs))
-    for spec in specs:
-        assert cohort.admit(spec) is None
-    runs = {run.spec.number: run for run in cohort.runs}
+def through(
+    bench: Workbench, specs: Sequence[TrialSpec], num_late: int = 0
+) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
+    """All of them at once, to the end; the last `num_late` join when another one has ended."""
+    cohort, waiting = Cohort(bench, ignore, no_words, len(specs)), deque(specs)
+    runs: dict[int, Run] = {}
     records: dict[int, TrialRecord] = {}
-    while cohort.runs:
+    while waiting or cohort.runs:
+        while len(waiting) > (0 if records else num_late):
+            assert cohort.admit(waiting.popleft()) is None
+        runs |= {run.spec.number: run for run in cohort.runs}
         records |= {record.number: record for record in cohort.go_on()}
     return runs, records
 
@@ -212,7 +230,7 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
     runs, records = through(bench64, made)
     assert bench64.base is not None
     for spec in made:
-        expected = solo(bench64.base.model, spec, DATA)
+        expected = solo(bench64.base.model, spec, DATA, HELDOUT)
         assert records[spec.number].status is Status.FINISHED
         assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
 
@@ -224,11 +242,11 @@ def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
     """Losses within 5e-6 nats and weights within 1e-4, or a few times what a change of 1e-7 makes of PEFT itself."""
     base = load(scheme)
     facts: Any = Workbench(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
-    bench = GivenBench(torch.device("cpu")).given(base, facts)
+    bench = GivenBench(torch.device("cpu")).given(base, facts, HELDOUT)
     made = specs(names=("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps"))
     runs, records = through(bench, made)
     for spec in made:
-        expected, nudged = (solo(base.model, spec, facts, nudge) for nudge in (0.0, 1e-7))
+        expected, nudged = (solo(base.model, spec, facts, HELDOUT, nudge) for nudge in (0.0, 1e-7))
         found = slot_weights(runs[spec.number])
         losses = [point.loss for point in records[spec.number].losses]
         own = max(abs(a - b) for a, b in zip(expected.losses, nudged.losses, strict=True))
@@ -309,7 +327,7 @@ def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: Gi
     assert any(len(record.cohort) > 2 for record in records.values())  # neighbours came and went
     assert bench64.base is not None
     for spec in made:
-        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA), 1e-12)
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)
 
 
 def test_memory_that_runs_out_halves_the_cohort(
@@ -339,13 +357,13 @@ def test_memory_that_runs_out_halves_the_cohort(
     ]
     assert bench64.base is not None
     for spec in made:
-        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA), 1e-12)
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)
 
 
 def test_saved_adapters_are_peft_s(load: Callable[[str], Base], specs: Any) -> None:
     """PEFT reads what a packed trial left, and gives its logits."""
     base = load("nf4")
-    bench = GivenBench(torch.device("cpu")).given(base, DATA)
+    bench = GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
     made = specs("training.max_steps=4")
     runs, records = through(bench, made)
     ids = torch.tensor([DATA[0].ids])
@@ -392,11 +410,11 @@ def test_other_families(family: str, embedded_base: Base, specs: Any) -> None:
         for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA)
+    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
     made = specs("training.max_steps=3", FUSED, names=("rank 2, AdamW, cosine", "rank 4 again, unclipped, dropout"))
     runs, records = through(bench, made)
     for spec in made:
-        assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA), 1e-12)
+        assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
 
 
 def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(embedded_base: Base, specs: Any) -> None:
@@ -404,10 +422,40 @@ def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(embedded_base
 
     def run(names: Sequence[str]) -> Any:
         made = specs("training.max_steps=3", FUSED, names=names)
-        return through(GivenBench(torch.device("cpu")).given(base, DATA), made)
+        return through(GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT), made)
 
     names = ("rank 2, AdamW, cosine", "rank 32, dropout")
     runs, records = run(names)
     assert [record.cohort for record in records.values()] == [[0], [1]]
     alone_runs, alone = run(names[1:])
     assert outcomes(runs, records, [1])[1] == outcomes(alone_runs, alone, [0])[0]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_mixed_cohort_of_image_classifiers_equals_every_trial_alone(
+    vision_bench64: GivenBench, specs: Any, checkpointing: bool
+) -> None:
+    """Two trials join late, so that their windows hold more images than the others' where an epoch ends."""
+    made = specs(*VISION, f"training.gradient_checkpointing={checkpointing}")
+    late = [one for one in made if one.config.adapter.dropout][-2:]
+    made = [one for one in made if one not in late] + late
+    runs, records = through(vision_bench64, made, num_late=2)
+    assert vision_bench64.base is not None
+    data, heldout = vision_bench64.given_data.train, vision_bench64.given_data.heldout
+    for spec in made:
+        expected = solo(vision_bench64.base.model, spec, data, heldout)
+        assert records[spec.number].status is Status.FINISHED, records[spec.number].reason
+        assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
+
+
+def test_dropout_where_a_layer_takes_all_rows_as_one(specs: Any, embedded_base: Base) -> None:
+    """OPT's MLP reads a matrix of all tokens of the batch."""
+    sizes: dict[str, Any] = {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = OPTConfig(**sizes, vocab_size=128, word_embed_proj_dim=32, max_position_embeddings=64, dropout=0.0)
+    config.use_cache = False
+    model = OPTForCausalLM(config).double().requires_grad_(False)
+    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
+    made = specs("adapter.lora_mlp=true", names=("rank 32, dropout", "rank 4 again, unclipped, dropout", "few steps"))
+    runs, records = through(bench, made)
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)

@@ -28,6 +28,8 @@ NEEDS: Final = {  # what a user has to say beside the option
     "data=json": ["data.path={records}"],
     "data=mixture": ["data.parts=[{{path: {records}, weight: 3}}, {{path: {others}, weight: 1}}]"],
     "data=hub": ["data.name=org/records"],
+    "model=tiny_vit": ["data=digits"],
+    "data=digits": ["model=tiny_vit"],
     "adapter=none": ["quantization=none"],
     "adapter=top_layers": ["quantization=none"],
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],

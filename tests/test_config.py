@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from sweeplab.checks import check_optimizer, check_study, check_trial
+from sweeplab.checks.studies import check_study
+from sweeplab.checks.trials import check_optimizer, check_trial
 from sweeplab.config import (
     ConfigError,
     StudyConfig,
@@ -44,6 +45,9 @@ REFUSED = {
     "data.source=web": r"data.source is unknown, got 'web'; choose one of world, json, hub",
     "data.style=markdown": r"data.style is unknown, got 'markdown'; choose one of plain, alpaca, chatml, template",
     "data.target=poems": r"data.target is unknown, got 'poems'; choose one of new_facts, ",
+    "data=digits": r"data.name=digits does not go with model.name=tiny_base; choose model=tiny_vit$",
+    "model=tiny_vit": r"data.name=tiny_facts does not go with model.name=tiny_vit; choose data=digits$",
+    "model.name=small": r"model.name is unknown, got 'small'; choose one of tiny_base, tiny_vit$",
     "data.path=missing.json": r"data.path must be a file, got missing.json; check the path",
     "data.heldout_path=missing.json": r"data.heldout_path must be a file, got missing.json",
     "data=json": r"data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE",

@@ -44,6 +44,7 @@ def full_record(**others: Any) -> TrialRecord:
         "adapter_layers": [{"name": "q_proj", "rank": 4, "alpha": 8.0, "scaling": 2.0, "lr_A": 0.1, "lr_B": 0.2}],
         "adapter_bytes": 11_303,
         "num_train_tokens": 1398,
+        "num_train_examples": 16,
         "num_truncated": 2,
         "num_dropped": 1,
         "tokens_per_second": 2434.5,

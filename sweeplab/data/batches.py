@@ -1,6 +1,6 @@
 """Tokens to batches: rows of like length together, windows of whole optimizer steps, padding to the longest.
 
-A row is one example, or several that `packing` put together; it is what a micro-batch and a window count.
+A row is one example, several that `packing` put together, or an image; it is what a micro-batch and a window count.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,11 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from sweeplab.data.images import ImageBatch, ImageRow, collate_images
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
 
-Row = Tokens | PackedRow
+Row = Tokens | PackedRow | ImageRow
 
 WINDOWS_PER_GROUP: Final = 8  # sorted by length together: little padding, and still a random order
 
@@ -111,16 +112,27 @@ def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: i
     return flat._replace(mask_BT=numbers, positions_BT=positions)
 
 
-def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> Batch:
+def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> Batch | ImageBatch:
     """Rows of one kind as a batch."""
+    images = [row for row in rows if isinstance(row, ImageRow)]
+    if images:
+        return collate_images(images, num_window_targets)
     packed = [row for row in rows if isinstance(row, PackedRow)]
     if packed:
         return collate_packed(packed, pad_id, num_window_targets)
     return collate([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
 
 
-def heldout_batches(examples: list[Tokens], pad_id: int, batch_size: int) -> list[Batch]:
-    """All examples once, by length."""
-    ordered = sorted(examples, key=lambda tokens: len(tokens.ids))
+def nothing_like(row: Row, pad_id: int) -> Row:
+    """A row of the kind of `row` without a target, so that it moves nothing."""
+    if isinstance(row, ImageRow):
+        return row._replace(label=IGNORED)
+    nothing = Tokens([pad_id], [IGNORED])
+    return PackedRow((nothing,)) if isinstance(row, PackedRow) else nothing
+
+
+def heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+    """All rows once, by length."""
+    ordered = sorted(rows, key=lambda row: row.num_tokens)
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
-    return [collate(part, pad_id, sum(tokens.num_targets for tokens in part)) for part in parts]
+    return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]

@@ -4,11 +4,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from typing import Final, NamedTuple
 
-from torch import Tensor
-
-from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows
-from sweeplab.data.packing import PackedRow
-from sweeplab.data.tokens import IGNORED, Tokens
+from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows, nothing_like
+from sweeplab.data.images import ImageBatch
 
 NOTHING: Final = MicroBatch((), 0)  # a small window may end before the others do
 
@@ -24,12 +21,9 @@ class Share(NamedTuple):
 
 
 class CohortBatch(NamedTuple):
-    """One micro-batch of K trials: K times as many rows as the largest of them has, T tokens of the longest row."""
+    """One micro-batch of K trials: K times as many rows as the largest of them has."""
 
-    ids_BT: Tensor
-    mask_BT: Tensor  # as in `Batch`
-    labels_BT: Tensor
-    positions_BT: Tensor | None
+    rows: Batch | ImageBatch
     shares: tuple[Share, ...]
 
 
@@ -39,19 +33,17 @@ def share_of(rows: Sequence[Row], num_window_targets: int) -> Share:
     return Share(len(rows), max(lengths, default=0), sum(lengths), num_targets, num_window_targets)
 
 
-def combined(parts: Sequence[tuple[Sequence[Row], int]], pad_id: int) -> CohortBatch:
+def combined(parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int) -> CohortBatch:
     """One batch of every trial's rows, each with the number of targets of its window.
 
-    A trial with fewer rows than another gets rows of one padding token without a target, which move nothing.
+    A trial with fewer rows than another gets more that move nothing, of the kind of `example`.
     """
     num_rows = max(1, *(len(rows) for rows, _ in parts)) if parts else 1
-    nothing = Tokens([pad_id], [IGNORED])
-    packed = any(isinstance(row, PackedRow) for rows, _ in parts for row in rows)
-    filler: Row = PackedRow((nothing,)) if packed else nothing
+    filler = nothing_like(example, pad_id)
     filled = [row for rows, _ in parts for row in (*rows, *repeat(filler, num_rows - len(rows)))]
-    batch: Batch = collate_rows(filled, pad_id, 0)
-    shares = tuple(share_of(rows, num_targets) for rows, num_targets in parts)
-    return CohortBatch(batch.ids_BT, batch.mask_BT, batch.labels_BT, batch.positions_BT, shares)
+    return CohortBatch(
+        collate_rows(filled, pad_id, 0), tuple(share_of(rows, num_targets) for rows, num_targets in parts)
+    )
 
 
 def cohort_batches(trials: Sequence[tuple[Windows, int]], pad_id: int) -> Iterator[CohortBatch]:
@@ -65,7 +57,7 @@ def cohort_batches(trials: Sequence[tuple[Windows, int]], pad_id: int) -> Iterat
                 ([windows.rows[index] for index in micro.indices], micro.num_window_targets)
                 for (windows, _), micro in zip(trials, micros, strict=True)
             ]
-            yield combined(parts, pad_id)
+            yield combined(parts, trials[0][0].rows[0], pad_id)
 
 
 def longest_batch(trials: Sequence[Windows], pad_id: int) -> CohortBatch:
@@ -74,4 +66,4 @@ def longest_batch(trials: Sequence[Windows], pad_id: int) -> CohortBatch:
     for windows in trials:
         rows = sorted(windows.rows, key=lambda row: -row.num_tokens)[: windows.micro_batch_size]
         parts.append((rows, sum(row.num_targets for row in rows)))
-    return combined(parts, pad_id)
+    return combined(parts, trials[0].rows[0], pad_id)

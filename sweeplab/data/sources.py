@@ -3,9 +3,9 @@
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from sweeplab import world
 from sweeplab.config import ConfigError, DataConfig
@@ -13,6 +13,8 @@ from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
+
+Item = TypeVar("Item")  # an example of any kind
 
 
 class Splits(NamedTuple):
@@ -112,7 +114,7 @@ def split(examples: list[Example], heldout_fraction: float) -> tuple[list[Exampl
     return shuffled[num_heldout:], shuffled[:num_heldout]
 
 
-def fingerprint(parts: Iterable[list[Example]]) -> str:
+def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
     """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
     digest = hashlib.sha256()
     for part in parts:
@@ -135,7 +137,7 @@ def whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
     return split(examples, config.heldout_fraction)
 
 
-def share(train: list[Example], config: DataConfig) -> list[Example]:
+def share(train: list[Item], config: DataConfig) -> list[Item]:
     """A seeded choice of round(fraction * N) examples, at least one; a smaller one is a part of every larger one.
 
     A mixture's own order is kept: its beginnings have its proportions.
@@ -145,6 +147,13 @@ def share(train: list[Example], config: DataConfig) -> list[Example]:
     return order[: max(1, round(config.fraction * len(train)))]
 
 
+def fewer(train: list[Item], config: DataConfig) -> list[Item]:
+    """The training examples that `num_examples` or `fraction` leaves; all without them."""
+    if config.num_examples is not None:
+        train = train[: config.num_examples]
+    return train if config.fraction is None else share(train, config)
+
+
 def load_splits(config: DataConfig) -> Splits:
     """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
 
@@ -152,8 +161,5 @@ def load_splits(config: DataConfig) -> Splits:
     split; `fraction` is a seeded choice.
     """
     train, heldout = whole_splits(config)
-    if config.num_examples is not None:
-        train = train[: config.num_examples]
-    if config.fraction is not None:
-        train = share(train, config)
+    train = fewer(train, config)
     return Splits(train, heldout, fingerprint((train, heldout)))

@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -23,8 +22,9 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
 from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
 from sweeplab.models.quantized_layers import quantize_layers
+from sweeplab.models.vision import auto_class, image_head, is_image_classifier
 
-EMBEDDED: Final = Path(__file__).parent / "tiny_base"
+EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
 RANDOM_INIT_SEED: Final = 0
 
 
@@ -32,10 +32,15 @@ class Base(NamedTuple):
     """A frozen base model in evaluation mode on its device, and what is known of it before an adapter changes it."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any  # transformers' own; None where it reads images
     num_params: int  # of the weights as they were before quantization
     bits_per_param: float  # of all that is stored, measured; see `quantization.Storage`
     fingerprint: str
+
+    @property
+    def pad_id(self) -> int:
+        """What fills a batch's rows of tokens up to the longest; images need none."""
+        return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
 
 def draws(model: nn.Module) -> bool:
@@ -83,7 +88,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 def location(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
-        return str(EMBEDDED)
+        return str(EMBEDDED.with_name(model.name))
     return model.name if model.source == "hub" else str(model.path)
 
 
@@ -128,13 +133,14 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
     """The architecture with its own initial values under a fixed seed, in 32 bits on the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(RANDOM_INIT_SEED)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = auto_class(config).from_config(config, dtype=torch.float32)
         return model
 
 
 def quantizable_shapes(model: PreTrainedModel) -> list[LinearShape]:
     """The matrices that transformers would quantize: all but the head and what is tied to an embedding."""
-    kept = get_keys_to_not_convert(model)
+    head = image_head(model.config)
+    kept = get_keys_to_not_convert(model) if head is None else [head]
     return [shape for shape in linear_shapes(model) if should_convert_module(shape.name, kept)]
 
 
@@ -150,19 +156,20 @@ def load_model(
         loaded = pretrained(model, {"dtype": dtype})
         quantize_layers(loaded, layer_schemes(quantization, quantizable_shapes(loaded)), quantization, dtype, device)
         return loaded
-    config = quantization_config(quantization, dtype)
+    config = quantization_config(quantization, dtype, image_head(architecture(model)))
     return pretrained(model, {"dtype": dtype, "device_map": {"": device}, "quantization_config": config})
 
 
 def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
+    config = architecture(model)
     settings |= {"attn_implementation": "sdpa"}
     if model.random_init:
-        random = random_model(architecture(model))
+        random = random_model(config)
         settings |= {"config": random.config, "state_dict": random.state_dict()}
         return type(random).from_pretrained(None, **settings)  # the Auto class takes no weights without a name
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded: PreTrainedModel = auto_class(config).from_pretrained(
             location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings
         )
     except (OSError, ValueError, SafetensorError) as error:
@@ -170,6 +177,7 @@ def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
             f"model {location(model)} cannot be loaded: {first_line(error)}; check model.path or model.name, and that "
             "it holds *.safetensors"
         ) from error
+    return loaded
 
 
 def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
@@ -187,11 +195,12 @@ def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
 
 def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device) -> Base:
     """Model, tokenizer and fingerprint; every weight frozen. Raises `ConfigError` for a base that cannot be loaded."""
-    tokenizer = load_tokenizer(model)
+    tokenizer = None if is_image_classifier(architecture(model)) else load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
     loaded.requires_grad_(False)
     keep_packing(loaded)
-    loaded.config.use_cache = False
+    if tokenizer is not None:
+        loaded.config.use_cache = False
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     stored = storage(loaded)

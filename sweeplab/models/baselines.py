@@ -1,14 +1,18 @@
 """What trains instead of an adapter, or beside one: weights of the base itself, prompts and prefixes."""
 
 from pathlib import Path
+from typing import Final
 
 from peft import PeftConfig, PrefixTuningConfig, PromptTuningConfig, TaskType
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from sweeplab.config import AdapterConfig, ConfigError
 from sweeplab.models.base import decoder_layers, norm_layers
+
+TRAINED: Final = "trained.safetensors"
 
 
 def trained_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn.Parameter]:
@@ -43,10 +47,20 @@ def virtual_token_config(adapter: AdapterConfig) -> PeftConfig:
     return kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=adapter.num_virtual_tokens)
 
 
+def load_trained(base: PreTrainedModel, folder: Path) -> None:
+    """Gives `base` the weights that `save_trained` left in `folder`. Raises `ConfigError` for other ones."""
+    try:
+        result = base.load_state_dict(load_file(folder / TRAINED), strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder} holds no weights of this base: {error}; run the trial again") from error
+    if result.unexpected_keys:
+        raise ConfigError(f"{folder} holds weights that the base has not: {result.unexpected_keys[0]}; run it again")
+
+
 def save_trained(model: nn.Module, folder: Path) -> int:
     """Writes the trained weights of the base as safetensors, by name; bytes of the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "trained.safetensors"
+    path = folder / TRAINED
     trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}
     save_file({name: weight.contiguous() for name, weight in trained.items()}, path)
     return path.stat().st_size

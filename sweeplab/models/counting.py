@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.config import LORA_METHODS, AdapterConfig, ModelConfig, QuantizationConfig
 from sweeplab.models.base import (
@@ -16,6 +16,7 @@ from sweeplab.models.base import (
 )
 from sweeplab.models.budget import num_adapter_params, sized, targeted_shapes
 from sweeplab.models.quantization import layer_schemes
+from sweeplab.models.vision import auto_class, is_image_classifier, num_classes
 
 
 class Skeleton(NamedTuple):
@@ -28,7 +29,7 @@ class Skeleton(NamedTuple):
     intermediate_size: int
     num_layers: int
     num_heads: int
-    vocab_size: int
+    vocab_size: int  # or classes
     key_size: int  # num_key_value_heads x head_dim
     num_bias_params: int
     num_norm_params: int
@@ -47,7 +48,7 @@ def skeleton(model: ModelConfig) -> Skeleton:
     """Sizes of `model`, built on the meta device. Raises `ConfigError` where its config cannot be read."""
     config = architecture(model)
     with torch.device("meta"):
-        built: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        built: PreTrainedModel = auto_class(config).from_config(config)
     built.tie_weights()
     linears = tuple(linear_shapes(built))
     hidden = int(config.hidden_size)
@@ -59,7 +60,7 @@ def skeleton(model: ModelConfig) -> Skeleton:
         intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
         num_layers=int(config.num_hidden_layers),
         num_heads=int(config.num_attention_heads),
-        vocab_size=int(config.vocab_size),
+        vocab_size=int(num_classes(config) if is_image_classifier(config) else config.vocab_size),
         key_size=key_size(config),
         num_bias_params=sum(weight.numel() for name, weight in built.named_parameters() if name.endswith("bias")),
         num_norm_params=sum(weight.numel() for module in norm_layers(built).values() for weight in module.parameters()),

@@ -12,6 +12,7 @@ from sweeplab.config import AdapterConfig, ModelConfig
 from sweeplab.models.base import linear_shapes, norm_layers
 from sweeplab.models.budget import sized, targeted_shapes
 from sweeplab.models.targets import target_modules
+from sweeplab.models.vision import is_image_classifier
 
 
 def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
@@ -23,7 +24,7 @@ def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedMode
     if adapter.train_norms:
         extra["modules_to_save"] = sorted(norm_layers(base))
     return LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=None if is_image_classifier(base.config) else "CAUSAL_LM",
         r=adapter.rank,
         lora_alpha=adapter.effective_alpha(),  # type: ignore[arg-type]  # PEFT's hint says int; it only divides
         lora_dropout=adapter.dropout,

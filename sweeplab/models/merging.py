@@ -9,11 +9,13 @@ from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig
-from sweeplab.models.adapters import attach
+from sweeplab.models.adapters import LORA_FOLDER, LoraWithPrefix, attach
 from sweeplab.models.base import first_line
+from sweeplab.models.baselines import load_trained
+from sweeplab.models.vision import image_size, is_image_classifier
 
 PROBE_ROWS: Final = 4
 PROBE_TOKENS: Final = 64
@@ -22,23 +24,33 @@ TIES_DENSITY: Final = 0.2  # of the entries kept; Yadav et al. 2023, arXiv 2306.
 
 def attach_trained(
     base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int, folder: Path
-) -> PeftModel:
-    """`base` with the LoRA that a trial left in `folder`, in evaluation mode, changed in place.
+) -> nn.Module:
+    """`base` with what a trial left in `folder`, in evaluation mode, changed in place.
 
     The adapter is attached under the trial's own seed before its weights are loaded, since some initialisations take
     their start out of the base's weights. Raises `ConfigError` for weights of another shape or name.
     """
     adapted = attach(base, adapter, model, seed)
-    assert isinstance(adapted, PeftModel)
+    if not isinstance(adapted, PeftModel):
+        load_trained(base, folder)
+    else:
+        if isinstance(adapted, LoraWithPrefix):
+            load_peft(adapted.lora[0], folder / LORA_FOLDER)
+        load_peft(adapted, folder)
+    return adapted.eval()
+
+
+def load_peft(adapted: PeftModel, folder: Path) -> None:
+    """Gives `adapted` the weights in `folder`. Raises `ConfigError` for weights of another shape or name."""
     try:
         result: Any = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"{folder} holds no adapter of this trial: {first_line(error)}; run the trial again"
         ) from error
-    if result.unexpected_keys:
-        raise ConfigError(f"{folder} holds weights that the trial has not: {result.unexpected_keys[0]}; run it again")
-    return adapted.eval()
+    unknown = set(result.unexpected_keys) - {"prompt_embeddings"}  # PEFT loads these itself, and names them even so
+    if unknown:
+        raise ConfigError(f"{folder} holds weights that the trial has not: {min(unknown)}; run it again")
 
 
 def attach_combined(
@@ -85,8 +97,14 @@ def untie_adapted_head(adapted: PeftModel) -> None:
         model.config.tie_word_embeddings = False
 
 
-def merge(adapted: PeftModel) -> PreTrainedModel:
-    """The base with the adapter in its weights, W + scaling * B A, and no module more than it has alone."""
+def merge(adapted: nn.Module) -> PreTrainedModel:
+    """The base with the adapter in its weights, W + scaling * B A, and no module more than it has alone.
+
+    A base whose own weights were trained is that already.
+    """
+    if isinstance(adapted, PreTrainedModel):
+        return adapted.requires_grad_(False)
+    assert isinstance(adapted, PeftModel)
     untie_adapted_head(adapted)
     lora: Any = adapted.base_model
     merged = lora.merge_and_unload()
@@ -94,15 +112,25 @@ def merge(adapted: PeftModel) -> PreTrainedModel:
     return merged.requires_grad_(False)
 
 
+def probe_inputs(config: PretrainedConfig) -> dict[str, Tensor]:
+    """What the forward of a model takes, drawn under a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    if is_image_classifier(config):
+        size = image_size(config)
+        shape = (PROBE_ROWS, size.num_channels, size.side, size.side)
+        return {"pixel_values": torch.randn(shape, generator=generator)}
+    width = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS))
+    return {"input_ids": torch.randint(config.vocab_size, (PROBE_ROWS, width), generator=generator)}
+
+
 @torch.no_grad()
 def probe_logits(model: nn.Module) -> Tensor:
-    """Logits of a fixed batch of random tokens, shape (4, up to 64, vocabulary), in evaluation mode, on the CPU."""
-    config = model.config
-    assert not isinstance(config, Tensor | nn.Module)
-    width = min(PROBE_TOKENS, getattr(config, "max_position_embeddings", PROBE_TOKENS))
-    ids_BT = torch.randint(config.vocab_size, (PROBE_ROWS, width), generator=torch.Generator().manual_seed(0))
+    """Logits of a fixed batch in evaluation mode, on the CPU: of random tokens, shape (4, up to 64, vocabulary), or of
+    random images, shape (4, classes)."""
+    config: Any = model.config
     device = next(model.parameters()).device
-    logits: Tensor = model.eval()(input_ids=ids_BT.to(device)).logits
+    inputs = {name: given.to(device) for name, given in probe_inputs(config).items()}
+    logits: Tensor = model.eval()(**inputs).logits
     return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
 
 

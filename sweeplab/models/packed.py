@@ -139,11 +139,13 @@ class Packed:
         numbers = range(*update.trials.indices(len(self.chosen)))
         if not any(self.chosen[number].matrices[name].dropout for number in numbers):
             return None
-        num_rows, width = x.shape[0] // len(self.chosen), x.shape[-1]
+        num_rows, width = max(1, *(extent.num_rows for extent in self.extents)), x.shape[-1]
+        num_columns = x.numel() // (len(self.chosen) * num_rows * width)  # 1 where a matrix reads one vector a row
         masks = []
         for number in numbers:
             slot = self.chosen[number]
             key = f"{slot.seed} {self.micro_steps[number]} {name}"
-            padded = Extent(num_rows, x.shape[1])
-            masks.append(keep_mask(key, slot.matrices[name].dropout, self.extents[number], padded, width, x.device))
+            padded, extent = Extent(num_rows, num_columns), self.extents[number]
+            own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
+            masks.append(keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device))
         return torch.stack(masks).to(update.a_KRI.dtype).flatten(1, 2)

@@ -43,8 +43,9 @@ def keep_packing(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) -> Any:
-    """transformers' `BitsAndBytesConfig`, or None for an unquantized base. The output head stays in `dtype`.
+def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype, head: str | None) -> Any:
+    """transformers' `BitsAndBytesConfig`, or None for an unquantized base. The output head stays in `dtype`: that of a
+    language model is known to transformers, another one has the name `head`.
 
     nf4 and fp4: 4 bits in blocks of 64 with one scale each (Dettmers et al. 2023, arXiv 2305.14314); int8: one scale
     per row, outlier columns of the input in `dtype` (Dettmers et al. 2022, arXiv 2208.07339).
@@ -53,13 +54,15 @@ def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype) ->
 
     if quantization.scheme == "none":
         return None
+    kept = None if head is None else [head]
     if quantization.scheme == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization.scheme,
         bnb_4bit_use_double_quant=quantization.double,
         bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=kept,
     )
 
 

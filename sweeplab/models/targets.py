@@ -40,6 +40,7 @@ GPT2: Final[ModuleNames] = {
     "mlp": ("mlp.c_fc", "mlp.c_proj"),
     "head": ("lm_head",),
 }
+VIT: Final = {**LLAMA, "mlp": ("fc1", "fc2"), "head": ("classifier",)}
 FAMILIES: Final[dict[str, ModuleNames]] = {
     "llama": LLAMA,
     "mistral": LLAMA,
@@ -50,6 +51,7 @@ FAMILIES: Final[dict[str, ModuleNames]] = {
     "opt": OPT,
     "gpt_neox": GPT_NEOX,
     "gpt2": GPT2,
+    "vit": VIT,
 }
 
 

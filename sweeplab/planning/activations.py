@@ -10,7 +10,7 @@ Per token and layer, h hidden, i intermediate size, q attention width, e bytes o
     norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
     attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
     MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `BLOCKS` has the other families'
-    mask                  e T     (T tokens of the longest example; where padding can occur)
+    mask                  e T     (T tokens of the longest example; where padding can occur, which is in text)
     adapter               4 r, and its input: 4 in_features of its own in 16 bit; in 32 bit shared by what reads it
     dropout               its own output in 32 bits and a mask (1 byte an element on CUDA, 4 on a CPU)
     trained or int8 base  e in_features of every distinct input; trained norms: e h more each
@@ -53,6 +53,7 @@ BLOCKS: Final = {
     # a fused projection of width 3 q stays whole for the value's sake
     "gpt_neox": Block(norms=1, in_32_bits=False, attention=6, mlp=1, parallel=True),
     "opt": Block(in_32_bits=False, mlp=1),
+    "vit": Block(in_32_bits=False, mlp=1),  # torch's own GELU
 }
 
 
@@ -120,7 +121,8 @@ def activations(
     """What stands for the backward pass. With gradient checkpointing: the input of every layer and of the last norm."""
     e, training, block = device.dtype.itemsize, config.training, block_of(sizes)
     tokens = training.micro_batch_size * extent.longest
-    layer = layer_bytes(sizes, extent.longest if training.micro_batch_size > 1 else 0, e)
+    padded = training.micro_batch_size > 1 and not config.data.is_images()
+    layer = layer_bytes(sizes, extent.longest if padded else 0, e)
     kept = kept_inputs_bytes(config, sizes, adapted, device)
     norm_work = NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)

@@ -3,10 +3,12 @@
 from typing import Final, NamedTuple
 
 from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
-from sweeplab.models.base import load_tokenizer
+from sweeplab.models.base import architecture, load_tokenizer
+from sweeplab.models.vision import image_size, refuse_other_family
 
 MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
 
@@ -28,7 +30,11 @@ def tokenizer_is_here(model: ModelConfig) -> bool:
 
 def data_extent(config: TrialConfig) -> DataExtent:
     """Measured where data and tokenizer are on this machine, else the upper bound. Raises `ConfigError` as training."""
-    length = config.training.max_length
+    length, model = config.training.max_length, architecture(config.model)
+    refuse_other_family(model, config.data)
+    if config.data.is_images():
+        size = image_size(model)
+        return DataExtent(len(load_images(config.data, size).train), size.num_tokens, size.num_tokens, 1, measured=True)
     if config.data.source == "hub":
         return DataExtent(None, length, length, length - 1, measured=False)
     examples = load_splits(config.data).train

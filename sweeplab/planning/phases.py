@@ -49,6 +49,11 @@ def logits_of(vocab_size: int, positions: int, targets: int, dtype_bytes: int) -
     return Logits(vocab_size * forward, vocab_size * backward)
 
 
+def positions_of(config: TrialConfig, extent: DataExtent) -> int:
+    """Logits of the longest example: one for each token, or one for an image."""
+    return extent.most_targets if config.data.is_images() else extent.longest
+
+
 class MemoryForecast(NamedTuple):
     """The parts at each moment of a trial."""
 
@@ -111,7 +116,8 @@ def step_bytes(
 def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int) -> tuple[int, int]:
     """Logits and one layer's work of the held-out loss, its examples as long as the longest for training."""
     batch, length = config.evaluation.batch_size, extent.longest
-    logits = logits_of(sizes.vocab_size, batch * length, batch * extent.most_targets, dtype_bytes).forward
+    positions = batch * positions_of(config, extent)
+    logits = logits_of(sizes.vocab_size, positions, batch * extent.most_targets, dtype_bytes).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
     return logits, max(0, layer - logits)
 
@@ -138,7 +144,7 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     quantized = quantized_matrices(config.quantization, sizes)
     as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
     batch = training.micro_batch_size
-    logits = logits_of(sizes.vocab_size, batch * extent.longest, batch * extent.most_targets, e)
+    logits = logits_of(sizes.vocab_size, batch * positions_of(config, extent), batch * extent.most_targets, e)
     kept = activations(config, sizes, adapted, extent, device)
     dequantized = max((num_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)

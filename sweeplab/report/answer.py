@@ -23,15 +23,35 @@ def answer(facts: StudyFacts, settings: list[Setting]) -> list[str]:
     tally = f"{num_finished} of {plural(num_started, 'started trial')} finished{planned}."
     if num_skipped:
         tally += f" {plural(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
+    cuts = truncation([record for setting in settings for record in setting.records])
     if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
-        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", tally]
+        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", *cuts, tally]
     best = best_setting(facts, settings)
     label = metric_label(first_objective(facts)[0])
     if best is None:
-        return [f"No setting has the {label} of every seed, so none is called the best.", tally]
-    return [finding(facts, settings, best), *cautions(facts, settings, best), tally]
+        return [f"No setting has the {label} of every seed, so none is called the best.", *cuts, tally]
+    return [finding(facts, settings, best), *cautions(facts, settings, best), *cuts, tally]
+
+
+def truncation(records: list[TrialRecord]) -> list[str]:
+    """Where examples were cut: for each length, the trial that lost the most of them."""
+    worst: dict[int, TrialRecord] = {}
+    for record in records:
+        if record.num_truncated:
+            length = record.config["training"]["max_length"]
+            before = worst.setdefault(length, record)
+            worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
+    found = []
+    for length, record in sorted(worst.items()):
+        out_of = "" if record.num_train_examples is None else f" of {record.num_train_examples:,}"
+        dropped = f", {record.num_dropped:,} of them before their response, and these were left out"
+        found.append(
+            f"training.max_length={length} cut {record.num_truncated:,}{out_of} training examples"
+            f"{dropped if record.num_dropped else ''}; raise it to learn from them whole."
+        )
+    return found
 
 
 def finding(facts: StudyFacts, settings: list[Setting], best: Setting) -> str:
@@ -102,15 +122,15 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
         explained.append(
             (
                 "held-out loss",
-                "Mean negative log-likelihood of the responses in examples kept out of training, in nats per token; "
-                "lower is better.",
+                "Mean negative log-likelihood of what is to be learned in examples kept out of training, in nats per "
+                "target, which is a token of a response or the class of an image; lower is better.",
             )
         )
     if any(one.scores for one in records):
         explained.append(
             (
                 "se",
-                "lm-eval's standard error of a score over its items, averaged over seeds: what another draw of as many "
+                "The standard error of a score over its items, averaged over seeds: what another draw of as many "
                 "test items would change. It does not cover the choice of seed.",
             )
         )

@@ -66,7 +66,7 @@ def charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
     drawn = [
         *score_charts(facts, settings, axis),
         against_axis(
-            "heldout-loss", "Held-out loss", "held-out loss (nats/token)", facts, settings, axis, [Curve(LOSS, "loss")]
+            "heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [Curve(LOSS, "loss")]
         ),
         loss_curves(settings),
         against_axis(
@@ -200,7 +200,7 @@ def loss_curves(settings: list[Setting]) -> Chart | None:
         return None
     losses = [dot.y for line in lines for dot in line.path]
     log_y = min(losses) > 0 and max(losses) > 50 * min(losses)
-    y_title = f"held-out loss (nats/token{', log scale' if log_y else ''})"
+    y_title = f"held-out loss (nats/target{', log scale' if log_y else ''})"
     note = "One line per trial, coloured by setting; trials that failed are drawn as far as they came."
     return Chart("loss-curves", "Held-out loss over training", note, y_title, None, lines, False, log_y)
 

@@ -59,15 +59,19 @@ def contents(facts: StudyFacts, records: list[TrialRecord]) -> tuple[dict[str, A
     return values, charts(facts, settings) if settings else []
 
 
-def marked_up() -> Environment:
-    made = Environment(
+def environment(**settings: Any) -> Environment:
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        **settings,
     )
+
+
+def marked_up() -> Environment:
+    made = environment(autoescape=True)
     made.filters["breakable"] = breakable
     return made
 
@@ -79,15 +83,7 @@ def breakable(text: str) -> Markup:
 
 def markdown() -> Environment:
     """Every value is escaped as it is written, so that no template can forget to."""
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=False,
-        undefined=StrictUndefined,
-        finalize=escape_markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    made = environment(autoescape=False, finalize=escape_markdown)
     made.filters |= {"fenced": fenced, "table": markdown_table}
     return made
 

@@ -84,7 +84,7 @@ def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = Fal
         (Column(short_key(key, keys), numeric=False), partial(varied_cell, key)) for key in keys
     ] or [(Column("setting", numeric=False), label_cell)]
     columns.append((Column("finished", "of started"), counts_cell))
-    columns.append((Column("held-out loss", "nats/token"), partial(spread_cell, LOSS)))
+    columns.append((Column("held-out loss", "nats/target"), partial(spread_cell, LOSS)))
     columns += [score_column(settings, task, metric) for task, metric in scores]
     columns.append((Column("trainable parameters"), params_cell))
     if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
@@ -176,7 +176,7 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
         *(Column(short_key(key, keys), numeric=False) for key in keys),
         Column("seed"),
         Column("status", numeric=False),
-        Column("held-out loss", "nats/token"),
+        Column("held-out loss", "nats/target"),
         *(Column(score_label(task, metric)) for task, metric in scores),
         Column("training time"),
         Column("reason", numeric=False),

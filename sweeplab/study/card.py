@@ -1,10 +1,10 @@
 """The model card of an export: what it was made of, from the records alone."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sweeplab.config import TOGGLES, ExportConfig, QuantizationConfig
+from sweeplab.config import LORA_METHODS, TOGGLES, ExportConfig, QuantizationConfig
 from sweeplab.records import StudyFacts, TrialRecord
 
 
@@ -44,16 +44,23 @@ def facts_of_base(record: TrialRecord) -> Iterator[tuple[str, str]]:
     yield "data fingerprint", str(record.provenance.get("data_fingerprint", "–"))
 
 
+def distinct(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:g}" for value in sorted(set(values)))
+
+
 def facts_of_trial(record: TrialRecord) -> Iterator[tuple[str, str]]:
     adapter, optimizer = record.config["adapter"], record.config["optimizer"]
     alpha = adapter["alpha"] if adapter["alpha"] is not None else adapter["alpha_ratio"] * adapter["rank"]
-    yield "rank", str(adapter["rank"])
-    yield "alpha", f"{alpha:g}"
-    yield "targets", ", ".join(toggle for toggle in TOGGLES if adapter[f"lora_{toggle}"])
+    yield "method", str(adapter["method"])
+    if adapter["method"] in LORA_METHODS:  # a budget or a pattern chose other ranks than the configured one
+        layers = record.adapter_layers or [{"rank": adapter["rank"], "alpha": alpha}]
+        yield "rank", distinct(layer["rank"] for layer in layers)
+        yield "alpha", distinct(layer["alpha"] for layer in layers)
+        yield "targets", ", ".join(toggle for toggle in TOGGLES if adapter[f"lora_{toggle}"])
     yield "optimizer", f"{optimizer['_target_']}, rate {optimizer['lr']:g}"
     yield "steps", str(record.step)
     yield "seed", str(record.seed)
-    yield "held-out loss, nats/token", number(record.heldout_loss_nats_per_token)
+    yield "held-out loss, nats/target", number(record.heldout_loss_nats_per_token)
     for task, metrics in record.scores.items():
         for metric, score in metrics.items():
             yield f"{task} {metric}", f"{number(score.value)} ± {number(score.stderr, 2)} ({score.num_items} items)"
@@ -78,13 +85,13 @@ def card(
 ) -> str:
     """README.md of an export. Scores are lm-eval's, ± one standard error; a dash is a value that was not measured."""
     first = records[0]
-    kind = "A LoRA adapter in PEFT's format" if export.kind == "adapter" else f"A merged model in {export.dtype}"
+    trained = "What was trained beside the base" if export.kind == "adapter" else f"A merged model in {export.dtype}"
     versions = first.provenance.get("versions", {})
     study = [] if facts is None else [f"The study, {facts.name}:", f"```\n{facts.command}\n```"]
     parts = [
         front_matter(first.config["model"], export.kind),
         f"# {first.config['model']['name']}, {export.kind}",
-        f"{kind}. {made_of(records, export)} {verdict.sentence()}",
+        f"{trained}. {made_of(records, export)} {verdict.sentence()}",
         table(facts_of_base(first)),
         *(f"## Trial {record.number}\n\n{table(facts_of_trial(record))}" for record in records),
         "## How it was made",

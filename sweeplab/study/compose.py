@@ -9,7 +9,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweeplab.checks import check_study, check_trial
+from sweeplab.checks.studies import check_study
+from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 
 PACKAGE: Final = Path(__file__).parents[1]

@@ -5,11 +5,12 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
+from sweeplab.checks.trials import VIRTUAL_TOKEN_METHODS
 from sweeplab.config import BASE_CHANGING, ConfigError, ExportConfig, StudyConfig, TrialConfig, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder, read_facts, read_records, trial_folder, write_text
@@ -19,14 +20,15 @@ from sweeplab.study.driver import study_folder
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from sweeplab.models.base import Base
 
 # Largest difference of logits, as a share of the largest logit. Measured on the embedded base with six toggles and a
 # strong adapter, logits up to 30: 4e-6, 0.010 and 0.062; int8 rounds inputs too, 0.09. Without the adapter: 0.7.
 TOLERANCES: Final = {"float32": 3e-5, "float16": 0.03, "bfloat16": 0.12, "int8": 0.2}
+LEFT_BEHIND: Final = ("adapter_config.json", "trained.safetensors")
+PEFT_ALONE: Final = ("lora", "prompt", "prefix")  # what PEFT reads with nothing of ours
 
 
 class Source(NamedTuple):
@@ -37,8 +39,8 @@ class Source(NamedTuple):
     folder: Path
 
 
-def source(number: int, records: list[TrialRecord], folder: Path) -> Source:
-    """Trial `number`. Raises `ConfigError` where it does not exist, did not finish, or left no LoRA."""
+def source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> Source:
+    """Trial `number`. Raises `ConfigError` where it does not exist, did not finish, or left nothing for `kind`."""
     found = {record.number: record for record in records}
     finished = ", ".join(str(one.number) for one in records if one.status is Status.FINISHED) or "none"
     if number not in found:
@@ -48,12 +50,18 @@ def source(number: int, records: list[TrialRecord], folder: Path) -> Source:
         raise ConfigError(f"trial={number} did not finish, it {ending(record)}; finished trials: {finished}")
     config = trial_config_from_dict(record.config)
     adapter = trial_folder(folder, number) / "adapter"
-    if config.adapter.method != "lora":
+    method = config.adapter.method
+    if method == "none":
         raise ConfigError(
-            f"trial={number} trained adapter.method={config.adapter.method}, and only lora can be exported; what it "
-            f"left is in {adapter}"
+            f"trial={number} trained the whole base (adapter.method=none), which a study does not keep; export a trial "
+            "of another method"
         )
-    if not (adapter / "adapter_config.json").is_file():
+    if kind == "merged" and method in VIRTUAL_TOKEN_METHODS:
+        raise ConfigError(
+            f"trial={number} trained adapter.method={method}, whose virtual tokens are no weights of the base; choose "
+            "export.kind=adapter"
+        )
+    if not any((adapter / name).is_file() for name in LEFT_BEHIND):
         raise ConfigError(f"trial={number} has no adapter in {adapter}; restore the folder, or run the trial again")
     return Source(record, config, adapter)
 
@@ -67,7 +75,9 @@ def sources(config: StudyConfig) -> list[Source]:
     """The trials that the command names. Raises `ConfigError` where they cannot be exported together."""
     folder = study_folder(config)
     records = read_records(folder)
-    chosen = [source(number, records, folder) for number in config.export.trials or [config.trial or 0]]
+    chosen = [
+        source(number, records, folder, config.export.kind) for number in config.export.trials or [config.trial or 0]
+    ]
     for one in chosen[1:]:
         for key in ("model", "quantization"):
             if getattr(one.config, key) != getattr(chosen[0].config, key):
@@ -85,6 +95,7 @@ def refuse_uncombinable(one: Source) -> None:
     """Raises `ConfigError` for what is no plain sum of B A."""
     adapter = one.config.adapter
     beside = {
+        f"method={adapter.method}": adapter.method != "lora",
         "dora=true": adapter.dora,
         f"bias={adapter.bias}": adapter.bias != "none",
         "train_norms=true": adapter.train_norms,
@@ -114,8 +125,8 @@ def compared(found: "Tensor", expected: "Tensor", kinds: set[str]) -> Verdict:
     return verdict
 
 
-def adapted(base: "Base", chosen: list[Source], export: ExportConfig) -> "PeftModel":
-    """`base` with the trained adapter, or the weighted sum of several."""
+def adapted(base: "Base", chosen: list[Source], export: ExportConfig) -> "nn.Module":
+    """`base` with what was trained, or the weighted sum of several."""
     from sweeplab.models.merging import attach_combined, attach_trained
 
     if len(chosen) == 1:
@@ -135,34 +146,39 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     dequantize(base.model)
     merged = merge(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
     merged.config.dtype = getattr(torch, export.dtype)
-    merged.config.use_cache = getattr(architecture(chosen[0].config.model), "use_cache", True)  # off for training only
+    if base.tokenizer is not None:
+        merged.config.use_cache = getattr(architecture(chosen[0].config.model), "use_cache", True)  # off for training
+        base.tokenizer.save_pretrained(str(folder))
     merged.save_pretrained(str(folder))
-    base.tokenizer.save_pretrained(str(folder))
 
 
 def write_adapter(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:
     if len(chosen) == 1:
         shutil.copytree(chosen[0].folder, folder, dirs_exist_ok=True)
     else:
-        adapted(base, chosen, export).save_pretrained(str(folder), save_embedding_layers=False)
+        combined: Any = adapted(base, chosen, export)
+        combined.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def exported_logits(config: TrialConfig, export: ExportConfig, folder: Path, device: "torch.device") -> "Tensor":
+def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "torch.device") -> "Tensor":
     """Of what stands on disk, loaded as a user would."""
     import torch
     from peft import PeftModel
 
     from sweeplab.config import ModelConfig, QuantizationConfig
     from sweeplab.models.base import load_base, load_model
-    from sweeplab.models.merging import probe_logits
+    from sweeplab.models.merging import attach_trained, probe_logits
     from sweeplab.models.quantization import resolve_precision
 
+    config = one.config
     if export.kind == "merged":
         own = ModelConfig(source="local", name=config.model.name, path=str(folder))
         return probe_logits(load_model(own, QuantizationConfig("none", False), getattr(torch, export.dtype), device))
     dtype = resolve_precision(config.training.precision, device)
     base = load_base(config.model, config.quantization, dtype, device)
-    return probe_logits(PeftModel.from_pretrained(base.model, str(folder)))
+    if config.adapter.method in PEFT_ALONE:
+        return probe_logits(PeftModel.from_pretrained(base.model, str(folder)))
+    return probe_logits(attach_trained(base.model, config.adapter, config.model, one.record.seed, folder))
 
 
 def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verdict:
@@ -182,7 +198,7 @@ def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verd
     if export.kind == "merged":
         int8 = {"int8"} & config.quantization.schemes()
         kinds |= {export.dtype, str(dtype).removeprefix("torch.")} | int8
-    return compared(exported_logits(config, export, folder, device), expected, kinds)
+    return compared(exported_logits(chosen[0], export, folder, device), expected, kinds)
 
 
 def silence() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeplab.checks import refuse
+from sweeplab.checks.rules import refuse
 from sweeplab.config import AXIS_KEYS, ConfigError
 
 Params = dict[str, Any]

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sweeplab.training.images import ImageBatch, class_logits
 from sweeplab.training.members import CohortOptimizer, Member
 from sweeplab.training.sophia import SophiaG
 
@@ -37,9 +38,11 @@ class Share(Protocol):
     def num_window_targets(self) -> int: ...
 
 
-class CohortBatch(Batch, Protocol):
-    """A batch with one trial's rows after another's."""
+class CohortBatch(Protocol):
+    """A batch with one trial's rows after another's; `data.cohorts.CohortBatch` is one."""
 
+    @property
+    def rows(self) -> Batch | ImageBatch: ...
     @property
     def shares(self) -> Sequence[Share]: ...
 
@@ -56,11 +59,13 @@ def attention_inputs(batch: Batch) -> dict[str, Tensor]:
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
-def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits of the batch's N target tokens over V words, in 32 bits or, for a model in 64, in 64; and the N targets.
+def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
+    """Logits of the batch's N targets over V words or classes, in 32 bits or, of a model in 64, in 64; and the targets.
 
     Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
     """
+    if isinstance(batch, ImageBatch):
+        return class_logits(model, batch)
     logits_BTV = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
     logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # a trained prompt has logits of its own, before the text's
     targets_BT = batch.labels_BT[:, 1:]
@@ -69,19 +74,19 @@ def target_logits(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_BT[counted_BT]
 
 
-def target_loss_sum(model: nn.Module, batch: Batch) -> Tensor:
-    """Sum of -log p over the batch's target tokens, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
+def target_loss_sum(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
+    """Sum of -log p over the batch's targets, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
     logits_NV, targets_N = target_logits(model, batch)
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
 def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
-    """Each trial's share of the mean loss per target token of its own accumulation window, shape (K,).
+    """Each trial's share of the mean loss per target of its own accumulation window, shape (K,).
 
     A mean over micro-batches would weigh short and long ones alike, and wrongly at an epoch's smaller last window
     (transformers mended the same in issue 34191).
     """
-    logits_NV, targets_N = target_logits(model, batch)
+    logits_NV, targets_N = target_logits(model, batch.rows)
     losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
     sums = [part.sum() for part in losses_N.split([share.num_targets for share in batch.shares])]
     num_targets_K = losses_N.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
@@ -92,7 +97,8 @@ class FinetuneModule(LightningModule):
     """Finetunes the trials of a cohort, each on the mean loss of its own windows.
 
     Args:
-        model: a causal language model whose forward gives `.logits`, one trial's rows after another's.
+        model: a causal language model or an image classifier, whose forward gives `.logits`; one trial's rows after
+            another's.
         members: the trials, in the order of their rows.
         accumulation: micro-batches per optimizer step.
         zero_gradients: sets the gradients of all members to zero.
@@ -152,5 +158,5 @@ class FinetuneModule(LightningModule):
         assert self.batch is not None
         seed = (torch.initial_seed() * 1_000_003 + self.members[0].step) % 2**63
         with torch.enable_grad(), torch.random.fork_rng():
-            logits_NV, _ = target_logits(self.model, self.batch)
+            logits_NV, _ = target_logits(self.model, self.batch.rows)
             optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

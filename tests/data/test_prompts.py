@@ -75,7 +75,7 @@ def test_styles_word_for_word(example: Example, style: str, expected: str) -> No
 def templated(embedded_base: Base) -> PreTrainedTokenizerBase:
     from copy import deepcopy
 
-    tokenizer = deepcopy(embedded_base.tokenizer)
+    tokenizer: PreTrainedTokenizerBase = deepcopy(embedded_base.tokenizer)
     tokenizer.chat_template = TEMPLATE
     return tokenizer
 

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from sweeplab.config import TOGGLES, AdapterConfig, ModelConfig
 from sweeplab.models.base import architecture
+from sweeplab.models.vision import auto_class
 
 COMMON: Final = {
     "vocab_size": 128,
@@ -42,6 +43,16 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
         "bos_token_id": None,
         "eos_token_id": 1,
         "pad_token_id": 0,
+    },
+    "vit": {
+        "hidden_size": 64,
+        "intermediate_size": 192,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": 8,
+        "patch_size": 2,
+        "num_channels": 1,
+        "num_labels": 10,
     },
     "opt": {**COMMON, "ffn_dim": 192, "word_embed_proj_dim": 64},
 }
@@ -84,7 +95,8 @@ def random_model(architectures: dict[str, ModelConfig]) -> Callable[[str], PreTr
         if family not in made:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                made[family] = AutoModelForCausalLM.from_config(architecture(architectures[family])).eval()
+                config = architecture(architectures[family])
+                made[family] = auto_class(config).from_config(config).eval()
         return deepcopy(made[family])
 
     return make

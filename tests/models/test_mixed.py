@@ -8,7 +8,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
-from sweeplab import checks
+from sweeplab.checks import trials
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig, QuantizationConfig, TrialConfig
 from sweeplab.models.adapters import attach, detach
 from sweeplab.models.base import Base, LinearShape, load_base
@@ -150,7 +150,7 @@ def test_what_cannot_be_had_is_one_line(overrides: list[str], message: str, comp
 
 
 def test_the_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, compose_trial: Compose) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(trials, "find_spec", lambda name: None)
     compose_trial("quantization=nf4")
     for chosen in ("hqq3", "mixed"):
         with pytest.raises(ConfigError, match=r"scheme=hqq3 needs the package hqq, which is not .* '\.\[hqq\]'"):

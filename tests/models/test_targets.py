@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from sweeplab.checks import check_adapter
+from sweeplab.checks.trials import check_adapter
 from sweeplab.config import TOGGLES, AdapterConfig, ConfigError, ModelConfig
 from sweeplab.models.adapters import attach
 from sweeplab.models.counting import num_lora_params, skeleton
@@ -56,6 +56,14 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
         "projection": ["transformer.h.{}.attn.c_proj"],
         "mlp": ["transformer.h.{}.mlp.c_fc", "transformer.h.{}.mlp.c_proj"],
         "head": ["lm_head"],
+    },
+    "vit": {
+        "query": ["vit.layers.{}.attention.q_proj"],
+        "key": ["vit.layers.{}.attention.k_proj"],
+        "value": ["vit.layers.{}.attention.v_proj"],
+        "projection": ["vit.layers.{}.attention.o_proj"],
+        "mlp": ["vit.layers.{}.mlp.fc1", "vit.layers.{}.mlp.fc2"],
+        "head": ["classifier"],
     },
     "opt": {
         "query": [DECODER + "self_attn.q_proj"],
@@ -184,6 +192,7 @@ PUBLISHED = [
     ("phi_1_5", 1_418_270_720, ("query", "value"), 8, 1_572_864),
     ("llama3_8b", 8_030_261_248, ("query", "value"), 8, 8 * 32 * ((4096 + 4096) + (4096 + 1024))),
     ("qwen", 8_190_735_360, ("query", "value"), 8, 8 * 36 * ((4096 + 4096) + (4096 + 1024))),
+    ("vit_base", 86_567_656, ("query", "value"), 8, 294_912),
 ]
 
 

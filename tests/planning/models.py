@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import torch
 from peft import get_peft_model
-from transformers import AutoModelForCausalLM
 
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.lora import lora_config
+from sweeplab.models.vision import auto_class
 from tests.conftest import Compose
 from tests.models.conftest import PLAIN
 
@@ -25,6 +25,8 @@ SIZES: Final = {
     "bos_token_id": None,
     "eos_token_id": 1,
 }
+SIDE: Final = 16  # of an image in patches of 2 x 2, which are 64, and the class token
+PATCHES: Final = 65
 QV: Final = ("query", "value")
 LAYERS: Final = ("query", "key", "value", "projection", "mlp")
 
@@ -50,9 +52,18 @@ def planned(
     return config
 
 
+def planned_images(compose_trial: Compose, toggles: tuple[str, ...], *overrides: str, batch: int) -> TrialConfig:
+    """The same on a random ViT."""
+    config = planned(compose_trial, "vit", toggles, *overrides, batch=batch, vocab_size=0)
+    config.data = compose_trial("model=tiny_vit", "data=digits").data
+    config.model.architecture |= {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
+    return config
+
+
 def built(config: TrialConfig, dtype: torch.dtype) -> torch.nn.Module:
     """The model as a trial trains it."""
-    base = AutoModelForCausalLM.from_config(architecture(config.model), dtype=dtype, attn_implementation="sdpa")
+    kind = architecture(config.model)
+    base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     model: torch.nn.Module = base

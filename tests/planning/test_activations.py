@@ -13,12 +13,21 @@ from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.memory import adapted_matrices
 from tests.conftest import Compose
 from tests.planning.conftest import bound
-from tests.planning.models import LAYERS, QV, built, planned
+from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
 
 LENGTH: Final = 64
 BATCH: Final = 2
 QKV: Final = ("query", "key", "value")
 ROTARY_BYTES: Final = 2 * LENGTH * 32  # cosines and sines, one table for all layers and examples; per byte of dtype
+
+
+def inputs_of(config: TrialConfig) -> dict[str, torch.Tensor]:
+    if config.data.is_images():
+        return {"pixel_values": torch.randn(BATCH, 1, SIDE, SIDE)}
+    ids = torch.randint(2, 500, (BATCH, LENGTH))
+    mask = torch.ones_like(ids)
+    mask[0, -5:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
@@ -31,20 +40,18 @@ def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
         saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
         return tensor
 
-    ids = torch.randint(2, 500, (BATCH, LENGTH))
-    mask = torch.ones_like(ids)
-    mask[0, -5:] = 0
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = model(input_ids=ids, attention_mask=mask).logits
+        logits = model(**inputs_of(config)).logits
     apart.add(logits.untyped_storage().data_ptr())
     sizes = (tensor.untyped_storage().nbytes() for place, tensor in saved.items() if place not in apart)
-    return sum(sizes) - ROTARY_BYTES * dtype.itemsize
+    return sum(sizes) - (0 if config.data.is_images() else ROTARY_BYTES * dtype.itemsize)
 
 
 def predicted_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
     sizes = skeleton(config.model)
     adapted = adapted_matrices(config.adapter, config.model, sizes)
-    return activations(config, sizes, adapted, bound(LENGTH), PlannedDevice("cpu", True, dtype)).saved
+    length = PATCHES if config.data.is_images() else LENGTH
+    return activations(config, sizes, adapted, bound(length), PlannedDevice("cpu", True, dtype)).saved
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -70,6 +77,23 @@ def test_activations_are_what_autograd_saves(
     compose_trial: Compose, model_type: str, toggles: tuple[str, ...], tolerance: float, dtype: torch.dtype
 ) -> None:
     config = planned(compose_trial, model_type, toggles, batch=BATCH, vocab_size=500)
+    assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("toggles", "tolerance"),
+    [
+        (QV, 0.002),
+        (LAYERS, 0.002),
+        ((*LAYERS, "head"), 0.021),  # its adapter is counted as if it read every token
+        ((), 0.002),
+    ],
+)
+def test_activations_of_images_are_what_autograd_saves(
+    compose_trial: Compose, toggles: tuple[str, ...], tolerance: float, dtype: torch.dtype
+) -> None:
+    config = planned_images(compose_trial, toggles, batch=BATCH)
     assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=tolerance)
 
 

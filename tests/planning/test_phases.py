@@ -7,13 +7,14 @@ import torch
 
 from sweeplab.config import TrialConfig
 from sweeplab.data.batches import Batch
+from sweeplab.data.images import ImageBatch
 from sweeplab.models.counting import skeleton
 from sweeplab.planning.phases import MemoryForecast, logits_of, memory_forecast
 from sweeplab.training.module import target_loss_sum
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
-from tests.planning.models import LAYERS, QV, built, planned
+from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
 
 BATCH: Final = 2
 LENGTH: Final = 96
@@ -33,7 +34,7 @@ def toggled(config: TrialConfig) -> bool:
     return bool(config.adapter.enabled())
 
 
-def live_step(config: TrialConfig, examples: Batch) -> dict[str, int]:
+def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, int]:
     """Highest live bytes of the second step's moments, weights of the base left out."""
     model: Any = built(config, torch.float32)
     frozen = [weight for weight in model.parameters() if not weight.requires_grad]
@@ -58,7 +59,7 @@ def live_step(config: TrialConfig, examples: Batch) -> dict[str, int]:
 
 
 def forecast(config: TrialConfig, num_targets: int) -> MemoryForecast:
-    extent = bound(LENGTH)._replace(most_targets=num_targets)
+    extent = bound(PATCHES if config.data.is_images() else LENGTH)._replace(most_targets=num_targets)
     return memory_forecast(config, skeleton(config.model), extent, CPU)
 
 
@@ -100,6 +101,26 @@ def test_every_moment_is_what_stands_in_memory(
     for moment in ("forward", "backward"):
         assert plan[moment] == pytest.approx(live[moment], rel=0.05), moment
     assert plan["step"] == pytest.approx(live["step"], rel=0.12)
+
+
+@pytest.mark.parametrize(
+    ("toggles", "overrides", "tolerance"),
+    [
+        (QV, (), 0.06),
+        ((*LAYERS, "head"), (), 0.06),
+        (LAYERS, ("adapter.rank=64",), 0.03),
+        ((), (), 0.03),
+        (QV, ("training.gradient_checkpointing=true",), 0.28),  # its MLP needs less in work than one that is gated
+    ],
+)
+def test_every_moment_of_an_image_classifier(
+    compose_trial: Compose, toggles: tuple[str, ...], overrides: tuple[str, ...], tolerance: float
+) -> None:
+    config = planned_images(compose_trial, toggles, *overrides, batch=BATCH)
+    images = ImageBatch(torch.randn(BATCH, 1, SIDE, SIDE), torch.tensor([1, 2]), BATCH * PATCHES, BATCH)
+    live, plan = live_step(config, images), predicted(config, 1)
+    for moment, size in plan.items():
+        assert size == pytest.approx(live[moment], rel=tolerance), moment
 
 
 def test_the_peak_is_the_highest_moment_not_the_sum_of_all(compose_trial: Compose) -> None:

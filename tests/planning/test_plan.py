@@ -45,6 +45,7 @@ EXACT = [
     ("llama2_13b", 13_015_864_320, ["adapter.rank=8"], 6_553_600),
     ("phi_1_5", 1_418_270_720, ["adapter.rank=8"], 1_572_864),
     ("llama3_8b", 8_030_261_248, ["adapter.rank=8"], 32 * 8 * (4096 + 4096 + 4096 + 1024)),
+    ("vit_base", 86_567_656, ["adapter.rank=8", "data=digits"], 294_912),
     ("qwen", 8_190_735_360, ["adapter.rank=8"], 36 * 8 * (4096 + 4096 + 4096 + 1024)),
 ]
 
@@ -112,6 +113,23 @@ def test_bits_of_the_base_are_a_column(plan: Plan) -> None:
     for row, bits in zip(values["rows"], by_hand, strict=True):
         assert row["base_bits_per_param"] == pytest.approx((bits + rest) / total, rel=1e-4)
         assert f"{row['base_bits_per_param']:.3f}" in printed
+
+
+def test_an_image_classifier_is_planned_by_its_patches(plan: Plan) -> None:
+    values, printed = plan("model=tiny_vit", "data=digits", "training.epochs=2", "executor.device=cpu")
+    [row] = values["rows"]
+    assert (values["num_total_params"], row["num_trainable_params"]) == (69_194, 2 * 2 * 8 * (64 + 64))
+    assert row["num_steps"] == 2 * 88  # windows of 16 in 1,397 images
+    assert row["data"] == {"num_examples": 1397, "longest": 17, "mean": 17, "most_targets": 1, "measured": True}
+    assert row["moments"]["forward"]["logits_bytes"] == 10 * 16 * (4 + 4)  # one position an image
+    assert row["moments"]["loss"]["logits_bytes"] == 10 * 16 * 3 * 4
+    assert row["train_seconds"] > 0
+    assert "Examples have 17 tokens" in printed
+
+
+def test_a_text_model_is_not_planned_for_images(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match=r"^data.name=digits does not go with this model, a llama"):
+        plan("model=llama2_7b", "data=digits")
 
 
 def test_steps_that_cannot_be_known_print_as_a_dash(plan: Plan) -> None:

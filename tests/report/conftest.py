@@ -25,6 +25,7 @@ def make_record() -> RecordFactory:
     ) -> TrialRecord:
         finished = loss is not None
         values: dict[str, Any] = {
+            "config": {},
             "status": Status.FINISHED if finished else Status.FAILED,
             "reason": None if finished else "it broke",
             "phase": None if finished else "train",
@@ -42,7 +43,7 @@ def make_record() -> RecordFactory:
             "scores": scores or {},
             "provenance": {"commit": "abc123", "versions": {"torch": "2.13.0"}},
         }
-        return TrialRecord(number=number, seed=seed, params=params, config={}, **(values | others))
+        return TrialRecord(number=number, seed=seed, params=params, **(values | others))
 
     return make
 

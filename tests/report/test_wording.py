@@ -1,11 +1,12 @@
 """Numbers, units and sentences, word for word."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sweeplab.records import Score, StudyFacts, TrialRecord
+from sweeplab.records import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
 from sweeplab.report.settings import group
 from sweeplab.report.sources import Fact, provenance
@@ -64,8 +65,8 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     assert summary_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        "1.250 ± 0.354 nats/token (mean ± standard deviation over 2 seeds).",
-        "Not clearly worse, with a mean within 0.35 nats/token, the best's standard deviation over seeds: rank=8.",
+        "1.250 ± 0.354 nats/target (mean ± standard deviation over 2 seeds).",
+        "Not clearly worse, with a mean within 0.35 nats/target, the best's standard deviation over seeds: rank=8.",
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
         "7 of 8 started trials finished (8 planned).",
     ]
@@ -76,7 +77,7 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
     assert summary_answer(make_facts(), records) == [
-        "rank=8 has the lowest mean held-out loss: 1.250 nats/token (one seed).",
+        "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed).",
         "With one seed no spread over seeds can be given, so a difference may be chance.",
         "2 of 2 started trials finished.",
     ]
@@ -176,3 +177,30 @@ def test_bits_of_the_base_are_a_column_where_settings_differ_in_them(
     assert [row[place].text for row in table.rows] == ["5.195", "4.832", "–"]
     alike = settings_table(facts, group(facts, records[:1]))
     assert "bits/parameter" not in [column.unit for column in alike.columns]
+
+
+def test_the_answer_says_where_examples_were_cut_once_per_length(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rows = [(64, 3, 0), (64, 9, 2), (64, 9, 2), (128, 1, 0), (256, 0, 0), (32, None, None)]
+    records = [
+        make_record(
+            place,
+            {"training.max_length": length},
+            loss=1.0 + place,
+            config={"training": {"max_length": length}},
+            num_train_examples=1200,
+            num_truncated=cut,
+            num_dropped=dropped,
+        )
+        for place, (length, cut, dropped) in enumerate(rows)
+    ]
+    expected = [
+        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before their response, and these were left "
+        "out; raise it to learn from them whole.",
+        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from them whole.",
+    ]
+    assert summary_answer(make_facts(), records)[-3:-1] == expected
+    failed = [replace(record, status=Status.FAILED) for record in records]
+    assert summary_answer(make_facts(), failed)[1:-1] == expected
+    assert not any(" cut " in said for said in summary_answer(make_facts(), records[4:]))

@@ -14,12 +14,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sweeplab
 from sweeplab.config import ConfigError, TrialConfig
+from sweeplab.models.adapters import save_adapter
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.merging import attach_combined, largest_difference, probe_logits
 from sweeplab.records import Score, Status, TrialRecord
 from sweeplab.store import read_records, trial_folder, write_record
 from sweeplab.study.card import Verdict, card
-from sweeplab.study.export import TOLERANCES, compared
+from sweeplab.study.export import TOLERANCES, Source, compared, export_to, exported_logits, source
 from sweeplab.trial import TrialSpec
 from sweeplab.workbench import Workbench
 from tests.conftest import run_alone
@@ -139,8 +140,8 @@ MISTAKES: Final = [
     (["trial=9"], r"trial=9 does not exist in runs/made; finished trials: 0, 1, 2, 4, 5"),
     (["trial=3"], r"trial=3 did not finish, it diverged; finished trials: 0, 1, 2, 4, 5"),
     (
-        ["trial=4"],
-        r"trial=4 trained adapter\.method=prefix, and only lora can be exported; what it left is in runs/made/",
+        ["trial=4", "export.kind=merged"],
+        r"trial=4 trained adapter\.method=prefix, whose virtual tokens are no weights of the base; choose exp",
     ),
     (["trial=5"], r"trial=5 has no adapter in runs/made/trials/00005/adapter; restore the folder, or run"),
     (["trial=0", "export.kind=gguf"], r"export\.kind is unknown, got 'gguf'; choose one of adapter, merged"),
@@ -230,4 +231,63 @@ def test_the_card_says_what_the_record_knows(made: Made, compose_study: Any) -> 
         f"torch {torch.__version__}",
     ):
         assert line in page
-    assert f"| held-out loss, nats/token | {record.heldout_loss_nats_per_token:.4g} |" in page
+    assert f"| held-out loss, nats/target | {record.heldout_loss_nats_per_token:.4g} |" in page
+
+
+METHODS: Final = {
+    "norms": ("adapter=norms",),
+    "top_layers": ("adapter=top_layers", "adapter.num_layers=1"),
+    "bitfit": ("adapter=bitfit", "model=tiny_vit", "data=digits"),
+    "prompt": ("adapter=prompt",),
+    "prefix": ("adapter=prefix",),
+    "lora_prefix": ("adapter=lora_prefix",),
+    "pissa": ("adapter.initialization=pissa",),
+    "olora": ("adapter.initialization=olora",),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [(method, "adapter") for method in METHODS]
+    + [(method, "merged") for method in ("norms", "top_layers", "bitfit", "pissa", "olora")],
+)
+def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path: Path, method: str, kind: str) -> None:
+    """`expected` is taken from the trial's own model, before it is taken apart."""
+    chosen = {one.partition("=")[0]: one for one in (*SHORT, *QUICK, "optimizer.lr=0.01", *METHODS[method])}
+    settings = compose_study(*chosen.values(), f"export.kind={kind}", "export.path=out")
+    config = settings.trial_config()
+    spec = TrialSpec(0, 3, {}, config, tmp_path / "trial")
+    expected = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def saved(model: Any, folder: Path) -> int:
+            expected.append(probe_logits(model))
+            return save_adapter(model, folder)
+
+        patch.setattr("sweeplab.trial.save_adapter", saved)
+        record = run_alone(spec, Workbench(CPU))
+    assert record.status is Status.FINISHED, record.reason
+    made = Source(record, config, spec.folder / "adapter")
+    (tmp_path / "out").mkdir()
+    verdict = export_to(tmp_path / "out", [made], settings)
+    assert verdict.difference <= verdict.tolerance
+    found = exported_logits(made, settings.export, tmp_path / "out", CPU)
+    torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
+    base = probe_logits(base_of(config).model)
+    assert largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
+
+
+def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
+    full = replace(made.configs[0], adapter=replace(made.configs[0].adapter, method="none"))
+    record = TrialRecord(6, Status.FINISHED, 0, {}, asdict(full))
+    with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
+        source(6, [record], made.folder, "adapter")
+
+
+def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:
+    settings = compose_study(*STUDY)
+    layers = [{"name": name, "rank": rank, "alpha": 2.0 * rank} for name, rank in (("a", 3), ("b", 12), ("c", 3))]
+    record = TrialRecord(0, Status.FINISHED, 0, {}, asdict(settings.trial_config()), adapter_layers=layers)
+    page = card([record], settings.export, Verdict(0, 1, "float32"), None, "")
+    assert "| rank | 3, 12 |" in page
+    assert "| alpha | 6, 24 |" in page

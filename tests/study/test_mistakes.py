@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hydra import compose
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from sweeplab.config import ConfigError, TrialConfig
 from sweeplab.study.messages import receive, spec_to_dict
@@ -215,3 +216,13 @@ def test_modules_need_no_plus_on_the_command_line(tmp_path: Path) -> None:
         "-",
         "v_proj",
     ]
+
+
+def test_patterns_need_no_plus_on_the_command_line(tmp_path: Path) -> None:
+    patterns = ("adapter.rank_pattern.q_proj=4", "adapter.alpha_pattern={v_proj: 2}", "adapter.lr_pattern.mlp=0.5")
+    done = run_cli(tmp_path, *patterns, "--cfg", "job", "--package", "adapter")
+    assert (done.returncode, done.stderr) == (0, "")
+    said = OmegaConf.create(done.stdout)
+    assert said.rank_pattern == {"q_proj": 4}
+    assert said.alpha_pattern == {"v_proj": 2}
+    assert said.lr_pattern == {"mlp": 0.5}

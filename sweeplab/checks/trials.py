@@ -1,4 +1,4 @@
-"""What cannot run is refused here, before anything that takes long: one line with key, value, rule and remedy."""
+"""A trial that cannot run is refused here, before anything that takes long."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.config import (
     BASE_CHANGING,
     HQQ_BITS,
@@ -15,38 +16,24 @@ from sweeplab.config import (
     ConfigError,
     DataConfig,
     ModelConfig,
-    PlanConfig,
     QuantizationConfig,
-    StudyConfig,
     TrialConfig,
-    num_bytes,
 )
-from sweeplab.records import METRICS, SOLO_METRICS, known_metric
+from sweeplab.digits import DIGITS_TASKS, ORIENTATIONS
 from sweeplab.world import TARGETS
 
+TEXT_BASE: Final = "tiny_base"
+IMAGE_BASE: Final = "tiny_vit"
 SCHEMES: Final = ("none", "nf4", "fp4", "int8", *HQQ_BITS)
 PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
 METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
+VIRTUAL_TOKEN_METHODS: Final = ("prompt", "prefix", "lora_prefix")
 BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
 INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
-
-
-def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
-    return ConfigError(f"{key} {rule}, got {value}; {remedy}")
-
-
-def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")
-
-
-def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:
-    if value is not None and not value >= least:
-        raise refuse(key, f"must be at least {least}", value, remedy)
 
 
 def check_adapter(adapter: AdapterConfig) -> None:
@@ -76,10 +63,12 @@ def check_adapter(adapter: AdapterConfig) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    check_choice("data.source", data.source, ("world", "json", "hub", "mixture"))
+    check_choice("data.source", data.source, ("world", "json", "hub", "mixture", "digits"))
     check_choice("data.style", data.style, STYLES)
     if data.source == "world":
         check_choice("data.target", data.target, TARGETS)
+    if data.source == "digits":
+        check_choice("data.target", data.target, ORIENTATIONS)
     check_parts(data)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
         if path is not None and not Path(path).is_file():
@@ -126,6 +115,8 @@ def check_parts(data: DataConfig) -> None:
 
 def check_model(model: ModelConfig) -> None:
     check_choice("model.source", model.source, ("embedded", "local", "hub"))
+    if model.source == "embedded":
+        check_choice("model.name", model.name, (TEXT_BASE, IMAGE_BASE))
     if model.source == "local":
         if model.path is None:
             raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
@@ -206,13 +197,14 @@ def check_trial(config: TrialConfig) -> None:
     check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
     check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
+    check_images(config)
     check_compatible(config)
 
 
 def check_compatible(config: TrialConfig) -> None:
     """The table of what goes with a quantized base. Raises `ConfigError`."""
     adapter, schemes, label = config.adapter, config.quantization.schemes(), config.quantization.label()
-    if config.data.packing and adapter.method in ("prompt", "prefix", "lora_prefix"):
+    if config.data.packing and adapter.method in VIRTUAL_TOKEN_METHODS:
         raise ConfigError(
             f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
             "every example of the row needs them; choose data.packing=false"
@@ -236,86 +228,21 @@ def check_compatible(config: TrialConfig) -> None:
         )
 
 
-def check_export(config: StudyConfig) -> None:
-    """Refuses an export that says too little or too much. Raises `ConfigError`."""
-    export, trials = config.export, config.export.trials
-    check_choice("export.kind", export.kind, ("adapter", "merged"))
-    check_choice("export.dtype", export.dtype, PRECISIONS[1:])
-    check_choice("export.combination", export.combination, ("linear", "cat", "svd", "ties"))
-    if (config.trial is None) == (not trials):
-        raise ConfigError(
-            f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
-            f"export.trials={trials}; give the number of a finished trial: trial=0"
-        )
-    if trials and len(set(trials)) < max(2, len(trials)):
-        raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
-    if len(export.weights) != len(trials):
-        rule = f"must be one number for each of export.trials={trials}"
-        raise refuse("export.weights", rule, export.weights, "try [0.5,0.5]")
-    if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
-        raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
-    if export.path is None:
-        raise ConfigError("export.path is missing; give a folder that is not there yet: export.path=DIR")
-    if Path(export.path).exists():
-        raise refuse("export.path", "must not exist yet", export.path, "choose another folder, or remove this one")
-
-
-def check_cohort_size(config: StudyConfig) -> None:
-    """Refuses trials at once where their own time or memory is the objective."""
-    size = config.executor.cohort_size
-    if size == "auto":
+def check_images(config: TrialConfig) -> None:
+    """What goes with images and their classes, as far as it shows before the model is loaded. Raises `ConfigError`."""
+    model, data = config.model, config.data
+    if model.source == "embedded" and (model.name == IMAGE_BASE) != data.is_images():
+        fitting = "model=tiny_vit" if data.is_images() else "data=digits"
+        raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
+    if not data.is_images():
         return
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise refuse("executor.cohort_size", "must be auto or a whole number from 1", size, "try auto")
-    solo = [metric for metric in config.study.objectives if metric.startswith(SOLO_METRICS)]
-    if size > 1 and solo:
-        rule = f"must be 1 for study.objectives={solo}, which a trial among others does not have for itself"
-        raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
-
-
-def check_plan(plan: PlanConfig) -> None:
-    """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
-    if plan.device_memory is not None:
-        num_bytes("plan.device_memory", plan.device_memory)
-    elif plan.skip_unfit:
-        raise ConfigError(
-            "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "
-            "give it: plan.device_memory=14GB"
-        )
-
-
-def check_study(config: StudyConfig) -> None:
-    """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan", "export"))
-    if config.action == "export":
-        check_export(config)
-    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
-    check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
-    check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
-    check_plan(config.plan)
-    check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
-    check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
-    check_cohort_size(config)
-    check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
-    if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
-        raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
-    if not config.study.objectives:
-        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    for metric in config.study.objectives:
-        if not known_metric(metric):
-            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
-            raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
-        tasks = config.evaluation.tasks
-        if metric.startswith("scores.") and not any(metric.startswith(f"scores.{task}") for task in tasks):
-            raise refuse(
-                "study.objectives",
-                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
-                metric,
-                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
-            )
-    if config.sampler.name != "grid" and config.study.num_trials is None:
-        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
-    name = config.study.name or ""
-    if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
-        raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
-    check_trial(config)
+    for task in config.evaluation.tasks:
+        check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
+    text_only = (
+        ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
+        ("data.packing", data.packing, data.packing, "data.packing=false"),
+        ("evaluation.num_fewshot", config.evaluation.num_fewshot, config.evaluation.num_fewshot is not None, "null"),
+    )
+    for key, value, is_set, remedy in text_only:
+        if is_set:
+            raise refuse(key, "is for text and does not go with data=digits", value, f"choose {remedy}")

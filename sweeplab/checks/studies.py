@@ -1,0 +1,94 @@
+"""A study that cannot run is refused here, before its first trial."""
+
+import math
+from pathlib import Path
+
+from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.trials import PRECISIONS, check_trial
+from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
+from sweeplab.records import METRICS, SOLO_METRICS, known_metric
+
+
+def check_export(config: StudyConfig) -> None:
+    """Refuses an export that says too little or too much. Raises `ConfigError`."""
+    export, trials = config.export, config.export.trials
+    check_choice("export.kind", export.kind, ("adapter", "merged"))
+    check_choice("export.dtype", export.dtype, PRECISIONS[1:])
+    check_choice("export.combination", export.combination, ("linear", "cat", "svd", "ties"))
+    if (config.trial is None) == (not trials):
+        raise ConfigError(
+            f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
+            f"export.trials={trials}; give the number of a finished trial: trial=0"
+        )
+    if trials and len(set(trials)) < max(2, len(trials)):
+        raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
+    if len(export.weights) != len(trials):
+        rule = f"must be one number for each of export.trials={trials}"
+        raise refuse("export.weights", rule, export.weights, "try [0.5,0.5]")
+    if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
+        raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
+    if export.path is None:
+        raise ConfigError("export.path is missing; give a folder that is not there yet: export.path=DIR")
+    if Path(export.path).exists():
+        raise refuse("export.path", "must not exist yet", export.path, "choose another folder, or remove this one")
+
+
+def check_cohort_size(config: StudyConfig) -> None:
+    """Refuses trials at once where their own time or memory is the objective."""
+    size = config.executor.cohort_size
+    if size == "auto":
+        return
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise refuse("executor.cohort_size", "must be auto or a whole number from 1", size, "try auto")
+    solo = [metric for metric in config.study.objectives if metric.startswith(SOLO_METRICS)]
+    if size > 1 and solo:
+        rule = f"must be 1 for study.objectives={solo}, which a trial among others does not have for itself"
+        raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
+
+
+def check_plan(plan: PlanConfig) -> None:
+    """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
+    if plan.device_memory is not None:
+        num_bytes("plan.device_memory", plan.device_memory)
+    elif plan.skip_unfit:
+        raise ConfigError(
+            "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "
+            "give it: plan.device_memory=14GB"
+        )
+
+
+def check_study(config: StudyConfig) -> None:
+    """Refuses a study that cannot run. Raises `ConfigError`."""
+    check_choice("action", config.action, ("run", "plan", "export"))
+    if config.action == "export":
+        check_export(config)
+    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
+    check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
+    check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
+    check_plan(config.plan)
+    check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
+    check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
+    check_cohort_size(config)
+    check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
+    if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
+        raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
+    if not config.study.objectives:
+        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
+    for metric in config.study.objectives:
+        if not known_metric(metric):
+            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
+            raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
+        tasks = config.evaluation.tasks
+        if metric.startswith("scores.") and not any(metric.startswith(f"scores.{task}") for task in tasks):
+            raise refuse(
+                "study.objectives",
+                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                metric,
+                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+            )
+    if config.sampler.name != "grid" and config.study.num_trials is None:
+        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    name = config.study.name or ""
+    if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
+        raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
+    check_trial(config)
