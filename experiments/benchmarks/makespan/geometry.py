@@ -1,0 +1,86 @@
+"""Where packing pays: `python -m experiments.benchmarks.makespan.geometry`, micro-batch x length x trials at once."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from experiments.benchmarks.makespan.report import FOLDER
+from experiments.benchmarks.makespan.settings import Trial, config_of
+from sweeplab.cohort import new_record
+from sweeplab.config import TrialConfig
+from sweeplab.data.tokens import Tokens
+from sweeplab.models.base import Base
+from sweeplab.probe import at_work, fastest
+from sweeplab.provenance import device_facts, software_facts
+from sweeplab.store import write_json, write_text
+from sweeplab.trial import Run, TrialSpec, begin
+from sweeplab.workbench import Tokenized, Workbench
+
+MICRO_BATCHES: Final = (1, 4, 16)
+LENGTHS: Final = (32, 128, 256)
+SIZES: Final = (1, 2, 4, 8)
+RANK: Final = 8
+
+
+class FixedLength(Workbench):
+    """A workbench whose examples all have `length` tokens."""
+
+    length = 0
+
+    def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
+        ids = [2 + place % 100 for place in range(self.length)]
+        rows = [Tokens(ids, ids)] * config.training.micro_batch_size
+        return Tokenized(rows, rows, 0, "", num_examples=len(rows))
+
+
+def run_of(bench: Workbench, micro_batch_size: int, seed: int) -> Run:
+    config = config_of(Trial(RANK, 1e-3, seed), 1)
+    config.training.micro_batch_size = micro_batch_size
+    spec = TrialSpec(seed, seed, {}, config, Path())
+    return begin(spec, bench, new_record(spec), lambda *_: None)
+
+
+def speeds(bench: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:
+    """Tokens per second of forward and backward, by trials at once."""
+    bench.length = length
+    runs = [run_of(bench, micro_batch_size, seed) for seed in range(max(SIZES))]
+    found = {}
+    for size in SIZES:
+        with at_work(runs[:size], bench) as work:
+            found[size] = size * micro_batch_size * length / fastest(work, bench.device)
+    return found
+
+
+def page(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
+    titles = ["micro-batch", "length", "tokens/s alone", *(f"{size} at once" for size in SIZES[1:])]
+    lines = [f"| {' | '.join(titles)} |", f"|{' ---: |' * len(titles)}"]
+    for row in rows:
+        alone = row["speeds"][1]
+        ratios = [f"{row['speeds'][size] / alone:.2f}" for size in SIZES[1:]]
+        lines.append(f"| {row['micro_batch_size']} | {row['length']} | {alone:,.0f} | {' | '.join(ratios)} |")
+    device = facts["device"]
+    head = (
+        "# Trials at once, by geometry\n\n"
+        f"Tokens per second of forward and backward over those of one trial at a time; rank {RANK} on all matrices of "
+        f"the embedded base, 32 bits. {device['processor']}, {device['num_threads']} threads.\n\n"
+    )
+    return head + "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    bench = FixedLength(torch.device("cpu"))
+    rows = []
+    for micro_batch_size in MICRO_BATCHES:
+        for length in LENGTHS:
+            found = speeds(bench, micro_batch_size, length)
+            rows.append({"micro_batch_size": micro_batch_size, "length": length, "speeds": found})
+            print(micro_batch_size, length, {size: round(speed) for size, speed in found.items()}, flush=True)
+    facts = {**software_facts(), "device": device_facts(bench.device)}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    write_json(FOLDER / "geometry.json", {"rows": rows, "provenance": facts})
+    write_text(FOLDER / "geometry.md", page(rows, facts))
+
+
+if __name__ == "__main__":
+    main()
