@@ -57,14 +57,14 @@ class Cohort:
         record = new_record(spec)
         try:
             run = begin(spec, self.bench, record, self.observe)
-            record.phase, record.step = "train", 0
+            record.phase, record.step = "train", run.member.step
             if run.slot is not None:
                 record.solo = solo(run, self.bench)
             self.runs.append(run)
         except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
             self.bench.forget_base()
             return fail(record, error, spec.folder)
-        self.observe(spec.number, 0, {"num_steps": self.runs[-1].member.num_steps})
+        self.observe(spec.number, run.member.step, {"num_steps": run.member.num_steps})
         return None
 
     def go_on(self) -> list[TrialRecord]:
@@ -120,6 +120,7 @@ class Cohort:
         record.losses, record.heldout_losses = member.losses, member.heldout_losses
         if len(record.cohort) == 1 and "train" in record.phases:
             record.tokens_per_second = member.num_tokens / record.phases["train"].seconds
+        run.checkpoint_path.unlink(missing_ok=True)
         if member.diverged is not None:
             record.status, record.reason = Status.DIVERGED, member.diverged
         if run.slot is None:

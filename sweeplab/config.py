@@ -200,6 +200,7 @@ class ExecutorConfig:
     device: str = MISSING  # auto | cpu | cuda
     num_threads: int | None = None  # null: one per core
     cohort_size: Any = MISSING  # trials that train at once on one base: auto, or a number
+    checkpoint_seconds: float | None = None  # between checkpoints of running trials; null: none are kept
 
 
 @dataclass

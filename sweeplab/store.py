@@ -47,15 +47,20 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one step: a reader sees the old file or the new one, also after a power cut.
+    """`write_bytes` of the text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` in one step: a reader sees the old file or the new one, also after a power cut.
 
     Raises `StoreError` naming the file where the disk is full or the folder is not writable.
     """
     make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with partial.open("wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)

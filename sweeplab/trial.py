@@ -5,11 +5,12 @@ Trials of one geometry train together on one base; a lone trial is a cohort of o
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import seed_everything
 from torch import nn
 
@@ -32,7 +33,8 @@ from sweeplab.models.vision import image_size
 from sweeplab.provenance import provenance
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
-from sweeplab.store import write_json_lines
+from sweeplab.store import write_bytes, write_json_lines
+from sweeplab.training.checkpoints import checkpoint, restore
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.members import Member, build_member
 from sweeplab.training.module import FinetuneModule, target_loss_sum
@@ -65,6 +67,19 @@ class Run:
     slot: Slot | None
     windows: Windows
     member: Member
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.spec.folder / "checkpoint.pt"
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must be of to be this trial's."""
+        prints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
+        return {"config": asdict(self.spec.config), "seed": self.spec.seed, **prints}
+
+    def keep(self) -> None:
+        """Writes a checkpoint."""
+        write_bytes(self.checkpoint_path, checkpoint(self.member, self.identity()))
 
 
 def longest_micro_batch(runs: Sequence[Run]) -> CohortBatch:
@@ -102,7 +117,10 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
     training = spec.config.training
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
     member = member_of(spec, model, slot, num_steps(training, windows.num_per_epoch), observe)
-    return Run(spec, record, base, data, model, slot, windows, member)
+    run = Run(spec, record, base, data, model, slot, windows, member)
+    if run.checkpoint_path.exists():
+        restore(member, run.checkpoint_path.read_bytes(), run.identity())
+    return run
 
 
 def member_of(spec: TrialSpec, model: nn.Module, slot: Slot | None, steps: int, observe: Observe) -> Member:
@@ -164,8 +182,10 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
             extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
             packed.begin(extents, [member.step * training.accumulation + place for member in members])
 
+        run_of = {id(run.member): run for run in ordered}
+
         def measure_heldout(member: Member) -> float:
-            (run,) = (one for one in ordered if one.member is member)
+            run = run_of[id(member)]
             with choosing(packed)([run]), evaluation_weights(member.optimizer):
                 return loss_of(run, bench)
 
@@ -178,9 +198,21 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
         )
         batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id)
         model.train()
-        if len(runs) == 1 and members[0].step == 0:  # what a method or a base draws by itself, such as its dropout
-            seed_everything(runs[0].spec.seed, verbose=False)
-        fit_until_one_ends(module, batches, measure_heldout, bench.device)
+        if len(runs) == 1:
+            set_random_state(runs[0])
+        keep_seconds = bench.checkpoint_seconds
+        fit_until_one_ends(
+            module, batches, measure_heldout, lambda member: run_of[id(member)].keep(), keep_seconds, bench.device
+        )
+
+
+def set_random_state(run: Run) -> None:
+    """For what a method or a base draws by itself, such as its dropout."""
+    if run.member.step == 0:
+        seed_everything(run.spec.seed, verbose=False)
+    elif run.member.random_state is not None:
+        torch.set_rng_state(run.member.random_state)
+        run.member.random_state = None
 
 
 def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> AbstractContextManager[None]:

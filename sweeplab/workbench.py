@@ -37,6 +37,7 @@ class Workbench:
 
     device: torch.device
     cohort_size: int | None = None  # trials at once; None: what is measured to be fastest
+    checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: none are kept
     base_key: dict[str, Any] | None = None
     base: Base | None = None
     base_memory_bytes: int | None = None  # what stood once the base was loaded
@@ -47,7 +48,7 @@ class Workbench:
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
         size = executor.cohort_size
-        return cls(resolve_device(executor.device), None if size == "auto" else int(size))
+        return cls(resolve_device(executor.device), None if size == "auto" else int(size), executor.checkpoint_seconds)
 
     def base_for(self, config: TrialConfig) -> Base:
         """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""

@@ -23,6 +23,7 @@ from sweeplab.models.dropout import Extent, keep_mask
 from sweeplab.models.packed import Packed
 from sweeplab.models.vision import image_size
 from sweeplab.records import Status, TrialRecord
+from sweeplab.training import module as module_code
 from sweeplab.training.module import target_loss_sum
 from sweeplab.training.schedules import rate_factor
 from sweeplab.trial import Run, TrialSpec, num_steps, train
@@ -353,7 +354,7 @@ def test_memory_that_runs_out_halves_the_cohort(
     assert said == [
         f"{size} trials at once: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB; "
         f"going on with {half} at a time"
-        for size, half in ((8, 4), (4, 2))
+        for size, half in ((len(made), 4), (4, 2))
     ]
     assert bench64.base is not None
     for spec in made:
@@ -459,3 +460,50 @@ def test_dropout_where_a_layer_takes_all_rows_as_one(specs: Any, embedded_base: 
     runs, records = through(bench, made)
     for spec in made:
         assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
+
+
+class Killed(BaseException):
+    """Takes the process away in the middle of a step."""
+
+
+def test_a_cohort_that_is_killed_goes_on_to_the_same_end(
+    bench64: GivenBench, specs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints after every step; killed in the forward of step 5, and again of step 9, then run to the end."""
+    bench64.checkpoint_seconds = 0.0
+    made = specs()
+    real = module_code.window_shares
+    for num_calls in (2 * 4 + 1, 2 * 4):  # two micro-batches a step
+        calls: list[int] = []
+
+        def dying(*arguments: Any, calls: list[int] = calls, most: int = num_calls) -> Tensor:
+            calls.append(1)
+            if len(calls) > most:
+                raise Killed
+            return real(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module_code, "window_shares", dying)
+            with pytest.raises(Killed):
+                through(bench64, made)
+    kept = [spec.number for spec in made if (spec.folder / "checkpoint.pt").exists()]
+    assert len(kept) >= 7
+    runs, records = through(bench64, made)
+    assert bench64.base is not None
+    for spec in made:
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)
+        assert not (spec.folder / "checkpoint.pt").exists()
+
+
+def test_a_checkpoint_of_another_trial_is_left_alone(bench64: GivenBench, specs: Any) -> None:
+    (made,) = specs(names=["few steps"])
+    cohort = Cohort(bench64, ignore, no_words, 1)
+    assert cohort.admit(made) is None
+    run = cohort.runs[0]
+    run.member.step = 2
+    run.keep()
+    other = made._replace(seed=made.seed + 1)
+    for spec, step in ((made, 2), (other, 0)):
+        again = Cohort(bench64, ignore, no_words, 1)
+        assert again.admit(spec) is None
+        assert again.runs[0].member.step == step

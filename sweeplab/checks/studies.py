@@ -69,6 +69,7 @@ def check_study(config: StudyConfig) -> None:
     check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
     check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
     check_cohort_size(config)
+    check_at_least("executor.checkpoint_seconds", config.executor.checkpoint_seconds, 0, "use null for none")
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
     if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
         raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")

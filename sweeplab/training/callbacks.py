@@ -1,5 +1,6 @@
 """What watches a cohort between its optimizer steps."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,20 @@ from sweeplab.training.members import Member
 
 
 class Watch(Callback):
-    """Measures held-out losses where they are due, and stops the training where a member has ended."""
+    """Measures held-out losses where they are due, keeps checkpoints, stops the training where a member has ended."""
 
-    def __init__(self, members: list[Member], heldout_loss: Callable[[Member], float]) -> None:
+    def __init__(
+        self,
+        members: list[Member],
+        heldout_loss: Callable[[Member], float],
+        keep: Callable[[Member], None],
+        keep_seconds: float | None,
+    ) -> None:
         self.members = members
         self.heldout_loss = heldout_loss
+        self.keep = keep
+        self.keep_seconds = keep_seconds
+        self.kept_at = time.monotonic()
         self.last_step = 0
 
     def on_train_batch_end(
@@ -25,5 +35,10 @@ class Watch(Callback):
         for member in self.members:
             if member.heldout_is_due:
                 member.take_heldout_loss(self.heldout_loss(member))
+        if self.keep_seconds is not None and time.monotonic() - self.kept_at >= self.keep_seconds:
+            for member in self.members:
+                if member.diverged is None:
+                    self.keep(member)
+            self.kept_at = time.monotonic()
         if any(member.has_ended for member in self.members):
             trainer.should_stop = True

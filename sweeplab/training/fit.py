@@ -14,16 +14,21 @@ def fit_until_one_ends(
     module: FinetuneModule,
     batches: Iterable[CohortBatch],
     heldout_loss: Callable[[Member], float],
+    keep: Callable[[Member], None],
+    keep_seconds: float | None,
     device: torch.device,
 ) -> None:
-    """Trains all members of `module` until at least one of them has taken its last step or has diverged."""
+    """Trains all members of `module` until at least one of them has taken its last step or has diverged.
+
+    `keep` is called for each of them about every `keep_seconds`, never where that is None.
+    """
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         max_steps=min(member.num_steps - member.step for member in module.members),
         max_epochs=-1,
         accumulate_grad_batches=module.accumulation,
-        callbacks=[Watch(module.members, heldout_loss)],
+        callbacks=[Watch(module.members, heldout_loss, keep, keep_seconds)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

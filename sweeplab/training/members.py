@@ -35,6 +35,7 @@ class Member:
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     diverged: str | None = None  # where and how
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
+    random_state: torch.Tensor | None = None  # of a checkpoint, for a trial alone that draws by itself
 
     @property
     def has_ended(self) -> bool:

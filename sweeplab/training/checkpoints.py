@@ -1,0 +1,53 @@
+"""A trial in the middle of its training as bytes, from which it goes on to the same end."""
+
+import io
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from sweeplab.records import HeldoutPoint, TrainPoint
+from sweeplab.training.members import Member
+
+
+def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
+    """Weights, optimizer, schedule, curves and random state. Data and dropout follow from seed and step.
+
+    `identity` says what trial it is: only one of the same is restored from it.
+    """
+    buffer = io.BytesIO()
+    values = {
+        "identity": identity,
+        "weights": [weight.detach() for weight in member.parameters],
+        "optimizer": member.optimizer.state_dict(),
+        "schedule": member.scheduler.last_epoch,
+        "step": member.step,
+        "num_tokens": member.num_tokens,
+        "losses": [asdict(point) for point in member.losses],
+        "heldout_losses": [asdict(point) for point in member.heldout_losses],
+        "since_point": member.since_point,
+        "random_state": torch.get_rng_state(),
+    }
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def restore(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
+    """Puts a fresh member where the checkpoint left off; False, with nothing changed, where it is of another trial.
+
+    Only plain values and tensors are read. Raises what `torch.load` raises for a file that is none.
+    """
+    values = torch.load(io.BytesIO(data), weights_only=True, map_location=member.parameters[0].device)
+    if values["identity"] != identity:
+        return False
+    with torch.no_grad():
+        for weight, kept in zip(member.parameters, values["weights"], strict=True):
+            weight.copy_(kept)
+    member.optimizer.load_state_dict(values["optimizer"])
+    member.scheduler.last_epoch = values["schedule"]
+    member.step, member.num_tokens = values["step"], values["num_tokens"]
+    member.losses = [TrainPoint(**point) for point in values["losses"]]
+    member.heldout_losses = [HeldoutPoint(**point) for point in values["heldout_losses"]]
+    member.since_point = values["since_point"]
+    member.random_state = values["random_state"].cpu()
+    return True
