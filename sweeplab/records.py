@@ -136,6 +136,11 @@ class TrialRecord:
     provenance: dict[str, Any] = field(default_factory=dict)
     version: int = RECORD_VERSION
 
+    @property
+    def trained_among_others(self) -> bool:
+        """True where `phases` are a cohort's time and memory, and not the trial's own."""
+        return len(self.cohort) > 1
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"status": self.status.value}
 

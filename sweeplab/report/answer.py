@@ -10,7 +10,7 @@ from sweeplab.report.settings import (
     margin_of,
     not_clearly_worse,
 )
-from sweeplab.report.tables import memory_metric
+from sweeplab.report.tables import any_shared, memory_metric
 from sweeplab.report.wording import DASH, amount, margin, metric_label, plural
 
 
@@ -134,7 +134,31 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
                 "test items would change. It does not cover the choice of seed.",
             )
         )
-    if memory is not None:
+    if any_shared(records):
+        explained += together(memory)
+    elif memory is not None:
         explained.append((METRICS[memory].label, "The highest value while training, with the base model included."))
     explained.append((DASH, "No value: it was not measured, or no trial finished. Nothing is filled in."))
+    return explained
+
+
+def together(memory: str | None) -> list[tuple[str, str]]:
+    """What time and memory mean in a study whose trials shared a base: (term, explanation)."""
+    explained = [
+        (
+            "a step alone",
+            "The fastest of a few optimizer steps of the trial alone on the base, at its longest batch, measured "
+            "before it trained. The time of its training is no number of its own, since others trained at the same "
+            "time. A setting that needs the base for itself is not probed; its whole training is given in small print.",
+        ),
+        (
+            "trained among",
+            "How many trials shared the base with this one at some moment of its training or evaluation, itself "
+            "included. Its losses and scores are its own; its time in a phase is the time of all of them together, "
+            "and must not be added over trials.",
+        ),
+    ]
+    if memory is not None:
+        said = "The highest value in these steps, with the base and without other trials."
+        explained.append((METRICS[memory].label, said))
     return explained

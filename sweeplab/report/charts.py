@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
 from sweeplab.report.axes import Axis, main_axis
 from sweeplab.report.settings import Setting, headline_scores, numbers, varied_keys
-from sweeplab.report.tables import LOSS, TRAIN_SECONDS, all_records, memory_metric
+from sweeplab.report.tables import LOSS, STEP_SECONDS, all_records, memory_metric, time_metric
 from sweeplab.report.wording import memory_scale, number, score_label, setting_label
 
 # Okabe and Ito 2008, without black and yellow, which vanish on a dark and on a light page.
@@ -69,9 +69,7 @@ def charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
             "heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [Curve(LOSS, "loss")]
         ),
         loss_curves(settings),
-        against_axis(
-            "train-time", "Training time", "training time (s)", facts, settings, axis, [Curve(TRAIN_SECONDS, "time")]
-        ),
+        time_chart(facts, settings, axis),
         memory_chart(facts, settings, axis),
     ]
     return [chart for chart in drawn if chart is not None]
@@ -94,14 +92,26 @@ def score_charts(facts: StudyFacts, settings: list[Setting], axis: Axis) -> list
     return made
 
 
+def time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
+    name = time_metric(all_records(settings))
+    alone = name == STEP_SECONDS
+    title = "Time of a step alone, longest batch" if alone else "Training time"
+    y_title = "step alone (s)" if alone else "training time (s)"
+    return against_axis(
+        "step-time" if alone else "train-time", title, y_title, facts, settings, axis, [Curve(name, "time")]
+    )
+
+
 def memory_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     records = [record for setting in settings for record in setting.finished]
-    name = memory_metric(records)
-    if name is None:
+    name = memory_metric(all_records(settings))
+    if name is None or not any(name in numbers(record) for record in records):
         return None
     divisor, unit = memory_scale(max(numbers(record).get(name, 0.0) for record in records))
-    label = METRICS[name].label.removesuffix(", training")
-    title = f"{label[0].upper()}{label[1:]} in training"
+    label = METRICS[name].label
+    if label.endswith(", training"):
+        label = f"{label.removesuffix(', training')} in training"
+    title = f"{label[0].upper()}{label[1:]}"
     curve = Curve(name, "memory", divisor)
     return against_axis("peak-memory", title, f"peak memory ({unit})", facts, settings, axis, [curve])
 
@@ -135,7 +145,13 @@ def against_axis(
         return None
     fits = unit_range and all(0 <= dot.y <= 1 for line in lines for dot in line.dots)
     note = "One dot per trial; the other axes vary too, so no line is drawn." if clouded else mean_note(axis)
+    if any(curve.name.startswith("solo.") for curve in curves) and has_unprobed(settings):
+        note += " Trials that need the base for themselves were not probed, and are not drawn."
     return Chart(ident, title, note, y_title, axis, lines, fits)
+
+
+def has_unprobed(settings: list[Setting]) -> bool:
+    return any(record.solo is None for setting in settings for record in setting.finished)
 
 
 def side_by_side(line: Line, place: int, num_lines: int) -> Line:

@@ -16,7 +16,7 @@ from sweeplab.report.drawing import drawing
 from sweeplab.report.figures import embedded_json, figure
 from sweeplab.report.settings import group
 from sweeplab.report.sources import flatten, provenance
-from sweeplab.report.tables import Table, phases_table, settings_table, trials_table
+from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.store import write_json, write_text
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -52,6 +52,7 @@ def contents(facts: StudyFacts, records: list[TrialRecord]) -> tuple[dict[str, A
         "settings": settings_table(facts, settings),
         "trials": trials_table(facts, records),
         "phases": phases_table(records),
+        "phases_title": phases_title(records),
         "provenance": provenance(records),
         "config": flatten(facts.config),
         "reading": reading(facts, records),

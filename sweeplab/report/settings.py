@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord, metric_value
+from sweeplab.records import METRICS, SOLO_METRICS, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.report.wording import setting_label, value_text
 
 HEADLINE_METRICS: Final = ("exact_match", "acc")
@@ -56,8 +56,9 @@ class Setting:
 
 
 def numbers(record: TrialRecord) -> dict[str, float]:
-    """Every finite number of `record` by metric name, `scores.<task>.<metric>` included."""
-    found = {name: metric_value(record, name) for name in METRICS}
+    """Every finite number of the trial's own by metric name, `scores.<task>.<metric>` included; no cohort's."""
+    own = [name for name in METRICS if not (record.trained_among_others and name.startswith(SOLO_METRICS))]
+    found = {name: metric_value(record, name) for name in own}
     for task, metrics in record.scores.items():
         found |= {f"scores.{task}.{metric}": score.value for metric, score in metrics.items()}
     return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}

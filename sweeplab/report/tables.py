@@ -1,11 +1,12 @@
 """Tables as plain text cells, which the terminal, the Markdown and the HTML each draw in their own way."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sweeplab.records import METRICS, StudyFacts, TrialRecord
+from sweeplab.records import METRICS, StudyFacts, TrialRecord, metric_value
 from sweeplab.report.settings import (
     Setting,
     best_setting,
@@ -25,17 +26,20 @@ from sweeplab.report.wording import (
     score_label,
     share,
     short_key,
+    step_duration,
     value_text,
 )
 
 LOSS = "heldout_loss_nats_per_token"
 BITS = "base_bits_per_param"
 TRAIN_SECONDS = "phases.train.seconds"
+STEP_SECONDS = "solo.step_seconds"
 MEMORY_METRICS = (
     "phases.train.peak_allocated_bytes",
     "phases.train.peak_resident_bytes",
     "phases.train.peak_reserved_bytes",
 )
+SOLO_MEMORY_METRICS = ("solo.peak_allocated_bytes", "solo.peak_resident_bytes")
 
 
 class Cell(NamedTuple):
@@ -63,10 +67,21 @@ class Table:
     marked: int | None = None
 
 
+def any_shared(records: list[TrialRecord]) -> bool:
+    """True where trials trained among others, so that only their probes compare them with the rest."""
+    return any(record.trained_among_others for record in records)
+
+
+def time_metric(records: list[TrialRecord]) -> str:
+    """The time that is reported for the whole study: of the training, or of a step alone."""
+    return STEP_SECONDS if any_shared(records) else TRAIN_SECONDS
+
+
 def memory_metric(records: list[TrialRecord]) -> str | None:
     """The memory that is reported for the whole study: GPU tensors where measured, else the process's memory."""
     measured = {name for record in records for name in numbers(record)}
-    return next((name for name in MEMORY_METRICS if name in measured), None)
+    names = SOLO_MEMORY_METRICS if any_shared(records) else MEMORY_METRICS
+    return next((name for name in names if name in measured), None)
 
 
 def all_records(settings: list[Setting]) -> list[TrialRecord]:
@@ -79,7 +94,6 @@ def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = Fal
     keys = varied_keys(facts, records)
     best = best_setting(facts, settings)
     scores = [pair for pair in score_names(records) if not brief or f"scores.{pair[0]}.{pair[1]}" in facts.objectives]
-    memory_name = memory_metric(records)
     columns: list[tuple[Column, CellOf]] = [
         (Column(short_key(key, keys), numeric=False), partial(varied_cell, key)) for key in keys
     ] or [(Column("setting", numeric=False), label_cell)]
@@ -89,14 +103,25 @@ def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = Fal
     columns.append((Column("trainable parameters"), params_cell))
     if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
         columns.append((Column("base", "bits/parameter"), bits_cell))
-    columns.append((Column("training time"), time_cell))
-    kind = "peak memory" if memory_name is None else METRICS[memory_name].label.removesuffix(", training")
-    columns.append((Column(kind, "in training"), partial(memory_cell, memory_name)))
+    columns += cost_columns(records)
     if not brief:
         columns.append((Column("adapter size"), partial(memory_cell, "adapter_bytes")))
     rows = [[make(setting) for _, make in columns] for setting in settings]
     marked = next((index for index, setting in enumerate(settings) if setting is best), None)
     return Table([column for column, _ in columns], rows, marked)
+
+
+def cost_columns(records: list[TrialRecord]) -> list[tuple[Column, CellOf]]:
+    """Time and memory of a setting's own: of its training, or of a step alone where any trials trained together."""
+    name = memory_metric(records)
+    if any_shared(records):
+        kind = "peak memory alone" if name is None else METRICS[name].label
+        return [
+            (Column("a step alone", "longest batch"), step_cell),
+            (Column(kind), partial(memory_cell, name)),
+        ]
+    kind = "peak memory" if name is None else METRICS[name].label.removesuffix(", training")
+    return [(Column("training time"), time_cell), (Column(kind, "in training"), partial(memory_cell, name))]
 
 
 def label_cell(setting: Setting) -> Cell:
@@ -160,6 +185,14 @@ def time_cell(setting: Setting) -> Cell:
     return Cell(duration(spread.mean), "" if spread.std is None else f"± {duration(spread.std)}")
 
 
+def step_cell(setting: Setting) -> Cell:
+    """A method that has the base for itself is not probed: its training's own time is in the small print."""
+    spread, training = setting.spreads.get(STEP_SECONDS), setting.spreads.get(TRAIN_SECONDS)
+    if spread is not None:
+        return Cell(step_duration(spread.mean), "" if spread.std is None else f"± {step_duration(spread.std)}")
+    return Cell(DASH, "" if training is None else f"all training {duration(training.mean)}")
+
+
 def memory_cell(name: str | None, setting: Setting) -> Cell:
     spread = None if name is None else setting.spreads.get(name)
     if spread is None:
@@ -171,6 +204,7 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     """One row per trial, failed ones with their reasons."""
     keys = varied_keys(facts, records)
     scores = headline_scores(records)
+    shared = any_shared(records)
     columns = [
         Column("trial"),
         *(Column(short_key(key, keys), numeric=False) for key in keys),
@@ -178,7 +212,8 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
         Column("status", numeric=False),
         Column("held-out loss", "nats/target"),
         *(Column(score_label(task, metric)) for task, metric in scores),
-        Column("training time"),
+        *([Column("trained among", "trials, with itself")] if shared else []),
+        Column("time in training" if shared else "training time"),
         Column("reason", numeric=False),
     ]
     rows = []
@@ -192,7 +227,8 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
                 Cell(record.status.value.replace("_", " ")),
                 Cell(number(found.get(LOSS))),
                 *(Cell(number(found.get(f"scores.{task}.{metric}"))) for task, metric in scores),
-                Cell(duration(found.get(TRAIN_SECONDS))),
+                *([Cell(str(len(record.cohort) or DASH))] if shared else []),
+                Cell(duration(metric_value(record, TRAIN_SECONDS))),
                 reason_cell(record),
             ]
         )
@@ -210,13 +246,19 @@ def reason_cell(record: TrialRecord) -> Cell:
 
 
 def phases_table(records: list[TrialRecord]) -> Table:
-    """Time per phase over all trials, failed ones too."""
+    """Time per phase over all trials, failed ones too; without a sum where trials spent the same time together."""
     names = dict.fromkeys(name for record in records for name in record.phases)
+    shared = any_shared(records)
     rows = []
     for name in names:
         spent = [record.phases[name].seconds for record in records if name in record.phases]
-        rows.append(
-            [Cell(name), Cell(str(len(spent))), Cell(duration(sum(spent))), Cell(duration(sum(spent) / len(spent)))]
-        )
-    titles = [Column("phase", numeric=False), Column("trials"), Column("in total"), Column("per trial")]
-    return Table(titles, rows)
+        each = (min, statistics.median, max) if shared else (sum, statistics.fmean)
+        rows.append([Cell(name), Cell(str(len(spent))), *(Cell(duration(summary(spent))) for summary in each)])
+    titles = ["shortest", "median", "longest"] if shared else ["in total", "per trial"]
+    return Table([Column("phase", numeric=False), Column("trials"), *map(Column, titles)], rows)
+
+
+def phases_title(records: list[TrialRecord]) -> str:
+    if any_shared(records):
+        return "Time a trial was in each phase, failed ones included; shared with others, so it does not add up"
+    return "Time spent, failed trials included"

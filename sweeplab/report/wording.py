@@ -119,6 +119,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def step_duration(seconds: float) -> str:
+    """Three digits: '25.1 ms' or '2.04 s'."""
+    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
+
+
 def margin(name: str, size: float) -> str:
     """A difference in a metric, two digits, with its unit."""
     unit = metric_unit(name)

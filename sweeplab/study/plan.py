@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeplab.config import StudyConfig
+from sweeplab.sharing import why_alone
 from sweeplab.store import write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import planned_configs, study_folder
@@ -30,6 +31,7 @@ class Row(NamedTuple):
     params: Params
     num_seeds: int
     forecast: "Forecast"
+    alone: str | None  # why it needs the base for itself; None: others can train beside it
 
 
 def seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
@@ -50,7 +52,7 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
     else:
         num_seeds = [len(request.config.study.seeds)]
     return [
-        Row(params, seeds, forecaster.forecast(config))
+        Row(params, seeds, forecaster.forecast(config), why_alone(config))
         for (params, config), seeds in zip(planned, num_seeds, strict=True)
     ]
 
@@ -140,6 +142,15 @@ def fit_sentences(rows: Sequence[Row], memory_bytes: int) -> list[str]:
     ]
 
 
+def alone_sentences(rows: Sequence[Row]) -> list[str]:
+    """Which settings cannot share a base, reason by reason."""
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.alone is not None:
+            reasons.setdefault(row.alone, []).append(row)
+    return [f"Trains alone: {'; '.join(map(setting_in_words, same))}: {why}." for why, same in reasons.items()]
+
+
 def parts_table(largest: Row) -> Table:
     """Memory of the setting that needs the most, part by part, at each moment."""
     moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
@@ -198,7 +209,8 @@ def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> l
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = memory_asked(config)
     fit = [] if asked is None else fit_sentences(rows, asked)
-    return [*drawn, *said, "Peak memory is training's; evaluation is not in the time.", *fit]
+    measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
+    return [*drawn, *said, measure, *alone_sentences(rows), *fit]
 
 
 def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:
@@ -219,7 +231,7 @@ def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], se
 
 def row_values(row: Row, memory_bytes: int | None) -> dict[str, Any]:
     fit = None if memory_bytes is None else str(fit_of(row.forecast.memory.needed_bytes, memory_bytes))
-    return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, **row.forecast.to_dict()}
+    return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, "alone": row.alone, **row.forecast.to_dict()}
 
 
 def plan_study(request: Request, console: Console) -> None:

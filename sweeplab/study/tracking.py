@@ -47,7 +47,10 @@ def summary(record: TrialRecord) -> dict[str, Any]:
         "num_total_params": record.num_total_params,
         "adapter_bytes": record.adapter_bytes,
         "tokens_per_second": record.tokens_per_second,
+        "num_trials_in_cohort": len(record.cohort) or None,  # above 1 the phases are the whole cohort's
     }
+    if record.solo is not None:
+        values |= {f"solo/{name}": value for name, value in asdict(record.solo).items()}
     for name, phase in record.phases.items():
         values |= {f"phases/{name}/{part}": value for part, value in asdict(phase).items()}
     for task, metrics in record.scores.items():

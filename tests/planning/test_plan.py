@@ -203,6 +203,17 @@ def test_without_a_size_nothing_is_said_of_fitting(plan: Plan) -> None:
     assert "fit" not in printed
 
 
+def test_the_plan_names_what_must_train_alone_and_why(plan: Plan) -> None:
+    values, printed = plan("++space.adapter.dora.choices=[false,true]", "executor.device=cuda")
+    reason = "adapter.dora=true scales the base's own columns"
+    assert [row["alone"] for row in values["rows"]] == [None, reason]
+    assert f"Trains alone: adapter.dora=True: {reason}." in printed.splitlines()
+    assert f"Trains alone: adapter.dora=True: {reason}." in values["assumptions"]
+    values, printed = plan("executor.device=cuda")
+    assert [row["alone"] for row in values["rows"]] == [None]
+    assert "Trains alone" not in printed
+
+
 def test_missing_minutes_print_as_a_dash() -> None:
     assert (minutes(None), minutes(0.0), minutes(90.0)) == ("–", "0.0", "1.5")
 

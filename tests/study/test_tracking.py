@@ -168,5 +168,13 @@ def test_a_summary_leaves_out_what_is_missing() -> None:
     full = summary(full_record())
     assert None not in full.values()
     assert full["phases/train/peak_reserved_bytes"] == 12
+    assert full["num_trials_in_cohort"] == 2
+    assert {name: value for name, value in full.items() if name.startswith("solo/")} == {
+        "solo/step_seconds": 0.25,
+        "solo/num_steps": 3,
+        "solo/num_tokens": 512,
+        "solo/peak_resident_bytes": 700_000_000,
+        "solo/peak_allocated_bytes": 650_000_000,
+    }
     assert full["scores/tiny_addition/exact_match"] == 0.25
     assert "scores/tiny_addition/exact_match_stderr" not in full
