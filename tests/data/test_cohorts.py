@@ -37,8 +37,8 @@ def part(batch: CohortBatch, place: int) -> Batch:
     assert (rows.ids_BT[others] == PAD).all()
     assert (rows.mask_BT[own, width:] == 0).all()
     assert (rows.mask_BT[others, 0] == 1).all()  # a row that attends to nothing has no softmax
-    tensors = (tensor[own, :width] for tensor in (rows.ids_BT, rows.mask_BT, rows.labels_BT))
-    return Batch(*tensors, share.num_tokens, share.num_window_targets)
+    ids, mask, labels = (tensor[own, :width] for tensor in (rows.ids_BT, rows.mask_BT, rows.labels_BT))
+    return Batch(ids, mask, labels, share.num_tokens, share.num_window_targets)
 
 
 @pytest.mark.parametrize("steps", [(0, 0, 0), (2, 0, 7)])
