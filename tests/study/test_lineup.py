@@ -63,14 +63,14 @@ def test_auto_suits_the_sampler_and_the_objectives(
 
 
 def test_geometries_and_trials_that_must_be_alone_are_not_mixed(compose_study: ComposeStudy) -> None:
-    short, long = "training.max_length=64", "training.max_length=128"
+    short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, long, short, "adapter=dora", short, long, "adapter=norms", short, short, long]
     lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=4"))
     assert all_cohorts(lineup) == [[0, 2, 4, 7], [1, 5, 9], [3], [6], [8]]
 
 
 def test_a_newcomer_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compose_study: ComposeStudy) -> None:
-    short, long = "training.max_length=64", "training.max_length=128"
+    short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, short, long, "adapter=dora", short, "adapter=dora"]
     lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=2"))
     first = lineup.cohort()
