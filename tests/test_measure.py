@@ -1,3 +1,5 @@
+import ctypes
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -7,7 +9,7 @@ import pytest
 import torch
 
 from sweeplab import measure
-from sweeplab.measure import measured, reset_resident_peak
+from sweeplab.measure import add_phase, measured, reset_resident_peak
 from sweeplab.records import Phase
 
 CPU = torch.device("cpu")
@@ -69,3 +71,49 @@ def test_a_peak_that_cannot_be_reset_is_missing_rather_than_wrong(
     with measured(phases, "load", CPU):
         pass
     assert phases["load"].peak_resident_bytes is None
+
+
+def test_a_phase_that_goes_on_adds_seconds_and_keeps_the_higher_peak() -> None:
+    phases: dict[str, Phase] = {}
+    for more in (Phase(1.0, 50, 7, 30), Phase(2.5, 40, 9, 30), Phase(0.5, 45, 8, 31)):
+        add_phase(phases, "train", more)
+    assert phases == {"train": Phase(4.0, 50, 9, 31)}
+    add_phase(phases, "train", Phase(1.0, 70, None, 10))  # one part that is not known leaves the whole unknown
+    assert phases == {"train": Phase(5.0, 70, None, 31)}
+    add_phase(phases, "evaluate", Phase(1.0))
+    assert phases["evaluate"] == Phase(1.0, None, None, None)
+    assert phases["train"].seconds == 5.0
+
+
+FRESH = """
+import ctypes
+from sweeplab.measure import freed_memory_returned
+
+class Mallinfo(ctypes.Structure):  # struct mallinfo2 of mallinfo(3); the fourth counts blocks with their own mapping
+    _fields_ = [(f"n{place}", ctypes.c_size_t) for place in range(10)]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype, libc.malloc.restype, libc.free.argtypes = Mallinfo, ctypes.c_void_p, [ctypes.c_void_p]
+
+def mapped(kib):
+    before = libc.mallinfo2().n3
+    block = libc.malloc(ctypes.c_size_t(kib * 1024))
+    after = libc.mallinfo2().n3
+    libc.free(block)
+    return after - before
+
+sizes = (256, 1024, 20 * 1024, 40 * 1024)
+try:
+    with freed_memory_returned():
+        print(*map(mapped, sizes))
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    print(*map(mapped, sizes))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_blocks_have_mappings_of_their_own_from_half_a_mebibyte_within_and_from_32_after() -> None:
+    """In a process whose heap has no room that a block could come from."""
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["0 1 1 1", "0 0 0 1"]

@@ -81,7 +81,9 @@ class Rounds:
             left = list(self.running.values())
             self.executor.restart()
             self.tracker.interrupted()  # their steps begin again, which one W&B run cannot hold
-            if not retried:
+            if not left:
+                return  # it died with nothing to do, and another one that does would go on for ever
+            if not retried or (len(left) == 1 and left[0] not in cohort):  # a newcomer has a retry of its own
                 self.run_cohort(left, retried=True)
             elif len(left) == 1:
                 self.end(lost(left[0], str(error)))

@@ -135,7 +135,8 @@ class Standin:
         self.plan()
 
     def plan(self, **behaviour: Any) -> None:
-        """Keys: seconds, die_once, die_always, cut_off, diverge, break, refuse; trials by number."""
+        """Keys: seconds; and by trials' numbers die_once, die_always, die_after, poison, poison_once, cut_off, diverge,
+        break, refuse."""
         (self.folder / "plan.json").write_text(json.dumps(behaviour))
 
     def given(self) -> list[dict[str, Any]]:
@@ -143,6 +144,11 @@ class Standin:
         notes = self.folder / "given.jsonl"
         lines = notes.read_text().splitlines(keepends=True) if notes.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def heard(self, kind: str) -> list[list[int]]:
+        """The numbers in every message `cohort` or `join` that workers were sent so far, empty ones left out."""
+        lines = map(json.loads, (self.folder / "heard.jsonl").read_text().splitlines())
+        return [numbers for said, numbers in lines if said == kind and (numbers or kind == "cohort")]
 
     def numbers(self) -> list[int]:
         return [one["number"] for one in self.given()]

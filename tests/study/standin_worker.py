@@ -81,16 +81,33 @@ def run(spec: Message, plan: dict[str, Any]) -> None:
     send(sys.stdout, "ended", record=record)
 
 
+def hear(message: Message) -> list[Message]:
+    """The trials of a `cohort` or `join`, noted; one that is poison kills the worker before any of them begins."""
+    numbers = [spec["number"] for spec in message["specs"]]
+    with (FOLDER / "heard.jsonl").open("a") as notes:
+        notes.write(json.dumps([message["kind"], numbers]) + "\n")
+    plan = json.loads((FOLDER / "plan.json").read_text())
+    if set(plan.get("poison", [])).intersection(numbers):
+        die()
+    if any(first_time(number) for number in set(plan.get("poison_once", [])).intersection(numbers)):
+        die()
+    specs: list[Message] = message["specs"]
+    return specs
+
+
 def main() -> None:
     """A cohort's trials come one after another, those that join it last."""
     for line in sys.stdin:
         message = receive(line)
         if message["kind"] != "cohort":
             continue
-        waiting = message["specs"]
+        waiting = hear(message)
         while waiting:
-            run(waiting.pop(0), json.loads((FOLDER / "plan.json").read_text()))
-            waiting += receive(sys.stdin.readline())["specs"]
+            spec, plan = waiting.pop(0), json.loads((FOLDER / "plan.json").read_text())
+            run(spec, plan)
+            waiting += hear(receive(sys.stdin.readline()))
+            if spec["number"] in plan.get("die_after", []):
+                die()
         send(sys.stdout, "done")
 
 

@@ -71,6 +71,19 @@ CASES: list[tuple[list[str], Spoil, str]] = [
     ),
     (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
     (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
+    (
+        ["executor.cohort_size=0"],
+        nothing,
+        r"executor\.cohort_size must be auto or a whole number from 1, got 0; try auto",
+    ),
+    (["executor.cohort_size=many"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got many; try"),
+    (["executor.cohort_size=2.5"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got 2\.5; try"),
+    (["executor.cohort_size=true"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got True; try"),
+    (
+        ["executor.cohort_size=4", "study.objectives=[phases.train.seconds]"],
+        nothing,
+        r"executor\.cohort_size must be 1 for study\.objectives=\['phases\.train\.seconds'\], .*, got 4; use exec",
+    ),
     (["data=json", "data.path=none.json"], nothing, r"data\.path must be a file, got none\.json; check the path"),
     (
         ["model=local", "model.path=base"],
