@@ -31,7 +31,12 @@ def at_work(runs: Sequence[Run], bench: Workbench) -> Iterator[Callable[[], None
         assert packed is not None
         packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [0] * len(runs))
         base.model.train()
-        yield lambda: window_shares(base.model, batch).sum().backward()
+
+        def forward_and_backward() -> None:
+            with torch.enable_grad():
+                window_shares(base.model, batch).sum().backward()
+
+        yield forward_and_backward
 
 
 def fastest(work: Callable[[], None], device: torch.device) -> float:

@@ -161,7 +161,7 @@ def test_a_key_that_nothing_reads_is_refused_also_with_a_plus(override: str, key
 def refusal(config: TrialConfig, folder: Path) -> str:
     """What the worker answers when it is given this trial."""
     messages: queue.Queue[Any] = queue.Queue()
-    messages.put({"kind": "open", "executor": {"device": "cpu", "num_threads": None}})
+    messages.put({"kind": "open", "executor": {"device": "cpu", "num_threads": None, "cohort_size": "auto"}})
     messages.put({"kind": "cohort", "specs": [spec_to_dict(0, 0, {}, config, folder)]})
     out = io.StringIO()
     serve(out, messages)
