@@ -35,13 +35,13 @@ def return_freed_memory(from_bytes: int = OWN_MAPPING_BYTES) -> bool:
 
 
 @contextmanager
-def freed_memory_returned() -> Iterator[None]:
-    """Within it `return_freed_memory` holds."""
+def freed_memory_returned(afterwards: int = MOST_MAPPING_BYTES) -> Iterator[None]:
+    """Within it `return_freed_memory` holds; after it blocks from `afterwards` bytes on are given back."""
     return_freed_memory()
     try:
         yield
     finally:
-        return_freed_memory(MOST_MAPPING_BYTES)
+        return_freed_memory(afterwards)
 
 
 def reset_resident_peak() -> bool:

@@ -73,7 +73,7 @@ def solo(run: Run, bench: Workbench) -> Solo:
             copy.member.clip()
             copy.member.optimizer.step()
 
-        with measured(phases, "solo", bench.device), freed_memory_returned():
+        with measured(phases, "solo", bench.device), freed_memory_returned(bench.returned_from_bytes):
             step()
             step()  # optimizers make their states in the first
         seconds = fastest(step, bench.device)

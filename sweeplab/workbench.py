@@ -14,7 +14,7 @@ from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
-from sweeplab.measure import resident_bytes
+from sweeplab.measure import MOST_MAPPING_BYTES, resident_bytes
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.quantization import resolve_device, resolve_precision
 from sweeplab.models.vision import image_size, refuse_other_family
@@ -38,6 +38,7 @@ class Workbench:
     device: torch.device
     cohort_size: int | None = None  # trials at once; None: what is measured to be fastest
     checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: none are kept
+    returned_from_bytes: int = MOST_MAPPING_BYTES  # blocks that glibc gives back to the system while trials train
     base_key: dict[str, Any] | None = None
     base: Base | None = None
     base_memory_bytes: int | None = None  # what stood once the base was loaded

@@ -34,6 +34,13 @@ def task_manager(own_tasks: bool) -> Any:
 
 def load_tasks(names: Sequence[str]) -> dict[str, Any]:
     """lm-eval's loaded tasks: the small world's configurations, its own tasks by name. Raises `ConfigError`."""
+    manager = manager_of(names)
+    loaded: dict[str, Any] = manager.load([WORLD_TASKS.get(name, name) for name in names])
+    return loaded
+
+
+def manager_of(names: Sequence[str]) -> Any:
+    """The index that knows all of `names`. Raises `ConfigError`."""
     own = [name for name in names if name not in WORLD_TASKS]
     manager = task_manager(bool(own))
     for name in own:
@@ -42,8 +49,7 @@ def load_tasks(names: Sequence[str]) -> dict[str, Any]:
                 f"evaluation.tasks must name lm-eval tasks, got {name}; `lm-eval ls tasks` lists them, and the small "
                 f"world has {', '.join(WORLD_TASKS)}"
             )
-    loaded: dict[str, Any] = manager.load([WORLD_TASKS.get(name, name) for name in names])
-    return loaded
+    return manager
 
 
 @cache

@@ -9,7 +9,15 @@ from torch.nn import functional as F
 
 from sweeplab.config import ConfigError, EvaluationConfig
 from sweeplab.evaluation import harness
-from sweeplab.evaluation.harness import Evaluation, load_tasks, metric_name, run_lm_eval, scores_of, task_manager
+from sweeplab.evaluation.harness import (
+    Evaluation,
+    load_tasks,
+    manager_of,
+    metric_name,
+    run_lm_eval,
+    scores_of,
+    task_manager,
+)
 from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
 from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
@@ -128,7 +136,7 @@ def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert list(load_tasks(["truthfulqa_mc1"])["tasks"]) == ["truthfulqa_mc1"]
+    assert "truthfulqa_mc1" in manager_of(["truthfulqa_mc1"]).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
         load_tasks(["truthfulqa_mc1", "no_such_task"])
 

@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 from experiments.benchmarks.memory_model.geometries import geometry
 from sweeplab.cohort import run_cohort
 from sweeplab.config import ExecutorConfig, register
-from sweeplab.measure import resident_bytes, return_freed_memory
+from sweeplab.measure import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.study.compose import CONF
 from sweeplab.trial import TrialSpec
@@ -30,6 +30,8 @@ def main() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = geometry(name, Path(data))
     bench = Workbench.open(executor)
+    if freed == "returning":
+        bench.returned_from_bytes = OWN_MAPPING_BYTES
     before = resident_bytes("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         spec = TrialSpec(0, 0, {}, config, Path(folder))
