@@ -185,6 +185,7 @@ class StudySection:
     seeds: list[int] = MISSING
     num_trials: int | None = None  # in total, seeds included; null: every point of a grid
     objectives: list[str] = MISSING  # metrics of a record; the first one names the best
+    max_failures: int | None = None  # in a row, after which the study stops; null: it goes on
     runs_dir: str = MISSING
     reports_dir: str = MISSING
 
@@ -196,11 +197,20 @@ class SamplerConfig:
 
 
 @dataclass
+class PrunerConfig:
+    name: str = MISSING
+
+
+@dataclass
 class ExecutorConfig:
     device: str = MISSING  # auto | cpu | cuda
-    num_threads: int | None = None  # null: one per core
+    num_workers: Any = MISSING  # processes, each with a base of its own: auto, or a number
+    num_threads: int | None = None  # of each worker; null: the cores divided among them
     cohort_size: Any = MISSING  # trials that train at once on one base: auto, or a number
     checkpoint_seconds: float | None = None  # between checkpoints of running trials; null: none are kept
+    trial_seconds: float | None = None  # that a trial may train, in a cohort the cohort's time; null: no limit
+    stall_seconds: float | None = None  # without a forward pass, after which a worker is replaced; null: never
+    on_out_of_memory: str = MISSING  # skip | halve | stop
 
 
 @dataclass
@@ -234,6 +244,7 @@ class StudyConfig(TrialConfig):
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from sweeplab.records import StudyFacts, TrialRecord
 
 
@@ -44,6 +46,16 @@ def only_writer(folder: Path) -> Iterator[None]:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
                 raise
         yield
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within it a library writes into `folder`: its errors become `StoreError`, naming the folder and the cause."""
+    make_folder(folder)
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{folder} cannot be written: {error}; free space or choose another folder") from error
 
 
 def write_text(path: Path, text: str) -> None:
