@@ -239,8 +239,8 @@ class ExportConfig:
 
 @dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export
-    trial: int | None = None  # the trial to export
+    action: str = MISSING  # run | plan | export | reproduce
+    trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

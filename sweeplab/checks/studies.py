@@ -72,9 +72,11 @@ def check_plan(plan: PlanConfig) -> None:
 
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan", "export"))
+    check_choice("action", config.action, ("run", "plan", "export", "reproduce"))
     if config.action == "export":
         check_export(config)
+    if config.action == "reproduce" and config.trial is None:
+        raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, direction
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, only_writer, read_facts, read_records, write_facts
+from sweeplab.store import make_folder, only_writer, read_facts, read_records, set_aside_unreadable, write_facts
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.places import places
@@ -82,6 +83,8 @@ class Driver:
 
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
+        for sentence in set_aside_unreadable(self.folder):
+            self.console.print(Text(sentence), soft_wrap=True)
         earlier = read_facts(self.folder)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
