@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import hydra
@@ -74,6 +75,8 @@ def act(config: StudyConfig) -> None:
             from sweeplab.study.export import export_study
 
             export_study(request, console)
+        case "analyze":
+            analyze_study(config, console)
         case "reproduce":
             from sweeplab.study.reproduce import reproduce_trial
 
@@ -81,6 +84,18 @@ def act(config: StudyConfig) -> None:
                 sys.exit(NOT_THE_SAME)
         case _:
             run(request, console)
+
+
+def analyze_study(config: StudyConfig, console: "Console") -> None:
+    """Says where the analysis is."""
+    from sweeplab.analysis import analyze
+    from sweeplab.study.driver import study_folder
+    from sweeplab.study.export import silence
+
+    silence()
+    with console.status("reading adapters") as status:
+        page = analyze(study_folder(config), Path(config.study.reports_dir), status.update)
+    console.print(f"analysis {page}", soft_wrap=True, markup=False)
 
 
 def run(request: "Request", console: "Console") -> None:

@@ -239,7 +239,7 @@ class ExportConfig:
 
 @dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export | reproduce
+    action: str = MISSING  # run | plan | export | reproduce | analyze
     trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
