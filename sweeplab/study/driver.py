@@ -83,9 +83,9 @@ class Driver:
 
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
+        earlier = read_facts(self.folder)
         for sentence in set_aside_unreadable(self.folder):
             self.console.print(Text(sentence), soft_wrap=True)
-        earlier = read_facts(self.folder)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
         else:
