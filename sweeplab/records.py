@@ -11,6 +11,7 @@ class Status(StrEnum):
     """How a trial ended."""
 
     FINISHED = "finished"
+    PRUNED = "pruned"  # stopped early, since others did better by the same step
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
@@ -62,7 +63,6 @@ def check_study(config: StudyConfig) -> None:
     check_choice("action", config.action, ("run", "plan", "export"))
     if config.action == "export":
         check_export(config)
-    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
     check_plan(config.plan)
@@ -87,8 +87,9 @@ def check_study(config: StudyConfig) -> None:
                 metric,
                 "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
             )
-    if config.sampler.name != "grid" and config.study.num_trials is None:
-        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    check_sampler(config)
+    check_pruner(config)
+    check_constraints(config)
     name = config.study.name or ""
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")

@@ -113,7 +113,10 @@ def test_points_of_an_axis(spec: dict[str, Any], points: list[Any]) -> None:
 
 @pytest.mark.parametrize("spec", [{"low": 1e-5, "high": 1e-2, "log": True}, {"low": 0.0, "high": 1.0}])
 def test_a_continuous_range_is_no_grid(spec: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"space\.adapter\.rank is a range, which sampler=grid cannot list; give"):
+    with pytest.raises(
+        ConfigError,
+        match=r"space\.adapter\.rank is a range, which sampler=grid and .* cannot list; give",
+    ):
         grid([only(spec)])
 
 
