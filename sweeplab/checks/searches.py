@@ -30,7 +30,7 @@ PRUNERS: Final[dict[str, tuple[str, ...]]] = {
 LEAST: Final = {
     "n_startup_trials": 0,
     "n_ei_candidates": 1,
-    "popsize": 2,
+    "popsize": 4,  # with fewer, CMA-ES has one parent and divides by 0
     "population_size": 2,
     "min_resource": 1,
     "reduction_factor": 2,

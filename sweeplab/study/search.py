@@ -28,6 +28,7 @@ STATUS: Final = "status"  # of a trial that did not finish, in a record's words
 PRUNE: Final = "prune"  # why the pruner stopped it
 ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
 DATABASE: Final = "optuna.db"
+GENERATIONS: Final = ("cmaes", "nsga2")
 
 
 class Asked(NamedTuple):
@@ -53,7 +54,7 @@ def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
         assert most is not None
         return most
     points = len(grid(varied)) * len(config.study.seeds)
-    return points if most is None else most if config.sampler.name == "grid" else min(most, points)
+    return points if most is None else min(most, points)
 
 
 def identity(params: Params) -> str:
@@ -62,8 +63,9 @@ def identity(params: Params) -> str:
 
 
 def params_of(trial: FrozenTrial) -> Params:
-    queued: Params = trial.system_attrs.get("fixed_params", {})
-    return {**queued, **trial.params}
+    waiting = trial.state == TrialState.WAITING
+    params: Params = trial.system_attrs["fixed_params"] if waiting else trial.params
+    return params
 
 
 def forget_search(folder: Path) -> None:
@@ -90,6 +92,7 @@ class Search:
         self.seen: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that they have a trial for
         self.pruned: set[str] = set()
         self.num_left_out = 0  # seeds that did not run, since another seed of their setting was pruned
+        self.interrupted = [self.again(trial) for trial in self.own_trials() if trial.state == TrialState.RUNNING]
         trials = self.own_trials()
         self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self.num_started = len(trials) - self.num_waiting
@@ -121,6 +124,7 @@ class Search:
             params = params_of(trial)
             if not fits(params, self.varied):
                 continue
+            params = {axis.key: axis.exact(params[axis.key]) for axis in self.varied if axis.key in params}
             if identity(params) not in self.seen:
                 drawn.append(params)
             self.see(params, self.seed_of(trial))
@@ -147,17 +151,19 @@ class Search:
 
     def asked(self) -> Iterator[Asked]:
         """Trials to run, interrupted ones first, until the study has as many as planned, or no point is left."""
-        yield from self.interrupted()
+        yield from self.interrupted
         while self.num_started < self.num_planned:
             asked = self.ask()
             if asked is None:
                 return
             yield asked
 
-    def interrupted(self) -> list[Asked]:
-        """Trials that an earlier driver started and never ended; they run again under their own numbers."""
-        running = [trial for trial in self.own_trials() if trial.state == TrialState.RUNNING]
-        return [self.drawn(Trial(self.study, trial._trial_id), self.seed_of(trial)) for trial in running]
+    def again(self, trial: FrozenTrial) -> Asked:
+        """A trial that an earlier driver started and never ended: it runs again under its own number.
+
+        Where the driver was killed while it drew, the rest is drawn now.
+        """
+        return self.drawn(Trial(self.study, trial._trial_id), self.seed_of(trial))
 
     def ask(self) -> Asked | None:
         """The next trial: one that waits in the storage, one that is queued here, or one that the sampler draws."""
@@ -179,6 +185,8 @@ class Search:
         asked = self.drawn(trial, int(said.get(SEED, self.config.study.seeds[0])))
         if SEED not in said or ENTRY in said:
             self.queue_seeds(asked.params)
+        if ENTRY in said and self.config.sampler.name in GENERATIONS:
+            _ = trial.relative_params  # gives the point a place in a generation, which only what was drawn has
         return asked
 
     def next_queued(self) -> Queued | None:
@@ -205,7 +213,7 @@ class Search:
         params: Params = {}
         for axis in self.varied:
             if axis.active(params):
-                params[axis.key] = suggest(trial, axis)
+                params[axis.key] = axis.exact(suggest(trial, axis))
         number = trial.number - self.num_taken_over
         self.live[number] = trial
         self.see(params, seed)

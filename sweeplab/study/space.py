@@ -37,19 +37,20 @@ class Axis(NamedTuple):
         return all(key in params and params[key] in values for key, values in self.when)
 
     def holds(self, value: object) -> bool:
-        """True for a value that the axis can take."""
+        """True for a value that the axis can take; between steps there is none, but for rounding."""
         if self.choices is not None:
             return value in self.choices
         if not isinstance(value, int | float) or isinstance(value, bool) or not self.low <= value <= self.high:  # type: ignore[operator]
             return False
-        step = 1 if self.step is None and self.whole() else self.step
-        return step is None or (Decimal(str(value)) - Decimal(str(self.low))) % Decimal(str(step)) == 0
+        return math.isclose(value, float(self.exact(value)), rel_tol=1e-9, abs_tol=1e-12)  # type: ignore[arg-type]
 
     def exact(self, value: Any) -> Scalar:
-        """A value that the axis holds as Optuna gives it back: the listed one, a whole number, or a float."""
+        """A value that the axis holds as conf spells it; samplers give 0.30000000000000004 for three steps of 0.1."""
         if self.choices is not None:
             return self.choices[self.choices.index(value)]
-        return int(value) if self.whole() else float(value)
+        if self.step is None and not self.whole():
+            return float(value)
+        return self.value(round((Decimal(str(value)) - Decimal(str(self.low))) / Decimal(str(self.step or 1))))
 
     def whole(self) -> bool:
         """True for a range of whole numbers: both ends are, and the step if there is one."""
