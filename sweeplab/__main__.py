@@ -30,6 +30,7 @@ INTERRUPTED: Final = 130
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
+    "study.constraints",
     "model.modules",
     "model.architecture",
     "adapter.rank_pattern",

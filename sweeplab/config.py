@@ -12,11 +12,14 @@ from typing import Any, Final
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from sweeplab.sections import PrunerConfig as PrunerConfig
+from sweeplab.sections import SamplerConfig as SamplerConfig
+
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
-AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
+AXIS_KEYS: Final = ("choices", "low", "high", "log", "step", "when")
 
 
 BYTE_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
@@ -186,19 +189,11 @@ class StudySection:
     num_trials: int | None = None  # in total, seeds included; null: every point of a grid
     objectives: list[str] = MISSING  # metrics of a record; the first one names the best
     max_failures: int | None = None  # in a row, after which the study stops; null: it goes on
+    constraints: dict[str, Any] = MISSING  # metric of a record -> max, min or both; samplers avoid what is beyond
+    enqueue: list[Any] = MISSING  # points to try first: axes with their values, or names of published recipes
+    warm_start: str | None = None  # a study in runs_dir whose finished trials the sampler learns from too
     runs_dir: str = MISSING
     reports_dir: str = MISSING
-
-
-@dataclass
-class SamplerConfig:
-    name: str = MISSING  # grid | random | tpe
-    seed: int = MISSING
-
-
-@dataclass
-class PrunerConfig:
-    name: str = MISSING
 
 
 @dataclass

@@ -11,7 +11,7 @@ class Status(StrEnum):
     """How a trial ended."""
 
     FINISHED = "finished"
-    PRUNED = "pruned"  # its pruner gave it up
+    PRUNED = "pruned"  # stopped early, since others did better by the same step
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
     TIMED_OUT = "timed_out"  # over executor.trial_seconds, or without progress for executor.stall_seconds

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
@@ -77,7 +78,6 @@ def check_study(config: StudyConfig) -> None:
         check_export(config)
     if config.action == "reproduce" and config.trial is None:
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
-    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
     check_plan(config.plan)
@@ -104,8 +104,9 @@ def check_study(config: StudyConfig) -> None:
                 metric,
                 "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
             )
-    if config.sampler.name != "grid" and config.study.num_trials is None:
-        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    check_sampler(config)
+    check_pruner(config)
+    check_constraints(config)
     name = config.study.name or ""
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")

@@ -14,6 +14,7 @@ from sweeplab.report import write_report
 from sweeplab.store import make_folder, only_writer, read_facts, read_records, set_aside_unreadable, write_facts
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
+from sweeplab.study.extension import narrowed
 from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.rounds import Rounds, Stopped
@@ -50,16 +51,18 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
-    """A study goes on only as the same experiment; more seeds or trials are welcome. Raises `ConfigError`."""
-    compared = ("config", "space", "objectives")
+    """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
+
+    Raises `ConfigError`.
+    """
+    compared = ("config", "objectives")
     before, after = (dict(flat({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if differing:
-        changes = "; ".join(
-            f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing[:3]
-        )
+    changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
+    changes += narrowed(earlier.space, now.space)
+    if changes:
         raise ConfigError(
-            f"study.name={now.name} exists with another configuration ({changes}); "
+            f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
             f"choose another study.name, or remove {folder} to start over"
         )
 

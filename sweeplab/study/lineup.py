@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, Final
 
+from sweeplab.checks.searches import LEARNING
 from sweeplab.config import StudyConfig, TrialConfig
 from sweeplab.records import SOLO_METRICS, LargerBatch
 from sweeplab.sharing import geometry, why_alone
@@ -39,7 +40,7 @@ def cohort_size(config: StudyConfig) -> int:
         return int(asked)
     if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
         return 1  # time and memory of a trial are its own only where it is alone
-    return MOST_WHILE_LEARNING if config.sampler.name == "tpe" else MOST_AT_ONCE
+    return MOST_WHILE_LEARNING if config.sampler.name in LEARNING else MOST_AT_ONCE
 
 
 class Lineup:
@@ -48,7 +49,7 @@ class Lineup:
     def __init__(self, ready: Iterator[Ready], config: StudyConfig) -> None:
         self.ready = ready
         self.size = cohort_size(config)
-        self.most_waiting = self.size * (LOOK_AHEAD if config.sampler.name != "tpe" else 1)
+        self.most_waiting = self.size * (1 if config.sampler.name in LEARNING else LOOK_AHEAD)
         self.waiting: deque[Ready] = deque()
 
     def fill(self, count: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sweeplab.checks.searches import LEARNING
 from sweeplab.config import ExecutorConfig, ModelConfig, StudyConfig
 from sweeplab.records import SOLO_METRICS
 
@@ -54,8 +55,8 @@ def needs_quiet(config: StudyConfig) -> bool:
 
 
 def learns(config: StudyConfig) -> bool:
-    """True for a sampler or a pruner whose next word depends on which trial ended first."""
-    return config.sampler.name not in ("grid", "random")
+    """True for a sampler or a pruner whose next word depends on which trial came first."""
+    return config.sampler.name in LEARNING or config.pruner.name not in ("none", "patient")
 
 
 def num_cpu_workers(config: StudyConfig) -> int:
