@@ -85,6 +85,7 @@ class Search:
         self.config = config
         self.varied = varied
         self.num_planned = num_planned(config, varied)
+        self.num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         make_folder(folder)
         self.study = open_study(config, varied, folder / DATABASE)
         self.num_taken_over = self.take_over()
@@ -119,14 +120,13 @@ class Search:
         A grid is queued seed by seed, and a drawn point for all its seeds before the next.
         """
         begun = {trial.user_attrs.get(ENTRY) for trial in trials}
-        drawn: list[Params] = []
+        drawn: dict[str, Params] = {}
         for trial in trials:
             params = params_of(trial)
             if not fits(params, self.varied):
                 continue
             params = {axis.key: axis.exact(params[axis.key]) for axis in self.varied if axis.key in params}
-            if identity(params) not in self.seen:
-                drawn.append(params)
+            drawn.setdefault(identity(params), params)
             self.see(params, self.seed_of(trial))
             if trial.user_attrs.get(STATUS) == Status.PRUNED:
                 self.pruned.add(identity(params))
@@ -134,7 +134,7 @@ class Search:
         if self.config.sampler.name == "grid":
             wanted = [Queued(point, seed) for seed in seeds for point in grid(self.varied)]
         else:
-            wanted = [Queued(point, seed) for point in drawn for seed in seeds]
+            wanted = [Queued(point, seed) for point in drawn.values() for seed in seeds]
         self.queue.extend(one for one in wanted if one.seed not in self.seen.get(identity(one.params), ()))
         self.queue.extend(Queued(one, seeds[0], repr(one)) for one in entries if repr(one) not in begun)
 
@@ -200,7 +200,7 @@ class Search:
 
     def exhausted(self) -> bool:
         """True where every point of a space that is listed has been asked for."""
-        return self.config.sampler.name in LISTING and len(self.seen) >= len(grid(self.varied))
+        return self.num_points is not None and len(self.seen) >= self.num_points
 
     def queue_seeds(self, params: Params) -> None:
         """Puts the other seeds of a fresh point first in the queue."""
