@@ -12,6 +12,8 @@ from typing import Any, Final
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from sweeplab.claims import ClaimConfig
+
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
@@ -126,6 +128,7 @@ class DataConfig:
     parts: list[DataPart] = MISSING  # for source=mixture
     packing: bool = MISSING  # several examples in a row of training.max_length, blind to each other
     tasks: list[str] = MISSING  # lm-eval tasks that go with this data
+    retained_tasks: list[str] = field(default_factory=list)  # of tasks, those that measure what is forgotten
     objective: str = MISSING  # the metric that a study on this data optimizes
 
     def is_images(self) -> bool:
@@ -233,6 +236,7 @@ class StudyConfig(TrialConfig):
     trial: int | None = None  # the trial to export
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
+    claims: list[ClaimConfig] = field(default_factory=list)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)

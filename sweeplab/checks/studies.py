@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from sweeplab.checks.claims import check_claims
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
@@ -89,6 +90,11 @@ def check_study(config: StudyConfig) -> None:
             )
     if config.sampler.name != "grid" and config.study.num_trials is None:
         raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    check_claims(config.claims, config.space)
+    strangers = [task for task in config.data.retained_tasks if task not in config.data.tasks]
+    if strangers:
+        rule = f"must be among data.tasks=[{', '.join(config.data.tasks)}]"
+        raise refuse("data.retained_tasks", rule, strangers[0], "add it there, or drop it")
     name = config.study.name or ""
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
