@@ -41,7 +41,9 @@ def check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]])
     for form in ("same", "ratio"):
         pair = getattr(claim, form)
         if pair is not None and len(pair) != 2:
-            raise refuse(f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]")
+            raise refuse(
+                f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
+            )
     check_numbers(key, claim, forms[0])
     check_settings(key, claim, varied)
 

@@ -6,8 +6,8 @@ item i give one number L_si, and
 
     Var(mean of L) = V_seed / S + max(MS_item - MS_rest, 0) / (S N)
 
-where V_seed is the variance over seeds of L's mean over items, which holds the rest already, and MS_item and MS_rest are
-the mean squares of the table of L with S rows and N columns. This is the analysis of readers and cases of Obuchowski and
+where V_seed is the variance over seeds of L's mean over items, which holds the rest already, and MS_item and MS_rest
+are the mean squares of the table of L with S rows and N columns. So readers and cases are analysed in Obuchowski and
 Rockette 1995 (and Hillis 2007, doi 10.1002/sim.2532); that results must be paired by item is Miller 2024
 (arXiv 2411.00640). A bootstrap over seeds and then items estimates the same (the pigeonhole
 bootstrap of Owen 2007, doi 10.1214/07-AOAS122), but of three seeds it can draw ten samples only, and its intervals are
@@ -38,7 +38,7 @@ class Table:
 
     @property
     def num_seeds(self) -> int:
-        return self.values_KS.shape[1]
+        return int(self.values_KS.shape[1])
 
 
 def interaction_variance(values_KS: Array) -> tuple[float, int]:
@@ -150,6 +150,9 @@ class Comparison:
     best: int
     differences: list[Estimate]  # by setting; the best's own is 0 with no interval
     tied: list[int]  # settings that cannot be told from the best, itself included
+    seed_deviations: list[float] | None  # of one seed's difference, by setting; None for one seed
+    item_deviations: list[float] | None  # of one item's; None without items
+    factor: float  # standard errors that the intervals reach, at the degrees of freedom of the estimates
 
 
 def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparison | None:
@@ -179,7 +182,11 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
         Estimate(float(value), float(se), df, float(value - reach), float(value + reach), covers)
         for value, se, reach in zip(differences_K, se_K, reach_K, strict=True)
     ]
-    return Comparison(best, estimates, [int(place) for place in np.flatnonzero(~apart_K)])
+    num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
+    seeds = np.sqrt(errors.seeds_M * table.num_seeds).tolist() if table.num_seeds > 1 else None
+    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 else None
+    tied = [int(place) for place in np.flatnonzero(~apart_K)]
+    return Comparison(best, estimates, tied, seeds, items, family_factor(num_settings, df, level))
 
 
 @cache
