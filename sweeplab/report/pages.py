@@ -55,7 +55,7 @@ class Section(NamedTuple):
     table: Table | None
 
 
-def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: Items | None) -> Path:
+def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: Items | None = None) -> Path:
     """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
     values, drawn = contents(facts, records, items)
