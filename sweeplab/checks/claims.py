@@ -81,7 +81,8 @@ def check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any
             if name not in varied:
                 raise refuse(f"{key}", "must compare varied keys", name, f"the space varies {names}")
             if not on_axis(value, varied[name]):
-                raise refuse(f"{key}, {name}", "must be a value of the space", value, f"the space has {varied[name]}")
+                remedy = f"the space has {varied[name]}; drop the claims with '~claims'"
+                raise refuse(f"{key}, {name}", "must be a value of the space", value, remedy)
     pair = claim.settings()
     if len(pair) == 2 and pair[0] == pair[1]:
         raise refuse(key, "must compare two settings", pair[0], "name another one")

@@ -90,7 +90,8 @@ def check_study(config: StudyConfig) -> None:
             )
     if config.sampler.name != "grid" and config.study.num_trials is None:
         raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
-    check_claims(config.claims, config.space)
+    if config.action == "run":
+        check_claims(config.claims, config.space)
     strangers = [task for task in config.data.retained_tasks if task not in config.data.tasks]
     if strangers:
         rule = f"must be among data.tasks=[{', '.join(config.data.tasks)}]"
