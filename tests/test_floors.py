@@ -13,10 +13,10 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "records", "world", "digits", "checks", "sharing", "claims", "statistics"),
+    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
-    3: ("trial",),
+    3: ("trial", "analysis"),
     4: ("probe",),
     5: ("cohort",),
     6: ("study",),
@@ -27,6 +27,7 @@ GROUND: Final = {  # one vocabulary, and its rules
     *(("checks", name) for name in ("config", "records", "world", "digits", "claims")),
     ("config", "claims"),
     ("sharing", "config"),
+    ("config", "sections"),
 }
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")

@@ -26,7 +26,7 @@ def comparison_table(found: Evidence, compared: Comparison) -> Table:
         Column(f"{metric_label(found.metric)}, minus the best's", "95 % for all at once"),
         Column("told from the best", numeric=False),
         Column("seeds needed", "for a difference as seen"),
-        *([Column("items needed", "with these seeds")] if compared.item_deviations is not None else []),
+        *([Column("items needed", "with this seed")] if compared.item_deviations is not None else []),
     ]
     rows = []
     for place, setting in enumerate(found.settings):

@@ -151,7 +151,7 @@ class Comparison:
     differences: list[Estimate]  # by setting; the best's own is 0 with no interval
     tied: list[int]  # settings that cannot be told from the best, itself included
     seed_deviations: list[float] | None  # of one seed's difference, by setting; None for one seed
-    item_deviations: list[float] | None  # of one item's; None without items
+    item_deviations: list[float] | None  # of one item's, where one seed is all; None with more, or without items
     factor: float  # standard errors that the intervals reach, at the degrees of freedom of the estimates
 
 
@@ -185,7 +185,7 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     ]
     num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
     seeds = np.sqrt(errors.seeds_M * table.num_seeds).tolist() if table.num_seeds > 1 else None
-    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 else None
+    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 and table.num_seeds == 1 else None
     tied = [int(place) for place in np.flatnonzero(~apart_K)]
     return Comparison(best, estimates, tied, seeds, items, family_factor(num_settings, df, shared, level))
 
