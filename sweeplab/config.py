@@ -12,6 +12,7 @@ from typing import Any, Final
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from sweeplab.claims import ClaimConfig
 from sweeplab.sections import PrunerConfig as PrunerConfig
 from sweeplab.sections import SamplerConfig as SamplerConfig
 
@@ -129,6 +130,7 @@ class DataConfig:
     parts: list[DataPart] = MISSING  # for source=mixture
     packing: bool = MISSING  # several examples in a row of training.max_length, blind to each other
     tasks: list[str] = MISSING  # lm-eval tasks that go with this data
+    retained_tasks: list[str] = field(default_factory=list)  # of tasks, those that measure what is forgotten
     objective: str = MISSING  # the metric that a study on this data optimizes
 
     def is_images(self) -> bool:
@@ -238,6 +240,7 @@ class StudyConfig(TrialConfig):
     trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
+    claims: list[ClaimConfig] = field(default_factory=list)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)

@@ -221,6 +221,8 @@ class StudyFacts:
     space: dict[str, dict[str, Any]]  # varied key -> its axis: choices, or low and high
     num_planned: int | None  # trials, seeds included
     config: dict[str, Any]  # the experiment before any trial's own values
+    claims: list[dict[str, Any]] = field(default_factory=list)  # as `asdict` gives a ClaimConfig
+    retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

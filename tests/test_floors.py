@@ -13,7 +13,7 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "sections", "records", "world", "digits", "checks", "sharing"),
+    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial", "analysis"),
@@ -24,10 +24,12 @@ FLOORS: Final = {
 }
 FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in names}
 GROUND: Final = {  # one vocabulary, and its rules
-    *(("checks", name) for name in ("config", "records", "world", "digits")),
+    *(("checks", name) for name in ("config", "records", "world", "digits", "claims")),
+    ("config", "claims"),
     ("sharing", "config"),
     ("config", "sections"),
 }
+PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")
 MOST_LINES: Final = 300
 MOST_FUNCTION_LINES: Final = 60
@@ -118,3 +120,11 @@ def test_driver_and_report_run_without_torch() -> None:
 
 def test_the_command_line_starts_light() -> None:
     assert loaded_after(["sweeplab.__main__"]) & {*HEAVY, "optuna", "rich", "numpy", "plotly", "jinja2"} == set()
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) == "statistics"], ids=lambda path: path.stem)
+def test_statistics_know_nothing_but_numbers(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert {name.partition(".")[0] for name in modules} <= PURE

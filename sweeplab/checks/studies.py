@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from sweeplab.checks.claims import check_claims
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.trials import PRECISIONS, check_trial
@@ -107,6 +108,12 @@ def check_study(config: StudyConfig) -> None:
     check_sampler(config)
     check_pruner(config)
     check_constraints(config)
+    if config.action == "run":
+        check_claims(config.claims, config.space)
+    strangers = [task for task in config.data.retained_tasks if task not in config.data.tasks]
+    if strangers:
+        rule = f"must be among data.tasks=[{', '.join(config.data.tasks)}]"
+        raise refuse("data.retained_tasks", rule, strangers[0], "add it there, or drop it")
     name = config.study.name or ""
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")

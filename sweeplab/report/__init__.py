@@ -10,18 +10,32 @@ from sweeplab.records import StudyFacts, TrialRecord
 
 if TYPE_CHECKING:
     from sweeplab.report.tables import Table
+    from sweeplab.store import Items
 
-__all__ = ["summary_answer", "summary_table", "write_report"]
+__all__ = ["rebuild_report", "summary_answer", "summary_table", "write_report"]
 
 
-def write_report(facts: StudyFacts, records: list[TrialRecord], folder: Path) -> Path:
-    """Writes report.html, report.md, score.svg and records.json into `folder`; gives the path of report.html.
+def write_report(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: "Items | None" = None) -> Path:
+    """Writes report.html, report.md, score.svg, records.json and items.json into `folder`; the path of report.html.
 
-    The same facts and records give the same bytes. Raises `StoreError` naming the file that cannot be written.
+    `items` are the trials' results item by item, as `store.read_items` gives them; without them differences are judged
+    by seeds alone, and no items.json is written. The same facts, records and items give the same bytes. Raises
+    `StoreError` naming the file that cannot be written.
     """
     from sweeplab.report.pages import write_pages
 
-    return write_pages(facts, records, folder)
+    return write_pages(facts, records, folder, items)
+
+
+def rebuild_report(folder: Path, into: Path | None = None) -> Path:
+    """Writes the report again from a study's folder of runs, or from an earlier report's own records.
+
+    `into`: where to; None: into `folder`. Raises `StoreError` naming the file where `folder` holds neither.
+    """
+    from sweeplab.report.stored import read_stored
+
+    facts, records, items = read_stored(folder)
+    return write_report(facts, records, folder if into is None else into, items)
 
 
 def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> "Table":
@@ -32,9 +46,9 @@ def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> "Table":
     return settings_table(facts, group(facts, records), brief=True)
 
 
-def summary_answer(facts: StudyFacts, records: list[TrialRecord]) -> list[str]:
+def summary_answer(facts: StudyFacts, records: list[TrialRecord], items: "Items | None" = None) -> list[str]:
     """What was found, in sentences: the first one answers, the others say how far to trust it."""
     from sweeplab.report.answer import answer
     from sweeplab.report.settings import group
 
-    return answer(facts, group(facts, records))
+    return answer(facts, group(facts, records), items)

@@ -1,20 +1,20 @@
 """What the study found, in sentences that claim no more than the records show."""
 
+from typing import Final
+
 from sweeplab.records import METRICS, StudyFacts, TrialRecord
-from sweeplab.report.settings import (
-    Setting,
-    Spread,
-    best_setting,
-    complete,
-    first_objective,
-    margin_of,
-    not_clearly_worse,
-)
+from sweeplab.report.comparison import power_note
+from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.settings import Setting, best_setting, complete, first_objective
 from sweeplab.report.tables import any_shared, memory_metric
-from sweeplab.report.wording import DASH, amount, margin, metric_label, plural
+from sweeplab.report.wording import DASH, amount, metric_label, plural
+from sweeplab.statistics.contrasts import Comparison
+from sweeplab.store import Items
+
+MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
 
 
-def answer(facts: StudyFacts, settings: list[Setting]) -> list[str]:
+def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> list[str]:
     """The first sentence answers, the others say how far to trust it."""
     num_started = sum(len(setting.started) for setting in settings)
     num_skipped = sum(len(setting.records) for setting in settings) - num_started
@@ -32,7 +32,10 @@ def answer(facts: StudyFacts, settings: list[Setting]) -> list[str]:
     label = metric_label(first_objective(facts)[0])
     if best is None:
         return [f"No setting has the {label} of every seed, so none is called the best.", *cuts, tally]
-    return [finding(facts, settings, best), *cautions(facts, settings, best), *cuts, tally]
+    found = evidence(facts, settings, first_objective(facts)[0], items)
+    assert found is not None  # the best has every seed's value
+    compared = found.compared()
+    return [finding(facts, settings, best, found, compared), *cautions(facts, settings, found, compared), *cuts, tally]
 
 
 def truncation(records: list[TrialRecord]) -> list[str]:
@@ -54,47 +57,56 @@ def truncation(records: list[TrialRecord]) -> list[str]:
     return found
 
 
-def finding(facts: StudyFacts, settings: list[Setting], best: Setting) -> str:
+def finding(
+    facts: StudyFacts, settings: list[Setting], best: Setting, found: Evidence, compared: Comparison | None
+) -> str:
+    """The best, its mean with its interval, and which others may be as good."""
     metric, direction = first_objective(facts)
-    spread = best.spreads[metric]
-    value = amount(metric, spread.mean, spread.std)
-    over = (
-        f"mean ± standard deviation over {plural(spread.num_seeds, 'seed')}" if spread.std is not None else "one seed"
-    )
+    estimate = found.estimate(best)
+    assert estimate is not None
+    num_seeds = plural(found.table.num_seeds, "seed").replace("1 seed", "one seed")
+    what = num_seeds if found.table.num_seeds == 1 else f"mean of {num_seeds}"
+    certain = "" if estimate.low is None else f"; 95 % interval over {estimate.covers}"
+    value = f"{amount(metric, estimate)} ({what}{certain})"
     if len(settings) == 1:
-        return f"One setting was run ({best.label}): {metric_label(metric)} {value} ({over})."
+        return f"One setting was run ({best.label}): {metric_label(metric)} {value}."
     extreme = "lowest" if direction == "minimize" else "highest"
-    told = f"has the {extreme} mean {metric_label(metric)}: {value} ({over})."
-    if all(complete(facts, setting) for setting in settings):
-        return f"{best.label} {told}"
-    return f"Of the settings with a value for every seed, {best.label} {told}"
+    told = f"has the {extreme} mean {metric_label(metric)}: {value}"
+    among = "" if all(complete(facts, one) for one in settings) else "Of the settings with a value for every seed, "
+    return f"{among}{best.label} {told}{rivals(found, best, compared)}."
 
 
-def cautions(facts: StudyFacts, settings: list[Setting], best: Setting) -> list[str]:
-    """Which settings the numbers do not tell from the best, and which could not take part."""
-    metric, _ = first_objective(facts)
-    spread = best.spreads[metric]
-    found = []
-    if spread.num_seeds == 1:
-        found.append("With one seed no spread over seeds can be given, so a difference may be chance.")
-    rivals = [setting for setting in settings if setting is not best and complete(facts, setting)]
-    close = not_clearly_worse(facts, settings, best)
-    if rivals and margin_of(spread) is not None:
-        found.append(closeness(metric, spread, close))
+def rivals(found: Evidence, best: Setting, compared: Comparison | None) -> str:
+    """What is said of the other settings, after a semicolon; nothing where there is none."""
+    if len(found.settings) == 1:
+        return ""
+    if compared is None:
+        return "; how far chance goes is not known, so no other is called worse"
+    names = [found.settings[place].label for place in compared.tied if found.settings[place] is not best]
+    if not names:
+        return "; every other is worse, with 95 % certainty for all at once"
+    if len(names) == len(found.settings) - 1:
+        return "; none of the others can be told from it"
+    if len(names) > MAX_NAMED:
+        return f"; {len(names)} of the {len(found.settings) - 1} others cannot be told from it"
+    return f"; {' and '.join(names)} cannot be told from it, every other is worse"
+
+
+def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compared: Comparison | None) -> list[str]:
+    """How far the answer carries, and which settings could not take part."""
+    said = []
+    if found.table.num_seeds == 1:
+        said.append(
+            "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval "
+            "over items does not cover that."
+        )
+    if compared is not None:
+        said += power_note(found, compared)
     left_out = [setting for setting in settings if not complete(facts, setting)]
     if left_out:
         names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in left_out)
-        found.append(f"Not ranked, because not every seed has a value: {names}.")
-    return found
-
-
-def closeness(metric: str, spread: Spread, close: list[Setting]) -> str:
-    size = margin_of(spread) or 0.0
-    source = "standard deviation over seeds" if size == spread.std else "standard error over items"
-    reach = f"{margin(metric, size)}, the best's {source}"
-    if close:
-        return f"Not clearly worse, with a mean within {reach}: {'; '.join(one.label for one in close)}."
-    return f"No other setting's mean is within {reach}; this is a rule of thumb, not a significance test."
+        said.append(f"Not ranked, because not every seed has a value: {names}.")
+    return said
 
 
 def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
@@ -105,7 +117,14 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
         (
             "±",
             "Standard deviation over seeds (divided by n - 1): how far a repeat with another seed lies from the mean. "
-            "It is no confidence interval, and with few seeds it is rough. One seed has none.",
+            "It is no interval of the mean, and with few seeds it is rough. One seed has none.",
+        ),
+        (
+            "[low, high]",
+            "A 95 % interval of the mean, by Student's t over seeds; what it covers is another seed on the same items. "
+            "With fewer than six seeds the settings share one variance, which is right on average and too small for a "
+            "setting that spreads more than the others. With one seed it is over items (Wilson's for a share), and "
+            "does not cover the seed.",
         ),
         (
             "finished",
@@ -114,8 +133,10 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
         ),
         (
             "best",
-            f"The best mean {label} of the settings that have a value for every seed. Settings named as not clearly "
-            "worse lie within the best's own spread: a rule of thumb, not a significance test.",
+            f"The best mean {label} of the settings that have a value for every seed. Whether another is worse is "
+            "judged by differences within seeds, and within items where their results are stored, with intervals for "
+            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not. That "
+            "a setting cannot be told from the best does not say that it is as good.",
         ),
     ]
     if any(one.heldout_loss_nats_per_token is not None for one in records):

@@ -1,25 +1,30 @@
 """What the figures show, apart from how: lines and dots, which plotly and the static SVG both draw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
 from sweeplab.report.axes import Axis, main_axis
-from sweeplab.report.settings import Setting, headline_scores, numbers, varied_keys
+from sweeplab.report.evidence import evidence
+from sweeplab.report.settings import SHARES, Setting, headline_scores, numbers, varied_keys
 from sweeplab.report.tables import LOSS, STEP_SECONDS, all_records, memory_metric, time_metric
+from sweeplab.report.verdicts import Published
 from sweeplab.report.wording import memory_scale, number, score_label, setting_label
+from sweeplab.statistics.intervals import Estimate
 
 # Okabe and Ito 2008, without black and yellow, which vanish on a dark and on a light page.
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7F7F7F")
 MAX_LINES: Final = 6  # of the other axes; more become one cloud, since nobody could tell the lines apart
 MAX_LISTED: Final = 14  # settings in a legend
-SHARES: Final = ("exact_match", "acc", "acc_norm")  # scores between 0 and 1
 
 
 class Dot(NamedTuple):
     x: float
     y: float
     text: str  # shown when pointed at
+    low: float | None = None  # ends of a mean's interval
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,12 @@ class Curve(NamedTuple):
     divisor: float = 1.0
 
 
-def charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
-    """Every figure that has something to show, scores first."""
+def charts(facts: StudyFacts, settings: list[Setting], published: Sequence[Published] = ()) -> list[Chart]:
+    """Every figure that has something to show, scores first; with what sources published of the same metrics."""
     records = all_records(settings)
     axis = main_axis(facts, records)
     drawn = [
-        *score_charts(facts, settings, axis),
+        *score_charts(facts, settings, axis, published),
         against_axis(
             "heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [Curve(LOSS, "loss")]
         ),
@@ -75,7 +80,9 @@ def charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
     return [chart for chart in drawn if chart is not None]
 
 
-def score_charts(facts: StudyFacts, settings: list[Setting], axis: Axis) -> list[Chart | None]:
+def score_charts(
+    facts: StudyFacts, settings: list[Setting], axis: Axis, published: Sequence[Published]
+) -> list[Chart | None]:
     """Shares share one figure, so that learning stands beside forgetting; any other metric has its own."""
     panels: dict[str, list[Curve]] = {}
     for task, metric in headline_scores(all_records(settings)):
@@ -88,7 +95,8 @@ def score_charts(facts: StudyFacts, settings: list[Setting], axis: Axis) -> list
         for members in [[curve] for curve in curves] if split else [curves]:
             title = f"Score: {members[0].label}" if len(members) == 1 else "Scores"
             y_title, ident = "score (share right)" if panel == "share" else panel, f"score-{len(made)}"
-            made.append(against_axis(ident, title, y_title, facts, settings, axis, members, panel == "share"))
+            drawn = against_axis(ident, title, y_title, facts, settings, axis, members, panel == "share")
+            made.append(drawn and with_published(drawn, members, published))
     return made
 
 
@@ -132,11 +140,12 @@ def against_axis(
     if clouded:
         families = {"": settings}
     lines = []
+    estimates = {curve.name: setting_estimates(facts, settings, curve.name) for curve in curves}
     for place, curve in enumerate(curves):
         for index, (family, members) in enumerate(families.items()):
             label = ", ".join(part for part in (curve.label if len(curves) > 1 or not family else "", family) if part)
             color, dash = (place, index) if len(curves) > 1 else (index, 0)
-            path = [] if clouded else mean_path(members, axis, curve)
+            path = [] if clouded else mean_path(members, axis, curve, estimates[curve.name])
             lines.append(Line(label, color, dash, trial_dots(members, axis, curve), path))
     lines = [line for line in lines if line.dots]
     if axis.scale == "category":
@@ -165,7 +174,8 @@ def side_by_side(line: Line, place: int, num_lines: int) -> Line:
 
 
 def mean_note(axis: Axis) -> str:
-    return f"One dot per trial, {'a bar' if axis.scale == 'category' else 'a line'} at the mean over seeds."
+    mark = "a bar" if axis.scale == "category" else "a line"
+    return f"One dot per trial, {mark} at the mean over seeds with its 95 % interval, where there is one."
 
 
 def other_axes(facts: StudyFacts, settings: list[Setting], axis: Axis) -> dict[str, list[Setting]]:
@@ -191,15 +201,38 @@ def trial_dots(settings: list[Setting], axis: Axis, curve: Curve) -> list[Dot]:
     return dots
 
 
-def mean_path(settings: list[Setting], axis: Axis, curve: Curve) -> list[Dot]:
+def setting_estimates(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
+    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value."""
+    found = evidence(facts, settings, metric, None)
+    pairs = () if found is None else zip(found.settings, found.estimates, strict=True)
+    return {setting.records[0].number: estimate for setting, estimate in pairs}
+
+
+def mean_path(settings: list[Setting], axis: Axis, curve: Curve, estimates: dict[int, Estimate]) -> list[Dot]:
     path = []
     for setting in settings:
         spread = setting.spreads.get(curve.name)
         if spread is not None:
             mean = spread.mean / curve.divisor
-            text = f"mean of {spread.num_seeds}, {setting.label}: {number(mean)}"
-            path.append(Dot(axis.place(setting.params), mean, text))
-    return sorted(path)
+            estimate = estimates.get(setting.records[0].number)
+            ends = (None, None) if estimate is None else (estimate.low, estimate.high)
+            low, high = (None if end is None else end / curve.divisor for end in ends)
+            known = "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
+            text = f"mean of {spread.num_seeds}, {setting.label}: {number(mean)}{known}"
+            path.append(Dot(axis.place(setting.params), mean, text, low, high))
+    return sorted(path, key=lambda dot: dot[:3])
+
+
+def with_published(chart: Chart, curves: list[Curve], published: Sequence[Published]) -> Chart:
+    """`chart` with the sources' own values as one more line of dots, where it has a place for them."""
+    axis = chart.axis
+    names = {curve.name: curve.label for curve in curves}
+    dots = [
+        Dot(axis.place(one.params), one.value, f"{one.source}, {names[one.metric]}: {number(one.value)}")
+        for one in published
+        if axis is not None and axis.key in one.params and one.metric in names
+    ]
+    return replace(chart, lines=[*chart.lines, Line("published", len(PALETTE) - 1, 2, dots, [])]) if dots else chart
 
 
 def loss_curves(settings: list[Setting]) -> Chart | None:

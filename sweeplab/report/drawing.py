@@ -83,6 +83,7 @@ def drawing(chart: Chart) -> dict[str, Any]:
                 "dash": DASHES[line.dash % len(DASHES)],
                 "dots": pixels(line.dots, x_scale, y_scale),
                 "means": pixels(line.path, x_scale, y_scale),
+                "bars": bars(line.path, x_scale, y_scale),
                 "hollow": line.dash % 2 == 1,
                 "joined": chart.joined and len(line.path) > 1,
             }
@@ -93,6 +94,15 @@ def drawing(chart: Chart) -> dict[str, Any]:
 
 def pixels(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float]]:
     return [(x_scale(dot.x), y_scale(dot.y)) for dot in dots]
+
+
+def bars(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float, float]]:
+    """Intervals as (x, y of the low end, y of the high end); none for a mean without one."""
+    return [
+        (x_scale(dot.x), y_scale(dot.low), y_scale(dot.high))
+        for dot in dots
+        if dot.low is not None and dot.high is not None
+    ]
 
 
 def shorten(text: str) -> str:
@@ -107,7 +117,8 @@ def scales(chart: Chart, top: float, bottom: float) -> tuple[Scale, Scale, list[
     else:
         xs = [tick.place for tick in chart.axis.ticks] + [dot.x for line in chart.lines for dot in line.dots]
         x_scale = Scale(min(xs), max(xs), LEFT + INSET, WIDTH - RIGHT - INSET, chart.axis.scale == "log")
-    ys = [dot.y for line in chart.lines for dot in (*line.dots, *line.path)]
+    drawn = [dot for line in chart.lines for dot in (*line.dots, *line.path)]
+    ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None]
     low, high = (0.0, 1.0) if chart.unit_range else padded(min(ys), max(ys))
     return x_scale, Scale(low, high, bottom - 8, top + 8), round_ticks(low, high)
 

@@ -35,12 +35,23 @@ def line_traces(chart: Chart, line: Line) -> list[dict[str, Any]]:
         elif not chart.joined or len(line.path) == 1:
             marker = {"symbol": "line-ew-open", "size": 22, "color": color, "line": {"width": 3, "color": color}}
             style = {"mode": "markers", "marker": marker}
-        traces.append(common | points(line.path) | style | {"showlegend": line.listed})
+        bars = error_bars(line.path, color)
+        traces.append(common | points(line.path) | style | bars | {"showlegend": line.listed})
     if line.dots:
         marker = {"color": color, "symbol": SYMBOLS[dash], "size": 8, "opacity": 0.6}
         only = {"mode": "markers", "marker": marker, "showlegend": line.listed and not line.path}
         traces.append(common | points(line.dots) | only)
     return traces
+
+
+def error_bars(dots: list[Dot], color: str) -> dict[str, Any]:
+    """Intervals of means as plotly's error bars; nothing where no mean has one."""
+    if all(dot.high is None for dot in dots):
+        return {}
+    above = [0.0 if dot.high is None else dot.high - dot.y for dot in dots]
+    below = [0.0 if dot.low is None else dot.y - dot.low for dot in dots]
+    bars = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": color, "thickness": 1.4}
+    return {"error_y": bars}
 
 
 def points(dots: list[Dot]) -> dict[str, Any]:

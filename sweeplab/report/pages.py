@@ -1,9 +1,9 @@
 """The report's files, from templates: every value is escaped for the language it lands in."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -11,24 +11,60 @@ from plotly.offline import get_plotlyjs
 
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report.answer import answer, reading
+from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
 from sweeplab.report.charts import Chart, charts
+from sweeplab.report.comparison import comparison_table
 from sweeplab.report.drawing import drawing
+from sweeplab.report.evidence import evidence
 from sweeplab.report.figures import embedded_json, figure
-from sweeplab.report.settings import group
+from sweeplab.report.importance import effects_table, importance_table
+from sweeplab.report.settings import Setting, first_objective, group
 from sweeplab.report.sources import flatten, provenance
-from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
-from sweeplab.store import write_json, write_text
+from sweeplab.report.tables import Table, all_records, phases_table, phases_title, settings_table, trials_table
+from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
+from sweeplab.store import Items, items_to_dict, write_json, write_text
 
+CLAIMS_NOTE: Final = (
+    "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
+    "inconclusive. Each claim is judged for itself."
+)
+COMPARED_NOTE: Final = (
+    "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone; "
+    "the true difference may be smaller than the one seen, and would need more."
+)
+FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
+IMPORTANCE_NOTE: Final = (
+    "Shares that add up to 1, over all finished trials, by Optuna. fANOVA: what moves the objective over the whole "
+    "space; PED-ANOVA: what tells the best tenth of the trials from the rest. Neither has an interval, and noise has "
+    "its share."
+)
+EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
+PARETO_NOTE: Final = (
+    "No other setting is at least as good in all columns and better in one, by the means, noise included."
+)
+BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
 
-def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path) -> Path:
-    """Writes the four files; gives the path of report.html. Raises `StoreError`."""
+class Section(NamedTuple):
+    """A table with its heading and what it means."""
+
+    title: str
+    note: str
+    table: Table | None
+
+
+def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: Items | None = None) -> Path:
+    """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
-    values, drawn = contents(facts, records)
+    values, drawn = contents(facts, records, items)
     picture = next((chart for chart in drawn if chart.axis is not None), None)
     write_json(folder / "records.json", {"study": facts.to_dict(), "records": [one.to_dict() for one in records]})
+    if items is None:
+        (folder / "items.json").unlink(missing_ok=True)
+    else:
+        write_json(folder / "items.json", items_to_dict(items))
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
@@ -43,21 +79,43 @@ def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path) -> 
     return folder / "report.html"
 
 
-def contents(facts: StudyFacts, records: list[TrialRecord]) -> tuple[dict[str, Any], list[Chart]]:
+def contents(facts: StudyFacts, records: list[TrialRecord], items: Items | None) -> tuple[dict[str, Any], list[Chart]]:
     """What both pages say, and the charts."""
     settings = group(facts, records)
+    judged = verdicts(facts, settings, items)
     values = {
         "facts": facts,
-        "answer": answer(facts, settings),
+        "answer": answer(facts, settings, items),
         "settings": settings_table(facts, settings),
+        "sections": [section for section in sections(facts, settings, items, judged) if section.table is not None],
         "trials": trials_table(facts, records),
         "phases": phases_table(records),
         "phases_title": phases_title(records),
         "provenance": provenance(records),
         "config": flatten(facts.config),
         "reading": reading(facts, records),
+        "has_items": items is not None,
     }
-    return values, charts(facts, settings) if settings else []
+    return values, charts(facts, settings, published_values(judged)) if settings else []
+
+
+def sections(
+    facts: StudyFacts, settings: list[Setting], items: Items | None, judged: list[Verdict]
+) -> Iterator[Section]:
+    """The findings between the settings and the trials; a table of None is not shown."""
+    yield Section("Claims", CLAIMS_NOTE, verdict_table(judged))
+    found = evidence(facts, settings, first_objective(facts)[0], items) if settings else None
+    compared = None if found is None else found.compared()
+    if found is None:
+        return
+    if compared is not None:
+        yield Section("Against the best", COMPARED_NOTE, comparison_table(found, compared))
+    yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, settings, items))
+    yield Section("Importance of what was varied", IMPORTANCE_NOTE, importance_table(facts, all_records(settings)))
+    yield Section("Main effects and interactions", EFFECTS_NOTE, effects_table(facts, found))
+    yield Section("Pareto front", PARETO_NOTE, pareto_table(found))
+    for title, table in budget_tables(found):
+        yield Section(title, BUDGET_NOTE, table)
 
 
 def environment(**settings: Any) -> Environment:

@@ -11,6 +11,7 @@ from sweeplab.records import METRICS, SOLO_METRICS, Status, StudyFacts, TrialRec
 from sweeplab.report.wording import setting_label, value_text
 
 HEADLINE_METRICS: Final = ("exact_match", "acc")
+SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # scores between 0 and 1: of an item, right or wrong
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,9 @@ def first_objective(facts: StudyFacts) -> tuple[str, str]:
     return next(iter(facts.objectives.items()))
 
 
-def complete(facts: StudyFacts, setting: Setting) -> bool:
-    """True where every started trial and every seed of the study has the first objective's value."""
-    metric, _ = first_objective(facts)
+def complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> bool:
+    """True where every started trial and every seed of the study has the metric, or the first objective."""
+    metric = first_objective(facts)[0] if metric is None else metric
     valued = [one.seed for one in setting.finished if metric in numbers(one)]
     return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
 
@@ -182,22 +183,3 @@ def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
     candidates = [setting for setting in settings if complete(facts, setting)]
     sign = 1 if direction == "minimize" else -1
     return min(candidates, key=lambda setting: sign * setting.spreads[metric].mean, default=None)
-
-
-def margin_of(spread: Spread) -> float | None:
-    """How far a mean may be off by this spread: the larger of std over seeds and standard error over items."""
-    return max((value for value in (spread.std, spread.stderr) if value is not None), default=None)
-
-
-def not_clearly_worse(facts: StudyFacts, settings: list[Setting], best: Setting) -> list[Setting]:
-    """Other complete settings whose mean lies within the best's own margin; a rule of thumb, no test.
-
-    Without a margin (one seed, no standard error) the list is empty, and says nothing.
-    """
-    metric, _ = first_objective(facts)
-    top = best.spreads[metric]
-    margin = margin_of(top)
-    if margin is None:
-        return []
-    others = [setting for setting in settings if setting is not best and complete(facts, setting)]
-    return [one for one in others if abs(one.spreads[metric].mean - top.mean) <= margin]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sweeplab.records import METRICS, StudyFacts, TrialRecord, metric_value
+from sweeplab.report.evidence import Evidence, evidence
 from sweeplab.report.settings import (
     Setting,
     best_setting,
@@ -19,6 +20,7 @@ from sweeplab.report.wording import (
     DASH,
     count,
     duration,
+    interval_text,
     memory,
     number,
     plural,
@@ -89,7 +91,10 @@ def all_records(settings: list[Setting]) -> list[TrialRecord]:
 
 
 def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = False) -> Table:
-    """One row per setting: mean ± standard deviation over seeds. `brief`: objectives only, no adapter size."""
+    """One row per setting: mean ± standard deviation over seeds, and the mean's interval in small print.
+
+    `brief`: objectives only, no adapter size.
+    """
     records = all_records(settings)
     keys = varied_keys(facts, records)
     best = best_setting(facts, settings)
@@ -98,8 +103,10 @@ def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = Fal
         (Column(short_key(key, keys), numeric=False), partial(varied_cell, key)) for key in keys
     ] or [(Column("setting", numeric=False), label_cell)]
     columns.append((Column("finished", "of started"), counts_cell))
-    columns.append((Column("held-out loss", "nats/target"), partial(spread_cell, LOSS)))
-    columns += [score_column(settings, task, metric) for task, metric in scores]
+    columns.append(
+        (Column("held-out loss", "nats/target"), partial(spread_cell, LOSS, evidence(facts, settings, LOSS, None)))
+    )
+    columns += [score_column(facts, settings, task, metric) for task, metric in scores]
     columns.append((Column("trainable parameters"), params_cell))
     if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
         columns.append((Column("base", "bits/parameter"), bits_cell))
@@ -140,28 +147,28 @@ def param_cell(params: dict[str, Any], key: str) -> Cell:
     return Cell(value_text(params[key]) if key in params else DASH)
 
 
-def score_column(settings: list[Setting], task: str, metric: str) -> tuple[Column, CellOf]:
+def score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: str) -> tuple[Column, CellOf]:
     """The items are counted in the column's head where all settings have as many, else in each cell."""
     name = f"scores.{task}.{metric}"
+    found = evidence(facts, settings, name, None)
     sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
-        return Column(score_label(task, metric)), partial(spread_cell, name, num_items=True)
-    return Column(score_label(task, metric), plural(size, "item")), partial(spread_cell, name)
+        return Column(score_label(task, metric)), partial(spread_cell, name, found, num_items=True)
+    return Column(score_label(task, metric), plural(size, "item")), partial(spread_cell, name, found)
 
 
-def spread_cell(name: str, setting: Setting, num_items: bool = False) -> Cell:
-    """Mean ± standard deviation; small print: standard error of a score and its items if asked, else the range."""
+def spread_cell(name: str, found: Evidence | None, setting: Setting, num_items: bool = False) -> Cell:
+    """Mean ± standard deviation; small print: the mean's interval, a score's standard error, its items if asked."""
     spread = setting.spreads.get(name)
     if spread is None:
         return Cell(DASH)
-    notes = []
+    estimate = None if found is None else found.estimate(setting)
+    notes = [] if estimate is None or estimate.low is None else [interval_text(name, estimate)]
     if spread.stderr is not None:
         notes.append(f"se {number(spread.stderr)}")
     if num_items and spread.num_items is not None:
         notes.append(plural(spread.num_items, "item"))
-    if not notes and spread.std is not None:
-        notes.append(f"{number(spread.low)} to {number(spread.high)}")
     return Cell(plus_minus(spread.mean, spread.std), ", ".join(notes))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from sweeplab.records import METRICS
+from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
 VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
@@ -124,20 +125,39 @@ def step_duration(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
 
 
-def margin(name: str, size: float) -> str:
-    """A difference in a metric, two digits, with its unit."""
-    unit = metric_unit(name)
-    return memory(size) if unit == "bytes" else f"{float(f'{size:.2g}'):,g} {unit}".rstrip()
-
-
-def amount(name: str, mean: float | None, spread: float | None) -> str:
-    """A metric's mean and spread with its unit."""
+def metric_text(name: str, value: float | None) -> str:
+    """A metric's value with its unit: '498 MiB', '45.7 ms', '0.117 nats/target'."""
     unit = metric_unit(name)
     if unit == "bytes":
-        return memory(mean) if spread is None else f"{memory(mean)} ± {memory(spread)}"
+        return memory(value)
+    if unit == "s" and value is not None:
+        return step_duration(value)
     if name == "num_trainable_params":
-        return count(mean)
-    return f"{plus_minus(mean, spread)} {unit}".rstrip()
+        return count(value)
+    return f"{number(value)} {unit}".rstrip() if value is not None else DASH
+
+
+def ends_text(name: str, low: float, high: float) -> str:
+    """'[0.787, 0.903]', as fine as the coarser end is written; with units where each end has its own."""
+    if metric_unit(name) in ("bytes", "s"):
+        return f"[{signed_text(name, low)}, {signed_text(name, high)}]"
+    places = min(decimals(max(abs(low), abs(high))), 8)
+    return f"[{low:,.{places}f}, {high:,.{places}f}]"
+
+
+def signed_text(name: str, value: float) -> str:
+    """A difference, which may be negative, with the metric's unit."""
+    return f"-{metric_text(name, -value)}" if value < 0 else metric_text(name, value)
+
+
+def interval_text(name: str, estimate: Estimate) -> str:
+    """The interval in brackets; nothing where there is none."""
+    return "" if estimate.low is None or estimate.high is None else ends_text(name, estimate.low, estimate.high)
+
+
+def amount(name: str, estimate: Estimate) -> str:
+    """A metric's mean with its interval: '0.845 [0.787, 0.903]'."""
+    return " ".join(part for part in (metric_text(name, estimate.value), interval_text(name, estimate)) if part)
 
 
 def plural(size: int, noun: str) -> str:

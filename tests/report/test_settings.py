@@ -10,7 +10,6 @@ from sweeplab.report.settings import (
     best_setting,
     group,
     headline_scores,
-    not_clearly_worse,
     score_names,
 )
 
@@ -115,35 +114,6 @@ def test_a_setting_without_all_its_values_is_not_the_best(make_facts: FactsFacto
     assert found is not None
     assert found.label == "rank=4"
     assert best_setting(facts, settings[1:]) is None
-
-
-def test_not_clearly_worse_is_within_the_margin_of_the_best(
-    make_facts: FactsFactory, make_record: RecordFactory
-) -> None:
-    facts = make_facts(seeds=[0, 1])
-    # The best's losses 1.0 and 1.5 have mean 1.25 and standard deviation 0.354.
-    means = {4: (1.0, 1.5), 8: (1.5, 1.625), 16: (1.75, 1.75)}
-    records = [
-        make_record(2 * n + seed, {"adapter.rank": rank}, seed, losses[seed])
-        for n, (rank, losses) in enumerate(means.items())
-        for seed in (0, 1)
-    ]
-    settings = group(facts, records)
-    assert [one.label for one in not_clearly_worse(facts, settings, settings[0])] == ["rank=8"]
-
-
-def test_one_seed_of_a_score_uses_the_standard_error(make_facts: FactsFactory, make_record: RecordFactory) -> None:
-    facts = make_facts(objectives={"scores.task.acc": "maximize"})
-    values = {4: 0.75, 8: 0.8125, 16: 0.5}
-    records = [
-        make_record(n, {"adapter.rank": rank}, scores={"task": {"acc": Score(value, 0.125, 10)}})
-        for n, (rank, value) in enumerate(values.items())
-    ]
-    settings = group(facts, records)
-    best = best_setting(facts, settings)
-    assert best is not None
-    assert best.label == "rank=8"
-    assert [one.label for one in not_clearly_worse(facts, settings, best)] == ["rank=4"]
 
 
 def test_headline_prefers_exact_match_then_acc_then_the_first(make_record: RecordFactory) -> None:

