@@ -8,16 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from sweeplab.config import ConfigError, EvaluationConfig
-from sweeplab.evaluation import harness
-from sweeplab.evaluation.harness import (
-    Evaluation,
-    load_tasks,
-    manager_of,
-    metric_name,
-    run_lm_eval,
-    scores_of,
-    task_manager,
-)
+from sweeplab.evaluation import catalog
+from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
+from sweeplab.evaluation.harness import Evaluation, metric_name, run_lm_eval, scores_of
 from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
 from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
@@ -26,7 +19,9 @@ NUM_ITEMS = 40
 
 
 def settings(*tasks: str, limit: int | None = NUM_ITEMS) -> EvaluationConfig:
-    return EvaluationConfig(tasks=list(tasks), batch_size=32, limit=limit, num_fewshot=None, bootstrap_iters=1000)
+    return EvaluationConfig(
+        tasks=list(tasks), batch_size=32, limit=limit, bootstrap_iters=1000, apply_chat_template=False
+    )
 
 
 def evaluated(base: Base, asked: EvaluationConfig) -> Evaluation:
@@ -129,16 +124,16 @@ UNKNOWN = r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_
 
 
 def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "task_manager", lambda own_tasks: task_manager(False))
+    monkeypatch.setattr(catalog, "task_manager", lambda folders, data_dir: task_manager((), None))
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["tiny_addition", "no_such_task"])
+        load_tasks(["tiny_addition", "no_such_task"], None)
 
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert "truthfulqa_mc1" in manager_of(["truthfulqa_mc1"]).all_tasks
+    assert "hellaswag" in manager_of(["hellaswag"], None).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["truthfulqa_mc1", "no_such_task"])
+        load_tasks(["truthfulqa_mc1", "no_such_task"], None)
 
 
 @pytest.mark.parametrize(
