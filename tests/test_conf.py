@@ -33,6 +33,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     "adapter=none": ["quantization=none"],
     "adapter=top_layers": ["quantization=none"],
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
+    "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]"],
     "sampler=tpe": ["study.num_trials=3"],
     "sampler=random": ["study.num_trials=3"],
 }

@@ -1,5 +1,6 @@
 """lm-eval's tasks on files: its own prompts, metrics and few-shot examples, with nothing but the data replaced."""
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,15 @@ def read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     if not rows:
         raise ConfigError(f"{where}, which {task} reads, is empty; write one object a line")
     return rows
+
+
+def files_fingerprint(folder: Path) -> str:
+    """SHA-256 over names and contents of a folder's JSON lines."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.jsonl")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.name} {content}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
 
 
 class Splits(dict[str, Any]):

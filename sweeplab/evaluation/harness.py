@@ -120,10 +120,10 @@ def run_lm_eval(
             "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model's lacks; "
             "use false, or a model that was trained to chat"
         )
+    was_training = model.training
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose)
     loaded = prepared_tasks(settings, lm)
     lm.allow_sharing(only_compares(loaded))
-    was_training = model.training
     model.eval()
     evaluations = []
     for trial in range(num_trials):

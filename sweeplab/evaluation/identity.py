@@ -67,8 +67,8 @@ def refuse_other_model(lm: Any, trial: int, probe: Probe) -> None:
     apart = (seen_NV - trained_NV).abs().max().item()
     if not apart <= allowed:
         raise OtherModelError(
-            f"lm-eval sees another model than was trained: logits of a held-out text differ by {apart:.3g}, and rounding "
-            f"explains {allowed:.3g}"
+            f"lm-eval sees another model than was trained: logits of a held-out text differ by {apart:.3g}, and "
+            f"rounding explains {allowed:.3g}"
         )
     if probe.base_NV is not None and probe.moved[trial] and torch.equal(seen_NV, probe.base_NV.to(seen_NV.dtype)):
         raise OtherModelError("lm-eval sees the base without the adapter: the logits of a held-out text are the base's")
