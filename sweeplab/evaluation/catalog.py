@@ -1,6 +1,7 @@
 """lm-eval's tasks by name, from the hub or from files, and the small world's."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -50,8 +51,9 @@ def manager_of(names: Sequence[str], data_dir: str | None) -> Any:
 def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
     """lm-eval's loaded tasks: the small world's configurations, its own tasks by name. Raises `ConfigError`."""
     manager = manager_of(names, data_dir)
+    asked = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # `gen_kwargs` are written into a configuration
     try:
-        loaded: dict[str, Any] = manager.load([WORLD_TASKS.get(name, name) for name in names])
+        loaded: dict[str, Any] = manager.load(asked)
     except ConnectionError as error:
         raise ConfigError(
             f"evaluation.tasks=[{', '.join(names)}] needs data of the hub, which cannot be reached: {error}; "

@@ -1,5 +1,6 @@
-"""Every option of `evaluation` against lm-eval's own function with the option of that name, and that it does something."""
+"""Every option of `evaluation` does something, and what lm-eval's own option of that name does."""
 
+from copy import deepcopy
 from typing import Any, Final
 
 import pytest
@@ -30,7 +31,7 @@ OPTIONS: Final[dict[str, dict[str, Any]]] = {
 def by_lm_eval(base: Base, options: dict[str, Any]) -> Evaluation:
     found: Any = simple_evaluate(
         model=HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=32),
-        tasks=[WORLD_TASKS[name] for name in TASKS],
+        tasks=[deepcopy(WORLD_TASKS[name]) for name in TASKS],
         task_manager=task_manager((), None),
         fewshot_as_multiturn=bool(options.get("apply_chat_template")),
         **({"limit": 8} | options),
@@ -44,18 +45,21 @@ def test_an_option_does_what_lm_evals_does(name: str, embedded_base: Base, monke
     options = OPTIONS[name]
     found = evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, **({"limit": 8} | options)))
     assert found == by_lm_eval(embedded_base, options)
-    assert found != by_lm_eval(embedded_base, {})
+    plain = evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, limit=8))  # nothing stays behind
+    assert found != plain == by_lm_eval(embedded_base, {})
 
 
 def test_a_chat_template_that_is_not_there_is_refused(embedded_base: Base) -> None:
-    with pytest.raises(ConfigError, match="evaluation.apply_chat_template=true needs a tokenizer with a chat template"):
+    with pytest.raises(
+        ConfigError, match=r"evaluation.apply_chat_template=true needs a tokenizer with a"
+    ):
         evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, apply_chat_template=True))
 
 
 def test_a_folder_that_is_not_there_is_refused(compose_trial: Compose) -> None:
     from sweeplab.checks.trials import check_trial
 
-    with pytest.raises(ConfigError, match="evaluation.data_dir must be a folder, got nowhere; check the path"):
+    with pytest.raises(ConfigError, match=r"evaluation.data_dir must be a folder, got nowhere; check the path"):
         check_trial(compose_trial("evaluation.data_dir=nowhere"))
 
 
