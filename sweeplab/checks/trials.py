@@ -237,18 +237,22 @@ def check_compatible(config: TrialConfig) -> None:
 
 def check_images(config: TrialConfig) -> None:
     """What goes with images and their classes, as far as it shows before the model is loaded. Raises `ConfigError`."""
-    model, data = config.model, config.data
+    model, data, asked = config.model, config.data, config.evaluation
     if model.source == "embedded" and (model.name == IMAGE_BASE) != data.is_images():
         fitting = "model=tiny_vit" if data.is_images() else "data=digits"
         raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
     if not data.is_images():
         return
-    for task in config.evaluation.tasks:
+    for task in asked.tasks:
         check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
     text_only = (
         ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
         ("data.packing", data.packing, data.packing, "data.packing=false"),
-        ("evaluation.num_fewshot", config.evaluation.num_fewshot, config.evaluation.num_fewshot is not None, "null"),
+        ("evaluation.num_fewshot", asked.num_fewshot, asked.num_fewshot is not None, "null"),
+        ("evaluation.data_dir", asked.data_dir, asked.data_dir is not None, "null"),
+        ("evaluation.gen_kwargs", asked.gen_kwargs, bool(asked.gen_kwargs), "evaluation.gen_kwargs={}"),
+        ("evaluation.apply_chat_template", True, asked.apply_chat_template, "evaluation.apply_chat_template=false"),
+        ("evaluation.system_instruction", asked.system_instruction, asked.system_instruction is not None, "null"),
     )
     for key, value, is_set, remedy in text_only:
         if is_set:

@@ -7,6 +7,7 @@ import pytest
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
+from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError
 from sweeplab.evaluation.catalog import load_tasks, only_compares, task_manager
 from sweeplab.evaluation.harness import Evaluation, item_rows, scores_of
@@ -50,17 +51,28 @@ def test_an_option_does_what_lm_evals_does(name: str, embedded_base: Base, monke
 
 
 def test_a_chat_template_that_is_not_there_is_refused(embedded_base: Base) -> None:
-    with pytest.raises(
-        ConfigError, match=r"evaluation.apply_chat_template=true needs a tokenizer with a"
-    ):
+    with pytest.raises(ConfigError, match=r"evaluation.apply_chat_template=true needs a tokenizer with a"):
         evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, apply_chat_template=True))
 
 
 def test_a_folder_that_is_not_there_is_refused(compose_trial: Compose) -> None:
-    from sweeplab.checks.trials import check_trial
-
     with pytest.raises(ConfigError, match=r"evaluation.data_dir must be a folder, got nowhere; check the path"):
         check_trial(compose_trial("evaluation.data_dir=nowhere"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["data_dir=.", "++evaluation.gen_kwargs={top_k: 1}", "apply_chat_template=true", "system_instruction=Answer"],
+)
+def test_what_is_for_text_is_refused_for_images(override: str, compose_trial: Compose) -> None:
+    key = override if override.startswith("+") else f"evaluation.{override}"
+    with pytest.raises(ConfigError, match=r"evaluation\..* is for text and does not go with data=digits"):
+        check_trial(compose_trial("model=tiny_vit", "data=digits", key))
+
+
+def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
+    with pytest.raises(ConfigError, match=r"needs data of the hub, which cannot be reached: .*evaluation.data_dir=DIR"):
+        load_tasks(["blimp_causative"], None)
 
 
 def test_answers_share_their_question_only_where_every_score_is_a_comparison(embedded_base: Base) -> None:
