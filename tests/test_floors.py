@@ -16,7 +16,7 @@ FLOORS: Final = {
     0: ("config", "records", "world", "digits", "checks", "sharing"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
-    3: ("trial",),
+    3: ("trial", "analysis"),
     4: ("probe",),
     5: ("cohort",),
     6: ("study",),

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, direction
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, only_writer, read_facts, read_records, write_facts
+from sweeplab.store import make_folder, only_writer, read_facts, read_records, set_aside_unreadable, write_facts
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
+from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.rounds import Rounds
+from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.search import Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
 from sweeplab.study.summary import show_summary
@@ -82,6 +84,8 @@ class Driver:
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
         earlier = read_facts(self.folder)
+        for sentence in set_aside_unreadable(self.folder):
+            self.console.print(Text(sentence), soft_wrap=True)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
         else:
@@ -95,7 +99,7 @@ class Driver:
             return self.go_on()
 
     def go_on(self) -> int:
-        with LocalExecutor(self.config.executor, self.folder / "worker.log") as executor:
+        with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
             write_facts(self.folder, self.facts)
@@ -103,6 +107,8 @@ class Driver:
             with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
+                except Stopped as why:
+                    progress.say(f"Stopped: {why}. The same command goes on from here.")
                 finally:
                     tracker.interrupted()
         records = read_records(self.folder)

@@ -125,6 +125,9 @@ class Search:
                 self.queue([(trial.params, seed) for seed in self.config.study.seeds[1:]])
             yield Asked(trial.number, trial.params, trial.user_attrs.get(SEED, self.config.study.seeds[0]))
 
+    def report(self, number: int, step: int, loss: float) -> str | None:
+        return None
+
     def note(self, number: int, reason: str) -> None:
         """Leaves with an unended trial why it failed, for whoever opens the storage."""
         trial = self.study.get_trials(deepcopy=False)[number]

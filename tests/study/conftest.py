@@ -23,7 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
-QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1")  # no lm-eval, no W&B
+QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1", "executor.num_workers=1")
 SHORT: Final = (
     "quantization=none",
     "training.precision=float32",
@@ -135,8 +135,8 @@ class Standin:
         self.plan()
 
     def plan(self, **behaviour: Any) -> None:
-        """Keys: seconds; and by trials' numbers die_once, die_always, die_after, poison, poison_once, cut_off, diverge,
-        break, refuse."""
+        """Keys: seconds; largest, the micro-batch that fits; and by trials' numbers die_once, die_always, die_after,
+        poison, poison_once, cut_off, hang_once, hang_always, diverge, break, refuse."""
         (self.folder / "plan.json").write_text(json.dumps(behaviour))
 
     def given(self) -> list[dict[str, Any]]:

@@ -171,7 +171,10 @@ def test_a_worker_that_dies_twice_fails_its_trial_and_the_study_goes_on(
     records = read_records(tmp_path / "runs" / "single")
     lost = records[1]
     assert [record.status.value for record in records] == ["finished", "failed", "finished", "finished"]
-    assert lost.reason == f"the worker process ended with signal 9; see {tmp_path}/runs/single/worker.log"
+    assert lost.reason == (
+        "the worker process ended with signal 9, as the system ends what takes its last memory; "
+        f"see {tmp_path}/runs/single/worker-0.log"
+    )
     assert (lost.params, lost.seed, lost.config["adapter"]["rank"]) == ({"adapter.rank": 2}, 0, 2)
 
 
@@ -216,8 +219,8 @@ def test_two_drivers_do_not_share_a_folder(make_request: MakeRequest, standin_he
 def test_a_log_that_cannot_be_written_is_named(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
-    (tmp_path / "runs" / "single" / "worker.log").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"worker\.log cannot be written: Is a directory; choose another study\.runs_"):
+    (tmp_path / "runs" / "single" / "worker-0.log").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"worker-0\.log cannot be written: Is a directory; choose another study"):
         drive(make_request(RANKS))
 
 
