@@ -167,6 +167,10 @@ class EvaluationConfig:
     limit: int | None = None  # items per task; null: all
     num_fewshot: int | None = None  # null: the task's own
     bootstrap_iters: int = MISSING  # for standard errors without a closed form
+    data_dir: str | None = None  # folder with lm-eval's tasks as JSON lines; null: from the hub
+    gen_kwargs: dict[str, Any] = field(default_factory=dict)  # of generation, over the task's own
+    apply_chat_template: bool = MISSING  # the tokenizer's, around every prompt
+    system_instruction: str | None = None  # before every prompt
 
 
 @dataclass

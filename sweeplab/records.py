@@ -1,5 +1,7 @@
 """What a trial leaves behind: one record, its status, and the names, units and directions of its metrics."""
 
+import hashlib
+import json
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
@@ -76,6 +78,10 @@ class Score:
     value: float
     stderr: float | None
     num_items: int
+
+
+def scores_from_dict(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Score]]:
+    return {task: {metric: Score(**score) for metric, score in metrics.items()} for task, metrics in values.items()}
 
 
 @dataclass
@@ -179,14 +185,54 @@ class TrialRecord:
                 "solo": None if values["solo"] is None else Solo(**values["solo"]),
                 "losses": [TrainPoint(**point) for point in values["losses"]],
                 "heldout_losses": [HeldoutPoint(**point) for point in values["heldout_losses"]],
-                "scores": {
-                    task: {metric: Score(**score) for metric, score in metrics.items()}
-                    for task, metrics in values["scores"].items()
-                },
+                "scores": scores_from_dict(values["scores"]),
             }
         except (TypeError, AttributeError) as error:
             raise ValueError(f"record is malformed: {error}") from error
         return cls(**(values | parts))
+
+
+NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
+
+
+def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenance: dict[str, Any]) -> str:
+    """What two trials have in common where the base scores the same for both: 32 hexadecimal digits.
+
+    Args:
+        config: a trial's resolved configuration; of it the base, the data as they are cut, and what is asked.
+        dtype: the base's, such as `torch.float32`.
+        task_data: fingerprint of the tasks' files, None for the hub's.
+        provenance: a trial's, with fingerprints of base and data, versions, commit and device.
+    """
+    asked = {name: config[name] for name in ("model", "quantization", "data", "evaluation")}
+    made_by = {name: provenance["versions"][name] for name in NUMBER_MAKERS}
+    where = {name: provenance[name] for name in ("base_fingerprint", "data_fingerprint", "device", "commit")}
+    length = config["training"]["max_length"]
+    facts = [asked, length, dtype, task_data, made_by, where]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@dataclass
+class BaseScore:
+    """What the base itself scores, quantized and without an adapter: a report's first row."""
+
+    key: str  # of `base_key`
+    heldout_loss_nats_per_token: float
+    scores: dict[str, dict[str, Score]]
+    seconds: float  # of held-out loss and scores
+    provenance: dict[str, Any]
+    version: int = RECORD_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
+        """What `to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+        try:
+            return cls(**(values | {"scores": scores_from_dict(values["scores"])}))
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"base score is malformed: {error}") from error
 
 
 def field_default(one: "Field[Any]") -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
-from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.records import BaseScore, StudyFacts, TrialRecord
 
 
 class ItemTable(NamedTuple):
@@ -134,6 +134,53 @@ def read_record(path: Path) -> TrialRecord:
 def read_records(study_folder: Path) -> list[TrialRecord]:
     """All records of a study by number. Raises `StoreError` as `read_record` does."""
     return [read_record(path) for path in sorted(study_folder.glob("trials/*/record.json"))]
+
+
+def base_path(study_folder: Path, key: str) -> Path:
+    return study_folder / "base" / f"{key}.json"
+
+
+def base_items_path(study_folder: Path, key: str) -> Path:
+    return study_folder / "base" / f"{key}.items.jsonl"
+
+
+def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
+    """The items first: where the score is, they are."""
+    write_json_lines(base_items_path(study_folder, score.key), items)
+    write_json(base_path(study_folder, score.key), score.to_dict())
+
+
+def read_base_score(path: Path) -> BaseScore:
+    """Raises `StoreError` naming the file that is no base score."""
+    try:
+        return BaseScore.from_dict(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is no score of a base: {error}; move it out of the way") from error
+
+
+def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore | None:
+    """What the study has of this key or, where `elsewhere`, takes over from a study beside it; None: not scored yet.
+
+    Raises `StoreError` as `read_base_score` does, for the study's own file.
+    """
+    own = base_path(study_folder, key)
+    if own.exists():
+        return read_base_score(own)
+    for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:
+        try:
+            score = read_base_score(path)
+            items = base_items_path(path.parents[1], key).read_bytes()
+        except (StoreError, OSError):  # another study's damage is not this one's
+            continue
+        write_bytes(base_items_path(study_folder, key), items)
+        write_json(own, score.to_dict())
+        return score
+    return None
+
+
+def read_base_scores(study_folder: Path) -> list[BaseScore]:
+    """All of a study, by key. Raises `StoreError` as `read_base_score` does."""
+    return [read_base_score(path) for path in sorted(study_folder.glob("base/*.json"))]
 
 
 def set_aside(path: Path) -> Path:

@@ -37,6 +37,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
     **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
+    "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]"],
 }
 OPEN: Final = {"hydra", "defaults"}  # Hydra's own
 

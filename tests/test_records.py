@@ -1,6 +1,7 @@
 """Records and metrics: what is written is what is read, and every metric means one number."""
 
 import json
+from copy import deepcopy
 from dataclasses import fields
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from sweeplab.records import (
     METRICS,
+    BaseScore,
     HeldoutPoint,
     LargerBatch,
     Phase,
@@ -18,6 +20,7 @@ from sweeplab.records import (
     Status,
     TrainPoint,
     TrialRecord,
+    base_key,
     direction,
     known_metric,
     metric_value,
@@ -171,3 +174,68 @@ def test_an_unknown_metric_is_unknown(name: str) -> None:
 )
 def test_direction(name: str, wanted: str) -> None:
     assert direction(name) == wanted
+
+
+def base_facts() -> dict[str, Any]:
+    """What a base's key is of."""
+    config: dict[str, Any] = {
+        name: {"name": name} for name in ("model", "quantization", "data", "evaluation", "adapter")
+    }
+    versions = {"sweeplab": "1", "torch": "2", "transformers": "5", "bitsandbytes": "0", "hqq": None, "lm_eval": "0.4"}
+    prints = {"base_fingerprint": "sha256:a", "data_fingerprint": "sha256:b", "commit": "c", "device": {"type": "cpu"}}
+    return {
+        "config": config | {"training": {"max_length": 64, "epochs": 1}, "optimizer": {"lr": 1e-3}},
+        "dtype": "torch.float32",
+        "task_data": None,
+        "provenance": prints | {"versions": versions | {"datasets": "4", "wandb": "1"}, "python": "3.11"},
+    }
+
+
+def changed(*keys: str) -> str:
+    facts: Any = deepcopy(base_facts())
+    inner = facts
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = "another"
+    return base_key(**facts)
+
+
+def test_a_base_has_another_key_where_it_could_score_otherwise() -> None:
+    matters = [
+        *(("config", name, "name") for name in ("model", "quantization", "data", "evaluation")),
+        ("config", "training", "max_length"),
+        ("dtype",),
+        ("task_data",),
+        *(("provenance", name) for name in ("base_fingerprint", "data_fingerprint", "commit")),
+        ("provenance", "device", "type"),
+        ("provenance", "versions", "lm_eval"),
+        ("provenance", "versions", "torch"),
+    ]
+    keys = [base_key(**base_facts()), *(changed(*one) for one in matters)]
+    assert len(set(keys)) == len(keys)
+    assert all(len(key) == 32 for key in keys)
+
+
+def test_a_base_has_one_key_for_all_trials_on_it() -> None:
+    same = [
+        ("config", "adapter", "name"),
+        ("config", "optimizer", "lr"),
+        ("config", "training", "epochs"),
+        ("provenance", "versions", "wandb"),
+        ("provenance", "python"),
+    ]
+    assert {changed(*one) for one in same} == {base_key(**base_facts())}
+
+
+def base_score(key: str = "0" * 32) -> BaseScore:
+    return BaseScore(key, 2.5, {"tiny_addition": {"exact_match": Score(0.25, None, 8)}}, 1.5, {"commit": "abc"})
+
+
+def test_a_base_score_survives_json() -> None:
+    assert BaseScore.from_dict(json.loads(json.dumps(base_score().to_dict()))) == base_score()
+
+
+@pytest.mark.parametrize("change", [{"seconds_": 1}, {"scores": {"task": {"acc": {"value": 1}}}}, {"scores": [1]}])
+def test_a_malformed_base_score_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="base score is malformed"):
+        BaseScore.from_dict(base_score().to_dict() | change)

@@ -15,17 +15,22 @@ import pytest
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.store import (
     StoreError,
+    base_items_path,
+    base_path,
+    known_base_score,
+    read_base_scores,
     read_facts,
     read_json,
     read_records,
     trial_folder,
+    write_base_score,
     write_facts,
     write_json,
     write_json_lines,
     write_record,
     write_text,
 )
-from tests.test_records import full_record
+from tests.test_records import base_score, full_record
 
 FACTS = StudyFacts(
     name="ranks",
@@ -158,3 +163,28 @@ def test_a_record_of_another_version_is_refused_by_its_fields(tmp_path: Path) ->
     with pytest.raises(StoreError, match="params; move it out of the way"):
         read_records(tmp_path)
     assert TrialRecord.from_dict(values | {"params": {}}) == full_record(params={})
+
+
+def test_a_base_score_is_kept_once_and_taken_over_by_other_studies(tmp_path: Path) -> None:
+    first, second, score = tmp_path / "first", tmp_path / "second", base_score()
+    assert known_base_score(first, score.key, elsewhere=True) is None
+    write_base_score(first, score, [{"item": 0}, {"item": 1}])
+    assert known_base_score(first, score.key, elsewhere=False) == score
+    assert known_base_score(second, score.key, elsewhere=False) is None
+    assert known_base_score(second, "1" * 32, elsewhere=True) is None
+    assert known_base_score(second, score.key, elsewhere=True) == score
+    assert read_base_scores(second) == read_base_scores(first) == [score]
+    items = base_items_path(second, score.key).read_bytes()
+    assert items == base_items_path(first, score.key).read_bytes() == b'{"item": 0}\n{"item": 1}\n'
+
+
+def test_a_damaged_base_score_is_named_and_never_taken_over(tmp_path: Path) -> None:
+    first, second, score = tmp_path / "first", tmp_path / "second", base_score()
+    write_base_score(first, score, [])
+    base_path(first, score.key).write_text("{}")
+    assert known_base_score(second, score.key, elsewhere=True) is None
+    with pytest.raises(StoreError, match=r"0\.json is no score of a base: .*; move it out of the way"):
+        known_base_score(first, score.key, elsewhere=True)
+    write_base_score(first, score, [])
+    base_items_path(first, score.key).unlink()
+    assert known_base_score(second, score.key, elsewhere=True) is None

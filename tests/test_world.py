@@ -6,7 +6,7 @@ import pytest
 
 from sweeplab import world
 from sweeplab.data.prompts import Example, render
-from sweeplab.evaluation.harness import task_manager
+from sweeplab.evaluation.catalog import task_manager
 from sweeplab.evaluation.tasks import WORLD_TASKS
 
 EVERY_SKILL = (*world.SKILLS, *world.TARGETS)
@@ -120,7 +120,7 @@ def test_choices_hold_the_answer_where_the_label_says_and_labels_vary(skill: str
 @pytest.mark.parametrize("skill", EVERY_SKILL)
 def test_training_and_evaluation_ask_with_the_same_prompt(skill: str) -> None:
     for name in (f"tiny_{skill}", f"tiny_{skill}_choice"):
-        task = task_manager(False).load([WORLD_TASKS[name]])["tasks"][name]
+        task = task_manager((), None).load([WORLD_TASKS[name]])["tasks"][name]
         asked_by_lm_eval = [task.doc_to_text(document) for document in task.test_docs()]
         pretrained = [world.plain_prompt(item) for item in world.skill_items(skill)]
         finetuned = [

@@ -15,6 +15,7 @@ from sweeplab.config import (
     AdapterConfig,
     ConfigError,
     DataConfig,
+    EvaluationConfig,
     ModelConfig,
     QuantizationConfig,
     TrialConfig,
@@ -185,6 +186,15 @@ def check_training(config: TrialConfig) -> None:
             raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
 
 
+def check_evaluation(evaluation: EvaluationConfig) -> None:
+    check_at_least("evaluation.batch_size", evaluation.batch_size, 1, "use a whole number from 1")
+    check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
+    check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
+    check_at_least("evaluation.bootstrap_iters", evaluation.bootstrap_iters, 1, "try 1000")
+    if evaluation.data_dir is not None and not Path(evaluation.data_dir).is_dir():
+        raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")
+
+
 def check_trial(config: TrialConfig) -> None:
     """Refuses a trial that cannot run. Raises `ConfigError`."""
     check_model(config.model)
@@ -193,10 +203,7 @@ def check_trial(config: TrialConfig) -> None:
     check_data(config.data)
     check_optimizer(config.optimizer)
     check_training(config)
-    check_at_least("evaluation.batch_size", config.evaluation.batch_size, 1, "use a whole number from 1")
-    check_at_least("evaluation.limit", config.evaluation.limit, 1, "use null for all items")
-    check_at_least("evaluation.num_fewshot", config.evaluation.num_fewshot, 0, "use null for the task's own")
-    check_at_least("evaluation.bootstrap_iters", config.evaluation.bootstrap_iters, 1, "try 1000")
+    check_evaluation(config.evaluation)
     check_images(config)
     check_compatible(config)
 
@@ -230,18 +237,22 @@ def check_compatible(config: TrialConfig) -> None:
 
 def check_images(config: TrialConfig) -> None:
     """What goes with images and their classes, as far as it shows before the model is loaded. Raises `ConfigError`."""
-    model, data = config.model, config.data
+    model, data, asked = config.model, config.data, config.evaluation
     if model.source == "embedded" and (model.name == IMAGE_BASE) != data.is_images():
         fitting = "model=tiny_vit" if data.is_images() else "data=digits"
         raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
     if not data.is_images():
         return
-    for task in config.evaluation.tasks:
+    for task in asked.tasks:
         check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
     text_only = (
         ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
         ("data.packing", data.packing, data.packing, "data.packing=false"),
-        ("evaluation.num_fewshot", config.evaluation.num_fewshot, config.evaluation.num_fewshot is not None, "null"),
+        ("evaluation.num_fewshot", asked.num_fewshot, asked.num_fewshot is not None, "null"),
+        ("evaluation.data_dir", asked.data_dir, asked.data_dir is not None, "null"),
+        ("evaluation.gen_kwargs", asked.gen_kwargs, bool(asked.gen_kwargs), "evaluation.gen_kwargs={}"),
+        ("evaluation.apply_chat_template", True, asked.apply_chat_template, "evaluation.apply_chat_template=false"),
+        ("evaluation.system_instruction", asked.system_instruction, asked.system_instruction is not None, "null"),
     )
     for key, value, is_set, remedy in text_only:
         if is_set:

@@ -1,20 +1,17 @@
-"""lm-eval on the model in memory: the only place that imports it."""
+"""lm-eval on the model in memory."""
 
+import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import Any, Final, NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sweeplab.config import ConfigError, EvaluationConfig
-from sweeplab.evaluation.tasks import WORLD_TASKS
+from sweeplab.evaluation.catalog import SEED, configure, load_tasks, only_compares
+from sweeplab.evaluation.identity import Choose, Probe, refuse_other_model
 from sweeplab.records import Score
-
-SEED: Final = 1234  # lm-eval's own, of few-shot examples and of draws
-Choose = Callable[[Sequence[int]], AbstractContextManager[None]]
 
 
 class Evaluation(NamedTuple):
@@ -24,48 +21,30 @@ class Evaluation(NamedTuple):
     items: list[dict[str, Any]]
 
 
-@cache
-def task_manager(own_tasks: bool) -> Any:
-    """lm-eval's task index; its own tasks take seconds to index, so only where one is asked for."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager(include_defaults=own_tasks)
+prepared: dict[str, dict[str, Any]] = {}  # the last settings' tasks, with their requests
 
 
-def load_tasks(names: Sequence[str]) -> dict[str, Any]:
-    """lm-eval's loaded tasks: the small world's configurations, its own tasks by name. Raises `ConfigError`."""
-    manager = manager_of(names)
-    loaded: dict[str, Any] = manager.load([WORLD_TASKS.get(name, name) for name in names])
-    return loaded
-
-
-def manager_of(names: Sequence[str]) -> Any:
-    """The index that knows all of `names`. Raises `ConfigError`."""
-    own = [name for name in names if name not in WORLD_TASKS]
-    manager = task_manager(bool(own))
-    for name in own:
-        if name not in manager.all_tasks:
-            raise ConfigError(
-                f"evaluation.tasks must name lm-eval tasks, got {name}; `lm-eval ls tasks` lists them, and the small "
-                f"world has {', '.join(WORLD_TASKS)}"
+def prepared_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
+    """Tasks whose requests are built once, for all trials that are asked the same. Raises `ConfigError`."""
+    asks = {name: value for name, value in asdict(settings).items() if name not in ("batch_size", "bootstrap_iters")}
+    template = lm.chat_template(True) if settings.apply_chat_template else None
+    key = json.dumps([asks, template], sort_keys=True)
+    if key not in prepared:
+        prepared.clear()
+        loaded = load_tasks(settings.tasks, settings.data_dir)
+        for task in loaded["tasks"].values():
+            configure(task, settings)
+            task.build_all_requests(
+                limit=settings.limit,
+                system_instruction=settings.system_instruction,
+                apply_chat_template=settings.apply_chat_template,
+                fewshot_as_multiturn=settings.apply_chat_template,
+                chat_template=lm.apply_chat_template if settings.apply_chat_template else None,
+                tokenizer_name=lm.tokenizer_name if settings.apply_chat_template else "",
             )
-    return manager
-
-
-@cache
-def prepared_tasks(names: tuple[str, ...], limit: int | None, num_fewshot: int | None) -> dict[str, Any]:
-    """Tasks whose requests are built once, for all trials that are asked the same."""
-    loaded = load_tasks(names)
-    for task in loaded["tasks"].values():
-        fixed = task.get_config("num_fewshot")
-        if fixed != 0 and num_fewshot is not None:
-            task.set_config(key="num_fewshot", value=num_fewshot)
-        elif fixed is None:
-            task.set_config(key="num_fewshot", value=0)
-        task.set_fewshot_seed(seed=SEED)
-        task.build_all_requests(limit=limit)
-        task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
-    return loaded
+            task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
+        prepared[key] = loaded
+    return prepared[key]
 
 
 def forget_answers(loaded: dict[str, Any]) -> None:
@@ -118,61 +97,39 @@ def plain_number(value: Any) -> float | str:
     return float(value) if isinstance(value, int | float) or hasattr(value, "__float__") else str(value)
 
 
-def cohort_model(model: nn.Module, tokenizer: Any, batch_size: int, num_trials: int, choose: Choose) -> Any:
-    """lm-eval's own model class, asked for one trial after another.
-
-    What is generated for the first trial is generated for all of them at once: a step of generation has one token a
-    row, so that more rows cost little. Scores of given answers are computed trial by trial: their batches are full.
-    """
-    from lm_eval.models.huggingface import HFLM
-
-    class CohortLM(HFLM):  # type: ignore[misc]
-        trial = 0
-        num_calls = 0
-
-        def turn_to(self, trial: int) -> None:
-            self.trial, self.num_calls = trial, 0
-
-        def _model_call(self, *args: Any, **kwargs: Any) -> Tensor:
-            with choose([self.trial]):
-                logits: Tensor = super()._model_call(*args, **kwargs)
-                return logits
-
-        def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
-            if kwargs.get("do_sample"):  # a trial's draws must not depend on its company
-                with choose([self.trial]):
-                    alone: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-                    return alone
-            if self.trial == 0:
-                mask = kwargs.pop("attention_mask").repeat(num_trials, 1)
-                rows = context.repeat(num_trials, 1)
-                with choose(range(num_trials)):
-                    tokens = super()._model_generate(rows, max_length, stop, attention_mask=mask, **kwargs)
-                generated.append(tokens.chunk(num_trials))
-            self.num_calls += 1
-            return generated[self.num_calls - 1][self.trial]
-
-    generated: list[tuple[Tensor, ...]] = []  # by call, then by trial
-    return CohortLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-
-
 def run_lm_eval(
-    model: nn.Module, tokenizer: Any, settings: EvaluationConfig, num_trials: int, choose: Choose
+    model: nn.Module,
+    tokenizer: Any,
+    settings: EvaluationConfig,
+    num_trials: int,
+    choose: Choose,
+    probe: Probe | None = None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for an unknown task.
 
-    Within `choose(places)`, `model` is that of the trials at these places, one's rows after another's.
+    Within `choose(places)`, `model` is that of the trials at these places, one's rows after another's. With a `probe`,
+    each trial is scored only after lm-eval was seen to have what was trained; else raises `OtherModelError`.
     """
     from lm_eval.evaluator import evaluate
 
+    from sweeplab.evaluation.lm import CohortLM
+
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is in memory, which is the point
-    loaded = prepared_tasks(tuple(settings.tasks), settings.limit, settings.num_fewshot)
+    if settings.apply_chat_template and tokenizer.chat_template is None:
+        raise ConfigError(
+            "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model's lacks; "
+            "use false, or a model that was trained to chat"
+        )
     was_training = model.training
-    lm = cohort_model(model, tokenizer, settings.batch_size, num_trials, choose)
+    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose)
+    loaded = prepared_tasks(settings, lm)
+    lm.allow_sharing(only_compares(loaded))
     model.eval()
     evaluations = []
     for trial in range(num_trials):
         lm.turn_to(trial)
+        if probe is not None:
+            refuse_other_model(lm, trial, probe)
         forget_answers(loaded)
         torch.manual_seed(SEED)
         with torch.no_grad():

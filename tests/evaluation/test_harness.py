@@ -1,45 +1,26 @@
 import math
 from collections import defaultdict
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from sweeplab.config import ConfigError, EvaluationConfig
-from sweeplab.evaluation import harness
-from sweeplab.evaluation.harness import (
-    Evaluation,
-    load_tasks,
-    manager_of,
-    metric_name,
-    run_lm_eval,
-    scores_of,
-    task_manager,
-)
+from sweeplab.config import ConfigError
+from sweeplab.evaluation import catalog
+from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
+from sweeplab.evaluation.harness import Evaluation, metric_name, scores_of
 from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
 from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
-
-NUM_ITEMS = 40
-
-
-def settings(*tasks: str, limit: int | None = NUM_ITEMS) -> EvaluationConfig:
-    return EvaluationConfig(tasks=list(tasks), batch_size=32, limit=limit, num_fewshot=None, bootstrap_iters=1000)
-
-
-def evaluated(base: Base, asked: EvaluationConfig) -> Evaluation:
-    """The base as a cohort of one."""
-    (made,) = run_lm_eval(base.model, base.tokenizer, asked, 1, lambda places: nullcontext())
-    return made
+from tests.evaluation.conftest import evaluated, settings
 
 
 @pytest.fixture(scope="module")
 def evaluation(embedded_base: Base) -> Evaluation:
     """The base on what it does not know, so that scores lie between 0 and 1."""
     tasks = ("tiny_new_facts", "tiny_new_facts_choice", "tiny_operation_choice", "tiny_subtraction")
-    return evaluated(embedded_base, settings(*tasks, limit=60))
+    return evaluated(embedded_base.model, embedded_base.tokenizer, settings(*tasks, limit=60))
 
 
 class TestEmbeddedBase:
@@ -49,7 +30,7 @@ class TestEmbeddedBase:
     ) -> None:
         base = {"none": embedded_base, "nf4_dq": nf4_base}[quantization]
         tasks = [f"tiny_{skill}" for skill in (*SKILLS, *TARGETS)]
-        scores = evaluated(base, settings(*tasks)).scores
+        scores = evaluated(base.model, base.tokenizer, settings(*tasks)).scores
         accuracy = {task.removeprefix("tiny_"): values["exact_match"].value for task, values in scores.items()}
         assert accuracy.keys() == {*SKILLS, *TARGETS}
         assert all(accuracy[skill] >= 0.8 for skill in SKILLS), accuracy
@@ -121,7 +102,7 @@ def test_choices_fall_on_the_most_likely_continuation(evaluation: Evaluation, em
 def test_evaluation_leaves_the_mode_as_it_was(embedded_base: Base) -> None:
     for training in (True, False):
         embedded_base.model.train(training)
-        evaluated(embedded_base, settings("tiny_larger_choice", limit=2))
+        evaluated(embedded_base.model, embedded_base.tokenizer, settings("tiny_larger_choice", limit=2))
         assert embedded_base.model.training is training
 
 
@@ -129,16 +110,16 @@ UNKNOWN = r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_
 
 
 def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness, "task_manager", lambda own_tasks: task_manager(False))
+    monkeypatch.setattr(catalog, "task_manager", lambda folders, data_dir: task_manager((), None))
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["tiny_addition", "no_such_task"])
+        load_tasks(["tiny_addition", "no_such_task"], None)
 
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert "truthfulqa_mc1" in manager_of(["truthfulqa_mc1"]).all_tasks
+    assert "hellaswag" in manager_of(["hellaswag"], None).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["truthfulqa_mc1", "no_such_task"])
+        load_tasks(["truthfulqa_mc1", "no_such_task"], None)
 
 
 @pytest.mark.parametrize(

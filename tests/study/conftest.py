@@ -45,6 +45,7 @@ WITH_STANDIN: Final = (
 REAL: Final = (  # two trials with the real worker, of which the first diverges
     *SHORT,
     LOSS,
+    "executor.num_workers=1",
     "study.question=What diverges?",
     "evaluation.tasks=[tiny_new_facts,tiny_addition_choice]",
     "evaluation.limit=6",

@@ -1,0 +1,136 @@
+"""lm-eval's own model class on the model in memory, for all trials of a cohort."""
+
+import inspect
+from collections.abc import Hashable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor, nn
+
+from sweeplab.evaluation.identity import Choose
+from sweeplab.evaluation.shared_context import (
+    Request,
+    answers_of,
+    batches_of,
+    close_calls,
+    pack,
+    rounding,
+    rows_of,
+)
+
+Answer = tuple[float, bool]  # log-likelihood in nats, and whether it is what the model would have written
+EXACT = (torch.float32, torch.float64)
+encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # by tokenizer: all trials ask the same
+
+
+def takes_masks(model: nn.Module) -> bool:
+    """True for a model in 32 bits or more that may be handed a mask and positions of our own.
+
+    Virtual tokens have masks of their own, and 8-bit products depend on all rows of a batch.
+    """
+    if {"attention_mask", "position_ids"} - inspect.signature(model.forward).parameters.keys():
+        return False
+    if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
+        return False
+    return getattr(model, "dtype", None) in EXACT and getattr(model, "active_peft_config", None) is None
+
+
+class CohortLM(HFLM):  # type: ignore[misc]
+    """lm-eval's class, asked for one trial after another.
+
+    What is generated for the first trial is generated for all of them at once: a step of generation has one token a
+    row, so that more rows cost little. Scores of given answers are computed trial by trial: their batches are full.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any, batch_size: int, num_trials: int, choose: Choose) -> None:
+        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        self.num_trials = num_trials
+        self.choose = choose
+        self.shares_contexts = False
+        self.trial = 0
+        self.num_calls = 0
+        self.items: list[Hashable] = []  # of the log-likelihoods that are asked for
+        self.generated: list[tuple[Tensor, ...]] = []  # by call, then by trial
+
+    def turn_to(self, trial: int) -> None:
+        self.trial, self.num_calls = trial, 0
+
+    def allow_sharing(self, allowed: bool) -> None:
+        """Lets answers to one question share its tokens where the model can, which moves log-likelihoods by rounding.
+
+        Items that rounding could decide are scored again in lm-eval's own way.
+        """
+        self.shares_contexts = allowed and takes_masks(self.model)
+
+    def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
+        known = encodings.setdefault(self.tokenizer, {})
+        key = (string, args, tuple(kwargs.items()))
+        if key not in known:
+            known[key] = super().tok_encode(string, *args, **kwargs)
+        return list(known[key])
+
+    def _model_call(self, *args: Any, **kwargs: Any) -> Tensor:
+        with self.choose([self.trial]):
+            logits: Tensor = super()._model_call(*args, **kwargs)
+            return logits
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
+        if kwargs.get("do_sample"):  # a trial's draws must not depend on its company
+            with self.choose([self.trial]):
+                alone: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
+                return alone
+        if self.trial == 0:
+            mask = kwargs.pop("attention_mask").repeat(self.num_trials, 1)
+            rows = context.repeat(self.num_trials, 1)
+            with self.choose(range(self.num_trials)):
+                tokens = super()._model_generate(rows, max_length, stop, attention_mask=mask, **kwargs)
+            self.generated.append(tokens.chunk(self.num_trials))
+        self.num_calls += 1
+        return self.generated[self.num_calls - 1][self.trial]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Answer]:
+        self.items = [(request.task_name, request.doc_id) for request in requests]
+        answers: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        self.items = []
+        return answers
+
+    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[Answer]:
+        asked = [Request(context, answer) for _, context, answer in requests]
+        longest = max(len(one.context) + len(one.answer) - 1 for one in asked)
+        if self.items and self.shares_contexts and longest <= self.max_length and self.sees_the_same(requests, asked):
+            answers = self.shared(asked, self.items)
+            lengths = [len(text) for (_, text), _, _ in requests]
+            close = close_calls([value for value, _ in answers], lengths, self.items)
+            again = [place for place, item in enumerate(self.items) if item in close]
+            for place, answer in zip(again, self.plain([requests[place] for place in again]), strict=True):
+                answers[place] = answer
+            return answers
+        return self.plain(requests, **kwargs)
+
+    def plain(self, requests: list[Any], **kwargs: Any) -> list[Answer]:
+        """lm-eval's own way."""
+        answers: list[Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
+        return answers
+
+    def sees_the_same(self, requests: list[Any], asked: Sequence[Request]) -> bool:
+        """Whether the model heeds the masks: the first item's answers, shared and in lm-eval's own way."""
+        first = [place for place, item in enumerate(self.items) if item == self.items[0]]
+        shared = self.shared([asked[place] for place in first], [self.items[0]] * len(first))
+        plain = self.plain([requests[place] for place in first])
+        return all(abs(mine[0] - own[0]) < rounding(own[0]) for mine, own in zip(shared, plain, strict=True))
+
+    @torch.no_grad()
+    def shared(self, asked: Sequence[Request], items: Sequence[Hashable]) -> list[Answer]:
+        """Answers by request, each question's tokens computed once."""
+        sums_N, likeliest_N = torch.zeros(len(asked)), torch.ones(len(asked), dtype=torch.bool)
+        for rows in batches_of(rows_of(asked, items), asked, self.batch_size):
+            packed = pack(rows, asked)
+            inputs = {"attention_mask": packed.mask_B1TT, "position_ids": packed.positions_BT}
+            with self.choose([self.trial]):
+                moved = {name: part.to(self.device) for name, part in inputs.items()}
+                logits_BTV = self.model(packed.ids_BT.to(self.device), **moved, use_cache=False).logits
+            sums, likeliest = answers_of(logits_BTV, packed, len(asked))
+            sums_N, likeliest_N = sums_N + sums, likeliest_N & likeliest
+        return list(zip(sums_N.tolist(), likeliest_N.tolist(), strict=True))
