@@ -78,6 +78,8 @@ def act(config: StudyConfig) -> None:
             export_study(request, console)
         case "analyze":
             analyze_study(config, console)
+        case "report":
+            rebuild(config, console)
         case "reproduce":
             from sweeplab.study.reproduce import reproduce_trial
 
@@ -85,6 +87,15 @@ def act(config: StudyConfig) -> None:
                 sys.exit(NOT_THE_SAME)
         case _:
             run(request, console)
+
+
+def rebuild(config: StudyConfig, console: "Console") -> None:
+    """Says where the report is."""
+    from sweeplab.report import rebuild_report
+    from sweeplab.study.driver import study_folder
+
+    folder = study_folder(config)
+    console.print(f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True)
 
 
 def analyze_study(config: StudyConfig, console: "Console") -> None:

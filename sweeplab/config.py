@@ -240,7 +240,7 @@ class ExportConfig:
 
 @dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export | reproduce | analyze
+    action: str = MISSING  # run | plan | export | reproduce | analyze | report
     trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)

@@ -8,16 +8,26 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from sweeplab.checks.searches import LISTING
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, direction
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, only_writer, read_facts, read_records, set_aside_unreadable, write_facts
+from sweeplab.store import (
+    make_folder,
+    only_writer,
+    read_facts,
+    read_items,
+    read_records,
+    set_aside_unreadable,
+    write_facts,
+)
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
 from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.rounds import Rounds, Stopped
+from sweeplab.study.samplers import check_space
 from sweeplab.study.search import Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
 from sweeplab.study.summary import show_summary
@@ -39,6 +49,8 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         space={axis.key: axis.spec() for axis in varied},
         num_planned=num_planned(request.config, varied),
         config=asdict(request.config.trial_config()),
+        claims=[asdict(claim) for claim in request.config.claims],
+        retained_tasks=list(request.config.data.retained_tasks),
     )
 
 
@@ -69,7 +81,7 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
 
 def planned_configs(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
     """Every point of a grid, composed and checked before anything runs; the configured point for other samplers."""
-    points = grid(varied) if request.config.sampler.name == "grid" else [{}]
+    points = grid(varied) if request.config.sampler.name in LISTING else [{}]
     return [(point, trial_config(request.overrides, point)) for point in points]
 
 
@@ -102,6 +114,7 @@ class Driver:
             return self.go_on()
 
     def go_on(self) -> int:
+        check_space(self.config, self.varied)
         with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
@@ -114,8 +127,10 @@ class Driver:
                     progress.say(f"Stopped: {why}. The same command goes on from here.")
                 finally:
                     tracker.interrupted()
-        records = read_records(self.folder)
-        report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name)
+            if search.num_left_out:
+                progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
+        records, items = read_records(self.folder), read_items(self.folder) or None
+        report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
         tracker.reported(report)
-        show_summary(self.facts, records, self.folder, report, self.console)
+        show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)

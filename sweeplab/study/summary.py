@@ -8,9 +8,12 @@ from rich.text import Text
 
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
+from sweeplab.store import Items
 
 
-def show_summary(facts: StudyFacts, records: list[TrialRecord], folder: Path, report: Path, console: Console) -> None:
+def show_summary(
+    facts: StudyFacts, records: list[TrialRecord], items: Items | None, folder: Path, report: Path, console: Console
+) -> None:
     """Prints the settings table, the answer in sentences, and the paths of records and report."""
     table = summary_table(facts, records)
     grid = Grid(title=facts.name, title_justify="left")
@@ -20,6 +23,6 @@ def show_summary(facts: StudyFacts, records: list[TrialRecord], folder: Path, re
     for place, row in enumerate(table.rows):
         grid.add_row(*(Text(cell.text) for cell in row), style="bold" if place == table.marked else "")
     console.print(grid)
-    for sentence in summary_answer(facts, records):
+    for sentence in summary_answer(facts, records, items):
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"records  {folder / 'trials'}\nreport   {report}"), soft_wrap=True)

@@ -219,7 +219,7 @@ def test_a_full_disk_stops_the_study_which_goes_on_later(
 def test_two_drivers_do_not_share_a_folder(make_request: MakeRequest, standin_here: Standin, tmp_path: Path) -> None:
     drive(make_request(RANKS, "study.num_trials=1"))
     folder = tmp_path / "runs" / "single"
-    with only_writer(folder), pytest.raises(StoreError, match=r"single is in use by process \d+ on .* since .*; wait for its end"):
+    with only_writer(folder), pytest.raises(StoreError, match=r"single is in use by process \d+ on .* since .*; wait"):
         drive(make_request(RANKS))
     assert drive(make_request(RANKS))[0] == 2
 
