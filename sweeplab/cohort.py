@@ -18,8 +18,9 @@ from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
 from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
+from sweeplab.scoring import evaluate, score_base
 from sweeplab.store import StoreError, write_text
-from sweeplab.trial import Observe, Run, TrialSpec, begin, evaluate, train
+from sweeplab.trial import Observe, Run, TrialSpec, begin, train
 from sweeplab.workbench import Workbench
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Cohort:
         """Takes a trial in; its record where it failed before it could begin."""
         record = new_record(spec)
         try:
+            score_base(spec, self.bench, record)
             run = begin(spec, self.bench, record, self.observe)
             record.phase, record.step = "train", run.member.step
             if run.slot is not None:

@@ -1,12 +1,11 @@
-"""The life of trials on one page: base -> adapter -> training -> evaluation -> record.
+"""The life of trials on one page: base -> adapter -> training; `scoring` has what comes after.
 
 Trials of one geometry train together on one base; a lone trial is a cohort of one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,23 +16,18 @@ from torch import nn
 from sweeplab.config import TrainingConfig, TrialConfig
 from sweeplab.data.batches import Windows, heldout_batches
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
-from sweeplab.data.images import heldout_images
-from sweeplab.digits import DIGITS_TASKS
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
 from sweeplab.evaluation.heldout import heldout_loss
-from sweeplab.evaluation.images import score_images
 from sweeplab.measure import measured
-from sweeplab.models.adapters import attach, detach, save_adapter
+from sweeplab.models.adapters import attach, detach
 from sweeplab.models.base import Base
 from sweeplab.models.dropout import Extent
 from sweeplab.models.lora import effective_layers
 from sweeplab.models.packed import Packed
-from sweeplab.models.slots import Slot, copy_weights, lora_matrices, lora_weights
-from sweeplab.models.vision import image_size
+from sweeplab.models.slots import Slot, lora_matrices, lora_weights
 from sweeplab.provenance import provenance
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
-from sweeplab.store import write_bytes, write_json_lines, writing
+from sweeplab.store import write_bytes
 from sweeplab.training.checkpoints import checkpoint, restore
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.members import Member, build_member
@@ -98,13 +92,19 @@ def peak_rate(config: TrialConfig, name: str) -> float:
     return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
-def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> Run:
-    """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
+def load(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> tuple[Base, Tokenized]:
+    """The trial's base and data, loaded only where the last trial had others. Raises `ConfigError`."""
     record.phase = "load"
     with measured(record.phases, "load", bench.device):
         base = bench.base_for(spec.config)
         data = bench.tokens_for(spec.config, base)
     record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
+    return base, data
+
+
+def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> Run:
+    """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
+    base, data = load(spec, bench, record)
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
@@ -225,64 +225,7 @@ def set_random_state(run: Run) -> None:
         run.member.random_state = None
 
 
-def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> AbstractContextManager[None]:
-    return choose([runs[place] for place in places])
-
-
 def loss_of(run: Run, bench: Workbench) -> float:
     """The held-out loss of the model as it stands."""
     batches = heldout_batches(run.data.heldout, run.base.pad_id, run.spec.config.evaluation.batch_size)
     return heldout_loss(run.model, batches, target_loss_sum, bench.device)
-
-
-def scored(runs: Sequence[Run], choose: Choose, bench: Workbench) -> list[Evaluation]:
-    """What `evaluation.tasks` ask of every run: lm-eval's scores for text, accuracies for images."""
-    config, base, model = runs[0].spec.config, runs[0].base, runs[0].model
-    settings = config.evaluation
-    if not config.data.is_images():
-        return run_lm_eval(model, base.tokenizer, settings, len(runs), partial(chosen, choose, runs))
-    size = image_size(base.model.config)
-    rows = {task: heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
-    batches = {task: heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
-    evaluations = []
-    for run in runs:
-        with choose([run]):
-            evaluations.append(score_images(model, batches, bench.device))
-    return evaluations
-
-
-def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
-    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk."""
-    settings = runs[0].spec.config.evaluation
-    with ExitStack() as stack:
-        ordered, packed = stack.enter_context(together(runs))
-        choose = choosing(packed)
-        for run in ordered:
-            stack.enter_context(evaluation_weights(run.member.optimizer))
-        for run in ordered:
-            with choose([run]):
-                run.member.take_heldout_loss(loss_of(run, bench))
-            if run.member.early is None:
-                run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
-        whole = [run for run in ordered if run.member.early is None]
-        if settings.tasks and whole:
-            for run, evaluation in zip(whole, scored(whole, choose, bench), strict=True):
-                run.record.scores = evaluation.scores
-                write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
-        for run in whole:
-            save(run)
-
-
-def save(run: Run) -> None:
-    """Writes what was trained, except a whole model, which would fill the disk. Raises `StoreError`."""
-    config, folder = run.spec.config, run.spec.folder / "adapter"
-    if config.adapter.method == "none":
-        return
-    with writing(folder):
-        if run.slot is None:
-            run.record.adapter_bytes = save_adapter(run.model, folder)
-            return
-        adapted = attach(run.base.model, config.adapter, config.model, run.spec.seed)
-        copy_weights(run.slot.weights(), lora_weights(adapted))
-        run.record.adapter_bytes = save_adapter(adapted, folder)
-        detach(adapted)

@@ -17,7 +17,7 @@ FLOORS: Final = {
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial", "analysis"),
-    4: ("probe",),
+    4: ("probe", "scoring"),
     5: ("cohort",),
     6: ("study",),
     7: ("__main__",),

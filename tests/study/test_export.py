@@ -264,7 +264,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
             expected.append(probe_logits(model))
             return save_adapter(model, folder)
 
-        patch.setattr("sweeplab.trial.save_adapter", saved)
+        patch.setattr("sweeplab.scoring.save_adapter", saved)
         record = run_alone(spec, Workbench(CPU))
     assert record.status is Status.FINISHED, record.reason
     made = Source(record, config, spec.folder / "adapter")
