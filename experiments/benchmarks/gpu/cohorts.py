@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from safetensors.torch import load_file
 from torch import Tensor
 
 from experiments.benchmarks.gpu.cases import Case, Row
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of, measured_trials
 from sweeplab.config import TrialConfig
-from sweeplab.data.batches import Batch, Windows, collate_rows
+from sweeplab.data.batches import Windows, collate_rows
 from sweeplab.measure import measured
 from sweeplab.models.adapters import attach, detach
 from sweeplab.models.slots import lora_weights
@@ -80,15 +81,18 @@ def peft_weights(lab: Laboratory, config: TrialConfig, seed: int, disturbance: f
     for window in islice(windows.since(0), training.max_steps):
         for micro in window:
             batch = collate_rows([rows[index] for index in micro.indices], base.pad_id, 0)
-            assert isinstance(batch, Batch)
-            moved = batch._replace(**{key: getattr(batch, key).to(lab.device) for key in ("ids_BT", "mask_BT", "labels_BT")})
+            moved = move_data_to_device(batch, lab.device)
             (target_loss_sum(model, moved) / micro.num_window_targets).backward()
         torch.nn.utils.clip_grad_norm_([weight for _, weight in named], float(training.gradient_clip or 0))
         optimizer.step()
         optimizer.zero_grad()
-    weights = {f"{name}.{part}": one.cpu().clone() for name, pair in lora_weights(model).items() for part, one in zip("AB", pair, strict=True)}
+    pairs = {name: dict(zip("AB", pair, strict=True)) for name, pair in lora_weights(model).items()}
     detach(model)
-    return weights
+    return {
+        f"base_model.model.{name}.lora_{part}.weight": weight.cpu()
+        for name, pair in pairs.items()
+        for part, weight in pair.items()
+    }
 
 
 def furthest(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
@@ -113,17 +117,19 @@ def equality(lab: Laboratory, config: TrialConfig, lengths: Sequence[int], num_t
         for one, other in zip(packed["losses"], solo["losses"], strict=True)
     )
     weights = max(furthest(one["weights"], other["weights"]) for one, other in zip(together, alone, strict=True))
-    sensitivity = furthest(peft_weights(lab, config, 0, 0.0), peft_weights(lab, config, 0, DISTURBANCE))
+    peft = peft_weights(lab, config, seeds[0], 0.0)
+    sensitivity = furthest(peft, peft_weights(lab, config, seeds[0], DISTURBANCE))
     return {
         "largest_loss_difference_nats": loss,
         "largest_weight_difference": weights,
         "peft_sensitivity": sensitivity,
+        "largest_weight_difference_from_peft": furthest(peft, together[0]["weights"]),
         "equal": loss <= LOSS_BOUND_NATS and weights <= SENSITIVITY_FACTOR * sensitivity,
     }
 
 
 def cases(lab: Laboratory, shape: Sequence[str] = LLAMA_7B, lengths: Sequence[int] = LENGTHS) -> list[Case]:
-    made = []
+    made: list[Case] = []
     for place, length in enumerate(lengths):
         for checkpointing in (False, True):
             toggle = f"training.gradient_checkpointing={str(checkpointing).lower()}"
@@ -134,7 +140,5 @@ def cases(lab: Laboratory, shape: Sequence[str] = LLAMA_7B, lengths: Sequence[in
             made.append(Case(name, seconds, facts, partial(speeds, lab, config, length)))
         if place == 0:
             equal = config_of(shape, "quantization=nf4_dq", "training.max_length=256", *EQUAL)
-            made.append(
-                Case("equality of 4 at once", 90, {}, partial(equality, lab, equal, EQUALITY_LENGTHS, 4))
-            )
+            made.append(Case("equality of 4 at once", 90, {}, partial(equality, lab, equal, EQUALITY_LENGTHS, 4)))
     return made

@@ -5,7 +5,16 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from experiments.benchmarks.gpu.cases import Case, Row
-from experiments.benchmarks.gpu.trials import ALL, LLAMA_7B, LLAMA_13B, PHI, Laboratory, config_of, measured_trial, planned
+from experiments.benchmarks.gpu.trials import (
+    ALL,
+    LLAMA_7B,
+    LLAMA_13B,
+    PHI,
+    Laboratory,
+    config_of,
+    measured_trial,
+    planned,
+)
 
 LENGTH: Final = 1304
 ROWS_PER_TRIAL: Final = 8

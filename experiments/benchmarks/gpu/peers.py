@@ -49,10 +49,7 @@ def rows_in_order(lab: Laboratory, config: TrialConfig, lengths: list[int]) -> l
     rows, training = lab.tokens_for(config, lab.base_for(config)).train, config.training
     windows = Windows(rows, training.micro_batch_size, training.accumulation, SEED)
     places = [
-        index
-        for window in islice(windows.since(0), training.max_steps)
-        for micro in window
-        for index in micro.indices
+        index for window in islice(windows.since(0), training.max_steps) for micro in window for index in micro.indices
     ]
     chosen = [rows[place] for place in places]
     return [{"ids": row.ids, "labels": row.labels} for row in chosen if isinstance(row, Tokens)]
@@ -87,7 +84,7 @@ def trainers(lab: Laboratory, config: TrialConfig, rows: list[dict[str, list[int
     model = attach(base.model, config.adapter, config.model, SEED)
     with tempfile.TemporaryDirectory() as folder:
         arguments = arguments_of(config, folder, lab.device.type, autocast)
-        trainer = InOrder(model=model, args=arguments, train_dataset=rows, data_collator=padded)  # type: ignore[arg-type]
+        trainer = InOrder(model=model, args=arguments, train_dataset=rows, data_collator=padded)
         with measured(phases, "train", lab.device):
             trainer.train()
     losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]

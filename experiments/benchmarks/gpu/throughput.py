@@ -42,6 +42,8 @@ KINDS: Final = {
     "matrix products": ("gemm", "nvjet", "cutlass", "cublas", "xmma", "splitk", "gemv"),
     "copies": ("memcpy", "memset"),
 }
+MOST_KERNELS: Final = 12  # that a row names
+MOST_NAME: Final = 120  # characters
 OTHER: Final = "elementwise and the rest"
 
 Within = Callable[[nn.Module], AbstractContextManager[None]]  # of the base, around all steps
@@ -113,29 +115,37 @@ def sums_by_kind(kernels: Iterable[tuple[str, float]]) -> dict[str, float]:
     return sums
 
 
+def is_kernel(event: Any) -> bool:
+    """Of the profiler's averages: what ran on the GPU, annotations of ranges left out."""
+    return event.device_type.name == "CUDA" and not event.is_user_annotation
+
+
 def shares(lab: Laboratory, config: TrialConfig, length: int) -> Row:
     """Where the time of a step goes: kernels by kind, and what the GPU waited for, as shares of the wall time.
 
     The wall time is that of steps without the profiler, which slows the launches that it counts.
     """
     runs = begun(lab, config, [length] * config.training.micro_batch_size, [0])
+    on_gpu = lab.device.type == "cuda"
     with at_work(runs, lab) as work:
         wall = fastest(work, lab.device)
-        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
             work()
-            if lab.device.type == "cuda":
+            if on_gpu:
                 torch.cuda.synchronize(lab.device)
-    on_device = [one for one in profiled.key_averages() if one.device_type == torch.autograd.DeviceType.CUDA]
-    sums = sums_by_kind((one.key, one.self_device_time_total / 1e6) for one in on_device)
+    events = profiled.key_averages()
+    kernels = [(one.key, one.self_device_time_total / 1e6, one.count) for one in events if is_kernel(one)]
+    kernels.sort(key=lambda one: -one[1])
+    sums = sums_by_kind((name, seconds) for name, seconds, _ in kernels)
     return {
         "step_seconds": wall,
         "kernel_seconds": sums,
-        "num_kernels": sum(one.count for one in on_device),
+        "num_kernels": sum(count for _, _, count in kernels),
         "waiting_seconds": max(0.0, wall - sum(sums.values())),  # for launches
-        "longest_kernels": sorted(
-            ({"name": one.key[:120], "seconds": one.self_device_time_total / 1e6, "count": one.count} for one in on_device),
-            key=lambda one: -float(one["seconds"]),
-        )[:12],
+        "longest_kernels": [
+            {"name": name[:MOST_NAME], "seconds": seconds, "count": count}
+            for name, seconds, count in kernels[:MOST_KERNELS]
+        ],
     }
 
 
@@ -186,5 +196,7 @@ def cases(
             add(title, 25, (4, ALPACA_LENGTH), partial(alpaca_speed, lab, config(4, ALPACA_LENGTH, *packed)))
         for title, choose in (("norms compiled", norms), ("layers compiled", layers)):
             within = partial(compiled, choose)
-            add(title, 60, geometries[1], partial(speed, lab, config(*geometries[1]), geometries[1][1], within, ceiling))
+            add(
+                title, 60, geometries[1], partial(speed, lab, config(*geometries[1]), geometries[1][1], within, ceiling)
+            )
     return made

@@ -1,4 +1,4 @@
-"""Trials for measuring: random weights of a known shape, random tokens of chosen lengths, sweeplab's own page of a trial."""
+"""Trials for measuring: random weights of a known shape, random tokens of chosen lengths, sweeplab's own training."""
 
 import random
 import tempfile
