@@ -3,9 +3,9 @@
 import json
 import math
 import signal
-import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.gpu import cohorts, memory, peers, throughput
-from experiments.benchmarks.gpu.__main__ import write_part
+from experiments.benchmarks.gpu.__main__ import BUDGET_SECONDS, main, write_part
 from experiments.benchmarks.gpu.cases import Case, NotMeasured, Row, run_cases
 from experiments.benchmarks.gpu.ceiling import copy_bytes_per_second, driver, product_flops_per_second
 from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histogram
@@ -107,16 +107,24 @@ def test_a_case_that_does_not_end_is_stopped_and_other_alarms_go_on() -> None:
 @pytest.fixture(scope="module")
 def tiny_parts() -> dict[str, list[Row]]:
     """Every kind of case of every part, once."""
-    wanted = {"7B nf4_dq", "7B nf4_dq, checkpointing", "7B nf4, six toggles, rank 256, paged AdamW", "7B bf16"}
+    wanted = {"7B nf4_dq, checkpointing", "7B nf4, six toggles, rank 256, sgd", "7B bf16"}
     settings = [one for one in memory.SETTINGS if one.name in wanted]
-    short = tuple(one._replace(shape=TINY, length=48, estimated_seconds=1) for one in settings)
+    short = tuple(one._replace(shape=TINY, length=48, seconds=1) for one in settings)
     lab = Laboratory.on("cpu", cohort_size=1)
     grid = throughput.cases(lab, CEILING, TINY, ((1, 16), (1, 24), (1, 32)))
-    skipped = ("compiled", "by cuDNN", "flash", "memory-efficient", "none, ")
+    skipped = ("compiled", "by cuDNN", "flash", "memory-efficient", "none, ", "Alpaca")
+    few = config_of(TINY, *peers.SAME, "training.max_steps=3", "training.accumulation=2", "training.micro_batch_size=2")
+    lengths = alpaca_lengths(12)
+    packed = config_of(TINY, "data.packing=true", "training.max_length=720", "training.max_steps=1")
     return {
         "memory": kept(memory.cases(lab, short)),
-        "throughput": kept([one for one in grid if not any(word in one.name for word in skipped)]),
-        "peers": kept(peers.cases(lab, TINY, num_examples=16)[:1]),
+        "throughput": kept(
+            [
+                *(one for one in grid if not any(word in one.name for word in skipped)),
+                case("Alpaca's lengths, packed", partial(throughput.alpaca_speed, lab, packed)),
+            ]
+        ),
+        "peers": kept([case("nf4_dq, Trainer", partial(peers.compared, lab, few, lengths, False))]),
         "cohorts": kept(cohorts.cases(lab, TINY, (16,))),
     }
 
@@ -126,6 +134,11 @@ def test_every_kind_of_case_is_measured(tiny_parts: dict[str, list[Row]]) -> Non
         assert {row["case"]: row.get("reason") for row in rows if row["status"] != "measured"} == {}
 
 
+def test_settings_have_names_of_their_own_and_fit_a_part() -> None:
+    assert len({one.name for one in memory.SETTINGS}) == len(memory.SETTINGS)
+    assert sum(one.seconds for one in memory.SETTINGS) <= BUDGET_SECONDS
+
+
 def test_memory_has_phases_and_the_plan_of_the_same_trial(tiny_parts: dict[str, list[Row]]) -> None:
     for row in tiny_parts["memory"]:
         assert {"load", "train", "evaluate"} <= row["phases"].keys()
@@ -133,7 +146,7 @@ def test_memory_has_phases_and_the_plan_of_the_same_trial(tiny_parts: dict[str, 
         assert row["length"] == 48
     ranks = {row["case"]: row["trainable_params"] for row in tiny_parts["memory"]}
     assert ranks["7B bf16"] == 2 * 2 * 8 * (64 + 64)  # query and value of two layers
-    assert ranks["7B nf4, six toggles, rank 256, paged AdamW"] == 256 * (2 * (4 * 128 + 3 * 160) + 64 + 256)
+    assert ranks["7B nf4, six toggles, rank 256, sgd"] == 256 * (2 * (4 * 128 + 3 * 160) + 64 + 256)
 
 
 def test_speeds_are_tokens_over_seconds_and_share_is_of_the_ceiling(tiny_parts: dict[str, list[Row]]) -> None:
@@ -149,7 +162,7 @@ def test_the_trainer_and_sweeplab_do_the_same_work(tiny_parts: dict[str, list[Ro
     assert row["largest_loss_difference_nats"] < 5e-6
     assert [len(runs) for runs in row["rounds"].values()] == [2, 2]
     first = row["rounds"]["sweeplab"][0]
-    assert len(first["losses"]) == peers.NUM_STEPS
+    assert len(first["losses"]) == 3
     assert first["losses"][0] == pytest.approx(math.log(256), abs=0.1)  # random weights know nothing
 
 
@@ -254,9 +267,12 @@ def test_the_committed_histogram_is_alpacas(shared_data: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, and the benchmark would run")
-def test_without_a_gpu_it_says_so_and_ends_with_2(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "experiments.benchmarks.gpu", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "needs a CUDA device" in done.stderr
+def test_without_a_gpu_it_says_so_and_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "--part", "memory", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "needs a CUDA device" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -21,7 +21,7 @@ from sweeplab.planning.time import flops_per_token
 from sweeplab.probe import at_work, fastest
 from sweeplab.records import Phase
 
-QUANTIZATIONS: Final = ("quantization=none", "quantization=nf4_dq")
+QUANTIZATIONS: Final = ("quantization=nf4_dq", "quantization=none")
 GEOMETRIES: Final = ((1, 128), (1, 512), (1, 2048), (4, 512), (4, 2048), (16, 128), (16, 512))
 NUM_EXAMPLES: Final = 128  # with Alpaca's lengths
 ALPACA_LENGTH: Final = 2048
@@ -183,17 +183,17 @@ def cases(
             made.append(Case(f"{name}, {geometry[0]} x {geometry[1]}, {title}", seconds, facts, measure))
 
         for place, one in enumerate(geometries):
-            add("plain", 40 if place == 0 else 8, one, partial(speed, lab, config(*one), one[1], plain, ceiling))
+            add("plain", 25 if place == 0 else 6, one, partial(speed, lab, config(*one), one[1], plain, ceiling))
         for one in (geometries[1], geometries[2]):
             add("profile", 12, one, partial(shares, lab, config(*one), one[1]))
         long = geometries[2]
         checkpointed = config(*long, "training.gradient_checkpointing=true")
-        add("checkpointing", 8, long, partial(speed, lab, checkpointed, long[1], plain, ceiling))
+        add("checkpointing", 6, long, partial(speed, lab, checkpointed, long[1], plain, ceiling))
         for title, backend in BACKENDS.items():
             within = partial(attending, backend)
-            add(title, 8, long, partial(speed, lab, config(*long), long[1], within, ceiling))
+            add(title, 6, long, partial(speed, lab, config(*long), long[1], within, ceiling))
         for title, packed in ALPACA.items():
-            add(title, 25, (4, ALPACA_LENGTH), partial(alpaca_speed, lab, config(4, ALPACA_LENGTH, *packed)))
+            add(title, 20, (4, ALPACA_LENGTH), partial(alpaca_speed, lab, config(4, ALPACA_LENGTH, *packed)))
         for title, choose in (("norms compiled", norms), ("layers compiled", layers)):
             within = partial(compiled, choose)
             add(
