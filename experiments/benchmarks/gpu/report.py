@@ -144,11 +144,13 @@ def cohorts_page(rows: list[Row], facts: Row) -> list[str]:
         lines.append((row["case"], alone, *ratios, goal, gigabytes(max(peaks, default=None))))
     page = [*table(titles, lines), "", "Ratios are to the same trials one after another."]
     page += [f"{row['case']}: {row['stopped']}" for row in speeds if row["stopped"] is not None]
-    for row in (one for one in found if "peft_sensitivity" in one):
+    for row in (one for one in found if "peft_sensitivities" in one):
+        pairs = zip(row["weight_differences"], row["peft_sensitivities"], strict=True)
+        weights = ", ".join(f"{difference:.1e} of {sensitivity:.1e}" for difference, sensitivity in pairs)
         page.append(
             f"{row['case']}: losses differ by {row['largest_loss_difference_nats']:.1e} nats (bound 2e-4), weights by "
-            f"{row['largest_weight_difference']:.1e} (bound 3 x {row['peft_sensitivity']:.1e}, what 1e-7 at the start "
-            f"makes of PEFT's own run): {'equal' if row['equal'] else 'not equal'} within the bounds."
+            f"{weights}, what 1e-7 at the start makes of PEFT's own run (bound 3 times that): "
+            f"{'equal' if row['equal'] else 'not equal'} within the bounds."
         )
     return page
 
