@@ -132,6 +132,9 @@ class Packed:
             )
             return out_MNO.view(result.shape)
 
+        updated.draws = any(  # type: ignore[attr-defined]  # the loss takes its logits at once beside such a head
+            slot.matrices[name].dropout > 0 for slot in self.slots if name in slot.matrices
+        )
         return updated
 
     def keep(self, name: str, update: Update, x: Tensor) -> Tensor | None:
