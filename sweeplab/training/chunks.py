@@ -65,7 +65,8 @@ def hidden_states(model: Any, head: nn.Module, inputs: dict[str, Tensor]) -> Ten
 
 def losses_of_chunk(head: nn.Module, states_BCH: Tensor, targets_BC: Tensor) -> Tensor:
     """-log p of every target, 0 where there is none, shape (B, C)."""
-    losses = F.cross_entropy(widened(head(states_BCH).flatten(0, 1)), targets_BC.flatten(), reduction="none")
+    logits_NV = widened(head(states_BCH.contiguous()).flatten(0, 1))
+    losses = F.cross_entropy(logits_NV, targets_BC.flatten(), reduction="none")
     return losses.view(targets_BC.shape)
 
 

@@ -19,6 +19,7 @@ from experiments.benchmarks.gpu.ceiling import copy_bytes_per_second, driver, pr
 from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histogram
 from experiments.benchmarks.gpu.report import report
 from experiments.benchmarks.gpu.trials import Laboratory, config_of
+from sweeplab.probe import fastest
 from sweeplab.provenance import device_facts, software_facts
 
 CPU: Final = torch.device("cpu")
@@ -178,7 +179,7 @@ def test_trials_at_once_equal_trials_alone(tiny_parts: dict[str, list[Row]]) -> 
 
 
 def test_a_cohort_that_does_not_fit_keeps_the_sizes_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = cohorts.fastest
+    real = fastest
 
     def limited(work: Any, device: torch.device) -> float:
         limited.calls += 1  # type: ignore[attr-defined]
