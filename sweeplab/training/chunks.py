@@ -80,14 +80,16 @@ def row_losses(head: Any, states_BTH: Tensor, targets_BT: Tensor) -> Tensor:
     states_BCH, targets_BC = states_BTH[:, columns], targets_BT[:, columns]
     size = columns_at_once(head.out_features, len(targets_BT), len(columns))
     sums_B = widened(states_BCH[:, :0]).sum(dim=(1, 2))
-    for start in range(0, len(columns), max(1, size)):
-        chunk = slice(start, start + size)
-        parts = (head, states_BCH[:, chunk], targets_BC[:, chunk])
+    if size == 0:
+        return sums_B
+    for states, targets in zip(states_BCH.split(size, dim=1), targets_BC.split(size, dim=1), strict=True):
         if torch.is_grad_enabled():
             # nothing is drawn within, so no state of a generator has to come back
-            losses_BC = checkpoint(losses_of_chunk, *parts, use_reentrant=False, preserve_rng_state=False)
+            losses_BC = checkpoint(
+                losses_of_chunk, head, states, targets, use_reentrant=False, preserve_rng_state=False
+            )
         else:
-            losses_BC = losses_of_chunk(*parts)
+            losses_BC = losses_of_chunk(head, states, targets)
         sums_B = sums_B + losses_BC.sum(dim=1)
     return sums_B
 
