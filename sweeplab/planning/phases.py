@@ -7,6 +7,7 @@ all live tensors of a real step.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from sweeplab.config import LORA_METHODS, TrialConfig
@@ -25,6 +26,7 @@ from sweeplab.planning.memory import (
     scale_bytes,
     weight_bytes,
 )
+from sweeplab.sharing import takes_vectors, why_alone
 from sweeplab.training.chunks import columns_at_once
 
 TRAINING: Final = ("forward", "loss", "backward", "step")
@@ -131,12 +133,16 @@ def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -
 def step_bytes(
     config: TrialConfig, weights: list[int], entry_bytes: int, sizes: Skeleton, device: PlannedDevice
 ) -> int:
-    """torch.optim's own copies: of all weights at once on CUDA, two of one after another on a CPU; bitsandbytes has
-    none."""
+    """torch.optim's own copies: on CUDA of all weights at once, none where it is one fused kernel; on a CPU two of each
+    weight while one of the last still stands. bitsandbytes has none."""
     if not str(config.optimizer["_target_"]).startswith("torch."):
+        return 0
+    if device.kind == "cuda" and config.optimizer.get("fused"):
         return 0
     if device.kind == "cuda":
         return entry_bytes * sum(weights)
+    if config.adapter.method in LORA_METHODS:
+        return entry_bytes * max(before + 2 * one for before, one in pairwise([0, *weights]))
     largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
     return entry_bytes * 2 * min(max(weights), largest_matrix)
 
@@ -151,8 +157,10 @@ def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, d
 
 
 def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
-    """Entries of each trained weight; of other methods than LoRA all in one."""
+    """Entries of each trained weight: of a slot all A and all B; of other methods than LoRA all in one."""
     rank = config.adapter.rank
+    if why_alone(config) is None and takes_vectors(config):
+        return [rank * sum(one.in_features for one in adapted), rank * sum(one.out_features for one in adapted)]
     lora = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
     return lora or [num_lora_params(config.adapter, config.model, sizes)]
 
@@ -185,7 +193,8 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
     begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
-    again = replace(stepped if training.accumulation > 1 else begun, activations_bytes=kept.saved)
+    stay = training.accumulation > 1 or why_alone(config) is None  # a slot's gradients have their place at all times
+    again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
         load=replace(base, workspace_bytes=loading_bytes(config, sizes, device)),
         forward=replace(

@@ -1,6 +1,6 @@
 """Whole moments of a trial against the bytes of all live tensors of a real step, on models large enough to show."""
 
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import torch
@@ -9,6 +9,7 @@ from sweeplab.config import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.models.counting import skeleton
+from sweeplab.models.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, Scored, logits_of, memory_forecast
 from sweeplab.training import chunks
 from sweeplab.training.module import target_loss_sum
@@ -37,10 +38,10 @@ def toggled(config: TrialConfig) -> bool:
 
 def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, int]:
     """Highest live bytes of the second step's moments, weights of the base left out."""
-    model: Any = built(config, torch.float32)
-    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    with LiveBytes(frozen + trained) as live:
+    columns = PATCHES if isinstance(examples, ImageBatch) else LENGTH
+    one = built(config, torch.float32, Extent(BATCH, columns))
+    model, trained = one.model, one.trained
+    with LiveBytes([*model.parameters(), *trained, *one.gradients]) as live:
         optimizer = torch.optim.AdamW(trained, lr=1e-3)
         found: dict[str, int] = {}
         for _ in range(2):  # the first one makes the optimizer's states
@@ -48,14 +49,14 @@ def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, in
             loss = target_loss_sum(model, examples)
             found["forward"] = live.highest()
             if config.training.accumulation == 1:
-                optimizer.zero_grad()
+                one.zero_gradients()
                 live.highest()
             loss.backward()
             del loss
             found["backward"] = live.highest()
             optimizer.step()
             found["step"] = live.highest()
-    weights = sum(weight.nbytes for weight in trained) if toggled(config) else 0  # else they are the base's
+    weights = one.adapter_bytes if toggled(config) else 0  # else they are the base's
     return {moment: size + weights for moment, size in found.items()}
 
 
