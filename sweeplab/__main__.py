@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from typing import Final, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,12 +18,19 @@ from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, to_study_config
 from sweeplab.study.mistakes import explained, refuse_added
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeplab.study.compose import Request
+
 NOTHING_FINISHED: Final = 1
+NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
+    "study.constraints",
     "model.modules",
     "model.architecture",
     "adapter.rank_pattern",
@@ -52,31 +60,53 @@ def study_name() -> str:
 
 
 def act(config: StudyConfig) -> None:
-    """Runs or plans one study, or exports trials of it.
-
-    Exits with 1 where no trial finished and with 130 where it was interrupted.
-    """
+    """Does what `action` says. Exits with 1 where that came to nothing, and with 130 where a study was interrupted."""
     from rich.console import Console
 
     from sweeplab.study.compose import Request
-    from sweeplab.study.driver import Driver, study_folder
 
     console = Console()
     request = Request(config, list(HydraConfig.get().overrides.task), command())
-    if config.action == "plan":
-        from sweeplab.study.plan import plan_study
+    match config.action:
+        case "plan":
+            from sweeplab.study.plan import plan_study
 
-        plan_study(request, console)
-        return
-    if config.action == "export":
-        from sweeplab.study.export import export_study
+            plan_study(request, console)
+        case "export":
+            from sweeplab.study.export import export_study
 
-        export_study(request, console)
-        return
+            export_study(request, console)
+        case "analyze":
+            analyze_study(config, console)
+        case "reproduce":
+            from sweeplab.study.reproduce import reproduce_trial
+
+            if not reproduce_trial(request, console):
+                sys.exit(NOT_THE_SAME)
+        case _:
+            run(request, console)
+
+
+def analyze_study(config: StudyConfig, console: "Console") -> None:
+    """Says where the analysis is."""
+    from sweeplab.analysis import analyze
+    from sweeplab.study.driver import study_folder
+    from sweeplab.study.export import silence
+
+    silence()
+    with console.status("reading adapters") as status:
+        page = analyze(study_folder(config), Path(config.study.reports_dir), status.update)
+    console.print(f"analysis {page}", soft_wrap=True, markup=False)
+
+
+def run(request: "Request", console: "Console") -> None:
+    """Exits with 1 where no trial finished and with 130 where it was interrupted."""
+    from sweeplab.study.driver import Driver, study_folder
+
     try:
         num_finished = Driver(request, console).run()
     except KeyboardInterrupt:
-        kept = study_folder(config)
+        kept = study_folder(request.config)
         console.print(f"\nInterrupted. Finished trials are kept in {kept}; the same command goes on from there.")
         sys.exit(INTERRUPTED)
     if num_finished == 0:
@@ -94,7 +124,7 @@ def job(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command line. Exit codes: 0 done, 1 no trial finished, 2 a mistake of the user's, 130 interrupted."""
+    """The command line. Exit codes: 0 done, 1 no trial finished or not the same again, 2 a mistake, 130 interrupted."""
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
     # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs

@@ -18,7 +18,7 @@ from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
 from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
-from sweeplab.store import write_text
+from sweeplab.store import StoreError, write_text
 from sweeplab.trial import Observe, Run, TrialSpec, begin, evaluate, train
 from sweeplab.workbench import Workbench
 
@@ -30,8 +30,9 @@ def new_record(spec: TrialSpec) -> TrialRecord:
 
 
 def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
-    """The record of a trial that an error ended. Raises `ConfigError`: a mistake of the user's stops the study."""
-    if isinstance(error, ConfigError):
+    """The record of a trial that an error ended. Raises `ConfigError` and `StoreError`: a mistake of the user's, and a
+    disk that takes nothing more, stop the study."""
+    if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
@@ -74,12 +75,12 @@ class Cohort:
         elif self.capacity is None and len(self.runs) > 1:
             self.capacity = fastest_size(self.runs, self.bench)
         active = self.runs[: self.capacity]
-        diverged = [run for run in active if run.member.diverged is not None]
+        early = [run for run in active if run.member.early is not None]
         ended = [run for run in active if run.member.has_ended]
         if not ended:
             through = self.attempt(active, "train", train)
         else:
-            through = diverged or self.attempt(ended, "evaluate", evaluate)
+            through = early or self.attempt(ended, "evaluate", evaluate)
         return [self.dismiss(run) for run in through]
 
     def attempt(self, runs: list[Run], phase: str, work: Callable[[Sequence[Run], Workbench], None]) -> list[Run]:
@@ -108,7 +109,7 @@ class Cohort:
         if phase == "train":
             return []
         for run in runs:
-            if run.member.diverged is None:
+            if run.member.early is None:
                 run.record.phase, run.record.status = None, Status.FINISHED
         return runs
 
@@ -121,8 +122,8 @@ class Cohort:
         if len(record.cohort) == 1 and "train" in record.phases:
             record.tokens_per_second = member.num_tokens / record.phases["train"].seconds
         run.checkpoint_path.unlink(missing_ok=True)
-        if member.diverged is not None:
-            record.status, record.reason = Status.DIVERGED, member.diverged
+        if member.early is not None:
+            record.status, record.reason = member.early
         if run.slot is None:
             detach(run.model)
             if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
@@ -140,7 +141,7 @@ def run_cohort(
     """Records in the order in which trials end; `newcomers` is asked after each for trials that take its place.
 
     `observe` hears of losses, `say` of what a user should know at once.
-    Raises `ConfigError` only: a mistake of the user's stops the study.
+    Raises `ConfigError` and `StoreError` only: they stop the study.
     """
     cohort, waiting = Cohort(bench, observe, say, bench.cohort_size), deque(specs)
     while waiting or cohort.runs:

@@ -12,11 +12,14 @@ from typing import Any, Final
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from sweeplab.sections import PrunerConfig as PrunerConfig
+from sweeplab.sections import SamplerConfig as SamplerConfig
+
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
-AXIS_KEYS: Final = ("choices", "low", "high", "log", "step")
+AXIS_KEYS: Final = ("choices", "low", "high", "log", "step", "when")
 
 
 BYTE_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
@@ -185,22 +188,24 @@ class StudySection:
     seeds: list[int] = MISSING
     num_trials: int | None = None  # in total, seeds included; null: every point of a grid
     objectives: list[str] = MISSING  # metrics of a record; the first one names the best
+    max_failures: int | None = None  # in a row, after which the study stops; null: it goes on
+    constraints: dict[str, Any] = MISSING  # metric of a record -> max, min or both; samplers avoid what is beyond
+    enqueue: list[Any] = MISSING  # points to try first: axes with their values, or names of published recipes
+    warm_start: str | None = None  # a study in runs_dir whose finished trials the sampler learns from too
     runs_dir: str = MISSING
     reports_dir: str = MISSING
 
 
 @dataclass
-class SamplerConfig:
-    name: str = MISSING  # grid | random | tpe
-    seed: int = MISSING
-
-
-@dataclass
 class ExecutorConfig:
     device: str = MISSING  # auto | cpu | cuda
-    num_threads: int | None = None  # null: one per core
+    num_workers: Any = MISSING  # processes, each with a base of its own: auto, or a number
+    num_threads: int | None = None  # of each worker; null: the cores divided among them
     cohort_size: Any = MISSING  # trials that train at once on one base: auto, or a number
     checkpoint_seconds: float | None = None  # between checkpoints of running trials; null: none are kept
+    trial_seconds: float | None = None  # that a trial may train, in a cohort the cohort's time; null: no limit
+    stall_seconds: float | None = None  # without a forward pass, after which a worker is replaced; null: never
+    on_out_of_memory: str = MISSING  # skip | halve | stop
 
 
 @dataclass
@@ -229,11 +234,12 @@ class ExportConfig:
 
 @dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export
-    trial: int | None = None  # the trial to export
+    action: str = MISSING  # run | plan | export | reproduce | analyze
+    trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -1,6 +1,6 @@
 """What a trial leaves behind: one record, its status, and the names, units and directions of its metrics."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
@@ -11,8 +11,10 @@ class Status(StrEnum):
     """How a trial ended."""
 
     FINISHED = "finished"
+    PRUNED = "pruned"  # stopped early, since others did better by the same step
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"  # over executor.trial_seconds, or without progress for executor.stall_seconds
     FAILED = "failed"
     SKIPPED = "skipped"  # never started, since the plan says that it will not fit
 
@@ -88,6 +90,15 @@ class Solo:
 
 
 @dataclass
+class LargerBatch:
+    """A try that ran out of memory; the next one had smaller micro-batches and as many examples per step."""
+
+    micro_batch_size: int
+    accumulation: int
+    reason: str
+
+
+@dataclass
 class TrainPoint:
     """Mean training loss in nats per target over the steps since the last point, and the rate of the last one."""
 
@@ -126,6 +137,7 @@ class TrialRecord:
     num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     tokens_per_second: float | None = None
+    larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
     phases: dict[str, Phase] = field(default_factory=dict)  # the whole cohort's time and memory
     solo: Solo | None = None  # None for a method that has the base for itself: its phases are its own
@@ -146,16 +158,23 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
-        """The record that `to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+        """The record that `to_dict` gave, of an earlier version too: what it did not know has its default.
+
+        Raises `ValueError` naming what is missing, unknown or malformed.
+        """
         if not isinstance(values, dict):
             raise ValueError(f"a record is an object with fields, got {type(values).__name__}")
         names = {one.name for one in fields(cls)}
-        odd = set(values) ^ names
+        unset = {one.name: field_default(one) for one in fields(cls)}
+        required = {name for name, value in unset.items() if value is MISSING}
+        odd = (set(values) - names) | (required - set(values))
         if odd:
             raise ValueError(f"record fields do not match: {', '.join(sorted(odd))}")
         try:
+            values = {name: value for name, value in unset.items() if value is not MISSING} | values
             parts: dict[str, Any] = {
                 "status": Status(values["status"]),
+                "larger_batches": [LargerBatch(**one) for one in values["larger_batches"]],
                 "phases": {name: Phase(**phase) for name, phase in values["phases"].items()},
                 "solo": None if values["solo"] is None else Solo(**values["solo"]),
                 "losses": [TrainPoint(**point) for point in values["losses"]],
@@ -168,6 +187,11 @@ class TrialRecord:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"record is malformed: {error}") from error
         return cls(**(values | parts))
+
+
+def field_default(one: "Field[Any]") -> Any:
+    """What a dataclass's field is where nothing is given; `MISSING` where something must be."""
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def metric_value(record: TrialRecord, name: str) -> float | None:

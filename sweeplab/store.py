@@ -4,10 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from sweeplab.records import StudyFacts, TrialRecord
 
@@ -28,22 +32,37 @@ def make_folder(folder: Path) -> None:
 def only_writer(folder: Path) -> Iterator[None]:
     """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
 
-    Raises `StoreError` where another process holds it, or the folder cannot be written.
+    Raises `StoreError` where another process holds it, saying which, or the folder cannot be written.
     """
     path = folder / ".lock"
     try:
-        stream = path.open("a")
+        stream = path.open("a+")
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StoreError(f"{folder} is in use by another run; wait for its end or choose another name") from error
+            stream.seek(0)
+            holder = stream.read().strip() or "another run"
+            raise StoreError(f"{folder} is in use by {holder}; wait for its end or choose another name") from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
                 raise
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        stream.flush()
         yield
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within it a library writes into `folder`: its errors become `StoreError`, naming the folder and the cause."""
+    make_folder(folder)
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{folder} cannot be written: {error}; free space or choose another folder") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -105,6 +124,31 @@ def read_record(path: Path) -> TrialRecord:
 def read_records(study_folder: Path) -> list[TrialRecord]:
     """All records of a study by number. Raises `StoreError` as `read_record` does."""
     return [read_record(path) for path in sorted(study_folder.glob("trials/*/record.json"))]
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a file that is not what it should be, so that nothing is lost and nothing trips over it again."""
+    aside = path.with_name(f"{path.name}.set-aside")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.set-aside-{number}")
+    path.rename(aside)
+    return aside
+
+
+def set_aside_unreadable(study_folder: Path) -> list[str]:
+    """Renames what stands in a record's place and is none, or is another trial's; a sentence for each."""
+    said = []
+    for path in sorted(study_folder.glob("trials/*/record.json")):
+        try:
+            found = read_record(path).number
+            why = None if path.parent == trial_folder(study_folder, found) else f"it is trial {found}'s"
+        except StoreError as error:
+            why = str(error.__cause__)
+        if why is not None:
+            said.append(f"{path} is no record of this trial ({why}), and is kept as {set_aside(path).name}")
+    return said
 
 
 def write_facts(study_folder: Path, facts: StudyFacts) -> None:

@@ -33,7 +33,7 @@ from sweeplab.models.vision import image_size
 from sweeplab.provenance import provenance
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
-from sweeplab.store import write_bytes, write_json_lines
+from sweeplab.store import write_bytes, write_json_lines, writing
 from sweeplab.training.checkpoints import checkpoint, restore
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.members import Member, build_member
@@ -41,7 +41,8 @@ from sweeplab.training.module import FinetuneModule, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights, rate_factor
 from sweeplab.workbench import Tokenized, Workbench
 
-Observe = Callable[[int, int, dict[str, float]], None]  # trial number, optimizer step, metrics by name
+# trial number, optimizer step, metrics by name -> None, or why the trial is to stop here
+Observe = Callable[[int, int, dict[str, float]], str | None]
 Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it the model is that of these trials
 
 
@@ -116,14 +117,22 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
         model = detach(model)
     training = spec.config.training
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
-    member = member_of(spec, model, slot, num_steps(training, windows.num_per_epoch), observe)
+    steps = num_steps(training, windows.num_per_epoch)
+    member = member_of(spec, model, slot, steps, observe, bench.trial_seconds)
     run = Run(spec, record, base, data, model, slot, windows, member)
     if run.checkpoint_path.exists():
         restore(member, run.checkpoint_path.read_bytes(), run.identity())
     return run
 
 
-def member_of(spec: TrialSpec, model: nn.Module, slot: Slot | None, steps: int, observe: Observe) -> Member:
+def member_of(
+    spec: TrialSpec,
+    model: nn.Module,
+    slot: Slot | None,
+    steps: int,
+    observe: Observe,
+    most_seconds: float | None = None,
+) -> Member:
     """What the trial owns in training."""
     trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
     config = spec.config
@@ -138,6 +147,7 @@ def member_of(spec: TrialSpec, model: nn.Module, slot: Slot | None, steps: int, 
         log_interval=config.training.log_interval,
         heldout_interval=config.training.heldout_interval,
         observe=lambda step, metrics: observe(spec.number, step, metrics | {"num_steps": steps}),
+        most_seconds=most_seconds,
     )
 
 
@@ -252,9 +262,9 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
         for run in ordered:
             with choose([run]):
                 run.member.take_heldout_loss(loss_of(run, bench))
-            if run.member.diverged is None:
+            if run.member.early is None:
                 run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
-        whole = [run for run in ordered if run.member.diverged is None]
+        whole = [run for run in ordered if run.member.early is None]
         if settings.tasks and whole:
             for run, evaluation in zip(whole, scored(whole, choose, bench), strict=True):
                 run.record.scores = evaluation.scores
@@ -264,14 +274,15 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
 
 
 def save(run: Run) -> None:
-    """Writes what was trained, except a whole model, which would fill the disk."""
+    """Writes what was trained, except a whole model, which would fill the disk. Raises `StoreError`."""
     config, folder = run.spec.config, run.spec.folder / "adapter"
     if config.adapter.method == "none":
         return
-    if run.slot is None:
-        run.record.adapter_bytes = save_adapter(run.model, folder)
-        return
-    adapted = attach(run.base.model, config.adapter, config.model, run.spec.seed)
-    copy_weights(run.slot.weights(), lora_weights(adapted))
-    run.record.adapter_bytes = save_adapter(adapted, folder)
-    detach(adapted)
+    with writing(folder):
+        if run.slot is None:
+            run.record.adapter_bytes = save_adapter(run.model, folder)
+            return
+        adapted = attach(run.base.model, config.adapter, config.model, run.spec.seed)
+        copy_weights(run.slot.weights(), lora_weights(adapted))
+        run.record.adapter_bytes = save_adapter(adapted, folder)
+        detach(adapted)

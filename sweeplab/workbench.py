@@ -1,7 +1,7 @@
 """What the trials of one worker share: the device, and the base and the tokens of the last trial, kept for the next."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Workbench:
     device: torch.device
     cohort_size: int | None = None  # trials at once; None: what is measured to be fastest
     checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: none are kept
+    trial_seconds: float | None = None  # that a trial may train
+    alive: Callable[[], None] = lambda: None  # called at every forward of the base
     returned_from_bytes: int = MOST_MAPPING_BYTES  # blocks that glibc gives back to the system while trials train
     base_key: dict[str, Any] | None = None
     base: Base | None = None
@@ -45,11 +47,16 @@ class Workbench:
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, executor: ExecutorConfig) -> "Workbench":
+    def open(cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None) -> "Workbench":
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
-        size = executor.cohort_size
-        return cls(resolve_device(executor.device), None if size == "auto" else int(size), executor.checkpoint_seconds)
+        return cls(
+            resolve_device(executor.device),
+            None if executor.cohort_size == "auto" else int(executor.cohort_size),
+            executor.checkpoint_seconds,
+            executor.trial_seconds,
+            alive,
+        )
 
     def base_for(self, config: TrialConfig) -> Base:
         """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
@@ -58,6 +65,7 @@ class Workbench:
         if self.base is None or self.base_key != key:
             self.forget_base()
             self.base = load_base(config.model, config.quantization, dtype, self.device)
+            self.base.model.register_forward_pre_hook(lambda *_: self.alive())
             self.base_key = key
             self.base_memory_bytes = self.memory_bytes()
         return self.base

@@ -22,6 +22,8 @@ OPTIONS: Final = [
     for path in FILES
     if path.parent != CONF and path.parent.name != "experiment"
 ]
+DRAWING: Final = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2")
+RUNGS: Final = ["training.heldout_interval=10", "training.max_steps=80"]
 NEEDS: Final = {  # what a user has to say beside the option
     "model=local": ["model.path={folder}"],
     "model=hub": ["model.name=org/model"],
@@ -33,8 +35,8 @@ NEEDS: Final = {  # what a user has to say beside the option
     "adapter=none": ["quantization=none"],
     "adapter=top_layers": ["quantization=none"],
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
-    "sampler=tpe": ["study.num_trials=3"],
-    "sampler=random": ["study.num_trials=3"],
+    **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
+    **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
 }
 OPEN: Final = {"hydra", "defaults"}  # Hydra's own
 
@@ -83,9 +85,9 @@ def test_an_option_that_needs_more_says_what(option: str, composed: Compose) -> 
         composed(option)
 
 
-@pytest.mark.parametrize("option", ["sampler=tpe", "sampler=random"])
+@pytest.mark.parametrize("option", [f"sampler={name}" for name in DRAWING])
 def test_a_sampler_that_never_ends_needs_a_number(option: str, composed: Compose) -> None:
-    with pytest.raises(ConfigError, match=r"^study\.num_trials is missing; sampler=(tpe|random) needs one"):
+    with pytest.raises(ConfigError, match=r"^study\.num_trials is missing; sampler=\w+ needs one"):
         composed(option)
 
 

@@ -13,10 +13,10 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "records", "world", "digits", "checks", "sharing"),
+    0: ("config", "sections", "records", "world", "digits", "checks", "sharing"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
-    3: ("trial",),
+    3: ("trial", "analysis"),
     4: ("probe",),
     5: ("cohort",),
     6: ("study",),
@@ -26,6 +26,7 @@ FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in na
 GROUND: Final = {  # one vocabulary, and its rules
     *(("checks", name) for name in ("config", "records", "world", "digits")),
     ("sharing", "config"),
+    ("config", "sections"),
 }
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")
 MOST_LINES: Final = 300

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sweeplab.records import (
     METRICS,
     HeldoutPoint,
+    LargerBatch,
     Phase,
     Score,
     Solo,
@@ -38,6 +39,7 @@ def full_record(**others: Any) -> TrialRecord:
         "phase": "train",
         "num_trainable_params": 2048,
         "num_total_params": 885_888,
+        "larger_batches": [LargerBatch(32, 1, "CUDA out of memory")],
         "cohort": [3, 4],
         "solo": Solo(0.25, 3, 512, 700_000_000, 650_000_000),
         "base_bits_per_param": 5.25,
@@ -103,9 +105,15 @@ def test_a_malformed_record_is_refused_by_name(change: dict[str, Any], named: st
 
 def test_a_missing_field_is_refused_by_name() -> None:
     values = full_record().to_dict()
-    del values["seed"], values["scores"]
-    with pytest.raises(ValueError, match="scores, seed"):
+    del values["seed"], values["config"]
+    with pytest.raises(ValueError, match="config, seed"):
         TrialRecord.from_dict(values)
+
+
+def test_a_record_of_an_earlier_version_has_defaults_for_what_it_did_not_know() -> None:
+    values = full_record().to_dict()
+    del values["solo"], values["larger_batches"]
+    assert TrialRecord.from_dict(values) == full_record(solo=None, larger_batches=[])
 
 
 @pytest.mark.parametrize("values", [None, 3, "record", [1], [{}]])

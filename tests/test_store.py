@@ -153,8 +153,8 @@ def test_malformed_facts_name_their_file(tmp_path: Path, text: str) -> None:
 
 def test_a_record_of_another_version_is_refused_by_its_fields(tmp_path: Path) -> None:
     values = full_record().to_dict()
-    del values["num_truncated"]
+    del values["params"]
     write_json(trial_folder(tmp_path, 3) / "record.json", values)
-    with pytest.raises(StoreError, match="num_truncated; move it out of the way"):
+    with pytest.raises(StoreError, match="params; move it out of the way"):
         read_records(tmp_path)
-    assert isinstance(TrialRecord.from_dict(values | {"num_truncated": None}), TrialRecord)
+    assert TrialRecord.from_dict(values | {"params": {}}) == full_record(params={})

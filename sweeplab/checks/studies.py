@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
@@ -46,6 +47,19 @@ def check_cohort_size(config: StudyConfig) -> None:
         raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
 
 
+def check_workers(config: StudyConfig) -> None:
+    """Refuses numbers of workers and limits of time that make no sense. Raises `ConfigError`."""
+    executor = config.executor
+    count = executor.num_workers
+    if count != "auto" and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise refuse("executor.num_workers", "must be auto or a whole number from 1", count, "try auto")
+    check_choice("executor.on_out_of_memory", executor.on_out_of_memory, ("skip", "halve", "stop"))
+    for name in ("trial_seconds", "stall_seconds"):
+        value = getattr(executor, name)
+        if value is not None and not 0 < value < math.inf:
+            raise refuse(f"executor.{name}", "must be a number above 0", value, "use null for no limit")
+
+
 def check_plan(plan: PlanConfig) -> None:
     """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
     if plan.device_memory is not None:
@@ -59,16 +73,19 @@ def check_plan(plan: PlanConfig) -> None:
 
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan", "export"))
+    check_choice("action", config.action, ("run", "plan", "export", "reproduce", "analyze"))
     if config.action == "export":
         check_export(config)
-    check_choice("sampler.name", config.sampler.name, ("grid", "random", "tpe"))
+    if config.action == "reproduce" and config.trial is None:
+        raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     check_choice("executor.device", config.executor.device, ("auto", "cpu", "cuda"))
     check_choice("tracking.name", config.tracking.name, ("wandb", "none"))
     check_plan(config.plan)
     check_choice("tracking.mode", config.tracking.mode, ("offline", "online"))
     check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
     check_cohort_size(config)
+    check_workers(config)
+    check_at_least("study.max_failures", config.study.max_failures, 1, "use null to go on")
     check_at_least("executor.checkpoint_seconds", config.executor.checkpoint_seconds, 0, "use null for none")
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
     if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
@@ -87,8 +104,9 @@ def check_study(config: StudyConfig) -> None:
                 metric,
                 "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
             )
-    if config.sampler.name != "grid" and config.study.num_trials is None:
-        raise ConfigError(f"study.num_trials is missing; sampler={config.sampler.name} needs one, such as 30")
+    check_sampler(config)
+    check_pruner(config)
+    check_constraints(config)
     name = config.study.name or ""
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")

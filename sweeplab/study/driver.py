@@ -6,15 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, direction
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, only_writer, read_facts, read_records, write_facts
+from sweeplab.store import make_folder, only_writer, read_facts, read_records, set_aside_unreadable, write_facts
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
+from sweeplab.study.extension import narrowed
+from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.rounds import Rounds
+from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.search import Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
 from sweeplab.study.summary import show_summary
@@ -48,16 +51,18 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
-    """A study goes on only as the same experiment; more seeds or trials are welcome. Raises `ConfigError`."""
-    compared = ("config", "space", "objectives")
+    """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
+
+    Raises `ConfigError`.
+    """
+    compared = ("config", "objectives")
     before, after = (dict(flat({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    if differing:
-        changes = "; ".join(
-            f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing[:3]
-        )
+    changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
+    changes += narrowed(earlier.space, now.space)
+    if changes:
         raise ConfigError(
-            f"study.name={now.name} exists with another configuration ({changes}); "
+            f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
             f"choose another study.name, or remove {folder} to start over"
         )
 
@@ -82,6 +87,8 @@ class Driver:
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
         earlier = read_facts(self.folder)
+        for sentence in set_aside_unreadable(self.folder):
+            self.console.print(Text(sentence), soft_wrap=True)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
         else:
@@ -95,7 +102,7 @@ class Driver:
             return self.go_on()
 
     def go_on(self) -> int:
-        with LocalExecutor(self.config.executor, self.folder / "worker.log") as executor:
+        with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
             write_facts(self.folder, self.facts)
@@ -103,6 +110,8 @@ class Driver:
             with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
+                except Stopped as why:
+                    progress.say(f"Stopped: {why}. The same command goes on from here.")
                 finally:
                     tracker.interrupted()
         records = read_records(self.folder)

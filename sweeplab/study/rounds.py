@@ -1,14 +1,15 @@
-"""Cohort after cohort: trials go to the worker, their records come back and are stored and told."""
+"""Cohort after cohort: trials go to the workers, their records come back and are stored and told."""
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from sweeplab.config import StudyConfig
-from sweeplab.records import Status, TrialRecord, metric_value
+from sweeplab.config import ConfigError, StudyConfig, TrainingConfig
+from sweeplab.records import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.store import read_record, trial_folder, write_record
 from sweeplab.study.compose import Request, trial_config
-from sweeplab.study.executor import LocalExecutor, WorkerDied
+from sweeplab.study.executor import Event, Executor
 from sweeplab.study.fit import Gate
 from sweeplab.study.lineup import Lineup, Ready
 from sweeplab.study.messages import Message, spec_to_dict
@@ -17,16 +18,36 @@ from sweeplab.study.search import Search
 from sweeplab.study.tracking import Tracker
 
 
+class Stopped(Exception):
+    """The study goes no further, as it was told to in such a case; the message says in which."""
+
+
+@dataclass
+class Batch:
+    """What a worker was sent: trials that start together, and those that took the place of ended ones."""
+
+    cohort: list[Ready]
+    retried: bool = False
+    running: dict[int, Ready] = field(default_factory=dict)
+
+
 def headline(record: TrialRecord, config: StudyConfig) -> str:
     """The objectives' values in words."""
     values = ((metric, metric_value(record, metric)) for metric in config.study.objectives)
     return "  ".join(f"{metric} {'–' if value is None else f'{value:.4g}'}" for metric, value in values)
 
 
-def lost(one: Ready, reason: str) -> TrialRecord:
+def lost(one: Ready, died: Message) -> TrialRecord:
     """The record of a trial whose worker died, and died again."""
-    asked = one.asked
-    return TrialRecord(asked.number, Status.FAILED, asked.seed, asked.params, asdict(one.config), reason=reason)
+    asked, status = one.asked, Status(died["status"])
+    return TrialRecord(asked.number, status, asked.seed, asked.params, asdict(one.config), reason=died["reason"])
+
+
+def halved(training: TrainingConfig) -> TrainingConfig | None:
+    """Micro-batches of at most half the size, as many examples per optimizer step; None where one is left."""
+    window = training.micro_batch_size * training.accumulation
+    sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0]
+    return replace(training, micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 
 class Rounds:
@@ -37,11 +58,12 @@ class Rounds:
         request: Request,
         folder: Path,
         search: Search,
-        executor: LocalExecutor,
+        executor: Executor,
         tracker: Tracker,
         progress: StudyProgress,
     ) -> None:
         self.request = request
+        self.config = request.config
         self.folder = folder
         self.search = search
         self.executor = executor
@@ -49,53 +71,46 @@ class Rounds:
         self.progress = progress
         self.gate = Gate(request.config)
         self.lineup = Lineup(self.to_run(), request.config)
-        self.running: dict[int, Ready] = {}
+        self.again: deque[Batch] = deque()  # what is to be run before anything new
+        self.at_work: dict[int, Batch] = {}  # by worker
+        self.num_failed_in_a_row = 0
 
     def run(self) -> None:
-        """Raises `ConfigError` and `StoreError`."""
-        while cohort := self.lineup.cohort():
-            self.run_cohort(cohort, retried=False)
+        """Raises `ConfigError`, `StoreError` and `Stopped`."""
+        while self.employ():
+            event = self.executor.next_event()
+            if event.worker in self.at_work:  # else it has been told to stop
+                self.take(event, self.at_work[event.worker])
+
+    def employ(self) -> bool:
+        """Gives every idle worker a cohort, as far as there are any; True while any worker has one."""
+        idle = [worker for worker in range(self.executor.num_workers) if worker not in self.at_work]
+        for place, worker in enumerate(idle):
+            batch = self.again.popleft() if self.again else Batch(self.lineup.cohort(len(idle) - place))
+            if batch.cohort:
+                self.at_work[worker] = batch
+                self.executor.submit(worker, [self.start(one, batch) for one in batch.cohort])
+        return bool(self.at_work)
 
     def to_run(self) -> Iterator[Ready]:
         """Trials that the search asks for, but for those that have a record already and those that do not fit."""
         for asked in self.search.asked():
             stored = trial_folder(self.folder, asked.number) / "record.json"
-            config = trial_config(self.request.overrides, asked.params)
             if stored.exists():  # an earlier driver was stopped before it told the search
                 self.progress.started(asked.number, asked.params, asked.seed)
                 self.tell(read_record(stored))
-            elif skipped := self.gate.skipped(asked, config):
+                continue
+            config = trial_config(self.request.overrides, asked.params)
+            if skipped := self.gate.skipped(asked, config):
                 self.introduce(Ready(asked, config))
                 self.end(skipped)
             else:
                 yield Ready(asked, config)
 
-    def run_cohort(self, cohort: list[Ready], retried: bool) -> None:
-        """Runs trials to their records. A worker that dies costs one retry; then halves find the trial to blame."""
-        self.running = {}
-        specs = [self.start(one) for one in cohort]
-        try:
-            for message in self.executor.run(specs, self.newcomers):
-                self.take(message)
-        except WorkerDied as error:
-            left = list(self.running.values())
-            self.executor.restart()
-            self.tracker.interrupted()  # their steps begin again, which one W&B run cannot hold
-            if not left:
-                return  # it died with nothing to do, and another one that does would go on for ever
-            if not retried or (len(left) == 1 and left[0] not in cohort):  # a newcomer has a retry of its own
-                self.run_cohort(left, retried=True)
-            elif len(left) == 1:
-                self.end(lost(left[0], str(error)))
-            else:
-                middle = len(left) // 2
-                for half in (left[:middle], left[middle:]):
-                    self.run_cohort(half, retried=True)
-
-    def start(self, one: Ready) -> Message:
+    def start(self, one: Ready, batch: Batch) -> Message:
         """A trial as the worker takes it."""
         asked = one.asked
-        self.running[asked.number] = one
+        batch.running[asked.number] = one
         self.introduce(one)
         folder = trial_folder(self.folder, asked.number)
         return spec_to_dict(asked.number, asked.seed, asked.params, one.config, folder)
@@ -106,27 +121,83 @@ class Rounds:
         self.progress.started(asked.number, asked.params, asked.seed)
         self.tracker.started(asked.number, asked.params, asked.seed, one.config)
 
-    def newcomers(self, number: int) -> list[Message]:
-        """What takes the place of the trial `number`, which has ended."""
-        ended = self.running.pop(number)
-        return [self.start(one) for one in self.lineup.newcomer(ended)]
+    def take(self, event: Event, batch: Batch) -> None:
+        """What a worker says of its batch."""
+        message = event.message
+        match message["kind"]:
+            case "observed":
+                self.observed(event.worker, message)
+            case "said":
+                self.progress.say(message["text"])
+            case "refused":
+                raise ConfigError(message["message"])
+            case "ended":
+                ended = batch.running.pop(message["record"]["number"])
+                self.ended(ended, TrialRecord.from_dict(message["record"]))
+                newcomers = self.lineup.newcomer(ended) if not self.again else []
+                self.executor.join(event.worker, [self.start(one, batch) for one in newcomers])
+            case "done":
+                del self.at_work[event.worker]
+            case "died":
+                del self.at_work[event.worker]
+                self.executor.restart(event.worker)
+                self.died(batch, message)
 
-    def take(self, message: Message) -> None:
-        """What the worker says."""
-        if message["kind"] == "observed":
-            number, step, values = message["number"], message["step"], message["values"]
-            self.progress.observed(number, step, values)
-            self.tracker.observed(number, step, values)
-        elif message["kind"] == "said":
-            self.progress.say(message["text"])
+    def observed(self, worker: int, message: Message) -> None:
+        number, step, values = message["number"], message["step"], message["values"]
+        self.progress.observed(number, step, values)
+        self.tracker.observed(number, step, values)
+        if self.config.pruner.name != "none" and "heldout_loss" in values:
+            self.executor.verdict(worker, self.search.report(number, step, values["heldout_loss"]))
+
+    def died(self, batch: Batch, died: Message) -> None:
+        """What a worker's death costs the trials that it had: one retry; then halves find the trial to blame."""
+        left = list(batch.running.values())
+        self.tracker.interrupted(batch.running)  # their steps begin again, which one W&B run cannot hold
+        if not left:  # it had nothing to do, and another one that did no more would go on for ever
+            return
+        if not batch.retried or (len(left) == 1 and left[0] not in batch.cohort):  # a newcomer has a retry of its own
+            self.again.appendleft(Batch(left, retried=True))
+        elif len(left) == 1:
+            self.end(lost(left[0], died))
         else:
-            self.end(TrialRecord.from_dict(message["record"]))
+            middle = len(left) // 2
+            self.again.extendleft(Batch(half, retried=True) for half in (left[middle:], left[:middle]))
+
+    def ended(self, one: Ready, record: TrialRecord) -> None:
+        """Stores what a worker tells of a trial, unless it is tried again with smaller micro-batches."""
+        record.larger_batches = list(one.larger_batches)
+        if record.status is not Status.OUT_OF_MEMORY:
+            self.end(record)
+            return
+        policy, training = self.config.executor.on_out_of_memory, one.config.training
+        smaller = halved(training) if policy == "halve" else None
+        if smaller is None:
+            self.end(record)
+            if policy == "stop":
+                raise Stopped(f"trial {record.number} ran out of memory, and executor.on_out_of_memory=stop")
+            return
+        tried = LargerBatch(training.micro_batch_size, training.accumulation, str(record.reason))
+        self.progress.say(
+            f"trial {record.number}: out of memory; again with training.micro_batch_size={smaller.micro_batch_size} "
+            f"and training.accumulation={smaller.accumulation}"
+        )
+        self.tracker.interrupted([record.number])
+        config = replace(one.config, training=smaller)
+        self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
 
     def end(self, record: TrialRecord) -> None:
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.tell(record)
+        failed = record.status in (Status.FAILED, Status.TIMED_OUT)
+        self.num_failed_in_a_row = self.num_failed_in_a_row + 1 if failed else 0
+        if self.num_failed_in_a_row == self.config.study.max_failures:
+            raise Stopped(
+                f"{self.num_failed_in_a_row} trials failed one after another (study.max_failures), the last: "
+                f"{record.reason}"
+            )
 
     def tell(self, record: TrialRecord) -> None:
         self.search.tell(record)
-        self.progress.ended(record, headline(record, self.request.config))
+        self.progress.ended(record, headline(record, self.config))

@@ -1,23 +1,34 @@
-"""The search state: Optuna's storage, asked for trials and told how they ended."""
+"""The search: Optuna's storage, asked for trials and told how they ended."""
 
-import random
+import math
+import warnings
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from sweeplab.config import ConfigError, StudyConfig
-from sweeplab.records import Status, TrialRecord, direction, metric_value
+from sweeplab.checks.searches import LISTING
+from sweeplab.config import StudyConfig
+from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder
-from sweeplab.study.space import Axis, Params, grid
+from sweeplab.study.outcome import TOLD, constraint_values, objective_values
+from sweeplab.study.presets import enqueued_points
+from sweeplab.study.samplers import build_sampler, check_space, suggest
+from sweeplab.study.space import Axis, Params, fits, grid
+from sweeplab.study.storage import open_study
+from sweeplab.study.warmstart import FROM, earlier_trials
 
 SEED: Final = "seed"
 REASON: Final = "reason"
+STATUS: Final = "status"  # of a trial that did not finish, in a record's words
+PRUNE: Final = "prune"  # why the pruner stopped it
+ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
 DATABASE: Final = "optuna.db"
+GENERATIONS: Final = ("cmaes", "nsga2")
 
 
 class Asked(NamedTuple):
@@ -28,20 +39,33 @@ class Asked(NamedTuple):
     seed: int
 
 
-def build_sampler(config: StudyConfig, number: int) -> BaseSampler:
-    """The sampler for trial `number`, seeded by it: a study that goes on draws what an unbroken one would have drawn.
+class Queued(NamedTuple):
+    """A trial that is to be asked before the sampler draws more; `entry` of study.enqueue may leave axes to draw."""
 
-    A grid is queued point by point, so its sampler is never asked for a value.
-    """
-    seed = random.Random(f"{config.sampler.seed} {number}").getrandbits(32)
-    return TPESampler(seed=seed, multivariate=True) if config.sampler.name == "tpe" else RandomSampler(seed=seed)
+    params: Params
+    seed: int
+    entry: str | None = None
 
 
 def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
     """Trials in total, seeds included."""
-    if config.study.num_trials is not None:
-        return config.study.num_trials
-    return len(grid(varied)) * len(config.study.seeds)
+    most = config.study.num_trials
+    if config.sampler.name not in LISTING:
+        assert most is not None
+        return most
+    points = len(grid(varied)) * len(config.study.seeds)
+    return points if most is None else min(most, points)
+
+
+def identity(params: Params) -> str:
+    """The same for the same setting."""
+    return repr(sorted(params.items()))
+
+
+def params_of(trial: FrozenTrial) -> Params:
+    waiting = trial.state == TrialState.WAITING
+    params: Params = trial.system_attrs["fixed_params"] if waiting else trial.params
+    return params
 
 
 def forget_search(folder: Path) -> None:
@@ -50,103 +74,199 @@ def forget_search(folder: Path) -> None:
 
 
 class Search:
-    """An Optuna study in `folder`; the only writer of its storage. Raises `ConfigError` where it cannot be opened."""
+    """An Optuna study in `folder`; the only writer of its storage. Raises `ConfigError` where it cannot be opened.
+
+    Trials that were taken over from another study come first in the storage and have no number here.
+    """
 
     def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        check_space(config, varied)
+        entries = enqueued_points(config.study.enqueue, varied)
         self.config = config
         self.varied = varied
-        self.distributions = {axis.key: axis.distribution() for axis in varied}
         self.num_planned = num_planned(config, varied)
         make_folder(folder)
-        try:
-            self.study = optuna.create_study(
-                storage=f"sqlite:///{folder / DATABASE}",
-                study_name=config.study.name,
-                directions=[direction(metric) for metric in config.study.objectives],
-                load_if_exists=True,
-            )
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise ConfigError(
-                f"{folder / DATABASE} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
-            ) from error
-        points = grid(varied) if config.sampler.name == "grid" else self.drawn_points()
-        self.queue([(point, seed) for seed in config.study.seeds for point in points])
+        self.study = open_study(config, varied, folder / DATABASE)
+        self.num_taken_over = self.take_over()
+        self.live: dict[int, Trial] = {}  # asked and not told yet, by number
+        self.seen: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that they have a trial for
+        self.pruned: set[str] = set()
+        self.num_left_out = 0  # seeds that did not run, since another seed of their setting was pruned
+        self.interrupted = [self.again(trial) for trial in self.own_trials() if trial.state == TrialState.RUNNING]
+        trials = self.own_trials()
+        self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        self.num_started = len(trials) - self.num_waiting
+        self.queue: deque[Queued] = deque()
+        self.fill_queue(trials, entries)
 
-    def drawn_points(self) -> list[Params]:
-        """What a sampler drew in an earlier run: seeds that were added, or cut off by num_trials, are still to run."""
-        params = (self.params_of(trial) for trial in self.study.get_trials(deepcopy=False))
-        return [values for values in params if values.keys() == self.distributions.keys()]
+    def take_over(self) -> int:
+        """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
+        trials = self.study.get_trials(deepcopy=False)
+        there = sum(FROM in trial.user_attrs for trial in trials)
+        if self.config.study.warm_start is None or len(trials) > there:
+            return there
+        found = earlier_trials(self.config, self.varied)
+        for trial in found[there:]:
+            self.study.add_trial(trial)
+        return max(there, len(found))
+
+    def own_trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)[self.num_taken_over :]
+
+    def fill_queue(self, trials: list[FrozenTrial], entries: list[Params]) -> None:
+        """What is to be asked before the sampler draws: seeds that were added or cut off, and enqueued points.
+
+        A grid is queued seed by seed, and a drawn point for all its seeds before the next.
+        """
+        begun = {trial.user_attrs.get(ENTRY) for trial in trials}
+        drawn: list[Params] = []
+        for trial in trials:
+            params = params_of(trial)
+            if not fits(params, self.varied):
+                continue
+            params = {axis.key: axis.exact(params[axis.key]) for axis in self.varied if axis.key in params}
+            if identity(params) not in self.seen:
+                drawn.append(params)
+            self.see(params, self.seed_of(trial))
+            if trial.user_attrs.get(STATUS) == Status.PRUNED:
+                self.pruned.add(identity(params))
+        seeds = self.config.study.seeds
+        if self.config.sampler.name == "grid":
+            wanted = [Queued(point, seed) for seed in seeds for point in grid(self.varied)]
+        else:
+            wanted = [Queued(point, seed) for point in drawn for seed in seeds]
+        self.queue.extend(one for one in wanted if one.seed not in self.seen.get(identity(one.params), ()))
+        self.queue.extend(Queued(one, seeds[0], repr(one)) for one in entries if repr(one) not in begun)
+
+    def see(self, params: Params, seed: int) -> None:
+        self.seen.setdefault(identity(params), set()).add(seed)
 
     def seed_of(self, trial: FrozenTrial) -> int:
         """A fresh point is asked with the study's first seed; the others are queued with theirs."""
         seed: int = trial.user_attrs.get(SEED, self.config.study.seeds[0])
         return seed
 
-    def queue(self, wanted: list[tuple[Params, int]]) -> None:
-        """Adds the points that the study does not have yet, up to the number planned."""
-        trials = self.study.get_trials(deepcopy=False)
-        have = {self.identity(self.params_of(trial), self.seed_of(trial)) for trial in trials}
-        lacking = {self.identity(*pair): pair for pair in wanted if self.identity(*pair) not in have}
-        for params, seed in list(lacking.values())[: max(0, self.num_planned - len(trials))]:
-            self.study.enqueue_trial(params, user_attrs={SEED: seed})
-
-    @staticmethod
-    def identity(params: Params, seed: int) -> str:
-        return repr((sorted(params.items()), seed))
-
-    @staticmethod
-    def params_of(trial: FrozenTrial) -> Params:
-        queued: Params = trial.system_attrs.get("fixed_params", {})
-        return {**queued, **trial.params}
-
-    def interrupted(self) -> list[Asked]:
-        """Trials that an earlier driver started and never ended; they run again under their own numbers."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [Asked(trial.number, self.params_of(trial), self.seed_of(trial)) for trial in running]
-
     def num_ended(self) -> int:
-        trials = self.study.get_trials(deepcopy=False)
-        return sum(trial.state.is_finished() for trial in trials)
+        return sum(trial.state.is_finished() for trial in self.own_trials())
 
     def asked(self) -> Iterator[Asked]:
-        """Trials to run, interrupted ones first, until the study has as many as planned."""
-        yield from self.interrupted()
-        while True:
-            started = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-            if len(started) >= self.num_planned:
+        """Trials to run, interrupted ones first, until the study has as many as planned, or no point is left."""
+        yield from self.interrupted
+        while self.num_started < self.num_planned:
+            asked = self.ask()
+            if asked is None:
                 return
-            self.study.sampler = build_sampler(self.config, len(started))
-            trial = self.study.ask(fixed_distributions=self.distributions)
-            fresh = SEED not in trial.user_attrs
-            if fresh:
-                trial.set_user_attr(SEED, self.config.study.seeds[0])
-                self.queue([(trial.params, seed) for seed in self.config.study.seeds[1:]])
-            yield Asked(trial.number, trial.params, trial.user_attrs.get(SEED, self.config.study.seeds[0]))
+            yield asked
+
+    def again(self, trial: FrozenTrial) -> Asked:
+        """A trial that an earlier driver started and never ended: it runs again under its own number.
+
+        Where the driver was killed while it drew, the rest is drawn now.
+        """
+        return self.drawn(Trial(self.study, trial._trial_id), self.seed_of(trial))
+
+    def ask(self) -> Asked | None:
+        """The next trial: one that waits in the storage, one that is queued here, or one that the sampler draws."""
+        queued = None
+        if self.num_waiting:  # queued there by a driver that was killed before it asked
+            self.num_waiting -= 1
+        else:
+            queued = self.next_queued()
+            if queued is None and self.exhausted():
+                return None
+        if queued is not None:
+            entry = {} if queued.entry is None else {ENTRY: queued.entry}
+            self.study.enqueue_trial(queued.params, user_attrs={SEED: queued.seed, **entry})
+        trial = self.study.ask()
+        self.num_started += 1
+        said = trial.user_attrs
+        if SEED not in said:
+            trial.set_user_attr(SEED, self.config.study.seeds[0])
+        asked = self.drawn(trial, int(said.get(SEED, self.config.study.seeds[0])))
+        if SEED not in said or ENTRY in said:
+            self.queue_seeds(asked.params)
+        if ENTRY in said and self.config.sampler.name in GENERATIONS:
+            _ = trial.relative_params  # gives the point a place in a generation, which only what was drawn has
+        return asked
+
+    def next_queued(self) -> Queued | None:
+        """Leaves out further seeds of a setting that was pruned: what it costs is better spent on another one."""
+        while self.queue:
+            queued = self.queue.popleft()
+            if queued.entry is not None or identity(queued.params) not in self.pruned:
+                return queued
+            self.num_left_out += 1
+        return None
+
+    def exhausted(self) -> bool:
+        """True where every point of a space that is listed has been asked for."""
+        return self.config.sampler.name in LISTING and len(self.seen) >= len(grid(self.varied))
+
+    def queue_seeds(self, params: Params) -> None:
+        """Puts the other seeds of a fresh point first in the queue."""
+        seen = self.seen[identity(params)]
+        self.queue.extendleft(Queued(params, seed) for seed in reversed(self.config.study.seeds) if seed not in seen)
+
+    def drawn(self, trial: Trial, seed: int) -> Asked:
+        """Draws each axis that is active beside those before it; values that are stored already stay."""
+        self.study.sampler = build_sampler(self.config, self.varied, trial.number)
+        params: Params = {}
+        for axis in self.varied:
+            if axis.active(params):
+                params[axis.key] = axis.exact(suggest(trial, axis))
+        number = trial.number - self.num_taken_over
+        self.live[number] = trial
+        self.see(params, seed)
+        return Asked(number, params, seed)
 
     def note(self, number: int, reason: str) -> None:
         """Leaves with an unended trial why it failed, for whoever opens the storage."""
-        trial = self.study.get_trials(deepcopy=False)[number]
-        if not trial.state.is_finished():
-            optuna.trial.Trial(self.study, trial._trial_id).set_user_attr(REASON, reason)
+        if number in self.live:
+            self.live[number].set_user_attr(REASON, reason)
+
+    def report(self, number: int, step: int, loss: float) -> str | None:
+        """Why the pruner stops trial `number` at `step`, or None. `loss` is the held-out loss in nats per target.
+
+        A step that is reported again, as after a resume, changes nothing; a decision to prune stays. Where the
+        objective is maximized, the storage holds the loss with its sign changed, since pruners go by the objective's
+        direction. A loss that is no number is for training to judge.
+        """
+        name = self.config.pruner.name
+        if name == "none" or not math.isfinite(loss):
+            return None
+        trial = self.live[number]
+        said: str | None = trial.user_attrs.get(PRUNE)
+        if said is not None or step in trial.storage.get_trial(trial._trial_id).intermediate_values:
+            return said
+        trial.report(-loss if self.study.direction == StudyDirection.MAXIMIZE else loss, step)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # wilcoxon's, of a best trial with fewer rungs
+            if not trial.should_prune():
+                return None
+        reason = f"pruner={name} at step {step}: held-out loss {loss:.4g}"
+        trial.set_user_attr(PRUNE, reason)
+        return reason
 
     def tell(self, record: TrialRecord) -> None:
-        """Objective values of a finished trial, else a failure; telling twice changes nothing."""
-        values: list[Any] = [metric_value(record, metric) for metric in self.config.study.objectives]
-        finished = record.status is Status.FINISHED
-        if finished and None in values:
-            missing = self.config.study.objectives[values.index(None)]
-            there = ", ".join(f"scores.{task}.{name}" for task, metrics in record.scores.items() for name in metrics)
-            raise ConfigError(
-                f"study.objectives names {missing}, which trial {record.number} did not measure; it has "
-                f"heldout_loss_nats_per_token{', ' + there if there else ''}"
-            )
+        """Objective values of a finished trial, else how it ended; telling twice changes nothing. Raises `ConfigError`.
+
+        Optuna's samplers ignore failed trials. One that ran out of memory is told as pruned with a violated constraint:
+        TPE then avoids its neighbours, and no value is made up for it.
+        """
+        trial = self.live.get(record.number)
+        if trial is None:
+            return
+        values = objective_values(record, self.config)
+        there = trial.storage.get_trial(trial._trial_id).constraints
+        for name, value in constraint_values(record, self.config).items():
+            if name not in there:
+                trial.set_constraint(name, value)
+        if record.status is not Status.FINISHED:
+            trial.set_user_attr(STATUS, record.status.value)
+        if record.status is Status.PRUNED:
+            self.pruned.add(identity(record.params))
         if record.reason is not None:
             self.note(record.number, record.reason)
-        self.study.tell(
-            record.number,
-            values=values if finished else None,
-            state=TrialState.COMPLETE if finished else TrialState.FAIL,
-            skip_if_finished=True,
-        )
+        self.study.sampler = RandomSampler()  # brute force would stop an optimize() that does not run
+        self.study.tell(trial, values=values, state=TOLD[record.status], skip_if_finished=True)
+        del self.live[record.number]

@@ -1,7 +1,7 @@
 """What a study varies: axes over keys of conf or over whole groups."""
 
-import itertools
 import math
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ Scalar = bool | int | float | str | None
 
 
 class Axis(NamedTuple):
-    """One varied key: listed choices, or a range with both ends included."""
+    """One varied key: listed choices, or a range with both ends included; drawn only where `when` holds."""
 
     key: str
     choices: tuple[Scalar, ...] | None = None
@@ -23,13 +23,34 @@ class Axis(NamedTuple):
     high: float | None = None
     log: bool = False
     step: float | None = None
+    when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()  # earlier axes, and the values of theirs that it goes with
 
     def spec(self) -> dict[str, Any]:
         """The axis as conf spells it."""
+        when = {key: values[0] if len(values) == 1 else list(values) for key, values in self.when} or None
+        choices = None if self.choices is None else list(self.choices)
+        spec = {"choices": choices, "low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
+        return {name: value for name, value in {**spec, "when": when}.items() if value is not None}
+
+    def active(self, params: Params) -> bool:
+        """True where the axis is drawn beside `params`; an axis whose condition was not drawn itself is not."""
+        return all(key in params and params[key] in values for key, values in self.when)
+
+    def holds(self, value: object) -> bool:
+        """True for a value that the axis can take; between steps there is none, but for rounding."""
         if self.choices is not None:
-            return {"choices": list(self.choices)}
-        spec = {"low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
-        return {name: value for name, value in spec.items() if value is not None}
+            return value in self.choices
+        if not isinstance(value, int | float) or isinstance(value, bool) or not self.low <= value <= self.high:  # type: ignore[operator]
+            return False
+        return math.isclose(value, float(self.exact(value)), rel_tol=1e-9, abs_tol=1e-12)  # type: ignore[arg-type]
+
+    def exact(self, value: Any) -> Scalar:
+        """A value that the axis holds as conf spells it; samplers give 0.30000000000000004 for three steps of 0.1."""
+        if self.choices is not None:
+            return self.choices[self.choices.index(value)]
+        if self.step is None and not self.whole():
+            return float(value)
+        return self.value(round((Decimal(str(value)) - Decimal(str(self.low))) / Decimal(str(self.step or 1))))
 
     def whole(self) -> bool:
         """True for a range of whole numbers: both ends are, and the step if there is one."""
@@ -62,8 +83,8 @@ class Axis(NamedTuple):
             return list(self.choices)
         if self.log or (self.step is None and not self.whole()):
             raise ConfigError(
-                f"space.{self.key} is a range, which sampler=grid cannot list; give choices or a step, or use "
-                "sampler=tpe"
+                f"space.{self.key} is a range, which sampler=grid and sampler=brute_force cannot list; give choices or "
+                "a step, or use sampler=tpe"
             )
         return [self.value(place) for place in range(self.last_place() + 1)]
 
@@ -98,35 +119,86 @@ def check_range(name: str, spec: dict[str, Any]) -> None:
         raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
 
 
+def dotted(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values: conf may nest them or not."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+    """What `when` spells: earlier axes, each with one value or a list of them. Raises `ConfigError`."""
+    if not isinstance(when, dict) or not when:
+        raise refuse(f"{name}.when", "must hold axes and their values", when, "try when: {optimizer: sgd}")
+    found = {key: value if isinstance(value, list) else [value] for key, value in dotted(when)}
+    for key, values in found.items():
+        check_choices(f"{name}.when.{key}", values)
+    return tuple((key, tuple(values)) for key, values in found.items())
+
+
 def axis(key: str, spec: dict[str, Any]) -> Axis:
     """The axis that `spec` spells. Raises `ConfigError` naming the key and the rule."""
     name = f"space.{key}"
+    when = conditions(name, spec["when"]) if "when" in spec else ()
+    spec = {part: value for part, value in spec.items() if part != "when"}
     if "choices" in spec:
         if len(spec) > 1:
             raise refuse(name, "takes choices or a range, not both", spec, "keep one of them")
         check_choices(f"{name}.choices", spec["choices"])
-        return Axis(key, tuple(spec["choices"]))
+        return Axis(key, tuple(spec["choices"]), when=when)
     check_range(name, spec)
-    return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"))
+    return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"), when)
 
 
-def axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
-    """All axes of the `space` section, in its order. Raises `ConfigError`.
+def spelled_axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
+    """All axes below `prefix`, in their order. Raises `ConfigError`.
 
     A group can be an axis beside keys inside it, so a level may hold both an axis and further levels.
     """
     spec = {name: value for name, value in space.items() if name in AXIS_KEYS and not isinstance(value, dict)}
+    if spec and "when" in space:
+        spec["when"] = space["when"]
     found = [axis(prefix.removesuffix("."), spec)] if spec else []
     for name, value in space.items():
         if name in spec:
             continue
         if not isinstance(value, dict):
             raise refuse(f"space.{prefix}{name}", "must hold choices, or low and high", value, "try {choices: [4, 8]}")
-        found += axes(value, f"{prefix}{name}.")
+        found += spelled_axes(value, f"{prefix}{name}.")
     return found
+
+
+def axes(space: dict[str, Any]) -> list[Axis]:
+    """All axes of the `space` section, in its order. Raises `ConfigError`, also for a condition that cannot hold."""
+    found = spelled_axes(space)
+    for place, one in enumerate(found):
+        earlier = {other.key: other for other in found[:place]}
+        for key, values in one.when:
+            if key not in earlier:
+                there = ", ".join(earlier) or "none"
+                raise refuse(f"space.{one.key}.when", f"may name only an axis above it ({there})", key, "reorder space")
+            for value in values:
+                if not earlier[key].holds(value):
+                    raise refuse(f"space.{one.key}.when.{key}", "must be a value of that axis", value, "drop it")
+    return found
+
+
+def fits(params: Params, varied: list[Axis]) -> bool:
+    """True where `params` hold a value for each axis that is active beside them, and nothing else."""
+    wanted = {one.key for one in varied if one.active(params)}
+    return params.keys() == wanted and all(one.holds(params[one.key]) for one in varied if one.key in wanted)
 
 
 def grid(varied: list[Axis]) -> list[Params]:
     """Every combination; the last axis moves fastest. One empty point where nothing varies."""
-    keys = [one.key for one in varied]
-    return [dict(zip(keys, point, strict=True)) for point in itertools.product(*(one.points() for one in varied))]
+    points: list[Params] = [{}]
+    for one in varied:
+        values = one.points()
+        points = [
+            extended
+            for point in points
+            for extended in ([{**point, one.key: value} for value in values] if one.active(point) else [point])
+        ]
+    return points

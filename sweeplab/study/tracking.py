@@ -1,5 +1,6 @@
 """Mirrors trials to Weights & Biases: a run each, grouped by study. Evidence stays in the records."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ class Tracker(Protocol):
     def observed(self, number: int, step: int, values: dict[str, float]) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
     def reported(self, html: Path) -> None: ...
-    def interrupted(self) -> None: ...
+    def interrupted(self, numbers: Iterable[int] | None = None) -> None: ...
 
 
 class NoTracker:
@@ -33,7 +34,7 @@ class NoTracker:
     def reported(self, html: Path) -> None:
         pass
 
-    def interrupted(self) -> None:
+    def interrupted(self, numbers: Iterable[int] | None = None) -> None:
         pass
 
 
@@ -124,10 +125,10 @@ class WandbTracker:
         run.log({"report": self.wandb.Html(str(html))})
         run.finish()
 
-    def interrupted(self) -> None:
-        for run in self.runs.values():
-            run.finish(exit_code=1)
-        self.runs.clear()
+    def interrupted(self, numbers: Iterable[int] | None = None) -> None:
+        """Closes the runs of these trials, or of all that have not ended."""
+        for number in list(self.runs if numbers is None else numbers):
+            self.runs.pop(number).finish(exit_code=1)
 
 
 def build_tracker(settings: TrackingConfig, study: str, folder: Path) -> Tracker:

@@ -10,7 +10,7 @@ from sweeplab.training.members import Member
 
 
 class Watch(Callback):
-    """Measures held-out losses where they are due, keeps checkpoints, stops the training where a member has ended."""
+    """Tells members the time, measures held-out losses where they are due, keeps checkpoints, stops where one ends."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class Watch(Callback):
         self.heldout_loss = heldout_loss
         self.keep = keep
         self.keep_seconds = keep_seconds
-        self.kept_at = time.monotonic()
+        self.kept_at = self.stepped_at = time.monotonic()
         self.last_step = 0
 
     def on_train_batch_end(
@@ -32,12 +32,16 @@ class Watch(Callback):
         if trainer.global_step == self.last_step:
             return
         self.last_step = trainer.global_step
+        now = time.monotonic()
+        for member in self.members:
+            member.take_seconds(now - self.stepped_at)
+        self.stepped_at = now
         for member in self.members:
             if member.heldout_is_due:
                 member.take_heldout_loss(self.heldout_loss(member))
         if self.keep_seconds is not None and time.monotonic() - self.kept_at >= self.keep_seconds:
             for member in self.members:
-                if member.diverged is None:
+                if member.early is None:
                     self.keep(member)
             self.kept_at = time.monotonic()
         if any(member.has_ended for member in self.members):

@@ -23,6 +23,7 @@ def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
         "schedule": member.scheduler.last_epoch,
         "step": member.step,
         "num_tokens": member.num_tokens,
+        "seconds": member.seconds,
         "losses": [asdict(point) for point in member.losses],
         "heldout_losses": [asdict(point) for point in member.heldout_losses],
         "since_point": member.since_point,
@@ -45,7 +46,7 @@ def restore(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
             weight.copy_(kept)
     member.optimizer.load_state_dict(values["optimizer"])
     member.scheduler.last_epoch = values["schedule"]
-    member.step, member.num_tokens = values["step"], values["num_tokens"]
+    member.step, member.num_tokens, member.seconds = values["step"], values["num_tokens"], values["seconds"]
     member.losses = [TrainPoint(**point) for point in values["losses"]]
     member.heldout_losses = [HeldoutPoint(**point) for point in values["heldout_losses"]]
     member.since_point = values["since_point"]

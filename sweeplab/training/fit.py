@@ -18,7 +18,7 @@ def fit_until_one_ends(
     keep_seconds: float | None,
     device: torch.device,
 ) -> None:
-    """Trains all members of `module` until at least one of them has taken its last step or has diverged.
+    """Trains all members of `module` until at least one of them has taken its last step or has ended early.
 
     `keep` is called for each of them about every `keep_seconds`, never where that is None.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,19 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ScheduleConfig
-from sweeplab.records import HeldoutPoint, TrainPoint
+from sweeplab.records import HeldoutPoint, Status, TrainPoint
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import rate_factor
 
-Observe = Callable[[int, dict[str, float]], None]  # optimizer step, metrics by name
+# optimizer step, metrics by name -> None, or why the trial is to stop here
+Observe = Callable[[int, dict[str, float]], str | None]
+
+
+class Early(NamedTuple):
+    """How and why a trial ended before its last step."""
+
+    status: Status
+    reason: str
 
 
 @dataclass(eq=False)
@@ -33,18 +41,20 @@ class Member:
     num_tokens: int = 0  # trained on so far, padding not counted
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
-    diverged: str | None = None  # where and how
+    seconds: float = 0.0  # trained so far, the whole cohort's
+    most_seconds: float | None = None  # to train
+    early: Early | None = None  # None for one that trains, or has trained to its end
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
     random_state: torch.Tensor | None = None  # of a checkpoint, for a trial alone that draws by itself
 
     @property
     def has_ended(self) -> bool:
-        return self.diverged is not None or self.step >= self.num_steps
+        return self.early is not None or self.step >= self.num_steps
 
     def take_loss(self, loss: float) -> None:
         """The mean loss of the window at hand, before its optimizer step."""
         if loss - loss != 0:  # infinite, or not a number
-            self.diverged = f"the training loss became {loss} after {self.step} steps"
+            self.early = Early(Status.DIVERGED, f"the training loss became {loss} after {self.step} steps")
         else:
             self.since_point.append(loss)
 
@@ -71,11 +81,21 @@ class Member:
         return due and not self.has_ended
 
     def take_heldout_loss(self, loss: float) -> None:
+        """The held-out loss after `step` steps, where a pruner may give the trial up."""
         if loss - loss != 0:
-            self.diverged = f"the held-out loss became {loss} after {self.step} steps"
-        else:
-            self.heldout_losses.append(HeldoutPoint(self.step, loss))
-            self.observe(self.step, {"heldout_loss": loss})
+            self.early = Early(Status.DIVERGED, f"the held-out loss became {loss} after {self.step} steps")
+            return
+        self.heldout_losses.append(HeldoutPoint(self.step, loss))
+        why = self.observe(self.step, {"heldout_loss": loss})
+        if why is not None and not self.has_ended:
+            self.early = Early(Status.PRUNED, why)
+
+    def take_seconds(self, seconds: float) -> None:
+        """Time that has passed in training."""
+        self.seconds += seconds
+        if self.most_seconds is not None and self.seconds > self.most_seconds and not self.has_ended:
+            why = f"over executor.trial_seconds={self.most_seconds:g} after {self.step} of {self.num_steps} steps"
+            self.early = Early(Status.TIMED_OUT, why)
 
 
 def build_member(

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,14 +17,17 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sweeplab.config import StudyConfig, register
+from sweeplab.records import Status, TrialRecord
 from sweeplab.study.compose import CONF, Request, to_study_config
+from sweeplab.study.search import Asked, Search
+from sweeplab.study.space import axes
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
-QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1")  # no lm-eval, no W&B
+QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1", "executor.num_workers=1")
 SHORT: Final = (
     "quantization=none",
     "training.precision=float32",
@@ -53,6 +57,7 @@ REAL: Final = (  # two trials with the real worker, of which the first diverges
 
 ComposeStudy = Callable[..., StudyConfig]
 MakeRequest = Callable[..., Request]
+Open = Callable[..., Search]
 
 
 @pytest.fixture
@@ -135,8 +140,8 @@ class Standin:
         self.plan()
 
     def plan(self, **behaviour: Any) -> None:
-        """Keys: seconds; and by trials' numbers die_once, die_always, die_after, poison, poison_once, cut_off, diverge,
-        break, refuse."""
+        """Keys: seconds; largest, the micro-batch that fits; and by trials' numbers die_once, die_always, die_after,
+        poison, poison_once, cut_off, hang_once, hang_always, diverge, break, refuse."""
         (self.folder / "plan.json").write_text(json.dumps(behaviour))
 
     def given(self) -> list[dict[str, Any]]:
@@ -191,6 +196,38 @@ def gone(pid: int) -> bool:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+@pytest.fixture
+def open_search(compose_study: ComposeStudy, tmp_path: Path) -> Open:
+    """The search of overrides in one folder; opening it again is what a new driver does."""
+
+    composed: dict[tuple[str, ...], StudyConfig] = {}
+
+    def make(*overrides: str, folder: Path = tmp_path / "study") -> Search:
+        if overrides not in composed:
+            composed[overrides] = compose_study("evaluation=none", LOSS, *overrides)
+        return Search(composed[overrides], axes(composed[overrides].space), folder)
+
+    return make
+
+
+def record_of(asked: Asked, loss: float | None = 1.0) -> TrialRecord:
+    status = Status.FAILED if loss is None else Status.FINISHED
+    return TrialRecord(asked.number, status, asked.seed, asked.params, {}, heldout_loss_nats_per_token=loss)
+
+
+def rising(asked: Asked) -> float:
+    return 2.0 + 0.01 * asked.number
+
+
+def run(search: Search, most: int | None = None, loss: Callable[[Asked], float] = rising) -> list[Asked]:
+    """Asks and tells until the study or `most` trials are done."""
+    done = []
+    for asked in islice(search.asked(), most):
+        search.tell(record_of(asked, loss(asked)))
+        done.append(asked)
+    return done
 
 
 class RealStudy(NamedTuple):

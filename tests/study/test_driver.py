@@ -97,6 +97,13 @@ def test_more_seeds_and_more_trials_go_on(make_request: MakeRequest, standin_her
     assert standin_here.numbers() == [0, 1, 2, 3]
 
 
+def test_more_values_of_an_axis_go_on(make_request: MakeRequest, standin_here: Standin, tmp_path: Path) -> None:
+    drive(make_request(RANKS))
+    assert drive(make_request("++space.adapter.rank.choices=[4,1,2]"))[0] == 3
+    assert standin_here.numbers() == [0, 1, 2]
+    assert read_records(tmp_path / "runs" / "single")[2].params == {"adapter.rank": 4}
+
+
 def test_another_configuration_is_refused_with_the_difference(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -105,7 +112,8 @@ def test_another_configuration_is_refused_with_the_difference(
     before = everything_in(folder)
     for changed, difference in (
         ("adapter.alpha_ratio=4", "adapter.alpha_ratio was 2.0, now 4.0"),
-        ("++space.adapter.rank.choices=[1,4]", "space.adapter.rank.choices was [1, 2], now [1, 4]"),
+        ("++space.adapter.rank.choices=[1,4]", "space.adapter.rank was {'choices': [1, 2]}, now {'choices': [1, 4]}"),
+        ("++space.adapter.dropout.choices=[0.0]", "space.adapter.dropout was not varied, now {'choices': [0.0]}"),
         ("study.objectives=[tokens_per_second]", "objectives.heldout_loss_nats_per_token was minimize, now None"),
     ):
         with pytest.raises(ConfigError) as refused:
@@ -171,7 +179,10 @@ def test_a_worker_that_dies_twice_fails_its_trial_and_the_study_goes_on(
     records = read_records(tmp_path / "runs" / "single")
     lost = records[1]
     assert [record.status.value for record in records] == ["finished", "failed", "finished", "finished"]
-    assert lost.reason == f"the worker process ended with signal 9; see {tmp_path}/runs/single/worker.log"
+    assert lost.reason == (
+        "the worker process ended with signal 9, as the system ends what takes its last memory; "
+        f"see {tmp_path}/runs/single/worker-0.log"
+    )
     assert (lost.params, lost.seed, lost.config["adapter"]["rank"]) == ({"adapter.rank": 2}, 0, 2)
 
 
@@ -216,8 +227,8 @@ def test_two_drivers_do_not_share_a_folder(make_request: MakeRequest, standin_he
 def test_a_log_that_cannot_be_written_is_named(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
-    (tmp_path / "runs" / "single" / "worker.log").mkdir(parents=True)
-    with pytest.raises(StoreError, match=r"worker\.log cannot be written: Is a directory; choose another study\.runs_"):
+    (tmp_path / "runs" / "single" / "worker-0.log").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"worker-0\.log cannot be written: Is a directory; choose another study"):
         drive(make_request(RANKS))
 
 

@@ -1,7 +1,6 @@
 """Every mistake of a user's is one line that names key, value and remedy, and exit code 2; nobody sees a traceback."""
 
 import io
-import queue
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -160,11 +159,13 @@ def test_a_key_that_nothing_reads_is_refused_also_with_a_plus(override: str, key
 
 def refusal(config: TrialConfig, folder: Path) -> str:
     """What the worker answers when it is given this trial."""
-    messages: queue.Queue[Any] = queue.Queue()
-    messages.put({"kind": "open", "executor": {"device": "cpu", "num_threads": None, "cohort_size": "auto"}})
-    messages.put({"kind": "cohort", "specs": [spec_to_dict(0, 0, {}, config, folder)]})
+    executor = {"device": "cpu", "cohort_size": "auto"}
+    messages: dict[str, Any] = {
+        "open": {"executor": executor, "pruning": False},
+        "cohort": {"specs": [spec_to_dict(0, 0, {}, config, folder)]},
+    }
     out = io.StringIO()
-    serve(out, messages)
+    serve(out, messages.__getitem__)
     (answer,) = map(receive, out.getvalue().splitlines())
     assert answer["kind"] == "refused"
     return str(answer["message"])

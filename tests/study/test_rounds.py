@@ -18,6 +18,7 @@ from sweeplab.study.search import Search
 from tests.study.conftest import MakeRequest, Standin, gone, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
+MEMORY: Final = "as the system ends what takes its last memory"
 
 
 def ranks(count: int) -> str:
@@ -86,7 +87,7 @@ def test_a_trial_that_kills_every_worker_is_found_by_halves_and_alone_fails(
     assert statuses(tmp_path) == ["finished", "finished", "failed", "finished"]
     assert sorted(written) == [0, 1, 2, 3]
     (reason,) = (record.reason for record in read_records(tmp_path / "runs" / "single") if record.reason)
-    assert reason == f"the worker process ended with signal 9; see {tmp_path}/runs/single/worker.log"
+    assert reason == f"the worker process ended with signal 9, {MEMORY}; see {tmp_path}/runs/single/worker-0.log"
     assert printed.count("[4/4]") == 1
 
 

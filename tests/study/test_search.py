@@ -1,6 +1,5 @@
 """The search: every point once per seed, whatever interrupts it; told how trials end."""
 
-from collections.abc import Callable
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
@@ -10,41 +9,13 @@ import pytest
 from optuna.trial import TrialState
 
 from sweeplab.config import ConfigError
-from sweeplab.records import Score, Status, TrialRecord
+from sweeplab.records import Score
 from sweeplab.store import StoreError
 from sweeplab.study.search import DATABASE, Asked, Search, forget_search
-from sweeplab.study.space import axes
-from tests.study.conftest import LOSS, ComposeStudy
+from tests.study.conftest import Open, record_of, run
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
-
-Open = Callable[..., Search]
-
-
-@pytest.fixture
-def open_search(compose_study: ComposeStudy, tmp_path: Path) -> Open:
-    """The search of overrides in one folder; opening it again is what a new driver does."""
-
-    def make(*overrides: str, folder: Path = tmp_path / "study") -> Search:
-        config = compose_study("evaluation=none", LOSS, *overrides)
-        return Search(config, axes(config.space), folder)
-
-    return make
-
-
-def record_of(asked: Asked, loss: float | None = 1.0) -> TrialRecord:
-    status = Status.FAILED if loss is None else Status.FINISHED
-    return TrialRecord(asked.number, status, asked.seed, asked.params, {}, heldout_loss_nats_per_token=loss)
-
-
-def run(search: Search, most: int | None = None) -> list[Asked]:
-    """Asks and tells until the study or `most` trials are done."""
-    done = []
-    for asked in islice(search.asked(), most):
-        search.tell(record_of(asked, 2.0 + 0.01 * asked.number))
-        done.append(asked)
-    return done
 
 
 def settings_of(asked: list[Asked]) -> list[tuple[Any, ...]]:

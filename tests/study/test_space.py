@@ -113,7 +113,10 @@ def test_points_of_an_axis(spec: dict[str, Any], points: list[Any]) -> None:
 
 @pytest.mark.parametrize("spec", [{"low": 1e-5, "high": 1e-2, "log": True}, {"low": 0.0, "high": 1.0}])
 def test_a_continuous_range_is_no_grid(spec: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"space\.adapter\.rank is a range, which sampler=grid cannot list; give"):
+    with pytest.raises(
+        ConfigError,
+        match=r"space\.adapter\.rank is a range, which sampler=grid and .* cannot list; give",
+    ):
         grid([only(spec)])
 
 
@@ -152,3 +155,74 @@ def test_a_range_that_its_step_does_not_divide_ends_before_high() -> None:
 def test_an_axis_is_spelled_as_it_was_read(spec: dict[str, Any]) -> None:
     assert only(spec).spec() == spec
     assert only(only(spec).spec()) == only(spec)
+
+
+CONDITIONAL = {
+    "optimizer": {
+        "choices": ["adamw", "sgd"],
+        "momentum": {"choices": [0.0, 0.9], "when": {"optimizer": "sgd"}},
+        "nesterov": {"choices": [True, False], "when": {"optimizer": {"momentum": 0.9}}},
+    },
+    "adapter": {
+        "rank": {"low": 4, "high": 12, "step": 4},
+        "alpha": {"low": 1, "high": 2, "when": {"adapter.rank": [4, 8]}},
+    },
+}
+
+
+def test_a_condition_is_read_and_spelled() -> None:
+    found = {one.key: one for one in axes(CONDITIONAL)}
+    assert found["optimizer.momentum"].when == (("optimizer", ("sgd",)),)
+    assert found["optimizer.nesterov"].when == (("optimizer.momentum", (0.9,)),)
+    assert found["adapter.alpha"].spec() == {"low": 1, "high": 2, "when": {"adapter.rank": [4, 8]}}
+    assert found["optimizer.momentum"].spec() == {"choices": [0.0, 0.9], "when": {"optimizer": "sgd"}}
+
+
+def test_a_grid_lists_active_axes_only_through_chains_of_conditions() -> None:
+    listed = [tuple(point.values()) for point in grid(axes(CONDITIONAL))]
+    optimizers: list[tuple[Any, ...]] = [("adamw",), ("sgd", 0.0), ("sgd", 0.9, True), ("sgd", 0.9, False)]
+    ranks: list[tuple[int, ...]] = [(4, 1), (4, 2), (8, 1), (8, 2), (12,)]
+    assert listed == [one + other for one in optimizers for other in ranks]
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        (
+            {"optimizer": "lion"},
+            r"space\.optimizer\.momentum\.when\.optimizer must be a value of that axis, got lion; drop",
+        ),
+        ({"adapter.rank": 4}, r"when may name only an axis above it \(optimizer\), got adapter\.rank; reorder space"),
+        ({"optimizer.momentum": 4}, r"when may name only an axis above it"),
+        ({}, r"momentum\.when must hold axes and their values, got \{\}; try when: \{optimizer: sgd\}"),
+        ("sgd", r"momentum\.when must hold axes and their values, got sgd"),
+        ({"optimizer": []}, r"when\.optimizer must be a list of distinct values"),
+    ],
+)
+def test_a_condition_that_cannot_hold_is_refused(when: Any, message: str) -> None:
+    space = {
+        "optimizer": {"choices": ["adamw", "sgd"], "momentum": {"low": 0.0, "high": 0.9, "when": when}},
+        "adapter": {"rank": {"choices": [4, 8]}},
+    }
+    with pytest.raises(ConfigError, match=message):
+        axes(space)
+
+
+@pytest.mark.parametrize(
+    ("spec", "held", "not_held"),
+    [
+        ({"choices": [4, None, "x"]}, [4, None, "x"], [5, "y"]),
+        ({"low": 1, "high": 9, "step": 4}, [1, 5, 9, 5.0], [2, 13, "5", True, None]),
+        ({"low": 0.0, "high": 0.9, "step": 0.3}, [0.0, 0.3, 0.6000000000000001, 0.9], [0.1, 1.2]),
+        ({"low": 1e-5, "high": 1e-2, "log": True}, [1e-5, 3e-4, 1e-2], [1e-6, 1]),
+    ],
+)
+def test_what_an_axis_holds(spec: dict[str, Any], held: list[Any], not_held: list[Any]) -> None:
+    found = only(spec)
+    assert [found.holds(value) for value in (*held, *not_held)] == [True] * len(held) + [False] * len(not_held)
+
+
+def test_a_value_between_steps_is_given_back_as_conf_spells_it() -> None:
+    tenths = only({"low": 0.0, "high": 0.9, "step": 0.3})
+    assert [repr(tenths.exact(value)) for value in (0.6000000000000001, 0.3)] == ["0.6", "0.3"]
+    assert repr(only({"low": 1, "high": 9}).exact(5.0)) == "5"

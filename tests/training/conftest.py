@@ -58,7 +58,8 @@ def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[...,
         member = member_of(spec, model, None, steps, lambda _, step, values: told.append((step, values)))
         train_runs([Run(spec, record, embedded_base, tokenized, model, None, windows, member)], bench)
         evaluate_weights(member)
-        record.step, record.num_train_tokens, record.reason = member.step, member.num_tokens, member.diverged
+        record.step, record.num_train_tokens = member.step, member.num_tokens
+        record.reason = None if member.early is None else member.early.reason
         record.losses, record.heldout_losses = member.losses, member.heldout_losses
         return record
 

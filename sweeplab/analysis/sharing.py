@@ -1,0 +1,126 @@
+"""Subspace similarity over the pairs of a study, gathered by what the two trials differ in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from sweeplab.analysis.adapters import Array, Factors, read_factors
+from sweeplab.analysis.spectra import decompose_update
+from sweeplab.analysis.subspaces import Chance, chance, chance_grid, directions, similarity
+from sweeplab.analysis.trials import Pair, Trained, evenly
+
+MOST_MATRICES: Final = 64
+PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A
+
+
+class Against(NamedTuple):
+    """A mean phi over matrices and pairs beside chance; z counts standard deviations of that mean by chance.
+
+    None where no two subspaces had as many dimensions, or chance has no spread.
+    """
+
+    phi: float | None
+    chance: float | None
+    z: float | None
+    num: int
+
+
+class Point(NamedTuple):
+    """phi of the first directions and of the whole spans in one matrix of one pair; None: a span is smaller."""
+
+    first: float | None
+    whole: float | None
+    width: int  # dimensions of the space that the directions live in
+
+
+@dataclass
+class Shared:
+    """All pairs of one kind and two ranks, for one part; grids have i in rows, j in columns."""
+
+    kind: str
+    ranks: tuple[int, int]
+    part: str
+    phi_IJ: Array  # sums over matrices and pairs
+    chance_IJ: Array
+    counts_IJ: Array
+    points: list[Point]
+
+    @classmethod
+    def empty(cls, kind: str, ranks: tuple[int, int], part: str) -> "Shared":
+        return cls(kind, ranks, part, np.zeros(ranks), np.zeros(ranks), np.zeros(ranks), [])
+
+    def add(self, one_DI: Array, other_DJ: Array) -> None:
+        phi_IJ = similarity(one_DI, other_DJ)
+        (rows, columns), width = phi_IJ.shape, one_DI.shape[0]
+        self.phi_IJ[:rows, :columns] += phi_IJ
+        self.chance_IJ[:rows, :columns] += chance_grid(rows, columns, width)
+        self.counts_IJ[:rows, :columns] += 1.0
+        first = float(phi_IJ[0, 0]) if phi_IJ.size else None
+        self.points.append(Point(first, float(phi_IJ[-1, -1]) if phi_IJ.shape == self.ranks else None, width))
+
+    def mean(self, sums_IJ: Array) -> Array:
+        """Over the matrices and pairs that have the entry; NaN where none has."""
+        mean: Array = np.divide(sums_IJ, self.counts_IJ, out=np.full(self.ranks, np.nan), where=self.counts_IJ > 0)
+        return mean
+
+    def first(self) -> Against:
+        return against([(one.first, chance(1, 1, one.width)) for one in self.points])
+
+    def whole(self) -> Against:
+        return against([(one.whole, chance(*self.ranks, one.width)) for one in self.points if one.whole is not None])
+
+
+def against(rows: Sequence[tuple[float | None, Chance]]) -> Against:
+    """The mean of phi beside that of chance, whose matrices are independent."""
+    known = [(phi, by) for phi, by in rows if phi is not None]
+    if not known:
+        return Against(None, None, None, 0)
+    num = len(known)
+    spread = float(np.sqrt(sum(by.std**2 for _, by in known))) / num
+    mean = Chance(sum(by.mean for _, by in known) / num, spread)
+    phi = sum(value for value, _ in known) / num
+    return Against(phi, mean.mean, mean.z(phi), num)
+
+
+def bases_of(factors: Factors) -> dict[str, Array]:
+    update = decompose_update(factors)
+    return {
+        "A": directions(factors.a_RI),
+        "B": directions(factors.b_OR.T),
+        "dW right": update.right_IK,
+        "dW left": update.left_OK,
+    }
+
+
+def matrices_of(trained: Sequence[Trained], most: int) -> list[str]:
+    """Names of adapted matrices in the model's order, evenly drawn where there are more than `most`."""
+    names = dict.fromkeys(
+        layer["name"] for one in trained for layer in one.record.adapter_layers if layer["name"] in one.adapter.shapes
+    )
+    return evenly(list(names), most)
+
+
+def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[Shared]:
+    """One `Shared` per kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
+    groups: dict[tuple[str, tuple[int, int], str], Shared] = {}
+    members = {trial.record.number: trial for pair in pairs for trial in (pair.one, pair.other)}
+    for place, name in enumerate(names, 1):
+        say(f"subspaces of {name}, matrix {place} of {len(names)}")
+        bases = {
+            number: bases_of(read_factors(trial.adapter, name))
+            for number, trial in members.items()
+            if name in trial.adapter.shapes
+        }
+        for pair in pairs:
+            one, other = (bases.get(trial.record.number) for trial in (pair.one, pair.other))
+            if one is None or other is None:
+                continue
+            ranks = (pair.one.rank, pair.other.rank)
+            for part in PARTS:
+                if one[part].shape[0] != other[part].shape[0]:
+                    continue
+                shared = groups.setdefault((pair.kind, ranks, part), Shared.empty(pair.kind, ranks, part))
+                shared.add(one[part], other[part])
+    return list(groups.values())

@@ -1,0 +1,92 @@
+"""Which trials of a study can be analysed, and which pairs of them say something."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+from sweeplab.analysis.adapters import CONFIG, Adapter, read_adapter
+from sweeplab.config import BASE_CHANGING
+from sweeplab.records import Status, TrialRecord
+from sweeplab.store import trial_folder
+
+T = TypeVar("T")
+RANK: Final = "adapter.rank"
+MOST_PAIRS: Final = 12  # of each kind
+KINDS: Final = ("ranks", "seeds", "both")
+
+
+class Trained(NamedTuple):
+    """A finished trial with its adapter."""
+
+    record: TrialRecord
+    adapter: Adapter
+
+    @property
+    def rank(self) -> int:
+        return max(shape.rank for shape in self.adapter.shapes.values())
+
+
+class Pair(NamedTuple):
+    """Two trials that differ in rank, in seed, or in both, and in nothing else; the smaller rank first."""
+
+    kind: str
+    one: Trained
+    other: Trained
+
+
+def unusable(record: TrialRecord, folder: Path) -> str | None:
+    """Why a trial has no dW = B A to look at, or None."""
+    adapter = record.config["adapter"]
+    if record.status is not Status.FINISHED:
+        return record.status.value.replace("_", " ")
+    if adapter["method"] != "lora":
+        return f"adapter.method={adapter['method']}"
+    if adapter["dora"] or adapter["initialization"] in BASE_CHANGING:
+        return "DoRA, or a start that rewrites the base: B A is not what the base gained"
+    return None if (folder / CONFIG).exists() else "its adapter folder is gone"
+
+
+def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[list[Trained], dict[int, str]]:
+    """Trials with a LoRA adapter, and why the others are left out. Raises `StoreError` for a damaged adapter."""
+    trained, left_out = [], {}
+    for record in records:
+        folder = trial_folder(study_folder, record.number) / "adapter"
+        why = unusable(record, folder)
+        if why is not None:
+            left_out[record.number] = why
+            continue
+        scalings = {layer["name"]: float(layer["scaling"]) for layer in record.adapter_layers}
+        trained.append(Trained(record, read_adapter(folder, scalings)))
+    return trained, left_out
+
+
+def rest(record: TrialRecord) -> dict[str, Any]:
+    """What the study varied, but for the rank."""
+    return {key: value for key, value in record.params.items() if key != RANK}
+
+
+def kind_of(one: Trained, other: Trained) -> str | None:
+    if rest(one.record) != rest(other.record):
+        return None
+    differ = (one.rank != other.rank, one.record.seed != other.record.seed)
+    return {(True, False): "ranks", (False, True): "seeds", (True, True): "both"}.get(differ)
+
+
+def find_pairs(trained: Sequence[Trained]) -> list[Pair]:
+    """At most `MOST_PAIRS` of each kind, evenly drawn from all."""
+    found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
+    for one, other in itertools.combinations(sorted(trained, key=lambda trial: trial.rank), 2):
+        kind = kind_of(one, other)
+        if kind is not None:
+            found[kind].append(Pair(kind, one, other))
+    return [pair for pairs in found.values() for pair in evenly(pairs, MOST_PAIRS)]
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` of `items`, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    if most == 1:
+        return [items[0]]
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

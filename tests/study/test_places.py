@@ -1,0 +1,76 @@
+"""How many workers a study has, and where."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeplab.study import places as module
+from sweeplab.study.places import places, visible_gpus
+from tests.study.conftest import LOSS, ComposeStudy
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four cores, no GPU."""
+    monkeypatch.setattr(module, "num_cores", lambda: 4)
+    monkeypatch.setattr(module, "visible_gpus", list)
+
+
+def threads(compose_study: ComposeStudy, *overrides: str) -> list[int | None]:
+    return [place.executor.num_threads for place in places(compose_study("evaluation=none", LOSS, *overrides))]
+
+
+def test_a_small_base_has_a_worker_for_each_core(compose_study: ComposeStudy) -> None:
+    assert threads(compose_study) == [1, 1, 1, 1]
+    assert threads(compose_study, "executor.num_workers=2") == [2, 2]
+    assert threads(compose_study, "executor.num_workers=2", "executor.num_threads=1") == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=llama2_7b",),
+        ("study.objectives=[solo.step_seconds]",),
+        ("study.objectives=[tokens_per_second]",),
+        ("sampler=tpe", "study.num_trials=3", "++space.adapter.rank={low: 1, high: 9}"),
+    ],
+)
+def test_one_worker_where_more_would_not_fit_or_change_what_is_found(
+    compose_study: ComposeStudy, overrides: tuple[str, ...]
+) -> None:
+    assert threads(compose_study, *overrides) == [None]
+
+
+def test_a_base_in_a_folder_is_small_by_its_files(compose_study: ComposeStudy, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.safetensors"
+    for size, count in ((1_000, 4), (60_000_000, 1)):
+        with weights.open("wb") as stream:
+            stream.truncate(size)
+        assert len(threads(compose_study, "model=local", f"model.path={tmp_path}")) == count
+
+
+def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "visible_gpus", lambda: ["2", "GPU-abc"])
+    config = compose_study("evaluation=none", LOSS)
+    assert [(place.gpu, place.executor.num_threads) for place in places(config)] == [("2", None), ("GPU-abc", None)]
+    config.executor.num_workers = 3
+    assert [place.gpu for place in places(config)] == ["2", "GPU-abc", "2"]
+    config.executor.device = "cpu"
+    assert [place.gpu for place in places(config)] == [None] * 3
+
+
+def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-7")
+    assert visible_gpus() == ["1", "GPU-7"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: x)'\necho 'GPU 1: NVIDIA H100 (UUID: y)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert visible_gpus() == ["0", "1"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert visible_gpus() == []
