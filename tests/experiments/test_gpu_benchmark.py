@@ -17,7 +17,7 @@ from experiments.benchmarks.gpu.__main__ import BUDGET_SECONDS, main, write_part
 from experiments.benchmarks.gpu.cases import Case, NotMeasured, Row, run_cases
 from experiments.benchmarks.gpu.ceiling import copy_bytes_per_second, driver, product_flops_per_second
 from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histogram
-from experiments.benchmarks.gpu.report import report
+from experiments.benchmarks.gpu.report import cohorts_verdict, report
 from experiments.benchmarks.gpu.trials import Laboratory, config_of
 from sweeplab.probe import fastest
 from sweeplab.provenance import device_facts, software_facts
@@ -231,6 +231,15 @@ def test_verdicts_by_hand() -> None:
     assert "At or under the published peak: 1 of 2." in page
     assert "7B nf4_dq, checkpointing under 10 GB: met." in page
     assert "median error 0.0 %, worst 15.0 %, goal (5 and 12) missed." in page
+
+
+def test_verdicts_of_cohorts_by_hand() -> None:
+    def row(goal: float, *ratios: float) -> Row:
+        return {"goal_of_8": goal, "ratios": dict(zip(("1", "2", "4", "8"), ratios, strict=False))}
+
+    rows = [row(4.0, 1, 2, 3, 4.1), row(1.05, 1, 0.96, 1.0, 1.04), row(2.0, 1, 1.5)]
+    said = cohorts_verdict(rows)
+    assert "Goals for eight at once: 1 of 2 met. Lowest ratio 0.96, goal 0.97 missed." in said
 
 
 def test_kernels_are_sorted_by_their_names() -> None:

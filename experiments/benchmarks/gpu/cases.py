@@ -5,11 +5,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 
 Row = dict[str, Any]
+RING_AGAIN_SECONDS: Final = 20
 
 
 class Case(NamedTuple):
@@ -31,13 +32,16 @@ class NotMeasured(Exception):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises `TimeoutError` inside after so many seconds; an alarm that somebody else has set goes on afterwards."""
+    """Raises `TimeoutError` inside after so many seconds, and again where that is taken for one trial's failure.
+
+    An alarm that somebody else has set goes on afterwards.
+    """
 
     def ring(*_: object) -> None:
         raise TimeoutError(f"stopped after {seconds:.0f} s, where the part's budget ends")
 
     before = signal.signal(signal.SIGALRM, ring)
-    others, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    others, _ = signal.setitimer(signal.ITIMER_REAL, seconds, RING_AGAIN_SECONDS)
     started = time.monotonic()
     try:
         yield

@@ -27,7 +27,6 @@ from sweeplab.training.optimizers import build_optimizer
 LENGTHS: Final = (128, 512, 2048)
 SIZES: Final = (1, 2, 4, 8)
 GOALS: Final = {128: 4.0, 512: 2.0, 2048: 1.05}  # times the trials alone, of eight at once
-NOWHERE_UNDER: Final = 0.97
 LOSS_BOUND_NATS: Final = 2e-4
 SENSITIVITY_FACTOR: Final = 3.0
 DISTURBANCE: Final = 1e-7  # of the initial A, relative
