@@ -22,10 +22,10 @@ from transformers.quantizers.quantizers_utils import should_convert_module
 from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
 from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
 from sweeplab.models.quantized_layers import quantize_layers
+from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
 from sweeplab.models.vision import auto_class, image_head, is_image_classifier
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
-RANDOM_INIT_SEED: Final = 0
 
 
 class Base(NamedTuple):
@@ -129,14 +129,6 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def random_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The architecture with its own initial values under a fixed seed, in 32 bits on the CPU."""
-    with torch.random.fork_rng():
-        torch.manual_seed(RANDOM_INIT_SEED)
-        model: PreTrainedModel = auto_class(config).from_config(config, dtype=torch.float32)
-        return model
-
-
 def quantizable_shapes(model: PreTrainedModel) -> list[LinearShape]:
     """The matrices that transformers would quantize: all but the head and what is tied to an embedding."""
     head = image_head(model.config)
@@ -150,8 +142,12 @@ def load_model(
     """The base with `quantization` on `device`; what is not quantized is in `dtype`. Raises `ConfigError`.
 
     One scheme of bitsandbytes for all is quantized on the way to the device. HQQ, and schemes that differ by layer,
-    take the whole base in `dtype` on the CPU first.
+    take the whole base in `dtype` on the CPU first. Random weights are made where they stay, one matrix at a time.
     """
+    if model.random_init:
+        skeleton = empty_model(architecture(model), dtype)
+        schemes = layer_schemes(quantization, quantizable_shapes(skeleton))
+        return fill_layers(skeleton, schemes, quantization, dtype, device)
     if quantization.pattern or quantization.scheme in HQQ_BITS:
         loaded = pretrained(model, {"dtype": dtype})
         quantize_layers(loaded, layer_schemes(quantization, quantizable_shapes(loaded)), quantization, dtype, device)
@@ -163,11 +159,7 @@ def load_model(
 def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
     config = architecture(model)
-    settings |= {"attn_implementation": "sdpa"}
-    if model.random_init:
-        random = random_model(config)
-        settings |= {"config": random.config, "state_dict": random.state_dict()}
-        return type(random).from_pretrained(None, **settings)  # the Auto class takes no weights without a name
+    settings |= {"attn_implementation": ATTENTION}
     try:
         loaded: PreTrainedModel = auto_class(config).from_pretrained(
             location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings
@@ -183,7 +175,8 @@ def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
 def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
     """What identifies the weights: the hub's commit, or SHA-256 over the folder's safetensors files."""
     if model.random_init:
-        return f"random:{RANDOM_INIT_SEED}"
+        drawn_on = next(loaded.parameters()).device.type  # devices draw other numbers from the same seed
+        return f"random:{RANDOM_INIT_SEED}" if drawn_on == "cpu" else f"random:{RANDOM_INIT_SEED}:{drawn_on}"
     if model.source == "hub":
         return f"commit:{loaded.config._commit_hash}"
     digest = hashlib.sha256()

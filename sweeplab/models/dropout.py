@@ -14,6 +14,11 @@ class Extent(NamedTuple):
     num_columns: int
 
 
+def keep_factor(dropout: float) -> float:
+    """1 / (1 - dropout) in 32 bits: what is kept grows by it, so that the mean stays."""
+    return float(torch.ones(()) / (1 - dropout))
+
+
 def keep_mask(key: str, dropout: float, own: Extent, padded: Extent, width: int, device: torch.device) -> Tensor:
     """Factors on an input of shape (rows, columns, `width`): 0 with probability `dropout`, else 1 / (1 - dropout).
 
@@ -25,5 +30,5 @@ def keep_mask(key: str, dropout: float, own: Extent, padded: Extent, width: int,
         seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little") >> 1
         generator = torch.Generator(device).manual_seed(seed)
         drawn = torch.rand(*own, width, generator=generator, device=device)
-        mask[: own.num_rows, : own.num_columns] = (drawn >= dropout) / (1 - dropout)
+        mask[: own.num_rows, : own.num_columns] = (drawn >= dropout) * keep_factor(dropout)
     return mask

@@ -21,6 +21,13 @@ class Update(NamedTuple):
         return slice(self.first, self.first + len(self.a_KRI))
 
 
+class Keep(NamedTuple):
+    """Dropout of K trials on an input of N rows: what is kept, one byte a number, and by how much it grows."""
+
+    mask_KNI: Tensor
+    factor_K11: Tensor
+
+
 class LowRankUpdate(torch.autograd.Function):
     """result + scaling * (keep * x) A^T B^T on every trial's own rows; a trial without an update keeps its result.
 
@@ -36,42 +43,44 @@ class LowRankUpdate(torch.autograd.Function):
         result_MNO: Tensor,
         anchor: Tensor,
         updates: list[Update],
-        keeps: list[Tensor | None],
+        keeps: list[Keep | None],
         round_first: bool,
     ) -> Tensor:
         """M trials with N rows each. `anchor` requires gradients, where x may not, and gets none.
 
-        `keeps`: of each update its dropout, 0 or 1 / (1 - p), shape (K, N, I), or None.
+        `keeps`: of each update its dropout, or None.
         """
         out_MNO = result_MNO.clone()
         hidden = []
-        for update, keep_KNI in zip(updates, keeps, strict=True):
-            x_KNI = dropped(x_MNI[update.trials].to(update.a_KRI.dtype), keep_KNI)
+        for update, keep in zip(updates, keeps, strict=True):
+            x_KNI = dropped(x_MNI[update.trials].to(update.a_KRI.dtype), keep)
             h_KNR = torch.bmm(x_KNI, update.a_KRI.transpose(1, 2)).mul_(update.scaling_K11)
             add_product(out_MNO[update.trials], h_KNR, update.b_KOR.transpose(1, 2), round_first)
             hidden.append(h_KNR)
         ctx.updates = updates
-        ctx.save_for_backward(x_MNI, *hidden, *keeps)
+        ctx.factors = [None if keep is None else keep.factor_K11 for keep in keeps]
+        ctx.save_for_backward(x_MNI, *hidden, *(None if keep is None else keep.mask_KNI for keep in keeps))
         return out_MNO
 
     @staticmethod
     def backward(ctx: Any, grad_MNO: Tensor) -> tuple[Tensor | None, Tensor, None, None, None, None]:
         x_MNI, *saved = ctx.saved_tensors
-        hidden, keeps = saved[: len(ctx.updates)], saved[len(ctx.updates) :]
+        hidden, masks = saved[: len(ctx.updates)], saved[len(ctx.updates) :]
+        keeps = [None if one is None else Keep(one, factor) for one, factor in zip(masks, ctx.factors, strict=True)]
         grad_x_MNI = torch.zeros_like(x_MNI) if ctx.needs_input_grad[0] else None
-        for update, h_KNR, keep_KNI in zip(ctx.updates, hidden, keeps, strict=True):
+        for update, h_KNR, keep in zip(ctx.updates, hidden, keeps, strict=True):
             grad_KNO = grad_MNO[update.trials].to(h_KNR.dtype)
-            x_KNI = dropped(x_MNI[update.trials].to(h_KNR.dtype), keep_KNI)
+            x_KNI = dropped(x_MNI[update.trials].to(h_KNR.dtype), keep)
             update.grad_b_KOR.baddbmm_(grad_KNO.transpose(1, 2), h_KNR)
             grad_h_KNR = torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11)
             update.grad_a_KRI.baddbmm_(grad_h_KNR.transpose(1, 2), x_KNI)
             if grad_x_MNI is not None:
-                grad_x_MNI[update.trials] = dropped(torch.bmm(grad_h_KNR, update.a_KRI), keep_KNI)
+                grad_x_MNI[update.trials] = dropped(torch.bmm(grad_h_KNR, update.a_KRI), keep)
         return grad_x_MNI, grad_MNO, None, None, None, None
 
 
-def dropped(x_KNI: Tensor, keep_KNI: Tensor | None) -> Tensor:
-    return x_KNI if keep_KNI is None else x_KNI * keep_KNI
+def dropped(x_KNI: Tensor, keep: Keep | None) -> Tensor:
+    return x_KNI if keep is None else (x_KNI * keep.mask_KNI).mul_(keep.factor_K11)
 
 
 def add_product(rows_KNO: Tensor, h_KNR: Tensor, b_KRO: Tensor, round_first: bool) -> None:

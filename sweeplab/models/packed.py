@@ -10,8 +10,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sweeplab.models.dropout import Extent, keep_mask
-from sweeplab.models.lowrank import LowRankUpdate, Update
+from sweeplab.models.dropout import Extent, keep_factor, keep_mask
+from sweeplab.models.lowrank import Keep, LowRankUpdate, Update
 from sweeplab.models.slots import Layout, Place, Slot
 
 
@@ -132,10 +132,13 @@ class Packed:
             )
             return out_MNO.view(result.shape)
 
+        updated.draws = any(  # type: ignore[attr-defined]  # the loss takes its logits at once beside such a head
+            slot.matrices[name].dropout > 0 for slot in self.slots if name in slot.matrices
+        )
         return updated
 
-    def keep(self, name: str, update: Update, x: Tensor) -> Tensor | None:
-        """Dropout of the update's trials, shape (K, N, I); None where none of them has any."""
+    def keep(self, name: str, update: Update, x: Tensor) -> Keep | None:
+        """Dropout of the update's trials; None where none of them has any. What is padding may grow too."""
         numbers = range(*update.trials.indices(len(self.chosen)))
         if not any(self.chosen[number].matrices[name].dropout for number in numbers):
             return None
@@ -147,5 +150,6 @@ class Packed:
             key = f"{slot.seed} {self.micro_steps[number]} {name}"
             padded, extent = Extent(num_rows, num_columns), self.extents[number]
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
-            masks.append(keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device))
-        return torch.stack(masks).to(update.a_KRI.dtype).flatten(1, 2)
+            masks.append(keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device) > 0)
+        factors = [keep_factor(self.chosen[number].matrices[name].dropout) for number in numbers]
+        return Keep(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])

@@ -1,7 +1,7 @@
 """A plain matrix becomes a quantized layer and comes back, one by one, so that every matrix can have its own scheme."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -64,10 +64,15 @@ def quantize_layers(
     for name, scheme in schemes.items():
         if scheme != "none":
             model.set_submodule(name, quantized_layer(model.get_submodule(name), scheme, quantization, dtype, device))
-    kinds: Any = model  # PEFT asks the model for these before it looks at a layer
-    kinds.is_loaded_in_8bit = "int8" in schemes.values()
-    kinds.is_loaded_in_4bit = not {"nf4", "fp4"}.isdisjoint(schemes.values())
+    mark_quantized(model, schemes.values())
     model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's hint
+
+
+def mark_quantized(model: PreTrainedModel, schemes: Iterable[str]) -> None:
+    """PEFT asks the model for these before it looks at a layer."""
+    there, marks = set(schemes), cast(Any, model)
+    marks.is_loaded_in_8bit = "int8" in there
+    marks.is_loaded_in_4bit = not {"nf4", "fp4"}.isdisjoint(there)
 
 
 def plain_layer(module: Any) -> nn.Module:

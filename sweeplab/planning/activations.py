@@ -2,7 +2,8 @@
 
 The count is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) redone for what runs here: SDPA keeps no T x T
 scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes RMSNorm
-in 32 bits; PEFT's adapters are in 32 bits, and each casts its own copy of its input where the base is in 16.
+in 32 bits; adapters are in 32 bits. A trial that can share the base (`sharing.why_alone`) keeps what the base's own
+matrices read, as it is; PEFT's own layers, of those that cannot, each cast a copy of it where the base is in 16.
 `tests/planning/test_activations.py` holds it against the tensors that autograd really saves.
 
 Per token and layer, h hidden, i intermediate size, q attention width, e bytes of the compute dtype, r rank:
@@ -11,23 +12,25 @@ Per token and layer, h hidden, i intermediate size, q attention width, e bytes o
     attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
     MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `BLOCKS` has the other families'
     mask                  e T     (T tokens of the longest example; where padding can occur, which is in text)
-    adapter               4 r, and its input: 4 in_features of its own in 16 bit; in 32 bit shared by what reads it
-    dropout               its own output in 32 bits and a mask (1 byte an element on CUDA, 4 on a CPU)
+    adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
+    dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
     trained or int8 base  e in_features of every distinct input; trained norms: e h more each
 
 Beside a frozen embedding the first norm keeps nothing, nor does a first MLP without adapters that is
-parallel to its attention. Counted for the first layer too, though it keeps none: dropout masks of query, key and value.
+parallel to its attention.
 Left out: dropout that a family brings along (GPT-2, OPT).
 """
 
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sweeplab.config import AdapterConfig, TrialConfig
+from sweeplab.config import TrialConfig
 from sweeplab.models.base import LinearShape
 from sweeplab.models.counting import Skeleton, quantized_matrices
+from sweeplab.models.slots import padded_rank
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.sharing import takes_vectors, why_alone
 
 FP32_BYTES: Final = 4
 IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken
@@ -76,10 +79,14 @@ def norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
     return (FP32_BYTES if block_of(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
-def adapter_copies_bytes(adapter: AdapterConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
+def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
     """What all adapters keep beside inputs that are shared, per token."""
-    ranks = FP32_BYTES * adapter.rank * len(adapted)
+    adapter = config.adapter
+    rank = padded_rank(adapter.rank) if why_alone(config) is None and takes_vectors(config) else adapter.rank
+    ranks = FP32_BYTES * rank * len(adapted)
     features = sum(one.in_features for one in adapted)
+    if why_alone(config) is None:
+        return ranks + (features if adapter.dropout > 0 else 0)
     if adapter.dropout > 0:
         mask_bytes = 1 if device.kind == "cuda" else FP32_BYTES
         return ranks + (FP32_BYTES + mask_bytes) * features
@@ -92,8 +99,9 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
     if config.adapter.method == "none":
         normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
         return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
-    copies = adapter_copies_bytes(config.adapter, adapted, device)
-    in_place = adapted if config.adapter.dropout == 0 and e == FP32_BYTES else []
+    copies = adapter_copies_bytes(config, adapted, device)
+    shared = why_alone(config) is None or (config.adapter.dropout == 0 and e == FP32_BYTES)
+    in_place = adapted if shared else []
     int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
     return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
 

@@ -7,9 +7,10 @@ all live tensors of a real step.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final, NamedTuple
 
-from sweeplab.config import TrialConfig
+from sweeplab.config import LORA_METHODS, TrialConfig
 from sweeplab.models.base import LinearShape
 from sweeplab.models.counting import Skeleton, num_lora_params, quantized_matrices
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations
@@ -25,28 +26,52 @@ from sweeplab.planning.memory import (
     scale_bytes,
     weight_bytes,
 )
+from sweeplab.sharing import takes_vectors, why_alone
+from sweeplab.training.chunks import columns_at_once
 
 TRAINING: Final = ("forward", "loss", "backward", "step")
 
 
 class Logits(NamedTuple):
-    """Bytes of V logits at P positions, of which N predict a target, in a compute dtype of e bytes."""
+    """Bytes of the loss at its highest, in the forward pass and in its gradient."""
 
     forward: int
     backward: int
 
 
-def logits_of(vocab_size: int, positions: int, targets: int, dtype_bytes: int) -> Logits:
-    """What the loss of `training/module.py` holds at its highest.
+class Scored(NamedTuple):
+    """Rows of a batch, and of each the positions that have logits and those that predict a target."""
 
-    Forward: the model's own e P with the targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are
-    gone, 32-bit logits and their log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the
-    gradient scattered back to all positions, 2 e P.
+    num_rows: int
+    num_positions: int
+    num_targets: int
+
+
+def logits_of(sizes: Skeleton, scored: Scored, dtype_bytes: int, whole: bool) -> Logits:
+    """What the loss of `training/module.py` holds at its highest, in a compute dtype of e bytes, `whole` or in chunks.
+
+    Per word of the vocabulary, P positions of which N predict a target, all at once: forward the model's own e P with
+    the targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are gone, 32-bit logits and their
+    log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the gradient scattered back to all
+    positions, 2 e P. In chunks the same of one chunk, 8 and 12 for each of its positions, and beside it the hidden
+    states of all targets, e h N, in the backward with gradients of their own.
     """
-    widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
-    forward = max(dtype_bytes * (positions + targets) + widened * targets, 2 * FP32_BYTES * targets)
-    backward = max(3 * FP32_BYTES * targets, 2 * dtype_bytes * positions)
-    return Logits(vocab_size * forward, vocab_size * backward)
+    rows, columns, targets = scored
+    if whole or columns_at_once(sizes.vocab_size, rows, columns) == columns:
+        widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
+        positions, counted = rows * columns, rows * targets
+        forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
+        backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
+        return Logits(sizes.vocab_size * forward, sizes.vocab_size * backward)
+    chunk = sizes.vocab_size * rows * columns_at_once(sizes.vocab_size, rows, targets)
+    states = dtype_bytes * sizes.hidden_size * rows * targets
+    return Logits(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
+
+
+def takes_whole(config: TrialConfig) -> bool:
+    """True where training takes all logits at once, however many: images, and a head whose adapter drops."""
+    adapter = config.adapter
+    return config.data.is_images() or (adapter.method in LORA_METHODS and adapter.lora_head and adapter.dropout > 0)
 
 
 def positions_of(config: TrialConfig, extent: DataExtent) -> int:
@@ -93,8 +118,13 @@ class MemoryForecast(NamedTuple):
 
 
 def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
-    """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it."""
+    """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it.
+
+    Random weights are made matrix by matrix: one, and its copy on the way into the quantized layer.
+    """
     quantized = quantized_matrices(config.quantization, sizes)
+    if config.model.random_init:
+        return 2 * max((num_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
     if device.kind == "cpu":
         return FP32_BYTES * sizes.num_params if quantized else 0
     return max((num_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
@@ -103,12 +133,16 @@ def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -
 def step_bytes(
     config: TrialConfig, weights: list[int], entry_bytes: int, sizes: Skeleton, device: PlannedDevice
 ) -> int:
-    """torch.optim's own copies: of all weights at once on CUDA, two of one after another on a CPU; bitsandbytes has
-    none."""
+    """torch.optim's own copies: on CUDA of all weights at once, none where it is one fused kernel; on a CPU two of each
+    weight while one of the last still stands. bitsandbytes has none."""
     if not str(config.optimizer["_target_"]).startswith("torch."):
+        return 0
+    if device.kind == "cuda" and config.optimizer.get("fused"):
         return 0
     if device.kind == "cuda":
         return entry_bytes * sum(weights)
+    if config.adapter.method in LORA_METHODS:
+        return entry_bytes * max(before + 2 * one for before, one in pairwise([0, *weights]))
     largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
     return entry_bytes * 2 * min(max(weights), largest_matrix)
 
@@ -116,15 +150,17 @@ def step_bytes(
 def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int) -> tuple[int, int]:
     """Logits and one layer's work of the held-out loss, its examples as long as the longest for training."""
     batch, length = config.evaluation.batch_size, extent.longest
-    positions = batch * positions_of(config, extent)
-    logits = logits_of(sizes.vocab_size, positions, batch * extent.most_targets, dtype_bytes).forward
+    scored = Scored(batch, positions_of(config, extent), extent.most_targets)
+    logits = logits_of(sizes, scored, dtype_bytes, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
     return logits, max(0, layer - logits)
 
 
 def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
-    """Entries of each trained weight; of other methods than LoRA all in one."""
+    """Entries of each trained weight: of a slot all A and all B; of other methods than LoRA all in one."""
     rank = config.adapter.rank
+    if why_alone(config) is None and takes_vectors(config):
+        return [rank * sum(one.in_features for one in adapted), rank * sum(one.out_features for one in adapted)]
     lora = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
     return lora or [num_lora_params(config.adapter, config.model, sizes)]
 
@@ -143,8 +179,8 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     trained = num_lora_params(config.adapter, config.model, sizes)
     quantized = quantized_matrices(config.quantization, sizes)
     as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
-    batch = training.micro_batch_size
-    logits = logits_of(sizes.vocab_size, batch * positions_of(config, extent), batch * extent.most_targets, e)
+    scored = Scored(training.micro_batch_size, positions_of(config, extent), extent.most_targets)
+    logits = logits_of(sizes, scored, e, takes_whole(config))
     kept = activations(config, sizes, adapted, extent, device)
     dequantized = max((num_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)
@@ -157,7 +193,8 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
     begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
-    again = replace(stepped if training.accumulation > 1 else begun, activations_bytes=kept.saved)
+    stay = training.accumulation > 1 or why_alone(config) is None  # a slot's gradients have their place at all times
+    again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
         load=replace(base, workspace_bytes=loading_bytes(config, sizes, device)),
         forward=replace(

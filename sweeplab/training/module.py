@@ -9,6 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sweeplab.training.chunks import chunked_losses, widened
 from sweeplab.training.images import ImageBatch, class_logits
 from sweeplab.training.members import CohortOptimizer, Member
 from sweeplab.training.sophia import SophiaG
@@ -62,7 +63,7 @@ def attention_inputs(batch: Batch) -> dict[str, Tensor]:
 def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
     """Logits of the batch's N targets over V words or classes, in 32 bits or, of a model in 64, in 64; and the targets.
 
-    Only the positions that predict a target reach the cross-entropy, so that no 32-bit copy of all logits is made.
+    Only the positions that predict a target are in 32 bits.
     """
     if isinstance(batch, ImageBatch):
         return class_logits(model, batch)
@@ -71,11 +72,21 @@ def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, 
     targets_BT = batch.labels_BT[:, 1:]
     counted_BT = targets_BT >= 0
     logits_NV = logits_BTV[:, :-1][counted_BT]
-    return logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)), targets_BT[counted_BT]
+    return widened(logits_NV), targets_BT[counted_BT]
+
+
+def row_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor | None:
+    """`chunks.chunked_losses` of the batch, shape (B,); None where its logits are taken at once."""
+    if isinstance(batch, ImageBatch):
+        return None
+    return chunked_losses(model, {"input_ids": batch.ids_BT, **attention_inputs(batch)}, batch.labels_BT)
 
 
 def target_loss_sum(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     """Sum of -log p over the batch's targets, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
+    losses_B = row_losses(model, batch)
+    if losses_B is not None:
+        return losses_B.sum()
     logits_NV, targets_N = target_logits(model, batch)
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
@@ -86,11 +97,16 @@ def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     A mean over micro-batches would weigh short and long ones alike, and wrongly at an epoch's smaller last window
     (transformers mended the same in issue 34191).
     """
-    logits_NV, targets_N = target_logits(model, batch.rows)
-    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    sums = [part.sum() for part in losses_N.split([share.num_targets for share in batch.shares])]
-    num_targets_K = losses_N.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
-    return torch.stack(sums) / num_targets_K
+    losses_B = row_losses(model, batch.rows)
+    if losses_B is not None:
+        sums_K = losses_B.view(len(batch.shares), -1).sum(dim=1)
+    else:
+        logits_NV, targets_N = target_logits(model, batch.rows)
+        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+        parts = losses_N.split([share.num_targets for share in batch.shares])
+        sums_K = torch.stack([part.sum() for part in parts])
+    num_targets_K = sums_K.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
+    return sums_K / num_targets_K
 
 
 class FinetuneModule(LightningModule):

@@ -9,7 +9,7 @@ from torch import Tensor
 from sweeplab.config import ModelConfig, QuantizationConfig
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import load_base
-from sweeplab.models.lowrank import LowRankUpdate, Update
+from sweeplab.models.lowrank import Keep, LowRankUpdate, Update
 from sweeplab.models.slots import lora_layers, lora_matrices
 
 M, N, I, O = 5, 6, 7, 4  # noqa: E741
@@ -25,7 +25,9 @@ class Case:
 
     def __init__(self) -> None:
         self.x_MNI, self.result_MNO = draw(M, N, I), draw(M, N, O)
-        self.keep_KNI = (torch.rand(2, N, I) > 0.4).double() / 0.6
+        factor_K11 = torch.tensor([1 / 0.6, 2.0], dtype=torch.float64)[:, None, None]
+        self.keep = Keep(torch.rand(2, N, I) > 0.4, factor_K11)
+        self.keep_KNI = self.keep.mask_KNI.double() * factor_K11
         self.updates = [self.update(0, 3), self.update(3, 2)]
         self.anchor = torch.nn.Parameter(draw(0))
 
@@ -35,7 +37,7 @@ class Case:
         return Update(first, a, b, torch.zeros_like(a), torch.zeros_like(b), scaling)
 
     def apply(self, x_MNI: Tensor, result_MNO: Tensor) -> Tensor:
-        keeps = [None, self.keep_KNI]
+        keeps = [None, self.keep]
         out: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
             x_MNI, result_MNO, self.anchor, self.updates, keeps, False
         )

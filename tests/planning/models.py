@@ -1,15 +1,19 @@
 """Random models that are small, and still shaped like the families they stand for."""
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from peft import get_peft_model
 
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.models.base import architecture
+from sweeplab.models.dropout import Extent
 from sweeplab.models.lora import lora_config
+from sweeplab.models.packed import Packed
+from sweeplab.models.slots import Slot, lora_matrices, lora_weights
 from sweeplab.models.vision import auto_class
+from sweeplab.sharing import takes_vectors, why_alone
 from tests.conftest import Compose
 from tests.models.conftest import PLAIN
 
@@ -34,10 +38,10 @@ LAYERS: Final = ("query", "key", "value", "projection", "mlp")
 def planned(
     compose_trial: Compose, model_type: str, toggles: tuple[str, ...], *overrides: str, batch: int, vocab_size: int
 ) -> TrialConfig:
-    """A trial on a random model of `model_type`, rank 4 unless the overrides say more; without toggles the base
+    """A trial on a random model of `model_type`, rank 8 unless the overrides say more; without toggles the base
     trains."""
     config = compose_trial(
-        f"training.micro_batch_size={batch}", "quantization=none", "adapter.rank=4", "adapter.dropout=0", *overrides
+        f"training.micro_batch_size={batch}", "quantization=none", "adapter.rank=8", "adapter.dropout=0", *overrides
     )
     more: dict[str, Any] = {"vocab_size": vocab_size}
     if model_type == "qwen3":
@@ -60,15 +64,46 @@ def planned_images(compose_trial: Compose, toggles: tuple[str, ...], *overrides:
     return config
 
 
-def built(config: TrialConfig, dtype: torch.dtype) -> torch.nn.Module:
-    """The model as a trial trains it."""
+class Built(NamedTuple):
+    """A model as a trial trains it; `packed` where its adapter stands beside the base."""
+
+    model: Any
+    packed: Packed | None
+    trained: list[torch.nn.Parameter]
+
+    def zero_gradients(self) -> None:
+        if self.packed is not None:
+            self.packed.zero_gradients()
+        else:
+            self.model.zero_grad()
+
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """Those that have their place at all times."""
+        return [] if self.packed is None else [bucket.grads_KP for bucket in self.packed.buckets]
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Of weights and of gradients that stand from the start."""
+        weights = [weight.nbytes for weight in self.trained]
+        return sum(weights) + sum(one.nbytes for one in self.gradients)
+
+
+def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
     kind = architecture(config.model)
     base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
-    model: torch.nn.Module = base
+    model: Any = base
+    packed, slot = None, None
     if config.adapter.method == "lora":
         model = get_peft_model(base, lora_config(config.adapter, config.model, base))
+    if why_alone(config) is None:
+        slot = Slot(lora_matrices(model), lora_weights(model), 0, takes_vectors(config))
+        model = model.unload()
+        packed = Packed(model, [slot])
+        packed.begin([extent], [0])
     if config.training.gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    return model.train()
+    weights = model.parameters() if slot is None else slot.parameters.values()
+    return Built(model.train(), packed, [weight for weight in weights if weight.requires_grad])

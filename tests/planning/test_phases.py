@@ -1,6 +1,6 @@
 """Whole moments of a trial against the bytes of all live tensors of a real step, on models large enough to show."""
 
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import torch
@@ -9,7 +9,9 @@ from sweeplab.config import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.models.counting import skeleton
-from sweeplab.planning.phases import MemoryForecast, logits_of, memory_forecast
+from sweeplab.models.dropout import Extent
+from sweeplab.planning.phases import MemoryForecast, Scored, logits_of, memory_forecast
+from sweeplab.training import chunks
 from sweeplab.training.module import target_loss_sum
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, bound
@@ -36,10 +38,10 @@ def toggled(config: TrialConfig) -> bool:
 
 def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, int]:
     """Highest live bytes of the second step's moments, weights of the base left out."""
-    model: Any = built(config, torch.float32)
-    frozen = [weight for weight in model.parameters() if not weight.requires_grad]
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
-    with LiveBytes(frozen + trained) as live:
+    columns = PATCHES if isinstance(examples, ImageBatch) else LENGTH
+    one = built(config, torch.float32, Extent(BATCH, columns))
+    model, trained = one.model, one.trained
+    with LiveBytes([*model.parameters(), *trained, *one.gradients]) as live:
         optimizer = torch.optim.AdamW(trained, lr=1e-3)
         found: dict[str, int] = {}
         for _ in range(2):  # the first one makes the optimizer's states
@@ -47,14 +49,14 @@ def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, in
             loss = target_loss_sum(model, examples)
             found["forward"] = live.highest()
             if config.training.accumulation == 1:
-                optimizer.zero_grad()
+                one.zero_gradients()
                 live.highest()
             loss.backward()
             del loss
             found["backward"] = live.highest()
             optimizer.step()
             found["step"] = live.highest()
-    weights = sum(weight.nbytes for weight in trained) if toggled(config) else 0  # else they are the base's
+    weights = one.adapter_bytes if toggled(config) else 0  # else they are the base's
     return {moment: size + weights for moment, size in found.items()}
 
 
@@ -137,10 +139,38 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
     assert memory.highest_phase == "evaluate"
     assert memory.needed_bytes == memory.evaluation.total_bytes > memory.training.total_bytes
     config.quantization.scheme = "nf4"
+    assert forecast(config, 95).load.workspace_bytes == 2 * 4 * 128 * 352
+    config.model.random_init = False
     assert forecast(config, 95).load.workspace_bytes == 4 * skeleton(config.model).num_params
 
 
-def test_logits_by_hand() -> None:
-    assert logits_of(10, 8, 7, 4) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
-    assert logits_of(10, 8, 7, 2) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
-    assert logits_of(10, 8, 1, 4) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
+@pytest.mark.parametrize("num_targets", [95, 40])
+@pytest.mark.parametrize("vocab_size", [4000, 8000])
+def test_the_moments_of_a_loss_in_chunks(
+    compose_trial: Compose, monkeypatch: pytest.MonkeyPatch, vocab_size: int, num_targets: int
+) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1 << 20)
+    config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=vocab_size)
+    live, plan = live_step(config, batch(vocab_size, num_targets)), predicted(config, num_targets)
+    for moment in ("forward", "backward"):
+        assert plan[moment] == pytest.approx(live[moment], rel=0.05), moment
+
+
+def test_logits_by_hand(compose_trial: Compose) -> None:
+    sizes = skeleton(planned(compose_trial, "llama", QV, batch=1, vocab_size=10).model)
+    assert logits_of(sizes, Scored(1, 8, 7), 4, False) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
+    assert logits_of(sizes, Scored(1, 8, 7), 2, False) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
+    assert logits_of(sizes, Scored(1, 8, 1), 4, False) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
+    million = sizes._replace(vocab_size=1 << 20)  # 8 positions of 4 MiB fit into a chunk
+    states = 2 * 128 * 90
+    chunk = 8 * (1 << 20)
+    assert logits_of(million, Scored(1, 100, 90), 2, False) == (8 * chunk + states, 12 * chunk + 2 * states)
+    assert logits_of(million, Scored(1, 100, 90), 2, True).backward == (1 << 20) * 12 * 90
+
+
+def test_a_head_that_drops_is_planned_with_all_logits(compose_trial: Compose) -> None:
+    head = (*QV, "head")
+    large = {"batch": 8, "vocab_size": 50_000}
+    dropping = planned(compose_trial, "llama", head, "adapter.dropout=0.1", **large)
+    plain = planned(compose_trial, "llama", head, **large)
+    assert forecast(dropping, 95).loss.logits_bytes > 3 * forecast(plain, 95).loss.logits_bytes

@@ -1,0 +1,61 @@
+"""Random weights for an architecture, for memory and time: made one matrix at a time, where they stay."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from sweeplab.config import QuantizationConfig
+from sweeplab.models.quantized_layers import mark_quantized, quantized_layer
+from sweeplab.models.vision import auto_class
+
+RANDOM_INIT_SEED: Final = 0
+ATTENTION: Final = "sdpa"  # of every base
+
+
+def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The architecture on the meta device: every tensor has a shape, and none has memory."""
+    with torch.device("meta"):
+        model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype, attn_implementation=ATTENTION)
+        return model
+
+
+@contextmanager
+def seeded(name: str, device: torch.device) -> Iterator[None]:
+    """Within it random numbers follow from the name alone, so that no module's values hang on another's."""
+    digest = hashlib.sha256(f"{RANDOM_INIT_SEED} {name}".encode()).digest()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        yield
+
+
+def fill_layers(
+    model: PreTrainedModel,
+    schemes: Mapping[str, str],
+    quantization: QuantizationConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> PreTrainedModel:
+    """Gives every module of an `empty_model` its family's own initial values on `device`, and its scheme of `schemes`.
+
+    A matrix is quantized before the next one is made, so the model takes what it takes quantized and one matrix in
+    `dtype`. Values: normal with the standard deviation of the architecture (transformers' `initializer_range`).
+    """
+    for name in [name for name, _ in model.named_modules()]:  # names only: a replaced matrix must go at once
+        module = model.get_submodule(name)
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if any(tensor.is_meta for tensor in own):
+            module.to_empty(device=device, recurse=False)
+            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                tensor.data.zero_()  # what the family gives no value
+            with seeded(name, device), torch.no_grad():
+                model._init_weights(module)
+        if schemes.get(name, "none") != "none":
+            model.set_submodule(name, quantized_layer(module, schemes[name], quantization, dtype, device))
+    model.tie_weights()
+    mark_quantized(model, schemes.values())
+    return model
