@@ -51,12 +51,7 @@ class LowRankUpdate(torch.autograd.Function):
         `keeps`: of each update its dropout, or None.
         """
         out_MNO = result_MNO.clone()
-        hidden = []
-        for update, keep in zip(updates, keeps, strict=True):
-            x_KNI = dropped(x_MNI[update.trials].to(update.a_KRI.dtype), keep)
-            h_KNR = torch.bmm(x_KNI, update.a_KRI.transpose(1, 2)).mul_(update.scaling_K11)
-            add_product(out_MNO[update.trials], h_KNR, update.b_KOR.transpose(1, 2), round_first)
-            hidden.append(h_KNR)
+        hidden = add_updates(x_MNI, out_MNO, updates, keeps, round_first)
         ctx.updates = updates
         ctx.factors = [None if keep is None else keep.factor_K11 for keep in keeps]
         ctx.save_for_backward(x_MNI, *hidden, *(None if keep is None else keep.mask_KNI for keep in keeps))
@@ -77,6 +72,20 @@ class LowRankUpdate(torch.autograd.Function):
             if grad_x_MNI is not None:
                 grad_x_MNI[update.trials] = dropped(torch.bmm(grad_h_KNR, update.a_KRI), keep)
         return grad_x_MNI, grad_MNO, None, None, None, None
+
+
+def add_updates(
+    x_MNI: Tensor, out_MNO: Tensor, updates: list[Update], keeps: list[Keep | None], round_first: bool
+) -> list[Tensor]:
+    """Adds every update's scaling * (keep * x) A^T B^T to its trials' rows of `out_MNO`, in place; the products with A,
+    scaled, (K, N, R) of each."""
+    hidden = []
+    for update, keep in zip(updates, keeps, strict=True):
+        x_KNI = dropped(x_MNI[update.trials].to(update.a_KRI.dtype), keep)
+        h_KNR = torch.bmm(x_KNI, update.a_KRI.transpose(1, 2)).mul_(update.scaling_K11)
+        add_product(out_MNO[update.trials], h_KNR, update.b_KOR.transpose(1, 2), round_first)
+        hidden.append(h_KNR)
+    return hidden
 
 
 def dropped(x_KNI: Tensor, keep: Keep | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeplab.models.dropout import Extent, keep_factor, keep_mask
-from sweeplab.models.lowrank import Keep, LowRankUpdate, Update
+from sweeplab.models.lowrank import Keep, LowRankUpdate, Update, add_updates
 from sweeplab.models.slots import Layout, Place, Slot
 
 
@@ -127,6 +127,9 @@ class Packed:
             x_MNI = x.reshape(num_trials, -1, x.shape[-1])
             keeps = [self.keep(name, update, x) if module.training else None for update in updates]
             result_MNO = result.reshape(num_trials, -1, result.shape[-1])
+            if not torch.is_grad_enabled():  # nobody looks at the base's own result again
+                add_updates(x_MNI, result_MNO, updates, keeps, round_first)
+                return result_MNO.view(result.shape)
             out_MNO: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
                 x_MNI, result_MNO, self.anchor, updates, keeps, round_first
             )
