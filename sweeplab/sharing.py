@@ -16,6 +16,13 @@ ELEMENTWISE: Final = (
     "schedulefree.AdamWScheduleFree",
 )
 
+SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
+
+
+def padded_rank(rank: int) -> int:
+    """The rank of the bucket that adapters of `rank` share, with zeros beyond their own."""
+    return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
+
 
 def why_alone(config: TrialConfig) -> str | None:
     """Why a trial needs the base for itself; None where others can train beside it."""

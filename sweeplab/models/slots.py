@@ -4,13 +4,14 @@ So an optimizer can take an adapter as one vector, and adapters of one layout ca
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from peft.tuners.lora import Linear as PlainLora
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
+from sweeplab.sharing import padded_rank
+
 Weights = dict[str, tuple[Tensor, Tensor]]  # A as (rank, in_features) and B as (out_features, rank) by matrix
 
 
@@ -87,10 +88,6 @@ class Place(NamedTuple):
 
 
 Layout = tuple[Place, ...]
-
-
-def padded_rank(rank: int) -> int:
-    return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
 
 
 def layout_of(matrices: Sequence[LoraMatrix], padded: bool) -> Layout:

@@ -27,10 +27,9 @@ from typing import Final, NamedTuple
 from sweeplab.config import TrialConfig
 from sweeplab.models.base import LinearShape
 from sweeplab.models.counting import Skeleton, quantized_matrices
-from sweeplab.models.slots import padded_rank
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.sharing import takes_vectors, why_alone
+from sweeplab.sharing import padded_rank, takes_vectors, why_alone
 
 FP32_BYTES: Final = 4
 IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken

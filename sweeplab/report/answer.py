@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from sweeplab.records import METRICS, StudyFacts, TrialRecord
+from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
 from sweeplab.report.comparison import power_note
 from sweeplab.report.evidence import Evidence, evidence
 from sweeplab.report.settings import Setting, best_setting, complete, first_objective
@@ -102,11 +102,19 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
         )
     if compared is not None:
         said += power_note(found, compared)
-    left_out = [setting for setting in settings if not complete(facts, setting)]
+    pruned = [setting for setting in settings if was_pruned(setting)]
+    if pruned:
+        count = plural(len(pruned), "setting")
+        said.append(f"{count} not ranked: pruned, since others did better by the same step.")
+    left_out = [setting for setting in settings if not complete(facts, setting) and setting not in pruned]
     if left_out:
         names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in left_out)
         said.append(f"Not ranked, because not every seed has a value: {names}.")
     return said
+
+
+def was_pruned(setting: Setting) -> bool:
+    return any(record.status is Status.PRUNED for record in setting.records)
 
 
 def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:

@@ -17,8 +17,8 @@ from sweeplab.models.slots import (
     layout_of,
     lora_matrices,
     lora_weights,
-    padded_rank,
 )
+from sweeplab.sharing import padded_rank
 
 MATRICES: Final = [
     LoraMatrix("q", 3, 5, 7, 2.0, 0.0, False),

@@ -96,7 +96,7 @@ def test_a_skipped_trial_is_not_asked_again_and_the_storage_says_why(
     [record] = [one for one in read_records(tmp_path / "runs" / "single") if one.status is Status.SKIPPED]
     storage = f"sqlite:///{tmp_path / 'runs' / 'single' / 'optuna.db'}"
     trials = optuna.load_study(study_name="single", storage=storage).get_trials()
-    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL"]
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED"]
     assert trials[1].user_attrs["reason"] == record.reason
 
 

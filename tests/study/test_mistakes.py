@@ -166,7 +166,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     }
     out = io.StringIO()
     serve(out, messages.__getitem__)
-    (answer,) = map(receive, out.getvalue().splitlines())
+    (answer,) = (said for said in map(receive, out.getvalue().splitlines()) if said["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])
 
