@@ -124,7 +124,7 @@ class Driver:
             search = Search(self.config, self.varied, self.folder)
             write_facts(self.folder, self.facts)
             tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
-            with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
+            with StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder) as progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 except Stopped as why:

@@ -1,4 +1,4 @@
-"""The report on Weights & Biases: its page, tables of trials, settings and claims, a plot, its folder as an artifact."""
+"""The report on Weights & Biases: page, tables of trials, settings and claims, a plot, and the folder as an artifact."""
 
 from typing import Any
 
