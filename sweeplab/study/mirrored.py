@@ -1,5 +1,6 @@
-"""The report on Weights & Biases: page, tables of trials, settings and claims, a plot, and the folder as an artifact."""
+"""The report on Weights & Biases: page, tables of trials, settings and claims, a plot, its folder as an artifact."""
 
+import os
 from typing import Any
 
 from sweeplab.records import TrialRecord, metric_value
@@ -49,8 +50,24 @@ def claim_rows(found: Findings) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
+def without_home(run: Any) -> None:
+    """Artifacts of `run` name the files that wait to be sent from here on, not from the root.
+
+    W&B sends these names along, and from the root they would tell whose machine it is. Tables are artifacts too.
+    """
+    log_artifact = run.log_artifact
+
+    def shortened(artifact: Any, **options: Any) -> Any:
+        for entry in artifact.manifest.entries.values():
+            entry.local_path = os.path.relpath(entry.local_path)
+        return log_artifact(artifact, **options)
+
+    run.log_artifact = shortened
+
+
 def log_findings(wandb: Any, run: Any, found: Findings) -> None:
     """Everything of the report into `run`."""
+    without_home(run)
     values = {"report": wandb.Html(str(found.page))}
     for name, rows_of in (("trials", trial_rows), ("settings", setting_rows), ("claims", claim_rows)):
         columns, rows = rows_of(found)

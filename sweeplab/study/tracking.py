@@ -4,6 +4,7 @@ A mirror costs no trial: a server that goes away makes it go on offline, and not
 """
 
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -81,6 +82,8 @@ class WandbTracker:
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
+        logging.raiseExceptions = False  # W&B keeps a log: on a full disk each line would print a traceback
+
         self.wandb = wandb
         self.settings = settings
         self.study = study
@@ -141,7 +144,8 @@ class WandbTracker:
                 self.say_once(f"W&B: {name} is not mirrored ({in_words(error)}); its record is not affected")
                 return None
             self.mode = "offline"
-            self.say_once(f"W&B is gone ({in_words(error)}): from {name} on, runs are kept offline, for `wandb sync`")
+            later = f"later: wandb sync {self.folder}/wandb/offline-run-*"
+            self.say_once(f"W&B is gone ({in_words(error)}); from {name} on runs are kept offline, {later}")
             return self.begin(name, job_type, config)
         self.any_opened = True
         return run
@@ -223,7 +227,7 @@ class WandbTracker:
             try:
                 run.finish(exit_code=exit_code)
             except Exception:  # as in `harmless`; TimeoutError where the server is gone
-                self.unsent.append(Path(run.settings.sync_dir).name)
+                self.unsent.append(str(self.folder / "wandb" / Path(run.settings.sync_dir).name))
 
         thread = threading.Thread(target=send, daemon=True)
         self.sending.append(thread)
@@ -235,8 +239,7 @@ class WandbTracker:
             thread.join(2 * FINISH_SECONDS)
         self.sending.clear()
         if self.unsent:
-            where = self.folder / "wandb"
-            self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {where}/run-*")
+            self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
 
 
 def in_words(error: Exception) -> str:

@@ -58,7 +58,9 @@ class Told:
             view = {"id": f"V{len(self.views)}", "name": said["name"], "displayName": said["displayName"]}
             return {"upsertView": {"view": {**view, "description": "", "project": place, "spec": said["spec"]}}}
         if "models(" in query:
-            return {"models": {"pageInfo": {"__typename": "PageInfo", "hasNextPage": False, "endCursor": None}, "edges": []}}
+            return {
+                "models": {"pageInfo": {"__typename": "PageInfo", "hasNextPage": False, "endCursor": None}, "edges": []}
+            }
         if "viewer" in query:
             return {"viewer": {**USER, "teams": {"edges": []}}}
         return {"project": {"artifact": None}}  # of what type an artifact of this name is: there is none
@@ -68,7 +70,14 @@ class Told:
         kept |= {key: value for key, value in said.items() if value is not None}
         project = {"id": "P", "name": said["project"], "entity": {"id": "E", "name": ENTITY}}
         names = {"id": f"id-{said['name']}", "name": said["name"], "displayName": kept["displayName"]}
-        return {**names, "description": None, "config": None, "sweepName": None, "project": project, "historyLineCount": 0}
+        return {
+            **names,
+            "description": None,
+            "config": None,
+            "sweepName": None,
+            "project": project,
+            "historyLineCount": 0,
+        }
 
     def places(self, files: list[Values], host: str) -> list[Values]:
         self.artifact_files += [one["name"] for one in files]
