@@ -24,6 +24,7 @@ from sweeplab.store import (
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
+from sweeplab.study.findings import Findings
 from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.rounds import Rounds, Stopped
@@ -96,11 +97,14 @@ class Driver:
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
 
+    def say(self, sentence: str) -> None:
+        self.console.print(Text(sentence), soft_wrap=True)
+
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
         earlier = read_facts(self.folder)
         for sentence in set_aside_unreadable(self.folder):
-            self.console.print(Text(sentence), soft_wrap=True)
+            self.say(sentence)
         if earlier is not None and read_records(self.folder):
             refuse_changed(earlier, self.facts, self.folder)
         else:
@@ -119,8 +123,8 @@ class Driver:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
             write_facts(self.folder, self.facts)
-            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
-            with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
+            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
+            with StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder) as progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 except Stopped as why:
@@ -131,6 +135,6 @@ class Driver:
                 progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
         records, items = read_records(self.folder), read_items(self.folder) or None
         report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
-        tracker.reported(report)
+        tracker.reported(Findings(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
