@@ -36,7 +36,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is no complete JSON: {error}; mend the file") from error
         yield from ((f"record {place}", row) for place, row in enumerate(rows, 1))
         return
@@ -44,7 +44,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"line {place}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
 
 
