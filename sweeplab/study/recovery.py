@@ -113,13 +113,14 @@ def open_search(
     """
     search, said = Search(config, varied, study_folder), None
     if not all(knows(search, record) for record in records):
+        said = f"{study_folder / DATABASE} was built again from the records, which it did not all know"
+        if search.own_trials():
+            search.close()
+            said += f"; the old one is kept as {put_aside(study_folder / DATABASE).name}"
+            search = Search(config, varied, study_folder)
+        for trial in list(stated_again(search, records)):
+            search.study.add_trial(trial)
         search.close()
-        path = study_folder / DATABASE
-        said = f"{path} does not know every record; it was built again from them, and is kept as {put_aside(path).name}"
-        empty = Search(config, varied, study_folder)
-        for trial in stated_again(empty, records):
-            empty.study.add_trial(trial)
-        empty.close()
         search = Search(config, varied, study_folder)
     search.lost = lost(search, {record.number for record in records})
     return search, said

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -18,7 +19,7 @@ from safetensors.numpy import load_file
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, trial_folder
 from sweeplab.study.recovery import set_aside_unreadable
-from tests.study.conftest import LOSS, SHORT, run_cli, running
+from tests.study.conftest import LOSS, SHORT, environment, running
 
 NUM_KILLS: Final = 30
 MOST_NATS: Final = 5e-6
@@ -27,13 +28,16 @@ CHAOS: Final = (
     LOSS,
     "evaluation=none",
     "tracking=none",
-    "training.max_steps=24",
-    "training.heldout_interval=8",
+    "data=json",
+    "data.path=rows.jsonl",
+    "training.max_steps=12",
+    "training.heldout_interval=4",
     "executor.num_workers=2",
     "executor.checkpoint_seconds=0.05",
     "study.seeds=[0,1,2,3]",
     "space.adapter.rank.choices=[1,2,3,4,5,6,7,8,9,10]",
 )
+ROWS: Final = [{"instruction": f"Say {number}.", "output": f"It is {number}."} for number in range(20)]
 OWN: Final = (
     "number",
     "status",
@@ -124,11 +128,17 @@ def run_chaos(folder: Path, command: tuple[str, ...], seed: int) -> Chaos:
         before = after
         if process.returncode == 0:
             break  # it was faster than the dice
-    done = run_cli(folder, *command)
+    done = finish(folder, command)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     after = written(folder)
     changed += [name for name, data in before.items() if after.get(name) != data]
     return Chaos(kills, changed)
+
+
+def finish(folder: Path, command: tuple[str, ...]) -> "subprocess.CompletedProcess[str]":
+    """The command to its end, however busy the machine is."""
+    line = [sys.executable, "-m", "sweeplab", *command]
+    return subprocess.run(line, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
 
 
 def own(record: TrialRecord) -> dict[str, Any]:
@@ -162,7 +172,8 @@ def test_a_study_that_is_killed_thirty_times_ends_as_an_undisturbed_one(size: st
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     for folder in (calm, wild):
         folder.mkdir()
-    done = run_cli(calm, *command)
+        (folder / "rows.jsonl").write_text("\n".join(json.dumps(one) for one in ROWS))
+    done = finish(calm, command)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     seed = int(os.environ.get("CHAOS_SEED", "0"))
     found = run_chaos(wild, command, seed)
