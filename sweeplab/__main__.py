@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -27,6 +28,7 @@ NOTHING_FINISHED: Final = 1
 NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
+MOST_NESTED: Final = 30  # brackets of a value within each other
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
@@ -42,8 +44,26 @@ ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 
 def refuse(message: str) -> NoReturn:
-    print(f"sweeplab: {message}", file=sys.stderr)
+    """One line, also where a name holds line breaks or what moves a terminal's cursor."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)
+    print(f"sweeplab: {shown}", file=sys.stderr)
     sys.exit(MISTAKE)
+
+
+def refuse_unreadable(argument: str) -> None:
+    """Refuses what cannot be written to a file, and what Hydra's parser would recurse into without end."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        refuse(f"{argument[:100]} is no text in UTF-8; write it in UTF-8")
+    if sum(map(argument.count, "([{")) > MOST_NESTED and nesting(argument) > MOST_NESTED:
+        refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
+
+
+def nesting(text: str) -> int:
+    """The most brackets that are open at once, quotes and other kinds of brackets not looked at."""
+    steps = ((one in "([{") - (one in ")]}") for one in text)
+    return max(accumulate(steps), default=0)
 
 
 def command() -> str:
@@ -136,6 +156,8 @@ def job(composed: DictConfig) -> None:
         act(to_study_config(composed, study_name()))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
+        refuse(explained(error))
 
 
 def main() -> None:
@@ -143,6 +165,8 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
     # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
+    for argument in sys.argv[1:]:
+        refuse_unreadable(argument)
     sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
     try:
         job()

@@ -7,10 +7,10 @@ dataclasses, so a mistyped key or a wrong type is refused by name before anythin
 import re
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from sweeplab.claims import ClaimConfig
 from sweeplab.sections import PrunerConfig as PrunerConfig
@@ -272,9 +272,15 @@ def num_bytes(key: str, text: str) -> int:
     return round(Decimal(parts[1]) * unit)
 
 
+def no_environment(*asked: Any) -> NoReturn:
+    """In the place of OmegaConf's `oc.env`: what it read would stand in every record, report and W&B run."""
+    raise ConfigError(f"the environment's {asked[0] if asked else 'variables'} is not read; write the value itself")
+
+
 def register() -> None:
-    """Gives Hydra the schema that `conf/config.yaml` names first."""
+    """Gives Hydra the schema that `conf/config.yaml` names first; keeps the environment out of configurations."""
     ConfigStore.instance().store(name="schema", node=StudyConfig)
+    OmegaConf.register_new_resolver("oc.env", no_environment, replace=True)
 
 
 def trial_config_from_dict(values: dict[str, Any]) -> TrialConfig:
