@@ -1,5 +1,6 @@
 """What the figures show, apart from how: lines, dots and levels against an axis."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -20,6 +21,7 @@ DARK_PALETTE: Final = ("#56B4E9", "#F28C4B", "#2EC79A", "#F0B93A", "#9AD0F5", "#
 # Viridis (Smith and van der Walt 2015) without the end that vanishes on the page.
 RAMP: Final = ("#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#8FC93A", "#B8A800")
 DARK_RAMP: Final = ("#8A6BC4", "#7B7FD0", "#5F95CF", "#3FA7C2", "#35B7AC", "#4CC98F", "#7AD865", "#B5DE3B", "#FDE725")
+MAX_STRETCH: Final = 1.0  # of the range of the trials, for the base to be drawn too
 MAX_LINES: Final = 6  # of the other axes; more become one cloud, since nobody could tell the lines apart
 
 
@@ -260,8 +262,10 @@ def with_published(chart: Chart, curves: list[Curve], published: Sequence[Publis
 
 
 def with_bases(chart: Chart, bases: Sequence[BaseScore]) -> Chart:
-    """`chart` with what the base itself has of its metrics; equal values once."""
+    """`chart` with what the base itself has of its metrics, equal values once; one far off is in the note only."""
     several = len(chart.metrics) > 1
+    ys = [dot.y for line in chart.lines for dot in line.dots]
+    room = math.inf if chart.unit_range else MAX_STRETCH * (max(ys) - min(ys))
     found: dict[tuple[float, int], str] = {}
     for color, metric in enumerate(chart.metrics):
         for base in bases:
@@ -270,4 +274,7 @@ def with_bases(chart: Chart, bases: Sequence[BaseScore]) -> Chart:
                 about = f", {metric_label(metric)}" if several else ""
                 shade = color if several else len(PALETTE) - 1
                 found.setdefault((value, shade), f"base model without adapter{about}: {number(value)}")
-    return replace(chart, levels=tuple(Level(y, color, text) for (y, color), text in found.items()))
+    levels = [Level(y, color, text) for (y, color), text in found.items()]
+    near = tuple(one for one in levels if min(ys) - room <= one.y <= max(ys) + room)
+    far = "".join(f" Outside of the drawing: {one.text}." for one in levels if one not in near)
+    return replace(chart, levels=near, note=chart.note + far)

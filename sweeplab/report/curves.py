@@ -41,9 +41,10 @@ def curves_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: s
     shades = shades_of(axis, facts, records)
     whole = [record for record in records if len(points_of(record, name)) > 1]
     every = -(-len(whole) // MAX_CURVES)
+    drawn = [(axis_text(axis, record), record) for record in whole[::every]] if whole else []
+    order = list(shades)
     lines, listed = [], set()
-    for record in whole[::every] if whole else []:
-        text = DASH if axis.key is None or axis.key not in record.params else value_text(record.params[axis.key])
+    for text, record in sorted(drawn, key=lambda pair: order.index(pair[0])):
         shade = shades[text]
         first = text not in listed and shade.listed and axis.key is not None
         listed.add(text)
@@ -55,12 +56,16 @@ def curves_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: s
     log_y = min(losses) > 0 and max(losses) > 50 * min(losses)
     y_title = f"{name} (nats/target{', log scale' if log_y else ''})"
     steps = Axis(None, "optimizer step", "linear", round_ticks(0, max(dot.x for line in lines for dot in line.path)))
-    drawn = f" {len(lines)} of {len(whole)} trials are drawn, one in {every} by their numbers." if every > 1 else ""
+    sample = f" {len(lines)} of {len(whole)} trials are drawn, one in {every} by their numbers." if every > 1 else ""
     by = "" if axis.key is None else f", coloured by {axis.name}"
-    note = f"One line per trial{by}; trials that did not finish are drawn as far as they came.{drawn}"
+    note = f"One line per trial{by}; trials that did not finish are drawn as far as they came.{sample}"
     title = f"{name[0].upper()}{name[1:]} over training"
     ramped = axis.scale != "category"
     return Chart(ident, title, note, y_title, steps, lines, False, log_y, thin=True, ramped=ramped)
+
+
+def axis_text(axis: Axis, record: TrialRecord) -> str:
+    return value_text(record.params[axis.key]) if axis.key in record.params else DASH
 
 
 def shades_of(axis: Axis, facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Shade]:

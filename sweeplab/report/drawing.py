@@ -158,7 +158,9 @@ def padded(low: float, high: float) -> tuple[float, float]:
 def legend(chart: Chart) -> list[Entry]:
     """What is drawn and how, at the origin; none for a single line without a level."""
     entries = [
-        Entry(0, 0, shorten(line.label, LONGEST_LEGEND), shade(chart, line), DASHES[line.dash % len(DASHES)], shape(line))
+        Entry(
+            0, 0, shorten(line.label, LONGEST_LEGEND), shade(chart, line), DASHES[line.dash % len(DASHES)], shape(line)
+        )
         for line in chart.lines
         if line.listed
     ]

@@ -21,7 +21,7 @@ from sweeplab.report.importance import Importance, effects_table, importance_sha
 from sweeplab.report.pictures import Figure, figures, study_charts
 from sweeplab.report.settings import Setting, first_objective, group
 from sweeplab.report.sources import flatten, provenance
-from sweeplab.report.tables import Table, all_records, phases_table, phases_title, settings_table, trials_table
+from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
 from sweeplab.store import Items, items_to_dict, write_json, write_text
 

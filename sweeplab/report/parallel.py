@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab.records import METRICS, StudyFacts, TrialRecord
 from sweeplab.report.axes import Scale, Tick, number_ticks, scale_of
-from sweeplab.report.curves import ramp_place
+from sweeplab.report.curves import NUM_SHADES
 from sweeplab.report.drawing import Mark, shorten
 from sweeplab.report.drawing import Scale as PixelScale
 from sweeplab.report.settings import Setting, axis_values, first_objective, numbers, varied_keys
@@ -20,6 +20,7 @@ TOP, BOTTOM = 52, 24
 MAX_KEYS: Final = 7  # more axes than that leave no room for their names
 MAX_TICKS: Final = 8
 THIN_FROM: Final = 60  # lines
+FAN: Final = 16.0  # pixels that lines which meet in one value are spread over, the best at the top
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Rail:
     scale: Scale
     low: float
     high: float
+    few: bool = False  # values, in which many lines meet
 
     def pixels(self) -> PixelScale:
         return PixelScale(self.low, self.high, HEIGHT - BOTTOM, TOP, self.scale == "log")
@@ -90,8 +92,10 @@ def key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, name: str)
     scale: Scale = "category" if absent else scale_of(values, bool(facts.space.get(key, {}).get("log")))
     if scale == "category":
         texts = [value_text(value) for value in values] + ([DASH] if absent else [])
-        return Rail(name, [Tick(float(place), text) for place, text in enumerate(texts)], scale, 0, len(texts) - 1)
-    return Rail(name, number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values))
+        return Rail(
+            name, [Tick(float(place), text) for place, text in enumerate(texts)], scale, 0, len(texts) - 1, True
+        )
+    return Rail(name, number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values), len(values) <= MAX_TICKS)
 
 
 def metric_rail(records: list[TrialRecord], name: str) -> Rail:
@@ -100,7 +104,9 @@ def metric_rail(records: list[TrialRecord], name: str) -> Rail:
     low, high = min(values), max(values)
     places = dict.fromkeys((low, (low + high) / 2, high))
     label = METRICS[name].label if name in METRICS else metric_label(name)
-    return Rail(label, [Tick(place, metric_text(name, place).split(" nats")[0]) for place in places], "linear", low, high)
+    return Rail(
+        label, [Tick(place, metric_text(name, place).split(" nats")[0]) for place in places], "linear", low, high
+    )
 
 
 def rail_place(rail: Rail, record: TrialRecord, key: str) -> float:
@@ -117,10 +123,15 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
     xs = [round(left + gap * place, 1) for place in range(len(chart.rails))]
     scales = [rail.pixels() for rail in chart.rails]
     low, high = chart.threads[0].goodness, chart.threads[-1].goodness
-    lines = []
-    for thread in chart.threads:
-        shade = ramp_place(1, 2) if high == low else round(8 * (thread.goodness - low) / (high - low))
-        points = [(x, scale(value)) for x, scale, value in zip(xs, scales, thread.values, strict=True)]
+    lines: list[dict[str, Any]] = []
+    fans = [FAN if rail.few else 0.0 for rail in chart.rails]
+    for order, thread in enumerate(chart.threads):
+        shade = NUM_SHADES - 1 if high == low else round((NUM_SHADES - 1) * (thread.goodness - low) / (high - low))
+        lift = order / len(chart.threads) - 0.5
+        points = [
+            (x, round(scale(value) - fan * lift, 1))
+            for x, scale, fan, value in zip(xs, scales, fans, thread.values, strict=True)
+        ]
         lines.append({"points": points, "color": shade, "text": thread.text})
     rails = [
         {

@@ -37,8 +37,7 @@ def from_report(folder: Path) -> Stored:
     try:
         facts = StudyFacts(**stored["study"])
         records = [TrialRecord.from_dict(values) for values in stored["records"]]
-        known = stored["bases"] if "bases" in stored else []  # earlier reports had none
-        bases = [BaseScore.from_dict(values) for values in known]
+        bases = [BaseScore.from_dict(values) for values in stored.get("bases", [])]  # earlier reports have none
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is no report's records: {error}; name a folder of runs or of a report") from error
     try:

@@ -109,9 +109,7 @@ def settings_table(
     columns.append((Column("finished", "of started"), counts_cell, None))
     loss = evidence(facts, settings, LOSS, None)
     columns.append((Column("held-out loss", "nats/target"), partial(spread_cell, LOSS, loss), LOSS))
-    columns += [
-        (*score_column(facts, settings, task, metric), f"scores.{task}.{metric}") for task, metric in scores
-    ]
+    columns += [(*score_column(facts, settings, task, metric), f"scores.{task}.{metric}") for task, metric in scores]
     columns.append((Column("trainable parameters"), params_cell, None))
     if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
         columns.append((Column("base", "bits/parameter"), bits_cell, None))

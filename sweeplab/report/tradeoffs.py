@@ -1,19 +1,21 @@
 """Charts of what quality costs and of where memory goes: against a cost, and by phase."""
 
 import statistics
+from typing import Final
 
 import numpy as np
 
 from sweeplab.records import METRICS, TrialRecord
 from sweeplab.report.axes import Axis, Tick, round_ticks
 from sweeplab.report.budgets import cost_metrics, means
-from sweeplab.report.charts import Chart, Dot, Line
+from sweeplab.report.charts import PALETTE, Chart, Dot, Line
 from sweeplab.report.evidence import Evidence
 from sweeplab.report.sources import ranges
 from sweeplab.report.wording import amount, memory, memory_scale, metric_label, metric_text, metric_unit, time_scale
 from sweeplab.statistics.fronts import pareto_front
 
-PHASE_MEMORY = ("peak_allocated_bytes", "peak_resident_bytes")
+MANY_BEATEN: Final = 40  # settings, whose intervals would hide each other
+PHASE_MEMORY: Final = ("peak_allocated_bytes", "peak_resident_bytes")
 
 
 def tradeoff_charts(found: Evidence) -> list[Chart]:
@@ -32,17 +34,22 @@ def tradeoff_chart(found: Evidence, cost: str, index: int) -> Chart:
     dots = {place: setting_dot(found, place, cost, costs_K[place], divisor) for place in known}
     front = sorted(dots[place] for place in best)
     others = [dot for place, dot in dots.items() if place not in best]
+    crowded = len(others) > MANY_BEATEN
+    if crowded:
+        others = [dot._replace(low=None, high=None) for dot in others]
     label = METRICS[cost].label
     low, high = min(dot.x for dot in dots.values()), max(dot.x for dot in dots.values())
     axis = Axis(None, f"{label} ({unit})", "linear", round_ticks(low, high))
     lines = [
+        Line("beaten", len(PALETTE) - 1, 0 if crowded else 1, others, []),
         Line("not beaten in both", 0, 0, front, [dot._replace(low=None, high=None) for dot in front]),
-        Line("beaten", 6, 1, others, []),
     ]
     quality = metric_label(found.metric)
     y_unit = f" ({metric_unit(found.metric)})" if metric_unit(found.metric) else ""
+    which = ", drawn on the line only, where they are many" if crowded else ""
     note = (
-        "One dot per setting: its mean with the 95 % interval. The line joins the settings that no other beats in both."
+        f"One dot per setting: its mean with the 95 % interval{which}. The line joins the settings that no other beats "
+        "in both."
     )
     title = f"{quality[0].upper()}{quality[1:]} against {label.partition(',')[0]}"
     return Chart(f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, [line for line in lines if line.dots])
