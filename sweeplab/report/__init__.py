@@ -1,12 +1,13 @@
 """Records to a report: tables, figures and one honest sentence, as Markdown and as one HTML file.
 
-The imports are inside the functions, so that the driver gets the terminal table without jinja2 and plotly.
+The imports are inside the functions, so that the driver gets the terminal table without jinja2.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.records import BaseScore, StudyFacts, TrialRecord
 
 if TYPE_CHECKING:
     from sweeplab.report.tables import Table
@@ -15,16 +16,22 @@ if TYPE_CHECKING:
 __all__ = ["rebuild_report", "summary_answer", "summary_table", "write_report"]
 
 
-def write_report(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: "Items | None" = None) -> Path:
+def write_report(
+    facts: StudyFacts,
+    records: list[TrialRecord],
+    folder: Path,
+    items: "Items | None" = None,
+    bases: Sequence[BaseScore] = (),
+) -> Path:
     """Writes report.html, report.md, score.svg, records.json and items.json into `folder`; the path of report.html.
 
     `items` are the trials' results item by item, as `store.read_items` gives them; without them differences are judged
-    by seeds alone, and no items.json is written. The same facts, records and items give the same bytes. Raises
-    `StoreError` naming the file that cannot be written.
+    by seeds alone, and no items.json is written. `bases` are what the base models score without an adapter. The same
+    arguments give the same bytes. Raises `StoreError` naming the file that cannot be written.
     """
     from sweeplab.report.pages import write_pages
 
-    return write_pages(facts, records, folder, items)
+    return write_pages(facts, records, folder, items, bases)
 
 
 def rebuild_report(folder: Path, into: Path | None = None) -> Path:
@@ -34,8 +41,8 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     """
     from sweeplab.report.stored import read_stored
 
-    facts, records, items = read_stored(folder)
-    return write_report(facts, records, folder if into is None else into, items)
+    stored = read_stored(folder)
+    return write_report(*stored[:2], folder if into is None else into, stored.items, stored.bases)
 
 
 def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> "Table":

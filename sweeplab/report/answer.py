@@ -109,7 +109,8 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
     left_out = [setting for setting in settings if not complete(facts, setting) and setting not in pruned]
     if left_out:
         names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in left_out)
-        said.append(f"Not ranked, because not every seed has a value: {names}.")
+        who = names if len(left_out) <= MAX_NAMED else plural(len(left_out), "setting")
+        said.append(f"Not ranked, because not every seed has a value: {who}.")
     return said
 
 

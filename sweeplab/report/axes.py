@@ -11,6 +11,7 @@ from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report.settings import axis_values, varied_keys
 from sweeplab.report.wording import DASH, short_key, value_text
 
+FEW_DECADES: Final = 10**2.5  # of a log scale: more have a tick at each decade only
 MAX_VALUE_TICKS: Final = 12  # more distinct values get round ticks
 
 Scale = Literal["linear", "log", "category"]
@@ -80,14 +81,14 @@ def unevenness(values: Sequence[float]) -> float:
     return statistics.pstdev(gaps) / statistics.fmean(gaps)
 
 
-def number_ticks(values: Sequence[float], scale: Scale) -> list[Tick]:
-    """The values themselves where they are few, else round numbers."""
-    if len(values) <= MAX_VALUE_TICKS:
+def number_ticks(values: Sequence[float], scale: Scale, most: int = MAX_VALUE_TICKS) -> list[Tick]:
+    """The values themselves where they are at most `most`, else round numbers."""
+    if len(values) <= most:
         return [Tick(float(value), value_text(value)) for value in values]
     if scale == "linear":
         return round_ticks(min(values), max(values))
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    parts = (1, 2, 5) if high - low <= 2 else (1,)
+    parts = (1, 2, 5) if max(values) / min(values) <= FEW_DECADES else (1,)
     marks = [part * 10.0**power for power in range(low, high + 1) for part in parts]
     inside = [mark for mark in marks if min(values) <= mark <= max(values)]
     return [Tick(mark, f"{mark:g}") for mark in inside or [min(values), max(values)]]

@@ -39,9 +39,14 @@ def pareto_table(found: Evidence) -> Table | None:
     rows = []
     for place in pareto_front(rows_KM):
         setting = found.settings[place]
-        cells = [Cell(metric_text(name, setting.spreads[name].mean)) for name in costs]
+        cells = [cost_cell(setting, name) for name in costs]
         rows.append([Cell(setting.label), quality_cell(found, place), *cells])
     return Table(columns, rows)
+
+
+def cost_cell(setting: Setting, name: str) -> Cell:
+    mean = setting.spreads[name].mean
+    return Cell(metric_text(name, mean), size=mean)
 
 
 def quality_cell(found: Evidence, place: int | None) -> Cell:
@@ -61,7 +66,7 @@ def budget_tables(found: Evidence) -> list[tuple[str, Table]]:
         columns = [Column("from"), Column("the best is", numeric=False), Column(metric_label(found.metric))]
         rows = [
             [
-                Cell(metric_text(name, found.settings[place].spreads[name].mean)),
+                cost_cell(found.settings[place], name),
                 Cell(found.settings[place].label),
                 quality_cell(found, place),
             ]

@@ -1,22 +1,28 @@
-"""What the figures show, apart from how: lines and dots, which plotly and the static SVG both draw."""
+"""What the figures show, apart from how: lines, dots and levels against an axis."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
+from sweeplab.records import METRICS, BaseScore, StudyFacts
 from sweeplab.report.axes import Axis, main_axis
+from sweeplab.report.bases import LOSS, base_value
 from sweeplab.report.evidence import evidence
 from sweeplab.report.settings import SHARES, Setting, headline_scores, numbers, varied_keys
-from sweeplab.report.tables import LOSS, STEP_SECONDS, all_records, memory_metric, time_metric
+from sweeplab.report.tables import STEP_SECONDS, all_records, memory_metric, time_metric
 from sweeplab.report.verdicts import Published
-from sweeplab.report.wording import memory_scale, number, score_label, setting_label
+from sweeplab.report.wording import memory_scale, metric_label, number, score_label, setting_label, time_scale
 from sweeplab.statistics.intervals import Estimate
 
 # Okabe and Ito 2008, without black and yellow, which vanish on a dark and on a light page.
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7F7F7F")
+DARK_PALETTE: Final = ("#56B4E9", "#F28C4B", "#2EC79A", "#F0B93A", "#9AD0F5", "#E3A3C6", "#A8B0B8")
+# Viridis (Smith and van der Walt 2015) without the end that vanishes on the page.
+RAMP: Final = ("#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#8FC93A", "#B8A800")
+DARK_RAMP: Final = ("#8A6BC4", "#7B7FD0", "#5F95CF", "#3FA7C2", "#35B7AC", "#4CC98F", "#7AD865", "#B5DE3B", "#FDE725")
+MAX_STRETCH: Final = 1.0  # of the range of the trials, for the base to be drawn too
 MAX_LINES: Final = 6  # of the other axes; more become one cloud, since nobody could tell the lines apart
-MAX_LISTED: Final = 14  # settings in a legend
 
 
 class Dot(NamedTuple):
@@ -32,11 +38,20 @@ class Line:
     """`path` runs through means, or through one trial's steps; `dots` are single trials."""
 
     label: str
-    color: int
+    color: int  # of PALETTE, or of RAMP where the chart is `ramped`
     dash: int
     dots: list[Dot]
     path: list[Dot]
     listed: bool = True  # in the legend
+    diamond: bool = False  # dots that are no trials of this study
+
+
+class Level(NamedTuple):
+    """A value that has no place on the axis: a dashed line across."""
+
+    y: float
+    color: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -45,15 +60,19 @@ class Chart:
     title: str
     note: str
     y_title: str
-    axis: Axis | None  # None: x counts optimizer steps
+    axis: Axis
     lines: list[Line]
     unit_range: bool = False  # y from 0 to 1
     log_y: bool = False
+    levels: tuple[Level, ...] = ()
+    thin: bool = False  # paths are single trials
+    metrics: tuple[str, ...] = ()  # one for each colour where there are several
+    ramped: bool = False  # colours are ordered, from a low to a high value of what they stand for
 
     @property
     def joined(self) -> bool:
         """Categories have no between, so their means are bars without a line."""
-        return self.axis is None or self.axis.scale != "category"
+        return self.axis.scale != "category"
 
 
 class Curve(NamedTuple):
@@ -64,20 +83,22 @@ class Curve(NamedTuple):
     divisor: float = 1.0
 
 
-def charts(facts: StudyFacts, settings: list[Setting], published: Sequence[Published] = ()) -> list[Chart]:
-    """Every figure that has something to show, scores first; with what sources published of the same metrics."""
-    records = all_records(settings)
-    axis = main_axis(facts, records)
+def charts(
+    facts: StudyFacts,
+    settings: list[Setting],
+    published: Sequence[Published] = (),
+    bases: Sequence[BaseScore] = (),
+) -> list[Chart]:
+    """Every metric against the first varied key, scores first; with published values and the base's own."""
+    axis = main_axis(facts, all_records(settings))
+    loss = Curve(LOSS, "loss")
     drawn = [
         *score_charts(facts, settings, axis, published),
-        against_axis(
-            "heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [Curve(LOSS, "loss")]
-        ),
-        loss_curves(settings),
+        against_axis("heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [loss]),
         time_chart(facts, settings, axis),
         memory_chart(facts, settings, axis),
     ]
-    return [chart for chart in drawn if chart is not None]
+    return [with_bases(chart, bases) for chart in drawn if chart is not None]
 
 
 def score_charts(
@@ -102,12 +123,15 @@ def score_charts(
 
 def time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     name = time_metric(all_records(settings))
-    alone = name == STEP_SECONDS
-    title = "Time of a step alone, longest batch" if alone else "Training time"
-    y_title = "step alone (s)" if alone else "training time (s)"
-    return against_axis(
-        "step-time" if alone else "train-time", title, y_title, facts, settings, axis, [Curve(name, "time")]
-    )
+    found = [value for one in settings for record in one.finished if (value := numbers(record).get(name)) is not None]
+    if not found:
+        return None
+    divisor, unit = time_scale(max(found))
+    curve = Curve(name, "time", divisor)
+    if name == STEP_SECONDS:
+        title = "Time of a step alone, longest batch"
+        return against_axis("step-time", title, f"step alone ({unit})", facts, settings, axis, [curve])
+    return against_axis("train-time", "Training time", f"training time ({unit})", facts, settings, axis, [curve])
 
 
 def memory_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
@@ -156,7 +180,8 @@ def against_axis(
     note = "One dot per trial; the other axes vary too, so no line is drawn." if clouded else mean_note(axis)
     if any(curve.name.startswith("solo.") for curve in curves) and has_unprobed(settings):
         note += " Trials that need the base for themselves were not probed, and are not drawn."
-    return Chart(ident, title, note, y_title, axis, lines, fits)
+    metrics = tuple(curve.name for curve in curves)
+    return Chart(ident, title, note, y_title, axis, lines, fits, metrics=metrics)
 
 
 def has_unprobed(settings: list[Setting]) -> bool:
@@ -230,34 +255,26 @@ def with_published(chart: Chart, curves: list[Curve], published: Sequence[Publis
     dots = [
         Dot(axis.place(one.params), one.value, f"{one.source}, {names[one.metric]}: {number(one.value)}")
         for one in published
-        if axis is not None and axis.key in one.params and one.metric in names
+        if axis.key in one.params and one.metric in names
     ]
-    return replace(chart, lines=[*chart.lines, Line("published", len(PALETTE) - 1, 2, dots, [])]) if dots else chart
+    line = Line("published", len(PALETTE) - 1, 0, dots, [], diamond=True)
+    return replace(chart, lines=[*chart.lines, line]) if dots else chart
 
 
-def loss_curves(settings: list[Setting]) -> Chart | None:
-    """Held-out loss over steps, every trial on its own, failed ones too; None where no trial has two points."""
-    lines = []
-    for index, setting in enumerate(settings):
-        listed = len(settings) <= MAX_LISTED
-        for record in setting.records:
-            path = curve_path(setting, record)
-            if len(path) > 1:
-                lines.append(Line(setting.label, index % len(PALETTE), index // len(PALETTE), [], path, listed))
-                listed = False
-    if not lines:
-        return None
-    losses = [dot.y for line in lines for dot in line.path]
-    log_y = min(losses) > 0 and max(losses) > 50 * min(losses)
-    y_title = f"held-out loss (nats/target{', log scale' if log_y else ''})"
-    note = "One line per trial, coloured by setting; trials that failed are drawn as far as they came."
-    return Chart("loss-curves", "Held-out loss over training", note, y_title, None, lines, False, log_y)
-
-
-def curve_path(setting: Setting, record: TrialRecord) -> list[Dot]:
-    ended = "" if record.status is Status.FINISHED else f" ({record.status.value.replace('_', ' ')})"
-    who = f"trial {record.number}, {setting.label}, seed {record.seed}{ended}"
-    return [
-        Dot(point.step, point.loss, f"{who}, step {point.step}: {number(point.loss)}")
-        for point in record.heldout_losses
-    ]
+def with_bases(chart: Chart, bases: Sequence[BaseScore]) -> Chart:
+    """`chart` with what the base itself has of its metrics, equal values once; one far off is in the note only."""
+    several = len(chart.metrics) > 1
+    ys = [dot.y for line in chart.lines for dot in line.dots]
+    room = math.inf if chart.unit_range else MAX_STRETCH * (max(ys) - min(ys))
+    found: dict[tuple[float, int], str] = {}
+    for color, metric in enumerate(chart.metrics):
+        for base in bases:
+            value = base_value(base, metric)
+            if value is not None:
+                about = f", {metric_label(metric)}" if several else ""
+                shade = color if several else len(PALETTE) - 1
+                found.setdefault((value, shade), f"base model without adapter{about}: {number(value)}")
+    levels = [Level(y, color, text) for (y, color), text in found.items()]
+    near = tuple(one for one in levels if min(ys) - room <= one.y <= max(ys) + room)
+    far = "".join(f" Outside of the drawing: {one.text}." for one in levels if one not in near)
+    return replace(chart, levels=near, note=chart.note + far)

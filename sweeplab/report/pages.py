@@ -1,26 +1,27 @@
 """The report's files, from templates: every value is escaped for the language it lands in."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
-from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.records import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.answer import answer, reading
 from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
-from sweeplab.report.charts import Chart, charts
+from sweeplab.report.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
 from sweeplab.report.comparison import comparison_table
 from sweeplab.report.drawing import drawing
-from sweeplab.report.evidence import evidence
-from sweeplab.report.figures import embedded_json, figure
-from sweeplab.report.importance import effects_table, importance_table
+from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.failures import failures_table
+from sweeplab.report.importance import Importance, effects_table, importance_shares, importance_table
+from sweeplab.report.pictures import Figure, figures, study_charts
 from sweeplab.report.settings import Setting, first_objective, group
 from sweeplab.report.sources import flatten, provenance
-from sweeplab.report.tables import Table, all_records, phases_table, phases_title, settings_table, trials_table
+from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
 from sweeplab.store import Items, items_to_dict, write_json, write_text
 
@@ -53,69 +54,113 @@ class Section(NamedTuple):
     title: str
     note: str
     table: Table | None
+    minor: bool = False  # belongs to the section before it
 
 
-def write_pages(facts: StudyFacts, records: list[TrialRecord], folder: Path, items: Items | None = None) -> Path:
+@dataclass(frozen=True)
+class Findings:
+    """What both pages are made of; `found` is the evidence on the first objective."""
+
+    facts: StudyFacts
+    records: list[TrialRecord]
+    items: Items | None
+    bases: Sequence[BaseScore]
+    settings: list[Setting]
+    judged: list[Verdict]
+    found: Evidence | None
+    shares: list[Importance]
+
+
+def findings(
+    facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
+) -> Findings:
+    settings = group(facts, records)
+    judged = verdicts(facts, settings, items)
+    found = evidence(facts, settings, first_objective(facts)[0], items) if settings else None
+    shares = importance_shares(facts, records) if found is not None else []
+    return Findings(facts, records, items, bases, settings, judged, found, shares)
+
+
+def write_pages(
+    facts: StudyFacts,
+    records: list[TrialRecord],
+    folder: Path,
+    items: Items | None = None,
+    bases: Sequence[BaseScore] = (),
+) -> Path:
     """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
-    values, drawn = contents(facts, records, items)
-    picture = next((chart for chart in drawn if chart.axis is not None), None)
-    write_json(folder / "records.json", {"study": facts.to_dict(), "records": [one.to_dict() for one in records]})
+    made = findings(facts, records, items, bases)
+    drawn = study_charts(facts, made.settings, published_values(made.judged), bases) if records else []
+    values = contents(made)
+    stored = {
+        "study": facts.to_dict(),
+        "bases": [one.to_dict() for one in bases],
+        "records": [one.to_dict() for one in records],
+    }
+    write_json(folder / "records.json", stored)
     if items is None:
         (folder / "items.json").unlink(missing_ok=True)
     else:
         write_json(folder / "items.json", items_to_dict(items))
+    picture = drawn[0] if drawn else None
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
-        write_text(folder / "score.svg", marked_up().get_template("score.svg.j2").render(drawing(picture)))
+        write_text(folder / "score.svg", draw("plot.svg.j2", drawing(picture)))
     write_text(folder / "report.md", markdown().get_template("report.md.j2").render(values, picture=picture))
-    page = marked_up().get_template("report.html.j2")
-    figures = embedded_json({chart.ident: figure(chart) for chart in drawn})
-    write_text(
-        folder / "report.html",
-        page.render(values, charts=drawn, figures=figures, plotlyjs=Markup(get_plotlyjs()) if drawn else None),
-    )
+    write_text(folder / "report.html", page(made, values, drawn))
     return folder / "report.html"
 
 
-def contents(facts: StudyFacts, records: list[TrialRecord], items: Items | None) -> tuple[dict[str, Any], list[Chart]]:
-    """What both pages say, and the charts."""
-    settings = group(facts, records)
-    judged = verdicts(facts, settings, items)
-    values = {
+def page(made: Findings, values: dict[str, Any], drawn: list[Chart]) -> str:
+    """The HTML; figures are drawn before, so that the page's template only places them."""
+    shown = list(figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
+    return marked_up().get_template("report.html.j2").render(values, figures=[with_svg(one) for one in shown])
+
+
+def with_svg(figure: Figure) -> dict[str, Any]:
+    return {**figure._asdict(), "svg": Markup(draw(figure.template, figure.values))}
+
+
+def draw(template: str, values: dict[str, Any]) -> str:
+    return marked_up().get_template(template).render(values)
+
+
+def contents(made: Findings) -> dict[str, Any]:
+    """What both pages say."""
+    facts, records = made.facts, made.records
+    return {
         "facts": facts,
-        "answer": answer(facts, settings, items),
-        "settings": settings_table(facts, settings),
-        "sections": [section for section in sections(facts, settings, items, judged) if section.table is not None],
+        "answer": answer(facts, made.settings, made.items),
+        "settings": settings_table(facts, made.settings, bases=made.bases),
+        "sections": [section for section in sections(made) if section.table is not None],
+        "failures": failures_table(records),
         "trials": trials_table(facts, records),
         "phases": phases_table(records),
         "phases_title": phases_title(records),
         "provenance": provenance(records),
         "config": flatten(facts.config),
         "reading": reading(facts, records),
-        "has_items": items is not None,
+        "has_items": made.items is not None,
     }
-    return values, charts(facts, settings, published_values(judged)) if settings else []
 
 
-def sections(
-    facts: StudyFacts, settings: list[Setting], items: Items | None, judged: list[Verdict]
-) -> Iterator[Section]:
+def sections(made: Findings) -> Iterator[Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
-    yield Section("Claims", CLAIMS_NOTE, verdict_table(judged))
-    found = evidence(facts, settings, first_objective(facts)[0], items) if settings else None
-    compared = None if found is None else found.compared()
+    facts, found = made.facts, made.found
+    yield Section("Claims", CLAIMS_NOTE, verdict_table(made.judged))
     if found is None:
         return
+    compared = found.compared()
     if compared is not None:
         yield Section("Against the best", COMPARED_NOTE, comparison_table(found, compared))
-    yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, settings, items))
-    yield Section("Importance of what was varied", IMPORTANCE_NOTE, importance_table(facts, all_records(settings)))
+    yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, made.settings, made.items))
+    yield Section("Importance of what was varied", IMPORTANCE_NOTE, importance_table(made.shares))
     yield Section("Main effects and interactions", EFFECTS_NOTE, effects_table(facts, found))
     yield Section("Pareto front", PARETO_NOTE, pareto_table(found))
     for title, table in budget_tables(found):
-        yield Section(title, BUDGET_NOTE, table)
+        yield Section(title, BUDGET_NOTE, table, minor=True)
 
 
 def environment(**settings: Any) -> Environment:
@@ -131,13 +176,19 @@ def environment(**settings: Any) -> Environment:
 
 def marked_up() -> Environment:
     made = environment(autoescape=True)
-    made.filters["breakable"] = breakable
+    made.filters |= {"breakable": breakable, "anchor": anchor}
+    made.globals |= {"palette": PALETTE, "dark_palette": DARK_PALETTE, "ramp": RAMP, "dark_ramp": DARK_RAMP}
     return made
+
+
+def anchor(title: str) -> str:
+    """The part of a link's address that leads to a heading."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def breakable(text: str) -> Markup:
     """A name that may wrap after its underscores and dots."""
-    return Markup(re.sub(r"([_.])(?=\w)", r"\1<wbr>", str(escape(text))))
+    return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
 def markdown() -> Environment:

@@ -1,12 +1,13 @@
 """Tables as plain text cells, which the terminal, the Markdown and the HTML each draw in their own way."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sweeplab.records import METRICS, StudyFacts, TrialRecord, metric_value
+from sweeplab.records import METRICS, BaseScore, StudyFacts, TrialRecord, metric_value
+from sweeplab.report.bases import LOSS, base_score, base_value
 from sweeplab.report.evidence import Evidence, evidence
 from sweeplab.report.settings import (
     Setting,
@@ -32,7 +33,6 @@ from sweeplab.report.wording import (
     value_text,
 )
 
-LOSS = "heldout_loss_nats_per_token"
 BITS = "base_bits_per_param"
 TRAIN_SECONDS = "phases.train.seconds"
 STEP_SECONDS = "solo.step_seconds"
@@ -49,6 +49,7 @@ class Cell(NamedTuple):
 
     text: str
     note: str = ""
+    size: float | None = None  # what the row is sorted by, where the text begins with no number or changes its unit
 
 
 class Column(NamedTuple):
@@ -67,6 +68,7 @@ class Table:
     columns: list[Column]
     rows: list[list[Cell]]
     marked: int | None = None
+    num_bases: int = 0  # rows at the top that are no settings, and stay there when the others are sorted
 
 
 def any_shared(records: list[TrialRecord]) -> bool:
@@ -90,32 +92,45 @@ def all_records(settings: list[Setting]) -> list[TrialRecord]:
     return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)
 
 
-def settings_table(facts: StudyFacts, settings: list[Setting], brief: bool = False) -> Table:
+def settings_table(
+    facts: StudyFacts, settings: list[Setting], brief: bool = False, bases: Sequence[BaseScore] = ()
+) -> Table:
     """One row per setting: mean ± standard deviation over seeds, and the mean's interval in small print.
 
-    `brief`: objectives only, no adapter size.
+    `brief`: objectives only, no adapter size. `bases` are rows of their own, above the settings.
     """
     records = all_records(settings)
     keys = varied_keys(facts, records)
     best = best_setting(facts, settings)
     scores = [pair for pair in score_names(records) if not brief or f"scores.{pair[0]}.{pair[1]}" in facts.objectives]
-    columns: list[tuple[Column, CellOf]] = [
-        (Column(short_key(key, keys), numeric=False), partial(varied_cell, key)) for key in keys
-    ] or [(Column("setting", numeric=False), label_cell)]
-    columns.append((Column("finished", "of started"), counts_cell))
-    columns.append(
-        (Column("held-out loss", "nats/target"), partial(spread_cell, LOSS, evidence(facts, settings, LOSS, None)))
-    )
-    columns += [score_column(facts, settings, task, metric) for task, metric in scores]
-    columns.append((Column("trainable parameters"), params_cell))
+    columns: list[tuple[Column, CellOf, str | None]] = [
+        (Column(short_key(key, keys), numeric=False), partial(varied_cell, key), None) for key in keys
+    ] or [(Column("setting", numeric=False), label_cell, None)]
+    columns.append((Column("finished", "of started"), counts_cell, None))
+    loss = evidence(facts, settings, LOSS, None)
+    columns.append((Column("held-out loss", "nats/target"), partial(spread_cell, LOSS, loss), LOSS))
+    columns += [(*score_column(facts, settings, task, metric), f"scores.{task}.{metric}") for task, metric in scores]
+    columns.append((Column("trainable parameters"), params_cell, None))
     if len({setting.spreads[BITS].mean for setting in settings if BITS in setting.spreads}) > 1:
-        columns.append((Column("base", "bits/parameter"), bits_cell))
-    columns += cost_columns(records)
+        columns.append((Column("base", "bits/parameter"), bits_cell, None))
+    columns += [(column, make, None) for column, make in cost_columns(records)]
     if not brief:
-        columns.append((Column("adapter size"), partial(memory_cell, "adapter_bytes")))
-    rows = [[make(setting) for _, make in columns] for setting in settings]
-    marked = next((index for index, setting in enumerate(settings) if setting is best), None)
-    return Table([column for column, _ in columns], rows, marked)
+        columns.append((Column("adapter size"), partial(memory_cell, "adapter_bytes"), None))
+    metrics = [metric for _, _, metric in columns]
+    rows = [base_row(base, metrics, place if len(bases) > 1 else None) for place, base in enumerate(bases)]
+    rows += [[make(setting) for _, make, _ in columns] for setting in settings]
+    marked = next((len(bases) + index for index, setting in enumerate(settings) if setting is best), None)
+    return Table([column for column, _, _ in columns], rows, marked, len(bases))
+
+
+def base_row(base: BaseScore, metrics: list[str | None], place: int | None) -> list[Cell]:
+    """The base's own values; it has no seeds, so there is no spread, and a score's error is over items."""
+    cells = [Cell("base model" if place is None else f"base model {place + 1}", "without adapter")]
+    for metric in metrics[1:]:
+        value = None if metric is None else base_value(base, metric)
+        score = None if metric is None else base_score(base, metric)
+        cells.append(Cell(number(value), "" if score is None or score.stderr is None else f"se {number(score.stderr)}"))
+    return cells
 
 
 def cost_columns(records: list[TrialRecord]) -> list[tuple[Column, CellOf]]:
@@ -189,14 +204,15 @@ def time_cell(setting: Setting) -> Cell:
     spread = setting.spreads.get(TRAIN_SECONDS)
     if spread is None:
         return Cell(DASH)
-    return Cell(duration(spread.mean), "" if spread.std is None else f"± {duration(spread.std)}")
+    return Cell(duration(spread.mean), "" if spread.std is None else f"± {duration(spread.std)}", spread.mean)
 
 
 def step_cell(setting: Setting) -> Cell:
     """A method that has the base for itself is not probed: its training's own time is in the small print."""
     spread, training = setting.spreads.get(STEP_SECONDS), setting.spreads.get(TRAIN_SECONDS)
     if spread is not None:
-        return Cell(step_duration(spread.mean), "" if spread.std is None else f"± {step_duration(spread.std)}")
+        note = "" if spread.std is None else f"± {step_duration(spread.std)}"
+        return Cell(step_duration(spread.mean), note, spread.mean)
     return Cell(DASH, "" if training is None else f"all training {duration(training.mean)}")
 
 
@@ -204,7 +220,7 @@ def memory_cell(name: str | None, setting: Setting) -> Cell:
     spread = None if name is None else setting.spreads.get(name)
     if spread is None:
         return Cell(DASH)
-    return Cell(memory(spread.mean), f"± {memory(spread.std)}" if spread.std else "")
+    return Cell(memory(spread.mean), f"± {memory(spread.std)}" if spread.std else "", spread.mean)
 
 
 def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
@@ -235,11 +251,15 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
                 Cell(number(found.get(LOSS))),
                 *(Cell(number(found.get(f"scores.{task}.{metric}"))) for task, metric in scores),
                 *([Cell(str(len(record.cohort) or DASH))] if shared else []),
-                Cell(duration(metric_value(record, TRAIN_SECONDS))),
+                seconds_cell(metric_value(record, TRAIN_SECONDS)),
                 reason_cell(record),
             ]
         )
     return Table(columns, rows)
+
+
+def seconds_cell(seconds: float | None) -> Cell:
+    return Cell(duration(seconds), size=seconds)
 
 
 def reason_cell(record: TrialRecord) -> Cell:
@@ -260,7 +280,7 @@ def phases_table(records: list[TrialRecord]) -> Table:
     for name in names:
         spent = [record.phases[name].seconds for record in records if name in record.phases]
         each = (min, statistics.median, max) if shared else (sum, statistics.fmean)
-        rows.append([Cell(name), Cell(str(len(spent))), *(Cell(duration(summary(spent))) for summary in each)])
+        rows.append([Cell(name), Cell(str(len(spent))), *(seconds_cell(summary(spent)) for summary in each)])
     titles = ["shortest", "median", "longest"] if shared else ["in total", "per trial"]
     return Table([Column("phase", numeric=False), Column("trials"), *map(Column, titles)], rows)
 

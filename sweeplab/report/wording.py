@@ -107,6 +107,14 @@ def memory_scale(num_bytes: float) -> tuple[int, str]:
     return 1, "B"
 
 
+def time_scale(seconds: float) -> tuple[float, str]:
+    """Seconds that a chart's unit has, and its name: the largest that leaves two of it, else s or ms."""
+    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= 2 * size:
+            return size, unit
+    return (1.0, "s") if seconds >= 1 else (1e-3, "ms")
+
+
 def duration(seconds: float | None) -> str:
     """'8.2 s', '3 min 05 s' or '2 h 04 min'."""
     if seconds is None:

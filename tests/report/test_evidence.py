@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeplab.records import Score, StudyFacts, TrialRecord
+from sweeplab.records import BaseScore, Score, StudyFacts, TrialRecord
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
 from sweeplab.report.evidence import evidence
-from sweeplab.report.importance import effects_table, importance_table
+from sweeplab.report.importance import effects_table, importance_shares, importance_table
 from sweeplab.report.settings import group
 from sweeplab.report.stored import read_stored
 from sweeplab.store import (
@@ -22,6 +22,7 @@ from sweeplab.store import (
     items_to_dict,
     read_items,
     trial_folder,
+    write_base_score,
     write_facts,
     write_json_lines,
     write_record,
@@ -82,7 +83,7 @@ def test_small_items_come_back_as_they_were() -> None:
 
 
 def test_the_arrays_hold_each_trials_items(study: Path) -> None:
-    facts, records, items = read_stored(study)
+    facts, records, items, _ = read_stored(study)
     found = evidence(facts, group(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is not None
@@ -95,16 +96,19 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
 
 def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:
     (trial_folder(study, 2) / "items.jsonl").unlink()
-    facts, records, items = read_stored(study)
+    facts, records, items, _ = read_stored(study)
     found = evidence(facts, group(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
 
 
 def test_a_report_is_rebuilt_byte_by_byte_from_runs_and_from_itself(study: Path, tmp_path: Path) -> None:
+    base = BaseScore("0" * 32, 2.5, {"new": {"exact_match": Score(0.05, 0.05, 20)}}, 1.0, {})
+    write_base_score(study, base, [])
     first = rebuild_report(study, tmp_path / "first").parent
-    facts, records, items = read_stored(study)
-    write_report(facts, records, tmp_path / "second", items)
+    facts, records, items, bases = read_stored(study)
+    assert bases == [base]
+    write_report(facts, records, tmp_path / "second", items, bases)
     rebuild_report(first, tmp_path / "third")
     names = sorted(path.name for path in first.iterdir())
     assert "items.json" in names
@@ -138,12 +142,12 @@ def grid(make_record: RecordFactory) -> list[TrialRecord]:
 def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
     space = {"optimizer": {"choices": ["adamw", "sgd"]}, "adapter.rank": {"choices": [4, 8, 16, 32]}}
     facts = make_facts(space=space, seeds=[0, 1, 2])
-    table = importance_table(facts, grid)
+    table = importance_table(importance_shares(facts, grid))
     assert table is not None
     assert [row[0].text for row in table.rows] == ["optimizer", "rank"]
     assert float(table.rows[0][1].text) > 0.9
-    assert importance_table(facts, grid[::-1]) == table
-    assert importance_table(facts, grid[:7]) is None
+    assert importance_table(importance_shares(facts, grid[::-1])) == table
+    assert importance_table(importance_shares(facts, grid[:7])) is None
     found = evidence(facts, group(facts, grid), LOSS, None)
     assert found is not None
     effects = effects_table(facts, found)

@@ -80,12 +80,14 @@ def test_page_is_one_file_that_needs_no_network(
 ) -> None:
     path = write_report(make_facts(), records, tmp_path)
     page = parsed(path)
-    assert path.stat().st_size < 10_000_000
+    assert path.stat().st_size < 100_000
     assert not [attributes for _, attributes in page.tags if attributes.get("src")]
-    assert [one["href"] for _, one in page.tags if one.get("href")] == ["data:,"]
-    assert sum("plotly.js v" in script for script in page.scripts) == 1
-    idents = {one.get("id") for _, one in page.tags}
-    assert set(json.loads(page.scripts[1])) <= idents
+    idents = [one["id"] for _, one in page.tags if one.get("id")]
+    assert len(set(idents)) == len(idents)
+    links = [str(one["href"]) for _, one in page.tags if one.get("href")]
+    assert {one for one in links if not one.startswith("#")} == {"data:,"}
+    assert {one[1:] for one in links if one.startswith("#")} <= set(idents)
+    assert len(page.scripts) == 1
 
 
 def test_names_and_reasons_stay_text(make_facts: FactsFactory, make_record: RecordFactory, tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_names_and_reasons_stay_text(make_facts: FactsFactory, make_record: Reco
     failed = make_record(1, {"data.name": EVIL}, 1, None, reason=EVIL, provenance={EVIL: EVIL})
     facts = make_facts(name=EVIL, question=EVIL, command=EVIL, space={"data.name": {"choices": [EVIL]}})
     page = parsed(write_report(facts, [record, failed], tmp_path))
-    assert len(page.scripts) == 3  # plotly.js, the figures, and the few lines that draw them
+    assert len(page.scripts) == 1
     assert not [tag for tag, _ in page.tags if tag == "img"]
     assert page.text.count(EVIL) >= 6
     twin = (tmp_path / "report.md").read_text(encoding="utf-8")
@@ -102,7 +104,7 @@ def test_names_and_reasons_stay_text(make_facts: FactsFactory, make_record: Reco
     assert "<img" not in outside
     assert "a\\|b" in outside
     rows = [line.replace("\\|", "") for line in outside.splitlines() if line.startswith("| ")]
-    assert {line.count("|") for line in rows if "failed" in line or "trial" in line.split("|")[1]} == {9}
+    assert {line.count("|") for line in rows if "failed" in line or "trial" in line.split("|")[1]} == {6, 9}
     assert "<script" not in (tmp_path / "score.svg").read_text(encoding="utf-8")
 
 
@@ -133,8 +135,7 @@ def test_report_without_a_finished_trial(
     (tmp_path / "score.svg").write_text("of an earlier report")
     failed = [make_record(n, {"adapter.rank": 4}, n, None, phases={}) for n in range(num_failed)]
     page = parsed(write_report(make_facts(), failed, tmp_path))
-    assert page.text.count("it broke") == num_failed
-    assert page.scripts == []
+    assert page.text.count("it broke") == num_failed + bool(num_failed)  # each trial, and together
     assert not (tmp_path / "score.svg").exists()
     assert "score.svg" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 

@@ -1,0 +1,229 @@
+"""The page in a browser: tables sort and filter, figures draw, nothing overflows, a thousand trials open at once."""
+
+import base64
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from selenium.webdriver import ActionChains, Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+
+from sweeplab.records import BaseScore, HeldoutPoint, LargerBatch, Score, Status, StudyFacts, TrainPoint, TrialRecord
+from sweeplab.report import write_report
+
+RecordFactory = Callable[..., TrialRecord]
+FactsFactory = Callable[..., StudyFacts]
+
+BROWSER: Final = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER: Final = shutil.which("chromedriver")
+MAX_OPEN_SECONDS: Final = 3.0
+MAX_BYTES: Final = 10_000_000
+LOG: Final = {"browser": "ALL"}
+BASE: Final = BaseScore("0" * 32, 2.5, {"new": {"acc": Score(0.05, 0.01, 200)}}, 1.0, {})
+
+pytestmark = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None, reason="no chromium and chromedriver; apt-get install chromium chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = str(BROWSER)
+    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
+    for argument in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--hide-scrollbars",
+        profile,
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", LOG)
+    made = Chrome(options=options, service=Service(executable_path=DRIVER))
+    yield made
+    made.quit()
+
+
+@pytest.fixture
+def page(make_facts: FactsFactory, make_record: RecordFactory, tmp_path: Path) -> Path:
+    """Ranks 4, 8 and 16 with two rates each; one trial failed, one went on with smaller batches."""
+    records = []
+    for n, (rank, rate) in enumerate((rank, rate) for rank in (4, 8, 16) for rate in (1e-3, 1e-2)):
+        scores = {"new": {"acc": Score(n / 8, 0.05, 200)}}
+        record = make_record(
+            n, {"adapter.rank": rank, "optimizer.lr": rate}, scores=scores, adapter_bytes=10 ** (8 - n)
+        )
+        record.losses = [TrainPoint(10 * k, 3 / k, 1e-3) for k in (1, 2, 3)]
+        records.append(record)
+    records[2].larger_batches = [LargerBatch(16, 1, "CUDA out of memory")]
+    records.append(make_record(6, {"adapter.rank": 4, "optimizer.lr": 1e-4}, 0, None, reason="it broke"))
+    facts = make_facts(
+        objectives={"scores.new.acc": "maximize"},
+        space={"adapter.rank": {"choices": [4, 8, 16]}, "optimizer.lr": {"choices": [1e-4, 1e-3, 1e-2]}},
+    )
+    return write_report(facts, records, tmp_path, None, [BASE])
+
+
+def opened(browser: Chrome, path: Path, width: int = 1200, **media: str) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get(path.as_uri())
+
+
+def head(table: WebElement, title: str) -> WebElement:
+    return next(one for one in table.find_elements(By.TAG_NAME, "th") if title in one.text)
+
+
+def column(table: WebElement, title: str) -> list[str]:
+    """First lines of the shown cells below a title."""
+    titles = [one.text for one in table.find_elements(By.TAG_NAME, "th")]
+    place = next(place for place, text in enumerate(titles) if title in text)
+    rows = [row for row in table.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed()]
+    return [row.find_elements(By.TAG_NAME, "td")[place].text.splitlines()[0] for row in rows]
+
+
+def test_tables_sort_by_size_and_say_so(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    table = browser.find_element(By.TAG_NAME, "table")
+    title = head(table, "adapter size")
+    button = title.find_element(By.TAG_NAME, "button")
+    sizes = ["977 KiB", "9.54 MiB", "95.4 MiB"]
+    button.click()
+    assert title.get_attribute("aria-sort") == "ascending"
+    assert [text for text in column(table, "adapter size") if text in sizes] == sizes
+    button.send_keys(Keys.ENTER)
+    assert title.get_attribute("aria-sort") == "descending"
+    found = column(table, "adapter size")
+    assert [text for text in found if text in sizes] == sizes[::-1]
+    assert found[0] == found[-1] == "\u2013"  # the base stays on top, and what is missing is last
+    assert column(table, "rank")[0] == "base model"
+    head(table, "lr").find_element(By.TAG_NAME, "button").click()
+    assert title.get_attribute("aria-sort") is None
+    assert column(table, "lr")[1:] == ["0.0001", "0.001", "0.001", "0.001", "0.01", "0.01", "0.01"]
+    assert complaints(browser) == []
+
+
+def test_filters_leave_the_rows_that_have_every_word(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    field = browser.find_elements(By.CSS_SELECTOR, ".filter input")[-1]
+    table = browser.find_element(By.CSS_SELECTOR, ".trials table")
+    for words, trials in [("failed", ["6"]), ("rank=4", ["0", "1", "6"]), ("rank=4 lr=0.01", ["1"]), ("rank=1", [])]:
+        field.clear()
+        field.send_keys(words)
+        assert column(table, "trial") == trials, words
+        said = browser.find_elements(By.CSS_SELECTOR, ".filter output")[-1]
+        assert said.text == f"{len(trials)} of 7 rows"
+    field.clear()
+    field.send_keys(" ")
+    assert len(column(table, "trial")) == 7
+
+
+def test_figures_are_drawn_and_say_what_a_dot_is(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    figures = browser.find_elements(By.CSS_SELECTOR, "figure .drawing svg")
+    assert len(figures) == 10
+    for figure in figures:
+        assert figure.size["width"] > 300
+        assert figure.size["height"] > 80
+        marks = figure.find_elements(By.CSS_SELECTOR, ".dot, .hollow, .mean, .block")
+        assert any(one.rect["width"] > 0 for one in marks), figure.get_attribute("aria-label")
+    level = browser.find_element(By.CSS_SELECTOR, "#score-0 .level")
+    assert "0.050" in str(level.find_element(By.TAG_NAME, "title").get_attribute("textContent"))
+    dot = browser.find_element(By.CSS_SELECTOR, "#score-0 .dot")
+    ActionChains(browser).move_to_element(dot).perform()
+    tip = browser.find_element(By.ID, "tip")
+    assert tip.text.startswith("trial 0, rank=4")
+    assert tip.text.endswith("0.000")
+    assert complaints(browser) == []
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_is_wider_than_the_page(browser: Chrome, page: Path, width: int) -> None:
+    opened(browser, page, width)
+    assert ask(browser, "return document.documentElement.scrollWidth") == width
+    assert ask(browser, "return window.innerWidth") == width
+
+
+def complaints(browser: Chrome) -> Any:
+    return browser.get_log("browser")  # type: ignore[no-untyped-call]
+
+
+def ask(browser: Chrome, script: str) -> Any:
+    return browser.execute_script(script)
+
+
+def test_dark_pages_are_dark_and_paper_is_white(browser: Chrome, page: Path) -> None:
+    background = "return getComputedStyle(document.body).backgroundColor"
+    fill = "return getComputedStyle(document.querySelector('#score-0 text')).fill"
+    seen = {}
+    for scheme in ("light", "dark"):
+        opened(browser, page, prefers_color_scheme=scheme)
+        seen[scheme] = (sum(channels(ask(browser, background))), sum(channels(ask(browser, fill))))
+    assert seen["light"][0] > 700 > 150 > seen["light"][1]
+    assert seen["dark"][0] < 150 < 600 < seen["dark"][1]
+    printed = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", printed)
+    assert sum(channels(ask(browser, background))) > 700
+    pdf = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"]
+    assert base64.b64decode(pdf).startswith(b"%PDF")
+
+
+def channels(color: str) -> list[int]:
+    """Of 'rgb(20, 23, 27)'."""
+    return [int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
+
+
+def test_the_keyboard_reaches_sorting_and_shows_where_it_is(browser: Chrome, page: Path) -> None:
+    opened(browser, page)
+    body = browser.find_element(By.TAG_NAME, "body")
+    reached = []
+    for _ in range(30):
+        body.send_keys(Keys.TAB)
+        active = browser.switch_to.active_element
+        reached.append(active.tag_name)
+        if active.tag_name == "button":
+            break
+    assert reached[-1] == "button"
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert ask(browser, outline) == "solid"
+
+
+def test_a_thousand_trials_open_at_once(
+    browser: Chrome,
+    make_facts: FactsFactory,
+    make_record: RecordFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a random search over three keys leaves them; without fANOVA, whose trees take longest and draw three bars."""
+    monkeypatch.setattr("sweeplab.report.pages.importance_shares", lambda facts, records: [])
+    records = []
+    for n in range(1000):
+        curve = [HeldoutPoint(k, 3 / (k + 1 + n % 7)) for k in range(20)]
+        status = {} if n % 5 else {"status": Status.PRUNED, "reason": f"pruner=asha at step 5: loss {n}"}
+        scores = (
+            {} if n % 5 == 0 else {name: {"acc": Score((n * 7919 % 1000) / 1000, 0.03, 200)} for name in ("a", "b")}
+        )
+        params = {"optimizer.lr": 1e-5 * 1.007**n, "adapter.rank": 2 ** (n % 7), "adapter.dropout": n % 3 / 10}
+        loss = None if n % 5 == 0 else 1 + n / 1000
+        made = make_record(n, params, 0, loss, scores, **({"heldout_losses": curve} | status))
+        made.losses = [TrainPoint(point.step, point.loss, 1e-3) for point in curve]
+        records.append(made)
+    path = write_report(make_facts(space={}, objectives={"scores.a.acc": "maximize"}), records, tmp_path)
+    assert path.stat().st_size < MAX_BYTES
+    started = time.perf_counter()
+    opened(browser, path)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".trials tbody tr")) == 1000
+    assert time.perf_counter() - started < MAX_OPEN_SECONDS
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#parallel polyline")) == 800
+    assert complaints(browser) == []
