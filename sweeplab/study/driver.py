@@ -15,6 +15,7 @@ from sweeplab.report import write_report
 from sweeplab.store import (
     make_folder,
     only_writer,
+    read_base_scores,
     read_facts,
     read_items,
     read_records,
@@ -157,7 +158,8 @@ class Driver:
             if search.num_left_out:
                 progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
         records, items = read_records(self.folder), read_items(self.folder) or None
-        report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
+        folder = Path(self.config.study.reports_dir) / self.facts.name
+        report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
         tracker.reported(Findings(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
