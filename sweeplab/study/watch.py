@@ -84,7 +84,7 @@ def driven(folder: Path) -> bool | None:
     since = datetime.strptime(holder[3], "%Y-%m-%d %H:%M:%S").timestamp()
     try:
         process = psutil.Process(int(holder[1]))
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < since + 1  # else its number is new
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < since + 1)  # else another one
     except psutil.NoSuchProcess:
         return False
 

@@ -130,6 +130,21 @@ def test_the_report_is_mirrored_whole(mirrored: Mirrored, real_study: RealStudy)
     assert page.strip() in mirrored_html.read_text()
 
 
+def test_the_report_has_tables_a_plot_and_its_files_as_an_artifact(mirrored: Mirrored, real_study: RealStudy) -> None:
+    _, run = mirrored[2]
+    logged = {one["name"].removeprefix(f"run-{run.declared['run_id']}-"): one for one in run.of_kind("artifact")}
+    assert {name: one["type"] for name, one in logged.items()} == {
+        "trials": "run_table",
+        "settings": "run_table",
+        "score_and_memory_table": "run_table",
+        "single-report": "report",
+    }
+    files = {one["path"]: one for one in logged["single-report"]["manifest"]["contents"]}
+    assert {"report.html", "report.md", "records.json"} <= set(files)
+    kept = real_study.folder / files["report.html"]["local_path"]  # from where the study was started
+    assert kept.read_text() == real_study.report
+
+
 def test_nothing_of_machine_or_user_is_kept(mirrored: Mirrored, real_study: RealStudy) -> None:
     kept = [path for path in (real_study.folder / "runs" / "single" / "wandb").rglob("*") if path.is_file()]
     assert sum(path.suffix == ".wandb" for path in kept) == 3

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.records import Status, StudyFacts, TrialRecord
-from sweeplab.store import StoreError, only_writer, write_facts, write_record
+from sweeplab.store import StoreError, only_writer, read_record, write_facts, write_record
 from sweeplab.study import watch
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.underway import FILE, TrialUnderWay, Underway, read_underway, write_underway
@@ -111,8 +111,12 @@ def test_a_study_has_ended_once_no_driver_is_needed(
 
 def test_a_record_is_read_once_and_again_when_it_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    read = watch.read_record
-    monkeypatch.setattr(watch, "read_record", lambda path: (reads.append(path), read(path))[1])
+
+    def counted(path: Path) -> TrialRecord:
+        reads.append(path)
+        return read_record(path)
+
+    monkeypatch.setattr(watch, "read_record", counted)
     write_record(folder, trial(0, 4, 0, 2.0))
     watcher = Watcher(folder)
     for _ in range(3):
@@ -161,10 +165,13 @@ def test_watching_waits_for_the_study_and_ends_with_it(
     compose_study: ComposeStudy, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose_study("action=watch", "study.name=late", f"study.runs_dir={tmp_path}/runs")
-    steps: list[Callable[[], object]] = [
-        lambda: folder.rename(folder.with_name("late")),
-        lambda: [write_record(folder.with_name("late"), trial(n, 4, n, 2.0)) for n in range(4)],
-    ]
+    late = folder.with_name("late")
+
+    def finish() -> None:
+        for number in range(4):
+            write_record(late, trial(number, 4, number, 2.0))
+
+    steps: list[Callable[[], object]] = [lambda: folder.rename(late), finish]
     monkeypatch.setattr(time, "sleep", lambda _: steps.pop(0)())
     out = io.StringIO()
     watch_study(config, Console(file=out, width=160))
