@@ -92,6 +92,10 @@ def act(config: StudyConfig) -> None:
             from sweeplab.study.plan import plan_study
 
             plan_study(request, console)
+        case "watch":
+            from sweeplab.study.watch import watch_study
+
+            watch_study(config, console)
         case "export":
             from sweeplab.study.export import export_study
 

@@ -229,6 +229,11 @@ class PlanConfig:
 
 
 @dataclass
+class WatchConfig:
+    once: bool = MISSING  # show the study as it stands and end, for scripts
+
+
+@dataclass
 class ExportConfig:
     kind: str = MISSING  # adapter | merged
     dtype: str = MISSING  # of merged weights
@@ -240,7 +245,7 @@ class ExportConfig:
 
 @dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export | reproduce | analyze | report
+    action: str = MISSING  # run | plan | watch | export | reproduce | analyze | report
     trial: int | None = None  # the trial to export or to run again
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
@@ -251,6 +256,7 @@ class StudyConfig(TrialConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""

@@ -23,6 +23,7 @@ from sweeplab.store import (
 from sweeplab.study.compose import Request, is_group, trial_config
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
+from sweeplab.study.findings import Findings
 from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreadable
@@ -113,6 +114,9 @@ class Driver:
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
 
+    def say(self, sentence: str) -> None:
+        self.console.print(Text(sentence), soft_wrap=True)
+
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
         drop_partial(self.folder)
@@ -125,9 +129,6 @@ class Driver:
             refuse_changed(earlier, self.facts, self.folder)
         else:
             refuse_others_records(records, self.request, self.folder)
-
-    def say(self, sentence: str) -> None:
-        self.console.print(Text(sentence), soft_wrap=True)
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
@@ -144,9 +145,9 @@ class Driver:
             if rebuilt is not None:
                 self.say(rebuilt)
             write_facts(self.folder, self.facts)
-            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
-            database = self.folder / DATABASE
-            with storing(database), StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
+            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
+            progress = StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder)
+            with storing(self.folder / DATABASE), progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 except Stopped as why:
@@ -157,6 +158,6 @@ class Driver:
                 progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
         records, items = read_records(self.folder), read_items(self.folder) or None
         report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
-        tracker.reported(report)
+        tracker.reported(Findings(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)

@@ -40,8 +40,9 @@ SHORT: Final = (
     "executor.device=cpu",
     "executor.num_threads=1",
 )
-WITH_CHECKOUT: Final = Path(sweeplab.__file__).parents[1]
-STANDIN: Final = "import os, sys; sys.executable = os.environ['STANDIN']; from sweeplab.__main__ import main; main()"
+WITH_STANDIN: Final = (
+    "import os, sys; sys.executable = os.environ['STANDIN']; from sweeplab.__main__ import main; main()"
+)
 
 REAL: Final = (  # two trials with the real worker, of which the first diverges
     *SHORT,

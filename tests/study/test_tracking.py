@@ -159,7 +159,7 @@ def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path)
 
 def test_none_needs_no_wandb(tmp_path: Path) -> None:
     settings = TrackingConfig("none", "offline", "sweeplab")
-    assert isinstance(build_tracker(settings, "study", tmp_path), NoTracker)
+    assert isinstance(build_tracker(settings, "study", tmp_path, print), NoTracker)
 
 
 def test_a_summary_leaves_out_what_is_missing() -> None:
