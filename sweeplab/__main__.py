@@ -1,5 +1,6 @@
 """`python -m sweeplab`: compose, check, act, exit code."""
 
+import errno
 import os
 import shlex
 import sys
@@ -28,6 +29,7 @@ NOTHING_FINISHED: Final = 1
 NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 MOST_NESTED: Final = 30  # brackets of a value within each other
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
@@ -158,6 +160,10 @@ def job(composed: DictConfig) -> None:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
         refuse(explained(error))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free space or choose another folder")
 
 
 def main() -> None:
