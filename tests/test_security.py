@@ -71,7 +71,7 @@ def test_the_payload_would_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch", "garbage", "empty", "other", "cut"])
-@pytest.mark.parametrize("method", ["lora", "bitfit"])
+@pytest.mark.parametrize("method", ["lora", "norms"])
 def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     method: str, kind: str, make_spec: SpecFactory, bench: Workbench, tmp_path: Path
 ) -> None:
@@ -209,7 +209,7 @@ def hostile_record(number: int) -> TrialRecord:
 def hostile_facts() -> StudyFacts:
     values = FACTS.to_dict() | {"name": PAYLOAD, "question": PAYLOAD, "command": PAYLOAD}
     values["space"] = {"adapter.rank": {"choices": [1, 2]}, PAYLOAD: {"choices": [PAYLOAD]}}
-    values["config"] = {"data": {PAYLOAD: PAYLOAD}}
+    values["config"] = {"training": {"epochs": 3}, "data": {PAYLOAD: PAYLOAD}}
     return StudyFacts(**values)
 
 

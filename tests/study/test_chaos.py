@@ -115,7 +115,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
 
 def run_chaos(folder: Path, command: tuple[str, ...], seed: int) -> Chaos:
     """The same command, again and again, until it has been killed often enough; then to its end."""
-    dice, kills, changed = random.Random(seed), [], []
+    dice, kills, changed = random.Random(seed), list[str](), list[str]()
     before: dict[str, bytes] = {}
     while len(kills) < NUM_KILLS:
         with running([sys.executable, "-m", "sweeplab", *command], folder) as process:
@@ -147,8 +147,8 @@ def own(record: TrialRecord) -> dict[str, Any]:
 
 def losses(record: TrialRecord) -> list[float]:
     assert record.heldout_loss_nats_per_token is not None
-    points = (*record.losses, *record.heldout_losses)
-    return [*(point.loss for point in points), record.heldout_loss_nats_per_token]
+    heldout = [point.loss for point in record.heldout_losses]
+    return [*(point.loss for point in record.losses), *heldout, record.heldout_loss_nats_per_token]
 
 
 def weights(folder: Path, number: int) -> dict[str, Any]:
