@@ -52,6 +52,15 @@ def refuse(message: str) -> NoReturn:
     sys.exit(MISTAKE)
 
 
+def refuse_by_system(error: OSError) -> NoReturn:
+    """One line for what the system refuses because of what it was given; raises any other error again."""
+    if error.errno in NO_ROOM:
+        refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free space or choose another folder")
+    if error.errno == errno.ENAMETOOLONG:
+        refuse(f"{Path(str(error.filename)).name[:60]}... is longer than a file's name can be; choose a shorter one")
+    raise error
+
+
 def refuse_unreadable(argument: str) -> None:
     """Refuses what cannot be written to a file, and what Hydra's parser would recurse into without end."""
     try:
@@ -161,9 +170,7 @@ def job(composed: DictConfig) -> None:
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
         refuse(explained(error))
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free space or choose another folder")
+        refuse_by_system(error)
 
 
 def main() -> None:
@@ -178,6 +185,8 @@ def main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explained(error))
+    except OSError as error:
+        refuse_by_system(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # before a study had begun, or while one was planned
     except ValueError as error:
