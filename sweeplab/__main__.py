@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
-from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.compose import CONF, is_group, options, to_study_config
 from sweeplab.study.mistakes import explained, refuse_added
 
 if TYPE_CHECKING:
@@ -62,13 +62,16 @@ def refuse_by_system(error: OSError) -> NoReturn:
 
 
 def refuse_unreadable(argument: str) -> None:
-    """Refuses what cannot be written to a file, and what Hydra's parser would recurse into without end."""
+    """Refuses what cannot be written to a file, and what Hydra 1.3 answers with a traceback."""
     try:
         argument.encode()
     except UnicodeEncodeError:
         refuse(f"{argument[:100]} is no text in UTF-8; write it in UTF-8")
     if sum(map(argument.count, "([{")) > MOST_NESTED and nesting(argument) > MOST_NESTED:
         refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
+    key, _, value = argument.lstrip("+~").partition("=")
+    if "${" in value and is_group(key.partition("@")[0]):
+        refuse(f"{argument[:100]} works an option out, and Hydra takes names only; choose {', '.join(options(key))}")
 
 
 def nesting(text: str) -> int:
