@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shlex
 import sys
 from itertools import accumulate
@@ -30,6 +31,7 @@ NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
 MOST_NESTED: Final = 30  # brackets of a value within each other
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
@@ -69,8 +71,12 @@ def refuse_unreadable(argument: str) -> None:
         refuse(f"{argument[:100]} is no text in UTF-8; write it in UTF-8")
     if sum(map(argument.count, "([{")) > MOST_NESTED and nesting(argument) > MOST_NESTED:
         refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
+    if LONG_NUMBER.search(argument):
+        refuse(
+            f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write it as text"
+        )
     key, _, value = argument.lstrip("+~").partition("=")
-    if "${" in value and is_group(key.partition("@")[0]):
+    if "${" in value and key and is_group(key.partition("@")[0]):
         refuse(f"{argument[:100]} works an option out, and Hydra takes names only; choose {', '.join(options(key))}")
 
 
