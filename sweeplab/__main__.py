@@ -73,7 +73,7 @@ def refuse_unreadable(argument: str) -> None:
         refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
     if LONG_NUMBER.search(argument):
         refuse(
-            f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write it as text"
+            f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write a smaller one"
         )
     key, _, value = argument.lstrip("+~").partition("=")
     if "${" in value and key and is_group(key.partition("@")[0]):

@@ -201,7 +201,7 @@ def test_a_chat_template_stays_in_its_sandbox(
 def hostile_record(number: int) -> TrialRecord:
     record = full_record(number=number, reason=PAYLOAD, params={"adapter.rank": number, PAYLOAD: PAYLOAD})
     record.scores = {PAYLOAD: record.scores.popitem()[1]}
-    record.config |= {PAYLOAD: PAYLOAD}
+    record.config |= {"training": {"max_length": 64}, PAYLOAD: PAYLOAD}
     record.provenance |= {PAYLOAD: PAYLOAD}
     return record
 

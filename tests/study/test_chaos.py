@@ -94,7 +94,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
     if dice.random() < 0.3:
         time.sleep(dice.uniform(0, 6))  # while everything starts, or the search is asked for its first trials
     else:
-        wait_for_progress(driver, folder, 60, dice)
+        wait_for_progress(driver, folder, 300, dice)
         while len(killed) < most - 1 and dice.random() < 0.5:
             with suppress(psutil.NoSuchProcess):
                 workers = [one for one in driver.children() if one.pid not in spared]
@@ -103,7 +103,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
                     target.kill()
                     killed.append("worker")
                     spared.update(one.pid for one in driver.children())
-            wait_for_progress(driver, folder, 30, dice)
+            wait_for_progress(driver, folder, 300, dice)
             if killed:
                 break
     if alive(driver):
