@@ -1,6 +1,8 @@
 """`python -m sweeplab`: compose, check, act, exit code."""
 
+import errno
 import os
+import re
 import shlex
 import sys
 from itertools import accumulate
@@ -16,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
-from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.compose import CONF, is_group, options, to_study_config
 from sweeplab.study.mistakes import explained, refuse_added
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ NOTHING_FINISHED: Final = 1
 NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
 MOST_NESTED: Final = 30  # brackets of a value within each other
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
@@ -50,14 +54,30 @@ def refuse(message: str) -> NoReturn:
     sys.exit(MISTAKE)
 
 
+def refuse_by_system(error: OSError) -> NoReturn:
+    """One line for what the system refuses because of what it was given; raises any other error again."""
+    if error.errno in NO_ROOM:
+        refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free space or choose another folder")
+    if error.errno == errno.ENAMETOOLONG:
+        refuse(f"{Path(str(error.filename)).name[:60]}... is longer than a file's name can be; choose a shorter one")
+    raise error
+
+
 def refuse_unreadable(argument: str) -> None:
-    """Refuses what cannot be written to a file, and what Hydra's parser would recurse into without end."""
+    """Refuses what cannot be written to a file, and what Hydra 1.3 answers with a traceback."""
     try:
         argument.encode()
     except UnicodeEncodeError:
         refuse(f"{argument[:100]} is no text in UTF-8; write it in UTF-8")
     if sum(map(argument.count, "([{")) > MOST_NESTED and nesting(argument) > MOST_NESTED:
         refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
+    if LONG_NUMBER.search(argument):
+        refuse(
+            f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write a smaller one"
+        )
+    key, _, value = argument.lstrip("+~").partition("=")
+    if "${" in value and key and is_group(key.partition("@")[0]):
+        refuse(f"{argument[:100]} works an option out, and Hydra takes names only; choose {', '.join(options(key))}")
 
 
 def nesting(text: str) -> int:
@@ -158,6 +178,8 @@ def job(composed: DictConfig) -> None:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
         refuse(explained(error))
+    except OSError as error:
+        refuse_by_system(error)
 
 
 def main() -> None:
@@ -172,6 +194,8 @@ def main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explained(error))
+    except OSError as error:
+        refuse_by_system(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # before a study had begun, or while one was planned
     except ValueError as error:

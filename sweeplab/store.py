@@ -59,9 +59,14 @@ def only_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
                 raise
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        stream.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        try:
+            stream.truncate(0)
+            os.write(stream.fileno(), holder.encode())  # past the stream's buffer, which would try again as it closes
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror}; free space or choose another folder"
+            ) from error
         yield
 
 

@@ -109,7 +109,7 @@ def from_hub(config: DataConfig) -> list[Example]:
 
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
         cause = str(error).splitlines()[0]
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"

@@ -147,8 +147,8 @@ class Driver:
                 self.say(rebuilt)
             write_facts(self.folder, self.facts)
             tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
-            shown = StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder)
-            with storing(self.folder / DATABASE), shown as progress:
+            progress = StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder)
+            with storing(self.folder / DATABASE), progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 except Stopped as why:

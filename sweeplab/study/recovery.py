@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from optuna.storages._rdb.models import BaseModel
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -160,17 +160,18 @@ def stated_again(search: Search, records: list[TrialRecord]) -> Iterator[FrozenT
     ]
     missing = iter([(point, seed) for point, seed in wanted if seed not in search.seen.get(identity(point), ())])
     for number in range(max(recorded, default=-1) + 1):
-        record = recorded.get(number)
-        params, seed = next(missing, ({}, seeds[0])) if record is None else (record.params, record.seed)
-        attrs = {SEED: seed}
-        entry = next((key for key, values in entries.items() if record and values.items() <= params.items()), None)
+        there = recorded.get(number)
+        params, seed = next(missing, ({}, seeds[0])) if there is None else (there.params, there.seed)
+        attrs: dict[str, Any] = {SEED: seed}
+        entry = next((key for key, values in entries.items() if there and values.items() <= params.items()), None)
         if entry is not None:
             attrs[ENTRY] = entry
             del entries[entry]
-        yield restated(search, params, attrs, record)
+        yield restated(search, params, attrs, there)
 
 
-def restated(search: Search, params: Params, attrs: dict[str, object], record: TrialRecord | None) -> FrozenTrial:
+def restated(search: Search, params: Params, attrs: dict[str, Any], record: TrialRecord | None) -> FrozenTrial:
+    """A running trial as Optuna has it, with what its pruner saw."""
     points = [] if record is None else record.heldout_losses
     return create_trial(
         state=TrialState.RUNNING,

@@ -46,7 +46,7 @@ def open_study(config: StudyConfig, varied: list[Axis], database: Path) -> optun
     ) as error:  # RuntimeError: of a newer Optuna
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"{database} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
+            f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
     keep_settings(study, config)
     settle(study)

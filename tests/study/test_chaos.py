@@ -94,7 +94,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
     if dice.random() < 0.3:
         time.sleep(dice.uniform(0, 6))  # while everything starts, or the search is asked for its first trials
     else:
-        wait_for_progress(driver, folder, 60, dice)
+        wait_for_progress(driver, folder, 300, dice)
         while len(killed) < most - 1 and dice.random() < 0.5:
             with suppress(psutil.NoSuchProcess):
                 workers = [one for one in driver.children() if one.pid not in spared]
@@ -103,7 +103,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
                     target.kill()
                     killed.append("worker")
                     spared.update(one.pid for one in driver.children())
-            wait_for_progress(driver, folder, 30, dice)
+            wait_for_progress(driver, folder, 300, dice)
             if killed:
                 break
     if alive(driver):
@@ -115,7 +115,7 @@ def disturb(driver: psutil.Process, folder: Path, dice: random.Random, most: int
 
 def run_chaos(folder: Path, command: tuple[str, ...], seed: int) -> Chaos:
     """The same command, again and again, until it has been killed often enough; then to its end."""
-    dice, kills, changed = random.Random(seed), [], []
+    dice, kills, changed = random.Random(seed), list[str](), list[str]()
     before: dict[str, bytes] = {}
     while len(kills) < NUM_KILLS:
         with running([sys.executable, "-m", "sweeplab", *command], folder) as process:
@@ -147,8 +147,8 @@ def own(record: TrialRecord) -> dict[str, Any]:
 
 def losses(record: TrialRecord) -> list[float]:
     assert record.heldout_loss_nats_per_token is not None
-    points = (*record.losses, *record.heldout_losses)
-    return [*(point.loss for point in points), record.heldout_loss_nats_per_token]
+    heldout = [point.loss for point in record.heldout_losses]
+    return [*(point.loss for point in record.losses), *heldout, record.heldout_loss_nats_per_token]
 
 
 def weights(folder: Path, number: int) -> dict[str, Any]:

@@ -1,24 +1,32 @@
 """What happens to a study's folder between two runs: damage is named and set aside, and nothing is lost or doubled."""
 
+import errno
 import io
+import os
 import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pytest
+import torch
 from rich.console import Console
+from sqlalchemy import Engine, event
 
+from sweeplab.cohort import run_cohort
 from sweeplab.config import ConfigError
 from sweeplab.records import TrialRecord
-from sweeplab.store import read_records, trial_folder, write_json
+from sweeplab.store import StoreError, read_records, trial_folder, write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import Driver
-from sweeplab.study.recovery import set_aside_unreadable
+from sweeplab.study.recovery import PARTIAL, set_aside_unreadable
 from sweeplab.study.search import Search
 from sweeplab.study.storage import DATABASE
+from sweeplab.workbench import Workbench
+from tests.conftest import SpecFactory, no_words
 from tests.study.conftest import MakeRequest, Open, Standin, record_of, run
 from tests.test_records import base_score
 
@@ -64,17 +72,20 @@ def as_folder(path: Path) -> None:
     path.mkdir()
 
 
+GRID: Final = (RANKS, SEEDS)
+TPE: Final = (*LR, "sampler=tpe")
+
+
 @pytest.mark.parametrize(
-    ("damage", "why"),
+    ("space", "damage", "why"),
     [
-        (lambda path: path.write_bytes(b"\x80\x04no database" * 300), "file is not a database"),
-        (other_database, r"it holds recipes, no tables of Optuna's"),
-        (torn, "malformed|damaged|not a database"),
-        (as_folder, "it is no file"),
+        (GRID, lambda path: path.write_bytes(b"\x80\x04no database" * 300), "file is not a database"),
+        (TPE, other_database, r"it holds recipes, no tables of Optuna's"),
+        (TPE, torn, "malformed|damaged|not a database"),
+        (GRID, as_folder, "it is no file"),
     ],
     ids=["garbage", "foreign", "torn", "folder"],
 )
-@pytest.mark.parametrize("space", [(RANKS, SEEDS), (*LR, "sampler=tpe")], ids=["grid", "tpe"])
 def test_a_damaged_search_is_set_aside_and_built_again_from_the_records(
     space: tuple[str, ...], damage: Damage, why: str, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -95,7 +106,7 @@ def test_a_damaged_search_is_set_aside_and_built_again_from_the_records(
     assert told(request, folder) == expected(records)
 
 
-@pytest.mark.parametrize("lost", [(0,), (2, 3), (5,), (0, 1, 2, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("lost", [(2, 5), (0, 1, 2, 3, 4, 5)], ids=str)
 def test_a_trial_whose_record_is_gone_runs_again_under_its_own_number(
     lost: tuple[int, ...], make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -236,3 +247,65 @@ def test_records_without_a_study_keep_another_configuration_out(
         drive(make_request(RANKS, "adapter.alpha_ratio=4"))
     assert drive(make_request(RANKS))[0] == 3
     assert standin_here.numbers() == [0, 1, 2]
+
+
+def no_room(*_: Any) -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("writes", [0, 1, 4, 7])
+def test_a_disk_that_fills_up_stops_the_study_which_goes_on_later(
+    writes: int, make_request: MakeRequest, standin_here: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock, study.json, a record, a page of the report: whatever comes after the first so many files."""
+    request, folder = make_request(RANKS, SEEDS), tmp_path / "runs" / "single"
+    left, sync = iter(range(writes)), os.fsync
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", lambda number: no_room() if next(left, None) is None else sync(number))
+        with pytest.raises(StoreError, match=r"cannot be written: No space left on device; free space"):
+            drive(request)
+    everything = [*folder.rglob("*"), *(tmp_path / "reports").rglob("*")]
+    assert [path for path in everything if PARTIAL.fullmatch(path.name)] == []
+    for path in folder.glob("trials/*/record.json"):
+        assert path.read_text().endswith("}\n")
+    assert drive(request)[0] == 6
+    records = read_records(folder)
+    assert [record.number for record in records] == list(range(6))
+    assert told(request, folder) == expected(records)
+
+
+def test_a_disk_that_is_full_for_the_search_stops_the_study_which_goes_on_later(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    request, folder = make_request(RANKS, "study.seeds=[0,1,2,3,4,5]"), tmp_path / "runs" / "single"
+    drive(make_request(RANKS, "study.num_trials=1"))
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+
+    def as_large_as_it_is(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    event.listen(Engine, "connect", as_large_as_it_is)
+    try:
+        with pytest.raises((ConfigError, StoreError), match=r"optuna\.db cannot be .*: .*disk is full; free space"):
+            drive(request)
+    finally:
+        event.remove(Engine, "connect", as_large_as_it_is)
+    assert drive(request)[0] == 18
+    assert told(request, folder) == expected(read_records(folder))
+
+
+def test_a_worker_without_room_for_a_checkpoint_stops_at_once(
+    make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half as many trials at once, as for lack of memory, would not help."""
+    options = ("quantization=none", "evaluation=none")
+    specs = [make_spec(number, *options, seed=number) for number in range(2)]
+    bench = Workbench(torch.device("cpu"), cohort_size=2, checkpoint_seconds=0.0)
+
+    def full(path: Path, _: bytes) -> NoReturn:
+        raise StoreError(f"{path} cannot be written: No space left on device; free space or choose another folder")
+
+    monkeypatch.setattr("sweeplab.trial.write_bytes", full)
+    with pytest.raises(StoreError, match=r"checkpoint\.pt cannot be written"):
+        list(run_cohort(specs, bench, lambda *_: None, no_words, list))

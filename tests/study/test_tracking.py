@@ -159,6 +159,15 @@ def test_nothing_of_machine_or_user_is_kept(mirrored: Mirrored, real_study: Real
         assert host.search(json.dumps(run.records)) is None
 
 
+def test_no_secret_and_no_home_is_in_any_file(real_study: RealStudy) -> None:
+    """Records, items, checkpoints, logs, search state, W&B's files and reports, byte for byte."""
+    kept = [path for part in ("runs", "reports") for path in (real_study.folder / part).rglob("*") if path.is_file()]
+    assert {"record.json", "study.json", "optuna.db", "worker-0.log", "report.html"} <= {path.name for path in kept}
+    for path in kept:
+        data = path.read_bytes()
+        assert [secret for secret in real_study.private.values() if secret.encode() in data] == [], path
+
+
 def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path) -> None:
     """Its steps begin again, and W&B would drop what goes back."""
     standin.plan(die_once=[0])
