@@ -74,7 +74,7 @@ def check_plan(plan: PlanConfig) -> None:
 
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan", "export", "reproduce", "analyze", "report"))
+    check_choice("action", config.action, ("run", "plan", "export", "reproduce", "analyze", "report", "compare"))
     if config.action == "export":
         check_export(config)
     if config.action == "reproduce" and config.trial is None:
