@@ -124,6 +124,8 @@ def act(config: StudyConfig) -> None:
             analyze_study(config, console)
         case "report":
             rebuild(config, console)
+        case "compare":
+            compare(config, console)
         case "reproduce":
             from sweeplab.study.reproduce import reproduce_trial
 
@@ -140,6 +142,16 @@ def rebuild(config: StudyConfig, console: "Console") -> None:
 
     folder = study_folder(config)
     console.print(f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True)
+
+
+def compare(config: StudyConfig, console: "Console") -> None:
+    """Says where the studies stand side by side."""
+    from sweeplab.report.studies import compare_studies
+
+    page = compare_studies(
+        config.studies, Path(config.study.runs_dir), Path(config.study.reports_dir), config.compare.uncontrolled
+    )
+    console.print(f"report {page}", soft_wrap=True, markup=False)
 
 
 def analyze_study(config: StudyConfig, console: "Console") -> None:

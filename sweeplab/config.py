@@ -244,9 +244,15 @@ class ExportConfig:
 
 
 @dataclass
+class CompareConfig:
+    uncontrolled: bool = MISSING  # compare studies that differ in what should be alike, too
+
+
+@dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | watch | export | reproduce | analyze | report
+    action: str = MISSING  # run | plan | watch | export | reproduce | analyze | report | compare
     trial: int | None = None  # the trial to export or to run again
+    studies: list[str] = field(default_factory=list)  # names, to be compared
     study: StudySection = field(default_factory=StudySection)
     space: dict[str, Any] = field(default_factory=dict)
     claims: list[ClaimConfig] = field(default_factory=list)
@@ -257,6 +263,7 @@ class StudyConfig(TrialConfig):
     export: ExportConfig = field(default_factory=ExportConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
 
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""

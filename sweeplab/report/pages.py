@@ -14,6 +14,7 @@ from sweeplab.report.answer import answer, reading
 from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
 from sweeplab.report.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
 from sweeplab.report.comparison import comparison_table
+from sweeplab.report.differences import differences_table
 from sweeplab.report.drawing import drawing
 from sweeplab.report.evidence import Evidence, evidence
 from sweeplab.report.failures import failures_table
@@ -40,6 +41,10 @@ IMPORTANCE_NOTE: Final = (
     "its share."
 )
 EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
+STUDIES_NOTE: Final = (
+    "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
+    "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
+)
 PARETO_NOTE: Final = (
     "No other setting is at least as good in all columns and better in one, by the means, noise included."
 )
@@ -149,6 +154,7 @@ def contents(made: Findings) -> dict[str, Any]:
 def sections(made: Findings) -> Iterator[Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts, found = made.facts, made.found
+    yield Section("What differs between the studies", STUDIES_NOTE, differences_table(facts, made.records))
     yield Section("Claims", CLAIMS_NOTE, verdict_table(made.judged))
     if found is None:
         return

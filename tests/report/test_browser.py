@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -139,7 +138,7 @@ def test_figures_are_drawn_and_say_what_a_dot_is(browser: Chrome, page: Path) ->
         assert any(one.rect["width"] > 0 for one in marks), figure.get_attribute("aria-label")
     level = browser.find_element(By.CSS_SELECTOR, "#score-0 .level")
     assert "0.050" in str(level.find_element(By.TAG_NAME, "title").get_attribute("textContent"))
-    dot = browser.find_element(By.CSS_SELECTOR, "#score-0 .dot")
+    dot = browser.find_element(By.CSS_SELECTOR, "#score-0 .drawing .dot")
     ActionChains(browser).move_to_element(dot).perform()
     tip = browser.find_element(By.ID, "tip")
     assert tip.text.startswith("trial 0, rank=4")
@@ -209,11 +208,10 @@ def test_a_thousand_trials_open_at_once(
     monkeypatch.setattr("sweeplab.report.pages.importance_shares", lambda facts, records: [])
     records = []
     for n in range(1000):
-        curve = [HeldoutPoint(k, 3 / (k + 1 + n % 7)) for k in range(20)]
+        curve = [HeldoutPoint(k, 3 / (k + 1 + n % 7)) for k in range(10)]
         status = {} if n % 5 else {"status": Status.PRUNED, "reason": f"pruner=asha at step 5: loss {n}"}
-        scores = (
-            {} if n % 5 == 0 else {name: {"acc": Score((n * 7919 % 1000) / 1000, 0.03, 200)} for name in ("a", "b")}
-        )
+        score = {"acc": Score((n * 7919 % 1000) / 1000, 0.03, 200)}
+        scores = {"a": score} if n % 5 else {}
         params = {"optimizer.lr": 1e-5 * 1.007**n, "adapter.rank": 2 ** (n % 7), "adapter.dropout": n % 3 / 10}
         loss = None if n % 5 == 0 else 1 + n / 1000
         made = make_record(n, params, 0, loss, scores, **({"heldout_losses": curve} | status))
@@ -221,9 +219,15 @@ def test_a_thousand_trials_open_at_once(
         records.append(made)
     path = write_report(make_facts(space={}, objectives={"scores.a.acc": "maximize"}), records, tmp_path)
     assert path.stat().st_size < MAX_BYTES
-    started = time.perf_counter()
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     opened(browser, path)
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".trials tbody tr")) == 1000
-    assert time.perf_counter() - started < MAX_OPEN_SECONDS
-    assert len(browser.find_elements(By.CSS_SELECTOR, "#parallel polyline")) == 800
+    browser.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+    )
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    spent = {metric["name"]: metric["value"] for metric in metrics}
+    # of the page's own thread, so that it says nothing of who else uses the machine
+    assert 0.05 < spent["TaskDuration"] < MAX_OPEN_SECONDS
+    assert ask(browser, "return document.querySelectorAll('.trials tbody tr').length") == 1000
+    assert ask(browser, "return document.querySelectorAll('#parallel polyline').length") == 800
     assert complaints(browser) == []

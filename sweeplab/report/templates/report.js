@@ -45,9 +45,10 @@
   for (const line of document.querySelectorAll(".filter")) {
     const [field, said, table] = [line.querySelector("input"), line.querySelector("output"), line.nextElementSibling.querySelector("table")];
     const names = [...table.tHead.rows[0].cells].map((head) => head.firstChild.textContent.trim());
-    const rows = [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase(), wordsOf(row, names)]);
+    let rows = null; // read when they are needed, since a page may have thousands
     line.hidden = false;
     field.addEventListener("input", () => {
+      rows ??= [...table.tBodies[0].rows].map((row) => [row, row.textContent.toLowerCase(), wordsOf(row, names)]);
       const wanted = field.value.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       for (const [row, text, words] of rows) {
