@@ -13,8 +13,12 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from sweeplab.claims import ClaimConfig
+from sweeplab.sections import CompareConfig as CompareConfig
+from sweeplab.sections import ExportConfig as ExportConfig
+from sweeplab.sections import PlanConfig as PlanConfig
 from sweeplab.sections import PrunerConfig as PrunerConfig
 from sweeplab.sections import SamplerConfig as SamplerConfig
+from sweeplab.sections import WatchConfig as WatchConfig
 
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
@@ -220,32 +224,6 @@ class TrackingConfig:
     mode: str = MISSING  # offline | online
     project: str = MISSING
     entity: str | None = None
-
-
-@dataclass
-class PlanConfig:
-    device_memory: str | None = None  # such as 14GB, 14GiB or bytes, for every trial to fit in; null: not asked
-    skip_unfit: bool = MISSING  # record trials that will not fit as skipped instead of running them
-
-
-@dataclass
-class WatchConfig:
-    once: bool = MISSING  # show the study as it stands and end, for scripts
-
-
-@dataclass
-class ExportConfig:
-    kind: str = MISSING  # adapter | merged
-    dtype: str = MISSING  # of merged weights
-    path: str | None = None  # a folder that is not there yet
-    trials: list[int] = MISSING  # several adapters to be combined into one; empty: the one of trial=N
-    weights: list[float] = MISSING  # one for each of trials
-    combination: str = MISSING  # linear | cat | svd | ties
-
-
-@dataclass
-class CompareConfig:
-    uncontrolled: bool = MISSING  # compare studies that differ in what should be alike, too
 
 
 @dataclass

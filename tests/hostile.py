@@ -283,8 +283,8 @@ def answer(command: list[str], folder: Path) -> Answer:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
         os.chdir(here)
-    said = [one.buffer.getvalue().decode("utf-8", "replace") for one in (out, err)]  # type: ignore[attr-defined]
-    return Answer(code, *said, time.process_time() - started)
+    told, refused = (one.buffer.getvalue().decode("utf-8", "replace") for one in (out, err))  # type: ignore[attr-defined]
+    return Answer(code, told, refused, time.process_time() - started)
 
 
 def leaked(folder: Path) -> list[Path]:
@@ -300,7 +300,7 @@ CHATS: Final = [
     {"messages": [{"role": "user", "content": f"Say {number}."}, {"role": "assistant", "content": str(number)}]}
     for number in range(6)
 ]
-ODD_VALUES: Final = (
+ODD_VALUES: Final[tuple[object, ...]] = (
     None,
     True,
     0,
