@@ -4,6 +4,7 @@ A quick share runs by default; `pytest -m slow tests/test_fuzz.py` runs the thou
 """
 
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from tests.hostile import (
     leaked,
 )
 
-QUICK: Final = 25
+QUICK: Final = 15
 THOUSANDS: Final = 2000
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
@@ -114,8 +115,11 @@ def test_the_undamaged_file_is_planned(rows: list[object], lines: bool, tmp_path
     assert json.loads((tmp_path / "runs" / "single" / "plan.json").read_text())["rows"]
 
 
-@pytest.mark.parametrize("value", [one for one in INTERPOLATIONS if "oc.env:S" in one])
-@pytest.mark.parametrize("key", ["study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps"])
+KEYS: Final = ("study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps")
+READING: Final = [one for one in INTERPOLATIONS if "oc.env:S" in one]
+
+
+@pytest.mark.parametrize(("key", "value"), zip(cycle(KEYS), READING))
 def test_the_environment_is_not_read(key: str, value: str, tmp_path: Path) -> None:
     said = answer([f"{key}={value}", "tracking=none", "action=plan"], tmp_path)
     check(said)

@@ -70,8 +70,17 @@ def test_the_payload_would_run(tmp_path: Path) -> None:
     assert marker.exists()
 
 
-@pytest.mark.parametrize("kind", ["pickle", "torch", "garbage", "empty", "other", "cut"])
-@pytest.mark.parametrize("method", ["lora", "norms"])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("lora", "torch"),
+        ("lora", "cut"),
+        ("lora", "other"),
+        ("lora", "empty"),
+        ("norms", "pickle"),
+        ("norms", "garbage"),
+    ],
+)
 def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     method: str, kind: str, make_spec: SpecFactory, bench: Workbench, tmp_path: Path
 ) -> None:
