@@ -264,6 +264,13 @@ def stream() -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict", write_through=True)
 
 
+def said(written: io.TextIOWrapper) -> str:
+    """What was written to a `stream`."""
+    kept = written.buffer
+    assert isinstance(kept, io.BytesIO)
+    return kept.getvalue().decode("utf-8", "replace")
+
+
 def answer(command: list[str], folder: Path) -> Answer:
     """The command line's answer in `folder`. Whatever it raises but an exit is raised here."""
     out, err = stream(), stream()
@@ -283,8 +290,7 @@ def answer(command: list[str], folder: Path) -> Answer:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     finally:
         os.chdir(here)
-    told, refused = (one.buffer.getvalue().decode("utf-8", "replace") for one in (out, err))  # type: ignore[attr-defined]
-    return Answer(code, told, refused, time.process_time() - started)
+    return Answer(code, said(out), said(err), time.process_time() - started)
 
 
 def leaked(folder: Path) -> list[Path]:
@@ -300,7 +306,7 @@ CHATS: Final = [
     {"messages": [{"role": "user", "content": f"Say {number}."}, {"role": "assistant", "content": str(number)}]}
     for number in range(6)
 ]
-ODD_VALUES: Final[tuple[object, ...]] = (
+ODD_VALUES: Final[tuple[Any, ...]] = (
     None,
     True,
     0,

@@ -4,6 +4,8 @@ A quick share runs by default; `pytest -m slow tests/test_fuzz.py` runs the thou
 """
 
 import json
+from contextlib import redirect_stderr, suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from sweeplab.__main__ import refuse
 from tests.hostile import (
     CHATS,
     INTERPOLATIONS,
@@ -22,9 +25,11 @@ from tests.hostile import (
     commands,
     damaged_files,
     leaked,
+    said,
+    stream,
 )
 
-QUICK: Final = 25
+QUICK: Final = 15
 THOUSANDS: Final = 2000
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
@@ -46,17 +51,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
-def check(said: Answer) -> None:
+def check(one: Answer) -> None:
     """A plan, or one line; nothing of the environment."""
-    assert said.code in (0, 2), said
-    assert SECRET not in said.out + said.err
-    if said.code == 0:
-        assert said.err == ""
+    assert one.code in (0, 2), one
+    assert SECRET not in one.out + one.err
+    if one.code == 0:
+        assert one.err == ""
     else:
-        assert said.out == ""
-        assert said.err.startswith("sweeplab: ")
-        assert said.err.endswith("\n")
-        assert said.err.count("\n") == 1, said.err
+        assert one.out == ""
+        assert one.err.startswith("sweeplab: ")
+        assert one.err.endswith("\n")
+        assert one.err.count("\n") == 1, one.err
 
 
 def check_command(command: list[str], folder: Path) -> None:
@@ -114,26 +119,24 @@ def test_the_undamaged_file_is_planned(rows: list[object], lines: bool, tmp_path
     assert json.loads((tmp_path / "runs" / "single" / "plan.json").read_text())["rows"]
 
 
-@pytest.mark.parametrize("value", [one for one in INTERPOLATIONS if "oc.env:S" in one])
-@pytest.mark.parametrize("key", ["study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps"])
+KEYS: Final = ("study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps")
+READING: Final = [one for one in INTERPOLATIONS if "oc.env:S" in one]
+
+
+@pytest.mark.parametrize(("key", "value"), zip(cycle(KEYS), READING))
 def test_the_environment_is_not_read(key: str, value: str, tmp_path: Path) -> None:
-    said = answer([f"{key}={value}", "tracking=none", "action=plan"], tmp_path)
-    check(said)
-    assert said.code == 2
+    refused = answer([f"{key}={value}", "tracking=none", "action=plan"], tmp_path)
+    check(refused)
+    assert refused.code == 2
     assert leaked(tmp_path) == []
 
 
 @given(st.text(max_size=40))
 @settings(max_examples=200, database=None, deadline=None, derandomize=True)
 def test_a_refusal_is_one_line_of_what_can_be_seen(text: str) -> None:
-    from contextlib import redirect_stderr, suppress
-
-    from sweeplab.__main__ import refuse
-    from tests.hostile import stream
-
     err = stream()
     with redirect_stderr(err), suppress(SystemExit):
         refuse(text)
-    said = err.buffer.getvalue().decode()  # type: ignore[attr-defined]
-    assert said.endswith("\n")
-    assert said[:-1].isprintable()
+    line = said(err)
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()

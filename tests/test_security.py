@@ -70,8 +70,17 @@ def test_the_payload_would_run(tmp_path: Path) -> None:
     assert marker.exists()
 
 
-@pytest.mark.parametrize("kind", ["pickle", "torch", "garbage", "empty", "other", "cut"])
-@pytest.mark.parametrize("method", ["lora", "norms"])
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("lora", "torch"),
+        ("lora", "cut"),
+        ("lora", "other"),
+        ("lora", "empty"),
+        ("norms", "pickle"),
+        ("norms", "garbage"),
+    ],
+)
 def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     method: str, kind: str, make_spec: SpecFactory, bench: Workbench, tmp_path: Path
 ) -> None:
@@ -239,7 +248,7 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
     write_report(hostile_facts(), [hostile_record(0), hostile_record(1)], tmp_path)
     markdown = re.sub(r"(?ms)^(`{3,}).*?^\1$", "", (tmp_path / "report.md").read_text())
     assert "data-owned" in markdown
-    assert re.findall(r"<(?:script|img|svg|/)", markdown) == []
+    assert re.findall(r"</?(?:script|img|svg|style|title|textarea)", markdown) == []
     if (tmp_path / "score.svg").exists():
         names = {one.tag.rpartition("}")[2] for one in ElementTree.parse(tmp_path / "score.svg").iter()}
         assert names.isdisjoint({"script", "img", "foreignObject"})
