@@ -12,6 +12,7 @@ from sweeplab.statistics.contrasts import Comparison
 from sweeplab.store import Items
 
 MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
+MAX_LETTERS: Final = 120  # of their names
 
 
 def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> list[str]:
@@ -87,7 +88,7 @@ def rivals(found: Evidence, best: Setting, compared: Comparison | None) -> str:
         return "; every other is worse, with 95 % certainty for all at once"
     if len(names) == len(found.settings) - 1:
         return "; none of the others can be told from it"
-    if len(names) > MAX_NAMED:
+    if len(names) > MAX_NAMED or sum(map(len, names)) > MAX_LETTERS:
         return f"; {len(names)} of the {len(found.settings) - 1} others cannot be told from it"
     return f"; {' and '.join(names)} cannot be told from it, every other is worse"
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records import METRICS, StudyFacts, TrialRecord
 from sweeplab.report.axes import Scale, Tick, number_ticks, scale_of
 from sweeplab.report.curves import NUM_SHADES
-from sweeplab.report.drawing import Mark, shorten
+from sweeplab.report.drawing import LETTER, Mark, shorten
 from sweeplab.report.drawing import Scale as PixelScale
 from sweeplab.report.settings import Setting, axis_values, first_objective, numbers, varied_keys
 from sweeplab.report.tables import all_records, memory_metric, time_metric
@@ -19,6 +19,7 @@ MARGIN: Final = (70, 90)  # left, right
 TOP, BOTTOM = 52, 24
 MAX_KEYS: Final = 7  # more axes than that leave no room for their names
 MAX_TICKS: Final = 8
+MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
 THIN_FROM: Final = 60  # lines
 FAN: Final = 16.0  # pixels that lines which meet in one value are spread over, the best at the top
 
@@ -136,7 +137,7 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
     rails = [
         {
             "x": x,
-            "names": list(wrapped(rail.name, max(10, int(gap / 7)))),
+            "names": list(wrapped(rail.name, max(10, int(min(gap, MAX_NAME) / LETTER)))),
             "ticks": [Mark(scale(tick.place), shorten(tick.text)) for tick in rail.ticks],
         }
         for x, rail, scale in zip(xs, chart.rails, scales, strict=True)

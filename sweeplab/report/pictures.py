@@ -93,7 +93,7 @@ def importance_figure(shares: list[Importance]) -> Figure:
         "title": "Importance of what was varied",
         "x_title": "share (all keys together: 1)",
         "width": BAR_WIDTH,
-        "height": bottom + 44,
+        "height": bottom + 50,
         "left": left,
         "right": right,
         "bottom": bottom,
