@@ -22,9 +22,8 @@ from sweeplab.store import (
     write_facts,
 )
 from sweeplab.study.compose import Request, trial_config
-from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
-from sweeplab.study.places import places
+from sweeplab.study.fleet import open_executor
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
@@ -115,7 +114,7 @@ class Driver:
 
     def go_on(self) -> int:
         check_space(self.config, self.varied)
-        with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
+        with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
             search = Search(self.config, self.varied, self.folder)
             write_facts(self.folder, self.facts)
