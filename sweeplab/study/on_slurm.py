@@ -242,6 +242,7 @@ class SlurmExecutor(Workers):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, value, trace)
-        for job in self.jobs:
-            job.cancel(check=False)
+        for link in self.links.values():
+            if link.taken:  # it would come back, and call nobody
+                link.job.cancel(check=False)
         self.reception.close()
