@@ -108,6 +108,7 @@ class SlurmLink:
         self.waiting: list[str] = []
         self.lock = threading.Lock()
         self.taken = False
+        self.closed = False
 
     def is_ready(self) -> bool:
         return self.connection is not None
@@ -123,19 +124,27 @@ class SlurmLink:
         connection = self.calls.get()
         if connection is None:  # closed before the job began
             return
-        with self.lock:
-            for line in self.waiting:
-                connection.tell(line)
-            self.connection = connection
-        yield line_of("ready")
+        try:
+            with self.lock:
+                if self.closed:
+                    return
+                for line in self.waiting:
+                    connection.tell(line)
+                self.connection = connection
+            yield line_of("ready")
+            yield from self.heard(connection)
+        finally:
+            self.connection = None
+            connection.close()
+
+    def heard(self, connection: Connection) -> Iterator[str]:
         for line in connection.lines():
-            gone = receive(line)["kind"] == "gone"
-            if gone:
-                self.taken, self.connection = receive(line)["taken"], None
-            yield line
-            if gone:
-                connection.close()
+            message = receive(line)
+            if message["kind"] == "gone":
+                self.taken, self.connection = message["taken"], None
+                yield line
                 return
+            yield line
         self.connection = None
         yield line_of("gone", how=f"the connection to job {self.job.job_id} was lost", taken=False)
 
@@ -146,8 +155,13 @@ class SlurmLink:
 
     def close(self) -> None:
         """Leaves a job alone that was taken and comes back."""
-        self.calls.put(None)
-        self.kill()
+        with self.lock:
+            self.closed = True
+            connection = self.connection
+        if connection is not None:
+            connection.close()
+        elif not self.taken:  # whoever comes back is the next link's
+            self.calls.put(None)
         if not self.taken:
             self.job.cancel(check=False)
 

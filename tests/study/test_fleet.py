@@ -32,8 +32,8 @@ QUICK: Final = ("evaluation=none", LOSS, "executor.device=cpu", "executor.stall_
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a Ray cluster of two nodes, for all tests of this file."""
-    with ray_cluster(2, 2) as cluster:
+    """Of a Ray cluster, for all tests of this file."""
+    with ray_cluster(2) as cluster:
         yield cluster.address
 
 
