@@ -63,12 +63,12 @@ def test_a_node_removed_without_grace_costs_its_trials_a_retry(
 ) -> None:
     """The second worker waits for a machine from then on, and the first does all that is left."""
     use_standin(standin, monkeypatch)
-    standin.plan(seconds=2)
+    standin.plan(seconds=4)
     with ray_cluster(1, 1) as cluster:
         lost = cluster.worker_nodes.copy().pop()
 
         def remove() -> None:
-            wait_until(lambda: len(standin.given()) == 2)
+            wait_until(lambda: len({one["pid"] for one in standin.given()}) == 2)  # both are at work
             cluster.remove_node(lost, allow_graceful=False)
             standin.plan()
 
