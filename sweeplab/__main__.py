@@ -37,6 +37,7 @@ NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
     "study.constraints",
+    "executor.sbatch",
     "model.modules",
     "model.architecture",
     "adapter.rank_pattern",

@@ -12,6 +12,7 @@ from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 
 ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
+READ_BY: Final = {"local": (), "ray": ("address",), "slurm": ("address", "partition", "sbatch")}
 
 
 def check_export(config: StudyConfig) -> None:
@@ -64,6 +65,28 @@ def check_workers(config: StudyConfig) -> None:
             raise refuse(f"executor.{name}", "must be a number above 0", value, "use null for no limit")
 
 
+def check_fleet(config: StudyConfig) -> None:
+    """Refuses what the executor does not read, and a share of a machine that makes no sense. Raises `ConfigError`."""
+    executor = config.executor
+    check_choice("executor.name", executor.name, tuple(READ_BY))
+    for key in ("address", "partition", "sbatch"):
+        if getattr(executor, key) and key not in READ_BY[executor.name]:
+            readers = " and ".join(f"executor={name}" for name, keys in READ_BY.items() if key in keys)
+            raise refuse(f"executor.{key}", f"is read by {readers} only", getattr(executor, key), "leave it out")
+    check_at_least("executor.cpus_per_worker", executor.cpus_per_worker, 1, "try 1")
+    check_at_least("executor.gpus_per_worker", executor.gpus_per_worker, 0, "use 0 for none")
+    check_at_least("executor.timeout_minutes", executor.timeout_minutes, 1, "try 60")
+    if executor.name != "slurm":
+        return
+    if executor.num_workers == "auto":
+        raise refuse("executor.num_workers", "must be a number of jobs for executor=slurm", "auto", "try 4")
+    if executor.gpus_per_worker != int(executor.gpus_per_worker):
+        rule = "must be a whole number for executor=slurm"
+        raise refuse("executor.gpus_per_worker", rule, executor.gpus_per_worker, "try 1")
+    if executor.address is None:
+        raise ConfigError("executor.address=null is nothing that a job could call; give this machine's name")
+
+
 def check_plan(plan: PlanConfig) -> None:
     """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
     if plan.device_memory is not None:
@@ -89,6 +112,7 @@ def check_study(config: StudyConfig) -> None:
     check_at_least("executor.num_threads", config.executor.num_threads, 1, "use null for one per core")
     check_cohort_size(config)
     check_workers(config)
+    check_fleet(config)
     check_at_least("study.max_failures", config.study.max_failures, 1, "use null to go on")
     check_at_least("executor.checkpoint_seconds", config.executor.checkpoint_seconds, 0, "use null for none")
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")

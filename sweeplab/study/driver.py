@@ -22,10 +22,9 @@ from sweeplab.store import (
     write_facts,
 )
 from sweeplab.study.compose import Request, is_group, trial_config
-from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
 from sweeplab.study.findings import Findings
-from sweeplab.study.places import places
+from sweeplab.study.fleet import open_executor
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreadable
 from sweeplab.study.rounds import Rounds, Stopped
@@ -140,7 +139,7 @@ class Driver:
 
     def go_on(self) -> int:
         check_space(self.config, self.varied)
-        with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
+        with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
             search, rebuilt = open_search(self.config, self.varied, self.folder, read_records(self.folder))
             if rebuilt is not None:

@@ -1,25 +1,25 @@
-"""Runs cohorts in worker processes on this machine."""
+"""Runs cohorts in worker processes, and what all executors have in common."""
 
-import os
 import queue
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from sweeplab.records import Status
-from sweeplab.store import StoreError, make_folder
-from sweeplab.study.messages import Message, receive, send
+from sweeplab.store import make_folder
+from sweeplab.study.messages import Message, line_of, receive
 from sweeplab.study.places import VISIBLE, Place
+from sweeplab.study.process import Link, ProcessLink, call_of
 
 
 class Event(NamedTuple):
-    """What worker number `worker` says: a message, or that it `died`, with `status` and `reason` for its trials."""
+    """What worker number `worker` says: a message; `ready`; or that it `died`, with `status` and `reason` for its
+    trials, and `taken`, True where they are not to blame for it."""
 
     worker: int
     message: Message
@@ -31,8 +31,11 @@ class Executor(Protocol):
     @property
     def num_workers(self) -> int: ...
 
+    def is_ready(self, worker: int) -> bool:
+        """False for a worker that waits for a machine; `ready` says when it has one."""
+
     def submit(self, worker: int, specs: list[Message]) -> None:
-        """Starts a cohort on a worker that has none; its events end with `done` or `died`."""
+        """Starts a cohort on a worker that is ready and has none; its events end with `done` or `died`."""
 
     def join(self, worker: int, specs: list[Message]) -> None:
         """What takes the place of a trial that has `ended`: owed once for each, also where there is nothing."""
@@ -46,97 +49,71 @@ class Executor(Protocol):
     def restart(self, worker: int) -> None:
         """A fresh worker for one that died."""
 
+    def __enter__(self) -> Self: ...
 
-def open_log(path: Path) -> IO[str]:
-    try:
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another study.runs_dir") from error
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends every worker: what they have not reported is run again later."""
 
 
 class Worker:
-    """One process, and the thread that hears it."""
+    """One worker, and the thread that hears it."""
 
-    def __init__(self, number: int, place: Place, pruning: bool, log: Path, events: "queue.Queue[Event]") -> None:
-        """In a session of its own, so that Ctrl-C reaches the driver alone. Raises `StoreError`."""
+    def __init__(self, number: int, link: Link, opening: str, log: Path, events: "queue.Queue[Event]") -> None:
         self.number = number
+        self.link = link
         self.log = log
         self.events = events
         self.busy = False
         self.heard_at = time.monotonic()
         self.stalled: str | None = None
         self.stopped = False
-        make_folder(log.parent)
-        device = {} if place.gpu is None else {VISIBLE: place.gpu}
-        with open_log(log) as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sweeplab.study.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                text=True,
-                start_new_session=True,
-                env={**os.environ, **device},
-            )
-        self.tell("open", executor=asdict(place.executor), pruning=pruning)
+        link.tell(opening)
         self.listener = threading.Thread(target=self.listen, daemon=True)
         self.listener.start()
 
     def tell(self, kind: str, **content: object) -> None:
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died; `listen` tells how
-            send(self.process.stdin, kind, **content)
+        self.link.tell(line_of(kind, **content))
 
     def listen(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as lines:
-            for line in lines:
-                if not line.endswith("\n"):
-                    break  # it died in the middle of a message
-                self.heard_at = time.monotonic()
-                message = receive(line)
-                if message["kind"] == "done":
-                    self.busy = False
-                if message["kind"] != "alive":
-                    self.events.put(Event(self.number, message))
-        code = self.process.wait()
-        if not self.stopped:
-            self.events.put(Event(self.number, self.death(code)))
+        for line in self.link.lines():
+            self.heard_at = time.monotonic()
+            message = receive(line)
+            if message["kind"] == "done":
+                self.busy = False
+            if message["kind"] == "gone":
+                message = self.death(message)
+            if message["kind"] != "alive" and not (self.stopped and message["kind"] == "died"):
+                self.events.put(Event(self.number, message))
 
-    def death(self, code: int) -> Message:
+    def death(self, gone: Message) -> Message:
         """How it ended, for the records of its trials."""
-        if self.stalled is not None:
-            return {"kind": "died", "status": Status.TIMED_OUT.value, "reason": f"{self.stalled}; see {self.log}"}
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        if code == -9:
-            how += ", as the system ends what takes its last memory"
-        reason = f"the worker process ended with {how}; see {self.log}"
-        return {"kind": "died", "status": Status.FAILED.value, "reason": reason}
+        status = Status.FAILED if self.stalled is None else Status.TIMED_OUT
+        reason = f"{self.stalled or gone['how']}; see {self.log}"
+        return {"kind": "died", "status": status.value, "reason": reason, "taken": gone["taken"]}
 
     def kill_if_stalled(self, seconds: float) -> None:
         """A worker that works and has been silent for `seconds` hangs."""
         if self.busy and self.stalled is None and time.monotonic() - self.heard_at > seconds:
             self.stalled = f"no forward pass for executor.stall_seconds={seconds:g}"
-            self.process.kill()
+            self.link.kill()
 
     def stop(self) -> None:
-        """Kills the process, and waits until its memory is free: what it has not reported is run again later."""
+        """What it has not reported is run again later."""
         self.stopped = True
-        self.process.kill()
-        self.process.wait()
+        self.link.close()
         self.listener.join()
-        if self.process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self.process.stdin.close()
 
 
-class LocalExecutor:
-    """Worker processes. They start importing at once, so open it before anything else that takes time."""
+class Workers:
+    """Workers over links of any kind: all that executors do alike. `connect` makes the link of a worker, by number."""
 
-    def __init__(self, places: list[Place], pruning: bool, folder: Path) -> None:
+    def __init__(self, places: list[Place], pruning: bool, folder: Path, connect: Callable[[int], Link]) -> None:
         self.places = places
         self.pruning = pruning
         self.folder = folder
+        self.connect = connect
         self.events: queue.Queue[Event] = queue.Queue()
         self.workers = [self.start(number) for number in range(len(places))]
 
@@ -144,10 +121,16 @@ class LocalExecutor:
     def num_workers(self) -> int:
         return len(self.places)
 
+    def log(self, number: int) -> Path:
+        return self.folder / f"worker-{number}.log"
+
     def start(self, number: int) -> Worker:
         """Raises `StoreError`."""
-        log = self.folder / f"worker-{number}.log"
-        return Worker(number, self.places[number], self.pruning, log, self.events)
+        opening = line_of("open", executor=asdict(self.places[number].executor), pruning=self.pruning)
+        return Worker(number, self.connect(number), opening, self.log(number), self.events)
+
+    def is_ready(self, worker: int) -> bool:
+        return self.workers[worker].link.is_ready()
 
     def submit(self, worker: int, specs: list[Message]) -> None:
         one = self.workers[worker]
@@ -182,3 +165,16 @@ class LocalExecutor:
     ) -> None:
         for worker in self.workers:
             worker.stop()
+
+
+class LocalExecutor(Workers):
+    """Processes of this machine. They start importing at once, so open it before anything else that takes time."""
+
+    def __init__(self, places: list[Place], pruning: bool, folder: Path) -> None:
+        """Raises `StoreError`."""
+        make_folder(folder)
+        super().__init__(places, pruning, folder, self.on_this_machine)
+
+    def on_this_machine(self, number: int) -> ProcessLink:
+        gpu = self.places[number].gpu
+        return ProcessLink(call_of(self.log(number), {} if gpu is None else {VISIBLE: gpu}))

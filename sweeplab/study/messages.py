@@ -10,8 +10,12 @@ from sweeplab.config import trial_config_from_dict
 Message = dict[str, Any]
 
 
+def line_of(kind: str, **content: Any) -> str:
+    return json.dumps({"kind": kind, **content}) + "\n"
+
+
 def send(stream: IO[str], kind: str, **content: Any) -> None:
-    stream.write(json.dumps({"kind": kind, **content}) + "\n")
+    stream.write(line_of(kind, **content))
     stream.flush()
 
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from sweeplab.config import ConfigError, StudyConfig, TrainingConfig
 from sweeplab.records import LargerBatch, Status, TrialRecord, metric_value
@@ -16,6 +17,8 @@ from sweeplab.study.messages import Message, spec_to_dict
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.search import Search
 from sweeplab.study.tracking import Tracker
+
+MOST_IDLE_DEATHS: Final = 3  # of each worker, where none has a trial to blame
 
 
 class Stopped(Exception):
@@ -74,23 +77,35 @@ class Rounds:
         self.again: deque[Batch] = deque()  # what is to be run before anything new
         self.at_work: dict[int, Batch] = {}  # by worker
         self.num_failed_in_a_row = 0
+        self.num_idle_deaths = 0  # in a row
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `Stopped`."""
         while self.employ():
             event = self.executor.next_event()
-            if event.worker in self.at_work:  # else it has been told to stop
+            if event.message["kind"] == "refused":
+                raise ConfigError(event.message["message"])
+            if event.worker in self.at_work:
                 self.take(event, self.at_work[event.worker])
+            elif event.message["kind"] == "died":
+                self.died_idle(event)
 
     def employ(self) -> bool:
-        """Gives every idle worker a cohort, as far as there are any; True while any worker has one."""
+        """Gives every idle worker a cohort, as far as there are any; True while there is something to wait for."""
         idle = [worker for worker in range(self.executor.num_workers) if worker not in self.at_work]
-        for place, worker in enumerate(idle):
-            batch = self.again.popleft() if self.again else Batch(self.lineup.cohort(len(idle) - place))
+        share = len(idle)  # one that is not ready yet will want its own
+        for worker in filter(self.executor.is_ready, idle):
+            batch = self.next_batch(share)
+            share -= 1
             if batch.cohort:
                 self.at_work[worker] = batch
                 self.executor.submit(worker, [self.start(one, batch) for one in batch.cohort])
-        return bool(self.at_work)
+        if not self.at_work and (batch := self.next_batch(max(1, share))).cohort:
+            self.again.appendleft(batch)  # for the first worker that is ready
+        return bool(self.at_work or self.again)
+
+    def next_batch(self, num_idle: int) -> Batch:
+        return self.again.popleft() if self.again else Batch(self.lineup.cohort(num_idle))
 
     def to_run(self) -> Iterator[Ready]:
         """Trials that the search asks for, but for those that have a record already and those that do not fit."""
@@ -129,8 +144,6 @@ class Rounds:
                 self.observed(event.worker, message)
             case "said":
                 self.progress.say(message["text"])
-            case "refused":
-                raise ConfigError(message["message"])
             case "ended":
                 ended = batch.running.pop(message["record"]["number"])
                 self.ended(ended, TrialRecord.from_dict(message["record"]))
@@ -139,6 +152,7 @@ class Rounds:
             case "done":
                 del self.at_work[event.worker]
             case "died":
+                self.num_idle_deaths = 0
                 del self.at_work[event.worker]
                 self.executor.restart(event.worker)
                 self.died(batch, message)
@@ -156,13 +170,23 @@ class Rounds:
         self.tracker.interrupted(batch.running)  # their steps begin again, which one W&B run cannot hold
         if not left:  # it had nothing to do, and another one that did no more would go on for ever
             return
-        if not batch.retried or (len(left) == 1 and left[0] not in batch.cohort):  # a newcomer has a retry of its own
+        if died["taken"]:
+            self.again.appendleft(Batch(left, batch.retried))
+        elif not batch.retried or (len(left) == 1 and left[0] not in batch.cohort):  # a newcomer has a retry of its own
             self.again.appendleft(Batch(left, retried=True))
         elif len(left) == 1:
             self.end(lost(left[0], died))
         else:
             middle = len(left) // 2
             self.again.extendleft(Batch(half, retried=True) for half in (left[middle:], left[:middle]))
+
+    def died_idle(self, event: Event) -> None:
+        """A worker that had no trials is replaced, unless one after another ends before it can begin."""
+        message = event.message
+        self.num_idle_deaths += not message["taken"]
+        if self.num_idle_deaths == MOST_IDLE_DEATHS * self.executor.num_workers:
+            raise Stopped(f"workers end before they can begin: {message['reason']}")
+        self.executor.restart(event.worker)
 
     def ended(self, one: Ready, record: TrialRecord) -> None:
         """Stores what a worker tells of a trial, unless it is tried again with smaller micro-batches."""
