@@ -1,8 +1,11 @@
 """`python -m sweeplab`: compose, check, act, exit code."""
 
+import errno
 import os
+import re
 import shlex
 import sys
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -15,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
-from sweeplab.study.compose import CONF, to_study_config
+from sweeplab.study.compose import CONF, is_group, options, to_study_config
 from sweeplab.study.mistakes import explained, refuse_added
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ NOTHING_FINISHED: Final = 1
 NOT_THE_SAME: Final = 1
 MISTAKE: Final = 2
 INTERRUPTED: Final = 130
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
+MOST_NESTED: Final = 30  # brackets of a value within each other
 NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
@@ -42,8 +48,42 @@ ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 
 def refuse(message: str) -> NoReturn:
-    print(f"sweeplab: {message}", file=sys.stderr)
+    """One line, also where a name holds line breaks or what moves a terminal's cursor."""
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)
+    print(f"sweeplab: {shown}", file=sys.stderr)
     sys.exit(MISTAKE)
+
+
+def refuse_by_system(error: OSError) -> NoReturn:
+    """One line for what the system refuses because of what it was given; raises any other error again."""
+    if error.errno in NO_ROOM:
+        refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror}; free space or choose another folder")
+    if error.errno == errno.ENAMETOOLONG:
+        refuse(f"{Path(str(error.filename)).name[:60]}... is longer than a file's name can be; choose a shorter one")
+    raise error
+
+
+def refuse_unreadable(argument: str) -> None:
+    """Refuses what cannot be written to a file, and what Hydra 1.3 answers with a traceback."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        refuse(f"{argument[:100]} is no text in UTF-8; write it in UTF-8")
+    if sum(map(argument.count, "([{")) > MOST_NESTED and nesting(argument) > MOST_NESTED:
+        refuse(f"{argument[:100]}... is nested deeper than {MOST_NESTED} levels; nothing in the configuration is")
+    if LONG_NUMBER.search(argument):
+        refuse(
+            f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write a smaller one"
+        )
+    key, _, value = argument.lstrip("+~").partition("=")
+    if "${" in value and key and is_group(key.partition("@")[0]):
+        refuse(f"{argument[:100]} works an option out, and Hydra takes names only; choose {', '.join(options(key))}")
+
+
+def nesting(text: str) -> int:
+    """The most brackets that are open at once, quotes and other kinds of brackets not looked at."""
+    steps = ((one in "([{") - (one in ")]}") for one in text)
+    return max(accumulate(steps), default=0)
 
 
 def command() -> str:
@@ -72,6 +112,10 @@ def act(config: StudyConfig) -> None:
             from sweeplab.study.plan import plan_study
 
             plan_study(request, console)
+        case "watch":
+            from sweeplab.study.watch import watch_study
+
+            watch_study(config, console)
         case "export":
             from sweeplab.study.export import export_study
 
@@ -144,6 +188,10 @@ def job(composed: DictConfig) -> None:
         act(to_study_config(composed, study_name()))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
+    except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
+        refuse(explained(error))
+    except OSError as error:
+        refuse_by_system(error)
 
 
 def main() -> None:
@@ -151,11 +199,15 @@ def main() -> None:
     register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
     # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
+    for argument in sys.argv[1:]:
+        refuse_unreadable(argument)
     sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(explained(error))
+    except OSError as error:
+        refuse_by_system(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # before a study had begun, or while one was planned
     except ValueError as error:

@@ -19,8 +19,9 @@ from sweeplab.models.base import draws
 from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
 from sweeplab.scoring import evaluate, score_base
-from sweeplab.store import StoreError, write_text
-from sweeplab.trial import Observe, Run, TrialSpec, begin, train
+from sweeplab.store import StoreError, set_aside, write_text
+from sweeplab.training.checkpoints import CheckpointError
+from sweeplab.trial import Observe, Run, TrialSpec, begin, go_on_from_checkpoint, train
 from sweeplab.workbench import Workbench
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Cohort:
         record = new_record(spec)
         try:
             score_base(spec, self.bench, record)
-            run = begin(spec, self.bench, record, self.observe)
+            run = self.begun(spec, record)
             record.phase, record.step = "train", run.member.step
             if run.slot is not None:
                 record.solo = solo(run, self.bench)
@@ -69,6 +70,22 @@ class Cohort:
             return fail(record, error, spec.folder)
         self.observe(spec.number, run.member.step, {"num_steps": run.member.num_steps})
         return None
+
+    def begun(self, spec: TrialSpec, record: TrialRecord) -> Run:
+        """The trial from its checkpoint, or from its start; what only looks like a checkpoint is set aside."""
+        run = begin(spec, self.bench, record, self.observe)
+        try:
+            go_on_from_checkpoint(run)
+        except CheckpointError as error:
+            path = run.checkpoint_path
+            self.say(
+                f"{path} is no checkpoint ({error}), kept as {set_aside(path).name}; trial {spec.number} starts anew"
+            )
+            if run.slot is None:
+                detach(run.model)
+                self.bench.forget_base()
+            run = begin(spec, self.bench, record, self.observe)
+        return run
 
     def go_on(self) -> list[TrialRecord]:
         """Trains until a trial ends, or evaluates those that have ended; the records of those that are through."""
@@ -96,6 +113,8 @@ class Cohort:
         try:
             with measured(phases, phase, self.bench.device):
                 work(runs, self.bench)
+        except (ConfigError, StoreError):
+            raise
         except Exception as error:
             if len(runs) == 1:
                 fail(runs[0].record, error, runs[0].spec.folder)

@@ -7,14 +7,18 @@ dataclasses, so a mistyped key or a wrong type is refused by name before anythin
 import re
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from sweeplab.claims import ClaimConfig
+from sweeplab.sections import CompareConfig as CompareConfig
+from sweeplab.sections import ExportConfig as ExportConfig
+from sweeplab.sections import PlanConfig as PlanConfig
 from sweeplab.sections import PrunerConfig as PrunerConfig
 from sweeplab.sections import SamplerConfig as SamplerConfig
+from sweeplab.sections import WatchConfig as WatchConfig
 
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")
@@ -223,29 +227,8 @@ class TrackingConfig:
 
 
 @dataclass
-class PlanConfig:
-    device_memory: str | None = None  # such as 14GB, 14GiB or bytes, for every trial to fit in; null: not asked
-    skip_unfit: bool = MISSING  # record trials that will not fit as skipped instead of running them
-
-
-@dataclass
-class ExportConfig:
-    kind: str = MISSING  # adapter | merged
-    dtype: str = MISSING  # of merged weights
-    path: str | None = None  # a folder that is not there yet
-    trials: list[int] = MISSING  # several adapters to be combined into one; empty: the one of trial=N
-    weights: list[float] = MISSING  # one for each of trials
-    combination: str = MISSING  # linear | cat | svd | ties
-
-
-@dataclass
-class CompareConfig:
-    uncontrolled: bool = MISSING  # compare studies that differ in what should be alike, too
-
-
-@dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | export | reproduce | analyze | report | compare
+    action: str = MISSING  # run | plan | watch | export | reproduce | analyze | report | compare
     trial: int | None = None  # the trial to export or to run again
     studies: list[str] = field(default_factory=list)  # names, to be compared
     study: StudySection = field(default_factory=StudySection)
@@ -257,6 +240,7 @@ class StudyConfig(TrialConfig):
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
 
     def trial_config(self) -> TrialConfig:
@@ -273,9 +257,15 @@ def num_bytes(key: str, text: str) -> int:
     return round(Decimal(parts[1]) * unit)
 
 
+def no_environment(*asked: Any) -> NoReturn:
+    """In the place of OmegaConf's `oc.env`: what it read would stand in every record, report and W&B run."""
+    raise ConfigError(f"the environment's {asked[0] if asked else 'variables'} is not read; write the value itself")
+
+
 def register() -> None:
-    """Gives Hydra the schema that `conf/config.yaml` names first."""
+    """Gives Hydra the schema that `conf/config.yaml` names first; keeps the environment out of configurations."""
     ConfigStore.instance().store(name="schema", node=StudyConfig)
+    OmegaConf.register_new_resolver("oc.env", no_environment, replace=True)
 
 
 def trial_config_from_dict(values: dict[str, Any]) -> TrialConfig:

@@ -59,9 +59,14 @@ def only_writer(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
                 raise
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        stream.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        try:
+            stream.truncate(0)
+            os.write(stream.fileno(), holder.encode())  # past the stream's buffer, which would try again as it closes
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror}; free space or choose another folder"
+            ) from error
         yield
 
 
@@ -111,7 +116,7 @@ def read_json(path: Path) -> Any:
     """Raises `StoreError` naming the file where it is missing or no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
@@ -190,22 +195,11 @@ def set_aside(path: Path) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}.set-aside-{number}")
-    path.rename(aside)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be set aside: {error.strerror}; move it out of the way") from error
     return aside
-
-
-def set_aside_unreadable(study_folder: Path) -> list[str]:
-    """Renames what stands in a record's place and is none, or is another trial's; a sentence for each."""
-    said = []
-    for path in sorted(study_folder.glob("trials/*/record.json")):
-        try:
-            found = read_record(path).number
-            why = None if path.parent == trial_folder(study_folder, found) else f"it is trial {found}'s"
-        except StoreError as error:
-            why = str(error.__cause__)
-        if why is not None:
-            said.append(f"{path} is no record of this trial ({why}), and is kept as {set_aside(path).name}")
-    return said
 
 
 def write_facts(study_folder: Path, facts: StudyFacts) -> None:
@@ -234,7 +228,7 @@ def trial_items(path: Path) -> dict[str, dict[int, float]]:
                 if isinstance(value, int | float):
                     name = f"scores.{row['task']}.{metric}{suffix}"
                     found.setdefault(name, {})[int(row["item"])] = float(value)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
     return found
 
@@ -245,7 +239,7 @@ def read_items(study_folder: Path) -> Items:
     A trial that saw other items than the first one is left out, since its results cannot be paired by item.
     """
     tables: Items = {}
-    for path in sorted(study_folder.glob("trials/*/items.jsonl")):
+    for path in sorted(study_folder.glob("trials/[0-9]*/items.jsonl")):
         for name, by_item in trial_items(path).items():
             table = tables.setdefault(name, ItemTable(list(by_item), {}))
             if table.items == list(by_item):

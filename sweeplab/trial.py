@@ -119,10 +119,13 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
     steps = num_steps(training, windows.num_per_epoch)
     member = member_of(spec, model, slot, steps, observe, bench.trial_seconds)
-    run = Run(spec, record, base, data, model, slot, windows, member)
+    return Run(spec, record, base, data, model, slot, windows, member)
+
+
+def go_on_from_checkpoint(run: Run) -> None:
+    """Puts a fresh trial where it was last kept, if it was. Raises `CheckpointError`; the trial is not fresh then."""
     if run.checkpoint_path.exists():
-        restore(member, run.checkpoint_path.read_bytes(), run.identity())
-    return run
+        restore(run.member, run.checkpoint_path.read_bytes(), run.identity())
 
 
 def member_of(

@@ -10,6 +10,7 @@ import pytest
 for name, value in (("HF_HUB_OFFLINE", "1"), ("TQDM_DISABLE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
     os.environ[name] = value  # before anything of Hugging Face is imported
 
+import hypothesis
 import torch
 from hydra import initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -21,6 +22,9 @@ from sweeplab.records import TrialRecord
 from sweeplab.study.compose import CONF, trial_config
 from sweeplab.trial import TrialSpec
 from sweeplab.workbench import Workbench
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
+hypothesis.settings.load_profile("any machine")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -331,6 +331,44 @@ def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: Gi
         assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)
 
 
+@pytest.mark.parametrize("how", ["pruned", "timed_out"])
+def test_a_trial_that_ends_early_makes_room_and_the_others_equal_their_solo_runs(
+    bench64: GivenBench, specs: Any, how: str
+) -> None:
+    """One is given up at its second held-out loss, or has used up its time; a newcomer takes its place."""
+    names = ("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps")
+    made = specs("training.epochs=1", "training.heldout_interval=1", names=names)
+
+    def observe(number: int, step: int, values: dict[str, float]) -> str | None:
+        return "worse than others" if (how, number, step) == ("pruned", 1, 2) and "heldout_loss" in values else None
+
+    cohort = Cohort(bench64, observe, no_words, 3)
+    for spec in made[:3]:
+        assert cohort.admit(spec) is None
+    if how == "timed_out":
+        cohort.runs[1].member.most_seconds = 0.0
+    runs = {run.spec.number: run for run in cohort.runs}
+    records: dict[int, TrialRecord] = {}
+    while not records:
+        records = {record.number: record for record in cohort.go_on()}
+    assert [(one.number, one.status.value, one.step) for one in records.values()] in (
+        [(1, "pruned", 2)],
+        [(1, "timed_out", 1)],
+    )
+    assert str(records[1].reason).startswith(
+        "worse than others" if how == "pruned" else "over executor.trial_seconds=0 after 1 of "
+    )
+    assert cohort.admit(made[3]) is None
+    runs |= {run.spec.number: run for run in cohort.runs}
+    while cohort.runs:
+        records |= {record.number: record for record in cohort.go_on()}
+    assert records[1].heldout_loss_nats_per_token is None
+    assert not (made[1].folder / "checkpoint.pt").exists()
+    assert bench64.base is not None
+    for spec in (made[0], made[2], made[3]):
+        assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)
+
+
 def test_memory_that_runs_out_halves_the_cohort(
     bench64: GivenBench, specs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeplab.records import (
@@ -74,7 +74,6 @@ def test_every_field_survives_json() -> None:
     assert through_json(record) == record
 
 
-@settings(deadline=None)
 @given(loss=NUMBERS, rate=NUMBERS, stderr=st.none() | NUMBERS, reason=st.none() | st.text())
 def test_numbers_and_words_survive_json_bit_for_bit(
     loss: float, rate: float, stderr: float | None, reason: str | None

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Final
 
 from sweeplab.checks.claims import check_claims
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
@@ -9,6 +10,8 @@ from sweeplab.checks.searches import check_constraints, check_pruner, check_samp
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
+
+ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
 
 
 def check_export(config: StudyConfig) -> None:
@@ -74,7 +77,7 @@ def check_plan(plan: PlanConfig) -> None:
 
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
-    check_choice("action", config.action, ("run", "plan", "export", "reproduce", "analyze", "report", "compare"))
+    check_choice("action", config.action, ACTIONS)
     if config.action == "export":
         check_export(config)
     if config.action == "reproduce" and config.trial is None:

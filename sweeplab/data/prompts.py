@@ -2,6 +2,8 @@
 
 from typing import Any, Final, NamedTuple
 
+from jinja2 import TemplateError
+
 from sweeplab.config import ConfigError
 
 ALPACA_WITH_INPUT: Final = (
@@ -62,5 +64,9 @@ def render(example: Example, style: str, tokenizer: Any) -> str:
         return chatml(with_input(example))
     if tokenizer.chat_template is None:
         raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
-    prompt: str = tokenizer.apply_chat_template(with_input(example), tokenize=False, add_generation_prompt=True)
+    try:
+        prompt: str = tokenizer.apply_chat_template(with_input(example), tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:  # it runs in jinja2's sandbox; many refuse roles that they do not know
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(f"data.style=template: the tokenizer's chat template refuses: {why}; try chatml") from error
     return prompt

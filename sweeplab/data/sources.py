@@ -36,7 +36,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
     if text.lstrip().startswith("["):
         try:
             rows = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is no complete JSON: {error}; mend the file") from error
         yield from ((f"record {place}", row) for place, row in enumerate(rows, 1))
         return
@@ -44,8 +44,17 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"line {place}", json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
+
+
+def encodable(text: str, where: str, field: str) -> str:
+    """`text`, unless it holds half of a surrogate pair, as JSON may spell it. Raises `ConfigError`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{where}: field '{field}' holds half of a surrogate pair; mend the record") from error
+    return text
 
 
 def chat_example(row: Any, where: str, field: str) -> Example:
@@ -59,7 +68,9 @@ def chat_example(row: Any, where: str, field: str) -> Example:
             f"{where}: field '{field}' must be a list of messages with role and content that ends with the "
             "assistant's; name another field with data.messages_field"
         )
-    return Example([{"role": message["role"], "content": message["content"]} for message in messages])
+    return Example(
+        [{part: encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
+    )
 
 
 def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
@@ -68,7 +79,7 @@ def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
         raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
     if not isinstance(row[name], str):
         raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; mend the record")
-    return str(row[name])
+    return encodable(row[name], where, name)
 
 
 def example(row: Any, where: str, config: DataConfig) -> Example:
@@ -82,6 +93,7 @@ def example(row: Any, where: str, config: DataConfig) -> Example:
     given = row.get(config.input_field) if config.input_field is not None else None
     if given is not None and not isinstance(given, str):
         raise ConfigError(f"{where}: field '{config.input_field}' must be text, got {type(given).__name__}; mend it")
+    encodable(given or "", where, str(config.input_field))
     if not output:
         raise ConfigError(f"{where}: field '{config.output_field}' is empty, nothing to learn; remove the record")
     return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
@@ -97,7 +109,7 @@ def from_hub(config: DataConfig) -> list[Example]:
 
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
         cause = str(error).splitlines()[0]
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"

@@ -8,6 +8,8 @@ import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -42,15 +44,24 @@ def attach_trained(
 
 def load_peft(adapted: PeftModel, folder: Path) -> None:
     """Gives `adapted` the weights in `folder`. Raises `ConfigError` for weights of another shape or name."""
+    refuse_pickled(folder)
     try:
         result: Any = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{folder} holds no adapter of this trial: {first_line(error)}; run the trial again"
         ) from error
     unknown = set(result.unexpected_keys) - {"prompt_embeddings"}  # PEFT loads these itself, and names them even so
     if unknown:
         raise ConfigError(f"{folder} holds weights that the trial has not: {min(unknown)}; run it again")
+
+
+def refuse_pickled(folder: Path) -> None:
+    """PEFT would take adapter_model.bin, or ask the hub. Raises `ConfigError` where there is no safetensors file."""
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise ConfigError(
+            f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME} (pickled weights are not loaded); run the trial again"
+        )
 
 
 def attach_combined(
@@ -63,9 +74,14 @@ def attach_combined(
     apart, so that products across adapters come in. Raises `ConfigError` where PEFT cannot.
     """
     names = [f"adapter_{place}" for place in range(len(folders))]
-    adapted = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
-    for name, folder in zip(names[1:], folders[1:], strict=True):
-        adapted.load_adapter(str(folder), adapter_name=name)
+    for folder in folders:
+        refuse_pickled(folder)
+    try:
+        adapted = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
+        for name, folder in zip(names[1:], folders[1:], strict=True):
+            adapted.load_adapter(str(folder), adapter_name=name)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder} holds no adapter: {first_line(error)}; run the trial again") from error
     density = TIES_DENSITY if combination == "ties" else None
     try:
         lora: Any = adapted.base_model

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sweeplab.config import LORA_METHODS, TOGGLES, ExportConfig, QuantizationConfig
 from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.report.pages import escape_markdown, fenced
 
 
 class Verdict(NamedTuple):
@@ -67,7 +68,7 @@ def facts_of_trial(record: TrialRecord) -> Iterator[tuple[str, str]]:
 
 
 def table(rows: Iterator[tuple[str, str]]) -> str:
-    cells = ((one.replace("|", "\\|") for one in row) for row in rows)
+    cells = ((escape_markdown(one) for one in row) for row in rows)
     return "\n".join(("| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in cells)))
 
 
@@ -87,16 +88,16 @@ def card(
     first = records[0]
     trained = "What was trained beside the base" if export.kind == "adapter" else f"A merged model in {export.dtype}"
     versions = first.provenance.get("versions", {})
-    study = [] if facts is None else [f"The study, {facts.name}:", f"```\n{facts.command}\n```"]
+    study = [] if facts is None else [f"The study, {escape_markdown(facts.name)}:", fenced(facts.command)]
     parts = [
         front_matter(first.config["model"], export.kind),
-        f"# {first.config['model']['name']}, {export.kind}",
+        f"# {escape_markdown(first.config['model']['name'])}, {export.kind}",
         f"{trained}. {made_of(records, export)} {verdict.sentence()}",
         table(facts_of_base(first)),
         *(f"## Trial {record.number}\n\n{table(facts_of_trial(record))}" for record in records),
         "## How it was made",
         *study,
-        f"This export:\n\n```\n{command}\n```",
+        f"This export:\n\n{fenced(command)}",
         "Versions: " + ", ".join(f"{name} {version or '–'}" for name, version in versions.items()) + ".",
         f"Commit: {first.provenance.get('commit') or '–'}.",
     ]

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from sweeplab.checks.rules import refuse
 from sweeplab.checks.studies import check_study
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
@@ -55,9 +56,18 @@ def is_group(key: str) -> bool:
     return (CONF / key.replace(".", "/")).is_dir()
 
 
+def options(group: str) -> list[str]:
+    """The names that a group can be set to."""
+    return sorted(path.stem for path in (CONF / group.replace(".", "/")).glob("*.yaml"))
+
+
 def override(key: str, value: Any) -> str:
-    """One override; a group is chosen by its option's bare name."""
-    return f"{key}={value}" if is_group(key) else f"{key}={spelled(value)}"
+    """One override; a group is chosen by its option's bare name. Raises `ConfigError` for an option that is none."""
+    if not is_group(key):
+        return f"{key}={spelled(value)}"
+    if value not in options(key):
+        raise refuse(f"space.{key}", "must name options of the group", value, f"choose from {', '.join(options(key))}")
+    return f"{key}={value}"
 
 
 def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:

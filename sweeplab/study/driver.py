@@ -10,26 +10,29 @@ from rich.text import Text
 
 from sweeplab.checks.searches import LISTING
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
-from sweeplab.records import Status, StudyFacts, direction
+from sweeplab.records import Status, StudyFacts, TrialRecord, direction
 from sweeplab.report import write_report
 from sweeplab.store import (
     make_folder,
     only_writer,
+    read_base_scores,
     read_facts,
     read_items,
     read_records,
-    set_aside_unreadable,
     write_facts,
 )
-from sweeplab.study.compose import Request, trial_config
+from sweeplab.study.compose import Request, is_group, trial_config
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.extension import narrowed
+from sweeplab.study.findings import Findings
 from sweeplab.study.places import places
 from sweeplab.study.progress import StudyProgress
+from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreadable
 from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
-from sweeplab.study.search import Search, forget_search, num_planned
+from sweeplab.study.search import num_planned
 from sweeplab.study.space import Axis, axes, grid
+from sweeplab.study.storage import DATABASE, forget_search, storing
 from sweeplab.study.summary import show_summary
 from sweeplab.study.tracking import build_tracker
 
@@ -79,6 +82,22 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
         )
 
 
+def refuse_others_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
+    """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
+    first = records[0]
+    unfit = [key for key in first.params if key not in dict(flat(first.config)) and not is_group(key)]
+    now = dict(flat(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
+    before = dict(flat(first.config))
+    tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
+    differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
+    if differing:
+        changes = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in differing[:3])
+        raise ConfigError(
+            f"study.name={folder.name} has records of another configuration ({changes}) and no study.json; "
+            f"choose another study.name, or remove {folder} to start over"
+        )
+
+
 def planned_configs(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
     """Every point of a grid, composed and checked before anything runs; the configured point for other samplers."""
     points = grid(varied) if request.config.sampler.name in LISTING else [{}]
@@ -96,15 +115,21 @@ class Driver:
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
 
+    def say(self, sentence: str) -> None:
+        self.console.print(Text(sentence), soft_wrap=True)
+
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
-        earlier = read_facts(self.folder)
+        drop_partial(self.folder)
         for sentence in set_aside_unreadable(self.folder):
-            self.console.print(Text(sentence), soft_wrap=True)
-        if earlier is not None and read_records(self.folder):
+            self.say(sentence)
+        earlier, records = read_facts(self.folder), read_records(self.folder)
+        if not records:
+            forget_search(self.folder)
+        elif earlier is not None:
             refuse_changed(earlier, self.facts, self.folder)
         else:
-            forget_search(self.folder)
+            refuse_others_records(records, self.request, self.folder)
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
@@ -117,10 +142,13 @@ class Driver:
         check_space(self.config, self.varied)
         with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
             planned_configs(self.request, self.varied)
-            search = Search(self.config, self.varied, self.folder)
+            search, rebuilt = open_search(self.config, self.varied, self.folder, read_records(self.folder))
+            if rebuilt is not None:
+                self.say(rebuilt)
             write_facts(self.folder, self.facts)
-            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
-            with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
+            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
+            progress = StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder)
+            with storing(self.folder / DATABASE), progress:
                 try:
                     Rounds(self.request, self.folder, search, executor, tracker, progress).run()
                 except Stopped as why:
@@ -130,7 +158,8 @@ class Driver:
             if search.num_left_out:
                 progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
         records, items = read_records(self.folder), read_items(self.folder) or None
-        report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
-        tracker.reported(report)
+        folder = Path(self.config.study.reports_dir) / self.facts.name
+        report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
+        tracker.reported(Findings(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config import ConfigError, StudyConfig
-from sweeplab.study.compose import CONF, first_line
+from sweeplab.study.compose import first_line, options
 
 EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
 KINDS: Final = {  # OmegaConf's word -> ours
@@ -27,10 +27,6 @@ AMBIGUOUS: Final = "Ambiguous value for argument "
 def nearest(name: str, there: list[str]) -> str:
     near = get_close_matches(name, there, 1, 0.4)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def sibling_keys(key: str) -> list[str]:

@@ -3,14 +3,18 @@
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from sweeplab.records import Status, TrialRecord
+from sweeplab.study.underway import TrialUnderWay, Underway, wall_time, write_underway
+
+WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
 
 
 def clock(seconds: float) -> str:
@@ -37,8 +41,11 @@ class Running:
 class StudyProgress:
     """Trials done, how far the running ones are and their loss, and the time left, from what this run has done."""
 
-    def __init__(self, num_planned: int, num_done: int, console: Console) -> None:
+    def __init__(self, num_planned: int, num_done: int, console: Console, folder: Path | None = None) -> None:
+        """`folder`: the study's, for those who watch from elsewhere; None: nobody does."""
         self.console = console
+        self.folder = folder
+        self.written = -WRITE_SECONDS
         self.num_planned = num_planned
         self.num_done = num_done
         self.num_ended_here = 0
@@ -63,24 +70,44 @@ class StudyProgress:
     def num_under_way(self) -> float:
         return sum(one.fraction for one in self.running.values())
 
-    def time_left(self) -> str:
-        """Words for the time to the end; empty until something has been measured."""
+    def seconds_left(self) -> float | None:
+        """To the end; None until something has been measured."""
         done = self.num_ended_here + self.num_under_way()
         if done < 0.05:
-            return ""
+            return None
         per_trial = (time.monotonic() - self.since) / done
-        return f"{clock(per_trial * (self.num_planned - self.num_done - self.num_under_way()))} left"
+        return per_trial * (self.num_planned - self.num_done - self.num_under_way())
+
+    def time_left(self) -> str:
+        """Words for `seconds_left`; empty where it is not known."""
+        seconds = self.seconds_left()
+        return "" if seconds is None else f"{clock(seconds)} left"
+
+    def keep(self, ended: bool = False) -> None:
+        """For those who watch."""
+        if self.folder is None:
+            return
+        self.written = time.monotonic()
+        running = [
+            TrialUnderWay(number, one.label, wall_time(one.since), one.fraction, one.loss)
+            for number, one in self.running.items()
+        ]
+        now = Underway(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
+        write_underway(self.folder, now)
 
     def started(self, number: int, params: dict[str, Any], seed: int) -> None:
         label = f"trial {number}: {named(params)} seed={seed}"
         self.running[number] = Running(label, time.monotonic())
         self.show()
+        self.keep()
 
     def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         trial = self.running[number]
         trial.fraction = step / values["num_steps"]
         trial.loss = values.get("train_loss", trial.loss)
         self.show()
+        if time.monotonic() - self.written >= WRITE_SECONDS:
+            self.keep()
 
     def show(self) -> None:
         """The bars: all trials, and those that are running."""
@@ -107,13 +134,16 @@ class StudyProgress:
         line = f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}"
         self.console.print(Text(line.rstrip()), soft_wrap=True)
         self.show()
+        self.keep()
 
     def __enter__(self) -> Self:
         self.bars.start()
+        self.keep()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bars.stop()
+        self.keep(ended=kind is None)
         sys.stdout.flush()

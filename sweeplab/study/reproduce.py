@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 from safetensors.numpy import load_file
 
-from sweeplab.config import ConfigError, ExecutorConfig, trial_config_from_dict
+from sweeplab.checks.trials import check_trial
+from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder, read_record, trial_folder, write_json
 from sweeplab.study.compose import Request
@@ -107,11 +108,21 @@ def recorded(request: Request) -> tuple[TrialRecord, Path]:
     return record, path.parent
 
 
+def checked_config(record: TrialRecord) -> TrialConfig:
+    """What the record says was run; a file can say anything. Raises `ConfigError` where it could not run."""
+    try:
+        config = trial_config_from_dict(record.config)
+        check_trial(config)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"trial={record.number} has a record without a whole configuration: {error!r}") from error
+    return config
+
+
 def rerun(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
     """The trial once more, in `folder`. Raises `ConfigError`."""
     make_folder(folder)
     place = Place(same_settings(request.config.executor, record), None)
-    config = trial_config_from_dict(record.config)
+    config = checked_config(record)
     spec = spec_to_dict(record.number, record.seed, record.params, config, folder)
     with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)

@@ -5,7 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -19,7 +19,7 @@ from sweeplab.study.outcome import TOLD, constraint_values, objective_values
 from sweeplab.study.presets import enqueued_points
 from sweeplab.study.samplers import build_sampler, check_space, suggest
 from sweeplab.study.space import Axis, Params, fits, grid
-from sweeplab.study.storage import open_study
+from sweeplab.study.storage import DATABASE, open_study
 from sweeplab.study.warmstart import FROM, earlier_trials
 
 SEED: Final = "seed"
@@ -27,7 +27,6 @@ REASON: Final = "reason"
 STATUS: Final = "status"  # of a trial that did not finish, in a record's words
 PRUNE: Final = "prune"  # why the pruner stopped it
 ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
-DATABASE: Final = "optuna.db"
 GENERATIONS: Final = ("cmaes", "nsga2")
 
 
@@ -62,17 +61,6 @@ def identity(params: Params) -> str:
     return repr(sorted(params.items()))
 
 
-def params_of(trial: FrozenTrial) -> Params:
-    waiting = trial.state == TrialState.WAITING
-    params: Params = trial.system_attrs["fixed_params"] if waiting else trial.params
-    return params
-
-
-def forget_search(folder: Path) -> None:
-    """Drops the search state of `folder`, if there is one."""
-    (folder / DATABASE).unlink(missing_ok=True)
-
-
 class Search:
     """An Optuna study in `folder`; the only writer of its storage. Raises `ConfigError` where it cannot be opened.
 
@@ -81,7 +69,7 @@ class Search:
 
     def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
         check_space(config, varied)
-        entries = enqueued_points(config.study.enqueue, varied)
+        self.entries = enqueued_points(config.study.enqueue, varied)
         self.config = config
         self.varied = varied
         self.num_planned = num_planned(config, varied)
@@ -98,7 +86,8 @@ class Search:
         self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self.num_started = len(trials) - self.num_waiting
         self.queue: deque[Queued] = deque()
-        self.fill_queue(trials, entries)
+        self.fill_queue(trials, self.entries)
+        self.lost: list[Asked] = []  # told in an earlier run, and without a record now
 
     def take_over(self) -> int:
         """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
@@ -122,21 +111,34 @@ class Search:
         begun = {trial.user_attrs.get(ENTRY) for trial in trials}
         drawn: dict[str, Params] = {}
         for trial in trials:
-            params = params_of(trial)
+            params = self.params_of(trial)
             if not fits(params, self.varied):
                 continue
-            params = {axis.key: axis.exact(params[axis.key]) for axis in self.varied if axis.key in params}
             drawn.setdefault(identity(params), params)
             self.see(params, self.seed_of(trial))
             if trial.user_attrs.get(STATUS) == Status.PRUNED:
                 self.pruned.add(identity(params))
         seeds = self.config.study.seeds
         if self.config.sampler.name == "grid":
-            wanted = [Queued(point, seed) for seed in seeds for point in grid(self.varied)]
+            wanted = self.listed()
         else:
             wanted = [Queued(point, seed) for point in drawn.values() for seed in seeds]
         self.queue.extend(one for one in wanted if one.seed not in self.seen.get(identity(one.params), ()))
         self.queue.extend(Queued(one, seeds[0], repr(one)) for one in entries if repr(one) not in begun)
+
+    def listed(self) -> list[Queued]:
+        """Every trial of a grid in its order; nothing for samplers that draw."""
+        if self.config.sampler.name != "grid":
+            return []
+        points = grid(self.varied)
+        return [Queued(point, seed) for seed in self.config.study.seeds for point in points]
+
+    def params_of(self, trial: FrozenTrial) -> Params:
+        """The values of a trial as conf spells them; of axes whose values have gone, as they were drawn."""
+        waiting = trial.state == TrialState.WAITING
+        params = trial.system_attrs["fixed_params"] if waiting else trial.params
+        known = {axis.key: axis for axis in self.varied}
+        return {key: known[key].exact(value) if known[key].holds(value) else value for key, value in params.items()}
 
     def see(self, params: Params, seed: int) -> None:
         self.seen.setdefault(identity(params), set()).add(seed)
@@ -147,11 +149,21 @@ class Search:
         return seed
 
     def num_ended(self) -> int:
-        return sum(trial.state.is_finished() for trial in self.own_trials())
+        """Trials that are over, and have a record."""
+        return sum(trial.state.is_finished() for trial in self.own_trials()) - len(self.lost)
+
+    def close(self) -> None:
+        """Lets go of the storage, so that its file can be renamed."""
+        storage: Any = self.study._storage
+        storage.remove_session()
 
     def asked(self) -> Iterator[Asked]:
-        """Trials to run, interrupted ones first, until the study has as many as planned, or no point is left."""
+        """Trials to run, until the study has as many as planned, or no point is left.
+
+        First those that were interrupted, and those whose records were lost, under their own numbers.
+        """
         yield from self.interrupted
+        yield from self.lost
         while self.num_started < self.num_planned:
             asked = self.ask()
             if asked is None:
@@ -234,11 +246,13 @@ class Search:
         name = self.config.pruner.name
         if name == "none" or not math.isfinite(loss):
             return None
+        if number not in self.live:
+            return self.said_before(number, step)
         trial = self.live[number]
         said: str | None = trial.user_attrs.get(PRUNE)
         if said is not None or step in trial.storage.get_trial(trial._trial_id).intermediate_values:
             return said
-        trial.report(-loss if self.study.direction == StudyDirection.MAXIMIZE else loss, step)
+        trial.report(self.signed(loss), step)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # wilcoxon's, of a best trial with fewer rungs
             if not trial.should_prune():
@@ -246,6 +260,16 @@ class Search:
         reason = f"pruner={name} at step {step}: held-out loss {loss:.4g}"
         trial.set_user_attr(PRUNE, reason)
         return reason
+
+    def said_before(self, number: int, step: int) -> str | None:
+        """Of a trial that runs again since its record was lost: it stops where it stopped before."""
+        trial = self.own_trials()[number]
+        said: str | None = trial.user_attrs.get(PRUNE)
+        return said if step == max(trial.intermediate_values, default=step) else None
+
+    def signed(self, loss: float) -> float:
+        """A loss as the storage holds it, in the objective's direction."""
+        return -loss if self.study.direction == StudyDirection.MAXIMIZE else loss
 
     def tell(self, record: TrialRecord) -> None:
         """Objective values of a finished trial, else how it ended; telling twice changes nothing. Raises `ConfigError`.

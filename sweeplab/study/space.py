@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeplab.checks.rules import refuse
 from sweeplab.config import AXIS_KEYS, ConfigError
 
+MOST_POINTS: Final = 100_000  # of a space that is listed
 Params = dict[str, Any]
 Scalar = bool | int | float | str | None
 
@@ -86,7 +87,17 @@ class Axis(NamedTuple):
                 f"space.{self.key} is a range, which sampler=grid and sampler=brute_force cannot list; give choices or "
                 "a step, or use sampler=tpe"
             )
+        refuse_endless(self.last_place() + 1)
         return [self.value(place) for place in range(self.last_place() + 1)]
+
+
+def refuse_endless(num_points: int) -> None:
+    """Raises `ConfigError` for more points than anybody would run; each costs a tenth of a second to compose."""
+    if num_points > MOST_POINTS:
+        raise ConfigError(
+            f"space has at least {num_points} points, and at most {MOST_POINTS} can be listed; give fewer choices, or "
+            "larger steps, or use sampler=tpe"
+        )
 
 
 def check_choices(name: str, choices: Any) -> None:
@@ -196,6 +207,7 @@ def grid(varied: list[Axis]) -> list[Params]:
     points: list[Params] = [{}]
     for one in varied:
         values = one.points()
+        refuse_endless(len(points) * len(values))
         points = [
             extended
             for point in points

@@ -1,5 +1,7 @@
 """Opens a study's Optuna storage: the same study as before, or one whose space has grown."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -8,10 +10,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import direction
+from sweeplab.store import StoreError
 from sweeplab.study.extension import outdated, restate
 from sweeplab.study.pruners import build_pruner, settle
 from sweeplab.study.space import Axis
 
+DATABASE: Final = "optuna.db"
+JOURNALS: Final = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database
 SETTINGS: Final = "settings"  # of the study: what cannot change once trials are there
 
 
@@ -34,14 +39,34 @@ def open_study(config: StudyConfig, varied: list[Axis], database: Path) -> optun
         if outdated(study.get_trials(deepcopy=False), distributions):
             restate(database, name, distributions)
             study = opened()
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+    except (
+        optuna.exceptions.StorageInternalError,
+        SQLAlchemyError,
+        RuntimeError,
+    ) as error:  # RuntimeError: of a newer Optuna
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"{database} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
+            f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
     keep_settings(study, config)
     settle(study)
     return study
+
+
+def forget_search(folder: Path) -> None:
+    """Drops the search state of `folder`, if there is one, with what SQLite would take for the next one's journal."""
+    for end in ("", *JOURNALS):
+        (folder / f"{DATABASE}{end}").unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(database: Path) -> Iterator[None]:
+    """Within it Optuna writes to `database`: a disk that takes nothing more is a `StoreError`."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise StoreError(f"{database} cannot be written: {cause}; free space or choose another folder") from error
 
 
 def keep_settings(study: optuna.Study, config: StudyConfig) -> None:

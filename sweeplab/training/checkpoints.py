@@ -1,6 +1,7 @@
 """A trial in the middle of its training as bytes, from which it goes on to the same end."""
 
 import io
+import pickle
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,10 @@ import torch
 
 from sweeplab.records import HeldoutPoint, TrainPoint
 from sweeplab.training.members import Member
+
+
+class CheckpointError(Exception):
+    """A file that no trial can go on from; the message says why."""
 
 
 def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
@@ -36,8 +41,27 @@ def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
 def restore(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
     """Puts a fresh member where the checkpoint left off; False, with nothing changed, where it is of another trial.
 
-    Only plain values and tensors are read. Raises what `torch.load` raises for a file that is none.
+    Only plain values and tensors are read; nothing in the file can run. Raises `CheckpointError` for a file that is
+    none, after which the member is no longer fresh.
     """
+    try:
+        return put_back(member, data, identity)
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise CheckpointError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+
+
+def put_back(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
+    """`restore`, with whatever a file that is no checkpoint makes of it."""
     values = torch.load(io.BytesIO(data), weights_only=True, map_location=member.parameters[0].device)
     if values["identity"] != identity:
         return False

@@ -58,7 +58,7 @@ def test_the_entropy_is_scipys(rng: np.random.Generator) -> None:
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_bounds_hold_for_every_spectrum(values: list[float]) -> None:
     """1 <= stable rank <= participation ratio <= effective rank <= count, whatever the unit."""
     sizes = np.sort(np.array(values))[::-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeplab.config import ConfigError, DataConfig, DataPart, TrialConfig, trial_config_from_dict
@@ -50,7 +50,6 @@ def test_as_many_as_the_weights_allow(sizes: Any, weights: Any, counts: Any) -> 
 WEIGHTS = st.lists(st.integers(1, 6), min_size=2, max_size=4)
 
 
-@settings(deadline=None)
 @given(WEIGHTS, st.data())
 def test_every_beginning_has_the_proportions_and_nothing_comes_twice(weights: list[int], data: Any) -> None:
     sizes = [data.draw(st.integers(1, 40)) for _ in weights]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -51,7 +51,6 @@ def first_fit(lengths: list[int], length: int) -> list[list[int]]:
     return rows
 
 
-@settings(deadline=None)
 @given(LENGTHS)
 def test_packing_is_first_fit_decreasing_and_loses_nothing(lengths: list[int]) -> None:
     data = examples(lengths)

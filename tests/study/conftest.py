@@ -16,6 +16,7 @@ import psutil
 import pytest
 from hydra import compose, initialize_config_dir
 
+import sweeplab
 from sweeplab.config import StudyConfig, register
 from sweeplab.records import Status, TrialRecord
 from sweeplab.study.compose import CONF, Request, to_study_config
@@ -25,6 +26,7 @@ from sweeplab.study.space import axes
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CHECKOUT: Final = Path(sweeplab.__file__).parents[1]
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
 QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1", "executor.num_workers=1")
@@ -91,10 +93,10 @@ def make_request(compose_study: ComposeStudy, tmp_path: Path) -> MakeRequest:
 
 
 def environment(**others: str) -> dict[str, str]:
-    """Offline, one thread, no colours, a narrow look at this process's environment."""
+    """Offline, one thread, no colours, a narrow look at this process's environment; this checkout's code."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ}
     quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
-    return kept | quiet | others
+    return kept | quiet | {"PYTHONPATH": str(CHECKOUT)} | others
 
 
 def run_cli(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -251,6 +253,8 @@ def real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
         "USER": "zaphod-beeblebrox",
         "USERNAME": "zaphod-beeblebrox",
         "SECRET_TOKEN": "token-7d1f0c9a55e34b",
+        "HF_TOKEN": "hf_zaphods0wnt0ken",
+        "AWS_SECRET_ACCESS_KEY": "zaphod/AKIA/2e7b1b",
         "WANDB_API_KEY": "4242" * 10,
     }
     rows = [{"instruction": f"Say {number}.", "output": f"{number}"} for number in range(20)]

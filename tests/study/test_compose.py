@@ -20,7 +20,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="$"))
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers()
 
 
-@settings(deadline=None)
 @given(value=st.none() | st.booleans() | NUMBERS | TEXT)
 @example("it's")
 @example('say "x"')
@@ -50,7 +49,7 @@ def test_every_value_is_read_back_by_hydra(value: Any) -> None:
         assert math.copysign(1, read) == math.copysign(1, value)  # -0.0
 
 
-@settings(deadline=None, max_examples=15)  # each composes a study
+@settings(max_examples=15)  # each composes a study
 @given(value=TEXT.filter(str.strip))
 @example("C:\\new\\'table'\\")
 def test_text_arrives_in_the_trial_as_it_was(value: str) -> None:

@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeplab.config import ConfigError
 from sweeplab.study.extension import narrowed
-from sweeplab.study.search import DATABASE
+from sweeplab.study.storage import DATABASE
 from tests.study.conftest import Open, run
 
 Spec = dict[str, Any]

@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from sweeplab.config import ConfigError
 from sweeplab.records import Score
 from sweeplab.store import StoreError
-from sweeplab.study.search import DATABASE, Asked, Search, forget_search
+from sweeplab.study.search import Asked, Search
+from sweeplab.study.storage import DATABASE, forget_search
 from tests.study.conftest import Open, record_of, run
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)

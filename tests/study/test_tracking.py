@@ -130,6 +130,21 @@ def test_the_report_is_mirrored_whole(mirrored: Mirrored, real_study: RealStudy)
     assert page.strip() in mirrored_html.read_text()
 
 
+def test_the_report_has_tables_a_plot_and_its_files_as_an_artifact(mirrored: Mirrored, real_study: RealStudy) -> None:
+    _, run = mirrored[2]
+    logged = {one["name"].removeprefix(f"run-{run.declared['run_id']}-"): one for one in run.of_kind("artifact")}
+    assert {name: one["type"] for name, one in logged.items()} == {
+        "trials": "run_table",
+        "settings": "run_table",
+        "score_and_memory_table": "run_table",
+        "single-report": "report",
+    }
+    files = {one["path"]: one for one in logged["single-report"]["manifest"]["contents"]}
+    assert {"report.html", "report.md", "records.json"} <= set(files)
+    kept = real_study.folder / files["report.html"]["local_path"]  # from where the study was started
+    assert kept.read_text() == real_study.report
+
+
 def test_nothing_of_machine_or_user_is_kept(mirrored: Mirrored, real_study: RealStudy) -> None:
     kept = [path for path in (real_study.folder / "runs" / "single" / "wandb").rglob("*") if path.is_file()]
     assert sum(path.suffix == ".wandb" for path in kept) == 3
@@ -142,6 +157,15 @@ def test_nothing_of_machine_or_user_is_kept(mirrored: Mirrored, real_study: Real
         assert ABSOLUTE.search(path.read_bytes()) is None
     for _, run in mirrored:
         assert host.search(json.dumps(run.records)) is None
+
+
+def test_no_secret_and_no_home_is_in_any_file(real_study: RealStudy) -> None:
+    """Records, items, checkpoints, logs, search state, W&B's files and reports, byte for byte."""
+    kept = [path for part in ("runs", "reports") for path in (real_study.folder / part).rglob("*") if path.is_file()]
+    assert {"record.json", "study.json", "optuna.db", "worker-0.log", "report.html"} <= {path.name for path in kept}
+    for path in kept:
+        data = path.read_bytes()
+        assert [secret for secret in real_study.private.values() if secret.encode() in data] == [], path
 
 
 def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path) -> None:
@@ -159,7 +183,7 @@ def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path)
 
 def test_none_needs_no_wandb(tmp_path: Path) -> None:
     settings = TrackingConfig("none", "offline", "sweeplab")
-    assert isinstance(build_tracker(settings, "study", tmp_path), NoTracker)
+    assert isinstance(build_tracker(settings, "study", tmp_path, print), NoTracker)
 
 
 def test_a_summary_leaves_out_what_is_missing() -> None:

@@ -1,0 +1,182 @@
+"""What something happened to: files of a study that are not what they should be, and a search that lacks records."""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from optuna.storages._rdb.models import BaseModel
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeplab.config import StudyConfig
+from sweeplab.records import TrialRecord
+from sweeplab.store import (
+    StoreError,
+    read_base_score,
+    read_facts,
+    read_record,
+    set_aside,
+    trial_folder,
+    trial_items,
+)
+from sweeplab.study.search import ENTRY, SEED, Asked, Search, identity
+from sweeplab.study.space import Axis, Params, fits
+from sweeplab.study.storage import DATABASE, JOURNALS
+
+TABLES: Final = frozenset(BaseModel.metadata.tables)
+
+
+PARTIAL: Final = re.compile(r"\..+\.(\d+|restated)")  # what a write that was cut off leaves, by `store.write_bytes`
+
+
+def drop_partial(study_folder: Path) -> None:
+    """Removes what killed processes had begun to write."""
+    for pattern in (".*", "trials/*/.*", "base/.*"):
+        for path in study_folder.glob(pattern):
+            if PARTIAL.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
+def check_facts(path: Path) -> None:
+    read_facts(path.parent)
+
+
+def check_record(path: Path) -> None:
+    """Raises `StoreError` also where the record is another trial's."""
+    found = read_record(path).number
+    if path.parent.name != trial_folder(path.parents[2], found).name:
+        raise StoreError(f"it is trial {found}'s")
+
+
+def check_search(path: Path) -> None:
+    """Raises `StoreError` for a file that is no search state of Optuna's, or a damaged one."""
+    if not path.is_file():
+        raise StoreError("it is no file")
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            there = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except (
+        sqlite3.OperationalError
+    ):  # locked, read-only, a full disk: not the file's fault, and said where it is opened
+        return
+    except sqlite3.DatabaseError as error:
+        raise StoreError(str(error)) from error
+    if verdict != "ok":
+        raise StoreError(f"SQLite finds it damaged: {verdict}".splitlines()[0])
+    if there and not there & TABLES:
+        raise StoreError(f"it holds {', '.join(sorted(there))}, no tables of Optuna's")
+
+
+CHECKS: Final[tuple[tuple[str, str, Callable[[Path], object]], ...]] = (
+    ("study.json", "study", check_facts),
+    ("trials/*/record.json", "record of this trial", check_record),
+    ("trials/*/items.jsonl", "list of results", trial_items),
+    ("base/*.json", "score of a base", read_base_score),
+    (DATABASE, "search state", check_search),
+)
+
+
+def set_aside_unreadable(study_folder: Path) -> list[str]:
+    """Renames what is not what its name says, so that the study goes on without it; a sentence for each.
+
+    Raises `StoreError` where it cannot be renamed.
+    """
+    said = []
+    for pattern, what, check in CHECKS:
+        for path in sorted(study_folder.glob(pattern)):
+            try:
+                check(path)
+            except StoreError as error:
+                why = str(error.__cause__ or error).strip().splitlines()[0]
+                said.append(f"{path} is no {what} ({why}), and is kept as {put_aside(path).name}")
+    return said
+
+
+def put_aside(path: Path) -> Path:
+    """Renames a file, and what SQLite keeps beside a database, which would be taken for the next one's."""
+    for end in JOURNALS if path.name == DATABASE else ():
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            set_aside(beside)
+    return set_aside(path)
+
+
+def open_search(
+    config: StudyConfig, varied: list[Axis], study_folder: Path, records: list[TrialRecord]
+) -> tuple[Search, str | None]:
+    """The search as the records have it, and a sentence where it had to be built again from them.
+
+    Trials that it was told of but that have no record run again, under their own numbers. Raises `ConfigError`.
+    """
+    search, said = Search(config, varied, study_folder), None
+    if not all(knows(search, record) for record in records):
+        said = f"{study_folder / DATABASE} was built again from the records, which it did not all know"
+        if search.own_trials():
+            search.close()
+            said += f"; the old one is kept as {put_aside(study_folder / DATABASE).name}"
+            search = Search(config, varied, study_folder)
+        for trial in list(stated_again(search, records)):
+            search.study.add_trial(trial)
+        search.close()
+        search = Search(config, varied, study_folder)
+    search.lost = lost(search, {record.number for record in records})
+    return search, said
+
+
+def lost(search: Search, recorded: set[int]) -> list[Asked]:
+    """Trials that were told, and are not among `recorded`."""
+    return [
+        Asked(number, search.params_of(trial), search.seed_of(trial))
+        for number, trial in enumerate(search.own_trials())
+        if trial.state.is_finished() and number not in recorded
+    ]
+
+
+def knows(search: Search, record: TrialRecord) -> bool:
+    """True where the search asked for the trial that the record is of."""
+    trials = search.own_trials()
+    if record.number >= len(trials):
+        return False
+    trial = trials[record.number]
+    return identity(search.params_of(trial)) == identity(record.params) and search.seed_of(trial) == record.seed
+
+
+def stated_again(search: Search, records: list[TrialRecord]) -> Iterator[FrozenTrial]:
+    """A trial for each number up to the last record's, running: those with a record are told it, the others run.
+
+    A number without a record gets a point that the records lack, or one that is drawn when it is asked.
+    """
+    recorded = {record.number: record for record in records if fits(record.params, search.varied)}
+    entries = {repr(entry): entry for entry in search.entries}
+    seeds = search.config.study.seeds
+    for record in recorded.values():
+        search.see(record.params, record.seed)
+    points = {identity(record.params): record.params for record in recorded.values()}
+    wanted = [(one.params, one.seed) for one in search.listed()] or [
+        (one, seed) for one in points.values() for seed in seeds
+    ]
+    missing = iter([(point, seed) for point, seed in wanted if seed not in search.seen.get(identity(point), ())])
+    for number in range(max(recorded, default=-1) + 1):
+        there = recorded.get(number)
+        params, seed = next(missing, ({}, seeds[0])) if there is None else (there.params, there.seed)
+        attrs: dict[str, Any] = {SEED: seed}
+        entry = next((key for key, values in entries.items() if there and values.items() <= params.items()), None)
+        if entry is not None:
+            attrs[ENTRY] = entry
+            del entries[entry]
+        yield restated(search, params, attrs, there)
+
+
+def restated(search: Search, params: Params, attrs: dict[str, Any], record: TrialRecord | None) -> FrozenTrial:
+    """A running trial as Optuna has it, with what its pruner saw."""
+    points = [] if record is None else record.heldout_losses
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=params,
+        distributions={axis.key: axis.distribution() for axis in search.varied if axis.key in params},
+        user_attrs=attrs,
+        intermediate_values={point.step: search.signed(point.loss) for point in points},
+    )

@@ -1,0 +1,142 @@
+"""Whatever is typed, and whatever a data file holds: exit code 0, or 2 with one line, in time, and never a traceback.
+
+A quick share runs by default; `pytest -m slow tests/test_fuzz.py` runs the thousands.
+"""
+
+import json
+from contextlib import redirect_stderr, suppress
+from itertools import cycle
+from pathlib import Path
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+
+from sweeplab.__main__ import refuse
+from tests.hostile import (
+    CHATS,
+    INTERPOLATIONS,
+    ROWS,
+    SECRET,
+    Answer,
+    answer,
+    as_text,
+    commands,
+    damaged_files,
+    leaked,
+    said,
+    stream,
+)
+
+QUICK: Final = 15
+THOUSANDS: Final = 2000
+DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
+CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
+
+
+def fuzzing(most: int, derandomize: bool) -> settings:
+    return settings(
+        max_examples=most,
+        derandomize=derandomize,
+        database=None,
+        deadline=None,
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+def check(one: Answer) -> None:
+    """A plan, or one line; nothing of the environment."""
+    assert one.code in (0, 2), one
+    assert SECRET not in one.out + one.err
+    if one.code == 0:
+        assert one.err == ""
+    else:
+        assert one.out == ""
+        assert one.err.startswith("sweeplab: ")
+        assert one.err.endswith("\n")
+        assert one.err.count("\n") == 1, one.err
+
+
+def check_command(command: list[str], folder: Path) -> None:
+    check(answer([*command, "tracking=none", "action=plan"], folder))
+    assert leaked(folder) == []
+
+
+def check_file(data: bytes, folder: Path) -> None:
+    (folder / "data.json").write_bytes(data)
+    chat = CHAT if b"messages" in data else ()
+    check(answer([*DRY, "data=json", "data.path=data.json", *chat], folder))
+
+
+@fuzzing(QUICK, derandomize=True)
+@given(commands)
+@example(["adapter.rank=" + "[" * 900])
+@example(["space.optimizer={low: 0, high: 2}"])
+@example(["space.adapter={choices: [0]}"])
+@example(["study.question=\udcff"])
+@example(["a\nb"])
+def test_any_command_is_answered(folder: Path, command: list[str]) -> None:
+    check_command(command, folder)
+
+
+@fuzzing(QUICK, derandomize=True)
+@given(damaged_files())
+@example(b"[" * 100_000)
+@example(b'{"a":' * 100_000)
+@example(as_text([*ROWS, {"instruction": "\ud800", "output": "x"}], lines=True))
+def test_any_data_file_is_answered(folder: Path, data: bytes) -> None:
+    check_file(data, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@fuzzing(THOUSANDS, derandomize=False)
+@given(commands)
+def test_thousands_of_commands_are_answered(folder: Path, command: list[str]) -> None:
+    check_command(command, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@fuzzing(THOUSANDS, derandomize=False)
+@given(damaged_files())
+def test_thousands_of_data_files_are_answered(folder: Path, data: bytes) -> None:
+    check_file(data, folder)
+
+
+@pytest.mark.parametrize("rows", [ROWS, CHATS], ids=["records", "chats"])
+@pytest.mark.parametrize("lines", [True, False], ids=["lines", "array"])
+def test_the_undamaged_file_is_planned(rows: list[object], lines: bool, tmp_path: Path) -> None:
+    """What the damaged ones are made from is in order, so that they are refused for their damage."""
+    check_file(as_text(rows, lines), tmp_path)
+    assert json.loads((tmp_path / "runs" / "single" / "plan.json").read_text())["rows"]
+
+
+KEYS: Final = ("study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps")
+READING: Final = [one for one in INTERPOLATIONS if "oc.env:S" in one]
+
+
+@pytest.mark.parametrize(("key", "value"), zip(cycle(KEYS), READING))
+def test_the_environment_is_not_read(key: str, value: str, tmp_path: Path) -> None:
+    refused = answer([f"{key}={value}", "tracking=none", "action=plan"], tmp_path)
+    check(refused)
+    assert refused.code == 2
+    assert leaked(tmp_path) == []
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=200, database=None, deadline=None, derandomize=True)
+def test_a_refusal_is_one_line_of_what_can_be_seen(text: str) -> None:
+    err = stream()
+    with redirect_stderr(err), suppress(SystemExit):
+        refuse(text)
+    line = said(err)
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
