@@ -9,7 +9,7 @@ from sweeplab.records import METRICS, TrialRecord
 from sweeplab.report.axes import Axis, Tick, round_ticks
 from sweeplab.report.budgets import cost_metrics, means
 from sweeplab.report.charts import PALETTE, Chart, Dot, Line
-from sweeplab.report.evidence import Evidence
+from sweeplab.report.evidence import Evidence, is_share
 from sweeplab.report.sources import ranges
 from sweeplab.report.wording import amount, memory, memory_scale, metric_label, metric_text, metric_unit, time_scale
 from sweeplab.statistics.fronts import pareto_front
@@ -51,8 +51,11 @@ def tradeoff_chart(found: Evidence, cost: str, index: int) -> Chart:
         f"One dot per setting: its mean with the 95 % interval{which}. The line joins the settings that no other beats "
         "in both."
     )
+    level = is_share(found.metric) and len({dot.y for dot in dots.values()}) == 1  # no range of its own
     title = f"{quality[0].upper()}{quality[1:]} against {label.partition(',')[0]}"
-    return Chart(f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, [line for line in lines if line.dots])
+    return Chart(
+        f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, [line for line in lines if line.dots], level
+    )
 
 
 def cost_scale(cost: str, highest: float) -> tuple[float, str]:
