@@ -75,7 +75,7 @@ class TestEveryExecutor:
             wait_for(executor, 0)
             executor.submit(0, specs(0, 1))
             ended = []
-            for newcomers in (specs(2), [], []):
+            for newcomers in (specs(2), specs(), specs()):
                 ended += records(heard(executor, "ended"))
                 executor.join(0, newcomers)
             heard(executor, "done")
