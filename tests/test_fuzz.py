@@ -123,7 +123,7 @@ KEYS: Final = ("study.question", "model.path", "++space.adapter.rank.choices", "
 READING: Final = [one for one in INTERPOLATIONS if "oc.env:S" in one]
 
 
-@pytest.mark.parametrize(("key", "value"), zip(cycle(KEYS), READING))
+@pytest.mark.parametrize(("key", "value"), list(zip(cycle(KEYS), READING, strict=False)))
 def test_the_environment_is_not_read(key: str, value: str, tmp_path: Path) -> None:
     refused = answer([f"{key}={value}", "tracking=none", "action=plan"], tmp_path)
     check(refused)

@@ -1,7 +1,8 @@
 """From command-line overrides to configurations: the study's, and one per trial, all composed by Hydra."""
 
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args, get_origin
 
 from hydra import compose
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -36,9 +37,29 @@ def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
         missing = isinstance(error, MissingMandatoryValue)
         raise ConfigError(f"{key} is missing; give {key}=..." if missing else f"{key}: {first_line(error)}") from error
     assert isinstance(config, StudyConfig)
+    refuse_nested(config)
     config.study.name = config.study.name or default_name
     check_study(config)
     return config
+
+
+def plain(kind: Any, value: Any) -> bool:
+    """False for a list or a mapping where `kind` holds neither."""
+    if get_origin(kind) is list:
+        return all(plain(get_args(kind)[0], one) for one in value)
+    if get_origin(kind) is dict:
+        return all(plain(get_args(kind)[1], one) for one in value.values())
+    return kind not in (str, int, float, bool) or not isinstance(value, list | dict)
+
+
+def refuse_nested(section: Any, prefix: str = "") -> None:
+    """OmegaConf 2.3 lets a list pass as an element of `list[str]`. Raises `ConfigError`."""
+    for one in fields(section):
+        value = getattr(section, one.name)
+        if is_dataclass(value):
+            refuse_nested(value, f"{prefix}{one.name}.")
+        elif value is not None and not plain(one.type, value):
+            raise refuse(f"{prefix}{one.name}", "must hold plain values", value, "take the inner brackets away")
 
 
 def first_line(error: BaseException) -> str:
