@@ -152,7 +152,7 @@ def test_markdown_escapes_what_github_would_read() -> None:
     ("code", "absent"),
     [
         ("import sweeplab.report.pages", ["torch", "transformers", "lightning"]),
-        ("import sweeplab.report, sweeplab.report.settings, sweeplab.report.tables", ["torch", "plotly", "jinja2"]),
+        ("import sweeplab.report, sweeplab.report.settings, sweeplab.report.tables", ["torch", "jinja2"]),
     ],
 )
 def test_imports_stay_light(code: str, absent: list[str]) -> None:
