@@ -20,6 +20,7 @@ from sweeplab.store import make_folder, read_records
 from sweeplab.study import on_slurm
 from sweeplab.study.driver import Driver
 from sweeplab.study.fleet import open_executor
+from sweeplab.study.process import call_of
 from sweeplab.study.wire import NotAuthorized, Reception, call
 from tests.study.conftest import LOSS, ComposeStudy, MakeRequest, Standin, wait_until
 from tests.study.fleets import standin_pids, submitit_here, use_standin
@@ -100,7 +101,7 @@ def test_an_address_of_another_machine_is_refused(compose_study: ComposeStudy, t
 def preempt(standin: Standin) -> None:
     """What Slurm does first where it takes a node away: the signal to the job that holds the worker."""
     (pid,) = standin_pids(standin)
-    psutil.Process(pid).parent().send_signal(signal.SIGUSR2)  # type: ignore[union-attr]
+    psutil.Process(pid).parent().send_signal(signal.SIGUSR2)
 
 
 def test_a_preempted_job_comes_back_and_its_trials_are_not_to_blame(
@@ -145,8 +146,7 @@ def test_a_node_without_the_study_s_folder_refuses(
 ) -> None:
     """As where study.runs_dir is on the driver's own disk."""
     use_standin(standin, monkeypatch)
-    there = on_slurm.call_of
-    monkeypatch.setattr(on_slurm, "call_of", lambda log, _: there(tmp_path / "elsewhere" / log.name, {}))
+    monkeypatch.setattr(on_slurm, "call_of", lambda log, _: call_of(tmp_path / "elsewhere" / log.name, {}))
     with (
         submitit_here(),
         pytest.raises(ConfigError, match=r" has no folder .*elsewhere, where trials and checkpoints "),
