@@ -75,9 +75,9 @@ class TestEveryExecutor:
             wait_for(executor, 0)
             executor.submit(0, specs(0, 1))
             ended = []
-            for newcomers in (specs(2), specs(), specs()):
+            for numbers in ([2], list[int](), list[int]()):
                 ended += records(heard(executor, "ended"))
-                executor.join(0, newcomers)
+                executor.join(0, specs(*numbers))
             heard(executor, "done")
             executor.submit(0, specs(3))
             ended += records(heard(executor, "ended"))

@@ -146,8 +146,7 @@ def test_a_node_without_the_study_s_folder_refuses(
 ) -> None:
     """As where study.runs_dir is on the driver's own disk."""
     use_standin(standin, monkeypatch)
-    there = call_of
-    monkeypatch.setattr(on_slurm, "call_of", lambda log, _: there(tmp_path / "elsewhere" / log.name, {}))
+    monkeypatch.setattr(on_slurm, "call_of", lambda log, _: call_of(tmp_path / "elsewhere" / log.name, {}))
     with (
         submitit_here(),
         pytest.raises(ConfigError, match=r" has no folder .*elsewhere, where trials and checkpoints "),
