@@ -7,14 +7,12 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import pytest
 import torch
 from rich.console import Console
-from sqlalchemy import Engine, event
 
 from sweeplab.cohort import run_cohort
 from sweeplab.config import ConfigError
@@ -272,27 +270,6 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_later(
     records = read_records(folder)
     assert [record.number for record in records] == list(range(6))
     assert told(request, folder) == expected(records)
-
-
-def test_a_disk_that_is_full_for_the_search_stops_the_study_which_goes_on_later(
-    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
-) -> None:
-    request, folder = make_request(RANKS, "study.seeds=[0,1,2,3,4,5]"), tmp_path / "runs" / "single"
-    drive(make_request(RANKS, "study.num_trials=1"))
-    with closing(sqlite3.connect(folder / DATABASE)) as database:
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-
-    def as_large_as_it_is(connection: sqlite3.Connection, _: object) -> None:
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-
-    event.listen(Engine, "connect", as_large_as_it_is)
-    try:
-        with pytest.raises((ConfigError, StoreError), match=r"optuna\.db cannot be .*: .*disk is full; free space"):
-            drive(request)
-    finally:
-        event.remove(Engine, "connect", as_large_as_it_is)
-    assert drive(request)[0] == 18
-    assert told(request, folder) == expected(read_records(folder))
 
 
 def test_a_worker_without_room_for_a_checkpoint_stops_at_once(
