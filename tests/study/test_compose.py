@@ -153,7 +153,5 @@ def test_the_study_is_named_after_its_experiment_unless_it_has_a_name(compose_st
 
 
 def test_an_option_that_a_group_lacks_is_refused_with_those_that_it_has() -> None:
-    with pytest.raises(
-        ConfigError, match=r"^space\.optimizer must name options of the group, got sdg; choose from"
-    ):
+    with pytest.raises(ConfigError, match=r"^space\.optimizer must name options of the group, got sdg; choose from"):
         trial_config([], {"optimizer": "sdg"})
