@@ -9,6 +9,7 @@ import pytest
 
 for name, value in (("HF_HUB_OFFLINE", "1"), ("TQDM_DISABLE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
     os.environ[name] = value  # before anything of Hugging Face is imported
+os.environ["OMP_NUM_THREADS"] = "1"  # also of what tests start: several test processes share the cores
 
 import hypothesis
 import torch

@@ -72,7 +72,7 @@ def test_a_study_leaves_records_facts_and_a_report(
     assert facts.space == {"adapter.rank": {"choices": [1, 2]}}
     assert facts.objectives == {"heldout_loss_nats_per_token": "minimize"}
     told = json.loads((tmp_path / "reports" / "single" / "records.json").read_text())
-    assert told == {"study": facts.to_dict(), "records": [record.to_dict() for record in records]}
+    assert told == {"study": facts.to_dict(), "records": [record.to_dict() for record in records], "bases": []}
     for record in records:
         assert f"{record.heldout_loss_nats_per_token:.4g}" in printed
     assert printed.count("[4/4]") == 1

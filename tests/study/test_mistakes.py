@@ -38,13 +38,6 @@ def pickled_model(folder: Path) -> None:
     (folder / "base" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
 
 
-def damaged_record(folder: Path) -> None:
-    path = folder / "runs" / "single" / "trials" / "00000" / "record.json"
-    path.parent.mkdir(parents=True)
-    path.write_text('{"number": 0, "sta')
-    (folder / "runs" / "single" / "study.json").write_text("[]")
-
-
 CASES: list[tuple[list[str], Spoil, str]] = [
     (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--cfg job` lists them all; did you mean adapter\.rank\?"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
@@ -94,7 +87,6 @@ CASES: list[tuple[list[str], Spoil, str]] = [
         pickled_model,
         r"model\.path must hold \*\.safetensors .*; convert it with sav",
     ),
-    (["adapter.alpha=1"], damaged_record, r"runs/single/study\.json is no study: .*; move it out of the way"),
 ]
 
 

@@ -220,7 +220,7 @@ def test_a_damaged_database_is_named(open_search: Open, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
     (folder / DATABASE).write_text("this is no database, though it is long enough to look like one")
-    with pytest.raises(ConfigError, match=r"study/optuna\.db cannot be used: .*not a database; choose"):
+    with pytest.raises(ConfigError, match=r"study/optuna\.db cannot be used: .*not a database; free space, or choose"):
         open_search()
 
 
