@@ -17,7 +17,6 @@ from sweeplab.data.images import heldout_images
 from sweeplab.digits import DIGITS_TASKS
 from sweeplab.evaluation.files import files_fingerprint
 from sweeplab.evaluation.harness import Evaluation, run_lm_eval
-from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.evaluation.identity import Probe, make_probe
 from sweeplab.evaluation.images import score_images
 from sweeplab.models.adapters import attach, detach, save_adapter
@@ -27,9 +26,9 @@ from sweeplab.models.slots import copy_weights, lora_weights
 from sweeplab.models.vision import image_size
 from sweeplab.records import BaseScore, TrialRecord, base_key
 from sweeplab.store import known_base_score, write_base_score, write_json_lines, writing
-from sweeplab.training.module import target_logits, target_loss_sum
+from sweeplab.training.module import target_logits
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial import Choose, Run, TrialSpec, choosing, load, loss_of, together
+from sweeplab.trial import Choose, Run, TrialSpec, choosing, load, loss_of, loss_on, together
 from sweeplab.workbench import Workbench
 
 
@@ -103,8 +102,7 @@ def score_base(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> None:
     if known_base_score(folder, key, elsewhere=record.provenance["dirty"] is False) is not None:
         return
     started, settings = time.perf_counter(), config.evaluation
-    rows = heldout_batches(data.heldout, base.pad_id, settings.batch_size)
-    loss = heldout_loss(base.model, rows, target_loss_sum, bench.device)
+    loss = loss_on(data, base.model, base, config, bench)
     made = Evaluation({}, [])
     if settings.tasks and config.data.is_images():
         made = image_scores(base.model, base, settings, bench.device)

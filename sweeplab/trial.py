@@ -228,7 +228,12 @@ def set_random_state(run: Run) -> None:
         run.member.random_state = None
 
 
+def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, bench: Workbench) -> float:
+    """The held-out loss of `model`, which is `base` or stands on it, as it is."""
+    batches = heldout_batches(data.heldout, base.pad_id, config.evaluation.batch_size)
+    return heldout_loss(model, batches, target_loss_sum, bench.device)
+
+
 def loss_of(run: Run, bench: Workbench) -> float:
     """The held-out loss of the model as it stands."""
-    batches = heldout_batches(run.data.heldout, run.base.pad_id, run.spec.config.evaluation.batch_size)
-    return heldout_loss(run.model, batches, target_loss_sum, bench.device)
+    return loss_on(run.data, run.model, run.base, run.spec.config, bench)

@@ -1,6 +1,5 @@
 """The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreada
 from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
 from sweeplab.study.search import num_planned
-from sweeplab.study.space import Axis, axes, grid
+from sweeplab.study.space import Axis, axes, dotted, grid
 from sweeplab.study.storage import DATABASE, forget_search, storing
 from sweeplab.study.summary import show_summary
 from sweeplab.study.tracking import build_tracker
@@ -56,21 +55,13 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
     )
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
     """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
 
     Raises `ConfigError`.
     """
     compared = ("config", "objectives")
-    before, after = (dict(flat({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
+    before, after = (dict(dotted({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
     changes += narrowed(earlier.space, now.space)
@@ -84,9 +75,9 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
 def refuse_others_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
     """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
     first = records[0]
-    unfit = [key for key in first.params if key not in dict(flat(first.config)) and not is_group(key)]
-    now = dict(flat(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
-    before = dict(flat(first.config))
+    unfit = [key for key in first.params if key not in dict(dotted(first.config)) and not is_group(key)]
+    now = dict(dotted(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
+    before = dict(dotted(first.config))
     tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
     differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
     if differing:

@@ -16,11 +16,12 @@ from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig, trial_conf
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder, read_record, trial_folder, write_json
 from sweeplab.study.compose import Request
-from sweeplab.study.driver import flat, study_folder
+from sweeplab.study.driver import study_folder
 from sweeplab.study.executor import LocalExecutor
 from sweeplab.study.messages import spec_to_dict
 from sweeplab.study.places import Place
 from sweeplab.study.progress import StudyProgress
+from sweeplab.study.space import dotted
 
 # Between processors, versions, or a trial among others and alone, sums are rounded in another order. Training takes
 # that further: held against PEFT's own loop a packed trial's losses were within 5e-6 nats in 32 bits.
@@ -80,7 +81,7 @@ def differences(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path
 
 def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """What the two runs were made with, where it is not the same."""
-    then, again = dict(flat(before)), dict(flat(now))
+    then, again = dict(dotted(before)), dict(dotted(now))
     for key in sorted(then.keys() | again.keys()):
         if then.get(key) != again.get(key):
             yield f"{key}: {then.get(key)} then, {again.get(key)} now"
