@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, to_study_config
@@ -42,14 +43,14 @@ ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 
 def refuse(message: str) -> NoReturn:
-    print(f"sweeplab: {message}", file=sys.stderr)
+    print(f"sweeplab: {masked(message)}", file=sys.stderr)
     sys.exit(MISTAKE)
 
 
 def command() -> str:
-    """What a user types to run this again."""
+    """What a user types to run this again; a password is left out."""
     typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
-    return shlex.join(["python", "-m", "sweeplab", *typed])
+    return shlex.join(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
 def study_name() -> str:

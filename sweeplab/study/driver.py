@@ -1,6 +1,7 @@
 """The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
 from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
 from sweeplab.study.search import Search, forget_search, num_planned
 from sweeplab.study.space import Axis, axes, grid
+from sweeplab.study.storage import said_in_a_line
 from sweeplab.study.summary import show_summary
 from sweeplab.study.tracking import build_tracker
 
@@ -95,42 +97,59 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
+        self.shared = self.config.study.storage is not None
 
     def begin(self) -> None:
         """Refuses another configuration's folder. A study without evidence may start over, differently."""
         earlier = read_facts(self.folder)
         for sentence in set_aside_unreadable(self.folder):
             self.console.print(Text(sentence), soft_wrap=True)
-        if earlier is not None and read_records(self.folder):
+        if earlier is not None and (self.shared or any(self.folder.glob("trials/*/record.json"))):
             refuse_changed(earlier, self.facts, self.folder)
-        else:
+        elif not self.shared:
             forget_search(self.folder)
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
         make_folder(self.folder)
-        with only_writer(self.folder):
+        with nullcontext() if self.shared else only_writer(self.folder):
             self.begin()
             return self.go_on()
+
+    def refuse_other_folder(self, search: Search) -> None:
+        """A database's trials have their records in one folder, which every driver sees. Raises `ConfigError`."""
+        numbers = [int(path.name) for path in self.folder.glob("trials/*")]  # first: other drivers go on
+        num_trials = len(search.own_trials())
+        if (num_trials and read_facts(self.folder) is None) or max(numbers, default=-1) >= num_trials:
+            raise ConfigError(
+                f"study.storage has {num_trials} trials of {self.facts.name}, which are not those of {self.folder}; "
+                "drivers of one study share study.runs_dir; give that folder, or choose another study.name"
+            )
 
     def go_on(self) -> int:
         check_space(self.config, self.varied)
         with LocalExecutor(places(self.config), self.config.pruner.name != "none", self.folder) as executor:
             planned_configs(self.request, self.varied)
+            self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
             search = Search(self.config, self.varied, self.folder)
-            write_facts(self.folder, self.facts)
-            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder)
-            with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
-                try:
-                    Rounds(self.request, self.folder, search, executor, tracker, progress).run()
-                except Stopped as why:
-                    progress.say(f"Stopped: {why}. The same command goes on from here.")
-                finally:
-                    tracker.interrupted()
-            if search.num_left_out:
-                progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
+            with closing(search.drivers), said_in_a_line():
+                self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
         report = write_report(self.facts, records, Path(self.config.study.reports_dir) / self.facts.name, items)
-        tracker.reported(report)
+        self.tracker.reported(report)
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
+
+    def run_trials(self, search: Search, executor: LocalExecutor) -> None:
+        if self.shared:
+            self.refuse_other_folder(search)
+        write_facts(self.folder, self.facts)
+        with StudyProgress(search.num_planned, search.num_ended(), self.console) as progress:
+            try:
+                Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
+            except Stopped as why:
+                progress.say(f"Stopped: {why}. The same command goes on from here.")
+            finally:
+                self.tracker.interrupted()
+        if search.backlog.num_left_out:
+            progress.say(f"{search.backlog.num_left_out} trials left out: another seed of their setting was pruned")

@@ -77,10 +77,14 @@ class Rounds:
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `Stopped`."""
-        while self.employ():
-            event = self.executor.next_event()
-            if event.worker in self.at_work:  # else it has been told to stop
-                self.take(event, self.at_work[event.worker])
+        while True:
+            while self.employ():
+                event = self.executor.next_event()
+                if event.worker in self.at_work:  # else it has been told to stop
+                    self.take(event, self.at_work[event.worker])
+            if not self.search.wait_for_others():
+                return
+            self.lineup = Lineup(self.to_run(), self.config)
 
     def employ(self) -> bool:
         """Gives every idle worker a cohort, as far as there are any; True while any worker has one."""
@@ -187,6 +191,12 @@ class Rounds:
         self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
 
     def end(self, record: TrialRecord) -> None:
+        if not self.search.holds(record.number):
+            self.progress.say(f"trial {record.number} is another driver's now (study.lease_seconds): dropped here")
+            self.progress.dropped(record.number)
+            self.tracker.interrupted([record.number])
+            self.search.give_up(record.number)
+            return
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.tell(record)

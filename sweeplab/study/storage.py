@@ -1,47 +1,103 @@
 """Opens a study's Optuna storage: the same study as before, or one whose space has grown."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import direction
+from sweeplab.store import StoreError
 from sweeplab.study.extension import outdated, restate
+from sweeplab.study.leases import CONNECT_SECONDS, Alone, Drivers, Leases
+from sweeplab.study.mirror import MirroredStorage
 from sweeplab.study.pruners import build_pruner, settle
 from sweeplab.study.space import Axis
 
+DATABASE: Final = "optuna.db"
 SETTINGS: Final = "settings"  # of the study: what cannot change once trials are there
 
 
-def open_study(config: StudyConfig, varied: list[Axis], database: Path) -> optuna.Study:
-    """The study in `database`, its trials stated in the present space. Raises `ConfigError` where it cannot be."""
+def open_study(config: StudyConfig, varied: list[Axis], folder: Path) -> tuple[optuna.Study, Drivers]:
+    """The study, its trials stated in the present space, and who runs it. Raises `ConfigError` where it cannot be."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if config.study.storage is None:
+        study = open_file(config, varied, folder / DATABASE)
+        drivers: Drivers = Alone(study._storage)
+    else:
+        study, drivers = open_server(config, varied, config.study.storage)
+    with drivers.asking():
+        keep_settings(study, config)
+        settle(study)
+    return study, drivers
+
+
+def created(config: StudyConfig, varied: list[Axis], storage: RDBStorage) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=str(config.study.name),
+        directions=[direction(metric) for metric in config.study.objectives],
+        pruner=build_pruner(config, varied),
+        load_if_exists=True,
+    )
+
+
+def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> optuna.Study:
+    """The study in a file of SQLite's, which is this driver's alone; read once and mirrored in memory."""
     name, distributions = str(config.study.name), {axis.key: axis.distribution() for axis in varied}
 
-    def opened() -> optuna.Study:
-        return optuna.create_study(
-            storage=f"sqlite:///{database}",
-            study_name=name,
-            directions=[direction(metric) for metric in config.study.objectives],
-            pruner=build_pruner(config, varied),
-            load_if_exists=True,
-        )
+    def opened() -> tuple[RDBStorage, optuna.Study, list[FrozenTrial]]:
+        storage = RDBStorage(f"sqlite:///{database}")
+        study = created(config, varied, storage)
+        return storage, study, storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
 
     try:
-        study = opened()
-        if outdated(study.get_trials(deepcopy=False), distributions):
+        storage, study, trials = opened()
+        if outdated(trials, distributions):
             restate(database, name, distributions)
-            study = opened()
+            storage, study, trials = opened()
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"{database} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
         ) from error
-    keep_settings(study, config)
-    settle(study)
-    return study
+    return optuna.load_study(
+        study_name=name, storage=MirroredStorage(storage, study, trials), pruner=study.pruner, sampler=study.sampler
+    )
+
+
+def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optuna.Study, Drivers]:
+    """The study in a PostgreSQL database, and this driver's leases. Raises `ConfigError`, without a password in it."""
+    if find_spec("psycopg") is None:
+        raise ConfigError(
+            "study.storage needs the package psycopg; pip install -c constraints.txt -e '.[postgres]', or leave it null"
+        )
+    import psycopg
+
+    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    try:
+        leases = Leases(url, str(config.study.name), config.study.lease_seconds)
+        with leases.asking():
+            study = created(config, varied, RDBStorage(address, engine_kwargs=options))
+    except (psycopg.Error, optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = " ".join(str(error).split())
+        raise ConfigError(
+            f"study.storage={masked(url)} cannot be used: {masked(cause)}; start the server, or mend user, host, port "
+            "and database; a password may stand in PGPASSWORD or ~/.pgpass"
+        ) from error
+    if outdated(study.get_trials(deepcopy=False), {axis.key: axis.distribution() for axis in varied}):
+        raise ConfigError(
+            "space has grown, which a study of several drivers (study.storage) does not take; choose another study.name"
+        )
+    return study, leases
 
 
 def keep_settings(study: optuna.Study, config: StudyConfig) -> None:
@@ -56,3 +112,21 @@ def keep_settings(study: optuna.Study, config: StudyConfig) -> None:
         if kept[key] != value:
             was = f"study.{key} was {kept[key]} when the study began, now {value}"
             raise ConfigError(f"{was}; choose another study.name")
+
+
+@contextmanager
+def said_in_a_line() -> Iterator[None]:
+    """A database that is lost within it is a `StoreError` with its cause."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        raise lost(error) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "psycopg":  # which is not there without study.storage
+            raise
+        raise lost(error) from error
+
+
+def lost(error: Exception) -> StoreError:
+    cause = masked(str(error).strip().splitlines()[0])
+    return StoreError(f"the study's database cannot be used any more: {cause}; the same command goes on from here")
