@@ -1,5 +1,6 @@
 """From command-line overrides to configurations: the study's, and one per trial, all composed by Hydra."""
 
+import pickle
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -63,9 +64,12 @@ def override(key: str, value: Any) -> str:
 
 
 @lru_cache(maxsize=64)
-def composed_with(overrides: tuple[str, ...]) -> DictConfig:
-    """What Hydra makes of overrides, which takes a hundred times as long as to set a value in it."""
-    return compose("config", overrides=list(overrides))
+def composed_with(overrides: tuple[str, ...]) -> bytes:
+    """What Hydra makes of overrides, pickled, since it is copied six times as fast that way.
+
+    To compose takes fifty times as long as to set a value in what was composed.
+    """
+    return pickle.dumps(compose("config", overrides=list(overrides)))
 
 
 def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
@@ -78,7 +82,7 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
     kept = tuple(one for one in overrides if one.lstrip("+~").partition("=")[0] not in params)
     groups = tuple(one for one, key in zip(own, params, strict=True) if is_group(key))
     try:
-        composed = composed_with(kept + groups).copy()
+        composed = pickle.loads(composed_with(kept + groups))
         for key, value in params.items():
             if not is_group(key):
                 OmegaConf.update(composed, key, value, merge=True)

@@ -44,7 +44,9 @@ class Server:
             subprocess.run(command, user=self.user, stdout=stream, stderr=stream, cwd=self.folder, check=True)
 
     def start(self) -> None:
-        said = " ".join(f"-c {one}" for one in (*SETTINGS, f"port={self.port}", f"unix_socket_directories={self.folder}"))
+        said = " ".join(
+            f"-c {one}" for one in (*SETTINGS, f"port={self.port}", f"unix_socket_directories={self.folder}")
+        )
         self.run("pg_ctl", "-w", "-l", str(self.folder / "server.log"), "-o", said, "start")
 
     def stop(self) -> None:

@@ -163,11 +163,15 @@ def test_what_is_wrong_with_a_database_is_said_in_a_line(
         (url.replace(f":{server.port}/", ":1/"), "[Cc]onnection refused"),
         (database.replace("tester", "stranger"), "authentication failed"),
     ):
-        with pytest.raises(ConfigError, match=rf"^study\.storage=postgresql://.*{cause}.*; start the server") as refused:
+        with pytest.raises(
+            ConfigError, match=rf"^study\.storage=postgresql://.*{cause}.*; start the server"
+        ) as refused:
             open_search(*SPACE, "study.num_trials=1", f"study.storage='{address}'")
         assert "secret" not in str(refused.value)
         assert "\n" not in str(refused.value)
-    with pytest.raises(ConfigError, match=r"^study\.storage must be null or the address of a PostgreSQL database, got m"):
+    with pytest.raises(
+        ConfigError, match=r"^study\.storage must be null or the address of a PostgreSQL database, got m"
+    ):
         open_search(*SPACE, "study.num_trials=1", "study.storage='mysql://x/y'")
     monkeypatch.setattr("sweeplab.study.storage.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"^study\.storage needs the package psycopg; pip install .*\[postgres\]"):

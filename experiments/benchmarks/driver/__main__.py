@@ -44,8 +44,10 @@ def page(rows: list[dict[str, Any]], num_workers: int, num_observations: int, fa
         )
     head = (
         "# The driver alone\n\n"
-        f"{num_workers} workers that answer at once, {num_observations} observations a trial, SQLite; time for one of each, "
-        f"the mean over the study. {facts['device']['processor']}, shared with other work while this was measured.\n\n"
+        f"{num_workers} workers that answer at once, {num_observations} observations a trial, SQLite in memory (tmpfs). All "
+        f"times are of the processor, one of each, the mean over the study: {facts['device']['processor']} was shared with "
+        "other work while this was measured, and waiting for a disk comes on top: two transactions and a file of each "
+        "trial are forced to it.\n\n"
     )
     return head + "\n".join(lines) + "\n"
 

@@ -37,7 +37,7 @@ R = TypeVar("R")
 
 
 class Clock:
-    """Seconds and calls of functions, by name."""
+    """Processor seconds and calls of functions, by name: other work on the machine and a slow disk do not count."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -45,11 +45,11 @@ class Clock:
 
     def timed(self, name: str, work: Callable[P, R]) -> Callable[P, R]:
         def run(*arguments: P.args, **named: P.kwargs) -> R:
-            began = time.perf_counter()
+            began = time.process_time()
             try:
                 return work(*arguments, **named)
             finally:
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began
                 self.calls[name] = self.calls.get(name, 0) + 1
 
         return run
@@ -68,15 +68,15 @@ def request_of(folder: Path, *overrides: str) -> Iterator[Request]:
 
 
 def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str, Any]:
-    """Opens the study as a driver does, and runs what is left of it. Seconds of each, and rates of the parts."""
+    """Opens the study as a driver does, and runs what is left of it. Processor seconds of each, and rates of the parts."""
     clock, quiet = Clock(), Console(file=io.StringIO(), width=200)
     driver = Driver(request, quiet)
-    began = time.perf_counter()
+    began = time.process_time()
     make_folder(driver.folder)
     driver.begin()
     search = Search(request.config, driver.varied, driver.folder)
     write_facts(driver.folder, driver.facts)
-    opened = time.perf_counter()
+    opened = time.process_time()
     search.ask = clock.timed("ask", search.ask)  # type: ignore[method-assign]
     search.tell = clock.timed("tell", search.tell)  # type: ignore[method-assign]
     with timed_functions(clock), StudyProgress(search.num_planned, search.num_ended(), quiet) as progress:
@@ -86,7 +86,7 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
         trials.run()
     return {
         "open_seconds": opened - began,
-        "run_seconds": time.perf_counter() - opened,
+        "run_seconds": time.process_time() - opened,
         "num_run": clock.calls.get("tell", 0),
         "per_second": clock.per_second(),
     }
@@ -105,9 +105,9 @@ def timed_functions(clock: Clock) -> Iterator[None]:
 
 
 def report_seconds(request: Request) -> float:
-    """Reading the records and writing the report."""
+    """Processor seconds for reading the records and writing the report."""
     driver = Driver(request, Console(file=io.StringIO()))
-    began = time.perf_counter()
+    began = time.process_time()
     records, items = read_records(driver.folder), read_items(driver.folder) or None
     write_report(driver.facts, records, Path(request.config.study.reports_dir) / NAME, items)
-    return time.perf_counter() - began
+    return time.process_time() - began
