@@ -65,9 +65,9 @@ def write(rows: list[dict[str, Any]], seed: int, means: Service, assumed: dict[s
     head = [
         "# A study of 10,000 trials on 8 to 1,024 GPUs, simulated",
         "",
-        f"Seed {seed}. Model, assumptions and findings: experiments/scaling. The driver's times for one ask, report of a "
-        f"rung and record: {1e3 * means.ask:.3g}, {1e3 * means.observe:.3g} and {1e3 * means.record:.3g} ms, as measured "
-        "in reports/benchmarks/driver. Nothing here was run on GPUs.",
+        f"Seed {seed}. Model, assumptions and findings: experiments/scaling. The driver's times for one ask, report of "
+        f"a rung and record: {1e3 * means.ask:.3g}, {1e3 * means.observe:.3g} and {1e3 * means.record:.3g} ms, as "
+        "measured in reports/benchmarks/driver. Nothing here was run on GPUs.",
         "",
     ]
     write_json(FOLDER / "results.json", {"seed": seed, "service": means._asdict(), "assumed": assumed, "rows": rows})

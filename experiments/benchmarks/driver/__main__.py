@@ -1,4 +1,4 @@
-"""What the driver itself sustains, without training: `python -m experiments.benchmarks.driver [--trials 1000 10000]`."""
+"""What the driver itself sustains: `python -m experiments.benchmarks.driver [--trials 1000 10000]`."""
 
 import argparse
 import tempfile
@@ -44,10 +44,9 @@ def page(rows: list[dict[str, Any]], num_workers: int, num_observations: int, fa
         )
     head = (
         "# The driver alone\n\n"
-        f"{num_workers} workers that answer at once, {num_observations} observations a trial, SQLite in memory (tmpfs). All "
-        f"times are of the processor, one of each, the mean over the study: {facts['device']['processor']} was shared with "
-        "other work while this was measured, and waiting for a disk comes on top: two transactions and a file of each "
-        "trial are forced to it.\n\n"
+        f"{num_workers} workers that answer at once, {num_observations} observations a trial, SQLite. Times are of the "
+        f"processor ({facts['device']['processor']}), one of each, the mean over the study: other work shared it. Waiting "
+        "for a disk comes on top: two transactions and a file of each trial are forced to it.\n\n"
     )
     return head + "\n".join(lines) + "\n"
 

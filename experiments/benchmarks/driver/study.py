@@ -68,7 +68,7 @@ def request_of(folder: Path, *overrides: str) -> Iterator[Request]:
 
 
 def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str, Any]:
-    """Opens the study as a driver does, and runs what is left of it. Processor seconds of each, and rates of the parts."""
+    """Opens the study as a driver does, and runs what is left. Processor seconds of each, and rates of the parts."""
     clock, quiet = Clock(), Console(file=io.StringIO(), width=200)
     driver = Driver(request, quiet)
     began = time.process_time()
