@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the distribution's own package, for tests: in a folder of its own, on a port of the loopback."""
+"""A PostgreSQL server of the distribution's own package, in a folder of its own, on a port of the loopback."""
 
 import os
 import shutil

@@ -85,7 +85,7 @@ def test_exactly_one_of_many_takes_what_was_left(leases: list[Leases], database:
             thread.start()
         for thread in threads:
             thread.join()
-    assert sorted(sum(won, [])) == list(range(20))
+    assert sorted(number for numbers in won for number in numbers) == list(range(20))
 
 
 def test_drivers_ask_one_at_a_time(leases: list[Leases]) -> None:

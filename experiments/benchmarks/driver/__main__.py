@@ -45,8 +45,8 @@ def page(rows: list[dict[str, Any]], num_workers: int, num_observations: int, fa
     head = (
         "# The driver alone\n\n"
         f"{num_workers} workers that answer at once, {num_observations} observations a trial, SQLite. Times are of the "
-        f"processor ({facts['device']['processor']}), one of each, the mean over the study: other work shared it. Waiting "
-        "for a disk comes on top: two transactions and a file of each trial are forced to it.\n\n"
+        f"processor ({facts['device']['processor']}), one of each, the mean over the study: other work shared it. "
+        "Waiting for a disk comes on top: two transactions and a file of each trial are forced to it.\n\n"
     )
     return head + "\n".join(lines) + "\n"
 
