@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from optuna.storages import RDBStorage
+
 from sweeplab.study.mirror import MirroredStorage
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ class Leases:
         }
         self.asker = self.connected()  # its own connection: the advisory lock belongs to it
         self.connection = self.connected()
+        self.storage: RDBStorage | None = None  # whose connections are closed with these
         self.mutex = threading.Lock()  # of `connection`, which two threads use
         self.closed = threading.Event()
         with self.asking():
@@ -173,6 +176,11 @@ class Leases:
     def close(self) -> None:
         self.closed.set()
         self.renewer.join()
-        self.numbers(RELEASE)
-        self.connection.close()
-        self.asker.close()
+        try:
+            self.numbers(RELEASE)
+        finally:
+            self.connection.close()
+            self.asker.close()
+            if self.storage is not None:
+                self.storage.remove_session()
+                self.storage.engine.dispose()

@@ -81,23 +81,33 @@ def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optu
         )
     import psycopg
 
-    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
     try:
         leases = Leases(url, str(config.study.name), config.study.lease_seconds)
-        with leases.asking():
-            study = created(config, varied, RDBStorage(address, engine_kwargs=options))
+        try:
+            return shared_study(config, varied, url, leases), leases
+        except BaseException:
+            leases.close()
+            raise
     except (psycopg.Error, optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         cause = " ".join(str(error).split())
         raise ConfigError(
             f"study.storage={masked(url)} cannot be used: {masked(cause)}; start the server, or mend user, host, port "
             "and database; a password may stand in PGPASSWORD or ~/.pgpass"
         ) from error
+
+
+def shared_study(config: StudyConfig, varied: list[Axis], url: str, leases: Leases) -> optuna.Study:
+    """The study on a server. Raises `ConfigError` for a space that has grown: others are drawing from it."""
+    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    with leases.asking():
+        leases.storage = RDBStorage(address, engine_kwargs=options)
+        study = created(config, varied, leases.storage)
     if outdated(study.get_trials(deepcopy=False), {axis.key: axis.distribution() for axis in varied}):
         raise ConfigError(
             "space has grown, which a study of several drivers (study.storage) does not take; choose another study.name"
         )
-    return study, leases
+    return study
 
 
 def keep_settings(study: optuna.Study, config: StudyConfig) -> None:
