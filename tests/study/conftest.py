@@ -92,7 +92,11 @@ def make_request(compose_study: ComposeStudy, tmp_path: Path) -> MakeRequest:
 
 def environment(**others: str) -> dict[str, str]:
     """Offline, one thread, no colours, a narrow look at this process's environment."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+        if name in os.environ
+    }
     quiet = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
     return kept | quiet | others
 

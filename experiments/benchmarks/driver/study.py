@@ -77,7 +77,7 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
     search = Search(request.config, driver.varied, driver.folder)
     write_facts(driver.folder, driver.facts)
     opened = time.process_time()
-    search.ask = clock.timed("ask", search.ask)  # type: ignore[method-assign]
+    search.next_asked = clock.timed("ask", search.next_asked)  # type: ignore[method-assign]
     search.tell = clock.timed("tell", search.tell)  # type: ignore[method-assign]
     with timed_functions(clock), StudyProgress(search.num_planned, search.num_ended(), quiet) as progress:
         executor = StandinExecutor(num_workers, num_observations)
