@@ -2,7 +2,7 @@
 
 import random
 from bisect import insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -76,14 +76,14 @@ class Simulation:
         self.outcome.makespan = self.world.now
         return self.outcome
 
-    def gpu(self) -> Iterator[Any]:
+    def gpu(self) -> Generator[simpy.Event, Any, None]:
         while self.num_asked < self.plan.num_trials:
             self.num_asked += 1
             yield from self.call(self.plan.means.ask)
             yield from self.trial()
             yield from self.call(self.plan.means.record)
 
-    def call(self, mean: float) -> Iterator[Any]:
+    def call(self, mean: float) -> Generator[simpy.Event, Any, None]:
         """The GPU waits until the driver has time, and while it works."""
         began = self.world.now
         with self.driver.request() as turn:
@@ -94,7 +94,7 @@ class Simulation:
         self.outcome.driver_seconds += seconds
         self.outcome.waited_seconds += self.world.now - began
 
-    def trial(self) -> Iterator[Any]:
+    def trial(self) -> Generator[simpy.Event, Any, None]:
         plan, numbers = self.plan, self.numbers
         slow = plan.straggler_factor if numbers.random() < plan.straggler_share else 1.0
         seconds, quality = slow * plan.trial_seconds(numbers), numbers.random()
@@ -122,11 +122,11 @@ class Simulation:
         life = self.numbers.expovariate(self.plan.failures_per_gpu_second)
         return life if life < seconds else None
 
-    def train(self, seconds: float) -> Iterator[Any]:
+    def train(self, seconds: float) -> Generator[simpy.Event, Any, None]:
         self.outcome.gpu_seconds += seconds
         yield self.world.timeout(seconds)
 
-    def goes_on(self, place: int, quality: float) -> Iterator[Any]:
+    def goes_on(self, place: int, quality: float) -> Generator[simpy.Event, Any, bool]:
         yield from self.call(self.plan.means.observe)
         loss = quality + self.numbers.gauss(0.0, 0.05)
         insort(self.outcome.at_rungs[place], loss)

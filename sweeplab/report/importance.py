@@ -14,6 +14,7 @@ from sweeplab.statistics.factorial import analysis_of_variance
 
 MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
 SEED: Final = 0  # of fANOVA's trees
+MOST_IN_FOREST: Final = 500  # trials that fANOVA sees, evenly spaced: with more it takes minutes
 
 
 def importance_table(facts: StudyFacts, records: list[TrialRecord]) -> Table | None:
@@ -31,7 +32,9 @@ def importance_table(facts: StudyFacts, records: list[TrialRecord]) -> Table | N
     ]
     if len(keys) < 2 or len(valued) < MIN_TRIALS or len({numbers(one)[metric] for one in valued}) < 2:
         return None
-    columns = [Column("varied", numeric=False), Column("fANOVA", "share of variance"), Column("PED-ANOVA", "share")]
+    some = "" if len(valued) <= MOST_IN_FOREST else f", {MOST_IN_FOREST} of {len(valued)} trials"
+    fanova = Column("fANOVA", f"share of variance{some}")
+    columns = [Column("varied", numeric=False), fanova, Column("PED-ANOVA", "share")]
     forest, local = importances(facts, valued, keys, metric, direction)
     ranked = sorted(keys, key=lambda key: -forest[key])
     rows = [[Cell(short_key(key, keys)), Cell(number(forest[key])), Cell(number(local[key]))] for key in ranked]
@@ -42,19 +45,29 @@ def importances(
     facts: StudyFacts, records: list[TrialRecord], keys: list[str], metric: str, direction: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """fANOVA's and PED-ANOVA's importances of `keys`, from an Optuna study that is made of the records."""
-    from optuna import create_study, logging
+    from optuna import Study, create_study, logging
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
 
+    def study_of(chosen: list[TrialRecord]) -> Study:
+        study = create_study(direction="minimize" if direction == "minimize" else "maximize")
+        for record in chosen:
+            params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
+            study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
+        return study
+
     spaces = {key: distribution(facts.space.get(key, {}), axis_values(facts, records, key)) for key in keys}
     logging.set_verbosity(logging.ERROR)
-    study = create_study(direction="minimize" if direction == "minimize" else "maximize")
-    for record in records:
-        params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
-        study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
-    evaluators = (FanovaImportanceEvaluator(seed=SEED), PedAnovaImportanceEvaluator(evaluate_on_local=False))
-    forest, local = (get_param_importances(study, evaluator=one, params=keys) for one in evaluators)
-    return forest, local
+    forest = get_param_importances(
+        study_of(evenly(records, MOST_IN_FOREST)), evaluator=FanovaImportanceEvaluator(seed=SEED), params=keys
+    )
+    best = PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    return forest, get_param_importances(study_of(records), evaluator=best, params=keys)
+
+
+def evenly(records: list[TrialRecord], most: int) -> list[TrialRecord]:
+    """`most` of the records, evenly spaced in their order, or all of them."""
+    return records if len(records) <= most else [records[place * len(records) // most] for place in range(most)]
 
 
 def plain(value: Any, spec: Mapping[str, Any]) -> Any:
