@@ -29,8 +29,9 @@ def open_study(config: StudyConfig, varied: list[Axis], folder: Path) -> tuple[o
     """The study, its trials stated in the present space, and who runs it. Raises `ConfigError` where it cannot be."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if config.study.storage is None:
-        study = open_file(config, varied, folder / DATABASE)
-        drivers: Drivers = Alone(study._storage)
+        storage, pruner = open_file(config, varied, folder / DATABASE), build_pruner(config, varied)
+        drivers: Drivers = Alone(storage)
+        study = optuna.load_study(study_name=storage.name, storage=storage, pruner=pruner)
     else:
         study, drivers = open_server(config, varied, config.study.storage)
     with drivers.asking():
@@ -49,7 +50,7 @@ def created(config: StudyConfig, varied: list[Axis], storage: RDBStorage) -> opt
     )
 
 
-def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> optuna.Study:
+def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> MirroredStorage:
     """The study in a file of SQLite's, which is this driver's alone; read once and mirrored in memory."""
     name, distributions = str(config.study.name), {axis.key: axis.distribution() for axis in varied}
 
@@ -68,9 +69,7 @@ def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> optuna
         raise ConfigError(
             f"{database} cannot be used: {cause}; choose another study.runs_dir, or remove the file"
         ) from error
-    return optuna.load_study(
-        study_name=name, storage=MirroredStorage(storage, study, trials), pruner=study.pruner, sampler=study.sampler
-    )
+    return MirroredStorage(storage, study, trials)
 
 
 def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optuna.Study, Drivers]:

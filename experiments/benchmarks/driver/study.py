@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -13,9 +14,9 @@ from rich.console import Console
 from experiments.benchmarks.driver.standin import StandinExecutor
 from sweeplab.config import register
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, read_items, read_records, write_facts
+from sweeplab.store import make_folder, read_items, read_records, write_facts, write_record
 from sweeplab.study import rounds
-from sweeplab.study.compose import CONF, Request, to_study_config
+from sweeplab.study.compose import CONF, Request, to_study_config, trial_config
 from sweeplab.study.driver import Driver
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.search import Search
@@ -95,13 +96,9 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
 @contextmanager
 def timed_functions(clock: Clock) -> Iterator[None]:
     """What `Rounds` calls by name is timed within."""
-    kept = rounds.trial_config, rounds.write_record
-    rounds.trial_config = clock.timed("compose", kept[0])
-    rounds.write_record = clock.timed("record", kept[1])
-    try:
+    compose_one, record_one = clock.timed("compose", trial_config), clock.timed("record", write_record)
+    with patch.object(rounds, "trial_config", compose_one), patch.object(rounds, "write_record", record_one):
         yield
-    finally:
-        rounds.trial_config, rounds.write_record = kept
 
 
 def report_seconds(request: Request) -> float:
