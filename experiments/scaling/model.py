@@ -85,6 +85,8 @@ class Simulation:
 
     def call(self, mean: float) -> Generator[simpy.Event, Any, None]:
         """The GPU waits until the driver has time, and while it works."""
+        if mean == 0:
+            return
         began = self.world.now
         with self.driver.request() as turn:
             yield turn

@@ -36,11 +36,11 @@ def test_a_driver_that_is_the_limit_takes_its_time_for_every_trial() -> None:
 @pytest.mark.parametrize(("num_gpus", "load"), [(4, 0.1), (8, 0.125), (8, 0.5), (32, 0.02)])
 def test_driver_load_is_the_machine_repair_queues(num_gpus: int, load: float) -> None:
     """N machines, exponential times to failure and one repairman: busy 1 - p0, p0 = 1 / sum N!/(N-k)! (s/t)^k."""
-    plan = Plan(40_000, num_gpus, exponential_trial(1.0), exponential, Service(load, 0.0, 0.0))
+    plan = Plan(15_000, num_gpus, exponential_trial(1.0), exponential, Service(load, 0.0, 0.0))
     outcome = Simulation(plan, 1).run()
     busy = 1 - 1 / sum(math.perm(num_gpus, k) * load**k for k in range(num_gpus + 1))
-    assert outcome.driver_seconds / outcome.makespan == pytest.approx(busy, rel=0.02)
-    assert outcome.num_finished / outcome.makespan == pytest.approx(busy / load, rel=0.02)
+    assert outcome.driver_seconds / outcome.makespan == pytest.approx(busy, rel=0.03)
+    assert outcome.num_finished / outcome.makespan == pytest.approx(busy / load, rel=0.03)
 
 
 def test_failures_cost_what_exponential_lives_cost() -> None:

@@ -245,7 +245,7 @@ def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path
         "++space.optimizer.lr={low: 1e-5, high: 1e-1, log: true}",
         "study.num_trials=9",
         "study.seeds=[0,1]",
-        "study.constraints={num_trainable_params: {max: 100}}",
+        "++study.constraints.num_trainable_params.max=100",
         "study.enqueue=[{optimizer.lr: 0.01}]",
     )
 
