@@ -159,7 +159,11 @@ def test_the_study_is_named_after_its_experiment_unless_it_has_a_name(compose_st
 POINTS: Final[list[dict[str, Any]]] = [
     {"adapter.rank": 4, "optimizer.lr": 1e-5, "training.gradient_clip": None},
     {"optimizer": "sgd", "optimizer.momentum": 0.5, "adapter": "dora", "quantization": "mixed"},
-    {"data.instruction_field": "it's \\'quoted\\' ${data.name} a,b=[1]", "adapter.lora_head": False, "data.fraction": 0.25},
+    {
+        "data.instruction_field": "it's \\'quoted\\' ${data.name} a,b=[1]",
+        "adapter.lora_head": False,
+        "data.fraction": 0.25,
+    },
     {"quantization": "mixed", "quantization.pattern.mlp": "hqq2", "adapter.alpha": 3.0},
 ]
 
