@@ -53,7 +53,7 @@ def page(rows: list[dict[str, Any]], num_workers: int, num_observations: int, fa
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.driver", description=__doc__)
-    parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10000], help="trials of each study")
+    parser.add_argument("--trials", type=int, nargs="+", default=[1000, 10_000], help="trials of each study")
     parser.add_argument("--workers", type=int, default=1000, help="workers at once (default: 1000)")
     parser.add_argument("--observations", type=int, default=4, help="that a worker tells of a trial (default: 4)")
     parser.add_argument("--sampler", default="random", help="of Optuna's (default: random)")
