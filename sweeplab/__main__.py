@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, is_group, options, to_study_config
@@ -50,7 +51,7 @@ ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 def refuse(message: str) -> NoReturn:
     """One line, also where a name holds line breaks or what moves a terminal's cursor."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)
+    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in masked(message))
     print(f"sweeplab: {shown}", file=sys.stderr)
     sys.exit(MISTAKE)
 
@@ -88,9 +89,9 @@ def nesting(text: str) -> int:
 
 
 def command() -> str:
-    """What a user types to run this again."""
+    """What a user types to run this again; a password is left out."""
     typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
-    return shlex.join(["python", "-m", "sweeplab", *typed])
+    return shlex.join(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
 def study_name() -> str:

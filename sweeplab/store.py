@@ -124,8 +124,12 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:05d}"
 
 
+def record_path(study_folder: Path, number: int) -> Path:
+    return trial_folder(study_folder, number) / "record.json"
+
+
 def write_record(study_folder: Path, record: TrialRecord) -> None:
-    write_json(trial_folder(study_folder, record.number) / "record.json", record.to_dict())
+    write_json(record_path(study_folder, record.number), record.to_dict())
 
 
 def read_record(path: Path) -> TrialRecord:

@@ -1,6 +1,18 @@
 """How a refusal reads: one line with key, value, rule and remedy."""
 
+import re
+from typing import Final
+
 from sweeplab.config import ConfigError
+
+PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
+
+
+def masked(text: str) -> str:
+    """The text without the passwords of the addresses in it."""
+    for pattern in PASSWORDS:
+        text = re.sub(pattern, r"\1***", text)
+    return text
 
 
 def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:

@@ -57,9 +57,16 @@ def importances(
     facts: StudyFacts, records: list[TrialRecord], keys: list[str], metric: str, direction: str
 ) -> tuple[dict[str, float], dict[str, float]]:
     """fANOVA's and PED-ANOVA's importances of `keys`, from an Optuna study that is made of the records."""
-    from optuna import create_study, logging
+    from optuna import Study, create_study, logging
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
+
+    def study_of(chosen: list[TrialRecord]) -> Study:
+        study = create_study(direction="minimize" if direction == "minimize" else "maximize")
+        for record in chosen:
+            params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
+            study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
+        return study
 
     spaces = {key: distribution(facts.space.get(key, {}), axis_values(facts, records, key)) for key in keys}
     logging.set_verbosity(logging.ERROR)

@@ -1,6 +1,8 @@
 """From command-line overrides to configurations: the study's, and one per trial, all composed by Hydra."""
 
+import pickle
 from dataclasses import fields, is_dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args, get_origin
 
@@ -73,6 +75,7 @@ def spelled(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
+@cache
 def is_group(key: str) -> bool:
     return (CONF / key.replace(".", "/")).is_dir()
 
@@ -91,16 +94,29 @@ def override(key: str, value: Any) -> str:
     return f"{key}={value}"
 
 
+@lru_cache(maxsize=64)
+def composed_with(overrides: tuple[str, ...]) -> bytes:
+    """What Hydra makes of overrides, pickled, since it is copied six times as fast that way.
+
+    To compose takes fifty times as long as to set a value in what was composed.
+    """
+    return pickle.dumps(compose("config", overrides=list(overrides)))
+
+
 def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
     """The experiment with one trial's values on top. Raises `ConfigError` where a value or a combination cannot run.
 
     An option of a group is chosen before the values inside it, so that space.optimizer and space.optimizer.lr go
-    together.
+    together. Values are set as Hydra itself sets those of overrides, in what it composed of all else.
     """
     own = [override(key, value) for key, value in params.items()]
-    kept = [one for one in overrides if one.lstrip("+~").partition("=")[0] not in params]
+    kept = tuple(one for one in overrides if one.lstrip("+~").partition("=")[0] not in params)
+    groups = tuple(one for one, key in zip(own, params, strict=True) if is_group(key))
     try:
-        composed = compose("config", overrides=[*kept, *own])
+        composed = pickle.loads(composed_with(kept + groups))
+        for key, value in params.items():
+            if not is_group(key):
+                OmegaConf.update(composed, key, value, merge=True)
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException) as error:
         cause = first_line(error.__cause__ or error)

@@ -1,5 +1,6 @@
 """The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sweeplab.store import (
     write_facts,
 )
 from sweeplab.study.compose import Request, is_group, trial_config
+from sweeplab.study.executor import Executor
 from sweeplab.study.extension import narrowed
 from sweeplab.study.findings import Findings
 from sweeplab.study.fleet import open_executor
@@ -28,7 +30,7 @@ from sweeplab.study.progress import StudyProgress
 from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreadable
 from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
-from sweeplab.study.search import num_planned
+from sweeplab.study.search import Search, num_planned
 from sweeplab.study.space import Axis, axes, dotted, grid
 from sweeplab.study.storage import DATABASE, forget_search, storing
 from sweeplab.study.summary import show_summary
@@ -104,52 +106,73 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
+        self.shared = self.config.study.storage is not None
 
     def say(self, sentence: str) -> None:
         self.console.print(Text(sentence), soft_wrap=True)
 
-    def begin(self) -> None:
-        """Refuses another configuration's folder. A study without evidence may start over, differently."""
-        drop_partial(self.folder)
+    def begin(self) -> list[TrialRecord]:
+        """The records that are there. Refuses another configuration's folder.
+
+        A study without evidence may start over, differently, unless other drivers are at work on it.
+        """
+        if not self.shared:
+            drop_partial(self.folder)
         for sentence in set_aside_unreadable(self.folder):
             self.say(sentence)
         earlier, records = read_facts(self.folder), read_records(self.folder)
-        if not records:
-            forget_search(self.folder)
-        elif earlier is not None:
+        if earlier is not None and (records or self.shared):
             refuse_changed(earlier, self.facts, self.folder)
-        else:
+        elif records:
             refuse_others_records(records, self.request, self.folder)
+        elif not self.shared:
+            forget_search(self.folder)
+        return records
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
         make_folder(self.folder)
-        with only_writer(self.folder):
-            self.begin()
-            return self.go_on()
+        with nullcontext() if self.shared else only_writer(self.folder):
+            return self.go_on(self.begin())
 
-    def go_on(self) -> int:
+    def refuse_other_folder(self, search: Search) -> None:
+        """A database's trials have their records in one folder, which every driver sees. Raises `ConfigError`."""
+        numbers = [int(path.name) for path in self.folder.glob("trials/*")]  # first: other drivers go on
+        num_trials = len(search.own_trials())
+        if (num_trials and read_facts(self.folder) is None) or max(numbers, default=-1) >= num_trials:
+            raise ConfigError(
+                f"study.storage has {num_trials} trials of {self.facts.name}, which are not those of {self.folder}; "
+                "drivers of one study share study.runs_dir; give that folder, or choose another study.name"
+            )
+
+    def go_on(self, earlier: list[TrialRecord]) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
-            search, rebuilt = open_search(self.config, self.varied, self.folder, read_records(self.folder))
+            self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
+            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier)
             if rebuilt is not None:
                 self.say(rebuilt)
-            write_facts(self.folder, self.facts)
-            tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
-            progress = StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder)
-            with storing(self.folder / DATABASE), progress:
-                try:
-                    Rounds(self.request, self.folder, search, executor, tracker, progress).run()
-                except Stopped as why:
-                    progress.say(f"Stopped: {why}. The same command goes on from here.")
-                finally:
-                    tracker.interrupted()
-            if search.num_left_out:
-                progress.say(f"{search.num_left_out} trials left out: another seed of their setting was pruned")
+            with closing(search), storing(self.config.study.storage or f"{self.folder / DATABASE}"):
+                self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
         report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
-        tracker.reported(Findings(self.facts, records, items, report))
+        self.tracker.reported(Findings(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
+
+    def run_trials(self, search: Search, executor: Executor) -> None:
+        """As many as are left, or until the study is stopped."""
+        if self.shared:
+            self.refuse_other_folder(search)
+        write_facts(self.folder, self.facts)
+        with StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder) as progress:
+            try:
+                Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
+            except Stopped as why:
+                progress.say(f"Stopped: {why}. The same command goes on from here.")
+            finally:
+                self.tracker.interrupted()
+        if num_left_out := search.backlog.num_left_out:
+            progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

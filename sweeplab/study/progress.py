@@ -124,6 +124,11 @@ class StudyProgress:
     def say(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
 
+    def dropped(self, number: int) -> None:
+        """The trial goes on elsewhere."""
+        del self.running[number]
+        self.show()
+
     def ended(self, record: TrialRecord, headline: str) -> None:
         """One line of the trial, with the time since it started."""
         trial = self.running.pop(record.number)

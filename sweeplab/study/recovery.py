@@ -17,11 +17,13 @@ from sweeplab.store import (
     read_base_score,
     read_facts,
     read_record,
+    record_path,
     set_aside,
     trial_folder,
     trial_items,
 )
-from sweeplab.study.search import ENTRY, SEED, Asked, Search, identity
+from sweeplab.study.backlog import ENTRY, SEED, identity
+from sweeplab.study.search import Asked, Search
 from sweeplab.study.space import Axis, Params, fits
 from sweeplab.study.storage import DATABASE, JOURNALS
 
@@ -109,39 +111,43 @@ def open_search(
 ) -> tuple[Search, str | None]:
     """The search as the records have it, and a sentence where it had to be built again from them.
 
-    Trials that it was told of but that have no record run again, under their own numbers. Raises `ConfigError`.
+    Trials that it was told of but that have no record run again, under their own numbers. A search on a server is never
+    built again: other drivers may be at work on it. Raises `ConfigError`.
     """
     search, said = Search(config, varied, study_folder), None
-    if not all(knows(search, record) for record in records):
+    if config.study.storage is None and not knows_all(search, records):
         said = f"{study_folder / DATABASE} was built again from the records, which it did not all know"
         if search.own_trials():
             search.close()
             said += f"; the old one is kept as {put_aside(study_folder / DATABASE).name}"
             search = Search(config, varied, study_folder)
-        for trial in list(stated_again(search, records)):
-            search.study.add_trial(trial)
+        with search.drivers.asking():
+            for trial in list(stated_again(search, records)):
+                search.study.add_trial(trial)
         search.close()
         search = Search(config, varied, study_folder)
-    search.lost = lost(search, {record.number for record in records})
+    search.lost.extend(lost(search, study_folder))
     return search, said
 
 
-def lost(search: Search, recorded: set[int]) -> list[Asked]:
-    """Trials that were told, and are not among `recorded`."""
+def lost(search: Search, study_folder: Path) -> list[Asked]:
+    """Trials that were told, and have no record."""
     return [
-        Asked(number, search.params_of(trial), search.seed_of(trial))
+        Asked(number, search.backlog.params_of(trial), search.backlog.seed_of(trial))
         for number, trial in enumerate(search.own_trials())
-        if trial.state.is_finished() and number not in recorded
+        if trial.state.is_finished() and not record_path(study_folder, number).exists()
     ]
 
 
-def knows(search: Search, record: TrialRecord) -> bool:
-    """True where the search asked for the trial that the record is of."""
+def knows_all(search: Search, records: list[TrialRecord]) -> bool:
+    """True where the search asked for the trials that the records are of."""
     trials = search.own_trials()
-    if record.number >= len(trials):
-        return False
-    trial = trials[record.number]
-    return identity(search.params_of(trial)) == identity(record.params) and search.seed_of(trial) == record.seed
+    return all(record.number < len(trials) and asked_for(search, trials[record.number], record) for record in records)
+
+
+def asked_for(search: Search, trial: FrozenTrial, record: TrialRecord) -> bool:
+    params, seed = search.backlog.params_of(trial), search.backlog.seed_of(trial)
+    return identity(params) == identity(record.params) and seed == record.seed
 
 
 def stated_again(search: Search, records: list[TrialRecord]) -> Iterator[FrozenTrial]:
@@ -150,15 +156,13 @@ def stated_again(search: Search, records: list[TrialRecord]) -> Iterator[FrozenT
     A number without a record gets a point that the records lack, or one that is drawn when it is asked.
     """
     recorded = {record.number: record for record in records if fits(record.params, search.varied)}
-    entries = {repr(entry): entry for entry in search.entries}
+    entries = {repr(entry): entry for entry in search.backlog.entries}
     seeds = search.config.study.seeds
     for record in recorded.values():
-        search.see(record.params, record.seed)
+        search.backlog.see(record.params, record.seed)
     points = {identity(record.params): record.params for record in recorded.values()}
-    wanted = [(one.params, one.seed) for one in search.listed()] or [
-        (one, seed) for one in points.values() for seed in seeds
-    ]
-    missing = iter([(point, seed) for point, seed in wanted if seed not in search.seen.get(identity(point), ())])
+    wanted = search.backlog.listed() or search.backlog.with_seeds(points.values())
+    missing = iter([(one.params, one.seed) for one in wanted if not search.backlog.is_begun(one)])
     for number in range(max(recorded, default=-1) + 1):
         there = recorded.get(number)
         params, seed = next(missing, ({}, seeds[0])) if there is None else (there.params, there.seed)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord
-from sweeplab.store import make_folder, read_record, trial_folder, write_json
+from sweeplab.store import make_folder, read_record, record_path, write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import study_folder
 from sweeplab.study.executor import LocalExecutor
@@ -96,7 +96,7 @@ def same_settings(executor: ExecutorConfig, record: TrialRecord) -> ExecutorConf
 def recorded(request: Request) -> tuple[TrialRecord, Path]:
     """Raises `ConfigError` where there is no such trial, or nothing of it to compare."""
     folder = study_folder(request.config)
-    path = trial_folder(folder, request.config.trial or 0) / "record.json"
+    path = record_path(folder, request.config.trial or 0)
     if not path.is_file():
         there = ", ".join(str(int(one.parent.name)) for one in sorted(folder.glob("trials/*/record.json")))
         raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Final
 
 from sweeplab.config import ConfigError, StudyConfig, TrainingConfig
 from sweeplab.records import LargerBatch, Status, TrialRecord, metric_value
-from sweeplab.store import read_record, trial_folder, write_record
+from sweeplab.store import read_record, record_path, trial_folder, write_record
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import Event, Executor
 from sweeplab.study.fit import Gate
@@ -81,14 +81,20 @@ class Rounds:
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `Stopped`."""
-        while self.employ():
-            event = self.executor.next_event()
-            if event.message["kind"] == "refused":
-                raise ConfigError(event.message["message"])
-            if event.worker in self.at_work:
-                self.take(event, self.at_work[event.worker])
-            elif event.message["kind"] == "died":
-                self.died_idle(event)
+        while True:
+            while self.employ():
+                self.hear(self.executor.next_event())
+            if not self.search.wait_for_others():
+                return
+            self.lineup = Lineup(self.to_run(), self.config)
+
+    def hear(self, event: Event) -> None:
+        if event.message["kind"] == "refused":
+            raise ConfigError(event.message["message"])
+        if event.worker in self.at_work:
+            self.take(event, self.at_work[event.worker])
+        elif event.message["kind"] == "died":
+            self.died_idle(event)
 
     def employ(self) -> bool:
         """Gives every idle worker a cohort, as far as there are any; True while there is something to wait for."""
@@ -110,7 +116,7 @@ class Rounds:
     def to_run(self) -> Iterator[Ready]:
         """Trials that the search asks for, but for those that have a record already and those that do not fit."""
         for asked in self.search.asked():
-            stored = trial_folder(self.folder, asked.number) / "record.json"
+            stored = record_path(self.folder, asked.number)
             if stored.exists():  # an earlier driver was stopped before it told the search
                 self.progress.started(asked.number, asked.params, asked.seed)
                 self.tell(read_record(stored))
@@ -211,6 +217,12 @@ class Rounds:
         self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
 
     def end(self, record: TrialRecord) -> None:
+        if not self.search.holds(record.number):
+            self.progress.say(f"trial {record.number} is another driver's now (study.lease_seconds): dropped here")
+            self.progress.dropped(record.number)
+            self.tracker.interrupted([record.number])
+            self.search.give_up(record.number)
+            return
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.tell(record)

@@ -1,11 +1,12 @@
 """The search: Optuna's storage, asked for trials and told how they ended."""
 
 import math
+import time
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -15,18 +16,16 @@ from sweeplab.checks.searches import LISTING
 from sweeplab.config import StudyConfig
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder
+from sweeplab.study.backlog import ENTRY, SEED, STATUS, Backlog, identity
 from sweeplab.study.outcome import TOLD, constraint_values, objective_values
 from sweeplab.study.presets import enqueued_points
 from sweeplab.study.samplers import build_sampler, check_space, suggest
-from sweeplab.study.space import Axis, Params, fits, grid
-from sweeplab.study.storage import DATABASE, open_study
+from sweeplab.study.space import Axis, Params, grid
+from sweeplab.study.storage import open_study
 from sweeplab.study.warmstart import FROM, earlier_trials
 
-SEED: Final = "seed"
 REASON: Final = "reason"
-STATUS: Final = "status"  # of a trial that did not finish, in a record's words
 PRUNE: Final = "prune"  # why the pruner stopped it
-ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
 GENERATIONS: Final = ("cmaes", "nsga2")
 
 
@@ -36,14 +35,6 @@ class Asked(NamedTuple):
     number: int
     params: Params
     seed: int
-
-
-class Queued(NamedTuple):
-    """A trial that is to be asked before the sampler draws more; `entry` of study.enqueue may leave axes to draw."""
-
-    params: Params
-    seed: int
-    entry: str | None = None
 
 
 def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
@@ -56,38 +47,30 @@ def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
     return points if most is None else min(most, points)
 
 
-def identity(params: Params) -> str:
-    """The same for the same setting."""
-    return repr(sorted(params.items()))
-
-
 class Search:
-    """An Optuna study in `folder`; the only writer of its storage. Raises `ConfigError` where it cannot be opened.
+    """An Optuna study, in `folder` or on a server; raises `ConfigError` where it cannot be opened.
 
     Trials that were taken over from another study come first in the storage and have no number here.
     """
 
     def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
         check_space(config, varied)
-        self.entries = enqueued_points(config.study.enqueue, varied)
         self.config = config
         self.varied = varied
         self.num_planned = num_planned(config, varied)
         self.num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         make_folder(folder)
-        self.study = open_study(config, varied, folder / DATABASE)
-        self.num_taken_over = self.take_over()
-        self.live: dict[int, Trial] = {}  # asked and not told yet, by number
-        self.seen: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that they have a trial for
-        self.pruned: set[str] = set()
-        self.num_left_out = 0  # seeds that did not run, since another seed of their setting was pruned
-        self.interrupted = [self.again(trial) for trial in self.own_trials() if trial.state == TrialState.RUNNING]
-        trials = self.own_trials()
-        self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        self.num_started = len(trials) - self.num_waiting
-        self.queue: deque[Queued] = deque()
-        self.fill_queue(trials, self.entries)
-        self.lost: list[Asked] = []  # told in an earlier run, and without a record now
+        self.study, self.drivers = open_study(config, varied, folder)
+        self.live: dict[int, Trial] = {}  # asked here and not told yet, by number
+        self.elsewhere: set[int] = set()  # that had not ended when last looked at, and are not in `live`
+        self.backlog = Backlog(config, varied, enqueued_points(config.study.enqueue, varied))
+        with self.drivers.asking():
+            self.num_taken_over = self.take_over()
+            trials = self.own_trials()
+        self.elsewhere.update(number for number, trial in enumerate(trials) if not trial.state.is_finished())
+        self.num_looked_at = len(trials)
+        self.backlog.fill(trials)
+        self.lost: deque[Asked] = deque()  # told in an earlier run, and without a record now
 
     def take_over(self) -> int:
         """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
@@ -103,121 +86,93 @@ class Search:
     def own_trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)[self.num_taken_over :]
 
-    def fill_queue(self, trials: list[FrozenTrial], entries: list[Params]) -> None:
-        """What is to be asked before the sampler draws: seeds that were added or cut off, and enqueued points.
-
-        A grid is queued seed by seed, and a drawn point for all its seeds before the next.
-        """
-        begun = {trial.user_attrs.get(ENTRY) for trial in trials}
-        drawn: dict[str, Params] = {}
-        for trial in trials:
-            params = self.params_of(trial)
-            if not fits(params, self.varied):
-                continue
-            drawn.setdefault(identity(params), params)
-            self.see(params, self.seed_of(trial))
-            if trial.user_attrs.get(STATUS) == Status.PRUNED:
-                self.pruned.add(identity(params))
-        seeds = self.config.study.seeds
-        if self.config.sampler.name == "grid":
-            wanted = self.listed()
-        else:
-            wanted = [Queued(point, seed) for point in drawn.values() for seed in seeds]
-        self.queue.extend(one for one in wanted if one.seed not in self.seen.get(identity(one.params), ()))
-        self.queue.extend(Queued(one, seeds[0], repr(one)) for one in entries if repr(one) not in begun)
-
-    def listed(self) -> list[Queued]:
-        """Every trial of a grid in its order; nothing for samplers that draw."""
-        if self.config.sampler.name != "grid":
-            return []
-        points = grid(self.varied)
-        return [Queued(point, seed) for seed in self.config.study.seeds for point in points]
-
-    def params_of(self, trial: FrozenTrial) -> Params:
-        """The values of a trial as conf spells them; of axes whose values have gone, as they were drawn."""
-        waiting = trial.state == TrialState.WAITING
-        params = trial.system_attrs["fixed_params"] if waiting else trial.params
-        known = {axis.key: axis for axis in self.varied}
-        return {key: known[key].exact(value) if known[key].holds(value) else value for key, value in params.items()}
-
-    def see(self, params: Params, seed: int) -> None:
-        self.seen.setdefault(identity(params), set()).add(seed)
-
-    def seed_of(self, trial: FrozenTrial) -> int:
-        """A fresh point is asked with the study's first seed; the others are queued with theirs."""
-        seed: int = trial.user_attrs.get(SEED, self.config.study.seeds[0])
-        return seed
+    def look(self) -> list[FrozenTrial]:
+        """Learns what other drivers have asked for and ended since the last look. All trials."""
+        trials = self.own_trials()
+        self.elsewhere.update(range(self.num_looked_at, len(trials)))
+        for number in sorted(self.elsewhere):
+            if number >= self.num_looked_at or trials[number].state.is_finished():
+                self.backlog.learn_late(trials[number])
+        self.elsewhere = {number for number in self.elsewhere if not trials[number].state.is_finished()}
+        self.num_looked_at = len(trials)
+        return trials
 
     def num_ended(self) -> int:
         """Trials that are over, and have a record."""
         return sum(trial.state.is_finished() for trial in self.own_trials()) - len(self.lost)
 
     def close(self) -> None:
-        """Lets go of the storage, so that its file can be renamed."""
-        storage: Any = self.study._storage
-        storage.remove_session()
+        """Lets go of the storage, so that its file can be renamed, and of what this driver holds."""
+        self.drivers.close()
 
     def asked(self) -> Iterator[Asked]:
         """Trials to run, until the study has as many as planned, or no point is left.
 
-        First those that were interrupted, and those whose records were lost, under their own numbers.
+        First those that were left, and those whose records were lost, under their own numbers.
         """
-        yield from self.interrupted
-        yield from self.lost
-        while self.num_started < self.num_planned:
-            asked = self.ask()
-            if asked is None:
-                return
+        while (asked := self.next_asked()) is not None:
             yield asked
 
+    def next_asked(self) -> Asked | None:
+        with self.drivers.asking():
+            trials = self.look()
+            running = self.running_elsewhere(trials)
+            for number in self.drivers.free(running):
+                if self.drivers.take(number):
+                    return self.again(trials[number])
+            while self.lost:
+                asked = self.lost.popleft()
+                if self.drivers.take(asked.number):
+                    return asked
+            num_waiting = len(self.elsewhere) - len(running)
+            return None if len(trials) - num_waiting >= self.num_planned else self.ask(num_waiting > 0)
+
+    def running_elsewhere(self, trials: list[FrozenTrial]) -> set[int]:
+        """What another driver runs, or left."""
+        return {number for number in self.elsewhere if trials[number].state == TrialState.RUNNING}
+
+    def wait_for_others(self) -> bool:
+        """Waits until no other driver runs a trial; True where it has left one, which can be asked for."""
+        while True:
+            with self.drivers.asking():
+                running = self.running_elsewhere(self.look())
+                if not running or self.drivers.free(running):
+                    return bool(running)
+            time.sleep(self.drivers.poll_seconds)
+
     def again(self, trial: FrozenTrial) -> Asked:
-        """A trial that an earlier driver started and never ended: it runs again under its own number.
+        """A trial that a driver started and never ended: it runs again under its own number.
 
         Where the driver was killed while it drew, the rest is drawn now.
         """
-        return self.drawn(Trial(self.study, trial._trial_id), self.seed_of(trial))
+        return self.drawn(Trial(self.study, trial._trial_id), self.backlog.seed_of(trial))
 
-    def ask(self) -> Asked | None:
-        """The next trial: one that waits in the storage, one that is queued here, or one that the sampler draws."""
+    def ask(self, waiting: bool) -> Asked | None:
+        """The next trial: one that is `waiting` in the storage, one that is queued here, or one that is drawn."""
         queued = None
-        if self.num_waiting:  # queued there by a driver that was killed before it asked
-            self.num_waiting -= 1
-        else:
-            queued = self.next_queued()
+        if not waiting:  # else queued there by a driver that was killed before it asked
+            queued = self.backlog.next()
             if queued is None and self.exhausted():
                 return None
         if queued is not None:
             entry = {} if queued.entry is None else {ENTRY: queued.entry}
             self.study.enqueue_trial(queued.params, user_attrs={SEED: queued.seed, **entry})
         trial = self.study.ask()
-        self.num_started += 1
+        number = trial.number - self.num_taken_over
+        self.num_looked_at = max(self.num_looked_at, number + 1)
+        taken = self.drivers.take(number)
+        assert taken, "a new trial is nobody's"
         said = trial.user_attrs
         if SEED not in said:
             trial.set_user_attr(SEED, self.config.study.seeds[0])
         asked = self.drawn(trial, int(said.get(SEED, self.config.study.seeds[0])))
-        if SEED not in said or ENTRY in said:
-            self.queue_seeds(asked.params)
         if ENTRY in said and self.config.sampler.name in GENERATIONS:
             _ = trial.relative_params  # gives the point a place in a generation, which only what was drawn has
         return asked
 
-    def next_queued(self) -> Queued | None:
-        """Leaves out further seeds of a setting that was pruned: what it costs is better spent on another one."""
-        while self.queue:
-            queued = self.queue.popleft()
-            if queued.entry is not None or identity(queued.params) not in self.pruned:
-                return queued
-            self.num_left_out += 1
-        return None
-
     def exhausted(self) -> bool:
         """True where every point of a space that is listed has been asked for."""
-        return self.num_points is not None and len(self.seen) >= self.num_points
-
-    def queue_seeds(self, params: Params) -> None:
-        """Puts the other seeds of a fresh point first in the queue."""
-        seen = self.seen[identity(params)]
-        self.queue.extendleft(Queued(params, seed) for seed in reversed(self.config.study.seeds) if seed not in seen)
+        return self.num_points is not None and len(self.backlog.seen) >= self.num_points
 
     def drawn(self, trial: Trial, seed: int) -> Asked:
         """Draws each axis that is active beside those before it; values that are stored already stay."""
@@ -228,7 +183,11 @@ class Search:
                 params[axis.key] = axis.exact(suggest(trial, axis))
         number = trial.number - self.num_taken_over
         self.live[number] = trial
-        self.see(params, seed)
+        self.elsewhere.discard(number)
+        known = self.backlog.seen.setdefault(identity(params), set())
+        known.add(seed)
+        if len(known) == 1:
+            self.backlog.queue_seeds(params)
         return Asked(number, params, seed)
 
     def note(self, number: int, reason: str) -> None:
@@ -277,9 +236,12 @@ class Search:
         Optuna's samplers ignore failed trials. One that ran out of memory is told as pruned with a violated constraint:
         TPE then avoids its neighbours, and no value is made up for it.
         """
-        trial = self.live.get(record.number)
-        if trial is None:
-            return
+        trial = self.live.pop(record.number, None)
+        if trial is not None:
+            self.tell_storage(trial, record)
+        self.drivers.release(record.number)
+
+    def tell_storage(self, trial: Trial, record: TrialRecord) -> None:
         values = objective_values(record, self.config)
         there = trial.storage.get_trial(trial._trial_id).constraints
         for name, value in constraint_values(record, self.config).items():
@@ -288,9 +250,17 @@ class Search:
         if record.status is not Status.FINISHED:
             trial.set_user_attr(STATUS, record.status.value)
         if record.status is Status.PRUNED:
-            self.pruned.add(identity(record.params))
+            self.backlog.pruned.add(identity(record.params))
         if record.reason is not None:
-            self.note(record.number, record.reason)
+            trial.set_user_attr(REASON, record.reason)
         self.study.sampler = RandomSampler()  # brute force would stop an optimize() that does not run
         self.study.tell(trial, values=values, state=TOLD[record.status], skip_if_finished=True)
-        del self.live[record.number]
+
+    def holds(self, number: int) -> bool:
+        """False for a trial that another driver has taken over, since this one was silent for a lease's time."""
+        return self.drivers.holds(number)
+
+    def give_up(self, number: int) -> None:
+        """The trial is another driver's now."""
+        if self.live.pop(number, None) is not None:
+            self.elsewhere.add(number)

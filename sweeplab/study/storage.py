@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
+from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import direction
 from sweeplab.store import StoreError
 from sweeplab.study.extension import outdated, restate
+from sweeplab.study.leases import CONNECT_SECONDS, Alone, Drivers, Leases
+from sweeplab.study.mirror import MirroredStorage
 from sweeplab.study.pruners import build_pruner, settle
 from sweeplab.study.space import Axis
 
@@ -20,36 +26,87 @@ JOURNALS: Final = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a dat
 SETTINGS: Final = "settings"  # of the study: what cannot change once trials are there
 
 
-def open_study(config: StudyConfig, varied: list[Axis], database: Path) -> optuna.Study:
-    """The study in `database`, its trials stated in the present space. Raises `ConfigError` where it cannot be."""
+def open_study(config: StudyConfig, varied: list[Axis], folder: Path) -> tuple[optuna.Study, Drivers]:
+    """The study, its trials stated in the present space, and who runs it. Raises `ConfigError` where it cannot be."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if config.study.storage is None:
+        storage, pruner = open_file(config, varied, folder / DATABASE), build_pruner(config, varied)
+        drivers: Drivers = Alone(storage)
+        study = optuna.load_study(study_name=storage.name, storage=storage, pruner=pruner)
+    else:
+        study, drivers = open_server(config, varied, config.study.storage)
+    with drivers.asking():
+        keep_settings(study, config)
+        settle(study)
+    return study, drivers
+
+
+def created(config: StudyConfig, varied: list[Axis], storage: RDBStorage) -> optuna.Study:
+    return optuna.create_study(
+        storage=storage,
+        study_name=str(config.study.name),
+        directions=[direction(metric) for metric in config.study.objectives],
+        pruner=build_pruner(config, varied),
+        load_if_exists=True,
+    )
+
+
+def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> MirroredStorage:
+    """The study in a file of SQLite's, which is this driver's alone; read once and mirrored in memory."""
     name, distributions = str(config.study.name), {axis.key: axis.distribution() for axis in varied}
 
-    def opened() -> optuna.Study:
-        return optuna.create_study(
-            storage=f"sqlite:///{database}",
-            study_name=name,
-            directions=[direction(metric) for metric in config.study.objectives],
-            pruner=build_pruner(config, varied),
-            load_if_exists=True,
-        )
+    def opened() -> tuple[RDBStorage, optuna.Study, list[FrozenTrial]]:
+        storage = RDBStorage(f"sqlite:///{database}")
+        study = created(config, varied, storage)
+        return storage, study, storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
 
     try:
-        study = opened()
-        if outdated(study.get_trials(deepcopy=False), distributions):
+        storage, study, trials = opened()
+        if outdated(trials, distributions):
             restate(database, name, distributions)
-            study = opened()
-    except (
-        optuna.exceptions.StorageInternalError,
-        SQLAlchemyError,
-        RuntimeError,
-    ) as error:  # RuntimeError: of a newer Optuna
+            storage, study, trials = opened()
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError) as error:  # the last: a newer Optuna
         cause = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
-    keep_settings(study, config)
-    settle(study)
+    return MirroredStorage(storage, study, trials)
+
+
+def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optuna.Study, Drivers]:
+    """The study in a PostgreSQL database, and this driver's leases. Raises `ConfigError`, without a password in it."""
+    if find_spec("psycopg") is None:
+        raise ConfigError(
+            "study.storage needs the package psycopg; pip install -c constraints.txt -e '.[postgres]', or leave it null"
+        )
+    import psycopg
+
+    try:
+        leases = Leases(url, str(config.study.name), config.study.lease_seconds)
+        try:
+            return shared_study(config, varied, url, leases), leases
+        except BaseException:
+            leases.close()
+            raise
+    except (psycopg.Error, optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = " ".join(str(error).split())
+        raise ConfigError(
+            f"study.storage={masked(url)} cannot be used: {masked(cause)}; start the server, or mend user, host, port "
+            "and database; a password may stand in PGPASSWORD or ~/.pgpass"
+        ) from error
+
+
+def shared_study(config: StudyConfig, varied: list[Axis], url: str, leases: Leases) -> optuna.Study:
+    """The study on a server. Raises `ConfigError` for a space that has grown: others are drawing from it."""
+    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    with leases.asking():
+        leases.storage = RDBStorage(address, engine_kwargs=options)
+        study = created(config, varied, leases.storage)
+    if outdated(study.get_trials(deepcopy=False), {axis.key: axis.distribution() for axis in varied}):
+        raise ConfigError(
+            "space has grown, which a study of several drivers (study.storage) does not take; choose another study.name"
+        )
     return study
 
 
@@ -60,13 +117,26 @@ def forget_search(folder: Path) -> None:
 
 
 @contextmanager
-def storing(database: Path) -> Iterator[None]:
-    """Within it Optuna writes to `database`: a disk that takes nothing more is a `StoreError`."""
+def storing(database: str) -> Iterator[None]:
+    """Within it Optuna writes to `database`: one that takes nothing more, or is lost, is a `StoreError`."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise StoreError(f"{database} cannot be written: {cause}; free space or choose another folder") from error
+        raise unwritten(database, error.__cause__ or error) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "psycopg":  # which is not there without study.storage
+            raise
+        raise unwritten(database, error) from error
+
+
+def unwritten(database: str, cause: BaseException) -> StoreError:
+    why = str(cause).strip().splitlines()[0]
+    return StoreError(
+        masked(
+            f"{database} cannot be written: {why}; free space, bring the server back or choose another one; the same "
+            "command goes on from here"
+        )
+    )
 
 
 def keep_settings(study: optuna.Study, config: StudyConfig) -> None:

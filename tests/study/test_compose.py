@@ -2,15 +2,17 @@
 
 import math
 from itertools import permutations
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from sweeplab.config import ConfigError
-from sweeplab.study.compose import is_group, spelled, trial_config
+from sweeplab.study.compose import is_group, override, spelled, trial_config
 from tests.study.conftest import ComposeStudy
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -155,3 +157,25 @@ def test_the_study_is_named_after_its_experiment_unless_it_has_a_name(compose_st
 def test_an_option_that_a_group_lacks_is_refused_with_those_that_it_has() -> None:
     with pytest.raises(ConfigError, match=r"^space\.optimizer must name options of the group, got sdg; choose from"):
         trial_config([], {"optimizer": "sdg"})
+
+
+POINTS: Final[list[dict[str, Any]]] = [
+    {"adapter.rank": 4, "optimizer.lr": 1e-5, "training.gradient_clip": None},
+    {"optimizer": "sgd", "optimizer.momentum": 0.5, "adapter": "dora", "quantization": "mixed"},
+    {
+        "data.instruction_field": "it's \\'quoted\\' ${data.name} a,b=[1]",
+        "adapter.lora_head": False,
+        "data.fraction": 0.25,
+    },
+    {"quantization": "mixed", "quantization.pattern.mlp": "hqq2", "adapter.alpha": 3.0},
+]
+
+
+@pytest.mark.parametrize("params", POINTS, ids=["values", "groups", "text", "mapping"])
+def test_a_trial_is_what_hydra_composes_of_all_its_overrides(hydra: None, params: dict[str, Any]) -> None:
+    overrides = ["training.max_steps=7", "adapter.rank=16", "++space.adapter.rank.choices=[1,4]"]
+    kept = [one for one in overrides if one.partition("=")[0] not in params]
+    told = compose("config", overrides=[*kept, *(override(key, value) for key, value in params.items())])
+    config: Any = OmegaConf.to_object(told)
+    for _ in range(2):  # composed, and copied
+        assert trial_config(overrides, params) == config.trial_config()

@@ -123,7 +123,7 @@ def test_further_seeds_of_a_pruned_setting_are_left_out(open_search: Open) -> No
         told.append((asked.params["adapter.rank"], asked.seed))
         search.tell(pruned(asked, "behind") if told[-1] == (8, 0) else record_of(asked))
     assert told == [(4, 0), (8, 0), (4, 1), (4, 2)]
-    assert search.num_left_out == 2
+    assert search.backlog.num_left_out == 2
     assert list(open_search(*overrides).asked()) == []
 
 

@@ -43,7 +43,7 @@ def drive(request: Request) -> tuple[int, str]:
 def told(request: Request, folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
     """What the search knows of each trial."""
     search = Search(request.config, Driver(request, Console()).varied, folder)
-    found = [(one.params, search.seed_of(one), one.values, one.state.name) for one in search.own_trials()]
+    found = [(one.params, search.backlog.seed_of(one), one.values, one.state.name) for one in search.own_trials()]
     search.close()
     return found
 

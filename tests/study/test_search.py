@@ -1,12 +1,13 @@
 """The search: every point once per seed, whatever interrupts it; told how trials end."""
 
+from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeplab.config import ConfigError
 from sweeplab.records import Score
@@ -235,3 +236,38 @@ def test_a_forgotten_search_starts_over(open_search: Open, tmp_path: Path) -> No
     forget_search(tmp_path / "study")
     forget_search(tmp_path / "study")
     assert run(open_search(*SMALL), most=1) == [Asked(0, {"adapter.rank": 4}, 0)]
+
+
+def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path: Path) -> None:
+    """Trials, states, values and attributes, of a study that was opened three times and stopped twice."""
+    overrides = (
+        "sampler=nsga2",
+        "sampler.population_size=2",
+        "++space.optimizer.lr={low: 1e-5, high: 1e-1, log: true}",
+        "study.num_trials=9",
+        "study.seeds=[0,1]",
+        "++study.constraints.num_trainable_params.max=100",
+        "study.enqueue=[{optimizer.lr: 0.01}]",
+    )
+
+    def go_on(search: Search, most: int) -> None:
+        """The last trial is left running."""
+        for place, asked in enumerate(islice(search.asked(), most)):
+            if place < most - 1:
+                search.note(asked.number, "it broke once")
+                search.tell(replace(record_of(asked), num_trainable_params=50 * asked.number))
+
+    for most in (3, 4):
+        go_on(open_search(*overrides), most)
+    search = open_search(*overrides)
+    stored = optuna.load_study(study_name="single", storage=f"sqlite:///{tmp_path / 'study' / DATABASE}")
+    for _ in range(2):
+        assert [plain(trial) for trial in search.study.trials] == [plain(trial) for trial in stored.trials]
+        assert search.study.user_attrs == stored.user_attrs
+        go_on(search, 2)
+
+
+def plain(trial: FrozenTrial) -> dict[str, Any]:
+    """Everything of a trial but its place in a database, and its times."""
+    odd = ("_trial_id", "_datetime_start", "datetime_complete")
+    return {name: value for name, value in vars(trial).items() if name not in odd}
