@@ -10,7 +10,9 @@ from sweeplab.cohort import at_once
 
 def runs(*places: tuple[int, int]) -> list[Any]:
     """Trials with a seed and a step each."""
-    return [SimpleNamespace(spec=SimpleNamespace(seed=seed), member=SimpleNamespace(step=step)) for seed, step in places]
+    return [
+        SimpleNamespace(spec=SimpleNamespace(seed=seed), member=SimpleNamespace(step=step)) for seed, step in places
+    ]
 
 
 SEEDS = runs((0, 0), (1, 0), (0, 0), (1, 0), (0, 0))
