@@ -40,7 +40,7 @@ PRESETS: Final = {
         },
     ),
     "qlora": Preset(
-        "Dettmers et al. 2023, arXiv 2305.14314, appendix B: 7B and 13B; github.com/artidoro/qlora, finetune_guanaco_7b.sh",
+        "Dettmers et al. 2023, arXiv 2305.14314, appendix B: 7B and 13B; artidoro/qlora, finetune_guanaco_7b.sh",
         {
             "adapter.rank": 64,
             "adapter.alpha": 16,
