@@ -77,8 +77,11 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     facts = make_facts()
     settings = group(facts, records)
     found = evidence(facts, settings, "scores.new.acc", None)
+    assert found is not None
     shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
-    drawn = {one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), found, shares)}
+    drawn = {
+        one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), {"": found}, shares)
+    }
     assert list(drawn) == [
         *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
         *("heldout-loss", "train-time", "peak-memory", "loss-curves", "training-curves", "phase-memory"),
