@@ -19,7 +19,7 @@ from sweeplab.workbench import Workbench
 from tests.conftest import Compose, no_words, run_alone
 
 SpecFactory = Callable[..., TrialSpec]
-TASKS = "evaluation.tasks=[tiny_new_facts,tiny_addition_choice]"
+TASKS = "evaluation.tasks=[tiny_addition_choice,tiny_new_facts_choice]"
 STEPS = ("quantization=none", "training.max_steps=6", "training.heldout_interval=2", "schedule=constant", TASKS)
 AT_RUNGS = "evaluation.rung_tasks=[tiny_addition_choice]"
 ALIKE = ("schedule.warmup_steps=0", "optimizer.lr=0.02")
@@ -76,16 +76,15 @@ def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFacto
 
 
 def test_trials_of_a_cohort_have_their_own(make_spec: SpecFactory) -> None:
-    specs = [make_spec(n, *STEPS, AT_RUNGS, f"optimizer.lr={rate}") for n, rate in enumerate((1e-3, 0.03))]
+    asked = (*STEPS, AT_RUNGS, "evaluation.limit=24")
+    specs = [make_spec(n, *asked, f"optimizer.lr={rate}") for n, rate in enumerate((1e-3, 0.03))]
     together = list(run_cohort(specs, Workbench(torch.device("cpu"), cohort_size=2), ignore, no_words, list))
     assert [len(one.cohort) for one in together] == [2, 2]
-    for record in together:
-        alone = run_alone(
-            make_spec(10 + record.number, *STEPS, AT_RUNGS, f"optimizer.lr={(1e-3, 0.03)[record.number]}"),
-            Workbench(torch.device("cpu")),
-        )
-        for step, values in rungs(alone).items():
-            assert rungs(record)[step] == pytest.approx(values, abs=1e-6)
+    alone = run_alone(make_spec(10, *asked, "optimizer.lr=0.03"), Workbench(torch.device("cpu")))
+    assert list(rungs(together[0])) == list(rungs(together[1])) == [2, 4]
+    for step, values in rungs(alone).items():
+        assert rungs(together[1])[step] == pytest.approx(values, abs=1e-6)
+    assert rungs(together[0]) != rungs(together[1])
 
 
 def test_a_resumed_trial_has_each_rung_once(make_spec: SpecFactory) -> None:
