@@ -1,5 +1,6 @@
 """What the study found, in sentences that claim no more than the records show."""
 
+from dataclasses import replace
 from typing import Final
 
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
@@ -38,8 +39,15 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
     families = by_meaning(facts, settings, first_objective(facts)[0])
     if len(families) == 1:
         return [*told(facts, settings, items), *cuts, tally]
-    apart = [f"With {label}: {' '.join(told(facts, members, items))}" for label, members in families.items()]
+    apart = [
+        f"With {label}: {' '.join(told(facts, rest(members, label), items))}" for label, members in families.items()
+    ]
     return [INCOMPARABLE, *apart, *cuts, tally]
+
+
+def rest(settings: list[Setting], label: str) -> list[Setting]:
+    """The settings without `label` at the beginning of theirs, where it has been said."""
+    return [replace(one, label=one.label.removeprefix(f"{label}, ")) for one in settings]
 
 
 def told(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:

@@ -138,10 +138,12 @@ def draw(template: str, values: dict[str, Any]) -> str:
 def contents(made: Findings) -> dict[str, Any]:
     """What both pages say."""
     facts, records = made.facts, made.records
+    settings = settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
         "answer": answer(facts, made.settings, made.items),
-        "settings": settings_table(facts, made.settings, bases=made.bases),
+        "settings": settings,
+        "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
         "sections": [section for section in sections(made) if section.table is not None],
         "failures": failures_table(records),
         "trials": trials_table(facts, records),

@@ -110,8 +110,8 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     facts = make_facts(space=space)
     said = summary_answer(facts, records)
     assert said[0].startswith("Held-out losses of different data are of different texts and cannot be compared")
-    assert said[1].startswith("With data=tiny_facts: data=tiny_facts, rank=4 has the lowest mean held-out loss: 1.000")
-    assert said[2].startswith("With data=tiny_operation: data=tiny_operation, rank=4 has the lowest mean held-out")
+    assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
+    assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
     assert summary_table(facts, records).marked is None
     scored = make_facts(space=space, objectives={"scores.t.acc": "maximize"})
     for place, record in enumerate(records):
