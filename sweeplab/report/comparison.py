@@ -58,23 +58,26 @@ def seeds_cell(compared: Comparison, place: int) -> Cell:
 
 def power_note(found: Evidence, compared: Comparison) -> list[str]:
     """What differences this study could see, and what its intervals stand on."""
-    others = [
-        (one.se, one.df, compared.factors[place])
-        for place, one in enumerate(compared.differences)
-        if place != compared.best and one.se is not None and one.df is not None
-    ]
     num_seeds, size = found.table.num_seeds, max(1.0, *(abs(one.value) for one in found.estimates))
-    known = sorted(one for one in others if one[0] > TINY * size)
+    known = {
+        place: (one.se, one.df, compared.factors[place])
+        for place, one in enumerate(compared.differences)
+        if place != compared.best and one.se is not None and one.df is not None and one.se > TINY * size
+    }
     if not known:
-        return [NO_SPREAD] if others and num_seeds > 1 else []
-    se, df, factor = known[len(known) // 2]
+        return [NO_SPREAD] if num_seeds > 1 else []
+    alike = sorted(one for place, one in known.items() if place not in compared.wide) or sorted(known.values())
+    se, df, factor = alike[len(alike) // 2]
+    which = plural(len(found.settings), "setting")
+    if compared.wide:
+        which = f"the {len(found.settings) - len(compared.wide)} settings that spread alike"
     alone = least_difference(se, df, float(stats.t.ppf((1 + LEVEL) / 2, df)))
     together = least_difference(se, df, factor)
     share = f"{100 * POWER:.0f} %"
     said = [
         f"With {plural(num_seeds, 'seed')} a true difference of {signed_text(found.metric, alone)} between two "
         f"settings named beforehand is found {share} of the time, and of {signed_text(found.metric, together)} between "
-        f"any two of {plural(len(found.settings), 'setting')}; a smaller one may be there and not be seen.",
+        f"any two of {which}; a smaller one may be there and not be seen.",
         f"The intervals of differences cover {COVERAGE[compared.differences[0].covers]}.",
     ]
     if num_seeds > 1 and pooled(num_seeds, len(found.settings)):
@@ -88,6 +91,8 @@ def spread_note(found: Evidence, compared: Comparison) -> str:
     test = f"a test at {100 * TEST_LEVEL:.0f} %"
     freedoms = f"{plural((num_alike - 1) * (num_seeds - 1), 'degree')} of freedom"
     few = f"{plural(num_seeds, 'seed')} of one setting say little about its spread"
+    if len(found.settings) == 2:
+        return f"{few}, and the difference stands on {freedoms}."
     if not compared.wide:
         return (
             f"{few}, so the settings share one variance ({freedoms}); {test} finds none that spreads more than the "

@@ -83,6 +83,7 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     assert found.rows[4][2].note == "[0.000, 49.972], own spread"  # 12.706 of one freedom, and no loss is below 0
     said = summary_answer(facts, records)
     assert said[0].endswith("rank=16 cannot be told from it, every other is worse.")
+    assert "between any two of the 4 settings that spread alike; a smaller one" in said[1]
     assert said[3] == (
         "2 seeds of one setting say little about its spread, so 4 settings share one variance (3 degrees of freedom); "
         "rank=16 spreads more than these (a test at 2 %), so that differences from there stand on its own seeds, and "
