@@ -76,11 +76,12 @@ def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFacto
 
 
 def test_trials_of_a_cohort_have_their_own(make_spec: SpecFactory) -> None:
+    bench = Workbench(torch.device("cpu"), cohort_size=2)
     asked = (*STEPS, AT_RUNGS, "evaluation.limit=24")
     specs = [make_spec(n, *asked, f"optimizer.lr={rate}") for n, rate in enumerate((1e-3, 0.03))]
-    together = list(run_cohort(specs, Workbench(torch.device("cpu"), cohort_size=2), ignore, no_words, list))
+    together = list(run_cohort(specs, bench, ignore, no_words, list))
     assert [len(one.cohort) for one in together] == [2, 2]
-    alone = run_alone(make_spec(10, *asked, "optimizer.lr=0.03"), Workbench(torch.device("cpu")))
+    alone = run_alone(make_spec(10, *asked, "optimizer.lr=0.03"), bench)
     assert list(rungs(together[0])) == list(rungs(together[1])) == [2, 4]
     for step, values in rungs(alone).items():
         assert rungs(together[1])[step] == pytest.approx(values, abs=1e-6)

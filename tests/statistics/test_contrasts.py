@@ -149,7 +149,7 @@ def test_a_thousand_trials_of_800_items_take_seconds() -> None:
     assert time.perf_counter() - began < 10
 
 
-@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+@pytest.mark.parametrize("num_seeds", [2, 3])
 def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None:
     """Six settings of deviation 1, a seventh of 100, all alike in their means, and seeds that move all of them.
 
