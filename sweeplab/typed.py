@@ -54,7 +54,7 @@ def from_plain(kind: type[T], values: Any, name: str) -> T:
     required = {field for field, value in unset.items() if value is MISSING}
     odd = (set(values) - set(unset)) | (required - set(values))
     if odd:
-        raise ValueError(f"{name} fields do not match: {', '.join(sorted(odd))}")
+        raise ValueError(f"fields of {name} do not match: {', '.join(sorted(odd))}")
     hints = hints_of(kind)  # type: ignore[arg-type]
     return kind(**{field: checked(hints[field], value, field) for field, value in values.items()})
 

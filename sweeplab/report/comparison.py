@@ -102,6 +102,6 @@ def spread_note(found: Evidence, compared: Comparison) -> str:
     listed = " and ".join(names) if len(names) <= MAX_WIDE else f"{len(names)} settings"
     verb, own = ("spreads", "its own seeds") if len(names) == 1 else ("spread", "their own seeds each")
     return (
-        f"{few}, so {num_alike} settings share one variance ({freedoms}); {listed} {verb} more than these ({test}), so "
-        f"that differences from there stand on {own}, and have to be large to be seen."
+        f"{few}, so {num_alike} settings share one variance ({freedoms}); {listed} {verb} more than these seed by seed "
+        f"({test}), so that differences from there stand on {own}, and have to be large to be seen."
     )

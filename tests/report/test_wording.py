@@ -86,8 +86,8 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     assert "between any two of the 4 settings that spread alike; a smaller one" in said[1]
     assert said[3] == (
         "2 seeds of one setting say little about its spread, so 4 settings share one variance (3 degrees of freedom); "
-        "rank=16 spreads more than these (a test at 2 %), so that differences from there stand on its own seeds, and "
-        "have to be large to be seen."
+        "rank=16 spreads more than these seed by seed (a test at 2 %), so that differences from there stand on its own "
+        "seeds, and have to be large to be seen."
     )
 
 
