@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
-from sweeplab.typed import from_plain
+from sweeplab.typed import from_plain, plain
 
 RECORD_VERSION: Final = 1
 
@@ -167,7 +167,7 @@ class TrialRecord:
         return len(self.cohort) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"status": self.status.value}
+        return {**plain(self), "status": self.status.value}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
@@ -211,7 +211,7 @@ class BaseScore:
     version: int = RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**plain(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
@@ -227,7 +227,7 @@ def score_values(scores: dict[str, dict[str, Score]]) -> dict[str, float]:
 def metric_value(record: TrialRecord, name: str) -> float | None:
     """The number that `name` means in `record`, or None where it has none."""
     if name.startswith("scores."):
-        _, task, metric = name.split(".")
+        task, _, metric = name.removeprefix("scores.").rpartition(".")
         score = record.scores.get(task, {}).get(metric)
         return None if score is None else score.value
     if name.startswith("solo."):
@@ -251,8 +251,8 @@ class StudyFacts:
     space: dict[str, dict[str, Any]]  # varied key -> its axis: choices, or low and high
     num_planned: int | None  # trials, seeds included
     config: dict[str, Any]  # the experiment before any trial's own values
-    claims: list[dict[str, Any]] = field(default_factory=list)  # as `asdict` gives a ClaimConfig
+    claims: list[dict[str, Any]] = field(default_factory=list)  # as `plain` gives a ClaimConfig
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**plain(self)}

@@ -39,6 +39,15 @@ def field_default(one: "Field[Any]") -> Any:
     return one.default if one.default_factory is MISSING else one.default_factory()
 
 
+def plain(value: Any) -> Any:
+    """What JSON takes, of dataclasses in lists and dictionaries: `asdict` without its copies of what nobody changes."""
+    if is_dataclass(value):
+        return {name: plain(part) for name, part in vars(value).items()}
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 @cache
 def hints_of(kind: type[Any]) -> dict[str, Any]:
     return get_type_hints(kind)

@@ -9,7 +9,7 @@ from sweeplab.records import METRICS, BaseScore, StudyFacts
 from sweeplab.report.axes import Axis, main_axis
 from sweeplab.report.bases import base_value
 from sweeplab.report.evidence import setting_estimates
-from sweeplab.report.settings import LOSS, SHARES, Setting, headline_scores, numbers, setting_label, varied_keys
+from sweeplab.report.settings import LOSS, SHARES, Setting, headline_scores, number_of, setting_label, varied_keys
 from sweeplab.report.tables import STEP_SECONDS, all_records, memory_metric, time_metric
 from sweeplab.report.verdicts import Published
 from sweeplab.report.wording import memory_scale, metric_label, number, score_label, time_scale
@@ -123,7 +123,7 @@ def score_charts(
 
 def time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     name = time_metric(all_records(settings))
-    found = [value for one in settings for record in one.finished if (value := numbers(record).get(name)) is not None]
+    found = [value for one in settings for record in one.finished if (value := number_of(record, name)) is not None]
     if not found:
         return None
     divisor, unit = time_scale(max(found))
@@ -137,9 +137,10 @@ def time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart 
 def memory_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     records = [record for setting in settings for record in setting.finished]
     name = memory_metric(all_records(settings))
-    if name is None or not any(name in numbers(record) for record in records):
+    found = [value for record in records if name is not None and (value := number_of(record, name)) is not None]
+    if name is None or not found:
         return None
-    divisor, unit = memory_scale(max(numbers(record).get(name, 0.0) for record in records))
+    divisor, unit = memory_scale(max(found))
     label = METRICS[name].label
     if label.endswith(", training"):
         label = f"{label.removesuffix(', training')} in training"
@@ -218,7 +219,7 @@ def trial_dots(settings: list[Setting], axis: Axis, curve: Curve) -> list[Dot]:
     dots = []
     for setting in settings:
         for record in setting.finished:
-            value = numbers(record).get(curve.name)
+            value = number_of(record, curve.name)
             if value is not None:
                 shown = value / curve.divisor
                 text = f"trial {record.number}, {setting.label}, seed {record.seed}: {number(shown)}"

@@ -3,11 +3,12 @@
 import math
 import statistics
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from sweeplab.records import METRICS, Score, StudyFacts, direction
-from sweeplab.report.settings import SHARES, Setting, by_meaning, complete, is_usable, numbers
+from sweeplab.report.settings import SHARES, Setting, by_meaning, complete, is_usable, number_of
 from sweeplab.report.wording import score_parts
 from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best, contrast
 from sweeplab.statistics.intervals import (
@@ -40,7 +41,12 @@ class Evidence:
         return None if place is None else self.estimates[place]
 
     def place(self, setting: Setting) -> int | None:
-        return next((place for place, one in enumerate(self.settings) if one is setting), None)
+        return self.places.get(id(setting))
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """By identity: settings with the same values of what varied are not the same."""
+        return {id(setting): place for place, setting in enumerate(self.settings)}
 
     def contrast(self, weights_K: Array, level: float = LEVEL) -> Estimate:
         """Sum of weights times settings' means, with its interval as far as it can be."""
@@ -109,9 +115,9 @@ def values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
     """The metric by seed; a seed that ran twice gives its mean."""
     found: dict[int, list[float]] = {}
     for record in setting.finished:
-        own = numbers(record)
-        if metric in own:
-            found.setdefault(record.seed, []).append(own[metric])
+        value = number_of(record, metric)
+        if value is not None:
+            found.setdefault(record.seed, []).append(value)
     return {seed: statistics.fmean(values) for seed, values in found.items()}
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from sweeplab.records import Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence import Evidence
-from sweeplab.report.settings import axis_values, first_objective, numbers, varied_keys
+from sweeplab.report.settings import axis_values, first_objective, number_of, varied_keys
 from sweeplab.report.tables import Cell, Column, Table, all_records
 from sweeplab.report.wording import DASH, number, share, short_key, value_text
 from sweeplab.statistics.factorial import analysis_of_variance
@@ -40,9 +40,11 @@ def importance_shares(facts: StudyFacts, records: list[TrialRecord]) -> list[Imp
     valued = [
         one
         for one in sorted(records, key=lambda record: record.number)
-        if one.status is Status.FINISHED and metric in numbers(one) and all(key in one.params for key in keys)
+        if one.status is Status.FINISHED
+        and number_of(one, metric) is not None
+        and all(key in one.params for key in keys)
     ]
-    if len(keys) < 2 or len(valued) < MIN_TRIALS or len({numbers(one)[metric] for one in valued}) < 2:
+    if len(keys) < 2 or len(valued) < MIN_TRIALS or len({number_of(one, metric) for one in valued}) < 2:
         return []
     forest, local = importances(facts, valued, keys, metric, direction)
     ranked = sorted(keys, key=lambda key: -forest[key])
@@ -68,7 +70,7 @@ def importances(
         study = create_study(direction="minimize" if direction == "minimize" else "maximize")
         for record in chosen:
             params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
-            study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
+            study.add_trial(create_trial(params=params, distributions=spaces, value=number_of(record, metric)))
         return study
 
     spaces = {key: distribution(facts.space.get(key, {}), axis_values(facts, records, key)) for key in keys}

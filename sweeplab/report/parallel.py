@@ -9,7 +9,7 @@ from sweeplab.report.axes import Scale, Tick, number_ticks, scale_of
 from sweeplab.report.curves import NUM_SHADES
 from sweeplab.report.drawing import LETTER, Mark, shorten
 from sweeplab.report.drawing import Scale as PixelScale
-from sweeplab.report.settings import Setting, axis_values, first_objective, numbers, varied_keys
+from sweeplab.report.settings import Setting, axis_values, first_objective, number_of, numbers, varied_keys
 from sweeplab.report.tables import all_records, memory_metric, time_metric
 from sweeplab.report.wording import DASH, metric_label, metric_text, number, short_key, value_text
 
@@ -62,9 +62,9 @@ def parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel | Non
     labels = {one.number: setting.label for setting in settings for one in setting.records}
     metric, direction = first_objective(facts)
     varied = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
-    drawn = [one for setting in settings for one in setting.finished if metric in numbers(one)]
+    drawn = [one for setting in settings for one in setting.finished if number_of(one, metric) is not None]
     costs = [name for name in (memory_metric(records), time_metric(records)) if name is not None]
-    costs = [name for name in costs if all(name in numbers(one) for one in drawn)]
+    costs = [name for name in costs if all(number_of(one, name) is not None for one in drawn)]
     if len(varied) < 2 or not drawn:
         return None
     keys = varied[:MAX_KEYS]
@@ -101,7 +101,7 @@ def key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, name: str)
 
 def metric_rail(records: list[TrialRecord], name: str) -> Rail:
     """Ends and the middle, each with its unit."""
-    values = [numbers(record)[name] for record in records]
+    values = [value for record in records if (value := number_of(record, name)) is not None]
     low, high = min(values), max(values)
     places = dict.fromkeys((low, (low + high) / 2, high))
     label = METRICS[name].label if name in METRICS else metric_label(name)

@@ -59,13 +59,18 @@ class Setting:
         return f", {num_skipped} skipped" if num_skipped else ""
 
 
+def number_of(record: TrialRecord, metric: str) -> float | None:
+    """The usable number of the trial's own that a metric is; None where it has none, or where it is a cohort's."""
+    if record.trained_among_others and metric.startswith(SOLO_METRICS):
+        return None
+    value = metric_value(record, metric)
+    return value if value is not None and is_usable(value) else None
+
+
 def numbers(record: TrialRecord) -> dict[str, float]:
-    """Every usable number of the trial's own by metric name, `scores.<task>.<metric>` included; no cohort's."""
-    own = [name for name in METRICS if not (record.trained_among_others and name.startswith(SOLO_METRICS))]
-    found = {name: metric_value(record, name) for name in own}
-    for task, metrics in record.scores.items():
-        found |= {f"scores.{task}.{metric}": score.value for metric, score in metrics.items()}
-    return {name: value for name, value in found.items() if value is not None and is_usable(value)}
+    """Every `number_of` the trial by metric name, `scores.<task>.<metric>` included."""
+    scores = [f"scores.{task}.{metric}" for task, metrics in record.scores.items() for metric in metrics]
+    return {name: value for name in (*METRICS, *scores) if (value := number_of(record, name)) is not None}
 
 
 def is_usable(value: float) -> bool:
@@ -194,7 +199,7 @@ def first_objective(facts: StudyFacts) -> tuple[str, str]:
 def complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> bool:
     """True where every started trial and every seed of the study has the metric, or the first objective."""
     metric = first_objective(facts)[0] if metric is None else metric
-    valued = [one.seed for one in setting.finished if metric in numbers(one)]
+    valued = [one.seed for one in setting.finished if number_of(one, metric) is not None]
     return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
 
 

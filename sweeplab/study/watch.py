@@ -21,7 +21,7 @@ from rich.text import Text
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence import evidence
-from sweeplab.report.settings import by_meaning, group, numbers
+from sweeplab.report.settings import by_meaning, group, number_of
 from sweeplab.report.wording import DASH, amount, metric_label, metric_text, plural
 from sweeplab.store import read_facts, read_record
 from sweeplab.study.driver import study_folder
@@ -143,7 +143,7 @@ def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
         over = "no interval, of one seed" if best.low is None else f"95 % interval over {best.covers}"
         return f"best {label} so far: {setting}  {amount(metric, best)}  ({over})"
     finished = [one for one in records if one.status is Status.FINISHED]
-    valued = [(sign * values[metric], one) for one in finished if metric in (values := numbers(one))]
+    valued = [(sign * value, one) for one in finished if (value := number_of(one, metric)) is not None]
     if not valued:
         return f"best {label} so far: {DASH}"
     value, record = max(valued, key=lambda pair: pair[0])
@@ -165,9 +165,9 @@ def endings_table(seen: Seen) -> RenderableType:
     table.add_column("trial", overflow="fold")
     table.add_column("ended", overflow="fold")
     for record, _ in sorted(seen.endings, key=lambda ending: ending.when, reverse=True)[:NUM_ENDINGS]:
-        values = numbers(record)
         headline = "  ".join(
-            f"{metric_label(metric)} {metric_text(metric, values.get(metric))}" for metric in seen.facts.objectives
+            f"{metric_label(metric)} {metric_text(metric, number_of(record, metric))}"
+            for metric in seen.facts.objectives
         )
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
         table.add_row(Text(f"trial {record.number}: {named(record.params)} seed={record.seed}"), Text(outcome))
