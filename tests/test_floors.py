@@ -13,7 +13,7 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics"),
+    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "ranks"),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial", "analysis"),
@@ -27,6 +27,7 @@ GROUND: Final = {  # one vocabulary, and its rules
     *(("checks", name) for name in ("config", "records", "world", "digits", "claims")),
     ("config", "claims"),
     ("sharing", "config"),
+    ("checks", "sharing"),
     ("config", "sections"),
 }
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}

@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sweeplab.ranks import Ranks
 from sweeplab.training.members import Member
 
 
@@ -18,11 +19,13 @@ class Watch(Callback):
         heldout_loss: Callable[[Member], float],
         keep: Callable[[Member], None],
         keep_seconds: float | None,
+        ranks: Ranks,
     ) -> None:
         self.members = members
         self.heldout_loss = heldout_loss
         self.keep = keep
         self.keep_seconds = keep_seconds
+        self.ranks = ranks
         self.kept_at = self.stepped_at = time.monotonic()
         self.last_step = 0
 
@@ -33,8 +36,9 @@ class Watch(Callback):
             return
         self.last_step = trainer.global_step
         now = time.monotonic()
+        passed = self.ranks.of_first(now - self.stepped_at)  # all end a trial that takes too long at the same step
         for member in self.members:
-            member.take_seconds(now - self.stepped_at)
+            member.take_seconds(passed)
         self.stepped_at = now
         for member in self.members:
             if member.heldout_is_due:
