@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import TCPStore
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -58,7 +57,7 @@ WHOLE: Final = Ranks()  # one process that has all rows
 def join(rank: int, size: int, port: int, listener: int | None, device: torch.device) -> Ranks:
     """Waits for the other processes of this machine. Only the loopback is listened on; the first one has the socket of
     `port` open as `listener`."""
-    store = TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]  # torch's list of its public names lacks it
         LOOPBACK, port, size, is_master=listener is not None, wait_for_workers=False, master_listen_fd=listener
     )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)

@@ -8,11 +8,13 @@ from typing import Any, Final, NamedTuple
 import pytest
 import torch
 
-from sweeplab.config import TrialConfig
+from sweeplab.config import ConfigError, TrialConfig
+from sweeplab.models.base import Base
 from sweeplab.ranks import WHOLE
 from sweeplab.study.messages import spec_to_dict
 from sweeplab.trial import TrialSpec
-from tests.conftest import Compose
+from sweeplab.workbench import refuse_drawing
+from tests.conftest import Compose, small_llama
 from tests.divided import Found, outcomes, run_divided
 from tests.test_cohort_numbers import COMMON, MIXED
 
@@ -102,3 +104,11 @@ def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -
     whole = both.whole[scenario][0]["bytes"]
     for found in both.divided:
         assert found[scenario][0]["bytes"] == pytest.approx(whole / 2, rel=0.02)
+
+
+def test_a_base_that_draws_by_itself_is_not_divided(embedded_base: Base) -> None:
+    refuse_drawing(embedded_base._replace(model=small_llama()), "ddp")
+    with pytest.raises(
+        ConfigError, match=r"^training\.strategy=ddp does not go with this model, which has dropout of "
+    ):
+        refuse_drawing(embedded_base._replace(model=small_llama(attention_dropout=0.1)), "ddp")

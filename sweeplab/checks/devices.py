@@ -52,4 +52,4 @@ def check_machines(config: StudyConfig) -> None:
         return
     if executor.gpus_per_worker not in (0, count):
         rule = f"must be training.num_devices={count} for executor={executor.name}, or 0 for a CPU"
-        raise refuse("executor.gpus_per_worker", rule, executor.gpus_per_worker, f"use {count}")
+        raise refuse("executor.gpus_per_worker", rule, f"{executor.gpus_per_worker:g}", f"use {count}")

@@ -115,8 +115,11 @@ def test_processes_have_every_row_once_as_wide_as_the_whole_batch(size: int) -> 
         for name in ("ids_BT", "labels_BT", "mask_BT"):
             found = [getattr(one.rows, name) for one in own]
             assert len({one.shape for one in found}) == 1  # as much work on each device
-            dealt = torch.stack(found, dim=1).flatten(0, 1)  # row by row
-            assert torch.equal(dealt, getattr(whole.rows, name))
+            dealt, expected = torch.stack(found, dim=1).flatten(0, 1), getattr(whole.rows, name)
+            of_trials, expected = dealt.unflatten(0, (2, -1)), expected.unflatten(0, (2, -1))
+            assert torch.equal(of_trials[:, : expected.shape[1]], expected)  # dealt row by row
+            if name == "labels_BT":
+                assert (of_trials[:, expected.shape[1] :] == IGNORED).all()
         for place, share in enumerate(whole.shares):
             mine = [one.shares[place] for one in own]
             assert sum(one.num_targets for one in mine) == share.num_targets

@@ -4,18 +4,22 @@ import io
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from sweeplab.config import ConfigError
-from sweeplab.records import Status, TrialRecord
+from sweeplab.records import LargerBatch, Status, TrialRecord
 from sweeplab.store import read_record, read_records
 from sweeplab.study import siblings as module
+from sweeplab.study.reproduce import ADAPTER
 from sweeplab.study.samplers import check_space
 from sweeplab.study.siblings import BROKEN, Voice, device_variables
 from sweeplab.study.space import axes
@@ -147,7 +151,7 @@ def children(process: psutil.Process, program: str) -> list[psutil.Process]:
 
 
 def eventually(found: Callable[[], list[psutil.Process]]) -> psutil.Process:
-    for _ in range(600):
+    for _ in range(2400):
         if processes := found():
             return processes[0]
         time.sleep(0.05)
@@ -157,8 +161,6 @@ def eventually(found: Callable[[], list[psutil.Process]]) -> psutil.Process:
 @pytest.mark.slow
 def test_a_process_that_is_killed_costs_its_trials_one_retry(tmp_path: Path) -> None:
     """The second process of the worker goes; the first one, and the driver, notice."""
-    import sys
-
     command = [
         sys.executable, "-m", "sweeplab", *ONE_TRIAL, *DDP, "study.name=own", "executor.num_workers=1",
         "training.max_steps=30", "space.adapter.rank.choices=[2,4]",
@@ -173,3 +175,68 @@ def test_a_process_that_is_killed_costs_its_trials_one_retry(tmp_path: Path) -> 
     assert driver.returncode == 0, out + errors
     assert not worker.is_running()
     assert [one.status for one in read_records(tmp_path / "runs" / "own")] == [Status.FINISHED] * 2
+
+
+HUNGRY: Final = """
+import os
+import sys
+
+import psutil
+
+if "sweeplab.study.worker" in " ".join(psutil.Process().parent().cmdline()):
+    import torch
+
+    import sweeplab.cohort
+    import sweeplab.training.module as module
+
+    real = module.window_shares
+
+    def hungry(model, batch):
+        if len(batch.rows.ids_BT) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return real(model, batch)
+
+    module.window_shares = hungry
+"""
+
+
+@pytest.mark.slow
+def test_memory_that_runs_out_on_the_second_device_alone_is_the_trial_s(tmp_path: Path) -> None:
+    """The first one waits for it in the middle of a step; the trial is halved as it would be on one device."""
+    (tmp_path / "sitecustomize.py").write_text(HUNGRY)
+    path = f"{Path(module.__file__).parents[2]}:{tmp_path}"
+    halve = "executor.on_out_of_memory=halve"
+    done = run_cli(tmp_path, *ONE_TRIAL, *DDP, halve, "executor.num_workers=1", "study.name=own", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = read_records(tmp_path / "runs" / "own")
+    assert found.status is Status.FINISHED
+    tried = LargerBatch(4, 1, "CUDA out of memory. Tried to allocate 9 GiB")
+    assert found.larger_batches == [tried]
+    assert found.config["training"]["micro_batch_size"] == 2
+
+
+@pytest.mark.slow
+def test_a_base_in_parts_goes_through_pruner_tasks_and_cohort(tmp_path: Path) -> None:
+    """Everything that every process must do in step: base score, verdicts, lm-eval, adapters on disk."""
+    asked = (
+        *SHORT, "quantization=nf4_dq", "tracking=none", "evaluation.limit=4", "training.heldout_interval=1",
+        "pruner=median", "space.adapter.rank.choices=[2,4]", "executor.num_workers=1", "executor.cohort_size=2",
+    )  # fmt: skip
+    parts = ("training.strategy=fsdp", "training.num_devices=2")
+    for name, more in (("single", ()), ("fsdp", parts)):
+        done = run_cli(tmp_path, *asked, *more, f"study.name={name}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    singles, divided = (read_records(tmp_path / "runs" / name) for name in ("single", "fsdp"))
+    for one, other in zip(singles, divided, strict=True):
+        assert other.status is Status.FINISHED
+        assert [point.loss for point in other.losses] == pytest.approx([point.loss for point in one.losses], abs=1e-5)
+        held = [point.loss for point in one.heldout_losses]
+        assert [point.loss for point in other.heldout_losses] == pytest.approx(held, abs=1e-5)
+        assert other.scores == one.scores
+        weights, expected = (
+            load_file(tmp_path / "runs" / name / "trials" / f"{one.number:05d}" / ADAPTER)
+            for name in ("fsdp", "single")
+        )
+        assert weights.keys() == expected.keys()
+        for key, weight in expected.items():
+            np.testing.assert_allclose(weights[key], weight, rtol=0, atol=1e-4, err_msg=key)
