@@ -93,7 +93,7 @@ class Cohort:
             self.capacity = 1
         elif self.capacity is None and len(self.runs) > 1:
             self.capacity = fastest_size(self.runs, self.bench)
-        active = self.runs[: self.capacity]
+        active = at_once(self.runs, self.capacity)
         early = [run for run in active if run.member.early is not None]
         ended = [run for run in active if run.member.has_ended]
         if not ended:
@@ -152,6 +152,23 @@ class Cohort:
             if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
                 self.bench.forget_base()
         return record
+
+
+def at_once(runs: Sequence[Run], capacity: int | None) -> list[Run]:
+    """Which of the trials train now, at most `capacity` of them; None: all.
+
+    Those at the first one's place in the same data come first: their batches are as wide as each one's own, so that
+    nothing is padded for another's sake and a trial's sums are rounded as they are alone. Others join only where
+    fewer than half of the places would be taken.
+    """
+
+    def is_alike(run: Run) -> bool:
+        return (run.spec.seed, run.member.step) == (runs[0].spec.seed, runs[0].member.step)
+
+    num_places = len(runs) if capacity is None else capacity
+    alike = [run for run in runs if is_alike(run)][:num_places]
+    others = [run for run in runs if not is_alike(run)] if 2 * len(alike) < num_places else []
+    return [*alike, *others][:num_places]
 
 
 def run_cohort(

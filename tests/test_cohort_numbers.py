@@ -313,19 +313,19 @@ def test_a_trial_that_is_no_number_leaves_the_others_bit_equal(bench64: GivenBen
 
 
 def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: GivenBench, specs: Any) -> None:
-    """Places for two trials and eight to run: each leaves when it ends, and the next one takes its place."""
+    """Places for three trials and eight to run: each leaves when it ends, and the next one takes its place."""
     made = specs()
     made.insert(1, made.pop())  # the one with few steps
-    cohort = Cohort(bench64, ignore, no_words, 2)
+    cohort = Cohort(bench64, ignore, no_words, 3)
     records: dict[int, TrialRecord] = {}
     runs: dict[int, Run] = {}
     waiting = list(made)
     while waiting or cohort.runs:
-        while waiting and len(cohort.runs) < 2:
+        while waiting and len(cohort.runs) < 3:
             assert cohort.admit(waiting.pop(0)) is None
             runs[cohort.runs[-1].spec.number] = cohort.runs[-1]
         records |= {record.number: record for record in cohort.go_on()}
-    assert any(len(record.cohort) > 2 for record in records.values())  # neighbours came and went
+    assert any(len(record.cohort) > 3 for record in records.values())  # neighbours came and went
     assert bench64.base is not None
     for spec in made:
         assert_equals(runs[spec.number], records[spec.number], solo(bench64.base.model, spec, DATA, HELDOUT), 1e-12)

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sweeplab.analysis.elo import Rating, Strength, bradley_terry, elo, item_matches
-from sweeplab.analysis.trials import evenly
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report.settings import Setting, first_objective
+from sweeplab.statistics.subsets import evenly
 from sweeplab.store import StoreError, trial_folder
 
 RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right

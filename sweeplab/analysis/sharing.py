@@ -9,7 +9,8 @@ import numpy as np
 from sweeplab.analysis.adapters import Array, Factors, read_factors
 from sweeplab.analysis.spectra import decompose_update
 from sweeplab.analysis.subspaces import Chance, chance, chance_grid, directions, similarity
-from sweeplab.analysis.trials import Pair, Trained, evenly
+from sweeplab.analysis.trials import Pair, Trained
+from sweeplab.statistics.subsets import evenly
 
 MOST_MATRICES: Final = 64
 PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A

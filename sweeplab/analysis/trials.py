@@ -3,14 +3,14 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import CONFIG, Adapter, read_adapter
 from sweeplab.config import BASE_CHANGING
 from sweeplab.records import Status, TrialRecord
+from sweeplab.statistics.subsets import evenly
 from sweeplab.store import trial_folder
 
-T = TypeVar("T")
 RANK: Final = "adapter.rank"
 MOST_PAIRS: Final = 12  # of each kind
 KINDS: Final = ("ranks", "seeds", "both")
@@ -81,12 +81,3 @@ def find_pairs(trained: Sequence[Trained]) -> list[Pair]:
         if kind is not None:
             found[kind].append(Pair(kind, one, other))
     return [pair for pairs in found.values() for pair in evenly(pairs, MOST_PAIRS)]
-
-
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """At most `most` of `items`, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    if most == 1:
-        return [items[0]]
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]

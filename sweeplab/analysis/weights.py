@@ -9,8 +9,9 @@ from sweeplab.analysis.adapters import Array, read_factors
 from sweeplab.analysis.projections import Projection, project
 from sweeplab.analysis.sharing import matrices_of
 from sweeplab.analysis.spectra import decompose_update, spectrum
-from sweeplab.analysis.trials import Trained, evenly
+from sweeplab.analysis.trials import Trained
 from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig, trial_config_from_dict
+from sweeplab.statistics.subsets import evenly
 
 MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
 MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model

@@ -11,11 +11,13 @@ from sweeplab.report.settings import axis_values, first_objective, numbers, vari
 from sweeplab.report.tables import Cell, Column, Table, all_records
 from sweeplab.report.wording import DASH, number, share, short_key, value_text
 from sweeplab.statistics.factorial import analysis_of_variance
+from sweeplab.statistics.subsets import evenly
 
 MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
 SEED: Final = 0  # of fANOVA's trees
 MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
 NUM_TREES: Final = (64, 16)  # with few trials, with many
+MOST_IN_FOREST: Final = 1000  # trials that fANOVA sees: its time grows with their square
 
 
 class Importance(NamedTuple):
@@ -30,7 +32,8 @@ def importance_shares(facts: StudyFacts, records: list[TrialRecord]) -> list[Imp
     """By varied key, the largest first; none for fewer than two keys or `MIN_TRIALS` trials.
 
     PED-ANOVA (Watanabe et al. 2023) says what tells the best tenth from the rest, fANOVA (Hutter et al. 2014) what
-    moves the objective over the whole space. Both count seeds as further trials of one point.
+    moves the objective over the whole space, from `MOST_IN_FOREST` trials at most. Both count seeds as further trials
+    of one point.
     """
     metric, direction = first_objective(facts)
     keys = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
@@ -70,15 +73,12 @@ def importances(
 
     spaces = {key: distribution(facts.space.get(key, {}), axis_values(facts, records, key)) for key in keys}
     logging.set_verbosity(logging.ERROR)
-    study = create_study(direction="minimize" if direction == "minimize" else "maximize")
-    for record in records:
-        params = {key: plain(record.params[key], facts.space.get(key, {})) for key in keys}
-        study.add_trial(create_trial(params=params, distributions=spaces, value=numbers(record)[metric]))
-    num_trees = NUM_TREES[len(records) > MANY_TRIALS]
-    forest_evaluator = FanovaImportanceEvaluator(n_trees=num_trees, seed=SEED)
-    evaluators = (forest_evaluator, PedAnovaImportanceEvaluator(evaluate_on_local=False))
-    forest, local = (get_param_importances(study, evaluator=one, params=keys) for one in evaluators)
-    return forest, local
+    forest = FanovaImportanceEvaluator(n_trees=NUM_TREES[len(records) > MANY_TRIALS], seed=SEED)
+    local = PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    return (
+        get_param_importances(study_of(evenly(records, MOST_IN_FOREST)), evaluator=forest, params=keys),
+        get_param_importances(study_of(records), evaluator=local, params=keys),
+    )
 
 
 def plain(value: Any, spec: Mapping[str, Any]) -> Any:

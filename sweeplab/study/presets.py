@@ -40,7 +40,7 @@ PRESETS: Final = {
         },
     ),
     "qlora": Preset(
-        "Dettmers et al. 2023, arXiv 2305.14314, appendix B: 7B and 13B",
+        "Dettmers et al. 2023, arXiv 2305.14314, appendix B: 7B and 13B; artidoro/qlora, finetune_guanaco_7b.sh",
         {
             "adapter.rank": 64,
             "adapter.alpha": 16,
@@ -48,6 +48,7 @@ PRESETS: Final = {
             "adapter.dropout": 0.1,
             "optimizer": "paged_adamw",
             "optimizer.lr": 2e-4,
+            "optimizer.weight_decay": 0.0,
             "schedule": "constant",
             "training.gradient_clip": 0.3,
             "quantization": "nf4_dq",

@@ -1,6 +1,7 @@
 """The live display: bars with time left on a terminal, one line per trial elsewhere."""
 
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,9 @@ class StudyProgress:
         self.console = console
         self.folder = folder
         self.written = -WRITE_SECONDS
+        self.later: threading.Timer | None = None  # writes what is new
+        self.mutex = threading.Lock()
+        self.is_over = False
         self.num_planned = num_planned
         self.num_done = num_done
         self.num_ended_here = 0
@@ -83,17 +87,29 @@ class StudyProgress:
         seconds = self.seconds_left()
         return "" if seconds is None else f"{clock(seconds)} left"
 
-    def keep(self, ended: bool = False) -> None:
-        """For those who watch."""
-        if self.folder is None:
-            return
-        self.written = time.monotonic()
-        running = [
-            TrialUnderWay(number, one.label, wall_time(one.since), one.fraction, one.loss)
-            for number, one in self.running.items()
-        ]
-        now = Underway(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
-        write_underway(self.folder, now)
+    def keep(self) -> None:
+        """For those who watch: now, or when `WRITE_SECONDS` have passed since the last time."""
+        left = self.written + WRITE_SECONDS - time.monotonic()
+        if left <= 0:
+            self.write()
+        elif self.later is None:
+            self.later = threading.Timer(left, self.write)
+            self.later.daemon = True
+            self.later.start()
+
+    def write(self, ended: bool = False) -> None:
+        with self.mutex:
+            if self.folder is None or self.is_over:
+                return
+            if self.later is not None:
+                self.later.cancel()
+            self.later, self.written = None, time.monotonic()
+            running = [
+                TrialUnderWay(number, one.label, wall_time(one.since), one.fraction, one.loss)
+                for number, one in list(self.running.items())
+            ]
+            now = Underway(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
+            write_underway(self.folder, now)
 
     def started(self, number: int, params: dict[str, Any], seed: int) -> None:
         label = f"trial {number}: {named(params)} seed={seed}"
@@ -106,8 +122,7 @@ class StudyProgress:
         trial.fraction = step / values["num_steps"]
         trial.loss = values.get("train_loss", trial.loss)
         self.show()
-        if time.monotonic() - self.written >= WRITE_SECONDS:
-            self.keep()
+        self.keep()
 
     def show(self) -> None:
         """The bars: all trials, and those that are running."""
@@ -150,5 +165,6 @@ class StudyProgress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bars.stop()
-        self.keep(ended=kind is None)
+        self.write(ended=kind is None)
+        self.is_over = True
         sys.stdout.flush()

@@ -15,7 +15,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sweeplab.analysis import weights
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.figures import RAMP, color_of, decades
-from sweeplab.analysis.trials import evenly
 from sweeplab.analysis.weights import affordable, base_weights
 from sweeplab.config import ModelConfig, QuantizationConfig
 from sweeplab.models.base import EMBEDDED, Base
@@ -71,12 +70,6 @@ def test_only_what_time_allows_is_decomposed(monkeypatch: pytest.MonkeyPatch) ->
     assert affordable(names, shapes) == ["layer0", "layer4", "layer8"]
     monkeypatch.setattr(weights, "MOST_WORK", 1)
     assert math.prod(shapes[affordable(names, shapes)[0]]) == 100
-
-
-def test_even_choices_keep_both_ends() -> None:
-    assert evenly(range(10), 4) == [0, 3, 6, 9]
-    assert evenly(range(3), 4) == [0, 1, 2]
-    assert evenly(range(9), 1) == [0]
 
 
 def test_colours_are_the_ramps_and_between() -> None:

@@ -108,6 +108,12 @@ def test_a_driver_killed_on_a_cluster_leaves_no_worker_and_goes_on(standin: Stan
     assert statuses(tmp_path) == ["finished"] * 6
 
 
+def addresses(processes: list[psutil.Process]) -> list[str]:
+    """That anybody could call these processes at."""
+    connections = [one for process in processes for one in process.net_connections(kind="inet")]
+    return [one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN]
+
+
 @pytest.mark.slow
 def test_a_real_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
     make_request: MakeRequest, tmp_path: Path
@@ -117,10 +123,12 @@ def test_a_real_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
     request = make_request(*long, *ON_RAY)
     folder = tmp_path / "runs" / "single" / "trials" / "00000"
     killed: list[int] = []
+    listening: list[str] = []
 
     def kill() -> None:
         wait_until((folder / "checkpoint.pt").exists, 120)
         workers = [one for one in psutil.Process().children(recursive=True) if "sweeplab.study.worker" in one.cmdline()]
+        listening.extend(addresses(psutil.Process().children(recursive=True)))
         killed.extend(one.pid for one in workers)
         for one in workers:
             one.kill()
@@ -133,6 +141,8 @@ def test_a_real_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
     (record,) = read_records(tmp_path / "runs" / "single")
     assert len(killed) == 1
     assert gone(killed[0])
+    assert listening
+    assert set(listening) <= {"127.0.0.1", "::1"}
     assert [point.step for point in record.losses] == list(range(1, 401))
     assert record.phases["train"].seconds > 0
     assert not (folder / "checkpoint.pt").exists()

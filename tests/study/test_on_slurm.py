@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import psutil
 import pytest
+import torch
 from rich.console import Console
 
 from sweeplab.config import ConfigError
@@ -22,7 +23,7 @@ from sweeplab.study.driver import Driver
 from sweeplab.study.fleet import open_executor
 from sweeplab.study.process import call_of
 from sweeplab.study.wire import NotAuthorized, Reception, call
-from tests.study.conftest import LOSS, ComposeStudy, MakeRequest, Standin, wait_until
+from tests.study.conftest import LOSS, SHORT, ComposeStudy, MakeRequest, Standin, wait_until
 from tests.study.fleets import standin_pids, submitit_here, use_standin
 
 GOLDEN: Final = Path(__file__).parent / "golden" / "array.sbatch"
@@ -127,6 +128,39 @@ def test_a_preempted_job_comes_back_and_its_trials_are_not_to_blame(
     assert len(jobs) == 1  # it was the same job all along
     assert standin.numbers() == [0, 0, 0, 1, 2]
     assert statuses(tmp_path) == ["finished"] * 3
+
+
+@pytest.mark.slow
+def test_a_real_trial_whose_job_is_preempted_goes_on_from_its_checkpoint(
+    make_request: MakeRequest, tmp_path: Path
+) -> None:
+    """The same job, requeued: a second worker trains what the first had not yet."""
+    long = (*SHORT[:2], *SHORT[3:], "training.max_steps=400", "executor.checkpoint_seconds=0.2")
+    folder = tmp_path / "runs" / "single" / "trials" / "00000"
+    steps: list[int] = []
+
+    def take_away() -> None:
+        wait_until((folder / "checkpoint.pt").exists, 120)
+        (worker,) = (one for one in psutil.Process().children(recursive=True) if is_worker(one))
+        job = worker.parent()
+        assert job is not None
+        steps.append(torch.load(folder / "checkpoint.pt", weights_only=True)["step"])
+        job.send_signal(signal.SIGUSR2)
+
+    with submitit_here() as jobs:
+        thread = threading.Thread(target=take_away)
+        thread.start()
+        assert Driver(make_request(*long, *ON_SLURM), Console(file=io.StringIO(), width=200)).run() == 1
+        thread.join()
+    (record,) = read_records(tmp_path / "runs" / "single")
+    assert len(jobs) == 1
+    assert 0 < steps[0] < 400
+    assert [point.step for point in record.losses] == list(range(1, 401))
+    assert not (folder / "checkpoint.pt").exists()
+
+
+def is_worker(process: psutil.Process) -> bool:
+    return "sweeplab.study.worker" in process.cmdline()
 
 
 def test_a_job_that_dies_is_replaced_by_a_new_one(

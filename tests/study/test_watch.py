@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sweeplab.records import Status, StudyFacts, TrialRecord
 from sweeplab.store import StoreError, only_writer, read_record, write_facts, write_record
+from sweeplab.study import progress as progress_module
 from sweeplab.study import watch
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.underway import FILE, TrialUnderWay, Underway, read_underway, write_underway
@@ -148,6 +149,21 @@ def test_progress_is_written_at_most_once_a_second_while_trials_train(
         progress.observed(0, step, {"num_steps": 8, "train_loss": 1.0})
         seen.append(fraction())
     assert seen == [0, 0, 0, 0.5, 0.5, 0.5, 0.5, 1]
+
+
+def test_what_came_within_the_second_is_written_at_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "WRITE_SECONDS", 0.05)
+    progress = StudyProgress(4, 0, Console(file=io.StringIO()), folder)
+    with progress:
+        progress.started(0, {"adapter.rank": 4}, 0)
+        progress.started(1, {"adapter.rank": 8}, 0)
+        wait_until(lambda: (seen := read_underway(folder)) is not None and len(seen.running) == 2)
+        progress.observed(1, 4, {"num_steps": 8, "train_loss": 1.0})
+    time.sleep(0.1)
+    seen = read_underway(folder)
+    assert seen is not None
+    assert seen.ended
+    assert [one.fraction for one in seen.running] == [0, 0.5]
 
 
 def test_a_disk_that_is_full_does_not_stop_a_study(tmp_path: Path) -> None:
