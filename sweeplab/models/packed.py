@@ -151,9 +151,8 @@ class Packed:
         if not any(self.chosen[number].matrices[name].dropout for number in numbers):
             return None
         num_rows, width = self.ranks.filled(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
-        num_columns = (
-            x.numel() * self.ranks.size // (len(self.chosen) * num_rows * width)
-        )  # 1 where a matrix reads one vector a row
+        num_inputs = x.numel() // width * self.ranks.size
+        num_columns = num_inputs // (len(self.chosen) * num_rows)  # 1 where a matrix reads one vector a row
         masks = []
         for number in numbers:
             slot = self.chosen[number]
