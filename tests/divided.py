@@ -25,7 +25,7 @@ from tests.conftest import embedded, small_llama
 from tests.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
 
 ROOT: Final = Path(__file__).parents[1]
-UNEVEN: Final = DATA[:21]  # the last window of an epoch has one row, which one process has
+UNEVEN: Final = DATA[:13]  # the last window of an epoch has one row, which one process has
 SMALL_CHUNKS: Final = 4 * 128 * 3  # logits of a few positions at once
 
 Found = dict[str, dict[int, dict[str, Any]]]  # by scenario and trial
