@@ -18,7 +18,7 @@ from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
 from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
-from sweeplab.scoring import evaluate, score_base
+from sweeplab.scoring import evaluate, score_base, score_rung
 from sweeplab.store import StoreError, set_aside, write_text
 from sweeplab.training.checkpoints import CheckpointError
 from sweeplab.trial import Observe, Run, TrialSpec, begin, go_on_from_checkpoint, train
@@ -97,7 +97,7 @@ class Cohort:
         early = [run for run in active if run.member.early is not None]
         ended = [run for run in active if run.member.has_ended]
         if not ended:
-            through = self.attempt(active, "train", train)
+            through = self.attempt(active, "train", lambda runs, bench: train(runs, bench, score_rung))
         else:
             through = early or self.attempt(ended, "evaluate", evaluate)
         return [self.dismiss(run) for run in through]
@@ -142,6 +142,7 @@ class Cohort:
         record, member = run.record, run.member
         record.step, record.num_train_tokens = member.step, member.num_tokens
         record.losses, record.heldout_losses = member.losses, member.heldout_losses
+        record.rung_scores = member.rung_scores
         if len(record.cohort) == 1 and "train" in record.phases:
             record.tokens_per_second = member.num_tokens / record.phases["train"].seconds
         run.checkpoint_path.unlink(missing_ok=True)

@@ -169,6 +169,7 @@ class TrainingConfig:
 @dataclass
 class EvaluationConfig:
     tasks: list[str] = MISSING  # lm-eval task names; none: held-out loss only
+    rung_tasks: list[str] = field(default_factory=list)  # of tasks, those scored at every held-out loss in training too
     batch_size: int = MISSING
     limit: int | None = None  # items per task; null: all
     num_fewshot: int | None = None  # null: the task's own

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
+
+from sweeplab.typed import from_plain
 
 RECORD_VERSION: Final = 1
 
@@ -80,10 +82,6 @@ class Score:
     num_items: int
 
 
-def scores_from_dict(values: dict[str, dict[str, Any]]) -> dict[str, dict[str, Score]]:
-    return {task: {metric: Score(**score) for metric, score in metrics.items()} for task, metrics in values.items()}
-
-
 @dataclass
 class Solo:
     """What a trial needs alone, from a few optimizer steps at its longest micro-batch before it trained."""
@@ -122,6 +120,14 @@ class HeldoutPoint:
 
 
 @dataclass
+class RungScores:
+    """Scores of `evaluation.rung_tasks` after `step` optimizer steps; those at the end are the trial's own."""
+
+    step: int
+    scores: dict[str, dict[str, Score]]  # by task and metric
+
+
+@dataclass
 class TrialRecord:
     """Everything that is known of one trial. A missing value is None, never a stand-in number."""
 
@@ -149,6 +155,7 @@ class TrialRecord:
     solo: Solo | None = None  # None for a method that has the base for itself: its phases are its own
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
+    rung_scores: list[RungScores] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -168,28 +175,7 @@ class TrialRecord:
 
         Raises `ValueError` naming what is missing, unknown or malformed.
         """
-        if not isinstance(values, dict):
-            raise ValueError(f"a record is an object with fields, got {type(values).__name__}")
-        names = {one.name for one in fields(cls)}
-        unset = {one.name: field_default(one) for one in fields(cls)}
-        required = {name for name, value in unset.items() if value is MISSING}
-        odd = (set(values) - names) | (required - set(values))
-        if odd:
-            raise ValueError(f"record fields do not match: {', '.join(sorted(odd))}")
-        try:
-            values = {name: value for name, value in unset.items() if value is not MISSING} | values
-            parts: dict[str, Any] = {
-                "status": Status(values["status"]),
-                "larger_batches": [LargerBatch(**one) for one in values["larger_batches"]],
-                "phases": {name: Phase(**phase) for name, phase in values["phases"].items()},
-                "solo": None if values["solo"] is None else Solo(**values["solo"]),
-                "losses": [TrainPoint(**point) for point in values["losses"]],
-                "heldout_losses": [HeldoutPoint(**point) for point in values["heldout_losses"]],
-                "scores": scores_from_dict(values["scores"]),
-            }
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"record is malformed: {error}") from error
-        return cls(**(values | parts))
+        return from_plain(cls, values, "a record")
 
 
 NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
@@ -205,6 +191,7 @@ def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenan
         provenance: a trial's, with fingerprints of base and data, versions, commit and device.
     """
     asked = {name: config[name] for name in ("model", "quantization", "data", "evaluation")}
+    asked["evaluation"] = {name: value for name, value in asked["evaluation"].items() if name != "rung_tasks"}
     made_by = {name: provenance["versions"][name] for name in NUMBER_MAKERS}
     where = {name: provenance[name] for name in ("base_fingerprint", "data_fingerprint", "device", "commit")}
     length = config["training"]["max_length"]
@@ -229,15 +216,12 @@ class BaseScore:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
         """What `to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
-        try:
-            return cls(**(values | {"scores": scores_from_dict(values["scores"])}))
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"base score is malformed: {error}") from error
+        return from_plain(cls, values, "a base score")
 
 
-def field_default(one: "Field[Any]") -> Any:
-    """What a dataclass's field is where nothing is given; `MISSING` where something must be."""
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def score_values(scores: dict[str, dict[str, Score]]) -> dict[str, float]:
+    """Values by `scores/<task>/<metric>`, as curves name them."""
+    return {f"scores/{task}/{metric}": one.value for task, by in scores.items() for metric, one in by.items()}
 
 
 def metric_value(record: TrialRecord, name: str) -> float | None:

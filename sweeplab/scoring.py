@@ -1,12 +1,14 @@
 """What comes after training: held-out losses, the tasks' scores, adapters on disk; and what the base itself scores."""
 
+import random
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
@@ -25,7 +27,7 @@ from sweeplab.models.packed import Packed
 from sweeplab.models.sharding import take_apart
 from sweeplab.models.slots import copy_weights, lora_weights
 from sweeplab.models.vision import image_size
-from sweeplab.records import BaseScore, TrialRecord, base_key
+from sweeplab.records import BaseScore, TrialRecord, base_key, score_values
 from sweeplab.store import known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.training.module import target_logits
 from sweeplab.training.optimizers import evaluation_weights
@@ -46,10 +48,11 @@ def has_moved(run: Run) -> bool:
 
 
 def without_adapters(run: Run, packed: Packed | None) -> AbstractContextManager[object] | None:
-    """Within it the model is the base; None for a method that cannot be switched off."""
+    """Within it the model is the base; None for a method that cannot be switched off, or not in mid-training: PEFT's
+    switch says anew what is to be trained."""
     if packed is not None:
         return packed.only([])
-    return run.model.disable_adapter() if isinstance(run.model, PeftModel) else None
+    return run.model.disable_adapter() if isinstance(run.model, PeftModel) and run.member.has_ended else None
 
 
 def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, bench: Workbench) -> Probe:
@@ -69,20 +72,46 @@ def image_scores(model: torch.nn.Module, base: Base, settings: EvaluationConfig,
     return score_images(model, batches, device)
 
 
-def scored(runs: Sequence[Run], choose: Choose, packed: Packed | None, bench: Workbench) -> list[Evaluation]:
-    """What `evaluation.tasks` ask of every run: lm-eval's scores for text, accuracies for images.
+def scored(
+    runs: Sequence[Run], settings: EvaluationConfig, choose: Choose, packed: Packed | None, bench: Workbench
+) -> list[Evaluation]:
+    """What `settings.tasks` ask of every run: lm-eval's scores for text, accuracies for images.
 
     Raises `OtherModelError` where lm-eval would score another model than was trained.
     """
     config, base, model = runs[0].spec.config, runs[0].base, runs[0].model
     if not config.data.is_images():
         select, probe = partial(chosen, choose, runs), probe_of(runs, choose, packed, bench)
-        return run_lm_eval(model, base.tokenizer, config.evaluation, len(runs), select, probe)
+        return run_lm_eval(model, base.tokenizer, settings, len(runs), select, probe)
     evaluations = []
     for run in runs:
         with choose([run]):
-            evaluations.append(image_scores(model, base, config.evaluation, bench.device))
+            evaluations.append(image_scores(model, base, settings, bench.device))
     return evaluations
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Random numbers go on afterwards as if nothing had drawn any within: a trial trains on in the middle of them."""
+    own, arrays = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(arrays)
+
+
+def score_rung(runs: Sequence[Run], packed: Packed | None, bench: Workbench) -> None:
+    """The scores of `evaluation.rung_tasks` in the middle of the training of `runs`, which goes on as without them."""
+    asked = runs[0].spec.config.evaluation
+    settings = replace(asked, tasks=asked.rung_tasks)
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(bench.device))
+        for run in runs:
+            stack.enter_context(evaluation_weights(run.member.optimizer))
+        for run, made in zip(runs, scored(runs, settings, choosing(packed), packed, bench), strict=True):
+            run.member.take_scores(made.scores)
 
 
 def task_data(config: TrialConfig) -> str | None:
@@ -134,8 +163,10 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
                 run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
         whole = [run for run in ordered if run.member.early is None]
         if settings.tasks and whole:
-            for run, evaluation in zip(whole, scored(whole, choose, packed, bench), strict=True):
+            for run, evaluation in zip(whole, scored(whole, settings, choose, packed, bench), strict=True):
                 run.record.scores = evaluation.scores
+                if settings.rung_tasks:  # a curve over steps has its end, too
+                    run.member.observe(run.member.step, score_values(evaluation.scores))
                 if bench.ranks.is_first:
                     write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
         if bench.ranks.size > 1:

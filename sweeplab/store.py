@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 
+from sweeplab.checks.stored import facts_from_dict
 from sweeplab.records import BaseScore, StudyFacts, TrialRecord
+from sweeplab.typed import strict_json
 
 
 class ItemTable(NamedTuple):
@@ -115,7 +117,7 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 def read_json(path: Path) -> Any:
     """Raises `StoreError` naming the file where it is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return strict_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
@@ -216,8 +218,8 @@ def read_facts(study_folder: Path) -> StudyFacts | None:
     if not path.exists():
         return None
     try:
-        return StudyFacts(**read_json(path))
-    except TypeError as error:
+        return facts_from_dict(read_json(path))
+    except ValueError as error:
         raise StoreError(f"{path} is no study: {error}; move it out of the way") from error
 
 
@@ -226,7 +228,7 @@ def trial_items(path: Path) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
             for metric, value in row["metrics"].items():
                 if isinstance(value, int | float):

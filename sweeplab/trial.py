@@ -41,6 +41,9 @@ Observe = Callable[[int, int, dict[str, float]], str | None]
 Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it the model is that of these trials
 
 
+ScoreRung = Callable[[Sequence["Run"], Packed | None, Workbench], None]  # runs at a rung, in the order of their rows
+
+
 class TrialSpec(NamedTuple):
     """One trial to run: a resolved configuration and a seed."""
 
@@ -185,8 +188,8 @@ def checkpointed(base: Base, on: bool) -> Iterator[None]:
             base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
 
 
-def train(runs: Sequence[Run], bench: Workbench) -> None:
-    """Trains until at least one of the runs has ended."""
+def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None) -> None:
+    """Trains until at least one of the runs has ended; `score` is called where `evaluation.rung_tasks` are due."""
     training, base, model = runs[0].spec.config.training, runs[0].base, runs[0].model
     with together(runs, bench.ranks) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
         members = [run.member for run in ordered]
@@ -203,6 +206,10 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
             with choosing(packed)([run]), evaluation_weights(member.optimizer):
                 return loss_of(run, bench)
 
+        def score_rung(due: list[Member]) -> None:
+            assert score is not None
+            score([run_of[id(member)] for member in due], packed, bench)
+
         module = FinetuneModule(
             model,
             members,
@@ -215,9 +222,14 @@ def train(runs: Sequence[Run], bench: Workbench) -> None:
         model.train()
         if len(runs) == 1:
             set_random_state(runs[0])
-        keep_seconds = bench.checkpoint_seconds if bench.ranks.is_first else None
         fit_until_one_ends(
-            module, batches, measure_heldout, lambda member: run_of[id(member)].keep(), keep_seconds, bench.device
+            module,
+            batches,
+            measure_heldout,
+            score_rung if score is not None and runs[0].spec.config.evaluation.rung_tasks else None,
+            lambda member: run_of[id(member)].keep(),
+            bench.checkpoint_seconds if bench.ranks.is_first else None,
+            bench.device,
         )
 
 

@@ -288,6 +288,8 @@ def answer(command: list[str], folder: Path) -> Answer:
             main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except TooSlow:
+        raise AssertionError(f"no answer within {MOST_SECONDS:g} seconds: {command}") from None
     finally:
         os.chdir(here)
     return Answer(code, said(out), said(err), time.process_time() - started)

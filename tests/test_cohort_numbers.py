@@ -376,7 +376,7 @@ def test_memory_that_runs_out_halves_the_cohort(
     made, said = specs(), list[str]()
     real = train
 
-    def small(runs: Sequence[Run], bench: Workbench) -> None:
+    def small(runs: Sequence[Run], bench: Workbench, score: object) -> None:
         if len(runs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
         real(runs, bench)

@@ -13,7 +13,10 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "ranks"),
+    0: (
+        *("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "typed"),
+        "ranks",
+    ),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial", "analysis"),
@@ -26,6 +29,8 @@ FLOOR_OF: Final = {name: floor for floor, names in FLOORS.items() for name in na
 GROUND: Final = {  # one vocabulary, and its rules
     *(("checks", name) for name in ("config", "records", "world", "digits", "claims")),
     ("config", "claims"),
+    ("records", "typed"),
+    ("checks", "typed"),
     ("sharing", "config"),
     ("checks", "sharing"),
     ("config", "sections"),

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import CONFIG, Adapter, read_adapter
-from sweeplab.config import BASE_CHANGING
+from sweeplab.config import BASE_CHANGING, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord
 from sweeplab.statistics.subsets import evenly
-from sweeplab.store import trial_folder
+from sweeplab.store import StoreError, record_path, trial_folder
+from sweeplab.typed import value_at
 
 RANK: Final = "adapter.rank"
 MOST_PAIRS: Final = 12  # of each kind
@@ -37,12 +38,12 @@ class Pair(NamedTuple):
 
 def unusable(record: TrialRecord, folder: Path) -> str | None:
     """Why a trial has no dW = B A to look at, or None."""
-    adapter = record.config["adapter"]
+    method, dora, start = (value_at(record.config, f"adapter.{name}") for name in ("method", "dora", "initialization"))
     if record.status is not Status.FINISHED:
         return record.status.value.replace("_", " ")
-    if adapter["method"] != "lora":
-        return f"adapter.method={adapter['method']}"
-    if adapter["dora"] or adapter["initialization"] in BASE_CHANGING:
+    if method != "lora":
+        return f"adapter.method={method}"
+    if dora or start in BASE_CHANGING:
         return "DoRA, or a start that rewrites the base: B A is not what the base gained"
     return None if (folder / CONFIG).exists() else "its adapter folder is gone"
 
@@ -56,7 +57,12 @@ def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[lis
         if why is not None:
             left_out[record.number] = why
             continue
-        scalings = {layer["name"]: float(layer["scaling"]) for layer in record.adapter_layers}
+        try:
+            scalings = {str(layer["name"]): float(layer["scaling"]) for layer in record.adapter_layers}
+            trial_config_from_dict(record.config)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            path = record_path(study_folder, record.number)
+            raise StoreError(f"{path} has no whole config and adapter_layers: {error!r}; run it again") from error
         trained.append(Trained(record, read_adapter(folder, scalings)))
     return trained, left_out
 

@@ -27,6 +27,12 @@ def check_claims(claims: list[ClaimConfig], space: dict[str, Any]) -> None:
 
 
 def check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
+    check_form(key, claim)
+    check_settings(key, claim, varied)
+
+
+def check_form(key: str, claim: ClaimConfig) -> None:
+    """Words, a metric, and one form with what belongs to it."""
     for part in ("words", "source", "metric"):
         if getattr(claim, part) in ("???", ""):
             raise ConfigError(f"{key}.{part} is missing; a claim has words, a source and a metric")
@@ -45,7 +51,6 @@ def check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]])
                 f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
             )
     check_numbers(key, claim, forms[0])
-    check_settings(key, claim, varied)
 
 
 def check_numbers(key: str, claim: ClaimConfig, form: str) -> None:

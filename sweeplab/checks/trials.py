@@ -187,6 +187,18 @@ def check_training(config: TrialConfig) -> None:
             raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
 
 
+def check_rungs(config: TrialConfig) -> None:
+    """Tasks at rungs are of those at the end, and there are rungs. Raises `ConfigError`."""
+    asked = config.evaluation
+    for task in asked.rung_tasks:
+        check_choice("evaluation.rung_tasks", task, tuple(asked.tasks))
+    if asked.rung_tasks and config.training.heldout_interval is None:
+        raise ConfigError(
+            f"evaluation.rung_tasks={asked.rung_tasks} needs steps to be scored at, got "
+            "training.heldout_interval=null; give a number of steps: training.heldout_interval=20"
+        )
+
+
 def check_evaluation(evaluation: EvaluationConfig) -> None:
     check_at_least("evaluation.batch_size", evaluation.batch_size, 1, "use a whole number from 1")
     check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
@@ -205,6 +217,7 @@ def check_trial(config: TrialConfig) -> None:
     check_optimizer(config.optimizer)
     check_training(config)
     check_evaluation(config.evaluation)
+    check_rungs(config)
     check_images(config)
     check_compatible(config)
     check_devices(config)

@@ -3,7 +3,7 @@
 import json
 import logging
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
@@ -21,16 +21,19 @@ class Evaluation(NamedTuple):
     items: list[dict[str, Any]]
 
 
-prepared: dict[str, dict[str, Any]] = {}  # the last settings' tasks, with their requests
+prepared: dict[str, dict[str, Any]] = {}  # the tasks of the last settings, with their requests
+MOST_PREPARED: Final = 2  # those of the end, and those of the rungs
+IN_PASSING: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that change no request
 
 
 def prepared_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
     """Tasks whose requests are built once, for all trials that are asked the same. Raises `ConfigError`."""
-    asks = {name: value for name, value in asdict(settings).items() if name not in ("batch_size", "bootstrap_iters")}
+    asks = {name: value for name, value in asdict(settings).items() if name not in IN_PASSING}
     template = lm.chat_template(True) if settings.apply_chat_template else None
     key = json.dumps([asks, template], sort_keys=True)
     if key not in prepared:
-        prepared.clear()
+        while len(prepared) >= MOST_PREPARED:
+            del prepared[next(iter(prepared))]
         loaded = load_tasks(settings.tasks, settings.data_dir)
         for task in loaded["tasks"].values():
             configure(task, settings)

@@ -1,17 +1,24 @@
 """What the study found, in sentences that claim no more than the records show."""
 
+from dataclasses import replace
 from typing import Final
 
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
 from sweeplab.report.comparison import power_note
 from sweeplab.report.evidence import Evidence, evidence
-from sweeplab.report.settings import Setting, best_setting, complete, first_objective
+from sweeplab.report.settings import Setting, best_setting, by_meaning, complete, first_objective
 from sweeplab.report.tables import any_shared, memory_metric
 from sweeplab.report.wording import DASH, amount, metric_label, plural
 from sweeplab.statistics.contrasts import Comparison
+from sweeplab.statistics.spreads import TEST_LEVEL
 from sweeplab.store import Items
+from sweeplab.typed import value_at
 
 MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
+INCOMPARABLE: Final = (
+    "Held-out losses of different data are of different texts and cannot be compared, so no setting is called the best "
+    "of all; the best is named for each."
+)
 MAX_LETTERS: Final = 120  # of their names
 
 
@@ -29,22 +36,38 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
         return ["No trial has been recorded yet."]
     if num_finished == 0:
         return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", *cuts, tally]
+    families = by_meaning(facts, settings, first_objective(facts)[0])
+    if len(families) == 1:
+        return [*told(facts, settings, items), *cuts, tally]
+    apart = [
+        f"With {label}: {' '.join(told(facts, rest(members, label), items))}" for label, members in families.items()
+    ]
+    return [INCOMPARABLE, *apart, *cuts, tally]
+
+
+def rest(settings: list[Setting], label: str) -> list[Setting]:
+    """The settings without `label` at the beginning of theirs, where it has been said."""
+    return [replace(one, label=one.label.removeprefix(f"{label}, ")) for one in settings]
+
+
+def told(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
+    """What is found among settings whose objective means the same."""
     best = best_setting(facts, settings)
     label = metric_label(first_objective(facts)[0])
     if best is None:
-        return [f"No setting has the {label} of every seed, so none is called the best.", *cuts, tally]
+        return [f"No setting has the {label} of every seed, so none is called the best."]
     found = evidence(facts, settings, first_objective(facts)[0], items)
     assert found is not None  # the best has every seed's value
     compared = found.compared()
-    return [finding(facts, settings, best, found, compared), *cautions(facts, settings, found, compared), *cuts, tally]
+    return [finding(facts, settings, best, found, compared), *cautions(facts, settings, found, compared)]
 
 
 def truncation(records: list[TrialRecord]) -> list[str]:
     """Where examples were cut: for each length, the trial that lost the most of them."""
     worst: dict[int, TrialRecord] = {}
     for record in records:
-        if record.num_truncated:
-            length = record.config["training"]["max_length"]
+        length = value_at(record.config, "training.max_length")
+        if record.num_truncated and isinstance(length, int):
             before = worst.setdefault(length, record)
             worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
     found = []
@@ -133,8 +156,10 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
             "[low, high]",
             "A 95 % interval of the mean, by Student's t over seeds; what it covers is another seed on the same items. "
             "With fewer than six seeds the settings share one variance, which is right on average and too small for a "
-            "setting that spreads more than the others. With one seed it is over items (Wilson's for a share), and "
-            "does not cover the seed.",
+            f"setting that spreads more unseen; one that is seen to (a test at {100 * TEST_LEVEL:.0f} %) has an "
+            "interval from its own seeds alone, marked 'own spread'. With one seed it is over items (Wilson's for a "
+            "share), and does not cover the seed. An interval ends where the metric does: at 0 for a loss, a time or a "
+            "size, and at 0 and 1 for a share.",
         ),
         (
             "finished",

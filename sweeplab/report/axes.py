@@ -84,7 +84,7 @@ def unevenness(values: Sequence[float]) -> float:
 def number_ticks(values: Sequence[float], scale: Scale, most: int = MAX_VALUE_TICKS) -> list[Tick]:
     """The values themselves where they are at most `most`, else round numbers."""
     if len(values) <= most:
-        return [Tick(float(value), value_text(value)) for value in values]
+        return [Tick(float(value), f"{value:.4g}" if isinstance(value, float) else str(value)) for value in values]
     if scale == "linear":
         return round_ticks(min(values), max(values))
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))

@@ -1,10 +1,8 @@
 """What a base model scores without an adapter, by the metrics' names."""
 
-from typing import Final
-
 from sweeplab.records import BaseScore, Score
-
-LOSS: Final = "heldout_loss_nats_per_token"
+from sweeplab.report.settings import LOSS
+from sweeplab.report.wording import score_parts
 
 
 def base_value(base: BaseScore, metric: str) -> float | None:
@@ -18,5 +16,5 @@ def base_value(base: BaseScore, metric: str) -> float | None:
 def base_score(base: BaseScore, metric: str) -> Score | None:
     if not metric.startswith("scores."):
         return None
-    _, task, name = metric.split(".")
+    task, name = score_parts(metric)
     return base.scores.get(task, {}).get(name)

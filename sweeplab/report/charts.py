@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from sweeplab.records import METRICS, BaseScore, StudyFacts
 from sweeplab.report.axes import Axis, main_axis
-from sweeplab.report.bases import LOSS, base_value
-from sweeplab.report.evidence import evidence
-from sweeplab.report.settings import SHARES, Setting, headline_scores, numbers, varied_keys
+from sweeplab.report.bases import base_value
+from sweeplab.report.evidence import setting_estimates
+from sweeplab.report.settings import LOSS, SHARES, Setting, headline_scores, numbers, setting_label, varied_keys
 from sweeplab.report.tables import STEP_SECONDS, all_records, memory_metric, time_metric
 from sweeplab.report.verdicts import Published
-from sweeplab.report.wording import memory_scale, metric_label, number, score_label, setting_label, time_scale
+from sweeplab.report.wording import memory_scale, metric_label, number, score_label, time_scale
 from sweeplab.statistics.intervals import Estimate
 
 # Okabe and Ito 2008, without black and yellow, which vanish on a dark and on a light page.
@@ -210,7 +210,7 @@ def other_axes(facts: StudyFacts, settings: list[Setting], axis: Axis) -> dict[s
     families: dict[str, list[Setting]] = {}
     for setting in settings:
         rest = {key: value for key, value in setting.params.items() if key in keys}
-        families.setdefault(setting_label(rest, keys) if rest else "", []).append(setting)
+        families.setdefault(setting_label(facts, rest, keys) if rest else "", []).append(setting)
     return families
 
 
@@ -224,13 +224,6 @@ def trial_dots(settings: list[Setting], axis: Axis, curve: Curve) -> list[Dot]:
                 text = f"trial {record.number}, {setting.label}, seed {record.seed}: {number(shown)}"
                 dots.append(Dot(axis.place(setting.params), shown, text))
     return dots
-
-
-def setting_estimates(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
-    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value."""
-    found = evidence(facts, settings, metric, None)
-    pairs = () if found is None else zip(found.settings, found.estimates, strict=True)
-    return {setting.records[0].number: estimate for setting, estimate in pairs}
 
 
 def mean_path(settings: list[Setting], axis: Axis, curve: Curve, estimates: dict[int, Estimate]) -> list[Dot]:

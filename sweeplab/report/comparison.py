@@ -8,8 +8,9 @@ from sweeplab.report.evidence import Evidence
 from sweeplab.report.tables import Cell, Column, Table
 from sweeplab.report.wording import DASH, interval_text, metric_label, plural, signed_text
 from sweeplab.statistics.contrasts import Comparison
-from sweeplab.statistics.intervals import LEVEL, pooled
+from sweeplab.statistics.intervals import LEVEL
 from sweeplab.statistics.power import POWER, items_needed, least_difference, seeds_needed
+from sweeplab.statistics.spreads import TEST_LEVEL, TINY, pooled
 
 COVERAGE: Final = {
     "seeds": "another seed on the same items",
@@ -17,6 +18,11 @@ COVERAGE: Final = {
     "seeds and items": "another seed and other items",
     "nothing": "nothing",
 }
+NO_SPREAD: Final = (
+    "Every difference between settings is the same with all seeds: a spread of exactly zero, from which nothing can be "
+    "said of how far chance goes."
+)
+MAX_WIDE: Final = 4  # settings in a sentence
 
 
 def comparison_table(found: Evidence, compared: Comparison) -> Table:
@@ -52,25 +58,50 @@ def seeds_cell(compared: Comparison, place: int) -> Cell:
 
 def power_note(found: Evidence, compared: Comparison) -> list[str]:
     """What differences this study could see, and what its intervals stand on."""
-    others = [one for place, one in enumerate(compared.differences) if place != compared.best]
-    first = others[0]
-    errors = sorted(one.se for one in others if one.se is not None)
-    if first.df is None or not errors or errors[-1] == 0:
-        return []
-    middle, num_seeds = errors[len(errors) // 2], found.table.num_seeds
-    alone = least_difference(middle, first.df, float(stats.t.ppf((1 + LEVEL) / 2, first.df)))
-    together = least_difference(middle, first.df, compared.factor)
+    num_seeds, size = found.table.num_seeds, max(1.0, *(abs(one.value) for one in found.estimates))
+    known = {
+        place: (one.se, one.df, compared.factors[place])
+        for place, one in enumerate(compared.differences)
+        if place != compared.best and one.se is not None and one.df is not None and one.se > TINY * size
+    }
+    if not known:
+        return [NO_SPREAD] if num_seeds > 1 else []
+    alike = sorted(one for place, one in known.items() if place not in compared.wide) or sorted(known.values())
+    se, df, factor = alike[len(alike) // 2]
+    which = plural(len(found.settings), "setting")
+    if compared.wide:
+        which = f"the {len(found.settings) - len(compared.wide)} settings that spread alike"
+    alone = least_difference(se, df, float(stats.t.ppf((1 + LEVEL) / 2, df)))
+    together = least_difference(se, df, factor)
     share = f"{100 * POWER:.0f} %"
     said = [
         f"With {plural(num_seeds, 'seed')} a true difference of {signed_text(found.metric, alone)} between two "
         f"settings named beforehand is found {share} of the time, and of {signed_text(found.metric, together)} between "
-        f"any two of {plural(len(found.settings), 'setting')}; a smaller one may be there and not be seen.",
-        f"The intervals of differences cover {COVERAGE[first.covers]}.",
+        f"any two of {which}; a smaller one may be there and not be seen.",
+        f"The intervals of differences cover {COVERAGE[compared.differences[0].covers]}.",
     ]
     if num_seeds > 1 and pooled(num_seeds, len(found.settings)):
-        said.append(
-            f"{plural(num_seeds, 'seed')} of one setting say little about its spread, so the settings share one "
-            f"variance ({first.df:g} degrees of freedom); a setting that spreads more than the others has too short "
-            "an interval."
-        )
+        said.append(spread_note(found, compared))
     return said
+
+
+def spread_note(found: Evidence, compared: Comparison) -> str:
+    """Whose variance the intervals of differences stand on, where there are few seeds."""
+    num_seeds, num_alike = found.table.num_seeds, len(found.settings) - len(compared.wide)
+    test = f"a test at {100 * TEST_LEVEL:.0f} %"
+    freedoms = f"{plural((num_alike - 1) * (num_seeds - 1), 'degree')} of freedom"
+    few = f"{plural(num_seeds, 'seed')} of one setting say little about its spread"
+    if len(found.settings) == 2:
+        return f"{few}, and the difference stands on {freedoms}."
+    if not compared.wide:
+        return (
+            f"{few}, so the settings share one variance ({freedoms}); {test} finds none that spreads more than the "
+            "others, and one that does so unseen has too short an interval."
+        )
+    names = [found.settings[place].label for place in compared.wide]
+    listed = " and ".join(names) if len(names) <= MAX_WIDE else f"{len(names)} settings"
+    verb, own = ("spreads", "its own seeds") if len(names) == 1 else ("spread", "their own seeds each")
+    return (
+        f"{few}, so {num_alike} settings share one variance ({freedoms}); {listed} {verb} more than these seed by seed "
+        f"({test}), so that differences from there stand on {own}, and have to be large to be seen."
+    )

@@ -7,6 +7,7 @@ from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report.sources import flatten
 from sweeplab.report.tables import Cell, Column, Table
 from sweeplab.report.wording import DASH, value_text
+from sweeplab.typed import value_at
 
 STUDY: Final = "study"  # the key by which a comparison's trials tell where they come from
 BATCH: Final = "examples per optimizer step"
@@ -26,7 +27,7 @@ class Difference(NamedTuple):
 def differences(facts: StudyFacts, records: list[TrialRecord]) -> list[Difference]:
     """By key, what has to be alike first; a key that a study varied has all its values."""
     names = [str(name) for name in facts.space[STUDY]["choices"]]
-    said = [values_of([one for one in records if one.params[STUDY] == name]) for name in names]
+    said = [values_of([one for one in records if one.params.get(STUDY) == name]) for name in names]
     keys = dict.fromkeys(key for by_key in said for key in by_key)
     found = []
     for key in keys:
@@ -44,9 +45,9 @@ def values_of(records: list[TrialRecord]) -> dict[str, str]:
         sources = {one.key: one.value for one in flatten(record.provenance) if one.key in OF_SOURCE}
         for key, value in (rows | sources).items():
             found.setdefault(key, {})[value] = None
-        training = record.config.get("training", {})
-        if {"micro_batch_size", "accumulation"} <= set(training):
-            found.setdefault(BATCH, {})[value_text(training["micro_batch_size"] * training["accumulation"])] = None
+        parts = [value_at(record.config, f"training.{name}") for name in ("micro_batch_size", "accumulation")]
+        if all(isinstance(part, int) for part in parts):
+            found.setdefault(BATCH, {})[value_text(parts[0] * parts[1])] = None
     found[SEEDS] = dict.fromkeys(value_text(seed) for seed in sorted({record.seed for record in records}))
     return {key: joined(values) for key, values in found.items()}
 
@@ -57,7 +58,7 @@ def joined(values: Iterable[str]) -> str:
 
 def differences_table(facts: StudyFacts, records: list[TrialRecord]) -> Table | None:
     """None for a single study, and for studies that do not differ."""
-    if STUDY not in facts.space:
+    if "choices" not in facts.space.get(STUDY, {}):
         return None
     names = [str(name) for name in facts.space[STUDY]["choices"]]
     titles = ["what", *names, "has to be alike"]

@@ -6,10 +6,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sweeplab.records import Score, StudyFacts, direction
-from sweeplab.report.settings import SHARES, Setting, complete, numbers
-from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best
-from sweeplab.statistics.intervals import Array, Estimate, item_interval, seed_intervals, share_interval, unknown
+from sweeplab.records import METRICS, Score, StudyFacts, direction
+from sweeplab.report.settings import SHARES, Setting, by_meaning, complete, is_usable, numbers
+from sweeplab.report.wording import score_parts
+from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best, contrast
+from sweeplab.statistics.intervals import (
+    LEVEL,
+    Array,
+    Estimate,
+    item_interval,
+    seed_intervals,
+    share_interval,
+    unknown,
+    within,
+)
 from sweeplab.store import Items, ItemTable
 
 
@@ -21,6 +31,7 @@ class Evidence:
     sign: int  # 1: more is better
     settings: list[Setting]
     table: Table
+    limits: tuple[float, float]  # between which the metric can be
     estimates: list[Estimate]  # of every setting's mean
 
     def estimate(self, setting: Setting) -> Estimate | None:
@@ -31,8 +42,16 @@ class Evidence:
     def place(self, setting: Setting) -> int | None:
         return next((place for place, one in enumerate(self.settings) if one is setting), None)
 
+    def contrast(self, weights_K: Array, level: float = LEVEL) -> Estimate:
+        """Sum of weights times settings' means, with its interval as far as it can be."""
+        return within(contrast(self.table, weights_K, level), *reachable(weights_K, *self.limits))
+
     def compared(self) -> Comparison | None:
-        return compare_with_best(self.table, self.sign)
+        made = compare_with_best(self.table, self.sign)
+        if made is None:
+            return None
+        ends = reachable(np.array([1.0, -1.0]), *self.limits)
+        return replace(made, differences=[within(one, *ends) for one in made.differences])
 
 
 def evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
@@ -47,7 +66,43 @@ def evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Ite
     by_item = item_values(whole, seeds, None if items is None else items.get(metric))
     table = Table(values_KS, by_item, errors_KS)
     better = facts.objectives[metric] if metric in facts.objectives else direction(metric)
-    return Evidence(metric, 1 if better == "maximize" else -1, whole, table, estimates_of(whole, metric, values_KS))
+    limits = limits_of(metric, values_KS)
+    made = [within(one, *limits) for one in estimates_of(whole, metric, values_KS)]
+    return Evidence(metric, 1 if better == "maximize" else -1, whole, table, limits, made)
+
+
+def limits_of(metric: str, values_KS: Array) -> tuple[float, float]:
+    """Between which the metric can be: a share in 0 to 1, a loss, a time or a size from 0, other scores anywhere."""
+    if is_share(metric) and (values_KS <= 1).all():
+        return 0.0, 1.0
+    never_negative = metric in METRICS or any(word in metric for word in ("perplexity", "bits_per_byte"))
+    return 0.0 if never_negative else -math.inf, math.inf
+
+
+def reachable(weights_K: Array, low: float, high: float) -> tuple[float, float]:
+    """Between which a sum of weights times means can be, each of them from `low` to `high`."""
+    up, down = float(weights_K[weights_K > 0].sum()), float(weights_K[weights_K < 0].sum())
+    ends = [(up, low, high), (down, high, low)]
+    used = [one for one in ends if one[0] != 0]
+    return sum(weight * end for weight, end, _ in used), sum(weight * end for weight, _, end in used)
+
+
+def evidence_by_meaning(
+    facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None
+) -> dict[str, Evidence]:
+    """The evidence of each of `by_meaning`'s families that has any."""
+    families = by_meaning(facts, settings, metric)
+    made = {label: evidence(facts, members, metric, items) for label, members in families.items()}
+    return {label: found for label, found in made.items() if found is not None}
+
+
+def setting_estimates(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
+    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value."""
+    return {
+        setting.records[0].number: estimate
+        for found in evidence_by_meaning(facts, settings, metric, None).values()
+        for setting, estimate in zip(found.settings, found.estimates, strict=True)
+    }
 
 
 def values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
@@ -79,13 +134,13 @@ def single_score(setting: Setting, metric: str) -> Score | None:
     """The score behind the only seed's value; None for a metric that is no score."""
     if not metric.startswith("scores."):
         return None
-    _, task, name = metric.split(".")
+    task, name = score_parts(metric)
     return next((one.scores[task][name] for one in setting.finished if name in one.scores.get(task, {})), None)
 
 
 def single_error(setting: Setting, metric: str) -> float:
     score = single_score(setting, metric)
-    return math.nan if score is None or score.stderr is None else score.stderr
+    return math.nan if score is None or score.stderr is None or not is_usable(score.stderr) else score.stderr
 
 
 def estimates_of(settings: list[Setting], metric: str, values_KS: Array) -> list[Estimate]:
@@ -93,8 +148,7 @@ def estimates_of(settings: list[Setting], metric: str, values_KS: Array) -> list
     if values_KS.shape[1] == 1:
         singles = zip(settings, values_KS[:, 0], strict=True)
         return [item_estimate(setting, metric, float(value)) for setting, value in singles]
-    made = seed_intervals(values_KS)
-    return [within_unit(one) for one in made] if is_share(metric) and (values_KS <= 1).all() else made
+    return seed_intervals(values_KS)
 
 
 def is_share(metric: str) -> bool:
@@ -102,18 +156,12 @@ def is_share(metric: str) -> bool:
     return metric.startswith("scores.") and metric.split(".")[-1].partition("@")[0] in SHARES
 
 
-def within_unit(estimate: Estimate) -> Estimate:
-    """Without what lies below 0 and above 1, where no share is; the cut takes nothing from what the interval covers."""
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))
-
-
 def item_estimate(setting: Setting, metric: str, value: float) -> Estimate:
     score = single_score(setting, metric)
     if score is None:
         return unknown(value)
     hits = score.value * score.num_items
-    if is_share(metric) and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
+    if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return share_interval(value, score.num_items)
-    return unknown(value) if score.stderr is None else item_interval(value, score.stderr, score.num_items)
+    error = single_error(setting, metric)
+    return unknown(value) if math.isnan(error) else item_interval(value, error, score.num_items)

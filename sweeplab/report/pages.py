@@ -16,7 +16,7 @@ from sweeplab.report.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
 from sweeplab.report.comparison import comparison_table
 from sweeplab.report.differences import differences_table
 from sweeplab.report.drawing import drawing
-from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.evidence import Evidence, evidence_by_meaning
 from sweeplab.report.failures import failures_table
 from sweeplab.report.importance import Importance, effects_table, importance_shares, importance_table
 from sweeplab.report.pictures import Figure, figures, study_charts
@@ -41,6 +41,9 @@ IMPORTANCE_NOTE: Final = (
     "trials from the rest. Neither has an interval, and noise has its share."
 )
 EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
+UNEQUAL_NOTE: Final = (
+    " Some settings spread more than the others here (own spread), for which F tests are not made: read p with care."
+)
 STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
@@ -64,7 +67,7 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """What both pages are made of; `found` is the evidence on the first objective."""
+    """What both pages are made of; `found` is the evidence on the first objective, by `by_meaning`'s families."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -72,7 +75,7 @@ class Findings:
     bases: Sequence[BaseScore]
     settings: list[Setting]
     judged: list[Verdict]
-    found: Evidence | None
+    found: dict[str, Evidence]
     shares: list[Importance]
 
 
@@ -81,8 +84,8 @@ def findings(
 ) -> Findings:
     settings = group(facts, records)
     judged = verdicts(facts, settings, items)
-    found = evidence(facts, settings, first_objective(facts)[0], items) if settings else None
-    shares = importance_shares(facts, records) if found is not None else []
+    found = evidence_by_meaning(facts, settings, first_objective(facts)[0], items)
+    shares = importance_shares(facts, records) if list(found) == [""] else []
     return Findings(facts, records, items, bases, settings, judged, found, shares)
 
 
@@ -135,10 +138,12 @@ def draw(template: str, values: dict[str, Any]) -> str:
 def contents(made: Findings) -> dict[str, Any]:
     """What both pages say."""
     facts, records = made.facts, made.records
+    settings = settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
         "answer": answer(facts, made.settings, made.items),
-        "settings": settings_table(facts, made.settings, bases=made.bases),
+        "settings": settings,
+        "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
         "sections": [section for section in sections(made) if section.table is not None],
         "failures": failures_table(records),
         "trials": trials_table(facts, records),
@@ -153,20 +158,32 @@ def contents(made: Findings) -> dict[str, Any]:
 
 def sections(made: Findings) -> Iterator[Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
-    facts, found = made.facts, made.found
+    facts = made.facts
     yield Section("What differs between the studies", STUDIES_NOTE, differences_table(facts, made.records))
     yield Section("Claims", CLAIMS_NOTE, verdict_table(made.judged))
-    if found is None:
+    if not made.found:
         return
-    compared = found.compared()
-    if compared is not None:
-        yield Section("Against the best", COMPARED_NOTE, comparison_table(found, compared))
+    for label, found in made.found.items():
+        compared = found.compared()
+        if compared is not None:
+            yield Section(titled("Against the best", label), COMPARED_NOTE, comparison_table(found, compared))
     yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, made.settings, made.items))
     yield Section("Importance of what was varied", IMPORTANCE_NOTE, importance_table(made.shares))
-    yield Section("Main effects and interactions", EFFECTS_NOTE, effects_table(facts, found))
-    yield Section("Pareto front", PARETO_NOTE, pareto_table(found))
-    for title, table in budget_tables(found):
-        yield Section(title, BUDGET_NOTE, table, minor=True)
+    if "" in made.found:
+        note = EFFECTS_NOTE + (UNEQUAL_NOTE if spreads_unequally(made.found[""]) else "")
+        yield Section("Main effects and interactions", note, effects_table(facts, made.found[""]))
+    for label, found in made.found.items():
+        yield Section(titled("Pareto front", label), PARETO_NOTE, pareto_table(found))
+        for title, table in budget_tables(found):
+            yield Section(titled(title, label), BUDGET_NOTE, table, minor=True)
+
+
+def titled(title: str, label: str) -> str:
+    return f"{title}, {label}" if label else title
+
+
+def spreads_unequally(found: Evidence) -> bool:
+    return any(one.is_wide for one in found.estimates)
 
 
 def environment(**settings: Any) -> Environment:

@@ -1,6 +1,6 @@
 """Every figure of the page: what is drawn, with which template, and its legend."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sweeplab.records import BaseScore, StudyFacts
@@ -47,17 +47,17 @@ def figures(
     facts: StudyFacts,
     settings: list[Setting],
     drawn: list[Chart],
-    found: Evidence | None,
+    found: Mapping[str, Evidence],
     shares: list[Importance],
 ) -> Iterator[Figure]:
     """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory."""
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (plot(chart) for chart in scores)
-    glance = parallel_chart(facts, settings)
+    glance = parallel_chart(facts, settings) if len(found) == 1 else None
     if glance is not None:
         yield Figure("parallel", glance.title, glance.note, "parallel.svg.j2", parallel_drawing(glance), [], True)
-    if found is not None:
-        yield from (plot(chart) for chart in tradeoff_charts(found))
+    for label, one in found.items():
+        yield from (plot(chart) for chart in tradeoff_charts(one, label))
     if shares:
         yield importance_figure(shares)
     yield from (plot(chart) for chart in drawn if chart not in scores)

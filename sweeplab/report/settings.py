@@ -1,16 +1,19 @@
 """Records grouped by what the study varied, each number with its spread over seeds, and the best setting."""
 
 import json
-import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sweeplab.records import METRICS, SOLO_METRICS, Status, StudyFacts, TrialRecord, metric_value
-from sweeplab.report.wording import setting_label, value_text
+from sweeplab.records import METRICS, SOLO_METRICS, RungScores, Status, StudyFacts, TrialRecord, metric_value
+from sweeplab.report.wording import short_key, value_text
 
 HEADLINE_METRICS: Final = ("exact_match", "acc")
+LOSS: Final = "heldout_loss_nats_per_token"
+TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # of the data: the held-out examples stay the same
+ASKED_ONLY: Final = ("tasks", "retained_tasks", "objective")  # of the data: no examples at all
+LARGEST: Final = 1e100  # of a number: squares of larger ones are beyond what a float can be
 SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # scores between 0 and 1: of an item, right or wrong
 
 
@@ -57,12 +60,17 @@ class Setting:
 
 
 def numbers(record: TrialRecord) -> dict[str, float]:
-    """Every finite number of the trial's own by metric name, `scores.<task>.<metric>` included; no cohort's."""
+    """Every usable number of the trial's own by metric name, `scores.<task>.<metric>` included; no cohort's."""
     own = [name for name in METRICS if not (record.trained_among_others and name.startswith(SOLO_METRICS))]
     found = {name: metric_value(record, name) for name in own}
     for task, metrics in record.scores.items():
         found |= {f"scores.{task}.{metric}": score.value for metric, score in metrics.items()}
-    return {name: value for name, value in found.items() if value is not None and math.isfinite(value)}
+    return {name: value for name, value in found.items() if value is not None and is_usable(value)}
+
+
+def is_usable(value: float) -> bool:
+    """False for what is no number or infinite, and for what no mean could be made of."""
+    return abs(value) <= LARGEST
 
 
 def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
@@ -97,7 +105,7 @@ def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: st
     """`spread` with the items' standard error and count."""
     ended = [record for record in records if record.status is Status.FINISHED]
     scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
-    errors = [score.stderr for score in scores if score.stderr is not None and math.isfinite(score.stderr)]
+    errors = [score.stderr for score in scores if score.stderr is not None and is_usable(score.stderr)]
     counts = {score.num_items for score in scores}
     return Spread(
         spread.num_seeds,
@@ -110,14 +118,14 @@ def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: st
     )
 
 
-def score_names(records: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+def score_names(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
     """Every (task, metric) that was scored, in the records' order."""
     return list(
         dict.fromkeys((task, metric) for one in records for task, metrics in one.scores.items() for metric in metrics)
     )
 
 
-def headline_scores(records: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+def headline_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
     """One (task, metric) per task: exact_match where there is one, else acc, else the first."""
     by_task: dict[str, list[str]] = {}
     for task, metric in score_names(records):
@@ -132,6 +140,18 @@ def headline_scores(records: Iterable[TrialRecord]) -> list[tuple[str, str]]:
 def varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:
     """What the study varied: the space's keys in its order, then any others that records carry."""
     return list(dict.fromkeys([*facts.space, *(key for record in records for key in record.params)]))
+
+
+def shown(facts: StudyFacts, key: str, value: Any) -> str:
+    """A varied value as text: a choice as it was typed, four digits of what was drawn from a range."""
+    drawn = isinstance(value, float) and "low" in facts.space.get(key, {})
+    return f"{value:.4g}" if drawn else value_text(value)
+
+
+def setting_label(facts: StudyFacts, params: dict[str, Any], keys: list[str]) -> str:
+    """Such as 'rank=8, lr=0.001'; keys in the order of the space."""
+    parts = [f"{short_key(key, keys)}={shown(facts, key, params[key])}" for key in keys if key in params]
+    return ", ".join(parts) or "as configured"
 
 
 def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
@@ -160,7 +180,8 @@ def group(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
     for record in records:
         groups.setdefault(json.dumps(record.params, sort_keys=True, default=str), []).append(record)
     settings = [
-        Setting(same[0].params, setting_label(same[0].params, keys), same, spreads_of(same)) for same in groups.values()
+        Setting(same[0].params, setting_label(facts, same[0].params, keys), same, spreads_of(same))
+        for same in groups.values()
     ]
     return sorted(settings, key=order)
 
@@ -177,9 +198,46 @@ def complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> 
     return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
 
 
+def by_meaning(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[str, list[Setting]]:
+    """Settings whose values of the metric mean the same, by what tells them apart; all under '' where all do.
+
+    A held-out loss is that of the data's held-out examples: other data have another one, of other texts, whatever was
+    learned. A score means the same whatever was trained on.
+    """
+    keys = varied_keys(facts, [one for setting in settings for one in setting.records])
+    telling = [key for key in keys if key.partition(".")[0] == "data" and key.partition(".")[2] not in TRAINING_ONLY]
+    families: dict[str, list[Setting]] = {}
+    labels: dict[str, str] = {}
+    for setting, data in zip(settings, heldout_data(settings), strict=True) if metric == LOSS else []:
+        on = json.dumps([data, *(setting.params.get(key) for key in telling)], sort_keys=True, default=str)
+        families.setdefault(on, []).append(setting)
+        labels.setdefault(on, setting_label(facts, setting.params, telling or keys[:1]))
+    if len(families) < 2:
+        return {"": settings}
+    alike = list(labels.values())
+    return {
+        f"{label}, data {place}" if alike.count(label) > 1 else label: families[on]
+        for place, (on, label) in enumerate(labels.items())
+    }
+
+
+def heldout_data(settings: list[Setting]) -> list[dict[str, Any]]:
+    """What the settings' records say of the held-out examples, as far as all of them do."""
+    said = [value for one in settings if isinstance(value := one.records[0].config.get("data"), dict)]
+    if not said or len(said) < len(settings):
+        return [{}] * len(settings)
+    common = set.intersection(*map(set, said)) - {*TRAINING_ONLY, *ASKED_ONLY}
+    return [{name: data[name] for name in common} for data in said]
+
+
 def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The setting with the best mean of the first objective, of those that have all their values; None without one."""
+    """The setting with the best mean of the first objective, of those that have all their values.
+
+    None without one, and where the objective does not mean the same for all of them.
+    """
     metric, direction = first_objective(facts)
+    if len(by_meaning(facts, settings, metric)) > 1:
+        return None
     candidates = [setting for setting in settings if complete(facts, setting)]
     sign = 1 if direction == "minimize" else -1
     return min(candidates, key=lambda setting: sign * setting.spreads[metric].mean, default=None)

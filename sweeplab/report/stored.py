@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeplab.checks.stored import facts_from_dict
 from sweeplab.records import BaseScore, StudyFacts, TrialRecord
 from sweeplab.store import (
     Items,
@@ -35,10 +36,10 @@ def from_report(folder: Path) -> Stored:
     path, beside = folder / "records.json", folder / "items.json"
     stored: Any = read_json(path)
     try:
-        facts = StudyFacts(**stored["study"])
+        facts = facts_from_dict(stored["study"])
         records = [TrialRecord.from_dict(values) for values in stored["records"]]
         bases = [BaseScore.from_dict(values) for values in stored.get("bases", [])]  # earlier reports have none
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoreError(f"{path} is no report's records: {error}; name a folder of runs or of a report") from error
     try:
         items = items_from_dict(read_json(beside)) if beside.exists() else None

@@ -12,6 +12,7 @@ from sweeplab.report.settings import first_objective
 from sweeplab.report.stored import Stored, read_stored
 from sweeplab.report.wording import value_text
 from sweeplab.store import Items, ItemTable
+from sweeplab.typed import value_at
 
 
 def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, uncontrolled: bool) -> Path:
@@ -52,7 +53,7 @@ def side_by_side(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
     if len(objectives) > 1:
         said = " and ".join(sorted(metric for metric, _ in objectives))
         raise ConfigError(f"studies={list(names)} have different first objectives, {said}; compare those with the same")
-    step = 10 ** max(2, *(len(str(record.number)) for one in stored for record in one.records))
+    step = 10 ** max([2, *(len(str(record.number)) for one in stored for record in one.records)])
     keys = dict.fromkeys(key for one in stored for key in one.facts.space)
     records = [
         placed(record, name, place * step, list(keys))
@@ -66,18 +67,10 @@ def side_by_side(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
 
 def placed(record: TrialRecord, name: str, offset: int, keys: list[str]) -> TrialRecord:
     """`record` as one of the comparison's: it says its study, and its values of what any of the studies varied."""
-    known = {key: value for key in keys if (value := config_value(record.config, key)) is not None}
+    known = {key: value for key in keys if (value := value_at(record.config, key)) is not None}
     params = {STUDY: name} | known | record.params
     cohort = [number + offset for number in record.cohort]
     return replace(record, number=record.number + offset, params=params, cohort=cohort)
-
-
-def config_value(config: dict[str, Any], key: str) -> Any:
-    """The single value that a dotted key has; None for a group, and for a key that is not there."""
-    found: Any = config
-    for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return None if isinstance(found, dict) else found
 
 
 def merged_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFacts:

@@ -7,14 +7,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sweeplab.records import METRICS, BaseScore, StudyFacts, TrialRecord, metric_value
-from sweeplab.report.bases import LOSS, base_score, base_value
-from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.bases import base_score, base_value
+from sweeplab.report.evidence import setting_estimates
 from sweeplab.report.settings import (
+    LOSS,
     Setting,
     best_setting,
     headline_scores,
     numbers,
     score_names,
+    shown,
     varied_keys,
 )
 from sweeplab.report.wording import (
@@ -30,8 +32,8 @@ from sweeplab.report.wording import (
     share,
     short_key,
     step_duration,
-    value_text,
 )
+from sweeplab.statistics.intervals import Estimate
 
 BITS = "base_bits_per_param"
 TRAIN_SECONDS = "phases.train.seconds"
@@ -104,10 +106,10 @@ def settings_table(
     best = best_setting(facts, settings)
     scores = [pair for pair in score_names(records) if not brief or f"scores.{pair[0]}.{pair[1]}" in facts.objectives]
     columns: list[tuple[Column, CellOf, str | None]] = [
-        (Column(short_key(key, keys), numeric=False), partial(varied_cell, key), None) for key in keys
+        (Column(short_key(key, keys), numeric=False), partial(varied_cell, facts, key), None) for key in keys
     ] or [(Column("setting", numeric=False), label_cell, None)]
     columns.append((Column("finished", "of started"), counts_cell, None))
-    loss = evidence(facts, settings, LOSS, None)
+    loss = setting_estimates(facts, settings, LOSS)
     columns.append((Column("held-out loss", "nats/target"), partial(spread_cell, LOSS, loss), LOSS))
     columns += [(*score_column(facts, settings, task, metric), f"scores.{task}.{metric}") for task, metric in scores]
     columns.append((Column("trainable parameters"), params_cell, None))
@@ -154,18 +156,18 @@ def counts_cell(setting: Setting) -> Cell:
     return Cell(setting.counts, setting.skipped.removeprefix(", "))
 
 
-def varied_cell(key: str, setting: Setting) -> Cell:
-    return param_cell(setting.params, key)
+def varied_cell(facts: StudyFacts, key: str, setting: Setting) -> Cell:
+    return param_cell(facts, key, setting.params)
 
 
-def param_cell(params: dict[str, Any], key: str) -> Cell:
-    return Cell(value_text(params[key]) if key in params else DASH)
+def param_cell(facts: StudyFacts, key: str, params: dict[str, Any]) -> Cell:
+    return Cell(shown(facts, key, params[key]) if key in params else DASH)
 
 
 def score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: str) -> tuple[Column, CellOf]:
     """The items are counted in the column's head where all settings have as many, else in each cell."""
     name = f"scores.{task}.{metric}"
-    found = evidence(facts, settings, name, None)
+    found = setting_estimates(facts, settings, name)
     sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
@@ -173,13 +175,15 @@ def score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: 
     return Column(score_label(task, metric), plural(size, "item")), partial(spread_cell, name, found)
 
 
-def spread_cell(name: str, found: Evidence | None, setting: Setting, num_items: bool = False) -> Cell:
+def spread_cell(name: str, found: dict[int, Estimate], setting: Setting, num_items: bool = False) -> Cell:
     """Mean ± standard deviation; small print: the mean's interval, a score's standard error, its items if asked."""
     spread = setting.spreads.get(name)
     if spread is None:
         return Cell(DASH)
-    estimate = None if found is None else found.estimate(setting)
+    estimate = found.get(setting.records[0].number)
     notes = [] if estimate is None or estimate.low is None else [interval_text(name, estimate)]
+    if estimate is not None and estimate.is_wide:
+        notes.append("own spread")
     if spread.stderr is not None:
         notes.append(f"se {number(spread.stderr)}")
     if num_items and spread.num_items is not None:
@@ -245,7 +249,7 @@ def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
         rows.append(
             [
                 Cell(str(record.number)),
-                *(param_cell(record.params, key) for key in keys),
+                *(param_cell(facts, key, record.params) for key in keys),
                 Cell(str(record.seed)),
                 Cell(record.status.value.replace("_", " ")),
                 Cell(number(found.get(LOSS))),

@@ -1,6 +1,7 @@
 """Charts of what quality costs and of where memory goes: against a cost, and by phase."""
 
 import statistics
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -18,11 +19,17 @@ MANY_BEATEN: Final = 40  # settings, whose intervals would hide each other
 PHASE_MEMORY: Final = ("peak_allocated_bytes", "peak_resident_bytes")
 
 
-def tradeoff_charts(found: Evidence) -> list[Chart]:
-    """Quality against each cost, one dot per setting, a line through those that no other beats in both."""
+def tradeoff_charts(found: Evidence, label: str = "") -> list[Chart]:
+    """Quality against each cost, one dot per setting, a line through those that no other beats in both.
+
+    `label`: which settings they are, where there are others.
+    """
     if len(found.settings) < 2:
         return []
-    return [tradeoff_chart(found, cost, place) for place, cost in enumerate(cost_metrics(found.settings))]
+    made = [tradeoff_chart(found, cost, place) for place, cost in enumerate(cost_metrics(found.settings))]
+    if not label:
+        return made
+    return [replace(one, ident=f"{one.ident}-{label}", title=f"{one.title}, {label}") for one in made]
 
 
 def tradeoff_chart(found: Evidence, cost: str, index: int) -> Chart:

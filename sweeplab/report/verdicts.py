@@ -113,7 +113,7 @@ def judge_better(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     sign = 1 if found is None else found.sign
     low, high = (claim.margin, math.inf) if sign > 0 else (-math.inf, -claim.margin)
     rule = beyond(claim, sign)
-    estimate = None if found is None or weights_K is None else contrast(found.table, weights_K)
+    estimate = None if found is None or weights_K is None else found.contrast(weights_K)
     return ruled(claim, "difference", estimate, low, high, rule)
 
 
@@ -124,7 +124,7 @@ def beyond(claim: ClaimConfig, sign: int) -> str:
 def judge_same(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     assert claim.same is not None
     weights_K = pair_weights(found, *claim.same)
-    estimate = None if found is None or weights_K is None else contrast(found.table, weights_K, SAME_LEVEL)
+    estimate = None if found is None or weights_K is None else found.contrast(weights_K, SAME_LEVEL)
     return ruled(claim, "difference", estimate, -claim.margin, claim.margin, f"within ±{claim.margin:g}, 90 % interval")
 
 
@@ -147,6 +147,13 @@ def ends_of(claim: ClaimConfig) -> tuple[float, float]:
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
+def value_ends(claim: ClaimConfig, found: Evidence | None) -> tuple[float, float]:
+    """The claimed range of a value; an end beyond which no value can be is none."""
+    low, high = ends_of(claim)
+    least, most = (-math.inf, math.inf) if found is None else found.limits
+    return low if low > least else -math.inf, high if high < most else math.inf
+
+
 def range_rule(claim: ClaimConfig) -> str:
     low, high = ends_of(claim)
     if math.isinf(low):
@@ -159,20 +166,20 @@ def judge_value(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     places = [] if found is None else list(named(found, claim.value).values())
     estimate = None
     if found is not None and places:
-        estimate = contrast(found.table, mean_weights(len(found.settings), places))
-    return ruled(claim, "value", estimate, *ends_of(claim), range_rule(claim))
+        estimate = found.contrast(mean_weights(len(found.settings), places))
+    return ruled(claim, "value", estimate, *value_ends(claim, found), range_rule(claim))
 
 
 def judge_every(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     """Every setting for itself: all within: supported; one wholly outside: contradicted. Shows the one that decides."""
     assert claim.every is not None
-    low, high = ends_of(claim)
+    low, high = value_ends(claim, found)
     rule = f"each {range_rule(claim)}"
     places = [] if found is None else list(named(found, claim.every).values())
     if found is None or not places:
         return ruled(claim, "value", None, low, high, rule)
     size = len(found.settings)
-    judged = [ruled(claim, "value", contrast(found.table, mean_weights(size, [k])), low, high, rule) for k in places]
+    judged = [ruled(claim, "value", found.contrast(mean_weights(size, [k])), low, high, rule) for k in places]
     order = ("contradicted", "inconclusive", "supported")
     worst = min(range(len(judged)), key=lambda k: (order.index(judged[k].word), room(judged[k].estimate, low, high)))
     label = found.settings[places[worst]].label
@@ -196,10 +203,10 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
         return ruled(claim, "change per value", None, low, high, rule)
     means_LK = np.array([mean_weights(len(found.settings), places) for places in levels])
     steps_L = np.arange(len(levels)) - (len(levels) - 1) / 2
-    slope = contrast(found.table, steps_L @ means_LK / (steps_L**2).sum())
+    slope = found.contrast(steps_L @ means_LK / (steps_L**2).sum())
     judged = ruled(claim, "change per value", slope, low, high, rule)
     level = 1 - (1 - LEVEL) / (len(levels) - 1)
-    steps = [contrast(found.table, after - before, level) for before, after in itertools.pairwise(means_LK)]
+    steps = [found.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
     turned = [place for place, step in enumerate(steps) if goes_against(step, sign)]
     if not turned:
         return judged

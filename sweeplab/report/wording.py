@@ -9,6 +9,7 @@ from sweeplab.records import METRICS
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
+SMALLEST: Final = 1e-4  # that is written out, without a power of ten
 VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
 
 
@@ -30,18 +31,18 @@ def short_key(key: str, keys: Sequence[str]) -> str:
     return last if alone and last not in VAGUE_NAMES else key
 
 
-def setting_label(params: dict[str, Any], keys: Sequence[str]) -> str:
-    """Such as 'rank=8, lr=0.001'; keys in the order of the space."""
-    parts = [f"{short_key(key, keys)}={value_text(params[key])}" for key in keys if key in params]
-    return ", ".join(parts) or "as configured"
-
-
 def metric_label(name: str) -> str:
     """What readers call the metric: 'held-out loss', or 'exact match on task'."""
     if name in METRICS:
         return METRICS[name].label
-    task, metric = name.removeprefix("scores.").rsplit(".", 1)
+    task, metric = score_parts(name)
     return f"{score_word(metric)} on {task}"
+
+
+def score_parts(name: str) -> tuple[str, str]:
+    """(task, metric) of `scores.<task>.<metric>`; a task's name may hold dots."""
+    task, _, metric = name.removeprefix("scores.").rpartition(".")
+    return task, metric
 
 
 def score_word(metric: str) -> str:
@@ -65,11 +66,13 @@ def decimals(value: float) -> int:
         return 1
     if size >= 0.01 or size == 0:
         return 3
-    return min(2 - math.floor(math.log10(size)), 8)
+    return 2 - math.floor(math.log10(max(size, SMALLEST)))
 
 
 def number(value: float | None) -> str:
-    return DASH if value is None else f"{value:,.{decimals(value)}f}"
+    if value is None:
+        return DASH
+    return f"{value:.3g}" if 0 < abs(value) < SMALLEST else f"{value:,.{decimals(value)}f}"
 
 
 def plus_minus(mean: float | None, spread: float | None) -> str:
@@ -146,10 +149,13 @@ def metric_text(name: str, value: float | None) -> str:
 
 
 def ends_text(name: str, low: float, high: float) -> str:
-    """'[0.787, 0.903]', as fine as the coarser end is written; with units where each end has its own."""
+    """'[0.787, 0.903]', as fine as the coarser end is written, or as its width asks; ends may have units."""
     if metric_unit(name) in ("bytes", "s"):
         return f"[{signed_text(name, low)}, {signed_text(name, high)}]"
-    places = min(decimals(max(abs(low), abs(high))), 8)
+    size, width = max(abs(low), abs(high)), high - low
+    if 0 < size < SMALLEST or 0 < width < SMALLEST * size:
+        return f"[{low:.6g}, {high:.6g}]"
+    places = max(decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)
     return f"[{low:,.{places}f}, {high:,.{places}f}]"
 
 

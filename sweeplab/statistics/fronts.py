@@ -10,13 +10,16 @@ def pareto_front(costs_KM: Array) -> list[int]:
 
     Equal points stand together. A NaN, a cost that is not known, keeps a point out, and out of the others' way.
     """
-    known_K = ~np.isnan(costs_KM).any(axis=1)
-    found = []
-    for place in np.flatnonzero(known_K):
-        no_worse_K = known_K & (costs_KM <= costs_KM[place]).all(axis=1)
-        if not (costs_KM[no_worse_K] < costs_KM[place]).any():
+    known = np.flatnonzero(~np.isnan(costs_KM).any(axis=1))
+    found: list[int] = []
+    front_KM = np.empty_like(costs_KM)
+    for place in known[np.lexsort(costs_KM[known].T[::-1])]:  # what beats a point comes before it
+        so_far_FM, costs_M = front_KM[: len(found)], costs_KM[place]
+        no_worse_F = (so_far_FM <= costs_M).all(axis=1)
+        if not (so_far_FM[no_worse_F] < costs_M).any():
+            front_KM[len(found)] = costs_M
             found.append(int(place))
-    return found
+    return sorted(found)
 
 
 def best_under(costs_K: Array, scores_K: Array) -> list[int]:

@@ -1,16 +1,16 @@
 """Intervals of one setting's mean: over seeds, or over items where there is one seed."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Array = NDArray[np.float64]
+from sweeplab.statistics.spreads import Array as Array
+from sweeplab.statistics.spreads import own_variances, pooled, split
+
 LEVEL: Final = 0.95
-MIN_OWN_SEEDS: Final = 6  # fewer give a setting's own variance too few degrees of freedom, so it is pooled
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,14 @@ class Estimate:
     low: float | None
     high: float | None
     covers: str  # 'seeds', 'items', 'seeds and items', or 'nothing'
+    is_wide: bool = False  # among settings that share a variance one that spreads more, and stands on its own seeds
 
 
-def pooled(num_seeds: int, num_settings: int) -> bool:
-    """True where settings share one variance over seeds, since each has too few seeds to know its own."""
-    return num_settings > 1 and num_seeds < MIN_OWN_SEEDS
+def within(estimate: Estimate, low: float, high: float) -> Estimate:
+    """Without what lies outside of what can be; the cut takes nothing from what the interval covers."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(low, estimate.low), high=min(high, estimate.high))
 
 
 def t_estimate(value: float, se: float, df: float, covers: str, level: float = LEVEL) -> Estimate:
@@ -45,19 +48,23 @@ def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
 
     With fewer than `MIN_OWN_SEEDS` seeds the variance over seeds is pooled over the settings: K (S - 1) degrees of
     freedom instead of S - 1, at the price of assuming that it is the same for all (one-way analysis of variance,
-    Fisher 1925). Three seeds alone would need t = 4.30; with seven settings together it is 2.14. Where one setting
-    spreads much more than the others its own interval is too short; the tests say how much.
+    Fisher 1925). Three seeds alone would need t = 4.30; with seven settings together it is 2.14. A setting that is seen
+    to spread more than the others (`split`) stands on its own seeds. One that does and is not seen to has too short an
+    interval; the tests say how much.
     """
     num_settings, num_seeds = values_KS.shape
-    variance_K = values_KS.var(axis=1, ddof=1)
-    df = num_seeds - 1
+    variance_K = own_variances(values_KS)
+    df_K = np.full(num_settings, num_seeds - 1.0)
+    wide_K, inflation = split(values_KS, paired=False)
     if pooled(num_seeds, num_settings):
-        variance_K, df = np.full(num_settings, variance_K.mean()), num_settings * df
+        variance_K[~wide_K] = inflation * variance_K[~wide_K].mean()
+        df_K[~wide_K] *= (~wide_K).sum()
     se_K = np.sqrt(variance_K / num_seeds)
-    return [
-        t_estimate(float(mean), float(se), df, "seeds", level)
-        for mean, se in zip(values_KS.mean(axis=1), se_K, strict=True)
+    made = [
+        t_estimate(float(mean), float(se), float(df), "seeds", level)
+        for mean, se, df in zip(values_KS.mean(axis=1), se_K, df_K, strict=True)
     ]
+    return [replace(one, is_wide=bool(apart)) for one, apart in zip(made, wide_K, strict=True)]
 
 
 def share_interval(share: float, num_items: int, level: float = LEVEL) -> Estimate:

@@ -21,6 +21,8 @@ PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
 CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
 
+NOT_OF_A_TRIAL: Final[dict[str, Any]] = {"space": {}, "claims": [], "study.enqueue": []}
+
 
 class Request(NamedTuple):
     """What the command line asked for."""
@@ -98,9 +100,13 @@ def override(key: str, value: Any) -> str:
 def composed_with(overrides: tuple[str, ...]) -> bytes:
     """What Hydra makes of overrides, pickled, since it is copied six times as fast that way.
 
-    To compose takes fifty times as long as to set a value in what was composed.
+    To compose takes fifty times as long as to set a value in what was composed. What no trial has and may be large, is
+    left out.
     """
-    return pickle.dumps(compose("config", overrides=list(overrides)))
+    composed = compose("config", overrides=list(overrides))
+    for key, nothing in NOT_OF_A_TRIAL.items():
+        OmegaConf.update(composed, key, nothing, merge=False)
+    return pickle.dumps(composed)
 
 
 def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
@@ -117,10 +123,10 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
         for key, value in params.items():
             if not is_group(key):
                 OmegaConf.update(composed, key, value, merge=True)
-        config = OmegaConf.to_object(composed)
+        parts: dict[str, Any] = {one.name: OmegaConf.to_object(composed[one.name]) for one in fields(TrialConfig)}
     except (HydraException, OmegaConfBaseException) as error:
         cause = first_line(error.__cause__ or error)
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
-    assert isinstance(config, StudyConfig)
+    config = TrialConfig(**parts)
     check_trial(config)
-    return config.trial_config()
+    return config

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from sweeplab.records import METRICS
 from sweeplab.report import summary_answer
-from sweeplab.report.settings import varied_keys
+from sweeplab.report.settings import headline_scores, varied_keys
 from sweeplab.report.tables import memory_metric
-from sweeplab.report.wording import metric_label, number
+from sweeplab.report.wording import metric_label, number, score_label
 from sweeplab.store import read_json, write_json
 from sweeplab.study.findings import Findings
 from sweeplab.study.mirrored import judged
@@ -43,10 +43,18 @@ def config_key(axis: str) -> str:
     return f"config.{axis}" if "." in axis else f"params.{axis}"
 
 
-def learning_panels(reports: Any) -> list[Any]:
+def learning_panels(reports: Any, found: Findings) -> list[Any]:
     """Curves by step; runs are grouped by setting, so that a line is a mean over seeds."""
     curves = {"heldout_loss": "Held-out loss", "train_loss": "Training loss"}
-    return [reports.LinePlot(title=title, x="Step", y=[name], title_y="nats/target") for name, title in curves.items()]
+    losses = [
+        reports.LinePlot(title=title, x="Step", y=[name], title_y="nats/target") for name, title in curves.items()
+    ]
+    rungs = [rung for record in found.records for rung in record.rung_scores]
+    scores = [
+        reports.LinePlot(title=score_label(task, metric), x="Step", y=[f"scores/{task}/{metric}"])
+        for task, metric in headline_scores(rungs)
+    ]
+    return losses + scores
 
 
 def setting_panels(reports: Any, found: Findings, axes: list[str]) -> list[Any]:
@@ -100,7 +108,7 @@ def sections(reports: Any, found: Findings) -> dict[str, list[Any]]:
     """Panels by the title of their section, each with an id that stays from run to run."""
     axes = varied_keys(found.facts, found.records)
     made = {
-        "Learning curves by setting": learning_panels(reports),
+        "Learning curves by setting": learning_panels(reports, found),
         "Settings": setting_panels(reports, found, axes),
         "Score against memory": memory_panels(reports, found),
         "Claims": [reports.MarkdownPanel(markdown=claims_text(found))],

@@ -175,13 +175,14 @@ class Leases:
         self.numbers(RELEASE_ONE, number=number)
 
     def close(self) -> None:
+        import psycopg
+
         self.closed.set()
         self.renewer.join()
-        try:
+        with suppress(psycopg.OperationalError):  # the server is away: leases end by themselves
             self.numbers(RELEASE)
-        finally:
-            self.connection.close()
-            self.asker.close()
-            if self.storage is not None:
-                self.storage.remove_session()
-                self.storage.engine.dispose()
+        self.connection.close()
+        self.asker.close()
+        if self.storage is not None:
+            self.storage.remove_session()
+            self.storage.engine.dispose()

@@ -26,7 +26,9 @@ def clock(seconds: float) -> str:
 
 
 def named(params: dict[str, Any]) -> str:
-    return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in params.items()) or "the configured setting"
+    """The last parts of the keys with their values, numbers with four digits."""
+    texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
+    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
 
 
 @dataclass

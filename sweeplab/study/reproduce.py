@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig, trial_config_from_dict
-from sweeplab.records import Status, TrialRecord
+from sweeplab.records import Status, TrialRecord, score_values
 from sweeplab.store import make_folder, read_record, record_path, write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import study_folder
@@ -46,7 +46,11 @@ def largest(before: list[float | None], now: list[float | None]) -> float | None
 
 
 def scores(record: TrialRecord) -> dict[str, float]:
-    return {f"{task}.{name}": one.value for task, by in record.scores.items() for name, one in by.items()}
+    """Those at the end, and those of every rung."""
+    found = score_values(record.scores)
+    for rung in record.rung_scores:
+        found |= {f"{name} at {rung.step}": value for name, value in score_values(rung.scores).items()}
+    return found
 
 
 def weights_differ(before: Path, now: Path) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeplab.store import StoreError, read_json
+from sweeplab.typed import from_plain
 
 FILE: Final = "progress.json"
 
@@ -50,9 +51,8 @@ def read_underway(folder: Path) -> Underway | None:
         return None
     values = read_json(path)
     try:
-        running = [TrialUnderWay(**one) for one in values["running"]]
-        return Underway(**(values | {"running": running}))
-    except (TypeError, KeyError) as error:
+        return from_plain(Underway, values, "progress")
+    except ValueError as error:
         raise StoreError(f"{path} is no progress of a study: {error}; remove it") from error
 
 

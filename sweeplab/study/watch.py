@@ -21,7 +21,7 @@ from rich.text import Text
 from sweeplab.config import ConfigError, StudyConfig
 from sweeplab.records import Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence import evidence
-from sweeplab.report.settings import group, numbers
+from sweeplab.report.settings import by_meaning, group, numbers
 from sweeplab.report.wording import DASH, amount, metric_label, metric_text, plural
 from sweeplab.store import read_facts, read_record
 from sweeplab.study.driver import study_folder
@@ -133,7 +133,10 @@ def running_table(seen: Seen, now: float) -> RenderableType:
 def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
     """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
     label, records = metric_label(metric), [ending.record for ending in seen.endings]
-    found = evidence(seen.facts, group(seen.facts, records), metric, None)
+    settings = group(seen.facts, records)
+    if len(by_meaning(seen.facts, settings, metric)) > 1:
+        return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
+    found = evidence(seen.facts, settings, metric, None)
     if found is not None:
         best = max(found.estimates, key=lambda one: sign * one.value)
         setting = found.settings[found.estimates.index(best)].label

@@ -11,18 +11,20 @@ from sweeplab.training.members import Member
 
 
 class Watch(Callback):
-    """Tells members the time, measures held-out losses where they are due, keeps checkpoints, stops where one ends."""
+    """Tells members the time, measures losses and scores where they are due, keeps checkpoints, stops at an end."""
 
     def __init__(
         self,
         members: list[Member],
         heldout_loss: Callable[[Member], float],
+        score: Callable[[list[Member]], None] | None,
         keep: Callable[[Member], None],
         keep_seconds: float | None,
         ranks: Ranks,
     ) -> None:
         self.members = members
         self.heldout_loss = heldout_loss
+        self.score = score
         self.keep = keep
         self.keep_seconds = keep_seconds
         self.ranks = ranks
@@ -40,9 +42,12 @@ class Watch(Callback):
         for member in self.members:
             member.take_seconds(passed)
         self.stepped_at = now
-        for member in self.members:
-            if member.heldout_is_due:
-                member.take_heldout_loss(self.heldout_loss(member))
+        due = [member for member in self.members if member.heldout_is_due]
+        for member in due:
+            member.take_heldout_loss(self.heldout_loss(member))
+        going_on = [member for member in due if not member.has_ended]
+        if self.score is not None and going_on:
+            self.score(going_on)
         if self.keep_seconds is not None and time.monotonic() - self.kept_at >= self.keep_seconds:
             for member in self.members:
                 if member.early is None:

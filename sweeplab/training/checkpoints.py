@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from sweeplab.records import HeldoutPoint, TrainPoint
+from sweeplab.records import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.training.members import Member
+from sweeplab.typed import from_plain
 
 
 class CheckpointError(Exception):
@@ -31,6 +32,7 @@ def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
         "seconds": member.seconds,
         "losses": [asdict(point) for point in member.losses],
         "heldout_losses": [asdict(point) for point in member.heldout_losses],
+        "rung_scores": [asdict(point) for point in member.rung_scores],
         "since_point": member.since_point,
         "random_state": torch.get_rng_state(),
     }
@@ -73,6 +75,7 @@ def put_back(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
     member.step, member.num_tokens, member.seconds = values["step"], values["num_tokens"], values["seconds"]
     member.losses = [TrainPoint(**point) for point in values["losses"]]
     member.heldout_losses = [HeldoutPoint(**point) for point in values["heldout_losses"]]
+    member.rung_scores = [from_plain(RungScores, point, "scores of a rung") for point in values["rung_scores"]]
     member.since_point = values["since_point"]
     member.random_state = values["random_state"].cpu()
     return True

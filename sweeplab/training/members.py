@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sweeplab.config import ScheduleConfig
-from sweeplab.records import HeldoutPoint, Status, TrainPoint
+from sweeplab.records import HeldoutPoint, RungScores, Score, Status, TrainPoint, score_values
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import rate_factor
 
@@ -41,6 +41,7 @@ class Member:
     num_tokens: int = 0  # trained on so far, padding not counted
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
+    rung_scores: list[RungScores] = field(default_factory=list)
     seconds: float = 0.0  # trained so far, the whole cohort's
     most_seconds: float | None = None  # to train
     early: Early | None = None  # None for one that trains, or has trained to its end
@@ -89,6 +90,11 @@ class Member:
         why = self.observe(self.step, {"heldout_loss": loss})
         if why is not None and not self.has_ended:
             self.early = Early(Status.PRUNED, why)
+
+    def take_scores(self, scores: dict[str, dict[str, Score]]) -> None:
+        """The tasks' scores after `step` steps, before the end."""
+        self.rung_scores.append(RungScores(self.step, scores))
+        self.observe(self.step, score_values(scores))
 
     def take_seconds(self, seconds: float) -> None:
         """Time that has passed in training."""

@@ -7,7 +7,17 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sweeplab.records import BaseScore, HeldoutPoint, Phase, Score, Status, StudyFacts, TrainPoint, TrialRecord
+from sweeplab.records import (
+    BaseScore,
+    HeldoutPoint,
+    Phase,
+    RungScores,
+    Score,
+    Status,
+    StudyFacts,
+    TrainPoint,
+    TrialRecord,
+)
 from sweeplab.report.axes import round_ticks, scale_of
 from sweeplab.report.charts import PALETTE, Chart, charts
 from sweeplab.report.drawing import Scale, drawing, legend
@@ -77,8 +87,11 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     facts = make_facts()
     settings = group(facts, records)
     found = evidence(facts, settings, "scores.new.acc", None)
+    assert found is not None
     shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
-    drawn = {one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), found, shares)}
+    drawn = {
+        one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), {"": found}, shares)
+    }
     assert list(drawn) == [
         *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
         *("heldout-loss", "train-time", "peak-memory", "loss-curves", "training-curves", "phase-memory"),
@@ -301,3 +314,25 @@ def test_svg_draws_every_dot_where_its_value_is(make_facts: FactsFactory, make_r
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1])
     assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2])
     assert ys[0] > ys[2]
+
+
+def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    def at(step: int, value: float) -> RungScores:
+        return RungScores(step, {"new": {"acc": Score(value, None, 8)}})
+
+    rows = [(4, 0, 0.2, 0.8), (4, 1, 0.4, 0.6), (8, 0, 0.1, 0.5)]
+    records = [
+        scored(make_record, n, {"adapter.rank": rank}, seed, end, rung_scores=[at(10, first), at(20, 0.5)])
+        for n, (rank, seed, first, end) in enumerate(rows)
+    ]
+    pruned = make_record(3, {"adapter.rank": 8}, 1, None, rung_scores=[at(10, 0.3)])
+    facts = make_facts(seeds=[0, 1])
+    drawn = {one.ident: one for one in study_charts(facts, group(facts, [*records, pruned]), [], [])}
+    lines = {line.label: [(dot.x, dot.y) for dot in line.path] for line in drawn["rungs-0"].lines}
+    assert lines == {
+        "rank=4": [(10, pytest.approx(0.3)), (20, 0.5), (40, pytest.approx(0.7))],
+        "rank=8": [(10, pytest.approx(0.2))],
+    }
+    assert drawn["rungs-0"].unit_range

@@ -97,6 +97,23 @@ def test_a_trend_with_a_step_back_is_contradicted(judge: Judge) -> None:
     assert found.estimate.value == pytest.approx(0.3)
 
 
+def test_a_share_ends_at_1_and_a_claim_that_ends_there_has_no_end(judge: Judge) -> None:
+    values = {4: (0.97, 1.0, 0.99), 8: (0.96, 1.0, 0.98), 16: (0.2, 0.25, 0.22)}
+    found = judge(values, value={"adapter.rank": 4}, between=[0.9, 1.0])
+    assert (found.word, found.estimate and found.estimate.high) == ("supported", 1.0)
+    every = judge(values, every={}, between=[0.0, 1.0])
+    assert every.word == "supported"
+    apart = judge({4: (1.0, 0.0), 8: (0.0, 1.0)}, better={"adapter.rank": 4}, worse={"adapter.rank": 8}).estimate
+    assert apart is not None
+    assert (apart.low, apart.high) == (-1.0, 1.0)
+
+
+def test_a_loss_ends_at_0(judge: Judge) -> None:
+    values = {4: (0.1, 2.0), 8: (0.2, 0.3)}
+    loss = "heldout_loss_nats_per_token"
+    assert judge(values, metric=loss, value={"adapter.rank": 8}, between=[0.0, 1.0]).estimate is not None
+
+
 def test_every_shows_the_setting_that_decides(judge: Judge) -> None:
     found = judge(VALUES, every={}, between=[0.2, None])
     assert found.reason.endswith("of 3 settings: rank=4")

@@ -11,7 +11,7 @@ from sweeplab.report import summary_answer, summary_table
 from sweeplab.report.settings import group
 from sweeplab.report.sources import Fact, provenance
 from sweeplab.report.tables import phases_table, settings_table, trials_table
-from sweeplab.report.wording import DASH, duration, memory, number, plus_minus, value_text
+from sweeplab.report.wording import DASH, duration, ends_text, memory, number, plus_minus, value_text
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -28,6 +28,9 @@ FactsFactory = Callable[..., StudyFacts]
         (-0.5, "-0.500"),
         (123.456, "123.5"),
         (12345.6, "12,346"),
+        (0.00012345, "0.000123"),
+        (1.2345e-9, "1.23e-09"),
+        (-1e-12, "-1e-12"),
     ],
 )
 def test_number(value: Any, text: str) -> None:
@@ -40,6 +43,96 @@ def test_a_spread_has_the_places_of_its_mean_and_never_turns_into_zero() -> None
     assert plus_minus(1.25, 0.0) == "1.250 ± 0.000"
     assert plus_minus(1.25, None) == "1.250"
     assert plus_minus(None, None) == DASH
+
+
+def test_an_interval_has_the_digits_that_its_ends_and_its_width_need() -> None:
+    assert ends_text("", 0.787, 0.903) == "[0.787, 0.903]"
+    assert ends_text("", 2.67081, 2.67119) == "[2.6708, 2.6712]"
+    assert ends_text("", 0.5, 0.5) == "[0.500, 0.500]"
+    assert ends_text("", 0.0, 0.0) == "[0.000, 0.000]"
+    assert ends_text("", -2e-9, 3.25e-9) == "[-2e-09, 3.25e-09]"
+    assert ends_text("", 1.0, 1.0 + 1e-9) == "[1, 1]"
+
+
+def test_what_was_drawn_from_a_range_has_four_digits_and_what_was_typed_has_all(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    params = {"optimizer.lr": 0.00359631234, "adapter.alpha": 0.123456}
+    space = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "adapter.alpha": {"choices": [0.123456]}}
+    facts, record = make_facts(space=space), make_record(0, params)
+    assert group(facts, [record])[0].label == "lr=0.003596, alpha=0.123456"
+    assert [cell.text for cell in summary_table(facts, [record]).rows[0][:2]] == ["0.003596", "0.123456"]
+    assert [cell.text for cell in trials_table(facts, [record]).rows[0][1:3]] == ["0.003596", "0.123456"]
+    assert record.params == params
+
+
+def three_settings(make_record: RecordFactory, losses: list[tuple[float, float]]) -> list[TrialRecord]:
+    points = [(place, seed, loss) for place, pair in enumerate(losses) for seed, loss in enumerate(pair)]
+    return [make_record(n, {"adapter.rank": 2**place}, seed, loss) for n, (place, seed, loss) in enumerate(points)]
+
+
+def test_a_setting_that_diverges_does_not_widen_the_others(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    near = [(1.00, 1.01), (1.30, 1.32), (1.61, 1.60), (1.90, 1.92)]
+    records = three_settings(make_record, [*near, (2.0, 9.0)])
+    facts = make_facts(seeds=[0, 1])
+    found = settings_table(facts, group(facts, records))
+    alone = settings_table(facts, group(facts, records[:8]))
+    assert [table.rows[0][2].note for table in (found, alone)] == ["[0.976, 1.034]", "[0.983, 1.027]"]
+    assert found.rows[4][2].note == "[0.000, 49.972], own spread"  # 12.706 of one freedom, and no loss is below 0
+    said = summary_answer(facts, records)
+    assert said[0].endswith("rank=16 cannot be told from it, every other is worse.")
+    assert "between any two of the 4 settings that spread alike; a smaller one" in said[1]
+    assert said[3] == (
+        "2 seeds of one setting say little about its spread, so 4 settings share one variance (3 degrees of freedom); "
+        "rank=16 spreads more than these seed by seed (a test at 2 %), so that differences from there stand on its own "
+        "seeds, and have to be large to be seen."
+    )
+
+
+def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    records = three_settings(make_record, [(0.1, 0.1), (0.3, 0.3), (0.7, 0.7)])
+    said = summary_answer(make_facts(seeds=[0, 1]), records)
+    assert said[1].startswith("Every difference between settings is the same with all seeds: a spread of exactly zero")
+    assert not any("true difference" in one for one in said)
+
+
+def test_held_out_losses_of_different_data_have_no_best_in_common(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    points = [(data, rank) for data in ("tiny_facts", "tiny_operation") for rank in (4, 8)]
+    records = [
+        make_record(n, {"data": data, "adapter.rank": rank}, loss=n + 1.0) for n, (data, rank) in enumerate(points)
+    ]
+    space = {"data": {"choices": ["tiny_facts", "tiny_operation"]}, "adapter.rank": {"choices": [4, 8]}}
+    facts = make_facts(space=space)
+    said = summary_answer(facts, records)
+    assert said[0].startswith("Held-out losses of different data are of different texts and cannot be compared")
+    assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
+    assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
+    assert summary_table(facts, records).marked is None
+    scored = make_facts(space=space, objectives={"scores.t.acc": "maximize"})
+    for place, record in enumerate(records):
+        record.scores = {"t": {"acc": Score(place / 8, 0.1, 20)}}
+    assert summary_table(scored, records).marked == 3
+    fewer = [replace(one, params={"data.fraction": one.params["adapter.rank"] / 8}) for one in records[:2]]
+    assert summary_table(make_facts(space={"data.fraction": {"choices": [0.5, 1.0]}}), fewer).marked == 0
+
+
+def test_studies_of_different_data_have_no_best_in_common_either(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    facts = make_facts(space={"study": {"choices": ["a", "b"]}})
+    records = [
+        make_record(n, {"study": name}, loss=n + 1.0, config={"data": {"path": f"{name}.json", "num_examples": n}})
+        for n, name in enumerate("ab")
+    ]
+    assert summary_answer(facts, records)[1].startswith("With study=a: ")
+    alike = [replace(one, config={"data": {"path": "a.json", "num_examples": one.number}}) for one in records]
+    assert summary_table(facts, alike).marked == 0
 
 
 def test_memory_and_durations_change_their_units() -> None:

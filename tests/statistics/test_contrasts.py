@@ -8,23 +8,34 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.contrasts import Table, compare_with_best, contrast, family_factor, interaction_variance
+from sweeplab.statistics.intervals import Estimate
 
 Array = NDArray[np.float64]
 
 
-def trials(random: np.random.Generator, num_settings: int, num_seeds: int, num_items: int = 60) -> Array:
-    """Right and wrong answers of settings that are alike: items of unlike difficulty, seeds and settings that meet."""
+def trials(
+    random: np.random.Generator, num_settings: int, num_seeds: int, num_items: int = 60, ahead: float = 0.0
+) -> Array:
+    """Right and wrong answers of settings that are alike: items of unlike difficulty, seeds and settings that meet.
+
+    The first setting is better by `ahead`, in logits.
+    """
     logits = (
         random.normal(0, 1.5, (1, 1, num_items))
         + random.normal(0, 0.4, (num_settings, 1, num_items))
         + random.normal(0, 0.3, (num_settings, num_seeds, 1))
         + random.normal(0, 0.3, (1, num_seeds, 1))
     )
+    logits[0] += ahead
     return (random.random((num_settings, num_seeds, num_items)) < 1 / (1 + np.exp(-logits))).astype(float)
 
 
 def table_of(items_KSN: Array) -> Table:
     return Table(items_KSN.mean(axis=2), items_KSN)
+
+
+def covers_zero(estimate: Estimate) -> bool:
+    return estimate.low is not None and estimate.high is not None and estimate.low <= 0 <= estimate.high
 
 
 FIRST_MINUS_SECOND = np.array([1.0, -1.0])
@@ -136,6 +147,58 @@ def test_a_thousand_trials_of_800_items_take_seconds() -> None:
     began = time.perf_counter()
     assert compare_with_best(table_of(items), 1) is not None
     assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None:
+    """Six settings of deviation 1, a seventh of 100, all alike in their means, and seeds that move all of them.
+
+    With one variance for all, differences from the seventh hold in 55 of 100 studies, and one in four to five calls a
+    setting worse that is not.
+    """
+    random = np.random.default_rng(num_seeds)
+    deviations_K1 = np.array([1.0] * 6 + [100.0])[:, None]
+    near, far = np.eye(7)[0] - np.eye(7)[1], np.eye(7)[0] - np.eye(7)[6]
+    held, wrong, pooled_wrong = np.zeros(2), 0, 0
+    for _ in range(500):
+        values_KS = random.normal(size=(7, num_seeds)) * deviations_K1 + random.normal(size=num_seeds)
+        table = Table(values_KS)
+        held += [covers_zero(contrast(table, weights)) for weights in (near, far)]
+        found = compare_with_best(table, 1)
+        assert found is not None
+        wrong += len(found.tied) < 7
+        variance, df = interaction_variance(values_KS)
+        reach = family_factor(7, df, True) * np.sqrt(2 * variance / num_seeds)
+        pooled_wrong += np.ptp(values_KS.mean(axis=1)) > reach
+    assert (held / 500).min() > 0.92
+    assert wrong / 500 < 0.09
+    assert pooled_wrong / 500 > 0.14
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_settings", "num_seeds"), [(7, 8), (7, 3)])
+@pytest.mark.parametrize("ahead", [0.0, 0.3])
+def test_the_true_best_is_hardly_ever_told_from_the_best(num_settings: int, num_seeds: int, ahead: float) -> None:
+    """Of 3,000 studies each, with seven settings; `ahead` in logits, where 0 lets any setting be the best.
+
+    Measured with eight seeds: the best lost in 0.4 % (none of 3,000 with 0.3 ahead), any setting called worse that is
+    not in 2.8 %, 95.3 % of the intervals of one difference hold; with three seeds 0.9 %, 4.5 % and 95.2 %.
+    """
+    random = np.random.default_rng(num_seeds)
+    weights = np.zeros(num_settings)
+    weights[:2] = FIRST_MINUS_SECOND
+    lost = held = wrong = 0
+    for _ in range(3000):
+        items_KSN = trials(random, num_settings, num_seeds, 100, ahead)
+        found = compare_with_best(table_of(items_KSN), 1)
+        assert found is not None
+        lost += 0 not in found.tied
+        wrong += len(found.tied) < num_settings
+        if not ahead:
+            held += covers_zero(contrast(table_of(items_KSN), weights))
+    assert lost / 3000 < 0.02
+    assert ahead or wrong / 3000 < 0.06
+    assert ahead or 0.94 < held / 3000 < 0.965
 
 
 @pytest.mark.slow

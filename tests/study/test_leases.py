@@ -178,6 +178,33 @@ def test_what_is_wrong_with_a_database_is_said_in_a_line(
         open_search(*SPACE, "study.num_trials=1", f"study.storage={database}")
 
 
+def test_a_study_whose_server_goes_away_stops_with_one_line_and_goes_on(
+    server: Server, database: str, standin: Standin, tmp_path: Path
+) -> None:
+    standin.plan(seconds=0.3)
+    secret = f":{PASSWORD.replace('/', '%2F').replace(':', '%3A')}@"
+    command = (
+        *SPACE,
+        "study.num_trials=8",
+        "study.lease_seconds=1",
+        f"study.storage='{database.replace('@', secret)}'",
+    )
+    with standin.cli(tmp_path, *command) as driver:
+        wait_until(lambda: len(standin.given()) == 3)
+        server.stop()
+        out, err = driver.communicate(timeout=60)
+    server.start()
+    assert driver.returncode == 2, err
+    assert err.startswith("sweeplab: postgresql://tester:***@127.0.0.1:"), err
+    assert err.count("\n") == 1
+    assert "cannot be written: " in err
+    assert "secret" not in out + err
+    standin.plan()
+    code, out, err = standin.run_cli(tmp_path, *command)
+    assert (code, err) == (0, ""), err
+    assert [record.status for record in read_records(tmp_path / "runs" / "single")] == [Status.FINISHED] * 8
+
+
 def test_four_drivers_share_a_hundred_trials_and_one_is_killed(
     server: Server, database: str, standin: Standin, tmp_path: Path
 ) -> None:

@@ -1,0 +1,28 @@
+"""What a file says of a study is refused here where no report could be made of it."""
+
+from typing import Any
+
+from sweeplab.checks.claims import check_form
+from sweeplab.claims import ClaimConfig
+from sweeplab.config import ConfigError
+from sweeplab.records import StudyFacts, known_metric
+from sweeplab.typed import from_plain
+
+
+def facts_from_dict(values: Any) -> StudyFacts:
+    """What `StudyFacts.to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+    facts = from_plain(StudyFacts, values, "a study")
+    ways = set(facts.objectives.values())
+    if not facts.objectives or not all(map(known_metric, facts.objectives)) or ways - {"minimize", "maximize"}:
+        raise ValueError(f"objectives must name metrics of a record to minimize or maximize, got {facts.objectives}")
+    for key, axis in facts.space.items():
+        ends = [axis[end] for end in ("low", "high") if end in axis]
+        numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+        if not isinstance(axis.get("choices", []), list) or not numbers or not (ends or "choices" in axis):
+            raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
+    for place, claim in enumerate(facts.claims):
+        try:
+            check_form(f"claims.{place}", from_plain(ClaimConfig, claim, f"claims.{place}"))
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+    return facts

@@ -1,0 +1,98 @@
+"""Which settings spread over seeds so much more than the others that they cannot share a variance with them."""
+
+from functools import cache
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+MIN_OWN_SEEDS: Final = 6  # fewer give a setting's own variance too few degrees of freedom, so it is pooled
+TEST_LEVEL: Final = 0.02  # chance that any of settings that spread alike is taken for a wide one
+TINY: Final = 1e-12  # of a value: less is rounding
+NUM_DRAWS: Final = 4000
+SEED: Final = 0
+
+
+def pooled(num_seeds: int, num_settings: int) -> bool:
+    """True where settings share one variance over seeds, since each has too few seeds to know its own."""
+    return num_settings > 1 and num_seeds < MIN_OWN_SEEDS
+
+
+def own_variances(values: Array) -> Array:
+    """Variance over seeds; of (..., K, S) values (..., K)."""
+    variances: Array = values.var(axis=-1, ddof=1)
+    return variances
+
+
+def paired_variances(values: Array) -> Array:
+    """Variance over seeds of what is left without the seeds' own effect, the median over settings."""
+    centred = values - values.mean(axis=-1, keepdims=True)
+    return own_variances(centred - np.median(centred, axis=-2, keepdims=True))
+
+
+def excesses(variances: Array) -> Array:
+    """The m-th largest variance over the mean of all smaller ones, m = 1 to K // 2; (..., K) to (..., K // 2)."""
+    falling = np.flip(np.sort(variances, axis=-1), axis=-1)
+    num_settings = falling.shape[-1]
+    means = np.flip(np.cumsum(np.flip(falling, axis=-1), axis=-1), axis=-1) / np.arange(num_settings, 0, -1)
+    half = num_settings // 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = falling[..., :half] / means[..., 1 : half + 1]
+    return found
+
+
+class Limits(NamedTuple):
+    """Of normal values with one variance; by simulation."""
+
+    beyond: Array  # by m - 1: what any of the excesses goes beyond with `TEST_LEVEL`, each with the same share in that
+    inflations: Array  # by m: the mean variance over that of all but the m largest
+
+
+@cache
+def limits(num_settings: int, num_seeds: int, paired: bool) -> Limits:
+    values = np.random.default_rng(SEED).normal(size=(NUM_DRAWS, num_settings, num_seeds))
+    variances = paired_variances(values) if paired else own_variances(values)
+    drawn = excesses(variances)
+    ranks = (-drawn).argsort(axis=0).argsort(axis=0)
+    share = float(np.quantile(ranks.min(axis=1), TEST_LEVEL)) / NUM_DRAWS
+    rising = np.sort(variances, axis=1).mean(axis=0)
+    kept = [rising[: num_settings - m].mean() for m in range(num_settings // 2 + 1)]
+    return Limits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / np.array(kept))
+
+
+class Split(NamedTuple):
+    """Settings that keep their own variance, and by what that of the others is raised."""
+
+    wide_K: NDArray[np.bool_]
+    inflation: float
+
+
+def split(values_KS: Array, paired: bool) -> Split:
+    """Which settings keep their own variance, since they spread more than the others; at most half of them.
+
+    Rosner's procedure for many outliers (1983, doi 10.1080/00401706.1983.10487848) on the variances: the largest number
+    m of settings for which the m-th largest variance is too large beside the mean of the smaller ones. It looks at all
+    m, so that two settings that diverge do not hide each other, as they do from Cochran's test of the largest alone.
+    Levene's and Brown and Forsythe's tests say nothing with two seeds, whose distances from their middle are equal.
+
+    Args:
+        values_KS: K settings, S seeds, at least 2.
+        paired: for differences of settings, from which a seed's own effect on all of them cancels.
+
+    The variance of the others is raised to what it would be, had they been alike with those: where that is so after
+    all, the smallest of them were kept.
+
+    A setting without any spread takes no part: of a score that is 0 with every seed it is not known.
+    """
+    found = np.zeros(len(values_KS), dtype=bool)
+    size_K = np.maximum(1.0, np.abs(values_KS).max(axis=1))
+    spread = np.flatnonzero(np.ptp(values_KS, axis=1) > TINY * size_K)
+    if not pooled(values_KS.shape[1], len(values_KS)) or len(spread) < 2 + paired:
+        return Split(found, 1.0)
+    variances = paired_variances(values_KS[spread]) if paired else own_variances(values_KS[spread])
+    allowed = limits(len(spread), values_KS.shape[1], paired)
+    beyond = np.flatnonzero(excesses(variances) > allowed.beyond)
+    num_wide = int(beyond[-1]) + 1 if len(beyond) else 0
+    found[spread[np.argsort(-variances)[:num_wide]]] = True
+    return Split(found, float(allowed.inflations[num_wide]))
