@@ -78,9 +78,9 @@ class Cohort:
             go_on_from_checkpoint(run)
         except CheckpointError as error:
             path = run.checkpoint_path
-            self.say(
-                f"{path} is no checkpoint ({error}), kept as {set_aside(path).name}; trial {spec.number} starts anew"
-            )
+            if self.bench.ranks.is_first:
+                kept = set_aside(path).name
+                self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
             if run.slot is None:
                 detach(run.model)
                 self.bench.forget_base()
@@ -116,6 +116,8 @@ class Cohort:
         except (ConfigError, StoreError):
             raise
         except Exception as error:
+            if len(runs) > 1 and self.bench.ranks.size > 1:
+                raise  # the other devices wait for this one, so the worker ends and its trials are tried again
             if len(runs) == 1:
                 fail(runs[0].record, error, runs[0].spec.folder)
                 return runs

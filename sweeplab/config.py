@@ -162,6 +162,8 @@ class TrainingConfig:
     precision: str = MISSING  # auto: bfloat16 on a GPU that has it, else float32
     heldout_interval: int | None = None  # steps between held-out losses; null: at the end only
     log_interval: int = MISSING  # steps between points of the training loss
+    strategy: str = "single"  # single | ddp: every device has the base | fsdp: every device has a part of it
+    num_devices: int = 1  # that share each micro-batch's rows
 
 
 @dataclass

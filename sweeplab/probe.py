@@ -14,6 +14,7 @@ from sweeplab.measure import freed_memory_returned, measured
 from sweeplab.models.dropout import Extent
 from sweeplab.models.slots import Slot
 from sweeplab.records import Phase, Solo
+from sweeplab.training.members import gradients
 from sweeplab.training.module import window_shares
 from sweeplab.trial import Run, checkpointed, longest_micro_batch, member_of, together
 from sweeplab.workbench import Workbench
@@ -26,8 +27,8 @@ WORTH_IT: Final = 1.03  # twice as many trials at once, with as much more memory
 def at_work(runs: Sequence[Run], bench: Workbench) -> Iterator[Callable[[], None]]:
     """Within it a function that does forward and backward of the longest micro-batch for all runs at once."""
     base, training = runs[0].base, runs[0].spec.config.training
-    batch: CohortBatch = move_data_to_device(longest_micro_batch(runs), bench.device)
-    with together(runs) as (_, packed), checkpointed(base, training.gradient_checkpointing):
+    batch: CohortBatch = move_data_to_device(longest_micro_batch(runs, bench.ranks), bench.device)
+    with together(runs, bench.ranks) as (_, packed), checkpointed(base, training.gradient_checkpointing):
         assert packed is not None
         packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [0] * len(runs))
         base.model.train()
@@ -70,6 +71,7 @@ def solo(run: Run, bench: Workbench) -> Solo:
                 weight.grad.zero_()
             for _ in range(accumulation):
                 forward_and_backward()
+            bench.ranks.add_up(gradients([copy.member]))
             copy.member.clip()
             copy.member.optimizer.step()
 
@@ -77,7 +79,7 @@ def solo(run: Run, bench: Workbench) -> Solo:
             step()
             step()  # optimizers make their states in the first
         seconds = fastest(step, bench.device)
-    (share,) = longest_micro_batch([run]).shares
+    (share,) = longest_micro_batch([run], bench.ranks).shares
     return Solo(
         seconds,
         NUM_STEPS,
@@ -102,7 +104,7 @@ def fastest_size(runs: Sequence[Run], bench: Workbench) -> int:
                 seconds = fastest(work, bench.device)
         except torch.OutOfMemoryError:
             return size
-        speed = sum(share.num_tokens for share in longest_micro_batch(chosen).shares) / seconds
+        speed = sum(share.num_tokens for share in longest_micro_batch(chosen, bench.ranks).shares) / seconds
         if speed < best * WORTH_IT:
             return size
         size, best = candidate, speed

@@ -24,6 +24,7 @@ from sweeplab.evaluation.images import score_images
 from sweeplab.models.adapters import attach, detach, save_adapter
 from sweeplab.models.base import Base
 from sweeplab.models.packed import Packed
+from sweeplab.models.sharding import take_apart
 from sweeplab.models.slots import copy_weights, lora_weights
 from sweeplab.models.vision import image_size
 from sweeplab.records import BaseScore, TrialRecord, base_key, score_values
@@ -128,7 +129,9 @@ def score_base(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> None:
     base, data = load(spec, bench, record)
     config, folder = spec.config, spec.folder.parents[1]
     key = base_key(asdict(config), str(base.model.dtype), task_data(config), record.provenance)
-    if known_base_score(folder, key, elsewhere=record.provenance["dirty"] is False) is not None:
+    elsewhere = record.provenance["dirty"] is False
+    known = bench.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
+    if bench.ranks.of_first(known):
         return
     started, settings = time.perf_counter(), config.evaluation
     loss = loss_on(data, base.model, base, config, bench)
@@ -138,11 +141,15 @@ def score_base(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> None:
     elif settings.tasks:
         (made,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda places: nullcontext())
     seconds = time.perf_counter() - started
-    write_base_score(folder, BaseScore(key, loss, made.scores, seconds, record.provenance), made.items)
+    if bench.ranks.is_first:
+        write_base_score(folder, BaseScore(key, loss, made.scores, seconds, record.provenance), made.items)
 
 
 def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
-    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk."""
+    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk.
+
+    Of several devices each evaluates everything, as one with a part of the base must, and the first one writes.
+    """
     settings = runs[0].spec.config.evaluation
     with ExitStack() as stack:
         ordered, packed = stack.enter_context(together(runs))
@@ -160,8 +167,11 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
                 run.record.scores = evaluation.scores
                 if settings.rung_tasks:  # a curve over steps has its end, too
                     run.member.observe(run.member.step, score_values(evaluation.scores))
-                write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
-        for run in whole:
+                if bench.ranks.is_first:
+                    write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
+        if bench.ranks.size > 1:
+            take_apart(runs[0].base.model)
+        for run in whole if bench.ranks.is_first else []:
             save(run)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any, Final
 
-from sweeplab.config import BASE_CHANGING, TrialConfig
+from sweeplab.config import BASE_CHANGING, LORA_METHODS, TrialConfig
 
 OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
 # optimizers that work number by number, so that all matrices of an adapter can be one vector
@@ -39,6 +39,22 @@ def why_alone(config: TrialConfig) -> str | None:
         return "adapter.train_norms=true trains normalization layers of the base"
     if config.optimizer["_target_"].endswith("SophiaG"):
         return "optimizer=sophia runs a backward of its own through the whole model"
+    return None
+
+
+def why_undivided(config: TrialConfig) -> str | None:
+    """Why several devices cannot share a trial's rows; None where they can, with the results of one device.
+
+    Dropout beside the base follows from seed and step, so that each device knows its rows' part of it. What a trial
+    alone, or Sophia, draws follows from the state of a generator.
+    """
+    alone, adapter = why_alone(config), config.adapter
+    if config.optimizer["_target_"].endswith("SophiaG"):
+        return "optimizer=sophia draws labels for a whole micro-batch"
+    if alone is not None and adapter.method in LORA_METHODS and adapter.dropout:
+        return f"{alone}, and every device would draw adapter.dropout={adapter.dropout} for itself"
+    if alone is not None and config.training.strategy == "fsdp":
+        return f"{alone}, and no device has the whole base"
     return None
 
 

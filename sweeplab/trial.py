@@ -25,6 +25,7 @@ from sweeplab.models.lora import effective_layers
 from sweeplab.models.packed import Packed
 from sweeplab.models.slots import Slot, lora_matrices, lora_weights
 from sweeplab.provenance import provenance
+from sweeplab.ranks import WHOLE, Ranks
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
 from sweeplab.store import write_bytes
@@ -80,9 +81,9 @@ class Run:
         write_bytes(self.checkpoint_path, checkpoint(self.member, self.identity()))
 
 
-def longest_micro_batch(runs: Sequence[Run]) -> CohortBatch:
+def longest_micro_batch(runs: Sequence[Run], ranks: Ranks) -> CohortBatch:
     """What needs the most time and memory of a cohort."""
-    return longest_batch([run.windows for run in runs], runs[0].base.pad_id)
+    return longest_batch([run.windows for run in runs], runs[0].base.pad_id, ranks)
 
 
 def num_steps(training: TrainingConfig, num_windows: int) -> int:
@@ -158,13 +159,13 @@ def member_of(
 
 
 @contextmanager
-def together(runs: Sequence[Run]) -> Iterator[tuple[list[Run], Packed | None]]:
+def together(runs: Sequence[Run], ranks: Ranks = WHOLE) -> Iterator[tuple[list[Run], Packed | None]]:
     """The runs in the order of their rows, on one base, which is as it was afterwards."""
     slots = [run.slot for run in runs if run.slot is not None]
     if not slots:
         yield list(runs), None
         return
-    with Packed(runs[0].base.model, slots) as packed:
+    with Packed(runs[0].base.model, slots, ranks) as packed:
         yield sorted(runs, key=lambda run: [slot is run.slot for slot in packed.slots].index(True)), packed
 
 
@@ -190,7 +191,7 @@ def checkpointed(base: Base, on: bool) -> Iterator[None]:
 def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None) -> None:
     """Trains until at least one of the runs has ended; `score` is called where `evaluation.rung_tasks` are due."""
     training, base, model = runs[0].spec.config.training, runs[0].base, runs[0].model
-    with together(runs) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
+    with together(runs, bench.ranks) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
         members = [run.member for run in ordered]
 
         def begin_micro_step(batch: CohortBatch, place: int) -> None:
@@ -215,8 +216,9 @@ def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None)
             training.accumulation,
             packed.zero_gradients if packed else model.zero_grad,
             begin_micro_step if packed else lambda batch, place: None,
+            bench.ranks,
         )
-        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id)
+        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id, bench.ranks)
         model.train()
         if len(runs) == 1:
             set_random_state(runs[0])
@@ -226,7 +228,7 @@ def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None)
             measure_heldout,
             score_rung if score is not None and runs[0].spec.config.evaluation.rung_tasks else None,
             lambda member: run_of[id(member)].keep(),
-            bench.checkpoint_seconds,
+            bench.checkpoint_seconds if bench.ranks.is_first else None,
             bench.device,
         )
 

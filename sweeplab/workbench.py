@@ -15,9 +15,11 @@ from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
 from sweeplab.measure import MOST_MAPPING_BYTES, resident_bytes
-from sweeplab.models.base import Base, load_base
+from sweeplab.models.base import Base, draws, load_base
 from sweeplab.models.quantization import resolve_device, resolve_precision
+from sweeplab.models.sharding import shard
 from sweeplab.models.vision import image_size, refuse_other_family
+from sweeplab.ranks import WHOLE, Ranks
 
 
 class Tokenized(NamedTuple):
@@ -41,21 +43,28 @@ class Workbench:
     trial_seconds: float | None = None  # that a trial may train
     alive: Callable[[], None] = lambda: None  # called at every forward of the base
     returned_from_bytes: int = MOST_MAPPING_BYTES  # blocks that glibc gives back to the system while trials train
+    ranks: Ranks = WHOLE  # which have the rows of every micro-batch among them
     base_key: dict[str, Any] | None = None
     base: Base | None = None
     base_memory_bytes: int | None = None  # what stood once the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None) -> "Workbench":
+    def open(
+        cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None, ranks: Ranks = WHOLE
+    ) -> "Workbench":
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
+        size = executor.cohort_size
+        if size == "auto" and ranks.size > 1:
+            size = 1  # how many are fastest would be another answer on every device
         return cls(
             resolve_device(executor.device),
-            None if executor.cohort_size == "auto" else int(executor.cohort_size),
+            None if size == "auto" else int(size),
             executor.checkpoint_seconds,
             executor.trial_seconds,
             alive,
+            ranks=ranks,
         )
 
     def base_for(self, config: TrialConfig) -> Base:
@@ -64,7 +73,13 @@ class Workbench:
         key = {"model": asdict(config.model), "quantization": asdict(config.quantization), "dtype": str(dtype)}
         if self.base is None or self.base_key != key:
             self.forget_base()
-            self.base = load_base(config.model, config.quantization, dtype, self.device)
+            in_parts = config.training.strategy == "fsdp"
+            loaded_on = torch.device("cpu") if in_parts else self.device  # which has no room for all of it
+            self.base = load_base(config.model, config.quantization, dtype, loaded_on)
+            if self.ranks.size > 1:
+                refuse_drawing(self.base, config.training.strategy)
+            if in_parts:
+                shard(self.base.model, self.ranks)
             self.base.model.register_forward_pre_hook(lambda *_: self.alive())
             self.base_key = key
             self.base_memory_bytes = self.memory_bytes()
@@ -109,6 +124,15 @@ class Workbench:
             counts = (train.num_truncated, splits.fingerprint, train.num_dropped, len(splits.train))
             self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
         return self.tokenized[key]
+
+
+def refuse_drawing(base: Base, strategy: str) -> None:
+    """Devices that share a trial's rows would draw other numbers than one device does. Raises `ConfigError`."""
+    if draws(base.model):
+        raise ConfigError(
+            f"training.strategy={strategy} does not go with this model, which has dropout of its own that every device "
+            "would draw for itself; choose training.strategy=single"
+        )
 
 
 def image_rows(data: DataConfig, base: Base) -> Tokenized:

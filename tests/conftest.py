@@ -109,29 +109,29 @@ def nf4_base() -> Base:
     return embedded("nf4", True)
 
 
+def small_llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
+    """A random Llama of two layers, in 64 bits, so that rounding hides nothing."""
+    sizes: dict[str, Any] = {
+        "vocab_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "use_cache": False,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(LlamaConfig(**(sizes | changes))).double()
+
+
 @pytest.fixture
 def tiny_llama() -> LlamaFactory:
-    """A random Llama of two layers, in 64 bits, so that rounding hides nothing."""
-
-    def make(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
-        sizes: dict[str, Any] = {
-            "vocab_size": 128,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 64,
-            "pad_token_id": 0,
-            "bos_token_id": None,
-            "eos_token_id": 1,
-            "use_cache": False,
-        }
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            return LlamaForCausalLM(LlamaConfig(**(sizes | changes))).double()
-
-    return make
+    return small_llama
 
 
 @pytest.fixture

@@ -13,7 +13,10 @@ import sweeplab
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
-    0: ("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "typed"),
+    0: (
+        *("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "typed"),
+        "ranks",
+    ),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
     3: ("trial", "analysis"),
@@ -29,6 +32,7 @@ GROUND: Final = {  # one vocabulary, and its rules
     ("records", "typed"),
     ("checks", "typed"),
     ("sharing", "config"),
+    ("checks", "sharing"),
     ("config", "sections"),
 }
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}

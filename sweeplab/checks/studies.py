@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeplab.checks.claims import check_claims
+from sweeplab.checks.devices import check_machines
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.trials import PRECISIONS, check_trial
@@ -155,3 +156,4 @@ def check_study(config: StudyConfig) -> None:
     if not name or not all(letter.isalnum() or letter in "-_." for letter in name) or name.startswith("."):
         raise refuse("study.name", "must be letters, digits, '-', '_' or '.'", repr(name), "try study.name=my_study")
     check_trial(config)
+    check_machines(config)

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from sweeplab.checks.devices import check_devices
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.config import (
     BASE_CHANGING,
@@ -219,6 +220,7 @@ def check_trial(config: TrialConfig) -> None:
     check_rungs(config)
     check_images(config)
     check_compatible(config)
+    check_devices(config)
 
 
 def check_compatible(config: TrialConfig) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sweeplab.models.dropout import Extent, keep_factor, keep_mask
 from sweeplab.models.lowrank import Keep, LowRankUpdate, Update, add_updates
 from sweeplab.models.slots import Layout, Place, Slot
+from sweeplab.ranks import WHOLE, Ranks
 
 
 class Bucket:
@@ -48,7 +49,7 @@ class Packed:
     A batch holds the rows of the first trial, then as many of the second, and so on.
     """
 
-    def __init__(self, base: nn.Module, slots: Sequence[Slot]) -> None:
+    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = WHOLE) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
@@ -56,6 +57,7 @@ class Packed:
         self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
         self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
         self.base = base
+        self.ranks = ranks  # which have the rows of a batch for training among them
         self.extents: list[Extent] = []
         self.micro_steps: list[int] = []
         self.updates: dict[str, list[Update]] = {}
@@ -141,18 +143,23 @@ class Packed:
         return updated
 
     def keep(self, name: str, update: Update, x: Tensor) -> Keep | None:
-        """Dropout of the update's trials; None where none of them has any. What is padding may grow too."""
+        """Dropout of the update's trials; None where none of them has any. What is padding may grow too.
+
+        Drawn for the rows of all devices, of which this one takes its own.
+        """
         numbers = range(*update.trials.indices(len(self.chosen)))
         if not any(self.chosen[number].matrices[name].dropout for number in numbers):
             return None
-        num_rows, width = max(1, *(extent.num_rows for extent in self.extents)), x.shape[-1]
-        num_columns = x.numel() // (len(self.chosen) * num_rows * width)  # 1 where a matrix reads one vector a row
+        num_rows, width = self.ranks.filled(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
+        num_inputs = x.numel() // width * self.ranks.size
+        num_columns = num_inputs // (len(self.chosen) * num_rows)  # 1 where a matrix reads one vector a row
         masks = []
         for number in numbers:
             slot = self.chosen[number]
             key = f"{slot.seed} {self.micro_steps[number]} {name}"
             padded, extent = Extent(num_rows, num_columns), self.extents[number]
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
-            masks.append(keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device) > 0)
+            mask = keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device)
+            masks.append(mask[self.ranks.rows] > 0)
         factors = [keep_factor(self.chosen[number].matrices[name].dropout) for number in numbers]
         return Keep(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])

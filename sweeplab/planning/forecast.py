@@ -7,7 +7,7 @@ from sweeplab.config import ExecutorConfig, TrialConfig
 from sweeplab.models.counting import Skeleton, num_lora_params, skeleton
 from sweeplab.planning.device import PlannedDevice, planned_device
 from sweeplab.planning.lengths import DataExtent, data_extent
-from sweeplab.planning.phases import MemoryForecast, memory_forecast
+from sweeplab.planning.phases import MemoryForecast, memory_forecast, whole_base
 from sweeplab.planning.time import (
     flops_per_token,
     measured_flops_per_second,
@@ -69,15 +69,16 @@ class Forecaster:
         num_trainable = num_lora_params(config.adapter, config.model, sizes)
         flops = flops_per_token(config, sizes, num_trainable)
         tokens = num_train_tokens(config.training, extent)
-        memory = memory_forecast(config, sizes, extent, device)
+        alone = config.training.num_devices == 1  # how long devices wait for each other was not measured
+        seconds = train_seconds(config, flops, tokens, device, self.speeds[device]) if alone else None
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
-            base_bits_per_param=8 * memory.load.base_bytes / sizes.num_params,
-            memory=memory,
+            base_bits_per_param=8 * whole_base(config, sizes, device).base_bytes / sizes.num_params,
+            memory=memory_forecast(config, sizes, extent, device),
             num_steps=num_optimizer_steps(config.training, extent.num_examples),
-            train_seconds=train_seconds(config, flops, tokens, device, self.speeds[device]),
+            train_seconds=seconds,
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,

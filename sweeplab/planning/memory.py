@@ -35,6 +35,7 @@ class MemoryParts:
 
     base_weights_bytes: int = 0
     quantization_scales_bytes: int = 0
+    gathered_bytes: int = 0  # of fsdp: what is whole while it computes
     adapter_bytes: int = 0
     gradients_bytes: int = 0
     optimizer_bytes: int = 0

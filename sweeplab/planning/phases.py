@@ -6,6 +6,7 @@ the parts of one moment, not the sum of every part's peak. `tests/planning/test_
 all live tensors of a real step.
 """
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -117,6 +118,45 @@ class MemoryForecast(NamedTuple):
         return highest + self.context_bytes
 
 
+def on_one_device(config: TrialConfig) -> TrialConfig:
+    """The trial as one of `training.num_devices` has it: its share of every micro-batch's rows."""
+    training = config.training
+    rows = training.micro_batch_size // training.num_devices
+    return replace(config, training=replace(training, micro_batch_size=rows))
+
+
+def whole_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
+    """Every weight and scale of the base, as `quantization.storage` measures them."""
+    e, quantized = device.dtype.itemsize, quantized_matrices(config.quantization, sizes)
+    as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
+    return MemoryParts(
+        base_weights_bytes=as_it_was * e + sum(weight_bytes(config.quantization, *one) for one in quantized),
+        quantization_scales_bytes=sum(scale_bytes(config.quantization, *one, e) for one in quantized),
+    )
+
+
+def layer_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
+    """Weights of one layer."""
+    quantized = quantized_matrices(config.quantization, sizes)
+    packed = sum(weight_bytes(config.quantization, *one) for one in quantized) // sizes.num_layers
+    as_it_was = sizes.num_params_per_layer - sum(num_entries(one) for _, one in quantized) // sizes.num_layers
+    return packed + as_it_was * device.dtype.itemsize
+
+
+def device_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
+    """The base as it stands on one device. Of fsdp a share of each weight, and whole: what is in no layer, the layer
+    that computes, and the next one on its way (`models/sharding.py`)."""
+    whole = whole_base(config, sizes, device)
+    if config.training.strategy != "fsdp":
+        return whole
+    weights, layer = whole.base_weights_bytes, layer_bytes(config, sizes, device)
+    return replace(
+        whole,
+        base_weights_bytes=math.ceil(weights / config.training.num_devices),
+        gathered_bytes=weights - max(0, sizes.num_layers - 2) * layer,
+    )
+
+
 def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
     """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it.
 
@@ -166,11 +206,12 @@ def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShap
 
 
 def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryForecast:
-    """Memory of one trial, with its longest micro-batch. Raises `ConfigError`.
+    """Memory of one trial on one of its devices, with its longest micro-batch. Raises `ConfigError`.
 
     An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
     dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
+    config = on_one_device(config)
     e, training = device.dtype.itemsize, config.training
     adapted = adapted_matrices(config.adapter, config.model, sizes)
     full = config.adapter.method == "none"
@@ -178,25 +219,24 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     weights = trained_sizes(config, sizes, adapted)
     trained = num_lora_params(config.adapter, config.model, sizes)
     quantized = quantized_matrices(config.quantization, sizes)
-    as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
     scored = Scored(training.micro_batch_size, positions_of(config, extent), extent.most_targets)
     logits = logits_of(sizes, scored, e, takes_whole(config))
     kept = activations(config, sizes, adapted, extent, device)
     dequantized = max((num_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)
 
-    base = MemoryParts(
-        base_weights_bytes=as_it_was * e + sum(weight_bytes(config.quantization, *one) for one in quantized),
-        quantization_scales_bytes=sum(scale_bytes(config.quantization, *one, e) for one in quantized),
-        process_bytes=CPU_PROCESS_BYTES if device.kind == "cpu" else 0,
-    )
+    process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
+    base = replace(device_base(config, sizes, device), process_bytes=process_bytes)
+    loaded = replace(whole_base(config, sizes, device), process_bytes=process_bytes)
+    if training.strategy == "fsdp" and device.kind == "cuda":  # it is read on the CPU, and comes layer by layer
+        loaded = base
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
     begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = training.accumulation > 1 or why_alone(config) is None  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
-        load=replace(base, workspace_bytes=loading_bytes(config, sizes, device)),
+        load=replace(loaded, workspace_bytes=loading_bytes(config, sizes, device)),
         forward=replace(
             stepped,
             activations_bytes=kept.saved,

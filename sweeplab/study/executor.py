@@ -126,7 +126,10 @@ class Workers:
 
     def start(self, number: int) -> Worker:
         """Raises `StoreError`."""
-        opening = line_of("open", executor=asdict(self.places[number].executor), pruning=self.pruning)
+        place = self.places[number]
+        opening = line_of(
+            "open", executor=asdict(place.executor), pruning=self.pruning, num_devices=place.num_devices, rank=0
+        )
         return Worker(number, self.connect(number), opening, self.log(number), self.events)
 
     def is_ready(self, worker: int) -> bool:

@@ -38,6 +38,8 @@ def cohort_size(config: StudyConfig) -> int:
     asked = config.executor.cohort_size
     if asked != "auto":
         return int(asked)
+    if config.training.num_devices > 1:
+        return 1  # nobody measures how many at once are fastest
     if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
         return 1  # time and memory of a trial are its own only where it is alone
     return MOST_WHILE_LEARNING if config.sampler.name in LEARNING else MOST_AT_ONCE

@@ -170,7 +170,7 @@ def ray_places(config: StudyConfig, nodes: list[dict[str, Any]]) -> tuple[list[P
         )
     threads = executor.num_threads or executor.cpus_per_worker
     mine = replace(executor, num_threads=threads, device=executor.device if num_gpus else "cpu")
-    return [Place(mine, None)] * count, num_gpus
+    return [Place(mine, None, config.training.num_devices)] * count, num_gpus
 
 
 class RayExecutor(Workers):

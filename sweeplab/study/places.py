@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sweeplab.checks.rules import refuse
 from sweeplab.checks.searches import LEARNING
 from sweeplab.config import ExecutorConfig, ModelConfig, StudyConfig
 from sweeplab.records import SOLO_METRICS
@@ -21,6 +22,7 @@ class Place(NamedTuple):
 
     executor: ExecutorConfig  # with the threads that are its share
     gpu: str | None  # as CUDA_VISIBLE_DEVICES takes it; None: whatever the environment says
+    num_devices: int = 1  # that its model is on, each with a process
 
 
 def visible_gpus() -> list[str]:
@@ -63,17 +65,26 @@ def num_cpu_workers(config: StudyConfig) -> int:
     """One for each core where the base is small. What depends on the order of ends stays with one, to be repeatable."""
     if needs_quiet(config) or learns(config) or not is_small(config.model):
         return 1
-    return num_cores()
+    return max(1, num_cores() // config.training.num_devices)
+
+
+def grouped(gpus: list[str], count: int) -> list[str]:
+    """`count` GPUs for each worker, as CUDA_VISIBLE_DEVICES takes them. Raises `ConfigError` where there are fewer."""
+    if gpus and count > len(gpus):
+        there = f"must be at most the {len(gpus)} GPUs that are here"
+        raise refuse("training.num_devices", there, count, "use fewer, or executor.device=cpu")
+    return [",".join(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
 
 
 def places(config: StudyConfig) -> list[Place]:
-    """The workers that `executor.num_workers` asks for; `auto` takes every GPU, or what suits a CPU."""
-    executor = config.executor
-    gpus = [] if executor.device == "cpu" else visible_gpus()
+    """The workers that `executor.num_workers` asks for; `auto` takes every GPU, or what suits a CPU. Raises
+    `ConfigError` for a model on more GPUs than there are."""
+    executor, num_devices = config.executor, config.training.num_devices
+    gpus = [] if executor.device == "cpu" else grouped(visible_gpus(), num_devices)
     count = executor.num_workers
     if count == "auto":
         count = 1 if gpus and needs_quiet(config) else len(gpus) or num_cpu_workers(config)
     if gpus:
-        return [Place(executor, gpus[number % len(gpus)]) for number in range(count)]
+        return [Place(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
     threads = executor.num_threads or (max(1, num_cores() // count) if count > 1 else None)
-    return [Place(replace(executor, num_threads=threads), None) for _ in range(count)]
+    return [Place(replace(executor, num_threads=threads), None, num_devices) for _ in range(count)]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeplab.config import StudyConfig
+from sweeplab.config import StudyConfig, TrainingConfig
 from sweeplab.sharing import why_alone
 from sweeplab.store import write_json
 from sweeplab.study.compose import Request
@@ -151,6 +151,18 @@ def alone_sentences(rows: Sequence[Row]) -> list[str]:
     return [f"Trains alone: {'; '.join(map(setting_in_words, same))}: {why}." for why, same in reasons.items()]
 
 
+def device_sentences(training: TrainingConfig) -> list[str]:
+    """What the numbers are of, where a model is on several devices."""
+    strategy, count = training.strategy, training.num_devices
+    if count == 1:
+        return []
+    share = f" and 1/{count} of the base's weights beside the layers at work" if strategy == "fsdp" else ""
+    return [
+        f"training.strategy={strategy} on {count} devices: memory is of one, with 1/{count} of the rows{share}. "
+        "No time is predicted, since how long devices wait for each other was not measured."
+    ]
+
+
 def parts_table(largest: Row) -> Table:
     """Memory of the setting that needs the most, part by part, at each moment."""
     moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
@@ -210,7 +222,7 @@ def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> l
     asked = memory_asked(config)
     fit = [] if asked is None else fit_sentences(rows, asked)
     measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
-    return [*drawn, *said, measure, *alone_sentences(rows), *fit]
+    return [*drawn, *said, measure, *device_sentences(config.training), *alone_sentences(rows), *fit]
 
 
 def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:

@@ -91,10 +91,11 @@ def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: {then.get(key)} then, {again.get(key)} now"
 
 
-def same_settings(executor: ExecutorConfig, record: TrialRecord) -> ExecutorConfig:
-    """One trial, on the kind of device and with the threads of the record."""
+def same_settings(executor: ExecutorConfig, record: TrialRecord, num_devices: int) -> ExecutorConfig:
+    """One trial, on the kind of device and with the threads of the record, which are those of one device's process."""
     device = record.provenance["device"]
-    return replace(executor, device=device["type"], num_threads=device["num_threads"], cohort_size=1)
+    num_threads = device["num_threads"] * num_devices
+    return replace(executor, device=device["type"], num_threads=num_threads, cohort_size=1)
 
 
 def recorded(request: Request) -> tuple[TrialRecord, Path]:
@@ -126,8 +127,9 @@ def checked_config(record: TrialRecord) -> TrialConfig:
 def rerun(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
     """The trial once more, in `folder`. Raises `ConfigError`."""
     make_folder(folder)
-    place = Place(same_settings(request.config.executor, record), None)
     config = checked_config(record)
+    num_devices = config.training.num_devices
+    place = Place(same_settings(request.config.executor, record, num_devices), None, num_devices)
     spec = spec_to_dict(record.number, record.seed, record.params, config, folder)
     with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)

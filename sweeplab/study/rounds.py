@@ -47,9 +47,9 @@ def lost(one: Ready, died: Message) -> TrialRecord:
 
 
 def halved(training: TrainingConfig) -> TrainingConfig | None:
-    """Micro-batches of at most half the size, as many examples per optimizer step; None where one is left."""
-    window = training.micro_batch_size * training.accumulation
-    sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0]
+    """Micro-batches of at most half the size, as many examples per optimizer step; None where each device has one."""
+    window, count = training.micro_batch_size * training.accumulation, training.num_devices
+    sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0 == size % count]
     return replace(training, micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 

@@ -19,6 +19,7 @@ from optuna.samplers import (
 )
 from optuna.trial import Trial
 
+from sweeplab.checks.devices import FIXED
 from sweeplab.checks.rules import refuse
 from sweeplab.checks.searches import LISTING, SAMPLERS
 from sweeplab.config import StudyConfig
@@ -32,6 +33,8 @@ def check_space(config: StudyConfig, varied: Sequence[Axis]) -> None:
         for axis in varied:
             axis.points()
     for axis in varied:
+        if axis.key in FIXED:
+            raise refuse(f"space.{axis.key}", "must be the same in all trials", axis.spec(), f"give {axis.key} itself")
         if axis.when and name in ("qmc", "cmaes"):
             rule = f"does not go with sampler={name}, which needs the same axes in every trial"
             raise refuse(f"space.{axis.key}.when", rule, dict(axis.when), "use sampler=tpe")

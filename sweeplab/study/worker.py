@@ -13,11 +13,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Final, TextIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TextIO
 
 from sweeplab.config import ConfigError, ExecutorConfig
 from sweeplab.store import StoreError
-from sweeplab.study.messages import Message, receive, send, spec_fields
+from sweeplab.study.messages import Message, receive, spec_fields
+from sweeplab.study.places import num_cores
+from sweeplab.study.siblings import Sibling, Voice, gather
+
+if TYPE_CHECKING:
+    from sweeplab.workbench import Workbench
 
 ALIVE_SECONDS: Final = 10.0  # between two words of a worker that has nothing else to say
 KINDS: Final = ("open", "cohort", "join", "verdict")
@@ -33,13 +39,24 @@ def claim_stdout() -> TextIO:
 Next = Callable[[str], Message]  # waits for the next message of a kind
 
 
-def inbox() -> Next:
-    """Messages as they come. A driver that is gone ends this process, whatever it is doing."""
+def inbox(voice: Voice) -> Next:
+    """Messages as they come, passed on to the other processes of a model on several devices, which this one starts.
+
+    A driver that is gone ends this process, whatever it is doing.
+    """
     messages: dict[str, queue.Queue[Message]] = {kind: queue.Queue() for kind in KINDS}
 
     def read() -> None:
+        siblings: list[Sibling] = []
         for line in sys.stdin:
             message = receive(line)
+            for sibling in siblings:
+                sibling.tell(line)
+            if message["kind"] == "open" and message["num_devices"] > 1 and message["rank"] == 0:
+                try:
+                    message, siblings = gather(message, voice)
+                except ConfigError as error:
+                    voice.break_off("refused", message=str(error))
             messages[message["kind"]].put(message)
         os._exit(0)
 
@@ -60,44 +77,61 @@ def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     return now_and_then
 
 
-def serve(out: TextIO, heard: Next) -> None:
-    """Runs cohorts one after another, for ever."""
-    from sweeplab.cohort import run_cohort  # imports torch, while the driver composes trials
-    from sweeplab.trial import TrialSpec
+def open_bench(opening: Message, voice: Voice) -> "Workbench":
+    """The workbench that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
+    from sweeplab.models.quantization import resolve_device
+    from sweeplab.ranks import WHOLE, join
     from sweeplab.workbench import Workbench
 
-    opening = heard("open")
+    settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
+    patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
+    ranks = WHOLE
+    if count > 1:
+        settings = replace(settings, num_threads=max(1, (settings.num_threads or num_cores()) // count))
+        device = resolve_device(settings.device)
+        ranks = join(opening["rank"], count, opening["port"], opening["listener"], device)
+    return Workbench.open(settings, every(patience, lambda: voice.say("alive")), ranks)
+
+
+def serve(voice: Voice, heard: Next) -> None:
+    """Runs cohorts one after another, for ever."""
+    opening = heard("open")  # first: a process on one of several devices sees no other, if it is told in time
+    from sweeplab.cohort import run_cohort  # imports torch, while the driver composes trials
+    from sweeplab.trial import TrialSpec
+
+    num_devices = opening["num_devices"]
+    voice.silent = opening["rank"] > 0
 
     def specs(kind: str) -> list[TrialSpec]:
         return [TrialSpec(**spec_fields(spec)) for spec in heard(kind)["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> str | None:
-        send(out, "observed", number=number, step=step, values=values)
+        voice.say("observed", number=number, step=step, values=values)
         why: str | None = heard("verdict")["why"] if opening["pruning"] and "heldout_loss" in values else None
         return why
 
     def say(text: str) -> None:
-        send(out, "said", text=text)
+        voice.say("said", text=text)
 
-    settings = ExecutorConfig(**opening["executor"])
-    patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
     try:
-        bench = Workbench.open(settings, every(patience, lambda: send(out, "alive")))
+        bench = open_bench(opening, voice)
         while True:
             for record in run_cohort(specs("cohort"), bench, observe, say, newcomers=lambda: specs("join")):
-                send(out, "ended", record=record.to_dict())
-            send(out, "done")
+                voice.end(record, num_devices)
+            voice.say("done")
     except (ConfigError, StoreError) as error:
-        send(out, "refused", message=str(error))
+        if num_devices > 1:
+            voice.break_off("refused", message=str(error))
+        voice.say("refused", message=str(error))
 
 
 def main() -> None:
-    out = claim_stdout()
+    voice = Voice(claim_stdout())
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    serve(out, inbox())
+    serve(voice, inbox(voice))
 
 
 if __name__ == "__main__":

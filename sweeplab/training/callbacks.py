@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from sweeplab.ranks import Ranks
 from sweeplab.training.members import Member
 
 
@@ -19,12 +20,14 @@ class Watch(Callback):
         score: Callable[[list[Member]], None] | None,
         keep: Callable[[Member], None],
         keep_seconds: float | None,
+        ranks: Ranks,
     ) -> None:
         self.members = members
         self.heldout_loss = heldout_loss
         self.score = score
         self.keep = keep
         self.keep_seconds = keep_seconds
+        self.ranks = ranks
         self.kept_at = self.stepped_at = time.monotonic()
         self.last_step = 0
 
@@ -35,8 +38,9 @@ class Watch(Callback):
             return
         self.last_step = trainer.global_step
         now = time.monotonic()
+        passed = self.ranks.of_first(now - self.stepped_at)  # all end a trial that takes too long at the same step
         for member in self.members:
-            member.take_seconds(now - self.stepped_at)
+            member.take_seconds(passed)
         self.stepped_at = now
         due = [member for member in self.members if member.heldout_is_due]
         for member in due:

@@ -30,7 +30,7 @@ def fit_until_one_ends(
         max_steps=min(member.num_steps - member.step for member in module.members),
         max_epochs=-1,
         accumulate_grad_batches=module.accumulation,
-        callbacks=[Watch(module.members, heldout_loss, score, keep, keep_seconds)],
+        callbacks=[Watch(module.members, heldout_loss, score, keep, keep_seconds, module.ranks)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

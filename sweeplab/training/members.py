@@ -122,6 +122,11 @@ def build_member(
     return Member([weight for _, weight in named], built, scheduler, num_steps, **settings)
 
 
+def gradients(members: Iterable[Member]) -> list[Tensor]:
+    """Of every weight that has one."""
+    return [weight.grad for member in members for weight in member.parameters if weight.grad is not None]
+
+
 class CohortOptimizer(Optimizer):
     """The members' optimizers and schedules as one, so that Lightning counts its steps and calls its hooks."""
 

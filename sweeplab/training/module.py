@@ -1,7 +1,7 @@
 """The LightningModule of every cohort, and the loss of every batch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +9,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sweeplab.ranks import WHOLE, Ranks
 from sweeplab.training.chunks import chunked_losses, widened
 from sweeplab.training.images import ImageBatch, class_logits
-from sweeplab.training.members import CohortOptimizer, Member
+from sweeplab.training.members import CohortOptimizer, Member, gradients
 from sweeplab.training.sophia import SophiaG
 
 
@@ -119,6 +120,7 @@ class FinetuneModule(LightningModule):
         accumulation: micro-batches per optimizer step.
         zero_gradients: sets the gradients of all members to zero.
         begin: called with every micro-batch before its forward, and with its place in its window.
+        ranks: the processes that have the rows of every micro-batch among them.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class FinetuneModule(LightningModule):
         accumulation: int,
         zero_gradients: Callable[[], None],
         begin: Callable[[Any, int], None],
+        ranks: Ranks = WHOLE,
     ) -> None:
         super().__init__()
         self.model = model
@@ -135,8 +138,13 @@ class FinetuneModule(LightningModule):
         self.accumulation = accumulation
         self.zero_gradients = zero_gradients
         self.begin = begin
+        self.ranks = ranks
         self.batch: CohortBatch | None = None  # the last micro-batch with targets
         self.shares: list[Tensor] = []  # of the window so far, (K,) for each micro-batch
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """The base stays as and where it is: Lightning would move it to its device, and to the CPU at the end."""
+        return self
 
     def training_step(self, batch: CohortBatch, batch_index: int) -> Tensor:
         """The sum of all trials' shares, whose gradient is each trial's own; Lightning divides by `accumulation`."""
@@ -153,10 +161,15 @@ class FinetuneModule(LightningModule):
         return CohortOptimizer(self.members, self.zero_gradients)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Every member sees the loss of its window, and one whose loss is no number takes no further step."""
-        losses = torch.stack(self.shares).sum(dim=0).tolist()
+        """Every member sees the loss of its window, and one whose loss is no number takes no further step.
+
+        Losses and gradients are sums over all rows of the window, on whichever device they were; adapters' gradients
+        never pass through autograd's accumulators, which torch's DistributedDataParallel would listen to.
+        """
+        losses_K = torch.stack(self.shares).sum(dim=0)
         self.shares.clear()
-        for member, loss in zip(self.members, losses, strict=True):
+        self.ranks.add_up([losses_K, *gradients(self.members)])
+        for member, loss in zip(self.members, losses_K.tolist(), strict=True):
             member.take_loss(loss)
             if isinstance(member.optimizer, SophiaG) and member.optimizer.needs_estimate:
                 self.estimate_curvature(member.optimizer)

@@ -9,6 +9,7 @@ from sweeplab.data.batches import Batch, Windows, collate_rows
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
+from sweeplab.ranks import Ranks
 from tests.training.conftest import examples
 
 PAD = 0
@@ -102,3 +103,32 @@ def test_tokens_of_one_length_need_no_padding() -> None:
     assert isinstance(batch.rows, Batch)
     assert batch.rows.mask_BT.all()
     assert sum(share.num_tokens for share in batch.shares) == batch.rows.ids_BT.numel()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_have_every_row_once_as_wide_as_the_whole_batch(size: int) -> None:
+    trials = [(Windows(DATA, 6, 2, seed), 0) for seed in range(2)]  # an epoch's last window has 11 of 12 rows
+    wholes = islice(cohort_batches(trials, PAD), 6)
+    parts = [cohort_batches(trials, PAD, Ranks(rank, size)) for rank in range(size)]
+    for whole, *own in zip(wholes, *parts, strict=False):
+        assert isinstance(whole.rows, Batch)
+        for name in ("ids_BT", "labels_BT", "mask_BT"):
+            found = [getattr(one.rows, name) for one in own]
+            assert len({one.shape for one in found}) == 1  # as much work on each device
+            dealt, expected = torch.stack(found, dim=1).flatten(0, 1), getattr(whole.rows, name)
+            of_trials, expected = dealt.unflatten(0, (2, -1)), expected.unflatten(0, (2, -1))
+            assert torch.equal(of_trials[:, : expected.shape[1]], expected)  # dealt row by row
+            if name == "labels_BT":
+                assert (of_trials[:, expected.shape[1] :] == IGNORED).all()
+        for place, share in enumerate(whole.shares):
+            mine = [one.shares[place] for one in own]
+            assert sum(one.num_targets for one in mine) == share.num_targets
+            assert {one._replace(num_targets=0) for one in mine} == {share._replace(num_targets=0)}
+
+
+def test_a_process_without_a_row_of_a_small_window_gets_one_that_moves_nothing() -> None:
+    windows = Windows(DATA[:1], 2, 1, 0)
+    first, second = (next(cohort_batches([(windows, 0)], PAD, Ranks(rank, 2))) for rank in range(2))
+    assert isinstance(second.rows, Batch)
+    assert (first.shares[0].num_targets, second.shares[0].num_targets) == (DATA[0].num_targets, 0)
+    assert (second.rows.labels_BT == IGNORED).all()

@@ -226,3 +226,27 @@ def test_the_command_line_plans_a_7b_without_what_training_needs(tmp_path: Path)
     assert "4,194,304" in done.stdout
     assert "heavy: []" in done.stdout
     assert (tmp_path / "runs" / "single" / "plan.json").is_file()
+
+
+def test_a_base_in_parts_is_planned_for_one_device(plan: Plan) -> None:
+    """Llama-2-7B: 32 layers of four matrices 4096 x 4096 and three 4096 x 11008 in 4 bits, embedding and head in 16."""
+    asked = ("model=llama2_7b", "executor.device=cuda", "adapter.rank=8", "training.micro_batch_size=4")
+    [one], [divided] = (
+        plan(*asked, *more)[0]["rows"] for more in ((), ("training.strategy=fsdp", "training.num_devices=2"))
+    )
+    layer = (4 * 4096 * 4096 + 3 * 4096 * 11008) // 2 + 2 * 2 * 4096
+    outside = 2 * (2 * 32000 * 4096 + 4096)
+    assert one["memory"]["base_weights_bytes"] == 32 * layer + outside
+    assert divided["memory"]["base_weights_bytes"] == (32 * layer + outside) // 2
+    assert divided["memory"]["gathered_bytes"] == 2 * layer + outside
+    assert divided["memory"]["quantization_scales_bytes"] == one["memory"]["quantization_scales_bytes"]
+    assert divided["base_bits_per_param"] == one["base_bits_per_param"]
+    assert divided["moments"]["forward"]["activations_bytes"] == one["moments"]["forward"]["activations_bytes"] / 2
+    assert divided["num_steps"] == one["num_steps"]
+
+
+def test_a_model_on_several_devices_has_no_predicted_time(plan: Plan) -> None:
+    values, printed = plan("training.strategy=ddp", "training.num_devices=2")
+    assert values["train_seconds"] is None
+    assert values["rows"][0]["memory"]["gathered_bytes"] == 0
+    assert "training.strategy=ddp on 2 devices: memory is of one, with 1/2 of the rows. No time" in printed

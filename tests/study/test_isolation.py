@@ -99,6 +99,18 @@ def test_memory_that_runs_out_stops_a_study_that_says_so(
     assert "Stopped: trial 0 ran out of memory, and executor.on_out_of_memory=stop. The same command goes" in printed
 
 
+def test_half_a_micro_batch_has_rows_for_every_device() -> None:
+    def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
+        training = TrainingConfig(micro_batch_size=size, accumulation=accumulation, num_devices=num_devices)
+        found = halved(training)
+        return None if found is None else (found.micro_batch_size, found.accumulation)
+
+    assert smaller(12, 1, 2) == (6, 2)
+    assert smaller(12, 1, 4) == (4, 3)
+    assert smaller(6, 2, 2) == (2, 6)
+    assert smaller(2, 3, 2) is None
+
+
 @pytest.mark.parametrize(
     ("size", "accumulation", "smaller"),
     [(12, 1, (6, 2)), (3, 4, (1, 12)), (7, 1, (1, 7)), (5, 2, (2, 5)), (1, 4, None)],

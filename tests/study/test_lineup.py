@@ -54,6 +54,8 @@ def all_cohorts(lineup: Lineup) -> list[list[int]]:
         (["study.objectives=[heldout_loss_nats_per_token,tokens_per_second]", *TPE], 1),
         ([LOSS, *TPE, "executor.cohort_size=7"], 7),
         (["study.objectives=[tokens_per_second]", "executor.cohort_size=1"], 1),
+        ([LOSS, *RANDOM, "training.strategy=ddp", "training.num_devices=2"], 1),
+        ([LOSS, *RANDOM, "training.strategy=ddp", "training.num_devices=2", "executor.cohort_size=3"], 3),
     ],
 )
 def test_auto_suits_the_sampler_and_the_objectives(

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from sweeplab.config import ConfigError, TrialConfig
 from sweeplab.study.messages import receive, spec_to_dict
 from sweeplab.study.mistakes import explained, refuse_added
+from sweeplab.study.siblings import Voice
 from sweeplab.study.worker import serve
 from tests.study.conftest import QUICK, ComposeStudy, run_cli
 
@@ -153,11 +154,11 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     """What the worker answers when it is given this trial."""
     executor = {"device": "cpu", "cohort_size": "auto"}
     messages: dict[str, Any] = {
-        "open": {"executor": executor, "pruning": False},
+        "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
         "cohort": {"specs": [spec_to_dict(0, 0, {}, config, folder)]},
     }
     out = io.StringIO()
-    serve(out, messages.__getitem__)
+    serve(Voice(out), messages.__getitem__)
     (answer,) = (said for said in map(receive, out.getvalue().splitlines()) if said["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeplab.config import ConfigError
 from sweeplab.study import places as module
 from sweeplab.study.places import places, visible_gpus
 from tests.study.conftest import LOSS, ComposeStudy
@@ -74,3 +75,27 @@ def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPat
     assert visible_gpus() == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
     assert visible_gpus() == []
+
+
+DDP = ("training.strategy=ddp", "training.num_devices=2")
+
+
+def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
+    compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
+    config = compose_study("evaluation=none", LOSS, *DDP)
+    assert [(place.gpu, place.num_devices) for place in places(config)] == [("0,1", 2), ("GPU-2,3", 2)]  # one is left
+    config.executor.num_workers = 3
+    assert [place.gpu for place in places(config)] == ["0,1", "GPU-2,3", "0,1"]
+    config.training.num_devices = 8
+    message = (
+        r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
+    )
+    with pytest.raises(ConfigError, match=message):
+        places(config)
+
+
+def test_a_model_in_several_processes_leaves_cores_for_each(compose_study: ComposeStudy) -> None:
+    assert threads(compose_study, *DDP) == [2, 2]  # of a worker: one for each of its processes
+    assert threads(compose_study, "training.strategy=ddp", "training.num_devices=4") == [None]

@@ -17,7 +17,7 @@ from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base
 from sweeplab.records import TrialRecord
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import FinetuneModule, target_loss_sum
 from sweeplab.trial import checkpointed
 from tests.training.conftest import SEED, examples
 
@@ -242,3 +242,11 @@ def test_a_loss_that_is_no_number_ends_the_training_with_its_step(
     assert record.step is not None
     assert 0 < record.step < 30
     assert re.fullmatch(rf"the training loss became (nan|inf) after {record.step} steps", str(record.reason))
+
+
+def test_the_base_stays_where_it_is(tiny_llama: Any) -> None:
+    """Lightning moves a module to the CPU once it is fitted, and held-out losses come after that."""
+    module = FinetuneModule(tiny_llama(), [], 1, lambda: None, lambda batch, place: None)
+    for moved in (module.to("meta"), module.cpu(), module.half()):
+        assert moved is module
+    assert {(weight.device.type, weight.dtype) for weight in module.parameters()} == {("cpu", torch.float64)}
