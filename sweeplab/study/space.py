@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sweeplab.checks.rules import refuse
-from sweeplab.config import AXIS_KEYS, ConfigError
+from sweeplab.config import AXIS_KEYS, ConfigError, TrialConfig
 
-MOST_POINTS: Final = 100_000  # of a space that is listed
+MOST_POINTS: Final = 2000  # of a space that is listed
+OF_A_TRIAL: Final = tuple(one.name for one in fields(TrialConfig))
 Params = dict[str, Any]
 Scalar = bool | int | float | str | None
 
@@ -92,7 +94,7 @@ class Axis(NamedTuple):
 
 
 def refuse_endless(num_points: int) -> None:
-    """Raises `ConfigError` for more points than anybody would run; each costs a tenth of a second to compose."""
+    """Raises `ConfigError` for more points than anybody would run: each is composed and checked before any runs."""
     if num_points > MOST_POINTS:
         raise ConfigError(
             f"space has at least {num_points} points, and at most {MOST_POINTS} can be listed; give fewer choices, or "
@@ -152,6 +154,11 @@ def conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ..
 def axis(key: str, spec: dict[str, Any]) -> Axis:
     """The axis that `spec` spells. Raises `ConfigError` naming the key and the rule."""
     name = f"space.{key}"
+    section = key.partition(".")[0]
+    if section not in OF_A_TRIAL:
+        raise refuse(
+            name, f"must vary a part of a trial ({', '.join(OF_A_TRIAL)})", section, "drop it, or mend the name"
+        )
     when = conditions(name, spec["when"]) if "when" in spec else ()
     spec = {part: value for part, value in spec.items() if part != "when"}
     if "choices" in spec:

@@ -88,7 +88,9 @@ def test_a_point_outside_the_space_is_refused(entry: Any, message: str) -> None:
 
 def earlier(folder: Path, *, objective: str = "heldout_loss_nats_per_token", rank: float = 8) -> None:
     """A study of three trials in `folder`: two finished, one of them with a rank of 999, and one that failed."""
-    facts = StudyFacts("old", None, "", {objective: "minimize"}, [0], {"optimizer.lr": {}}, 3, {})
+    facts = StudyFacts(
+        "old", None, "", {objective: "minimize"}, [0], {"optimizer.lr": {"low": 1e-5, "high": 1e-1}}, 3, {}
+    )
     write_facts(folder / "old", facts)
     for number, (loss, ranked) in enumerate([(1.5, rank), (1.0, 999), (None, rank)]):
         params = {"optimizer.lr": 1e-3, "adapter.rank": ranked}

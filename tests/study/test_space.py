@@ -42,10 +42,16 @@ def test_a_group_is_an_axis_beside_keys_inside_it(inner_first: bool) -> None:
 
 def test_keys_named_like_a_range_stay_keys() -> None:
     """`log` and `low` name an axis's parts only where they hold no section."""
-    assert axes({"low": {"choices": [1]}, "log": {"step": {"low": 1, "high": 2}}}) == [
-        Axis("low", (1,)),
-        Axis("log.step", None, 1, 2, False, None),
+    assert axes({"optimizer": {"low": {"choices": [1]}, "log": {"step": {"low": 1, "high": 2}}}}) == [
+        Axis("optimizer.low", (1,)),
+        Axis("optimizer.log.step", None, 1, 2, False, None),
     ]
+
+
+def test_what_is_no_part_of_a_trial_varies_nothing() -> None:
+    rule = r"^space\.study\.max_failures must vary a part of a trial \(model, .*, evaluation\), got study; drop it"
+    with pytest.raises(ConfigError, match=rule):
+        axes({"study": {"max_failures": {"low": 0, "high": 9}}})
 
 
 @pytest.mark.parametrize(
