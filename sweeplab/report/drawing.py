@@ -66,7 +66,8 @@ def drawing(chart: Chart, alone: bool = True) -> dict[str, Any]:
     top = (TOP if alone else HEADROOM) + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
     bottom = top + (PLOT_HEIGHT if alone else PAGE_PLOT_HEIGHT)
     x_scale, y_scale, y_ticks = scales(chart, width, top, bottom)
-    ticks = [Mark(x_scale(tick.place), shorten(tick.text)) for tick in chart.axis.ticks]
+    texts = tick_texts([tick.text for tick in chart.axis.ticks])
+    ticks = [Mark(x_scale(tick.place), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
     slot = (width - LEFT - RIGHT) / max(len(ticks), 1)
     widest = max((len(tick.text) for tick in ticks), default=0) * LETTER
     turned = widest > slot
@@ -132,6 +133,14 @@ def bars(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, f
 
 def shorten(text: str, longest: int = LONGEST_TICK) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def tick_texts(texts: list[str]) -> list[str]:
+    """As short as ticks are; where that leaves two alike, as paths of one folder are, their ends and not their starts."""
+    starts = [shorten(text) for text in texts]
+    if len(set(starts)) == len(set(texts)):
+        return starts
+    return [text if len(text) <= LONGEST_TICK else f"…{text[1 - LONGEST_TICK :]}" for text in texts]
 
 
 def scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[Scale, Scale, list[Tick]]:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records import METRICS, StudyFacts, TrialRecord
 from sweeplab.report.axes import Scale, Tick, number_ticks, scale_of
 from sweeplab.report.curves import NUM_SHADES
-from sweeplab.report.drawing import LETTER, Mark, shorten
+from sweeplab.report.drawing import LETTER, Mark, shorten, tick_texts
 from sweeplab.report.drawing import Scale as PixelScale
 from sweeplab.report.settings import Setting, axis_values, first_objective, number_of, numbers, varied_keys
 from sweeplab.report.tables import all_records, memory_metric, time_metric
@@ -138,7 +138,10 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
         {
             "x": x,
             "names": list(wrapped(rail.name, max(10, int(min(gap, MAX_NAME) / LETTER)))),
-            "ticks": [Mark(scale(tick.place), shorten(tick.text)) for tick in rail.ticks],
+            "ticks": [
+                Mark(scale(tick.place), text)
+                for tick, text in zip(rail.ticks, tick_texts([tick.text for tick in rail.ticks]), strict=True)
+            ],
         }
         for x, rail, scale in zip(xs, chart.rails, scales, strict=True)
     ]

@@ -20,7 +20,7 @@ from sweeplab.records import (
 )
 from sweeplab.report.axes import round_ticks, scale_of
 from sweeplab.report.charts import PALETTE, Chart, charts
-from sweeplab.report.drawing import Scale, drawing, legend
+from sweeplab.report.drawing import Scale, drawing, legend, tick_texts
 from sweeplab.report.evidence import evidence
 from sweeplab.report.importance import Importance
 from sweeplab.report.pages import draw
@@ -336,3 +336,10 @@ def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
         "rank=8": [(10, pytest.approx(0.2))],
     }
     assert drawn["rungs-0"].unit_range
+
+
+def test_ticks_of_one_folder_show_their_ends() -> None:
+    paths = [f"experiments/forgetting/{name}.json" for name in ("facts", "facts_and_a_half")]
+    assert tick_texts(paths) == ["…s/forgetting/facts.json", "…ng/facts_and_a_half.json"]
+    assert {len(text) for text in tick_texts(paths)} == {24}
+    assert tick_texts(["a" * 30, "b"]) == ["a" * 23 + "…", "b"]
