@@ -136,7 +136,7 @@ def shorten(text: str, longest: int = LONGEST_TICK) -> str:
 
 
 def tick_texts(texts: list[str]) -> list[str]:
-    """As short as ticks are; where that leaves two alike, as paths of one folder are, their ends and not their starts."""
+    """As short as ticks are; where two then begin alike, as paths of one folder do, their ends and not their starts."""
     starts = [shorten(text) for text in texts]
     if len(set(starts)) == len(set(texts)):
         return starts

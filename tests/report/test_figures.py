@@ -340,6 +340,6 @@ def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
 
 def test_ticks_of_one_folder_show_their_ends() -> None:
     paths = [f"experiments/forgetting/{name}.json" for name in ("facts", "facts_and_a_half")]
-    assert tick_texts(paths) == ["…s/forgetting/facts.json", "…ng/facts_and_a_half.json"]
+    assert tick_texts(paths) == ["…s/forgetting/facts.json", "…g/facts_and_a_half.json"]
     assert {len(text) for text in tick_texts(paths)} == {24}
     assert tick_texts(["a" * 30, "b"]) == ["a" * 23 + "…", "b"]
