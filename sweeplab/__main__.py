@@ -78,8 +78,9 @@ def refuse_unreadable(argument: str) -> None:
             f"{argument[:100]}... holds a number of 300 digits or more, beyond what a float can be; write a smaller one"
         )
     key, _, value = argument.lstrip("+~").partition("=")
-    if "${" in value and key and is_group(key.partition("@")[0]):
-        refuse(f"{argument[:100]} works an option out, and Hydra takes names only; choose {', '.join(options(key))}")
+    group = key.partition("@")[0]
+    if any(mark in value for mark in ("${", "[", "{")) and key and is_group(group):
+        refuse(f"{argument[:100]} is no option's name, which is what a group takes; choose {', '.join(options(group))}")
 
 
 def nesting(text: str) -> int:

@@ -7,7 +7,7 @@ import types
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 MOST_DIGITS: Final = 25  # of a whole number
 HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -48,9 +48,20 @@ def plain(value: Any) -> Any:
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
+class Layout(NamedTuple):
+    """A dataclass's fields."""
+
+    hints: dict[str, Any]
+    required: frozenset[str]  # those without a default
+
+
 @cache
-def hints_of(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind)
+def layout_of(kind: type[Any]) -> Layout:
+    hints, own = get_type_hints(kind), fields(kind)
+    return Layout(
+        {one.name: hints[one.name] for one in own},
+        frozenset(one.name for one in own if field_default(one) is MISSING),
+    )
 
 
 def from_plain(kind: type[T], values: Any, name: str) -> T:
@@ -59,17 +70,17 @@ def from_plain(kind: type[T], values: Any, name: str) -> T:
     """
     if not isinstance(values, dict):
         raise ValueError(f"{name} is an object with fields, got {type(values).__name__}")
-    unset = {one.name: field_default(one) for one in fields(kind)}  # type: ignore[arg-type]
-    required = {field for field, value in unset.items() if value is MISSING}
-    odd = (set(values) - set(unset)) | (required - set(values))
+    hints, required = layout_of(kind)  # type: ignore[arg-type]
+    odd = (values.keys() - hints.keys()) | (required - values.keys())
     if odd:
         raise ValueError(f"fields of {name} do not match: {', '.join(sorted(odd))}")
-    hints = hints_of(kind)  # type: ignore[arg-type]
     return kind(**{field: checked(hints[field], value, field) for field, value in values.items()})
 
 
 def checked(hint: Any, value: Any, name: str) -> Any:
     """`value` as the type `hint`. Raises `ValueError`."""
+    if hint in PLAIN and is_plain(hint, value):
+        return value
     kind = get_origin(hint) or hint
     if hint is Any:
         refuse_deep(value, name)
@@ -85,8 +96,6 @@ def checked(hint: Any, value: Any, name: str) -> Any:
         return from_plain(kind, value, name)  # type: ignore[arg-type]
     if isinstance(kind, type) and issubclass(kind, StrEnum) and isinstance(value, str):
         return kind(value)
-    if kind in PLAIN and is_plain(kind, value):
-        return value
     what = PLAIN.get(kind, "a list" if kind is list else "an object")
     raise ValueError(f"{name} is malformed: it must be {what}, got {str(value)[:60]!r}")
 

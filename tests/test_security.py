@@ -24,7 +24,7 @@ from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
 from sweeplab.models.merging import attach_trained
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report import write_report
-from sweeplab.study.recovery import set_aside_unreadable
+from sweeplab.study.recovery import take_stock
 from sweeplab.workbench import Workbench
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.test_records import full_record
@@ -116,7 +116,7 @@ def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: C
     for name in ("study.json", "trials/00000/record.json", "trials/00000/items.jsonl", "base/0.json", "optuna.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(payload)
-    assert len(set_aside_unreadable(tmp_path)) == 5
+    assert len(take_stock(tmp_path).said) == 5
     (tmp_path / "data.json").write_bytes(payload)
     with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)

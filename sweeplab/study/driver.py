@@ -27,7 +27,7 @@ from sweeplab.study.extension import narrowed
 from sweeplab.study.findings import Findings
 from sweeplab.study.fleet import open_executor
 from sweeplab.study.progress import StudyProgress
-from sweeplab.study.recovery import drop_partial, open_search, set_aside_unreadable
+from sweeplab.study.recovery import drop_partial, open_search, take_stock
 from sweeplab.study.rounds import Rounds, Stopped
 from sweeplab.study.samplers import check_space
 from sweeplab.study.search import Search, num_planned
@@ -118,9 +118,10 @@ class Driver:
         """
         if not self.shared:
             drop_partial(self.folder)
-        for sentence in set_aside_unreadable(self.folder):
+        records, said = take_stock(self.folder)
+        for sentence in said:
             self.say(sentence)
-        earlier, records = read_facts(self.folder), read_records(self.folder)
+        earlier = read_facts(self.folder)
         if earlier is not None and (records or self.shared):
             refuse_changed(earlier, self.facts, self.folder)
         elif records:

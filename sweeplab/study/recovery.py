@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from optuna.storages._rdb.models import BaseModel
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -45,11 +45,12 @@ def check_facts(path: Path) -> None:
     read_facts(path.parent)
 
 
-def check_record(path: Path) -> None:
+def check_record(path: Path) -> TrialRecord:
     """Raises `StoreError` also where the record is another trial's."""
-    found = read_record(path).number
-    if path.parent.name != trial_folder(path.parents[2], found).name:
-        raise StoreError(f"it is trial {found}'s")
+    found = read_record(path)
+    if path.parent.name != trial_folder(path.parents[2], found.number).name:
+        raise StoreError(f"it is trial {found.number}'s")
+    return found
 
 
 def check_search(path: Path) -> None:
@@ -81,20 +82,30 @@ CHECKS: Final[tuple[tuple[str, str, Callable[[Path], object]], ...]] = (
 )
 
 
-def set_aside_unreadable(study_folder: Path) -> list[str]:
-    """Renames what is not what its name says, so that the study goes on without it; a sentence for each.
+class Stock(NamedTuple):
+    """What a study's folder holds."""
+
+    records: list[TrialRecord]  # by number
+    said: list[str]  # a sentence for each file that was put aside
+
+
+def take_stock(study_folder: Path) -> Stock:
+    """Reads the records, and renames what is not what its name says, so that the study goes on without it.
 
     Raises `StoreError` where it cannot be renamed.
     """
+    records: list[TrialRecord] = []
     said = []
     for pattern, what, check in CHECKS:
         for path in sorted(study_folder.glob(pattern)):
             try:
-                check(path)
+                found = check(path)
+                if isinstance(found, TrialRecord):
+                    records.append(found)
             except StoreError as error:
                 why = str(error.__cause__ or error).strip().splitlines()[0]
                 said.append(f"{path} is no {what} ({why}), and is kept as {put_aside(path).name}")
-    return said
+    return Stock(records, said)
 
 
 def put_aside(path: Path) -> Path:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, trial_folder
-from sweeplab.study.recovery import set_aside_unreadable
+from sweeplab.study.recovery import take_stock
 from tests.study.conftest import LOSS, SHORT, environment, running
 
 NUM_KILLS: Final = 30
@@ -199,5 +199,5 @@ def test_a_study_that_is_killed_thirty_times_ends_as_an_undisturbed_one(size: st
     ]
     assert list(study(wild).glob("trials/*/checkpoint.pt")) == []
     assert list(study(wild).glob("trials/*/.*")) == []  # no half-written file of a killed process
-    assert set_aside_unreadable(study(wild)) == []
+    assert take_stock(study(wild)).said == []
     assert len(found.kills) >= NUM_KILLS

@@ -20,7 +20,7 @@ from sweeplab.records import TrialRecord
 from sweeplab.store import StoreError, read_records, trial_folder, write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import Driver
-from sweeplab.study.recovery import PARTIAL, set_aside_unreadable
+from sweeplab.study.recovery import PARTIAL, take_stock
 from sweeplab.study.search import Search
 from sweeplab.study.storage import DATABASE
 from sweeplab.workbench import Workbench
@@ -92,7 +92,7 @@ def test_a_damaged_search_is_set_aside_and_built_again_from_the_records(
     records = read_records(folder)
     before = {path: path.read_bytes() for path in folder.glob("trials/*/record.json")}
     damage(folder / DATABASE)
-    (said,) = set_aside_unreadable(folder)
+    (said,) = take_stock(folder).said
     assert said.startswith(f"{folder / DATABASE} is no search state (")
     assert re.search(why, said)
     assert said.endswith("), and is kept as optuna.db.set-aside")
@@ -198,13 +198,13 @@ def test_what_is_not_what_its_name_says_is_named_and_kept(
     else:
         path.write_bytes(content)
     if name.endswith("items.jsonl") and content == b"":
-        assert set_aside_unreadable(tmp_path) == []  # no results are a list too
+        assert take_stock(tmp_path).said == []  # no results are a list too
         return
-    (said,) = set_aside_unreadable(tmp_path)
+    (said,) = take_stock(tmp_path).said
     assert said.startswith(f"{path} is no {what} (")
     assert said.endswith(f"), and is kept as {path.name}.set-aside")
     assert "\n" not in said
-    assert set_aside_unreadable(tmp_path) == []
+    assert take_stock(tmp_path).said == []
     aside = path.with_name(f"{path.name}.set-aside")
     assert aside.is_dir() if content is None else aside.read_bytes() == content
 
