@@ -47,11 +47,13 @@ def test_an_axis_may_gain_values_and_nothing_else(earlier: Spec, now: Spec, goes
 
 def test_axes_that_are_new_or_gone_are_named() -> None:
     one, other = {"choices": [1, 2]}, {"choices": [3, 4]}
-    assert narrowed({"a": one}, {"b": other}) == [
-        "space.b was not varied, now {'choices': [3, 4]}",
-        "space.a was {'choices': [1, 2]}, now not varied",
+    assert narrowed({"adapter.rank": one}, {"training.epochs": other}) == [
+        "space.training.epochs was not varied, now {'choices': [3, 4]}",
+        "space.adapter.rank was {'choices': [1, 2]}, now not varied",
     ]
-    assert narrowed({"a": one, "b": other}, {"b": other, "a": one}) == []
+    assert (
+        narrowed({"adapter.rank": one, "training.epochs": other}, {"training.epochs": other, "adapter.rank": one}) == []
+    )
 
 
 def test_a_grid_with_more_choices_asks_only_for_what_is_new(open_search: Open) -> None:
