@@ -111,7 +111,7 @@ def test_a_driver_killed_on_a_cluster_leaves_no_worker_and_goes_on(standin: Stan
 def addresses(processes: list[psutil.Process]) -> list[str]:
     """That anybody could call these processes at."""
     connections = [one for process in processes for one in process.net_connections(kind="inet")]
-    return [one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN]
+    return [one.laddr.ip.removeprefix("::ffff:") for one in connections if one.status == psutil.CONN_LISTEN]
 
 
 @pytest.mark.slow
