@@ -46,17 +46,15 @@ class Backlog:
         """Seeds that were added or cut off, and entries; a grid seed by seed, a drawn point for all its seeds."""
         found = [params for trial in trials if (params := self.learn(trial)) is not None]
         drawn = {identity(params): params for params in found}
-        wanted = self.listed() if self.config.sampler.name == "grid" else self.with_seeds(drawn.values())
+        wanted = self.wanted(drawn.values())
         wanted += [Queued(one, self.seeds[0], repr(one)) for one in self.entries]
         self.queue.extend(one for one in wanted if not self.is_begun(one))
 
-    def listed(self) -> list[Queued]:
-        """Every trial of a grid in its order; nothing for samplers that draw."""
-        points = grid(self.varied) if self.config.sampler.name == "grid" else []
-        return [Queued(point, seed) for seed in self.seeds for point in points]
-
-    def with_seeds(self, points: Iterable[Params]) -> list[Queued]:
-        return [Queued(point, seed) for point in points for seed in self.seeds]
+    def wanted(self, drawn: Iterable[Params]) -> list[Queued]:
+        """Every trial of a grid in its order; of samplers that draw, each `drawn` point with all its seeds."""
+        if self.config.sampler.name == "grid":
+            return [Queued(point, seed) for seed in self.seeds for point in grid(self.varied)]
+        return [Queued(point, seed) for point in drawn for seed in self.seeds]
 
     def params_of(self, trial: FrozenTrial) -> Params:
         """The values of a trial as conf spells them; of axes whose values have gone, as they were drawn."""

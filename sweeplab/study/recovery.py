@@ -172,7 +172,7 @@ def stated_again(search: Search, records: list[TrialRecord]) -> Iterator[FrozenT
     for record in recorded.values():
         search.backlog.see(record.params, record.seed)
     points = {identity(record.params): record.params for record in recorded.values()}
-    wanted = search.backlog.listed() or search.backlog.with_seeds(points.values())
+    wanted = search.backlog.wanted(points.values())
     missing = iter([(one.params, one.seed) for one in wanted if not search.backlog.is_begun(one)])
     for number in range(max(recorded, default=-1) + 1):
         there = recorded.get(number)
