@@ -1,5 +1,6 @@
 """Hostile input: generated overrides and damaged data files, and the command line's answer to them in this process."""
 
+# ruff: noqa: SIM905  (lists of words are read sooner without quotes and commas)
 import io
 import json
 import os
@@ -23,120 +24,27 @@ SECRET: Final = "zarquon-51b7c2e9"  # stands in the environment; no answer and n
 MOST_SECONDS: Final = 10.0  # of processor time for an answer; most take a third of a second
 NOT_FUZZED: Final = ("action", "study.runs_dir", "study.reports_dir", "export.path")  # where an answer may write
 NUMBERS: Final = (
-    *(
-        "0",
-        "-1",
-        "1",
-        "2",
-        "7",
-        "1e999",
-        "-1e999",
-        "nan",
-        "-nan",
-        "inf",
-        "-inf",
-        ".5",
-        "1e-320",
-        "0x10",
-        "0b1",
-        "1_000",
-    ),
-    *(
-        "9223372036854775808",
-        "1" + "0" * 400,
-        "1" * 5000,
-        "1e308",
-        "0.1",
-        "3.7",
-        "-0.0",
-        "true",
-        "null",
-        "1e5",
-        "00012",
-    ),
+    *"0 -1 1 2 7 1e999 -1e999 nan -nan inf -inf .5 1e-320 0x10 0b1 1_000 9223372036854775808".split(),
+    *"1e308 0.1 3.7 -0.0 true null 1e5 00012".split(),
+    "1" + "0" * 400,
+    "1" * 5000,
 )
 TEXTS: Final = (
-    *(
-        "",
-        "''",
-        '""',
-        "a b",
-        "é",
-        "漢字",
-        "🙈",
-        "\u202e",
-        "\udcff",
-        "\x00",
-        "\x7f",
-        "\n",
-        "\t",
-        "a\\",
-        "'",
-        '"',
-        "'a",
-        "\\'",
-    ),
-    *(
-        "???",
-        "None",
-        "yes",
-        "[",
-        "]",
-        "{",
-        "}",
-        "[]",
-        "{}",
-        "[[]]",
-        "{a:}",
-        "{:1}",
-        "[,]",
-        "a,b",
-        "a=b",
-        "=",
-        "a:b",
-        "@",
-        "$",
-    ),
-    *("../../x", "/nowhere", "/dev/null", "/", ".", "..", "CON", "%s%n", "a" * 5000, "<script>", "${", "}${", "$HOME"),
-    *("!!python/object/apply:os.system [true]", "__import__('os')", "*a", "&a", "{a: {b: {c: {d: [1, {e: 2}]}}}}"),
-    *("choice(1,2)", "range(1,3)", "range(0,1e9)", "interval(0,1)", "glob(*)", "int(3.5)", "int(x)", "str([1])"),
-    *("sort(3,1)", "shuffle(1,2)", "tag(a,1)", "extend_list(1)", "json_str({a:1})", "float(nan)", "nope(1)", "cast(1)"),
+    *("", "a b", "\u202e", "\udcff", "\x00", "\x7f", "\n", "\t", "a" * 5000, "!!python/object/apply:os.system [true]"),
+    *"""'' "" é 漢字 🙈 a\\ ' " 'a \\' ??? None yes [ ] { } [] {} [[]] {a:} {:1} [,] a,b a=b = a:b @ $""".split(),
+    *"../../x /nowhere /dev/null / . .. CON %s%n <script> ${ }${ $HOME __import__('os') *a &a".split(),
+    "{a: {b: {c: {d: [1, {e: 2}]}}}}",
+    *"choice(1,2) range(1,3) range(0,1e9) interval(0,1) glob(*) int(3.5) int(x) str([1]) sort(3,1)".split(),
+    *"shuffle(1,2) tag(a,1) extend_list(1) json_str({a:1}) float(nan) nope(1) cast(1)".split(),
 )
 INTERPOLATIONS: Final = (
-    *("${oc.env:SECRET_TOKEN}", "'${oc.env:SECRET_TOKEN}'", "x${oc.env:SECRET_TOKEN}y", "${oc.env:NOT_THERE}"),
-    *(
-        "${oc.env:NOT_THERE,${oc.env:SECRET_TOKEN}}",
-        "${oc.decode:${oc.env:SECRET_TOKEN}}",
-        "${oc.env:}",
-        "[${oc.env:SECRET_TOKEN}]",
-    ),
-    *(
-        "{a: ${oc.env:SECRET_TOKEN}}",
-        "${oc.select:study.name}",
-        "${oc.create:[1]}",
-        "${oc.dict.keys:study}",
-        "${oc.deprecated:study}",
-    ),
-    *(
-        "${study.name}",
-        "${study}",
-        "${space}",
-        "${.}",
-        "${..}",
-        "${...x}",
-        "${nope.nope}",
-        "${adapter.rank}",
-        "${data.tasks}",
-    ),
-    *(
-        "${hydra:runtime.cwd}",
-        "${hydra:job.name}",
-        "${now:%Y}",
-        "${now:%}",
-        "${${x}}",
-        "${" * 50 + "x" + "}" * 50,
-        "${python_version:}",
-    ),
+    *"${oc.env:SECRET_TOKEN} '${oc.env:SECRET_TOKEN}' x${oc.env:SECRET_TOKEN}y ${oc.env:NOT_THERE}".split(),
+    *"${oc.env:NOT_THERE,${oc.env:SECRET_TOKEN}} ${oc.decode:${oc.env:SECRET_TOKEN}} [${oc.env:SECRET_TOKEN}]".split(),
+    *"${oc.env:} ${oc.select:study.name} ${oc.create:[1]} ${oc.dict.keys:study} ${oc.deprecated:study}".split(),
+    *"${study.name} ${study} ${space} ${.} ${..} ${...x} ${nope.nope} ${adapter.rank} ${data.tasks}".split(),
+    *"${hydra:runtime.cwd} ${hydra:job.name} ${now:%Y} ${now:%} ${${x}} ${python_version:}".split(),
+    "{a: ${oc.env:SECRET_TOKEN}}",
+    "${" * 50 + "x" + "}" * 50,
 )
 
 
@@ -309,21 +217,8 @@ CHATS: Final = [
     for number in range(6)
 ]
 ODD_VALUES: Final[tuple[Any, ...]] = (
-    None,
-    True,
-    0,
-    -1,
-    1e300,
-    [],
-    {},
-    [[]],
-    "",
-    " ",
-    "\x00",
-    "\ud800",
-    "a" * 3000,
-    {"a": {"b": []}},
-    "{}{x}",
+    *(None, True, 0, -1, 1e300, [], {}, [[]], {"a": {"b": []}}),
+    *("", " ", "\x00", "\ud800", "a" * 3000, "{}{x}"),
 )
 
 
