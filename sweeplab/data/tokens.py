@@ -30,14 +30,20 @@ class TokenizedSplit(NamedTuple):
     num_dropped: int  # cut before their response began
 
 
+def ids_of(text: str, tokenizer: Any, *, special: bool) -> list[int]:
+    """Quietly, whatever the length: tokenizers warn of what is longer than the model reads, which `tokenize` cuts."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=special, verbose=False)
+    return ids
+
+
 def encode(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
     """Prompt and response are tokenized apart, so that the mask ends exactly where the response begins."""
     prompt = render(example, style, tokenizer)
     # a chat template writes its own special tokens; the other styles want the tokenizer's first one, if it has one
-    prompt_ids = tokenizer.encode(prompt, add_special_tokens=style != "template")
+    prompt_ids = ids_of(prompt, tokenizer, special=style != "template")
     if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
         prompt_ids = prompt_ids[:-1]
-    response_ids = [*tokenizer.encode(example.response, add_special_tokens=False), tokenizer.eos_token_id]
+    response_ids = [*ids_of(example.response, tokenizer, special=False), tokenizer.eos_token_id]
     masked = [IGNORED] * len(prompt_ids) if mask_prompt else prompt_ids
     return Tokens(prompt_ids + response_ids, masked + response_ids)
 

@@ -20,6 +20,7 @@ class DataExtent(NamedTuple):
     longest: int
     mean: float
     most_targets: int  # tokens of one example that the loss counts
+    num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
 
 
@@ -33,20 +34,17 @@ def data_extent(config: TrialConfig) -> DataExtent:
     length, model = config.training.max_length, architecture(config.model)
     refuse_other_family(model, config.data)
     if config.data.is_images():
-        size = image_size(model)
-        return DataExtent(len(load_images(config.data, size).train), size.num_tokens, size.num_tokens, 1, measured=True)
+        num_images, tokens = len(load_images(config.data, image_size(model)).train), image_size(model).num_tokens
+        return DataExtent(num_images, tokens, tokens, most_targets=1, num_truncated=0, measured=True)
     if config.data.source == "hub":
-        return DataExtent(None, length, length, length - 1, measured=False)
+        return DataExtent(None, length, length, length - 1, None, measured=False)
     examples = load_splits(config.data).train
     if len(examples) > MOST_EXAMPLES or not tokenizer_is_here(config.model):
-        return DataExtent(len(examples), length, length, length - 1, measured=False)
+        return DataExtent(len(examples), length, length, length - 1, None, measured=False)
     tokenizer = load_tokenizer(config.model)
-    kept = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length).examples
-    if config.data.packing:
-        rows = pack(kept, length)
-        row_lengths = [row.num_tokens for row in rows]
-        longest_targets = max(row.num_targets for row in rows)
-        return DataExtent(len(rows), max(row_lengths), sum(row_lengths) / len(rows), longest_targets, measured=True)
-    lengths = [len(tokens.ids) for tokens in kept]
-    most_targets = max(tokens.num_targets for tokens in kept)
-    return DataExtent(len(kept), max(lengths), sum(lengths) / len(kept), most_targets, measured=True)
+    split = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    rows = pack(split.examples, length) if config.data.packing else split.examples
+    lengths = [row.num_tokens for row in rows]
+    most_targets = max(row.num_targets for row in rows)
+    mean = sum(lengths) / len(rows)
+    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True)

@@ -207,6 +207,8 @@ def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
+    if extent.num_truncated:
+        lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
     if forecast.num_steps is None:
         lines.append("The data is on the hub and not looked at, so steps are unknown; training.max_steps sets them.")
     return lines

@@ -34,6 +34,16 @@ def test_mask_ends_exactly_where_the_response_begins(embedded_base: Base, style:
     assert tokens.num_targets == len("Boville") + 1
 
 
+def test_a_text_longer_than_the_model_reads_is_encoded_quietly(
+    embedded_base: Base, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "a" * (embedded_base.tokenizer.model_max_length + 1)
+    tokens = encode(question(text, text), deepcopy(embedded_base.tokenizer), "plain", mask_prompt=True)
+    assert tokens.ids[-len(text) - 1 : -1] == characters(embedded_base.tokenizer, text)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
 def test_unmasked_prompt_counts_all_but_the_first_token(embedded_base: Base) -> None:
     tokens = encode(question("Hi?", "Yes"), embedded_base.tokenizer, "plain", mask_prompt=False)
     assert tokens.labels == tokens.ids == [*characters(embedded_base.tokenizer, "Hi?\nYes"), EOS]

@@ -21,7 +21,7 @@ Memory = Callable[..., MemoryForecast]
 
 def bound(length: int) -> DataExtent:
     """Examples of `length` tokens, every one a target."""
-    return DataExtent(None, length, length, length - 1, measured=False)
+    return DataExtent(None, length, length, length - 1, None, measured=False)
 
 
 @pytest.fixture(scope="session")

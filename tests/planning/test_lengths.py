@@ -27,6 +27,7 @@ def test_max_length_cuts(compose_trial: Compose) -> None:
     cut = data_extent(compose_trial("data.mask_prompt=false", "training.max_length=20"))
     assert (cut.longest, cut.mean, cut.most_targets) == (20, 20, 19)
     assert whole.longest > 20
+    assert (whole.num_truncated, cut.num_truncated) == (0, whole.num_examples)
 
 
 def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
@@ -35,11 +36,11 @@ def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
     path = tmp_path / "data.json"
     path.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 20))
     config = compose_trial("model=llama2_7b", "data=json", f"data.path={path}", "training.max_length=300")
-    assert data_extent(config) == DataExtent(18, 300, 300, 299, measured=False)
+    assert data_extent(config) == DataExtent(18, 300, 300, 299, None, measured=False)
 
 
 def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:
-    assert data_extent(compose_trial("data=alpaca")) == DataExtent(None, 256, 256, 255, measured=False)
+    assert data_extent(compose_trial("data=alpaca")) == DataExtent(None, 256, 256, 255, None, measured=False)
 
 
 def test_a_large_file_is_not_tokenized(compose_trial: Compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def test_an_epoch_has_the_samplers_steps_and_all_its_tokens(
     examples = [Tokens([1] * length, [1] * length) for length in range(2, num_examples + 2)]
     windows = Windows(examples, micro_batch_size, accumulation, seed=0)
     num_tokens = sum(len(tokens.ids) for tokens in examples)
-    extent = DataExtent(num_examples, num_examples + 1, num_tokens / num_examples, num_examples, measured=True)
+    extent = DataExtent(num_examples, num_examples + 1, num_tokens / num_examples, num_examples, 0, measured=True)
     assert num_optimizer_steps(training, num_examples) == 2 * windows.num_per_epoch
     assert num_train_tokens(training, extent) == pytest.approx(2 * num_tokens)
 

@@ -112,5 +112,5 @@ def begun(lab: Laboratory, config: TrialConfig, lengths: list[int], seeds: Seque
 
 def planned(config: TrialConfig, length: int, device: str) -> MemoryForecast:
     """What `action=plan` says of the trial, all of whose examples have `length` tokens."""
-    extent = DataExtent(None, length, length, length - 1, measured=False)
+    extent = DataExtent(None, length, length, length - 1, None, measured=False)
     return memory_forecast(config, skeleton(config.model), extent, planned_device(device, config.training.precision))
