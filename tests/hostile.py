@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -222,6 +223,9 @@ ODD_VALUES: Final[tuple[Any, ...]] = (
 )
 
 
+odd_values = st.sampled_from(ODD_VALUES).map(deepcopy)  # what `odd_rows` puts into a record, it may change later
+
+
 def as_text(rows: list[Any], lines: bool) -> bytes:
     spelled = [json.dumps(row) for row in rows]
     return ("\n".join(spelled) if lines else f"[{','.join(spelled)}]").encode()
@@ -234,13 +238,13 @@ def odd_rows(draw: st.DrawFn) -> list[Any]:
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(rows) - 1))
         if not isinstance(rows[place], dict) or draw(st.integers(0, 4)) == 0:
-            rows[place] = draw(st.sampled_from(ODD_VALUES))
+            rows[place] = draw(odd_values)
             continue
         name = draw(st.sampled_from(("instruction", "input", "output", "messages", "other")))
         if draw(st.booleans()):
             rows[place].pop(name, None)
         else:
-            rows[place][name] = draw(st.sampled_from(ODD_VALUES))
+            rows[place][name] = draw(odd_values)
     return rows
 
 
