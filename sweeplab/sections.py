@@ -28,7 +28,7 @@ class SamplerConfig:
 class PrunerConfig:
     name: str = MISSING  # none | asha | hyperband | median | wilcoxon | patient
     # Optuna's own arguments under its names; resources and steps are optimizer steps
-    min_resource: int | None = None  # asha, hyperband: the first rung; null: training.heldout_interval
+    min_resource: int | None = None  # asha, hyperband: the first rung; null: see conf/pruner
     reduction_factor: int | None = None  # asha, hyperband: one in so many goes on
     bootstrap_count: int | None = None  # asha, hyperband: trials of a rung before any goes on
     n_startup_trials: int | None = None  # median: finished trials before any is pruned

@@ -94,6 +94,9 @@ def check_pruner(config: StudyConfig) -> None:
     if steps is not None and interval >= steps:
         rule = f"must be below training.max_steps={steps} for pruner={pruner.name}"
         raise refuse("training.heldout_interval", rule, interval, f"try {max(1, steps // 4)}, or {remedy}")
+    if steps is not None and pruner.min_resource is not None and pruner.min_resource >= steps:
+        rule = f"must be below training.max_steps={steps}, or nothing is pruned"
+        raise refuse("pruner.min_resource", rule, pruner.min_resource, "leave it null")
     if pruner.name == "hyperband" and steps is None:
         raise refuse("training.max_steps", "is needed by pruner=hyperband", "null", "give it, or use pruner=asha")
 

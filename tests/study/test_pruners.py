@@ -16,6 +16,7 @@ from tests.study.conftest import ComposeStudy, Open, record_of
 
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
 RUNGS = ("training.heldout_interval=10", "training.max_steps=80")
+EARLY = ("pruner=asha", "pruner.reduction_factor=2", "pruner.min_resource=10")
 STUDY = (LR, "sampler=random", "study.num_trials=9", *RUNGS)
 
 
@@ -61,7 +62,14 @@ def optunas_own(search: Search, num_trials: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "pruner", ["asha", "hyperband", "median pruner.n_startup_trials=2", "wilcoxon pruner.p_threshold=0.3"]
+    "pruner",
+    [
+        "asha",
+        "asha pruner.min_resource=10",
+        "hyperband",
+        "median pruner.n_startup_trials=2",
+        "wilcoxon pruner.p_threshold=0.3",
+    ],
 )
 def test_it_decides_as_optunas_own_loop_does_also_when_reopened(open_search: Open, pruner: str, tmp_path: Path) -> None:
     """Steps and states are those of `Study.optimize` with the same curves."""
@@ -89,7 +97,7 @@ def test_a_patient_pruner_looks_at_a_trial_alone(open_search: Open) -> None:
 
 
 def test_a_step_reported_again_changes_nothing_and_a_decision_stays(open_search: Open) -> None:
-    overrides = (*STUDY, "pruner=asha", "pruner.reduction_factor=2")
+    overrides = (*STUDY, *EARLY)
     search = open_search(*overrides)
     asking = search.asked()
     good, bad = next(asking), next(asking)
@@ -106,9 +114,32 @@ def test_a_step_reported_again_changes_nothing_and_a_decision_stays(open_search:
     assert (told.state, told.user_attrs["status"], told.user_attrs["reason"]) == (TrialState.PRUNED, "pruned", reason)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rung"),
+    [
+        (("training.max_steps=80",), 20),
+        (("training.max_steps=20",), 10),  # held-out losses come no sooner
+        (("training.max_steps=null",), 10),
+        (("++space.training.max_steps.choices=[40,160]",), 40),
+        (("training.max_steps=80", "pruner.min_resource=10"), 10),
+    ],
+)
+def test_asha_prunes_at_a_quarter_of_the_longest_trial_at_first(
+    open_search: Open, overrides: tuple[str, ...], rung: int
+) -> None:
+    axis = () if "space" in overrides[0] else (LR,)
+    study = ("sampler=random", "study.num_trials=9", "training.heldout_interval=10", "pruner=asha")
+    search = open_search(*axis, *study, *overrides)
+    good, bad = islice(search.asked(), 2)
+    for step in range(10, rung, 10):
+        assert search.report(good.number, step, 1.0) is search.report(bad.number, step, 2.0) is None
+    assert search.report(good.number, rung, 1.0) is None
+    assert search.report(bad.number, rung, 2.0) == f"pruner=asha at step {rung}: held-out loss 2"
+
+
 def test_a_lower_loss_is_better_where_the_objective_is_maximized(open_search: Open) -> None:
     score = ("evaluation.tasks=[tiny_addition]", "study.objectives=[scores.tiny_addition.exact_match]")
-    search = open_search(*STUDY, *score, "pruner=asha", "pruner.reduction_factor=2")
+    search = open_search(*STUDY, *score, *EARLY)
     good, bad = islice(search.asked(), 2)
     assert search.report(good.number, 10, 1.0) is None
     assert search.report(bad.number, 10, 2.0) is not None
@@ -151,6 +182,7 @@ def test_without_a_pruner_nothing_is_kept(open_search: Open) -> None:
         ),
         ("pruner=hyperband training.max_steps=null", r"training\.max_steps is needed by pruner=hyperband"),
         ("pruner.patience=3", r"pruner\.patience goes with pruner=patient only, got 3; leave it null"),
+        ("pruner.min_resource=80", r"pruner\.min_resource must be below training\.max_steps=80, .*, got 80; leave it"),
         ("pruner.reduction_factor=1", r"pruner\.reduction_factor must be at least 2, got 1"),
     ],
 )
