@@ -165,6 +165,7 @@ def together(runs: Sequence[Run], ranks: Ranks = WHOLE) -> Iterator[tuple[list[R
     if not slots:
         yield list(runs), None
         return
+    assert all(run.model is runs[0].base.model for run in runs), "trials that train together stand on one base"
     with Packed(runs[0].base.model, slots, ranks) as packed:
         yield sorted(runs, key=lambda run: [slot is run.slot for slot in packed.slots].index(True)), packed
 
