@@ -87,21 +87,24 @@ def power_note(found: Evidence, compared: Comparison) -> list[str]:
 
 def spread_note(found: Evidence, compared: Comparison) -> str:
     """Whose variance the intervals of differences stand on, where there are few seeds."""
-    num_seeds, num_alike = found.table.num_seeds, len(found.settings) - len(compared.wide)
+    num_seeds, num_alike = found.table.num_seeds, compared.num_alike
     test = f"a test at {100 * TEST_LEVEL:.0f} %"
-    freedoms = f"{plural((num_alike - 1) * (num_seeds - 1), 'degree')} of freedom"
+    freedoms = f"{plural(max(num_alike - 1, 1) * (num_seeds - 1), 'degree')} of freedom"
     few = f"{plural(num_seeds, 'seed')} of one setting say little about its spread"
-    if len(found.settings) == 2:
-        return f"{few}, and the difference stands on {freedoms}."
+    num_flat = len(found.settings) - num_alike - len(compared.wide)
+    if len(found.settings) == 2 or num_alike < 2:
+        return f"{few}, and {'the' if len(found.settings) == 2 else 'each'} difference stands on {freedoms}."
+    flat = f", without {plural(num_flat, 'setting')} of no spread at all" if num_flat else ""
     if not compared.wide:
+        who = f"{num_alike} settings" if num_flat else "the settings"
         return (
-            f"{few}, so the settings share one variance ({freedoms}); {test} finds none that spreads more than the "
+            f"{few}, so {who} share one variance ({freedoms}{flat}); {test} finds none that spreads more than the "
             "others, and one that does so unseen has too short an interval."
         )
     names = [found.settings[place].label for place in compared.wide]
     listed = " and ".join(names) if len(names) <= MAX_WIDE else f"{len(names)} settings"
     verb, own = ("spreads", "its own seeds") if len(names) == 1 else ("spread", "their own seeds each")
     return (
-        f"{few}, so {num_alike} settings share one variance ({freedoms}); {listed} {verb} more than these seed by seed "
-        f"({test}), so that differences from there stand on {own}, and have to be large to be seen."
+        f"{few}, so {num_alike} settings share one variance ({freedoms}{flat}); {listed} {verb} more than these seed "
+        f"by seed ({test}), so that differences from there stand on {own}, and have to be large to be seen."
     )

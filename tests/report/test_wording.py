@@ -91,6 +91,19 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     )
 
 
+def test_settings_of_no_spread_are_said_to_have_no_part_in_the_shared_variance(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    records = three_settings(make_record, [(3.0, 3.0), (1.00, 1.01), (1.30, 1.32), (3.0, 3.0), (1.61, 1.60)])
+    said = summary_answer(make_facts(seeds=[0, 1]), records)
+    assert said[3].startswith(
+        "2 seeds of one setting say little about its spread, so 3 settings share one variance (2 degrees of freedom, "
+        "without 2 settings of no spread at all); a test at 2 % finds none that spreads more"
+    )
+    lone = summary_answer(make_facts(seeds=[0, 1]), records[:4] + records[6:8])
+    assert lone[3].endswith("say little about its spread, and each difference stands on 1 degree of freedom.")
+
+
 def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
@@ -154,12 +167,12 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     facts = make_facts(seeds=[0, 1], num_planned=8)
-    rows = [(4, 1.0), (4, 1.5), (8, 1.5), (8, 1.5), (16, 9.0), (16, 9.0), (32, 0.5), (32, None)]
+    rows = [(4, 1.0), (4, 1.5), (8, 1.75), (8, 1.25), (16, 90.0), (16, 90.0), (32, 0.5), (32, None)]
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     assert summary_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        # pooled variance (0.125 + 0 + 0) / 3, and 3.182 for 3 degrees of freedom: 1.25 ± 3.182 * sqrt(0.0417 / 2)
-        "1.250 nats/target [0.791, 1.709] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
+        # rank=16 has no spread: (0.125 + 0.125) / 2, and 4.303 for 2 degrees of freedom: 1.25 ± 4.303 * sqrt(0.125 / 2)
+        "1.250 nats/target [0.174, 2.326] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
         "every other is worse.",
         *summary_answer(facts, records)[1:4],
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
