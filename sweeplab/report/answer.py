@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
-from sweeplab.report.comparison import power_note
+from sweeplab.report.comparison import NO_SPREAD, power_note
 from sweeplab.report.evidence import Evidence, evidence
-from sweeplab.report.settings import Setting, best_setting, by_meaning, complete, first_objective
+from sweeplab.report.settings import Setting, by_meaning, complete, first_objective
 from sweeplab.report.tables import any_shared, memory_metric
 from sweeplab.report.wording import DASH, amount, metric_label, plural
 from sweeplab.statistics.contrasts import Comparison
@@ -52,14 +52,14 @@ def rest(settings: list[Setting], label: str) -> list[Setting]:
 
 def told(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
     """What is found among settings whose objective means the same."""
-    best = best_setting(facts, settings)
-    label = metric_label(first_objective(facts)[0])
-    if best is None:
-        return [f"No setting has the {label} of every seed, so none is called the best."]
-    found = evidence(facts, settings, first_objective(facts)[0], items)
-    assert found is not None  # the best has every seed's value
+    metric, _ = first_objective(facts)
+    found = evidence(facts, settings, metric, items)
+    if found is None:
+        apart = any(complete(facts, setting) for setting in settings)
+        why = "No seed was run by all settings" if apart else f"No setting has the {metric_label(metric)} of every seed"
+        return [f"{why}, so none is called the best."]
     compared = found.compared()
-    return [finding(facts, settings, best, found, compared), *cautions(facts, settings, found, compared)]
+    return [finding(facts, settings, found, compared), *cautions(facts, settings, found, compared)]
 
 
 def truncation(records: list[TrialRecord]) -> list[str]:
@@ -81,11 +81,10 @@ def truncation(records: list[TrialRecord]) -> list[str]:
     return found
 
 
-def finding(
-    facts: StudyFacts, settings: list[Setting], best: Setting, found: Evidence, compared: Comparison | None
-) -> str:
+def finding(facts: StudyFacts, settings: list[Setting], found: Evidence, compared: Comparison | None) -> str:
     """The best, its mean with its interval, and which others may be as good."""
     metric, direction = first_objective(facts)
+    best = found.best
     estimate = found.estimate(best)
     assert estimate is not None
     num_seeds = plural(found.table.num_seeds, "seed").replace("1 seed", "one seed")
@@ -97,23 +96,24 @@ def finding(
     extreme = "lowest" if direction == "minimize" else "highest"
     told = f"has the {extreme} mean {metric_label(metric)}: {value}"
     among = "" if all(complete(facts, one) for one in settings) else "Of the settings with a value for every seed, "
-    return f"{among}{best.label} {told}{rivals(found, best, compared)}."
+    return f"{among}{best.label} {told}{rivals(found, compared)}."
 
 
-def rivals(found: Evidence, best: Setting, compared: Comparison | None) -> str:
+def rivals(found: Evidence, compared: Comparison | None) -> str:
     """What is said of the other settings, after a semicolon; nothing where there is none."""
     if len(found.settings) == 1:
         return ""
     if compared is None:
         return "; how far chance goes is not known, so no other is called worse"
-    names = [found.settings[place].label for place in compared.tied if found.settings[place] is not best]
+    names = [found.settings[place].label for place in compared.tied if place != compared.best]
+    worse = "with this seed every other is worse" if found.table.num_seeds == 1 else "every other is worse"
     if not names:
-        return "; every other is worse, with 95 % certainty for all at once"
+        return f"; {worse}, with 95 % certainty for all at once"
     if len(names) == len(found.settings) - 1:
         return "; none of the others can be told from it"
     if len(names) > MAX_NAMED or sum(map(len, names)) > MAX_LETTERS:
         return f"; {len(names)} of the {len(found.settings) - 1} others cannot be told from it"
-    return f"; {' and '.join(names)} cannot be told from it, every other is worse"
+    return f"; {' and '.join(names)} cannot be told from it, {worse}"
 
 
 def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compared: Comparison | None) -> list[str]:
@@ -126,6 +126,9 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
         )
     if compared is not None:
         said += power_note(found, compared)
+    elif found.table.num_seeds > 1 and len(found.settings) > 1:
+        said.append(NO_SPREAD)
+    said += uneven(found)
     pruned = [setting for setting in settings if was_pruned(setting)]
     if pruned:
         count = plural(len(pruned), "setting")
@@ -136,6 +139,18 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
         who = names if len(left_out) <= MAX_NAMED else plural(len(left_out), "setting")
         said.append(f"Not ranked, because not every seed has a value: {who}.")
     return said
+
+
+def uneven(found: Evidence) -> list[str]:
+    """That some settings have more seeds than the comparison, which takes those that all have."""
+    num_seeds = found.table.num_seeds
+    more = [one for one in found.settings if one.spreads[found.metric].num_seeds > num_seeds]
+    if not more:
+        return []
+    return [
+        f"Settings are compared with the {plural(num_seeds, 'seed')} that all of them have; {len(more)} ran with more, "
+        "and their means in tables and figures are over all of their own, without an interval."
+    ]
 
 
 def was_pruned(setting: Setting) -> bool:
@@ -170,8 +185,9 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
             "best",
             f"The best mean {label} of the settings that have a value for every seed. Whether another is worse is "
             "judged by differences within seeds, and within items where their results are stored, with intervals for "
-            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not. That "
-            "a setting cannot be told from the best does not say that it is as good.",
+            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not; with "
+            "one seed that holds for other items only, not for another seed. That a setting cannot be told from the "
+            "best does not say that it is as good.",
         ),
     ]
     if any(one.heldout_loss_nats_per_token is not None for one in records):

@@ -10,7 +10,7 @@ from sweeplab.report.wording import DASH, interval_text, metric_label, plural, s
 from sweeplab.statistics.contrasts import Comparison
 from sweeplab.statistics.intervals import LEVEL
 from sweeplab.statistics.power import POWER, items_needed, least_difference, seeds_needed
-from sweeplab.statistics.spreads import TEST_LEVEL, TINY, pooled
+from sweeplab.statistics.spreads import TEST_LEVEL, pooled
 
 COVERAGE: Final = {
     "seeds": "another seed on the same items",
@@ -58,14 +58,14 @@ def seeds_cell(compared: Comparison, place: int) -> Cell:
 
 def power_note(found: Evidence, compared: Comparison) -> list[str]:
     """What differences this study could see, and what its intervals stand on."""
-    num_seeds, size = found.table.num_seeds, max(1.0, *(abs(one.value) for one in found.estimates))
+    num_seeds = found.table.num_seeds
     known = {
         place: (one.se, one.df, compared.factors[place])
         for place, one in enumerate(compared.differences)
-        if place != compared.best and one.se is not None and one.df is not None and one.se > TINY * size
+        if place in compared.uncertain and one.se is not None and one.df is not None
     }
     if not known:
-        return [NO_SPREAD] if num_seeds > 1 else []
+        return []
     alike = sorted(one for place, one in known.items() if place not in compared.wide) or sorted(known.values())
     se, df, factor = alike[len(alike) // 2]
     which = plural(len(found.settings), "setting")

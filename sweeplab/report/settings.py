@@ -1,9 +1,9 @@
-"""Records grouped by what the study varied, each number with its spread over seeds, and the best setting."""
+"""Records grouped by what the study varied, each number with its spread over seeds."""
 
 import json
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sweeplab.records import METRICS, SOLO_METRICS, RungScores, Status, StudyFacts, TrialRecord, metric_value
@@ -24,8 +24,6 @@ class Spread:
     num_seeds: int
     mean: float
     std: float | None  # over seeds, divided by n - 1; None for one seed
-    low: float
-    high: float
     stderr: float | None = None  # mean over seeds of the standard error over items; None where lm-eval gives none
     num_items: int | None = None  # per trial; None where trials differ
 
@@ -87,7 +85,7 @@ def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
     if not means:
         return None
     std = statistics.stdev(means) if len(means) > 1 else None
-    return Spread(len(means), statistics.fmean(means), std, min(means), max(means))
+    return Spread(len(means), statistics.fmean(means), std)
 
 
 def spreads_of(records: list[TrialRecord]) -> dict[str, Spread]:
@@ -112,15 +110,8 @@ def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: st
     scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
     errors = [score.stderr for score in scores if score.stderr is not None and is_usable(score.stderr)]
     counts = {score.num_items for score in scores}
-    return Spread(
-        spread.num_seeds,
-        spread.mean,
-        spread.std,
-        spread.low,
-        spread.high,
-        statistics.fmean(errors) if errors else None,
-        counts.pop() if len(counts) == 1 else None,
-    )
+    stderr = statistics.fmean(errors) if errors else None
+    return replace(spread, stderr=stderr, num_items=counts.pop() if len(counts) == 1 else None)
 
 
 def score_names(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
@@ -233,16 +224,3 @@ def heldout_data(settings: list[Setting]) -> list[dict[str, Any]]:
         return [{}] * len(settings)
     common = set.intersection(*map(set, said)) - {*TRAINING_ONLY, *ASKED_ONLY}
     return [{name: data[name] for name in common} for data in said]
-
-
-def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The setting with the best mean of the first objective, of those that have all their values.
-
-    None without one, and where the objective does not mean the same for all of them.
-    """
-    metric, direction = first_objective(facts)
-    if len(by_meaning(facts, settings, metric)) > 1:
-        return None
-    candidates = [setting for setting in settings if complete(facts, setting)]
-    sign = 1 if direction == "minimize" else -1
-    return min(candidates, key=lambda setting: sign * setting.spreads[metric].mean, default=None)

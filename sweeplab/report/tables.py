@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 from sweeplab.records import METRICS, BaseScore, StudyFacts, TrialRecord, metric_value
 from sweeplab.report.bases import base_score, base_value
-from sweeplab.report.evidence import setting_estimates
+from sweeplab.report.evidence import best_setting, setting_estimates
 from sweeplab.report.settings import (
     LOSS,
     Setting,
-    best_setting,
     headline_scores,
     numbers,
     score_names,

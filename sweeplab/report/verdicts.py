@@ -16,13 +16,13 @@ import numpy as np
 
 from sweeplab.claims import ClaimConfig
 from sweeplab.records import StudyFacts
-from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.evidence import Evidence, by_chance, evidence
 from sweeplab.report.settings import Setting
 from sweeplab.report.tables import Cell, Column
 from sweeplab.report.tables import Table as Grid
 from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text, value_text
 from sweeplab.statistics.contrasts import Table, contrast
-from sweeplab.statistics.intervals import LEVEL, Array, Estimate
+from sweeplab.statistics.intervals import LEVEL, Array, Estimate, unknown
 from sweeplab.store import Items
 
 Word = Literal["supported", "contradicted", "inconclusive"]
@@ -73,8 +73,17 @@ def decided(estimate: Estimate, low: float, high: float) -> Word:
 def ruled(claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float, high: float, rule: str) -> Verdict:
     if estimate is None:
         return Verdict(claim, "inconclusive", effect, None, rule, "not every seed of these settings has the metric")
+    if says_nothing(claim, estimate):
+        return Verdict(
+            claim, "inconclusive", effect, unknown(estimate.value), rule, "no spread at all: the same with all seeds"
+        )
     reason = "no error is known: one seed, and no items" if estimate.low is None else ""
     return Verdict(claim, decided(estimate, low, high), effect, estimate, rule, reason)
+
+
+def says_nothing(claim: ClaimConfig, estimate: Estimate) -> bool:
+    """True for a loss or a score that is the same with several seeds, which does not tell how far chance goes."""
+    return by_chance(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
 def named(found: Evidence, setting: dict[str, Any]) -> dict[str, int]:
@@ -137,7 +146,9 @@ def judge_ratio(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     if found is not None and weights_K is not None and (found.table.values_KS > 0).all():
         logs = contrast(Table(np.log(found.table.values_KS)), weights_K)
         low_end, high_end = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
-        estimate = Estimate(math.exp(logs.value), None, logs.df, low_end, high_end, logs.covers)
+        ratio = math.exp(logs.value)
+        se = None if logs.se is None else ratio * logs.se
+        estimate = Estimate(ratio, se, logs.df, low_end, high_end, logs.covers)
     return ruled(claim, "ratio", estimate, low, high, range_rule(claim))
 
 
@@ -182,8 +193,8 @@ def judge_every(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     judged = [ruled(claim, "value", found.contrast(mean_weights(size, [k])), low, high, rule) for k in places]
     order = ("contradicted", "inconclusive", "supported")
     worst = min(range(len(judged)), key=lambda k: (order.index(judged[k].word), room(judged[k].estimate, low, high)))
-    label = found.settings[places[worst]].label
-    return replace(judged[worst], reason=f"the nearest to the limit of {len(places)} settings: {label}")
+    nearest = f"the nearest to the limit of {len(places)} settings: {found.settings[places[worst]].label}"
+    return replace(judged[worst], reason=judged[worst].reason or nearest)
 
 
 def room(estimate: Estimate | None, low: float, high: float) -> float:
@@ -207,7 +218,7 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     judged = ruled(claim, "change per value", slope, low, high, rule)
     level = 1 - (1 - LEVEL) / (len(levels) - 1)
     steps = [found.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
-    turned = [place for place, step in enumerate(steps) if goes_against(step, sign)]
+    turned = [place for place, step in enumerate(steps) if goes_against(step, sign) and not says_nothing(claim, step)]
     if not turned:
         return judged
     reason = f"step {turned[0] + 1} of {len(steps)} along {axis} goes the other way"

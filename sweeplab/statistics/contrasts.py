@@ -208,6 +208,7 @@ class Comparison:
     factors: list[float]  # standard errors that the intervals reach, at the degrees of freedom of the estimates
     wide: list[int]  # settings that spread more than the others, and share no variance with them
     num_alike: int  # settings whose spread over seeds is the variance that is shared
+    uncertain: list[int]  # settings whose difference from the best has an error beyond rounding
 
 
 def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparison | None:
@@ -246,7 +247,9 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     shared_K = np.full(num_settings, True) if errors.covers == "items" else errors.seeds.shared_M
     factors = [factor(float(df), bool(one)) for df, one in zip(df_K, shared_K, strict=True)]
     num_alike = int((~wide_K & varied(table.values_KS)).sum())
-    return Comparison(best, estimates, tied, seeds, items, factors, np.flatnonzero(wide_K).tolist(), num_alike)
+    uncertain = np.flatnonzero(others & (se_K > rounding)).tolist()
+    wide = np.flatnonzero(wide_K).tolist()
+    return Comparison(best, estimates, tied, seeds, items, factors, wide, num_alike, uncertain)
 
 
 def critical_value(num_settings: int, num_wide: int, pools: bool, level: float, df: float, shared: bool) -> float:

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from sweeplab.statistics.spreads import TINY, own_variances, pooled, split, varied
 from sweeplab.statistics.spreads import Array as Array
-from sweeplab.statistics.spreads import own_variances, pooled, split, varied
 
 LEVEL: Final = 0.95
 
@@ -24,6 +24,11 @@ class Estimate:
     high: float | None
     covers: str  # 'seeds', 'items', 'seeds and items', or 'nothing'
     is_wide: bool = False  # among settings that share a variance one that spreads more, and stands on its own seeds
+
+    @property
+    def has_spread(self) -> bool:
+        """True where its error is known and more than rounding."""
+        return self.se is not None and self.se > TINY * max(1.0, abs(self.value))
 
 
 def within(estimate: Estimate, low: float, high: float) -> Estimate:

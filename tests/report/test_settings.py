@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sweeplab.records import Score, Status, StudyFacts, TrialRecord
+from sweeplab.report.evidence import best_setting
 from sweeplab.report.settings import (
-    best_setting,
     group,
     headline_scores,
     score_names,
@@ -43,7 +43,7 @@ def test_spread_is_over_seeds_with_numpy(make_facts: FactsFactory, make_record: 
     losses = [1.25, 1.5, 1.0]
     records = [make_record(n, {"adapter.rank": 4}, n, loss) for n, loss in enumerate(losses)]
     spread = group(make_facts(), records)[0].spreads[LOSS]
-    assert (spread.num_seeds, spread.low, spread.high) == (3, 1.0, 1.5)
+    assert spread.num_seeds == 3
     assert spread.mean == pytest.approx(np.mean(losses), abs=1e-15)
     assert spread.std == pytest.approx(np.std(losses, ddof=1), abs=1e-15)
 

@@ -91,10 +91,32 @@ def test_less_is_better_where_the_metric_says_so(judge: Judge) -> None:
 
 
 def test_a_trend_with_a_step_back_is_contradicted(judge: Judge) -> None:
-    found = judge({4: (0.1, 0.11), 8: (0.9, 0.91), 16: (0.7, 0.71)}, rises_with="adapter.rank")
+    found = judge({4: (0.1, 0.11), 8: (0.9, 0.91), 16: (0.7, 0.72)}, rises_with="adapter.rank")
     assert (found.word, found.reason) == ("contradicted", "step 2 of 2 along adapter.rank goes the other way")
     assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(0.3)
+    assert found.estimate.value == pytest.approx(0.3025)
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        ({"better": {"adapter.rank": 8}, "worse": {"adapter.rank": 4}}, 0.25),
+        ({"same": [{"adapter.rank": 8}, {"adapter.rank": 4}], "margin": 0.5}, 0.25),
+        ({"rises_with": "adapter.rank"}, 0.0),
+        ({"ratio": [{"adapter.rank": 8}, {"adapter.rank": 4}], "between": [1.0, 3.0]}, 1.5),
+        ({"value": {"adapter.rank": 8}, "between": [0.4, 0.9]}, 0.75),
+        ({"every": {}, "between": [0.1, 0.9]}, 0.5),
+    ],
+)
+def test_what_is_the_same_with_all_seeds_decides_nothing(judge: Judge, claim: dict[str, Any], shown: float) -> None:
+    values = {4: (0.5, 0.5), 8: (0.75, 0.75), 16: (0.5, 0.5)}
+    found = judge(values, **claim)
+    assert found.word == "inconclusive"
+    assert found.estimate is not None
+    assert (found.estimate.value, found.estimate.low) == (pytest.approx(shown), None)
+    assert found.reason == "no spread at all: the same with all seeds"
+    sizes = {"metric": "adapter_bytes", "value": {"adapter.rank": 8}, "between": [4000, 5000]}
+    assert judge(values, **sizes).word == "supported"  # a size is no matter of chance
 
 
 def test_a_share_ends_at_1_and_a_claim_that_ends_there_has_no_end(judge: Judge) -> None:

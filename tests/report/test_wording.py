@@ -8,6 +8,7 @@ import pytest
 
 from sweeplab.records import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
+from sweeplab.report.evidence import evidence
 from sweeplab.report.settings import group
 from sweeplab.report.sources import Fact, provenance
 from sweeplab.report.tables import phases_table, settings_table, trials_table
@@ -111,6 +112,54 @@ def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     said = summary_answer(make_facts(seeds=[0, 1]), records)
     assert said[1].startswith("Every difference between settings is the same with all seeds: a spread of exactly zero")
     assert not any("true difference" in one for one in said)
+    assert said[0] == (
+        "rank=1 has the lowest mean held-out loss: 0.100 nats/target (mean of 2 seeds); how far chance goes is not "
+        "known, so no other is called worse."
+    )
+    sized = [replace(one, adapter_bytes=1000 * one.params["adapter.rank"]) for one in records]
+    sizes = summary_answer(make_facts(seeds=[0, 1], objectives={"adapter_bytes": "minimize"}), sized)
+    assert sizes[0].endswith("every other is worse, with 95 % certainty for all at once.")
+
+
+def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_own_mean(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rows = [(1, 0, 0.50), (1, 1, 0.54), (1, 2, 0.98), (2, 0, 0.70), (2, 1, 0.72), (4, 0, 0.10), (4, 1, 0.12)]
+    records = [
+        make_record(n, {"adapter.rank": rank}, seed, scores={"t": {"acc": Score(value, None, 100)}})
+        for n, (rank, seed, value) in enumerate(rows)
+    ]
+    facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
+    said = summary_answer(facts, records)
+    assert said[0].startswith("rank=2 has the highest mean acc on t: 0.710 [")
+    assert any("compared with the 2 seeds that all of them have; 1 ran with more" in one for one in said)
+    table = summary_table(facts, records)
+    assert table.marked == 1
+    notes = [row[3].note for row in table.rows]
+    assert table.rows[0][3].text == "0.673 ± 0.266"
+    assert notes[0] == ""
+    assert notes[1].startswith("[0.")
+    found = evidence(facts, group(facts, records), "scores.t.acc", None)
+    assert found is not None
+    compared = found.compared()
+    assert compared is not None
+    assert found.settings[compared.best] is found.best
+    apart = summary_answer(make_facts(seeds=[], objectives=facts.objectives), [records[0], records[4]])
+    assert apart[0] == "No seed was run by all settings, so none is called the best."
+    assert summary_table(make_facts(seeds=[]), [records[0], records[4]]).marked is None
+
+
+def test_one_seed_calls_others_worse_with_this_seed_only(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    records = [
+        make_record(n, {"adapter.rank": 2**n}, 0, scores={"t": {"acc": Score(value, 0.01, 100)}})
+        for n, value in enumerate((0.9, 0.5, 0.1))
+    ]
+    facts = make_facts(objectives={"scores.t.acc": "maximize"})
+    said = summary_answer(facts, records)[0]
+    assert said.endswith("; with this seed every other is worse, with 95 % certainty for all at once.")
+    records[1].scores = {"t": {"acc": Score(0.88, 0.01, 100)}}
+    said = summary_answer(facts, records)[0]
+    assert said.endswith("; rank=2 cannot be told from it, with this seed every other is worse.")
 
 
 def test_held_out_losses_of_different_data_have_no_best_in_common(
@@ -230,7 +279,7 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
     ]
     assert table.marked == 0
     assert table.columns[3].unit == "100 items"
-    assert table.rows[0][3].note == "[0.500, 0.500], se 0.050"
+    assert table.rows[0][3].note == "se 0.050"  # no spread over seeds is no interval
     assert table.rows[0][4].note == "1 % of base"
 
 
