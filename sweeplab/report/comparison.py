@@ -27,12 +27,13 @@ MAX_WIDE: Final = 4  # settings in a sentence
 
 def comparison_table(found: Evidence, compared: Comparison) -> Table:
     """Every setting's difference from the best, whether it is told from it, and what it would take."""
+    with_items = compared.seed_deviations is None and compared.item_deviations is not None
     columns = [
         Column("setting", numeric=False),
         Column(f"{metric_label(found.metric)}, minus the best's", "95 % for all at once"),
         Column("told from the best", numeric=False),
         Column("seeds needed", "for a difference as seen"),
-        *([Column("items needed", "with this seed")] if compared.item_deviations is not None else []),
+        *([Column("items needed", "with this seed")] if with_items else []),
     ]
     rows = []
     for place, setting in enumerate(found.settings):
@@ -40,20 +41,29 @@ def comparison_table(found: Evidence, compared: Comparison) -> Table:
             rows.append([Cell(setting.label), Cell(DASH), Cell("the best"), *[Cell(DASH)] * (len(columns) - 3)])
             continue
         difference = compared.differences[place]
-        needed = [seeds_cell(compared, place)]
-        if compared.item_deviations is not None:
-            items = items_needed(difference.value, compared.item_deviations[place])
-            needed.append(Cell(DASH if items is None else f"{items:,}"))
+        needed = [seeds_cell(compared, place), *([items_cell(compared, place)] if with_items else [])]
         value = Cell(signed_text(found.metric, difference.value), interval_text(found.metric, difference))
         rows.append([Cell(setting.label), value, Cell("no" if place in compared.tied else "yes"), *needed])
     return Table(columns, rows, compared.best)
 
 
 def seeds_cell(compared: Comparison, place: int) -> Cell:
+    """Seeds on the same items, whose own variance stays however many seeds there are."""
     if compared.seed_deviations is None:
         return Cell(DASH)
-    num_seeds = seeds_needed(compared.differences[place].value, compared.seed_deviations[place])
-    return Cell(DASH if num_seeds is None else str(num_seeds))
+    value, deviation = compared.differences[place].value, compared.seed_deviations[place]
+    if compared.item_deviations is None:
+        num_seeds = seeds_needed(value, deviation)
+    else:
+        item_variance = compared.item_deviations[place] ** 2 / compared.num_items
+        num_seeds = seeds_needed(value, deviation, item_variance=item_variance, item_df=compared.num_items - 1)
+    return Cell(DASH if num_seeds is None else f"{num_seeds:,}")
+
+
+def items_cell(compared: Comparison, place: int) -> Cell:
+    assert compared.item_deviations is not None
+    num_items = items_needed(compared.differences[place].value, compared.item_deviations[place])
+    return Cell(DASH if num_items is None else f"{num_items:,}")
 
 
 def power_note(found: Evidence, compared: Comparison) -> list[str]:

@@ -28,11 +28,13 @@ from sweeplab.store import Items, items_to_dict, write_json, write_text
 
 CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
-    "inconclusive. Each claim is judged for itself."
+    "inconclusive. That two settings are the same within a margin is judged by the 90 % interval, which is two "
+    "one-sided tests at 5 %. Each claim is judged for itself."
 )
 COMPARED_NOTE: Final = (
-    "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone; "
-    "the true difference may be smaller than the one seen, and would need more."
+    "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
+    "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
+    "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
 FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
 IMPORTANCE_NOTE: Final = (

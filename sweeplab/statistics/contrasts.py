@@ -204,7 +204,8 @@ class Comparison:
     differences: list[Estimate]  # by setting; the best's own is 0 with no interval
     tied: list[int]  # settings that cannot be told from the best, itself included
     seed_deviations: list[float] | None  # of one seed's difference, by setting; None for one seed
-    item_deviations: list[float] | None  # of one item's, where one seed is all; None with more, or without items
+    item_deviations: list[float] | None  # of one item's, beside what seeds do; None without items
+    num_items: int  # that each trial was scored on; 0: not known
     factors: list[float]  # standard errors that the intervals reach, at the degrees of freedom of the estimates
     wide: list[int]  # settings that spread more than the others, and share no variance with them
     num_alike: int  # settings whose spread over seeds is the variance that is shared
@@ -242,14 +243,14 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     ]
     num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
     seeds = np.sqrt(errors.seeds.variance_M * table.num_seeds).tolist() if table.num_seeds > 1 else None
-    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 and table.num_seeds == 1 else None
+    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 else None
     tied = [int(place) for place in np.flatnonzero(~apart_K)]
     shared_K = np.full(num_settings, True) if errors.covers == "items" else errors.seeds.shared_M
     factors = [factor(float(df), bool(one)) for df, one in zip(df_K, shared_K, strict=True)]
     num_alike = int((~wide_K & varied(table.values_KS)).sum())
     uncertain = np.flatnonzero(others & (se_K > rounding)).tolist()
     wide = np.flatnonzero(wide_K).tolist()
-    return Comparison(best, estimates, tied, seeds, items, factors, wide, num_alike, uncertain)
+    return Comparison(best, estimates, tied, seeds, items, num_items, factors, wide, num_alike, uncertain)
 
 
 def critical_value(num_settings: int, num_wide: int, pools: bool, level: float, df: float, shared: bool) -> float:

@@ -152,7 +152,7 @@ def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: li
     assert found is not None
     effects = effects_table(facts, found)
     assert effects is not None
-    assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds"]
+    assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds and what is left"]
     assert [row[3].text for row in effects.rows[:2]] == ["< 0.001", "< 0.001"]
     missing = evidence(facts, group(facts, grid[3:]), LOSS, None)
     assert missing is not None
