@@ -17,7 +17,7 @@ import numpy as np
 from sweeplab.claims import ClaimConfig
 from sweeplab.records import StudyFacts
 from sweeplab.report.evidence import Evidence, by_chance, evidence
-from sweeplab.report.settings import Setting
+from sweeplab.report.settings import Setting, by_meaning
 from sweeplab.report.tables import Cell, Column
 from sweeplab.report.tables import Table as Grid
 from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text, value_text
@@ -58,7 +58,22 @@ def verdict(facts: StudyFacts, settings: list[Setting], items: Items | None, cla
         "value": judge_value,
         "every": judge_every,
     }
-    return judges[claim.forms()[0]](claim, evidence(facts, settings, claim.metric, items))
+    members = comparable(facts, settings, claim)
+    return judges[claim.forms()[0]](claim, evidence(facts, members, claim.metric, items))
+
+
+def comparable(facts: StudyFacts, settings: list[Setting], claim: ClaimConfig) -> list[Setting]:
+    """Those of the one of `by_meaning`'s families that holds every setting which the claim names; all where none does.
+
+    Losses of other data have no part in the claim, and none in the variance it is judged by.
+    """
+
+    def is_named(setting: Setting) -> bool:
+        return claim.axis() in setting.params or any(matches(setting, point) for point in claim.settings())
+
+    families = by_meaning(facts, settings, claim.metric)
+    holding = [members for members in families.values() if any(is_named(one) for one in members)]
+    return holding[0] if len(holding) == 1 else settings
 
 
 def decided(estimate: Estimate, low: float, high: float) -> Word:
@@ -86,12 +101,16 @@ def says_nothing(claim: ClaimConfig, estimate: Estimate) -> bool:
     return by_chance(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
+def matches(setting: Setting, point: dict[str, Any]) -> bool:
+    return all(key in setting.params and setting.params[key] == value for key, value in point.items())
+
+
 def named(found: Evidence, setting: dict[str, Any]) -> dict[str, int]:
     """Places of the settings that `setting` names, by what else they differ in."""
     return {
         repr(sorted((key, value_text(value)) for key, value in one.params.items() if key not in setting)): place
         for place, one in enumerate(found.settings)
-        if all(key in one.params and one.params[key] == value for key, value in setting.items())
+        if matches(one, setting)
     }
 
 

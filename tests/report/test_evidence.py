@@ -11,10 +11,13 @@ import pytest
 from sweeplab.records import BaseScore, Score, StudyFacts, TrialRecord
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.comparison import seeds_cell
 from sweeplab.report.evidence import evidence
 from sweeplab.report.importance import effects_table, importance_shares, importance_table
 from sweeplab.report.settings import group
 from sweeplab.report.stored import read_stored
+from sweeplab.report.wording import DASH
+from sweeplab.statistics.power import power_of, seeds_needed
 from sweeplab.store import (
     ItemTable,
     StoreError,
@@ -92,6 +95,25 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
     compared = found.compared()
     assert compared is not None
     assert compared.differences[1 - compared.best].covers == "seeds and items"
+
+
+def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
+    facts, records, items, _ = read_stored(study)
+    found = evidence(facts, group(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    compared = found.compared()
+    assert compared is not None
+    assert compared.seed_deviations is not None
+    place = 1 - compared.best
+    by_item_SN = found.table.items_KSN[place] - found.table.items_KSN[compared.best]
+    rest = by_item_SN - by_item_SN.mean(axis=0) - by_item_SN.mean(axis=1, keepdims=True) + by_item_SN.mean()
+    of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
+    assert of_items > 0
+    value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
+    powers = [power_of(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
+    assert seeds_cell(compared, place).text == told != str(seeds_needed(value, deviation))
 
 
 def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:

@@ -175,6 +175,31 @@ def test_parts_of_points_compare_what_is_alike_in_the_rest(
     assert found.value == pytest.approx(-4.0)  # rate 3 has no rank 8, so it takes no part
 
 
+def test_losses_of_other_data_have_no_part_in_a_claim(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    losses = {
+        ("a", 4): (1.0, 1.1, 1.2),
+        ("a", 8): (0.8, 1.0, 0.9),
+        ("b", 4): (3.0, 5.0, 4.5),
+        ("b", 8): (4.0, 3.5, 6.0),
+    }
+    points = [(*point, seed, loss) for point, row in losses.items() for seed, loss in enumerate(row)]
+    records = [
+        make_record(n, {"data": data, "adapter.rank": rank}, seed, loss)
+        for n, (data, rank, seed, loss) in enumerate(points)
+    ]
+    of_a = [{"data": "a", "adapter.rank": rank} for rank in (8, 4)]
+    claim = {"words": "w", "source": "s", "metric": "heldout_loss_nats_per_token", "same": of_a, "margin": 0.4}
+    over_both = claim | {"same": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
+    facts = make_facts(seeds=[0, 1, 2], claims=[claim, over_both])
+    found, both = (one.estimate for one in verdicts(facts, group(facts, records), None))
+    assert found is not None
+    assert both is not None
+    low, high = stats.ttest_rel(losses["a", 8], losses["a", 4]).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    means = {point: np.mean(row) for point, row in losses.items()}
+    assert both.value == pytest.approx(np.mean([means[data, 8] - means[data, 4] for data in "ab"]))
+
+
 def test_contradicting_sources_stand_side_by_side_with_their_figures(judge: Judge) -> None:
     claim = {"ratio": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
     rows = [judge(VALUES, **claim, between=ends, published=sum(ends) / 2) for ends in ([1.3, 1.5], [1.5, 1.9])]
