@@ -65,9 +65,11 @@ def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
     """Variance over seeds of M contrasts, whose weights add up to 0 or not.
 
     With few seeds it is the one that the settings share. A contrast with a setting in it that spreads more than the
-    others has its own, S - 1 degrees of freedom, as in a paired t test, which takes no variance for another's. Settings
-    without any spread have no part in the shared variance, which they would dilute, and are given it; where too few
-    are left to share one, every contrast has its own.
+    others has its own, S - 1 degrees of freedom, as in a paired t test, which takes no variance for another's.
+
+    Settings without any spread have no part in the shared variance, which they would dilute, and are given it. What a
+    seed does to all others alike does not cancel in a difference from one of them, and is added. Where too few others
+    are left to share a variance, every contrast has its own.
     """
     num_settings, num_seeds = table.values_KS.shape
     variance_M = own_variances(weights_MK @ table.values_KS)
@@ -76,16 +78,21 @@ def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
     if not pooled(num_seeds, num_settings):
         return SeedVariance(variance_M, df_M, shared_M)
     used_MK, squares_M = weights_MK != 0, (weights_MK**2).sum(axis=1)
+    varied_K = varied(table.values_KS)
+    uncancelled_M = (weights_MK @ varied_K) ** 2
     kinds_M = (np.abs(weights_MK.sum(axis=1)) < TINY, used_MK.sum(axis=1) == 1)
     for paired, kind_M in zip((True, False), kinds_M, strict=True):
         wide_K, inflation = split(table.values_KS, paired)
-        pool_K = ~wide_K & varied(table.values_KS)
+        pool_K = ~wide_K & varied_K
         if pool_K.sum() < 1 + paired:
             continue
         chosen_M = kind_M & ~used_MK[:, wide_K].any(axis=1)
-        together = interaction_variance if paired else within_variance
-        variance, df = together(table.values_KS[pool_K])
-        variance_M[chosen_M], df_M[chosen_M] = squares_M[chosen_M] * inflation * variance, df
+        within, df = within_variance(table.values_KS[pool_K])
+        shared_variance_M = squares_M * within
+        if paired:
+            variance, df = interaction_variance(table.values_KS[pool_K])
+            shared_variance_M = squares_M * variance + uncancelled_M * max(within - variance, 0.0)
+        variance_M[chosen_M], df_M[chosen_M] = inflation * shared_variance_M[chosen_M], df
         shared_M |= chosen_M
     return SeedVariance(variance_M, df_M, shared_M)
 
