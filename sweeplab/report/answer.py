@@ -148,8 +148,8 @@ def uneven(found: Evidence) -> list[str]:
     if not more:
         return []
     return [
-        f"Settings are compared with the {plural(num_seeds, 'seed')} that all of them have; {len(more)} ran with more, "
-        "and their means in tables and figures are over all of their own, without an interval."
+        f"Settings are compared with the {plural(num_seeds, 'seed')} that all of them have; those with more "
+        f"({len(more)}) have in tables and figures the mean of all their own, without an interval."
     ]
 
 

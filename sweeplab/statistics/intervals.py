@@ -66,11 +66,12 @@ def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
         variance_K[~wide_K] = inflation * variance_K[pool_K].mean()
         df_K[~wide_K] *= pool_K.sum()
     se_K = np.sqrt(variance_K / num_seeds)
-    made = [
-        t_estimate(float(mean), float(se), float(df), "seeds", level)
-        for mean, se, df in zip(values_KS.mean(axis=1), se_K, df_K, strict=True)
+    reach_K = stats.t.ppf((1 + level) / 2, df_K) * se_K
+    columns = (values_KS.mean(axis=1), se_K, df_K, reach_K, wide_K)
+    return [
+        Estimate(mean, se, df, mean - reach, mean + reach, "seeds", is_wide)
+        for mean, se, df, reach, is_wide in zip(*(column.tolist() for column in columns), strict=True)
     ]
-    return [replace(one, is_wide=bool(apart)) for one, apart in zip(made, wide_K, strict=True)]
 
 
 def share_interval(share: float, num_items: int, level: float = LEVEL) -> Estimate:

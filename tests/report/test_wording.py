@@ -132,7 +132,7 @@ def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_o
     facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
     said = summary_answer(facts, records)
     assert said[0].startswith("rank=2 has the highest mean acc on t: 0.710 [")
-    assert any("compared with the 2 seeds that all of them have; 1 ran with more" in one for one in said)
+    assert any("compared with the 2 seeds that all of them have; those with more (1) have" in one for one in said)
     table = summary_table(facts, records)
     assert table.marked == 1
     notes = [row[3].note for row in table.rows]
