@@ -94,7 +94,7 @@ REFUSED = {
     "study.seeds=[]": r"study.seeds must be distinct whole numbers, got \[\]",
     "study.seeds=[0,-1]": r"study.seeds must be from 0 to 4294967295, got \[0, -1\]; try",
     "study.seeds=[4294967296]": r"study.seeds must be from 0 to 4294967295, got \[4294967296\]",
-    "training.precision=float16": r"training.precision is unknown, got 'float16'; choose one of auto, float32, bfloat16",
+    "training.precision=float16": r"training.precision is unknown, got 'float16'; choose one of auto, float32",
     "study.seeds=[1,1]": r"study.seeds must be distinct whole numbers, got \[1, 1\]",
     "study.objectives=[]": r"study.objectives is empty; try study.objectives=\[heldout_loss_nats_per_token\]",
     "study.objectives=[beauty]": r"study.objectives must name metrics of a record, got beauty; choose from held",
