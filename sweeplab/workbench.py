@@ -31,6 +31,7 @@ class Tokenized(NamedTuple):
     fingerprint: str
     num_dropped: int = 0
     num_examples: int | None = None  # to train on, with those that were dropped
+    num_heldout_truncated: int = 0
 
 
 @dataclass
@@ -122,8 +123,8 @@ class Workbench:
             if data.packing:
                 refuse_unpackable(base, length)
                 rows = pack(train.examples, length)
-            counts = (train.num_truncated, splits.fingerprint, train.num_dropped, len(splits.train))
-            self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+            self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 
 

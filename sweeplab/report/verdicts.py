@@ -221,7 +221,10 @@ def goes_against(step: Estimate, sign: int) -> bool:
 
 def levels_of(found: Evidence, axis: str) -> list[list[int]]:
     """Places of settings by the axis's values in their order, as far as all values are alike in everything else."""
-    values = list(dict.fromkeys(one.params[axis] for one in found.settings if axis in one.params))
+    values: list[Any] = []
+    for one in found.settings:
+        if axis in one.params and one.params[axis] not in values:  # a list is a value, but no key of a dictionary
+            values.append(one.params[axis])
     if all(isinstance(value, int | float) for value in values):
         values.sort()
     by_rest = [named(found, {axis: value}) for value in values]
