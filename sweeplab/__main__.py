@@ -144,7 +144,9 @@ def rebuild(config: StudyConfig, console: "Console") -> None:
     from sweeplab.study.driver import study_folder
 
     folder = study_folder(config)
-    console.print(f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True)
+    console.print(
+        f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True, markup=False
+    )
 
 
 def compare(config: StudyConfig, console: "Console") -> None:
@@ -177,7 +179,8 @@ def run(request: "Request", console: "Console") -> None:
         num_finished = Driver(request, console).run()
     except KeyboardInterrupt:
         kept = study_folder(request.config)
-        console.print(f"\nInterrupted. Finished trials are kept in {kept}; the same command goes on from there.")
+        told = f"\nInterrupted. Finished trials are kept in {kept}; the same command goes on from there."
+        console.print(told, markup=False)
         sys.exit(INTERRUPTED)
     if num_finished == 0:
         sys.exit(NOTHING_FINISHED)

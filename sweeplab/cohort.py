@@ -57,7 +57,7 @@ class Cohort:
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Takes a trial in; its record where it failed before it could begin."""
-        record = new_record(spec)
+        record, run = new_record(spec), None
         try:
             score_base(spec, self.bench, record)
             run = self.begun(spec, record)
@@ -66,10 +66,18 @@ class Cohort:
                 record.solo = solo(run, self.bench)
             self.runs.append(run)
         except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
-            self.bench.forget_base()
+            if run is None or run.slot is None:  # it may have changed the base; one in a slot has left it already
+                self.renew_base()
             return fail(record, error, spec.folder)
         self.observe(spec.number, run.member.step, {"num_steps": run.member.num_steps})
         return None
+
+    def renew_base(self) -> None:
+        """The trials that are here go on beside a fresh base, of the same bits."""
+        self.bench.forget_base()
+        for run in self.runs:
+            run.base = self.bench.base_for(run.spec.config)
+            run.model = run.base.model
 
     def begun(self, spec: TrialSpec, record: TrialRecord) -> Run:
         """The trial from its checkpoint, or from its start; what only looks like a checkpoint is set aside."""
@@ -116,8 +124,8 @@ class Cohort:
         except (ConfigError, StoreError):
             raise
         except Exception as error:
-            if len(runs) > 1 and self.bench.ranks.size > 1:
-                raise  # the other devices wait for this one, so the worker ends and its trials are tried again
+            if len(runs) > 1 and (self.bench.ranks.size > 1 or any(run.member.is_torn for run in runs)):
+                raise  # other devices wait, or a step was half taken: the worker ends, its trials are tried again
             if len(runs) == 1:
                 fail(runs[0].record, error, runs[0].spec.folder)
                 return runs

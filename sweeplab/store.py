@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -87,13 +88,18 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def partial_of(path: Path) -> Path:
+    """Where a writer makes what is to replace `path`: of its own, also among machines whose process ids are alike."""
+    return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbits(32):010d}")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replaces `path` by `data` in one step: a reader sees the old file or the new one, also after a power cut.
 
     Raises `StoreError` naming the file where the disk is full or the folder is not writable.
     """
     make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = partial_of(path)
     try:
         with partial.open("wb") as stream:
             stream.write(data)
@@ -126,6 +132,12 @@ def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:05d}"
 
 
+def trial_folders(study_folder: Path) -> list[Path]:
+    """Those that are there, by number; others may have put folders of their own beside them."""
+    found = [path for path in study_folder.glob("trials/*") if path.name.isascii() and path.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
 def record_path(study_folder: Path, number: int) -> Path:
     return trial_folder(study_folder, number) / "record.json"
 
@@ -144,7 +156,8 @@ def read_record(path: Path) -> TrialRecord:
 
 def read_records(study_folder: Path) -> list[TrialRecord]:
     """All records of a study by number. Raises `StoreError` as `read_record` does."""
-    return [read_record(path) for path in sorted(study_folder.glob("trials/*/record.json"))]
+    paths = [folder / "record.json" for folder in trial_folders(study_folder)]
+    return [read_record(path) for path in paths if path.exists()]
 
 
 def base_path(study_folder: Path, key: str) -> Path:
@@ -245,11 +258,12 @@ def read_items(study_folder: Path) -> Items:
     A trial that saw other items than the first one is left out, since its results cannot be paired by item.
     """
     tables: Items = {}
-    for path in sorted(study_folder.glob("trials/[0-9]*/items.jsonl")):
-        for name, by_item in trial_items(path).items():
+    for folder in trial_folders(study_folder):
+        path = folder / "items.jsonl"
+        for name, by_item in trial_items(path).items() if path.exists() else ():
             table = tables.setdefault(name, ItemTable(list(by_item), {}))
             if table.items == list(by_item):
-                table.values[int(path.parent.name)] = list(by_item.values())
+                table.values[int(folder.name)] = list(by_item.values())
     return tables
 
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning.pytorch import seed_everything
 from torch import nn
 
@@ -29,7 +28,7 @@ from sweeplab.ranks import WHOLE, Ranks
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
 from sweeplab.store import write_bytes
-from sweeplab.training.checkpoints import checkpoint, restore
+from sweeplab.training.checkpoints import checkpoint, restore, set_random_states
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.members import Member, build_member
 from sweeplab.training.module import FinetuneModule, target_loss_sum
@@ -165,6 +164,7 @@ def together(runs: Sequence[Run], ranks: Ranks = WHOLE) -> Iterator[tuple[list[R
     if not slots:
         yield list(runs), None
         return
+    assert all(run.model is runs[0].base.model for run in runs), "trials that train together stand on one base"
     with Packed(runs[0].base.model, slots, ranks) as packed:
         yield sorted(runs, key=lambda run: [slot is run.slot for slot in packed.slots].index(True)), packed
 
@@ -237,9 +237,9 @@ def set_random_state(run: Run) -> None:
     """For what a method or a base draws by itself, such as its dropout."""
     if run.member.step == 0:
         seed_everything(run.spec.seed, verbose=False)
-    elif run.member.random_state is not None:
-        torch.set_rng_state(run.member.random_state)
-        run.member.random_state = None
+    elif run.member.random_states is not None:
+        set_random_states(run.member.random_states, run.member.parameters[0].device)
+        run.member.random_states = None
 
 
 def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, bench: Workbench) -> float:

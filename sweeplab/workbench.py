@@ -101,9 +101,10 @@ class Workbench:
         return resident_bytes("VmRSS") if sys.platform == "linux" else None
 
     def free_bytes(self) -> int:
-        """What the device, or the machine, has left."""
+        """What the device, with what torch keeps of it for later, or the machine has left."""
         if self.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.device)[0]
+            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return torch.cuda.mem_get_info(self.device)[0] + kept
         return int(psutil.virtual_memory().available)
 
     def forget_base(self) -> None:

@@ -12,6 +12,7 @@ from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, StudySection, num_bytes
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 
+MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
 ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
 READ_BY: Final = {"local": (), "ray": ("address",), "slurm": ("address", "partition", "sbatch")}
 
@@ -129,6 +130,8 @@ def check_study(config: StudyConfig) -> None:
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")
     if not config.study.seeds or len(set(config.study.seeds)) != len(config.study.seeds):
         raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
+    if not all(0 <= seed <= MOST_SEED for seed in config.study.seeds):
+        raise refuse("study.seeds", f"must be from 0 to {MOST_SEED}", config.study.seeds, "try study.seeds=[0,1,2]")
     if not config.study.objectives:
         raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
     for metric in config.study.objectives:

@@ -27,7 +27,7 @@ from sweeplab.world import TARGETS
 TEXT_BASE: Final = "tiny_base"
 IMAGE_BASE: Final = "tiny_vit"
 SCHEMES: Final = ("none", "nf4", "fp4", "int8", *HQQ_BITS)
-PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS: Final = ("auto", "float32", "bfloat16")  # float16 would need scaled losses
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
 METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
@@ -65,16 +66,16 @@ def metric_name(key: str) -> str | None:
 
 
 def scores_of(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
-    """Every numeric metric of every task; a standard error that lm-eval could not give ('N/A') is None."""
+    """Every metric of every task that is a number; a standard error that lm-eval could not give ('N/A') is None."""
     scores: dict[str, dict[str, Score]] = {}
     for task, values in results.items():
         for key, value in values.items():
             name = metric_name(key)
-            if name is None or isinstance(value, str):
+            if name is None or not is_number(value):
                 continue
             metric, _, chosen = key.partition(",")
             stderr = values.get(f"{metric}_stderr,{chosen}")
-            known = None if stderr is None or isinstance(stderr, str) else float(stderr)
+            known = float(stderr) if is_number(stderr) else None
             scores.setdefault(task, {})[name] = Score(float(value), known, num_items[task]["effective"])
     return scores
 
@@ -95,9 +96,14 @@ def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
 
 
+def is_number(value: Any) -> bool:
+    """True for Python's and NumPy's, but for what JSON has no word for: an infinite one, or none."""
+    return hasattr(value, "__float__") and math.isfinite(value)
+
+
 def plain_number(value: Any) -> float | str:
-    """NumPy's and Python's numbers as float, a metric's compound intermediate result as its text."""
-    return float(value) if isinstance(value, int | float) or hasattr(value, "__float__") else str(value)
+    """A number as float, a metric's compound intermediate result as its text."""
+    return float(value) if is_number(value) else str(value)
 
 
 def run_lm_eval(

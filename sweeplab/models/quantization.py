@@ -26,7 +26,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         dtype = getattr(torch, precision)
         assert isinstance(dtype, torch.dtype)
         return dtype
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
 def keep_packing(model: nn.Module) -> None:

@@ -19,6 +19,7 @@ from sweeplab.store import (
     read_facts,
     read_items,
     read_records,
+    trial_folders,
     write_facts,
 )
 from sweeplab.study.compose import Request, is_group, trial_config
@@ -138,7 +139,7 @@ class Driver:
 
     def refuse_other_folder(self, search: Search) -> None:
         """A database's trials have their records in one folder, which every driver sees. Raises `ConfigError`."""
-        numbers = [int(path.name) for path in self.folder.glob("trials/*")]  # first: other drivers go on
+        numbers = [int(path.name) for path in trial_folders(self.folder)]  # first: other drivers go on
         num_trials = len(search.own_trials())
         if (num_trials and read_facts(self.folder) is None) or max(numbers, default=-1) >= num_trials:
             raise ConfigError(

@@ -67,7 +67,7 @@ class Worker:
         self.events = events
         self.busy = False
         self.heard_at = time.monotonic()
-        self.stalled: str | None = None
+        self.killed_for: tuple[Status, str] | None = None
         self.stopped = False
         link.tell(opening)
         self.listener = threading.Thread(target=self.listen, daemon=True)
@@ -79,7 +79,7 @@ class Worker:
     def listen(self) -> None:
         for line in self.link.lines():
             self.heard_at = time.monotonic()
-            message = receive(line)
+            message = self.received(line)
             if message["kind"] == "done":
                 self.busy = False
             if message["kind"] == "gone":
@@ -87,17 +87,27 @@ class Worker:
             if message["kind"] != "alive" and not (self.stopped and message["kind"] == "died"):
                 self.events.put(Event(self.number, message))
 
+    def received(self, line: str) -> Message:
+        """A worker that says what is no message is ended; `gone` follows."""
+        try:
+            return receive(line)
+        except ValueError:
+            self.kill(Status.FAILED, f"it said what is no message: {line[:100]!r}")
+            return {"kind": "alive"}
+
     def death(self, gone: Message) -> Message:
         """How it ended, for the records of its trials."""
-        status = Status.FAILED if self.stalled is None else Status.TIMED_OUT
-        reason = f"{self.stalled or gone['how']}; see {self.log}"
-        return {"kind": "died", "status": status.value, "reason": reason, "taken": gone["taken"]}
+        status, how = self.killed_for or (Status.FAILED, gone["how"])
+        return {"kind": "died", "status": status.value, "reason": f"{how}; see {self.log}", "taken": gone["taken"]}
+
+    def kill(self, status: Status, why: str) -> None:
+        self.killed_for = status, why
+        self.link.kill()
 
     def kill_if_stalled(self, seconds: float) -> None:
         """A worker that works and has been silent for `seconds` hangs."""
-        if self.busy and self.stalled is None and time.monotonic() - self.heard_at > seconds:
-            self.stalled = f"no forward pass for executor.stall_seconds={seconds:g}"
-            self.link.kill()
+        if self.busy and self.killed_for is None and time.monotonic() - self.heard_at > seconds:
+            self.kill(Status.TIMED_OUT, f"no forward pass for executor.stall_seconds={seconds:g}")
 
     def stop(self) -> None:
         """What it has not reported is run again later."""
@@ -115,6 +125,7 @@ class Workers:
         self.folder = folder
         self.connect = connect
         self.events: queue.Queue[Event] = queue.Queue()
+        self.looked_at = time.monotonic()  # whether one of them hangs
         self.workers = [self.start(number) for number in range(len(places))]
 
     @property
@@ -149,12 +160,16 @@ class Workers:
     def next_event(self) -> Event:
         """Replaces nothing: a worker that hangs is killed, and says `died` like any other."""
         seconds = self.places[0].executor.stall_seconds
+        if seconds is None:
+            return self.events.get()
+        patience = min(seconds / 4, 5.0)
         while True:
+            if time.monotonic() - self.looked_at >= patience:  # also while others talk
+                self.looked_at = time.monotonic()
+                for worker in self.workers:
+                    worker.kill_if_stalled(seconds)
             with suppress(queue.Empty):
-                return self.events.get(timeout=None if seconds is None else min(seconds / 4, 5.0))
-            assert seconds is not None
-            for worker in self.workers:
-                worker.kill_if_stalled(seconds)
+                return self.events.get(timeout=patience)
 
     def restart(self, worker: int) -> None:
         self.workers[worker].stop()

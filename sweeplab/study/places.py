@@ -3,6 +3,7 @@
 import os
 import subprocess
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,7 +30,8 @@ def visible_gpus() -> list[str]:
     """NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get(VISIBLE)
     if named is not None:
-        return [one.strip() for one in named.split(",") if one.strip()]
+        devices = [one.strip() for one in named.split(",") if one.strip()]
+        return list(takewhile(lambda one: not one.startswith("-"), devices))  # CUDA too ends at the first one below 0
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # no driver, so no device

@@ -58,11 +58,11 @@ class StudyProgress:
         self.since = time.monotonic()
         self.running: dict[int, Running] = {}
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -74,7 +74,7 @@ class StudyProgress:
         return f"{self.num_done}/{self.num_planned} trials"
 
     def num_under_way(self) -> float:
-        return sum(one.fraction for one in self.running.values())
+        return sum(one.fraction for one in list(self.running.values()))
 
     def seconds_left(self) -> float | None:
         """To the end; None until something has been measured."""

@@ -1,14 +1,13 @@
 """What a running study says of itself in `progress.json`, for whoever watches from another terminal."""
 
 import json
-import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from sweeplab.store import StoreError, read_json
+from sweeplab.store import StoreError, partial_of, read_json
 from sweeplab.typed import from_plain
 
 FILE: Final = "progress.json"
@@ -38,7 +37,7 @@ class Underway:
 def write_underway(folder: Path, now: Underway) -> None:
     """In one step, without waiting for the disk. A disk that is full is for the records to tell of."""
     path = folder / FILE
-    partial = path.with_name(f".{FILE}.{os.getpid()}")
+    partial = partial_of(path)
     with suppress(OSError):
         partial.write_text(json.dumps(asdict(now)), encoding="utf-8")
         partial.replace(path)

@@ -9,6 +9,7 @@ import queue
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from sweeplab.study.messages import Message, line_of, receive
 
 HANDSHAKE_SECONDS: Final = 10.0
+BREATH_SECONDS: Final = 0.1
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a machine that vanished: a minute
 
 
@@ -99,16 +101,20 @@ class Reception:
         return self.expected.setdefault(key, queue.Queue())
 
     def listen(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
+        while self.listener.fileno() >= 0:  # until it is closed
+            try:
                 link, _ = self.listener.accept()
-                link.settimeout(HANDSHAKE_SECONDS)
-                threading.Thread(target=self.admit, args=(Connection(link),), daemon=True).start()
+            except OSError:  # the caller went away, or this process has too many files open
+                time.sleep(BREATH_SECONDS)
+                continue
+            threading.Thread(target=self.admit, args=(link,), daemon=True).start()
 
-    def admit(self, connection: Connection) -> None:
+    def admit(self, link: socket.socket) -> None:
+        link.settimeout(HANDSHAKE_SECONDS)
+        connection = Connection(link)
         try:
             queue_of_key = self.handshake(connection)
-        except (NotAuthorized, OSError, UnicodeDecodeError):
+        except (NotAuthorized, OSError, ValueError, RecursionError):
             connection.close()
         else:
             connection.socket.settimeout(None)

@@ -31,6 +31,10 @@ class Watch(Callback):
         self.kept_at = self.stepped_at = time.monotonic()
         self.last_step = 0
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """What was due when an error stopped the training, which goes on here."""
+        self.measure()
+
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
@@ -42,12 +46,7 @@ class Watch(Callback):
         for member in self.members:
             member.take_seconds(passed)
         self.stepped_at = now
-        due = [member for member in self.members if member.heldout_is_due]
-        for member in due:
-            member.take_heldout_loss(self.heldout_loss(member))
-        going_on = [member for member in due if not member.has_ended]
-        if self.score is not None and going_on:
-            self.score(going_on)
+        self.measure()
         if self.keep_seconds is not None and time.monotonic() - self.kept_at >= self.keep_seconds:
             for member in self.members:
                 if member.early is None:
@@ -55,3 +54,12 @@ class Watch(Callback):
             self.kept_at = time.monotonic()
         if any(member.has_ended for member in self.members):
             trainer.should_stop = True
+
+    def measure(self) -> None:
+        """Held-out losses, and scores of those that go on."""
+        for member in self.members:
+            if member.heldout_is_due:
+                member.take_heldout_loss(self.heldout_loss(member))
+        due = [member for member in self.members if member.scores_are_due]
+        if self.score is not None and due:
+            self.score(due)

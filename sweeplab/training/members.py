@@ -25,6 +25,13 @@ class Early(NamedTuple):
     reason: str
 
 
+class Window(NamedTuple):
+    """What an optimizer step is taken on: the mean loss per target in nats, and tokens, padding not counted."""
+
+    loss: float
+    num_tokens: int
+
+
 @dataclass(eq=False)
 class Member:
     """A trial in training. `step` counts its own optimizer steps, whatever the cohort's count is."""
@@ -46,18 +53,19 @@ class Member:
     most_seconds: float | None = None  # to train
     early: Early | None = None  # None for one that trains, or has trained to its end
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
-    random_state: torch.Tensor | None = None  # of a checkpoint, for a trial alone that draws by itself
+    window: "Window | None" = None  # whose gradients stand, before its step
+    is_torn: bool = False  # in the middle of a step, or stopped there by an error
+    random_states: list[Tensor] | None = None  # of a checkpoint, for a trial alone that draws by itself
 
     @property
     def has_ended(self) -> bool:
         return self.early is not None or self.step >= self.num_steps
 
-    def take_loss(self, loss: float) -> None:
-        """The mean loss of the window at hand, before its optimizer step."""
-        if loss - loss != 0:  # infinite, or not a number
-            self.early = Early(Status.DIVERGED, f"the training loss became {loss} after {self.step} steps")
-        else:
-            self.since_point.append(loss)
+    def take_window(self, window: Window) -> None:
+        """The window at hand, before its optimizer step; one that is tried again comes again."""
+        if window.loss - window.loss != 0:  # infinite, or not a number
+            self.early = Early(Status.DIVERGED, f"the training loss became {window.loss} after {self.step} steps")
+        self.window = window
 
     def clip(self) -> None:
         if self.gradient_clip is not None:
@@ -65,10 +73,15 @@ class Member:
 
     def advance(self) -> None:
         """One optimizer step."""
+        assert self.window is not None
         lr = self.optimizer.param_groups[0]["lr"]  # the plain rate where any weight has it
+        self.is_torn = True
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
+        self.is_torn = False
+        self.since_point.append(self.window.loss)
+        self.num_tokens += self.window.num_tokens
         if self.step % self.log_interval == 0 or self.step == self.num_steps:
             loss = sum(self.since_point) / len(self.since_point)
             self.losses.append(TrainPoint(self.step, loss, lr))
@@ -77,15 +90,26 @@ class Member:
 
     @property
     def heldout_is_due(self) -> bool:
-        """True after every `heldout_interval` steps, except at the end, where evaluation measures it."""
-        due = self.heldout_interval is not None and self.step % self.heldout_interval == 0
-        return due and not self.has_ended
+        """True after every `heldout_interval` steps until it is measured, except at the end, where evaluation does."""
+        return self.is_at_rung and (not self.heldout_losses or self.heldout_losses[-1].step < self.step)
+
+    @property
+    def scores_are_due(self) -> bool:
+        """As `heldout_is_due`, where tasks are scored at rungs."""
+        return self.is_at_rung and (not self.rung_scores or self.rung_scores[-1].step < self.step)
+
+    @property
+    def is_at_rung(self) -> bool:
+        at_rung = self.heldout_interval is not None and self.step % self.heldout_interval == 0
+        return at_rung and self.step > 0 and not self.has_ended
 
     def take_heldout_loss(self, loss: float) -> None:
         """The held-out loss after `step` steps, where a pruner may give the trial up."""
         if loss - loss != 0:
             self.early = Early(Status.DIVERGED, f"the held-out loss became {loss} after {self.step} steps")
             return
+        if self.heldout_losses and self.heldout_losses[-1].step == self.step:  # an evaluation that is tried again
+            self.heldout_losses.pop()
         self.heldout_losses.append(HeldoutPoint(self.step, loss))
         why = self.observe(self.step, {"heldout_loss": loss})
         if why is not None and not self.has_ended:

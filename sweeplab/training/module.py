@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from sweeplab.ranks import WHOLE, Ranks
 from sweeplab.training.chunks import chunked_losses, widened
 from sweeplab.training.images import ImageBatch, class_logits
-from sweeplab.training.members import CohortOptimizer, Member, gradients
+from sweeplab.training.members import CohortOptimizer, Member, Window, gradients
 from sweeplab.training.sophia import SophiaG
 
 
@@ -141,6 +141,7 @@ class FinetuneModule(LightningModule):
         self.ranks = ranks
         self.batch: CohortBatch | None = None  # the last micro-batch with targets
         self.shares: list[Tensor] = []  # of the window so far, (K,) for each micro-batch
+        self.num_tokens: list[list[int]] = []  # as `shares`, padding not counted
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """The base stays as and where it is: Lightning would move it to its device, and to the CPU at the end."""
@@ -153,8 +154,7 @@ class FinetuneModule(LightningModule):
         self.begin(batch, len(self.shares))
         shares_K = window_shares(self.model, batch)
         self.shares.append(shares_K.detach())
-        for member, share in zip(self.members, batch.shares, strict=True):
-            member.num_tokens += share.num_tokens
+        self.num_tokens.append([share.num_tokens for share in batch.shares])
         return shares_K.sum() * self.accumulation
 
     def configure_optimizers(self) -> Optimizer:
@@ -167,12 +167,14 @@ class FinetuneModule(LightningModule):
         never pass through autograd's accumulators, which torch's DistributedDataParallel would listen to.
         """
         losses_K = torch.stack(self.shares).sum(dim=0)
-        self.shares.clear()
+        num_tokens_K = map(sum, zip(*self.num_tokens, strict=True))
         self.ranks.add_up([losses_K, *gradients(self.members)])
-        for member, loss in zip(self.members, losses_K.tolist(), strict=True):
-            member.take_loss(loss)
+        for member, loss, num_tokens in zip(self.members, losses_K.tolist(), num_tokens_K, strict=True):
+            member.take_window(Window(loss, num_tokens))
             if isinstance(member.optimizer, SophiaG) and member.optimizer.needs_estimate:
                 self.estimate_curvature(member.optimizer)
+        self.shares.clear()
+        self.num_tokens.clear()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

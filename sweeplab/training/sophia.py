@@ -70,6 +70,13 @@ class SophiaG(Optimizer):
         self.num_steps = 0
         self.num_estimates = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"counts": [self.num_steps, self.num_estimates]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.num_steps, self.num_estimates = state_dict["counts"]
+
     @property
     def needs_estimate(self) -> bool:
         """True before the steps 1, k + 1, 2k + 1, until `estimate` was called."""
