@@ -13,7 +13,7 @@ from lightning.pytorch import seed_everything
 from torch import nn
 
 from sweeplab.config import TrainingConfig, TrialConfig
-from sweeplab.data.batches import Windows, heldout_batches
+from sweeplab.data.batches import Windows
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
 from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.measure import measured
@@ -245,7 +245,7 @@ def set_random_state(run: Run) -> None:
 
 def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, bench: Workbench) -> float:
     """The held-out loss of `model`, which is `base` or stands on it, as it is."""
-    batches = heldout_batches(data.heldout, base.pad_id, config.evaluation.batch_size)
+    batches = data.heldout_batches(base.pad_id, config.evaluation.batch_size)
     return heldout_loss(model, batches, target_loss_sum, bench.device)
 
 

@@ -271,8 +271,8 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     heldout = load_splits(spec.config.data).heldout
     total, count = 0.0, 0
     for tokens in tokenize(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 192).examples:
-        num_targets = sum(label != IGNORED for label in tokens.labels[1:])
-        loss = model(input_ids=torch.tensor([tokens.ids]), labels=torch.tensor([tokens.labels])).loss
+        num_targets = sum(label != IGNORED for label in tokens.labels[1:].tolist())
+        loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
         total, count = total + loss.item() * num_targets, count + num_targets
     return total / count
 
