@@ -16,8 +16,8 @@ from sweeplab.typed import value_at
 
 MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
 INCOMPARABLE: Final = (
-    "Held-out losses of different data are of different texts and cannot be compared, so no setting is called the best "
-    "of all; the best is named for each."
+    "Held-out losses of different data, or of examples cut at different lengths, are of different texts and cannot be "
+    "compared, so no setting is called the best of all; the best is named for each."
 )
 MAX_LETTERS: Final = 120  # of their names
 
@@ -72,12 +72,12 @@ def truncation(records: list[TrialRecord]) -> list[str]:
             worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
     found = []
     for length, record in sorted(worst.items()):
-        out_of = "" if record.num_train_examples is None else f" of {record.num_train_examples:,}"
-        dropped = f", {record.num_dropped:,} of them before their response, and these were left out"
-        found.append(
-            f"training.max_length={length} cut {record.num_truncated:,}{out_of} training examples"
-            f"{dropped if record.num_dropped else ''}; raise it to learn from them whole."
-        )
+        cut = plural(record.num_truncated or 0, "training example")
+        if record.num_train_examples is not None:
+            cut = f"{record.num_truncated:,} of {plural(record.num_train_examples, 'training example')}"
+        if record.num_dropped:
+            cut += f", {record.num_dropped:,} of them before the response began, so that nothing was left to learn"
+        found.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
     return found
 
 

@@ -16,13 +16,14 @@ import numpy as np
 
 from sweeplab.claims import ClaimConfig
 from sweeplab.records import StudyFacts
+from sweeplab.report.claimed import comparable, levels_of, mean_weights, named, pair_weights
 from sweeplab.report.evidence import Evidence, by_chance, evidence
-from sweeplab.report.settings import Setting, by_meaning
+from sweeplab.report.settings import Setting
 from sweeplab.report.tables import Cell, Column
 from sweeplab.report.tables import Table as Grid
-from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text, value_text
+from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text
 from sweeplab.statistics.contrasts import Table, contrast
-from sweeplab.statistics.intervals import LEVEL, Array, Estimate, unknown
+from sweeplab.statistics.intervals import LEVEL, Estimate, unknown
 from sweeplab.store import Items
 
 Word = Literal["supported", "contradicted", "inconclusive"]
@@ -62,20 +63,6 @@ def verdict(facts: StudyFacts, settings: list[Setting], items: Items | None, cla
     return judges[claim.forms()[0]](claim, evidence(facts, members, claim.metric, items))
 
 
-def comparable(facts: StudyFacts, settings: list[Setting], claim: ClaimConfig) -> list[Setting]:
-    """Those of the one of `by_meaning`'s families that holds every setting which the claim names; all where none does.
-
-    Losses of other data have no part in the claim, and none in the variance it is judged by.
-    """
-
-    def is_named(setting: Setting) -> bool:
-        return claim.axis() in setting.params or any(matches(setting, point) for point in claim.settings())
-
-    families = by_meaning(facts, settings, claim.metric)
-    holding = [members for members in families.values() if any(is_named(one) for one in members)]
-    return holding[0] if len(holding) == 1 else settings
-
-
 def decided(estimate: Estimate, low: float, high: float) -> Word:
     """The rule of this module's page, for a claim that the effect lies between `low` and `high`."""
     if estimate.low is None or estimate.high is None:
@@ -99,39 +86,6 @@ def ruled(claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float
 def says_nothing(claim: ClaimConfig, estimate: Estimate) -> bool:
     """True for a loss or a score that is the same with several seeds, which does not tell how far chance goes."""
     return by_chance(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
-
-
-def matches(setting: Setting, point: dict[str, Any]) -> bool:
-    return all(key in setting.params and setting.params[key] == value for key, value in point.items())
-
-
-def named(found: Evidence, setting: dict[str, Any]) -> dict[str, int]:
-    """Places of the settings that `setting` names, by what else they differ in."""
-    return {
-        repr(sorted((key, value_text(value)) for key, value in one.params.items() if key not in setting)): place
-        for place, one in enumerate(found.settings)
-        if matches(one, setting)
-    }
-
-
-def mean_weights(num_settings: int, places: list[int]) -> Array:
-    weights_K = np.zeros(num_settings)
-    weights_K[places] = 1 / len(places)
-    return weights_K
-
-
-def pair_weights(found: Evidence | None, first: dict[str, Any], second: dict[str, Any]) -> Array | None:
-    """First minus second, of settings that are alike in everything else; None where there is no such pair."""
-    if found is None:
-        return None
-    ours, theirs = named(found, first), named(found, second)
-    shared = [rest for rest in ours if rest in theirs] if set(first) == set(second) else []
-    places = ([ours[rest] for rest in shared], [theirs[rest] for rest in shared]) if shared else None
-    if places is None and ours and theirs and set(first) != set(second):
-        places = (list(ours.values()), list(theirs.values()))
-    if places is None:
-        return None
-    return mean_weights(len(found.settings), places[0]) - mean_weights(len(found.settings), places[1])
 
 
 def judge_better(claim: ClaimConfig, found: Evidence | None) -> Verdict:
@@ -247,16 +201,6 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
 def goes_against(step: Estimate, sign: int) -> bool:
     end = step.high if sign > 0 else step.low
     return end is not None and sign * end < 0
-
-
-def levels_of(found: Evidence, axis: str) -> list[list[int]]:
-    """Places of settings by the axis's values in their order, as far as all values are alike in everything else."""
-    values = list(dict.fromkeys(one.params[axis] for one in found.settings if axis in one.params))
-    if all(isinstance(value, int | float) for value in values):
-        values.sort()
-    by_rest = [named(found, {axis: value}) for value in values]
-    shared = set.intersection(*(set(places) for places in by_rest)) if by_rest else set()
-    return [[places[rest] for rest in sorted(shared)] for places in by_rest] if shared else []
 
 
 def verdict_table(judged: list[Verdict]) -> Grid | None:

@@ -186,7 +186,7 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     settings = group(facts, grid)
     found = evidence(facts, settings, LOSS, None)
     assert found is not None
-    front = pareto_table(found)
+    front = pareto_table(facts, found)
     assert front is not None
     assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
     assert [title for title, _ in budget_tables(found)] == [
@@ -198,3 +198,30 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
     assert {row[2].text for row in kept.rows} == {"0.500"}
     assert forgetting_table(make_facts(), settings, None) is None
+
+
+def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
+    """Costs are equal, so that the losses and what rises with rank decide: worse by loss, better by score."""
+    for record in grid:
+        record.scores = {"old": {"acc": Score(record.params["adapter.rank"] / 100, 0.05, 100)}}
+        record.adapter_bytes = 1000
+    objectives = {LOSS: "minimize", "scores.old.acc": "maximize", "adapter_bytes": "minimize"}
+    facts = make_facts(space={}, seeds=[0, 1, 2], objectives=objectives | {"phases.train.seconds": "minimize"})
+    found = evidence(facts, group(facts, grid), LOSS, None)
+    assert found is not None
+    front = pareto_table(facts, found)
+    assert front is not None
+    assert [row[0].text for row in front.rows] == [f"optimizer=adamw, rank={rank}" for rank in (4, 8, 16, 32)]
+    assert [column.title for column in front.columns] == [
+        "setting",
+        "held-out loss",
+        "acc on old",
+        "adapter size",
+        "peak resident memory, training",
+        "training time",  # an objective, and a cost that is shown anyway
+    ]
+    assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]
+    falling = make_facts(space={}, seeds=[0, 1, 2], objectives={LOSS: "minimize", "scores.old.acc": "minimize"})
+    one = pareto_table(falling, found)
+    assert one is not None
+    assert [row[0].text for row in one.rows] == ["optimizer=adamw, rank=4"]

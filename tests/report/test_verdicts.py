@@ -215,3 +215,22 @@ def test_contradicting_sources_stand_side_by_side_with_their_figures(judge: Judg
 def test_published_values_are_for_the_chart(judge: Judge) -> None:
     found = published_values([judge(VALUES, value={"adapter.rank": 8}, between=[0.4, 0.6], published=0.55)])
     assert [(one.params, one.value) for one in found] == [({"adapter.rank": 8}, 0.55)]
+
+
+def test_a_trend_over_values_that_are_lists(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    betas = [[0.9, 0.99], [0.9, 0.999]]
+    claim = {"words": "w", "source": "s", "metric": METRIC, "rises_with": "optimizer.betas"}
+    facts = make_facts(space={"optimizer.betas": {"choices": betas}}, seeds=[0, 1], claims=[claim])
+    records = [
+        make_record(
+            2 * n + seed,
+            {"optimizer.betas": pair},
+            seed,
+            scores={"new": {"acc": Score(0.5 + n / 10 + seed / 100, None, 9)}},
+        )
+        for n, pair in enumerate(betas)
+        for seed in (0, 1)
+    ]
+    [judged] = verdicts(facts, group(facts, records), None)
+    assert judged.estimate is not None
+    assert judged.estimate.value == pytest.approx(0.1)

@@ -32,6 +32,11 @@ FactsFactory = Callable[..., StudyFacts]
         (0.00012345, "0.000123"),
         (1.2345e-9, "1.23e-09"),
         (-1e-12, "-1e-12"),
+        (0.0099999, "0.010"),  # what rounds to a power of ten has its places
+        (0.00999, "0.00999"),
+        (0.00099999, "0.00100"),
+        (99.99999, "100.0"),
+        (999.96, "1,000"),
     ],
 )
 def test_number(value: Any, text: str) -> None:
@@ -172,7 +177,7 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     space = {"data": {"choices": ["tiny_facts", "tiny_operation"]}, "adapter.rank": {"choices": [4, 8]}}
     facts = make_facts(space=space)
     said = summary_answer(facts, records)
-    assert said[0].startswith("Held-out losses of different data are of different texts and cannot be compared")
+    assert said[0].startswith("Held-out losses of different data, or of examples cut at different lengths, are of diff")
     assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
     assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
     assert summary_table(facts, records).marked is None
@@ -198,11 +203,11 @@ def test_studies_of_different_data_have_no_best_in_common_either(
 
 
 def test_memory_and_durations_change_their_units() -> None:
-    assert [memory(size) for size in (None, 512, 1536, 3 * 2**19, 700 * 2**20, 3 * 2**30)] == [
-        DASH, "512 B", "1.5 KiB", "1.5 MiB", "700 MiB", "3 GiB",
+    assert [memory(size) for size in (None, 512, 1023, 1536, 3 * 2**19, 700 * 2**20, 2**30 - 1, 3 * 2**30)] == [
+        DASH, "512 B", "1023 B", "1.5 KiB", "1.5 MiB", "700 MiB", "1 GiB", "3 GiB",
     ]  # fmt: skip
-    assert [duration(time) for time in (None, 8.24, 185, 3599.9, 7440)] == [
-        DASH, "8.2 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
+    assert [duration(time) for time in (None, 8.24, 59.94, 59.97, 185, 3599.9, 7440)] == [
+        DASH, "8.2 s", "59.9 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
     ]  # fmt: skip
 
 
@@ -357,11 +362,15 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         for place, (length, cut, dropped) in enumerate(rows)
     ]
     expected = [
-        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before their response, and these were left "
-        "out; raise it to learn from them whole.",
-        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from them whole.",
+        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before the response began, so that nothing "
+        "was left to learn; raise it to learn from whole examples.",
+        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from whole examples.",
     ]
     assert summary_answer(make_facts(), records)[-3:-1] == expected
     failed = [replace(record, status=Status.FAILED) for record in records]
     assert summary_answer(make_facts(), failed)[1:-1] == expected
     assert not any(" cut " in said for said in summary_answer(make_facts(), records[4:]))
+    unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
+    assert (
+        "training.max_length=128 cut 1 training example; raise it to learn" in summary_answer(make_facts(), unknown)[2]
+    )
