@@ -71,8 +71,8 @@ def power_note(found: Evidence, compared: Comparison) -> list[str]:
     num_seeds = found.table.num_seeds
     known = {
         place: (one.se, one.df, compared.factors[place])
-        for place, one in enumerate(compared.differences)
-        if place in compared.uncertain and one.se is not None and one.df is not None
+        for place, one in ((place, compared.differences[place]) for place in compared.uncertain)
+        if one.se is not None and one.df is not None
     }
     if not known:
         return []

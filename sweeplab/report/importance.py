@@ -156,12 +156,8 @@ def effects_table(facts: StudyFacts, found: Evidence) -> Table | None:
     names = [short_key(key, keys) for key in keys]
     rows = []
     for term in analysis_of_variance(values, len(keys)):
-        whole = len(term.axes) > 2
-        name = (
-            "three or more together"
-            if whole
-            else " × ".join(names[axis] for axis in term.axes) or "seeds and what is left"
-        )
+        crossed = " × ".join(names[axis] for axis in term.axes) or "seeds and what is left"
+        name = "three or more together" if len(term.axes) > 2 else crossed
         rows.append([Cell(name), Cell(str(term.df)), Cell(share(term.share, 1.0)), Cell(p_text(term.p))])
     titles = (Column("effect", numeric=False), Column("df"), Column("share of variance"), Column("p", "Holm"))
     return Table(list(titles), rows)
