@@ -13,6 +13,7 @@ from sweeplab.config import ConfigError, PlanConfig, StudyConfig, StudySection, 
 from sweeplab.records import METRICS, SOLO_METRICS, known_metric
 
 MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
+LEAST_MEMORY_BYTES: Final = 10**6  # with less a unit was forgotten
 ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
 READ_BY: Final = {"local": (), "ray": ("address",), "slurm": ("address", "partition", "sbatch")}
 
@@ -92,7 +93,10 @@ def check_fleet(config: StudyConfig) -> None:
 def check_plan(plan: PlanConfig) -> None:
     """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
     if plan.device_memory is not None:
-        num_bytes("plan.device_memory", plan.device_memory)
+        size = num_bytes("plan.device_memory", plan.device_memory)
+        if size < LEAST_MEMORY_BYTES:
+            given = f"{plan.device_memory}, which is {size} bytes"
+            raise refuse("plan.device_memory", "must be at least 1MB", given, "write the unit too, such as 14GB")
     elif plan.skip_unfit:
         raise ConfigError(
             "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "

@@ -9,7 +9,7 @@ from hydra.utils import get_class
 from torch import nn
 from torch.optim import Optimizer
 
-from sweeplab.checks.trials import check_optimizer
+from sweeplab.checks.optimizers import check_optimizer
 from sweeplab.config import ConfigError
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
