@@ -10,6 +10,7 @@ from sweeplab.checks.devices import check_devices
 from sweeplab.checks.effects import OF_DATA, OF_MODELS, VIRTUAL_TOKEN_METHODS, refuse_unread
 from sweeplab.checks.optimizers import check_optimizer
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.tasks import check_task_names
 from sweeplab.config import (
     BASE_CHANGING,
     HQQ_BITS,
@@ -199,6 +200,7 @@ def check_rungs(config: TrialConfig) -> None:
 
 
 def check_evaluation(evaluation: EvaluationConfig) -> None:
+    check_task_names(evaluation.tasks)
     check_at_least("evaluation.batch_size", evaluation.batch_size, 1, "use a whole number from 1")
     check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
@@ -256,6 +258,9 @@ def check_images(config: TrialConfig) -> None:
         fitting = "model=tiny_vit" if data.is_images() else "data=digits"
         raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
     if not data.is_images():
+        for task in asked.tasks:
+            if task in DIGITS_TASKS:
+                raise refuse("evaluation.tasks", "is of images and goes with data=digits only", task, "drop it")
         return
     for task in asked.tasks:
         check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
