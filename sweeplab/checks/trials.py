@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -39,10 +40,22 @@ INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
 
 
+def check_expressions(key: str, patterns: Iterable[str]) -> None:
+    """Raises `ConfigError` for a pattern that is no regular expression."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            rule = "must hold regular expressions over module names"
+            raise refuse(key, rule, repr(pattern), f"mend it ({error})") from error
+
+
 def check_adapter(adapter: AdapterConfig) -> None:
     check_choice("adapter.method", adapter.method, METHODS)
     check_at_least("adapter.num_virtual_tokens", adapter.num_virtual_tokens, 1, "try 20")
     check_at_least("adapter.num_layers", adapter.num_layers, 1, "try 2")
+    for name in ("rank_pattern", "alpha_pattern", "lr_pattern"):
+        check_expressions(f"adapter.{name}", getattr(adapter, name))
     for pattern, factor in adapter.lr_pattern.items():
         if not factor > 0:
             raise refuse("adapter.lr_pattern", "must hold factors above 0", f"{pattern}: {factor}", "try 0.5")
@@ -148,13 +161,9 @@ def check_model(model: ModelConfig) -> None:
 def check_quantization(quantization: QuantizationConfig) -> None:
     """Refuses schemes that do not exist or cannot be had here. Raises `ConfigError`."""
     check_choice("quantization.scheme", quantization.scheme, SCHEMES)
+    check_expressions("quantization.pattern", quantization.pattern)
     for pattern, scheme in quantization.pattern.items():
         check_choice(f"quantization.pattern.{pattern}", scheme, SCHEMES)
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            rule = "must hold regular expressions over module names"
-            raise refuse("quantization.pattern", rule, repr(pattern), f"mend it ({error})") from error
     schemes = quantization.schemes()
     if quantization.double and schemes.isdisjoint(("nf4", "fp4")):
         raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
