@@ -44,9 +44,7 @@ def test_a_metric_that_no_record_will_have_is_refused(metric: str, message: str)
 
 def test_an_objective_is_measured_by_a_task_that_is_asked_for() -> None:
     check_objectives(["scores.tiny_new_facts.exact_match", "scores.mmlu_anatomy.acc"], ["tiny_new_facts", "mmlu"])
-    with pytest.raises(
-        ConfigError, match=r"must name what evaluation\.tasks=\[tiny_new_facts\] measures, got .*_ch"
-    ):
+    with pytest.raises(ConfigError, match=r"must name what evaluation\.tasks=\[tiny_new_facts\] measures, got .*_ch"):
         check_objectives(["scores.tiny_new_facts_choice.acc"], ["tiny_new_facts"])
     with pytest.raises(ConfigError, match=r"must name what evaluation\.tasks=\[\] measures, got scores\.mmlu\.acc"):
         check_objectives(["scores.mmlu.acc"], [])
