@@ -171,6 +171,12 @@ def fewer(train: list[Item], config: DataConfig) -> list[Item]:
     return train if config.fraction is None else share(train, config)
 
 
+def num_learned(splits: Splits) -> int:
+    """Held-out examples that stand among those to train on too, prompt and response alike."""
+    known = set(map(json.dumps, splits.train))
+    return sum(json.dumps(one) in known for one in splits.heldout)
+
+
 def load_splits(config: DataConfig) -> Splits:
     """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
 
