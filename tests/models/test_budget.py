@@ -1,5 +1,6 @@
 """Ranks within a budget, against published tables and brute force."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +71,9 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(key: str, 
         assert sized(adapter, shapes).adapter == adapter
         return
     there = r"adapted here: q_proj, v_proj \(such as model\.layers\.0\.q_proj\); mend the pattern, or drop it$"
-    with pytest.raises(ConfigError, match=rf"^adapter\.{key} must match adapted .*'{pattern}' matches none; {there}"):
+    with pytest.raises(
+        ConfigError, match=rf"^adapter\.{key} must match adapted .*'{re.escape(pattern)}' matches none; {there}"
+    ):
         sized(adapter, shapes)
 
 

@@ -62,9 +62,11 @@ def test_known_models_are_counted_offline(
 
 
 def test_the_rank_sweep_on_a_7b(plan: Plan) -> None:
-    values, printed = plan(
-        "+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", "++space.adapter.rank.choices=[8,16,256]"
-    )
+    ranks = "++space.adapter.rank.choices=[8,16,256]"
+    chosen = ("+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", ranks)
+    with pytest.raises(ConfigError, match=r"adapter\.rank must be a value of the space, got .*; drop the claims"):
+        plan(*chosen)  # as a run would
+    values, printed = plan(*chosen, "~claims")
     assert [row["num_trainable_params"] for row in values["rows"]] == [20_277_248, 40_554_496, 648_871_936]
     assert [row["num_seeds"] for row in values["rows"]] == [3, 3, 3]
     assert values["num_trials"] == 9
