@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from sweeplab.checks.rules import refuse
 from sweeplab.config import ConfigError
+from sweeplab.typed import is_number
 
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
 ADAM: Final = ("lr", "betas", "eps", "weight_decay", "amsgrad")
@@ -29,10 +30,6 @@ ARGUMENTS: Final[dict[str, tuple[str, ...]]] = {  # of conf's optimizers; anothe
     ),
     "sweeplab.training.sophia.SophiaG": ("lr", "betas", "gamma", "eps", "weight_decay", "interval"),
 }
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -1,5 +1,6 @@
 """What the study found, in sentences that claim no more than the records show."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -8,11 +9,11 @@ from sweeplab.report.comparison import NO_SPREAD, power_note
 from sweeplab.report.evidence import Evidence, evidence
 from sweeplab.report.settings import Setting, by_meaning, complete, first_objective
 from sweeplab.report.tables import any_shared, memory_metric
-from sweeplab.report.wording import DASH, amount, metric_label, plural
+from sweeplab.report.wording import DASH, amount, metric_label, plural, value_text
 from sweeplab.statistics.contrasts import Comparison
 from sweeplab.statistics.spreads import TEST_LEVEL
 from sweeplab.store import Items
-from sweeplab.typed import value_at
+from sweeplab.typed import is_number, value_at
 
 MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
 INCOMPARABLE: Final = (
@@ -35,7 +36,7 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
     if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
-        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", *cuts, tally]
+        return [f"No trial finished, so there is nothing to compare{commonest(settings)}.", *cuts, tally]
     families = by_meaning(facts, settings, first_objective(facts)[0])
     if len(families) == 1:
         return [*told(facts, settings, items), *cuts, tally]
@@ -43,6 +44,16 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
         f"With {label}: {' '.join(told(facts, rest(members, label), items))}" for label, members in families.items()
     ]
     return [INCOMPARABLE, *apart, *cuts, tally]
+
+
+def commonest(settings: list[Setting]) -> str:
+    """How most trials ended, where one has ended, with the first one's reason."""
+    ended = [record for setting in settings for record in setting.records]
+    status, count = Counter(record.status for record in ended).most_common(1)[0]
+    reason = next((record.reason for record in ended if record.status is status and record.reason), None)
+    which = "" if count == 1 else "the first: "
+    told = f" ({which}{reason})" if reason else ""
+    return f": {count} of {len(ended)} {status.value.replace('_', ' ')}{told}"
 
 
 def rest(settings: list[Setting], label: str) -> list[Setting]:
@@ -59,7 +70,24 @@ def told(facts: StudyFacts, settings: list[Setting], items: Items | None) -> lis
         why = "No seed was run by all settings" if apart else f"No setting has the {metric_label(metric)} of every seed"
         return [f"{why}, so none is called the best."]
     compared = found.compared()
-    return [finding(facts, settings, found, compared), *cautions(facts, settings, found, compared)]
+    said = [finding(facts, settings, found, compared), *cautions(facts, settings, found, compared)]
+    return [*said, *beyond(facts, found)]
+
+
+def beyond(facts: StudyFacts, found: Evidence) -> list[str]:
+    """Whether the best lies at an end of the values that were tried, so that a better one may lie beyond.
+
+    Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost.
+    """
+    ends = []
+    for key, spec in facts.space.items():
+        tried = {one.params[key] for one in found.settings if is_number(one.params.get(key))}
+        if spec.get("choices") and len(tried) > 2 and found.best.params.get(key) in (min(tried), max(tried)):
+            largest = found.best.params[key] == max(tried)
+            ends.append(f"{key}={value_text(found.best.params[key])} ({'largest' if largest else 'smallest'})")
+    if not ends:
+        return []
+    return [f"The best lies at an end of what was tried, {' and '.join(ends)}: a better one may lie beyond."]
 
 
 def truncation(records: list[TrialRecord]) -> list[str]:

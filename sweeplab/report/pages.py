@@ -21,6 +21,7 @@ from sweeplab.report.failures import failures_table
 from sweeplab.report.importance import Importance, effects_table, importance_note, importance_shares, importance_table
 from sweeplab.report.pictures import Figure, figures, study_charts
 from sweeplab.report.settings import Setting, first_objective, group
+from sweeplab.report.setup import setup_line
 from sweeplab.report.sources import flatten, provenance
 from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
@@ -141,6 +142,7 @@ def contents(made: Findings) -> dict[str, Any]:
     settings = settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
+        "setup": setup_line(records),
         "answer": answer(facts, made.settings, made.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),

@@ -230,6 +230,7 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
         "every other is worse.",
         *summary_answer(facts, records)[1:4],
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
+        "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
     ]
 
@@ -252,8 +253,31 @@ def test_the_answer_without_a_finished_trial_invents_nothing(
 ) -> None:
     assert summary_answer(make_facts(), []) == ["No trial has been recorded yet."]
     failed = summary_answer(make_facts(), [make_record(0, {"adapter.rank": 4}, 0, None)])
-    assert failed[0].startswith("No trial finished")
+    assert failed[0] == "No trial finished, so there is nothing to compare: 1 of 1 failed (it broke)."
     assert failed[1] == "0 of 1 started trial finished."
+    many = [make_record(number, {"adapter.rank": 4}, number, None) for number in range(3)]
+    many[0].status, many[0].reason = Status.TIMED_OUT, None
+    assert summary_answer(make_facts(), many)[0].endswith("to compare: 2 of 3 failed (the first: it broke).")
+
+
+@pytest.mark.parametrize(
+    ("losses", "ends"),
+    [
+        pytest.param({4: 1.0, 8: 2.0, 16: 3.0}, "adapter.rank=4 (smallest)", id="smallest"),
+        pytest.param({4: 3.0, 8: 2.0, 16: 1.0}, "adapter.rank=16 (largest)", id="largest"),
+        pytest.param({4: 2.0, 8: 1.0, 16: 3.0}, None, id="within"),
+        pytest.param({4: 1.0, 8: 2.0}, None, id="two are no range"),
+    ],
+)
+def test_a_best_at_the_end_of_a_range_asks_for_a_wider_one(
+    make_facts: FactsFactory, make_record: RecordFactory, losses: dict[int, float], ends: str | None
+) -> None:
+    records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate(losses.items())]
+    said = [sentence for sentence in summary_answer(make_facts(), records) if "an end of what was tried" in sentence]
+    expected = f"The best lies at an end of what was tried, {ends}: a better one may lie beyond."
+    assert said == ([] if ends is None else [expected])
+    drawn = make_facts(space={"adapter.rank": {"low": 4, "high": 16}})
+    assert not any("an end of what was tried" in sentence for sentence in summary_answer(drawn, records))
 
 
 def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
