@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shlex
 import sys
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig, register
+from sweeplab.paths import told_command
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, is_group, options, to_study_config
 from sweeplab.study.mistakes import explained, refuse_added
@@ -92,7 +92,7 @@ def nesting(text: str) -> int:
 def command() -> str:
     """What a user types to run this again; a password is left out."""
     typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
-    return shlex.join(["python", "-m", "sweeplab", *map(masked, typed)])
+    return told_command(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
 def study_name() -> str:

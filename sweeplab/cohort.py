@@ -16,6 +16,7 @@ from sweeplab.config import ConfigError
 from sweeplab.measure import add_phase, measured
 from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
+from sweeplab.paths import told_text
 from sweeplab.probe import fastest_size, solo
 from sweeplab.records import Phase, Status, TrialRecord
 from sweeplab.scoring import evaluate, score_base, score_rung
@@ -39,7 +40,7 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
         return record
-    record.status, record.reason = Status.FAILED, f"{type(error).__name__}: {error}".splitlines()[0]
+    record.status, record.reason = Status.FAILED, told_text(f"{type(error).__name__}: {error}".splitlines()[0])
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     log.error("trial %d failed", record.number, exc_info=error)
     return record

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from sweeplab.models.packed import Packed
 from sweeplab.models.sharding import take_apart
 from sweeplab.models.slots import copy_weights, lora_weights
 from sweeplab.models.vision import image_size
+from sweeplab.paths import here
 from sweeplab.records import BaseScore, TrialRecord, base_key, score_values
 from sweeplab.store import known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.training.module import target_logits
@@ -117,7 +117,7 @@ def score_rung(runs: Sequence[Run], packed: Packed | None, bench: Workbench) -> 
 def task_data(config: TrialConfig) -> str | None:
     """The fingerprint of the tasks' own files; None where lm-eval brings them."""
     folder = config.evaluation.data_dir
-    return None if folder is None else files_fingerprint(Path(folder))
+    return None if folder is None else files_fingerprint(here(folder))
 
 
 def score_base(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> None:

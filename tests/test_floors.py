@@ -15,7 +15,7 @@ PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
     0: (
         *("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "typed"),
-        "ranks",
+        *("ranks", "paths"),
     ),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),
@@ -34,6 +34,7 @@ GROUND: Final = {  # one vocabulary, and its rules
     ("sharing", "config"),
     ("checks", "sharing"),
     ("config", "sections"),
+    ("checks", "paths"),
 }
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")

@@ -32,7 +32,7 @@ def check_metric(key: str, metric: str) -> None:
         raise refuse(key, "must name metrics of a record", metric, f"choose from {known}")
     if metric in METRICS:
         return
-    _, task, name = metric.split(".")
+    task, _, name = metric.removeprefix("scores.").rpartition(".")
     own = OWN_METRICS.get(task, name)
     if name != own:
         raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")

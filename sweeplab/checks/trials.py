@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 from sweeplab.checks.devices import check_devices
@@ -26,6 +25,7 @@ from sweeplab.config import (
     TrialConfig,
 )
 from sweeplab.digits import DIGITS_TASKS, ORIENTATIONS
+from sweeplab.paths import here
 from sweeplab.world import TARGETS
 
 TEXT_BASE: Final = "tiny_base"
@@ -88,11 +88,11 @@ def check_data(data: DataConfig) -> None:
     check_parts(data)
     refuse_unread("data", data, OF_DATA)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
-        if path is not None and not Path(path).is_file():
+        if path is not None and not here(path).is_file():
             raise refuse(key, "must be a file", path, "check the path")
     if data.source == "json" and data.path is None:
         raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
-    if data.path is not None and data.heldout_path is not None and Path(data.path).samefile(data.heldout_path):
+    if data.path is not None and data.heldout_path is not None and here(data.path).samefile(here(data.heldout_path)):
         raise refuse(
             "data.heldout_path",
             f"must be another file than data.path={data.path}, or nothing is held out",
@@ -126,7 +126,7 @@ def check_parts(data: DataConfig) -> None:
             "{path: FILE, weight: 1}], or data=json for one"
         )
     for place, part in enumerate(data.parts):
-        if not Path(part.path).is_file():
+        if not here(part.path).is_file():
             raise refuse(f"data.parts[{place}].path", "must be a file", part.path, "check the path")
         if not 0 < part.weight < math.inf:
             raise refuse(f"data.parts[{place}].weight", "must be a number above 0", part.weight, "try 1")
@@ -145,9 +145,9 @@ def check_model(model: ModelConfig) -> None:
     if model.source == "local":
         if model.path is None:
             raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
-        if not (Path(model.path) / "config.json").is_file():
+        if not (here(model.path) / "config.json").is_file():
             raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
-        if not model.random_init and not list(Path(model.path).glob("*.safetensors")):
+        if not model.random_init and not list(here(model.path).glob("*.safetensors")):
             raise refuse(
                 "model.path",
                 "must hold *.safetensors (pickled weights are not loaded)",
@@ -214,7 +214,7 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
     check_at_least("evaluation.bootstrap_iters", evaluation.bootstrap_iters, 1, "try 1000")
-    if evaluation.data_dir is not None and not Path(evaluation.data_dir).is_dir():
+    if evaluation.data_dir is not None and not here(evaluation.data_dir).is_dir():
         raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")
 
 

@@ -11,6 +11,7 @@ from sweeplab import world
 from sweeplab.config import ConfigError, DataConfig
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
+from sweeplab.paths import here
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
@@ -100,7 +101,7 @@ def example(row: Any, where: str, config: DataConfig) -> Example:
 
 
 def from_file(path: str, config: DataConfig) -> list[Example]:
-    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(Path(path))]
+    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(here(path))]
 
 
 def from_hub(config: DataConfig) -> list[Example]:

@@ -24,6 +24,7 @@ from sweeplab.models.quantization import keep_packing, layer_schemes, quantizati
 from sweeplab.models.quantized_layers import quantize_layers
 from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
 from sweeplab.models.vision import auto_class, image_head, is_image_classifier
+from sweeplab.paths import here
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
 PLAIN_RATES: Final = ("dropout", "attention_dropout", "layerdrop")  # where they are numbers
@@ -93,7 +94,7 @@ def location(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
         return str(EMBEDDED.with_name(model.name))
-    return model.name if model.source == "hub" else str(model.path)
+    return model.name if model.source == "hub" else str(here(str(model.path)))
 
 
 def first_line(error: Exception) -> str:

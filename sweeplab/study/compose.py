@@ -16,6 +16,7 @@ from sweeplab.checks.rules import refuse
 from sweeplab.checks.studies import check_study
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
+from sweeplab.paths import told
 
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
@@ -42,6 +43,9 @@ def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
         raise ConfigError(f"{key} is missing; give {key}=..." if missing else f"{key}: {first_line(error)}") from error
     assert isinstance(config, StudyConfig)
     refuse_nested(config)
+    for section in (config.model, config.data, config.evaluation, *config.claims):
+        told(section)
+    config.space, config.study.enqueue = told(config.space), told(config.study.enqueue)
     config.study.name = config.study.name or default_name
     check_study(config)
     return config
@@ -127,6 +131,6 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
     except (HydraException, OmegaConfBaseException) as error:
         cause = first_line(error.__cause__ or error)
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
-    config = TrialConfig(**parts)
+    config: TrialConfig = told(TrialConfig(**parts))
     check_trial(config)
     return config

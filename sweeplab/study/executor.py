@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from sweeplab.paths import told_text
 from sweeplab.records import Status
 from sweeplab.store import make_folder
 from sweeplab.study.messages import Message, line_of, receive
@@ -98,7 +99,12 @@ class Worker:
     def death(self, gone: Message) -> Message:
         """How it ended, for the records of its trials."""
         status, how = self.killed_for or (Status.FAILED, gone["how"])
-        return {"kind": "died", "status": status.value, "reason": f"{how}; see {self.log}", "taken": gone["taken"]}
+        return {
+            "kind": "died",
+            "status": status.value,
+            "reason": told_text(f"{how}; see {self.log}"),
+            "taken": gone["taken"],
+        }
 
     def kill(self, status: Status, why: str) -> None:
         self.killed_for = status, why

@@ -4,12 +4,12 @@ import os
 import subprocess
 from dataclasses import replace
 from itertools import takewhile
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from sweeplab.checks.rules import refuse
 from sweeplab.checks.searches import LEARNING
 from sweeplab.config import ExecutorConfig, ModelConfig, StudyConfig
+from sweeplab.paths import here
 from sweeplab.records import SOLO_METRICS
 
 # matrices of such a base are too small for two threads to share: two workers of one thread each took 31.5 ms for a
@@ -50,7 +50,7 @@ def is_small(model: ModelConfig) -> bool:
         return True
     if model.source != "local" or model.path is None or model.random_init:
         return False
-    return sum(path.stat().st_size for path in Path(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
+    return sum(path.stat().st_size for path in here(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
 
 
 def needs_quiet(config: StudyConfig) -> bool:

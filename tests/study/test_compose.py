@@ -1,7 +1,9 @@
 """Composing trials: a trial's values are on top, any value gets through Hydra's grammar, mistakes name the key."""
 
+import json
 import math
 from itertools import permutations
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -179,3 +181,16 @@ def test_a_trial_is_what_hydra_composes_of_all_its_overrides(hydra: None, params
     config: Any = OmegaConf.to_object(told)
     for _ in range(2):  # composed, and copied
         assert trial_config(overrides, params) == config.trial_config()
+
+
+def test_what_is_composed_has_no_home(
+    compose_study: ComposeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 20))
+    for typed in (str(data), "~/data.json"):  # the second as a YAML may say it
+        assert trial_config(["data=json"], {"data.path": typed}).data.path == "~/data.json"
+    study = compose_study("data=json", f"data.path={data}", f"++space.data.path.choices=[{data}]")
+    assert study.data.path == "~/data.json"
+    assert study.space == {"data": {"path": {"choices": ["~/data.json"]}}}

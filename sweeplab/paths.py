@@ -1,0 +1,47 @@
+"""Paths as a study tells them: what lies in the home folder begins with ~, so that no record says whose it is."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+def home() -> str:
+    """The home folder with a slash."""
+    return f"{Path.home()}/"
+
+
+def told(value: Any) -> Any:
+    """A value, or all values of a section, with ~ for the home folder at the beginning of a text. A dataclass is
+    changed in place."""
+    if isinstance(value, str):
+        return f"~/{value.removeprefix(home())}" if value.startswith(home()) else value
+    if isinstance(value, list):
+        return [told(one) for one in value]
+    if isinstance(value, dict):
+        return {key: told(one) for key, one in value.items()}
+    if is_dataclass(value):
+        for one in fields(value):
+            setattr(value, one.name, told(getattr(value, one.name)))
+    return value
+
+
+def told_text(text: str) -> str:
+    """A sentence in which paths may stand, with ~ for the home folder."""
+    return text.replace(home(), "~/")
+
+
+def told_command(arguments: Sequence[str]) -> str:
+    """A command line to type again, with $HOME for the home folder."""
+    typed = []
+    for one in arguments:
+        begin, *rest = one.split(home())
+        quoted = [shlex.quote(part) if part else "" for part in (begin, *(f"/{part}" for part in rest))]
+        typed.append('"$HOME"'.join(quoted) if rest else shlex.quote(one))
+    return " ".join(typed)
+
+
+def here(path: str) -> Path:
+    """Where a told path is on this machine, for this user."""
+    return Path(path).expanduser()
