@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.config import ClaimConfig, ModelConfig
+from sweeplab.claims import ClaimConfig
+from sweeplab.config import ModelConfig
 from sweeplab.paths import here, told, told_command, told_text
 
 
