@@ -162,6 +162,16 @@ def test_a_sampler_shows_the_configured_point_and_the_ranges(plan: Plan) -> None
     assert "sampler=tpe draws optimizer.lr 0.0001 to 0.01 (log)" in printed
 
 
+def test_brute_force_is_planned_as_the_grid_that_it_runs(plan: Plan) -> None:
+    asked = ("executor.device=cpu", "++space.adapter.rank.choices=[1,64]", "study.seeds=[0,1]")
+    (grid, _), (brute, printed) = (plan(f"sampler={name}", *asked) for name in ("grid", "brute_force"))
+    assert [row["params"] for row in brute["rows"]] == [{"adapter.rank": 1}, {"adapter.rank": 64}]
+    assert [row["num_seeds"] for row in brute["rows"]] == [2, 2]
+    assert brute["num_trials"] == grid["num_trials"] == 4
+    assert brute["train_seconds"] == pytest.approx(sum(2 * row["train_seconds"] for row in brute["rows"]))
+    assert "draws" not in printed
+
+
 def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
     values, _ = plan(
         "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"
