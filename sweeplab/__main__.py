@@ -95,11 +95,15 @@ def command() -> str:
     return shlex.join(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
-def study_name() -> str:
-    """The experiment's name; jobs of `--multirun` add their number."""
+def study_name(asked: str | None) -> str:
+    """The name that is asked for, else the experiment's; jobs of `--multirun` that have it in common add their number.
+
+    A name has no comma, so that `study.name=a,b` gives each job its own.
+    """
     context = HydraConfig.get()
-    name = str(context.runtime.choices.get("experiment") or NO_EXPERIMENT)
-    return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN else name
+    name = asked or str(context.runtime.choices.get("experiment") or NO_EXPERIMENT)
+    own = any(one.startswith("study.name=") and "," in one for one in sys.argv[1:])
+    return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN and not own else name
 
 
 def act(config: StudyConfig) -> None:
@@ -191,7 +195,8 @@ def job(composed: DictConfig) -> None:
     """One study: the whole command line, or one job of `--multirun`."""
     try:
         refuse_added(composed)
-        act(to_study_config(composed, study_name()))
+        composed.study.name = study_name(composed.study.name)
+        act(to_study_config(composed, NO_EXPERIMENT))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
