@@ -20,7 +20,7 @@ from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, is_group, options, to_study_config
-from sweeplab.study.mistakes import explained, refuse_added
+from sweeplab.study.mistakes import dashed, explained, refuse_added
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,8 @@ MAPPINGS: Final = (  # the user chooses their keys
     "space",
     "study.constraints",
     "executor.sbatch",
+    "quantization.pattern",
+    "evaluation.gen_kwargs",
     "model.modules",
     "model.architecture",
     "adapter.rank_pattern",
@@ -212,6 +214,8 @@ def main() -> None:
     # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
     for argument in sys.argv[1:]:
         refuse_unreadable(argument)
+    if (said := dashed(sys.argv[1:])) is not None:
+        refuse(said)
     sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
     try:
         job()
