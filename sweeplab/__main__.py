@@ -150,6 +150,8 @@ def rebuild(config: StudyConfig, console: "Console") -> None:
     from sweeplab.study.driver import study_folder
 
     folder = study_folder(config)
+    if not any((folder / name).exists() for name in ("study.json", "records.json")):
+        raise StoreError(f"{folder} holds no study; run it first, with the same study.name")
     console.print(
         f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True, markup=False
     )

@@ -40,6 +40,7 @@ def pickled_model(folder: Path) -> None:
 
 
 CASES: list[tuple[list[str], Spoil, str]] = [
+    (["action=report"], nothing, r"runs/single holds no study; run it first, with the same study\.name"),
     (["--rank", "8"], nothing, r"--rank is no flag; write adapter\.rank=8, without dashes"),
     (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--cfg job` lists them all; did you mean adapter\.rank\?"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
@@ -225,6 +226,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
             '{"instruction": "a", "output": "b"}\n{"instr',
             r"records\.json, line 2: no complete JSON: .*; mend the line$",
         ),
+        ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
         ('[{"q": "a", "output": "b"}]', r"record 1: field 'instruction' is missing .*; set data\.instruction_field"),
     ],
@@ -250,6 +252,19 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
     config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"cannot be loaded: .*; check model\.path or model\.name", said)
+    assert "\n" not in said
+
+
+def test_the_worker_refuses_a_model_without_a_tokenizer_in_one_whole_line(
+    compose_study: ComposeStudy, tmp_path: Path
+) -> None:
+    from sweeplab.models.base import EMBEDDED
+
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+    config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
+    said = refusal(config, tmp_path)
+    assert re.search(r"has no readable tokenizer: .*[^:]; copy tokenizer\.json from the model$", said)
     assert "\n" not in said
 
 
