@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
@@ -47,20 +48,26 @@ METRICS: Final[dict[str, Metric]] = {
     "phases.train.peak_reserved_bytes": Metric("peak GPU memory reserved, training", "bytes", "minimize"),
 }
 
+# What the tasks and the registry of lm-eval 0.4.13 call `higher_is_better: false`, except `score` and `exact_match`:
+# each falls with quality in one task and rises in many.
+LOWER_IS_BETTER: Final = re.compile(
+    r"perplexity|^bits_per_byte$|^(ter|wer|brier_score|likelihood_diff|average_len)$|bias|toxicity|^pct_|^difference_"
+)
 SOLO_METRICS: Final = ("phases.", "tokens_per_second")  # beginnings: a trial has them for itself only where it is alone
 
 
 def known_metric(name: str) -> bool:
-    """True for a name of `METRICS` and for `scores.<task>.<metric>`."""
+    """True for a name of `METRICS` and for `scores.<task>.<metric>`, whose task may hold dots."""
     parts = name.split(".")
-    return name in METRICS or (parts[0] == "scores" and len(parts) == 3 and all(parts))
+    return name in METRICS or (parts[0] == "scores" and len(parts) >= 3 and all(parts))
 
 
 def direction(name: str) -> Literal["minimize", "maximize"]:
-    """`minimize` or `maximize`; lm-eval's scores rise with quality, except perplexities and bits per byte."""
+    """`minimize` or `maximize`; lm-eval's scores rise with quality, except those of `LOWER_IS_BETTER`."""
     if name in METRICS:
         return METRICS[name].direction
-    return "minimize" if any(word in name for word in ("perplexity", "bits_per_byte")) else "maximize"
+    metric = name.rpartition(".")[2].partition(",")[0]  # a filter's name may follow
+    return "minimize" if LOWER_IS_BETTER.search(metric) else "maximize"
 
 
 @dataclass
@@ -148,6 +155,7 @@ class TrialRecord:
     num_train_examples: int | None = None  # with those that were dropped
     num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
+    num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run

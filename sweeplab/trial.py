@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning.pytorch import seed_everything
 from torch import nn
 
 from sweeplab.config import TrainingConfig, TrialConfig
-from sweeplab.data.batches import Windows, heldout_batches
+from sweeplab.data.batches import Windows
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
 from sweeplab.evaluation.heldout import heldout_loss
 from sweeplab.measure import measured
@@ -29,7 +28,7 @@ from sweeplab.ranks import WHOLE, Ranks
 from sweeplab.records import TrialRecord
 from sweeplab.sharing import takes_vectors, why_alone
 from sweeplab.store import write_bytes
-from sweeplab.training.checkpoints import checkpoint, restore
+from sweeplab.training.checkpoints import checkpoint, restore, set_random_states
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.members import Member, build_member
 from sweeplab.training.module import FinetuneModule, target_loss_sum
@@ -111,6 +110,7 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
     base, data = load(spec, bench, record)
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
+    record.num_heldout_truncated = data.num_heldout_truncated
     model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
@@ -238,14 +238,14 @@ def set_random_state(run: Run) -> None:
     """For what a method or a base draws by itself, such as its dropout."""
     if run.member.step == 0:
         seed_everything(run.spec.seed, verbose=False)
-    elif run.member.random_state is not None:
-        torch.set_rng_state(run.member.random_state)
-        run.member.random_state = None
+    elif run.member.random_states is not None:
+        set_random_states(run.member.random_states, run.member.parameters[0].device)
+        run.member.random_states = None
 
 
 def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, bench: Workbench) -> float:
     """The held-out loss of `model`, which is `base` or stands on it, as it is."""
-    batches = heldout_batches(data.heldout, base.pad_id, config.evaluation.batch_size)
+    batches = data.heldout_batches(base.pad_id, config.evaluation.batch_size)
     return heldout_loss(model, batches, target_loss_sum, bench.device)
 
 

@@ -7,7 +7,7 @@ import types
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, NoReturn, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
 MOST_DIGITS: Final = 25  # of a whole number
 HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
@@ -105,6 +105,11 @@ def is_plain(kind: type[Any], value: Any) -> bool:
     if isinstance(value, bool) or kind in (bool, str):
         return isinstance(value, kind)
     return isinstance(value, (int, float) if kind is float else int)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """True for an integer or a float; Python counts booleans among the integers."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def refuse_deep(value: Any, name: str, level: int = 0) -> None:

@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import torch
 
 from sweeplab.config import ConfigError, DataConfig, ExecutorConfig, TrialConfig
-from sweeplab.data.batches import Row
-from sweeplab.data.images import load_images
+from sweeplab.data.batches import Batch, Row, heldout_batches
+from sweeplab.data.images import ImageBatch, load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
@@ -22,7 +22,8 @@ from sweeplab.models.vision import image_size, refuse_other_family
 from sweeplab.ranks import WHOLE, Ranks
 
 
-class Tokenized(NamedTuple):
+@dataclass
+class Tokenized:
     """A trial's data as tokens or as images, and what happened to it on the way."""
 
     train: Sequence[Row]
@@ -31,6 +32,15 @@ class Tokenized(NamedTuple):
     fingerprint: str
     num_dropped: int = 0
     num_examples: int | None = None  # to train on, with those that were dropped
+    num_heldout_truncated: int = 0
+    batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
+
+    def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+        """All held-out rows once, in batches that every trial and every held-out point of this size shares."""
+        key = (pad_id, batch_size)
+        if key not in self.batches:
+            self.batches = {key: heldout_batches(self.heldout, pad_id, batch_size)}
+        return self.batches[key]
 
 
 @dataclass
@@ -122,8 +132,8 @@ class Workbench:
             if data.packing:
                 refuse_unpackable(base, length)
                 rows = pack(train.examples, length)
-            counts = (train.num_truncated, splits.fingerprint, train.num_dropped, len(splits.train))
-            self.tokenized = {key: Tokenized(rows, heldout.examples, *counts)}
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+            self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 
 

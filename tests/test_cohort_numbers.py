@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from sweeplab import cohort as cohort_module
+from sweeplab import workbench as workbench_module
 from sweeplab.cohort import Cohort
 from sweeplab.config import ModelConfig, QuantizationConfig, TrialConfig
-from sweeplab.data.batches import Row, Windows, collate_rows
+from sweeplab.data.batches import Row, Windows, collate_rows, heldout_batches
 from sweeplab.data.images import load_images
 from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base, architecture, load_base
@@ -312,6 +313,22 @@ def test_a_trial_that_is_no_number_leaves_the_others_bit_equal(bench64: GivenBen
             torch.testing.assert_close(torch.tensor(found[0][name]), torch.tensor(weight), rtol=0, atol=1e-13, msg=name)
 
 
+def test_heldout_batches_are_made_once_for_all_trials_and_points(
+    bench64: GivenBench, specs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def counted(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Any]:
+        sizes.append((len(rows), batch_size))
+        return list(heldout_batches(rows, pad_id, batch_size))
+
+    monkeypatch.setattr(workbench_module, "heldout_batches", counted)
+    made = specs("training.max_steps=4", "training.heldout_interval=2", names=("rank 2, AdamW, cosine", "few steps"))
+    _, records = through(bench64, made)
+    assert [len(record.heldout_losses) for record in records.values()] == [2, 2]
+    assert sizes == [(len(HELDOUT), made[0].config.evaluation.batch_size)]
+
+
 def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: GivenBench, specs: Any) -> None:
     """Places for three trials and eight to run: each leaves when it ends, and the next one takes its place."""
     made = specs()
@@ -405,7 +422,7 @@ def test_saved_adapters_are_peft_s(load: Callable[[str], Base], specs: Any) -> N
     bench = GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
     made = specs("training.max_steps=4")
     runs, records = through(bench, made)
-    ids = torch.tensor([DATA[0].ids])
+    ids = DATA[0].ids[None]
     base.model.eval()
     for spec in made:
         run = runs[spec.number]
@@ -456,11 +473,14 @@ def test_other_families(family: str, embedded_base: Base, specs: Any) -> None:
         assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
 
 
-def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(embedded_base: Base, specs: Any) -> None:
-    base = embedded_base._replace(model=family_model("gpt2"))
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
+    family: str, embedded_base: Base, specs: Any
+) -> None:
+    base = embedded_base._replace(model=family_model(family))
 
     def run(names: Sequence[str]) -> Any:
-        made = specs("training.max_steps=3", FUSED, names=names)
+        made = [spec._replace(seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
         return through(GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT), made)
 
     names = ("rank 2, AdamW, cosine", "rank 32, dropout")

@@ -8,8 +8,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
+from sweeplab.checks.optimizers import check_optimizer
 from sweeplab.checks.studies import check_study
-from sweeplab.checks.trials import check_optimizer, check_trial
+from sweeplab.checks.trials import check_trial
 from sweeplab.config import (
     ConfigError,
     StudyConfig,
@@ -42,18 +43,22 @@ REFUSED = {
     "adapter.dropout=1": r"adapter.dropout must be from 0 to below 1, got 1",
     "adapter.dropout=-0.1": r"adapter.dropout must be from 0 to below 1, got -0.1",
     "adapter.dropout=nan": r"adapter.dropout must be from 0 to below 1, got nan",
+    "++adapter.rank_pattern={*: 4}": r"adapter.rank_pattern must hold regular expressions .*, got '\*'; mend it",
     "data.source=web": r"data.source is unknown, got 'web'; choose one of world, json, hub",
     "data.style=markdown": r"data.style is unknown, got 'markdown'; choose one of plain, alpaca, chatml, template",
     "data.target=poems": r"data.target is unknown, got 'poems'; choose one of new_facts, ",
     "data=digits": r"data.name=digits does not go with model.name=tiny_base; choose model=tiny_vit$",
     "model=tiny_vit": r"data.name=tiny_facts does not go with model.name=tiny_vit; choose data=digits$",
     "model.name=small": r"model.name is unknown, got 'small'; choose one of tiny_base, tiny_vit$",
-    "data.path=missing.json": r"data.path must be a file, got missing.json; check the path",
-    "data.heldout_path=missing.json": r"data.heldout_path must be a file, got missing.json",
+    "data.path=missing.json": r"data.path=missing.json is read with data=json only, got data.source=world; choose",
+    "data.heldout_path=missing.json": r"data.heldout_path=missing.json is read with data=json and data=hub only, got",
+    "data.subset=en": r"data.subset=en is read with data=hub only, got data.source=world; choose data=hub, or leave",
     "data=json": r"data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE",
     "data=hub": r"data.name",
     "data.heldout_fraction=1": r"data.heldout_fraction must be between 0 and 1, got 1",
     "data.num_examples=1": r"data.num_examples must be at least 2, got 1; leave it null for all",
+    "model.path=base": r"model.path=base is read with model=local only, got model.source=embedded; choose model=local",
+    "model.revision=main": r"model.revision=main is read with model=hub only, got model.source=embedded; choose",
     "model.source=disk": r"model.source is unknown, got 'disk'",
     "model=local": r"model.path is missing; give a folder in Hugging Face's layout: model.path=DIR",
     "++model.modules={gate:[a]}": r"model.modules is unknown, got 'gate'; choose one of query, key",
@@ -64,6 +69,10 @@ REFUSED = {
     "optimizer.lr=nan": r"optimizer.lr must be a number above 0, got nan",
     "optimizer.lr=fast": r"optimizer.lr must be a number above 0, got fast",
     "optimizer.lr=true": r"optimizer.lr must be a number above 0, got True",
+    "optimizer.betas=[2,3]": r"optimizer.betas must be numbers from 0 to below 1, got \[2, 3\]; try \[0.9,0.999\]",
+    "optimizer.betas=0.9": r"optimizer.betas must be numbers from 0 to below 1, got 0.9; try",
+    "optimizer.weight_decay=-1": r"optimizer.weight_decay must be a number from 0, got -1; use 0 for none",
+    "+optimizer.foo=1": r"optimizer.foo is no argument of torch.optim.AdamW, which takes lr, betas, eps, weight_decay",
     "training.epochs=0": r"training.epochs must be at least 1, got 0",
     "training.max_steps=0": r"training.max_steps must be at least 1, got 0",
     "training.micro_batch_size=0": r"training.micro_batch_size must be at least 1, got 0",
@@ -92,6 +101,9 @@ REFUSED = {
     "tracking.mode=loud": r"tracking.mode is unknown, got 'loud'",
     "study.num_trials=0": r"study.num_trials must be at least 1, got 0",
     "study.seeds=[]": r"study.seeds must be distinct whole numbers, got \[\]",
+    "study.seeds=[0,-1]": r"study.seeds must be from 0 to 4294967295, got \[0, -1\]; try",
+    "study.seeds=[4294967296]": r"study.seeds must be from 0 to 4294967295, got \[4294967296\]",
+    "training.precision=float16": r"training.precision is unknown, got 'float16'; choose one of auto, float32",
     "study.seeds=[1,1]": r"study.seeds must be distinct whole numbers, got \[1, 1\]",
     "study.objectives=[]": r"study.objectives is empty; try study.objectives=\[heldout_loss_nats_per_token\]",
     "study.objectives=[beauty]": r"study.objectives must name metrics of a record, got beauty; choose from held",
@@ -124,6 +136,28 @@ class TestStudy:
     def test_every_toggle_off_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"switch on at least one of lora_query, .*lora_head"):
             check_study(study("adapter.lora_query=false", "adapter.lora_value=false"))
+
+    def test_warmup_ends_before_the_last_step(self) -> None:
+        check_study(study("training.max_steps=4", "schedule.warmup_steps=3"))
+        with pytest.raises(ConfigError, match=r"^schedule.warmup_steps must be below training.max_steps=4, got 4; lo"):
+            check_study(study("training.max_steps=4", "schedule.warmup_steps=4"))
+
+    def test_a_file_is_not_held_out_from_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.json").write_text("[]")
+        (tmp_path / "other.json").write_text("[]")
+        (tmp_path / "link.json").symlink_to(tmp_path / "rows.json")
+        path = f"data.path={tmp_path}/rows.json"
+        check_study(study("data=json", path, f"data.heldout_path={tmp_path}/other.json"))
+        for same in ("rows.json", "link.json", f"../{tmp_path.name}/rows.json"):
+            with pytest.raises(
+                ConfigError, match=r"^data\.heldout_path must be another file than data\.path=.*leave i"
+            ):
+                check_study(study("data=json", path, f"data.heldout_path={tmp_path}/{same}"))
+
+    def test_a_heldout_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "rows.json").write_text("[]")
+        with pytest.raises(ConfigError, match=r"data\.heldout_path must be a file, got missing\.json; check the path"):
+            check_study(study("data=json", f"data.path={tmp_path}/rows.json", "data.heldout_path=missing.json"))
 
     @pytest.mark.parametrize("scheme", ["none", "int8"])
     def test_double_quantization_goes_with_four_bits_only(self, scheme: str) -> None:

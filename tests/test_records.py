@@ -53,13 +53,17 @@ def full_record(**others: Any) -> TrialRecord:
         "num_train_examples": 16,
         "num_truncated": 2,
         "num_dropped": 1,
+        "num_heldout_truncated": 1,
         "tokens_per_second": 2434.5,
         "phases": {"train": Phase(0.5, 573_685_760, 11, 12)},
         "losses": [TrainPoint(1, 2.75, 3e-3)],
         "heldout_losses": [HeldoutPoint(1, 2.5)],
         "rung_scores": [RungScores(1, {"tiny_addition": {"exact_match": Score(0.125, 0.1, 8)}})],
         "heldout_loss_nats_per_token": 2.5,
-        "scores": {"tiny_addition": {"exact_match": Score(0.25, None, 8)}},
+        "scores": {
+            "tiny_addition": {"exact_match": Score(0.25, None, 8)},
+            "mmlu.v2": {"acc": Score(0.5, None, 8)},
+        },
         "provenance": {"commit": "abc", "versions": {"torch": "2.13.0"}},
     }
     return TrialRecord(**(values | others))
@@ -140,6 +144,7 @@ def test_what_is_no_object_is_no_record(values: Any) -> None:
         ("phases.evaluate.seconds", None),  # it never got there
         ("scores.tiny_addition.exact_match", 0.25),
         ("scores.tiny_addition.acc", None),
+        ("scores.mmlu.v2.acc", 0.5),  # a task's name may hold dots
         ("scores.other.exact_match", None),
     ],
 )
@@ -153,7 +158,9 @@ def test_every_known_metric_can_be_read_from_an_empty_record() -> None:
     assert {name: metric_value(empty, name) for name in METRICS} == dict.fromkeys(METRICS)
 
 
-@pytest.mark.parametrize("name", ["loss", "scores", "scores.task", "scores..acc", "scores.a.b.c", "phases.train", ""])
+@pytest.mark.parametrize(
+    "name", ["loss", "scores", "scores.task", "scores..acc", "scores.a..c", "scores.a.b.", "phases.train", ""]
+)
 def test_an_unknown_metric_is_unknown(name: str) -> None:
     assert not known_metric(name)
 
@@ -171,6 +178,12 @@ def test_an_unknown_metric_is_unknown(name: str) -> None:
         ("scores.truthfulqa_mc1.acc", "maximize"),
         ("scores.wikitext.word_perplexity", "minimize"),
         ("scores.wikitext.bits_per_byte", "minimize"),
+        ("scores.wmt16-en-de.ter", "minimize"),
+        ("scores.wmt16-en-de.chrf", "maximize"),
+        ("scores.speech.wer,clean", "minimize"),
+        ("scores.truth.brier_score", "minimize"),
+        ("scores.bbq.amb_bias_score_Age", "minimize"),
+        ("scores.perplexity_of_words.acc", "maximize"),  # what the task is called does not count
     ],
 )
 def test_direction(name: str, wanted: str) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,9 +21,11 @@ from sweeplab.store import (
     known_base_score,
     read_base_scores,
     read_facts,
+    read_items,
     read_json,
     read_records,
     trial_folder,
+    trial_folders,
     write_base_score,
     write_facts,
     write_json,
@@ -138,6 +141,38 @@ def test_a_partial_file_of_a_killed_process_is_no_record(tmp_path: Path) -> None
     folder.mkdir()
     (folder / ".record.json.4711").write_text('{"number": 1, "sta')
     assert [record.number for record in read_records(tmp_path)] == [0]
+
+
+def test_folders_that_are_no_trial_are_passed_over(tmp_path: Path) -> None:
+    """Such as a copy that someone made by hand."""
+    for name in ("00002", "00010", "00002 copy", "old", "²"):
+        folder = tmp_path / "trials" / name
+        folder.mkdir(parents=True)
+        write_json_lines(folder / "items.jsonl", [{"task": "a", "item": 0, "filter": "none", "metrics": {"acc": 1.0}}])
+    assert [folder.name for folder in trial_folders(tmp_path)] == ["00002", "00010"]
+    assert read_items(tmp_path)["scores.a.acc"].values == {2: [1.0], 10: [1.0]}
+    assert read_records(tmp_path) == []
+
+
+def test_writers_of_one_process_number_do_not_meet(tmp_path: Path) -> None:
+    """Machines that share a folder have processes of the same number, here threads."""
+    failed = []
+
+    def write(content: str) -> None:
+        try:
+            for _ in range(100):
+                write_text(tmp_path / "record.json", content)
+        except StoreError as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=write, args=(letter * 9000,)) for letter in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == []
+    assert (tmp_path / "record.json").read_text() in ("a" * 9000, "b" * 9000)
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[1]", '{"number": 0}', '"\\ud800', '{"loss": NaN', b"\xff\xfe"])

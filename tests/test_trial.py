@@ -20,7 +20,7 @@ from sweeplab.records import Status, TrialRecord
 from sweeplab.store import read_records, write_record
 from sweeplab.trial import TrialSpec, num_steps
 from sweeplab.workbench import Workbench
-from sweeplab.world import plain_prompt, target_examples
+from sweeplab.world import plain_prompt, skill_items, target_examples
 from tests.conftest import no_words, run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
@@ -271,17 +271,20 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     heldout = load_splits(spec.config.data).heldout
     total, count = 0.0, 0
     for tokens in tokenize(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 192).examples:
-        num_targets = sum(label != IGNORED for label in tokens.labels[1:])
-        loss = model(input_ids=torch.tensor([tokens.ids]), labels=torch.tensor([tokens.labels])).loss
+        num_targets = sum(label != IGNORED for label in tokens.labels[1:].tolist())
+        loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
         total, count = total + loss.item() * num_targets, count + num_targets
     return total / count
 
 
 def test_a_record_counts_what_was_cut(make_spec: SpecFactory, bench: Workbench) -> None:
     """A character is a token here, and every response ends with one more."""
-    taught = target_examples("new_facts")[:40]
-    lengths = [len(plain_prompt(item)) + len(item["output"]) + 1 for item in taught]
-    longest = sorted(lengths)[30]
+    taught, asked = target_examples("new_facts")[:40], skill_items("new_facts")
+    lengths, heldout = (
+        [len(plain_prompt(item)) + len(item["output"]) + 1 for item in part] for part in (taught, asked)
+    )
+    longest = sorted(lengths)[16]
     record = run(make_spec(0, "quantization=none", f"training.max_length={longest}", QUIET), bench)
     assert record.num_train_examples == 40
     assert record.num_truncated == sum(length > longest for length in lengths) > 0
+    assert record.num_heldout_truncated == sum(length > longest for length in heldout) > 0

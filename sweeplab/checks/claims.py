@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from sweeplab.checks.rules import refuse
+from sweeplab.checks.tasks import check_metric
 from sweeplab.claims import FORMS, ClaimConfig
 from sweeplab.config import AXIS_KEYS, ConfigError
 from sweeplab.records import METRICS, known_metric
@@ -28,6 +29,7 @@ def check_claims(claims: list[ClaimConfig], space: dict[str, Any]) -> None:
 
 def check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
     check_form(key, claim)
+    check_metric(f"{key}.metric", claim.metric)
     check_settings(key, claim, varied)
 
 
@@ -96,5 +98,7 @@ def check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any
 def on_axis(value: Any, spec: dict[str, Any]) -> bool:
     """True for a listed choice, and for a number within a range."""
     if "choices" in spec:
-        return value in spec["choices"]
-    return isinstance(value, int | float) and not isinstance(value, bool) and spec["low"] <= value <= spec["high"]
+        return isinstance(spec["choices"], list) and value in spec["choices"]
+    ends = [spec.get("low"), spec.get("high")]  # a plan looks at claims before the space itself is checked
+    low, high = (end if isinstance(end, int | float) else math.nan for end in ends)
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.tasks import check_metric
 from sweeplab.config import ConfigError, PrunerConfig, SamplerConfig, StudyConfig
-from sweeplab.records import METRICS, known_metric
 
 SAMPLERS: Final[dict[str, tuple[str, ...]]] = {  # with the arguments of Optuna's that each takes
     "grid": (),
@@ -104,9 +104,7 @@ def check_pruner(config: StudyConfig) -> None:
 def check_constraints(config: StudyConfig) -> None:
     """Refuses constraints that name no metric, or go to a sampler that does not learn from them."""
     for metric, bound in constraint_bounds(config.study.constraints):
-        if not known_metric(metric):
-            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
-            raise refuse("study.constraints", "must name metrics of a record", metric, f"choose from {known}")
+        check_metric("study.constraints", metric)
         for end, value in bound.items():
             if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
                 raise refuse(f"study.constraints.{metric}.{end}", "must be a number", value, "try {max: 1e6}")

@@ -8,11 +8,13 @@ from sweeplab.checks.claims import check_claims
 from sweeplab.checks.devices import check_machines
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
+from sweeplab.checks.tasks import check_objectives
 from sweeplab.checks.trials import PRECISIONS, check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, StudySection, num_bytes
-from sweeplab.records import METRICS, SOLO_METRICS, known_metric
+from sweeplab.records import SOLO_METRICS
 
 MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
+LEAST_MEMORY_BYTES: Final = 10**6  # with less a unit was forgotten
 ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
 READ_BY: Final = {"local": (), "ray": ("address",), "slurm": ("address", "partition", "sbatch")}
 
@@ -92,7 +94,10 @@ def check_fleet(config: StudyConfig) -> None:
 def check_plan(plan: PlanConfig) -> None:
     """Refuses a size that is none, and skipping without one. Raises `ConfigError`."""
     if plan.device_memory is not None:
-        num_bytes("plan.device_memory", plan.device_memory)
+        size = num_bytes("plan.device_memory", plan.device_memory)
+        if size < LEAST_MEMORY_BYTES:
+            given = f"{plan.device_memory}, which is {size} bytes"
+            raise refuse("plan.device_memory", "must be at least 1MB", given, "write the unit too, such as 14GB")
     elif plan.skip_unfit:
         raise ConfigError(
             "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "
@@ -132,24 +137,11 @@ def check_study(config: StudyConfig) -> None:
         raise refuse("study.seeds", "must be distinct whole numbers", config.study.seeds, "try study.seeds=[0,1,2]")
     if not all(0 <= seed <= MOST_SEED for seed in config.study.seeds):
         raise refuse("study.seeds", f"must be from 0 to {MOST_SEED}", config.study.seeds, "try study.seeds=[0,1,2]")
-    if not config.study.objectives:
-        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    for metric in config.study.objectives:
-        if not known_metric(metric):
-            known = ", ".join((*METRICS, "scores.<task>.<metric>"))
-            raise refuse("study.objectives", "must name metrics of a record", metric, f"choose from {known}")
-        tasks = config.evaluation.tasks
-        if metric.startswith("scores.") and not any(metric.startswith(f"scores.{task}") for task in tasks):
-            raise refuse(
-                "study.objectives",
-                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
-                metric,
-                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
-            )
+    check_objectives(config.study.objectives, config.evaluation.tasks)
     check_sampler(config)
     check_pruner(config)
     check_constraints(config)
-    if config.action == "run":
+    if config.action in ("run", "plan"):  # what only reads records takes them as they are
         check_claims(config.claims, config.space)
     strangers = [task for task in config.data.retained_tasks if task not in config.data.tasks]
     if strangers:

@@ -2,12 +2,16 @@
 
 import math
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sweeplab.checks.devices import check_devices
+from sweeplab.checks.effects import OF_DATA, OF_MODELS, VIRTUAL_TOKEN_METHODS, refuse_unread
+from sweeplab.checks.optimizers import check_optimizer
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
+from sweeplab.checks.tasks import check_task_names
 from sweeplab.config import (
     BASE_CHANGING,
     HQQ_BITS,
@@ -31,17 +35,27 @@ PRECISIONS: Final = ("auto", "float32", "bfloat16")  # float16 would need scaled
 STYLES: Final = ("plain", "alpaca", "chatml", "template")
 SHAPES: Final = ("constant", "linear", "cosine")
 METHODS: Final = ("lora", "none", "bitfit", "norms", "top_layers", "prompt", "prefix", "lora_prefix")
-VIRTUAL_TOKEN_METHODS: Final = ("prompt", "prefix", "lora_prefix")
 BASE_WEIGHT_METHODS: Final = ("none", "top_layers")  # bitfit and norms train what quantization leaves alone
 INITIALIZATIONS: Final = ("default", "gaussian", "orthogonal", "olora", "pissa")
 BIASES: Final = ("none", "all", "lora_only")
-OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
+
+
+def check_expressions(key: str, patterns: Iterable[str]) -> None:
+    """Raises `ConfigError` for a pattern that is no regular expression."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            rule = "must hold regular expressions over module names"
+            raise refuse(key, rule, repr(pattern), f"mend it ({error})") from error
 
 
 def check_adapter(adapter: AdapterConfig) -> None:
     check_choice("adapter.method", adapter.method, METHODS)
     check_at_least("adapter.num_virtual_tokens", adapter.num_virtual_tokens, 1, "try 20")
     check_at_least("adapter.num_layers", adapter.num_layers, 1, "try 2")
+    for name in ("rank_pattern", "alpha_pattern", "lr_pattern"):
+        check_expressions(f"adapter.{name}", getattr(adapter, name))
     for pattern, factor in adapter.lr_pattern.items():
         if not factor > 0:
             raise refuse("adapter.lr_pattern", "must hold factors above 0", f"{pattern}: {factor}", "try 0.5")
@@ -72,11 +86,19 @@ def check_data(data: DataConfig) -> None:
     if data.source == "digits":
         check_choice("data.target", data.target, ORIENTATIONS)
     check_parts(data)
+    refuse_unread("data", data, OF_DATA)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
         if path is not None and not Path(path).is_file():
             raise refuse(key, "must be a file", path, "check the path")
     if data.source == "json" and data.path is None:
         raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
+    if data.path is not None and data.heldout_path is not None and Path(data.path).samefile(data.heldout_path):
+        raise refuse(
+            "data.heldout_path",
+            f"must be another file than data.path={data.path}, or nothing is held out",
+            data.heldout_path,
+            "leave it null to set data.heldout_fraction of the records aside",
+        )
     if data.source == "hub" and not data.name:
         raise ConfigError("data.name is missing; give the hub's name of a data set: data.name=ORG/NAME")
     if not 0 < data.heldout_fraction < 1:
@@ -119,6 +141,7 @@ def check_model(model: ModelConfig) -> None:
     check_choice("model.source", model.source, ("embedded", "local", "hub"))
     if model.source == "embedded":
         check_choice("model.name", model.name, (TEXT_BASE, IMAGE_BASE))
+    refuse_unread("model", model, OF_MODELS)
     if model.source == "local":
         if model.path is None:
             raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
@@ -138,13 +161,9 @@ def check_model(model: ModelConfig) -> None:
 def check_quantization(quantization: QuantizationConfig) -> None:
     """Refuses schemes that do not exist or cannot be had here. Raises `ConfigError`."""
     check_choice("quantization.scheme", quantization.scheme, SCHEMES)
+    check_expressions("quantization.pattern", quantization.pattern)
     for pattern, scheme in quantization.pattern.items():
         check_choice(f"quantization.pattern.{pattern}", scheme, SCHEMES)
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            rule = "must hold regular expressions over module names"
-            raise refuse("quantization.pattern", rule, repr(pattern), f"mend it ({error})") from error
     schemes = quantization.schemes()
     if quantization.double and schemes.isdisjoint(("nf4", "fp4")):
         raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
@@ -158,20 +177,6 @@ def check_quantization(quantization: QuantizationConfig) -> None:
         )
 
 
-def check_optimizer(optimizer: Any) -> None:
-    target = optimizer.get("_target_") if isinstance(optimizer, dict) else None
-    if not isinstance(target, str) or not target.startswith(OPTIMIZER_HOMES):
-        raise refuse(
-            "optimizer._target_",
-            f"must name an optimizer of {' or '.join(home.rstrip('.') for home in OPTIMIZER_HOMES)}",
-            target,
-            "try torch.optim.AdamW",
-        )
-    rate = optimizer.get("lr")
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise refuse("optimizer.lr", "must be a number above 0", rate, "try 3e-4")
-
-
 def check_training(config: TrialConfig) -> None:
     training, schedule = config.training, config.schedule
     for name in ("epochs", "max_steps", "micro_batch_size", "accumulation", "heldout_interval", "log_interval"):
@@ -182,6 +187,10 @@ def check_training(config: TrialConfig) -> None:
         raise refuse("training.gradient_clip", "must be above 0", training.gradient_clip, "use null for no clipping")
     check_choice("schedule.shape", schedule.shape, SHAPES)
     check_at_least("schedule.warmup_steps", schedule.warmup_steps, 0, "use null for warmup_ratio")
+    warmup, steps = schedule.warmup_steps, training.max_steps
+    if warmup is not None and steps is not None and warmup >= steps:
+        rule = f"must be below training.max_steps={steps}"
+        raise refuse("schedule.warmup_steps", rule, warmup, "lower it, or use null for warmup_ratio")
     for name in ("warmup_ratio", "end_factor"):
         if not 0 <= getattr(schedule, name) <= 1:
             raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
@@ -200,6 +209,7 @@ def check_rungs(config: TrialConfig) -> None:
 
 
 def check_evaluation(evaluation: EvaluationConfig) -> None:
+    check_task_names(evaluation.tasks)
     check_at_least("evaluation.batch_size", evaluation.batch_size, 1, "use a whole number from 1")
     check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
@@ -257,6 +267,9 @@ def check_images(config: TrialConfig) -> None:
         fitting = "model=tiny_vit" if data.is_images() else "data=digits"
         raise ConfigError(f"data.name={data.name} does not go with model.name={model.name}; choose {fitting}")
     if not data.is_images():
+        for task in asked.tasks:
+            if task in DIGITS_TASKS:
+                raise refuse("evaluation.tasks", "is of images and goes with data=digits only", task, "drop it")
         return
     for task in asked.tasks:
         check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sweeplab.data.images import ImageBatch, ImageRow, collate_images
 from sweeplab.data.packing import PackedRow
@@ -86,16 +87,11 @@ class Windows:
 
 def collate(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Batch:
     """Pads on the right to the longest of `examples`."""
-    width = max(len(tokens.ids) for tokens in examples)
-    ids = torch.full((len(examples), width), pad_id)
-    labels = torch.full((len(examples), width), IGNORED)
-    mask = torch.zeros((len(examples), width), dtype=torch.long)
-    for row, tokens in enumerate(examples):
-        length = len(tokens.ids)
-        ids[row, :length] = torch.tensor(tokens.ids)
-        labels[row, :length] = torch.tensor(tokens.labels)
-        mask[row, :length] = 1
-    return Batch(ids, mask, labels, sum(len(tokens.ids) for tokens in examples), num_window_targets)
+    ids = pad_sequence([tokens.ids for tokens in examples], batch_first=True, padding_value=pad_id)
+    labels = pad_sequence([tokens.labels for tokens in examples], batch_first=True, padding_value=IGNORED)
+    lengths = [tokens.num_tokens for tokens in examples]
+    mask = (torch.arange(ids.shape[1]) < torch.tensor(lengths)[:, None]).long()
+    return Batch(ids, mask, labels, sum(lengths), num_window_targets)
 
 
 def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: int) -> Batch:

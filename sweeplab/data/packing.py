@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 from sweeplab.data.tokens import IGNORED, Tokens
 
 
@@ -21,9 +23,10 @@ class PackedRow(NamedTuple):
 
     def joined(self) -> Tokens:
         """One sequence of all; the first label of each is ignored, since nothing before it may predict it."""
-        ids = [token for tokens in self.sequences for token in tokens.ids]
-        labels = [label for tokens in self.sequences for label in (IGNORED, *tokens.labels[1:])]
-        return Tokens(ids, labels)
+        labels = torch.cat([tokens.labels for tokens in self.sequences])
+        lengths = torch.tensor([tokens.num_tokens for tokens in self.sequences])
+        labels[lengths.cumsum(0) - lengths] = IGNORED
+        return Tokens(torch.cat([tokens.ids for tokens in self.sequences]), labels)
 
 
 class FreeSpace:

@@ -164,10 +164,21 @@ def share(train: list[Item], config: DataConfig) -> list[Item]:
 
 
 def fewer(train: list[Item], config: DataConfig) -> list[Item]:
-    """The training examples that `num_examples` or `fraction` leaves; all without them."""
+    """The training examples that `num_examples` or `fraction` leaves; all without them. Raises `ConfigError`."""
     if config.num_examples is not None:
+        if config.num_examples > len(train):
+            raise ConfigError(
+                f"data.num_examples must be at most {len(train)}, which is how many there are to train on, got "
+                f"{config.num_examples}; lower it, or leave it null for all"
+            )
         train = train[: config.num_examples]
     return train if config.fraction is None else share(train, config)
+
+
+def num_learned(splits: Splits) -> int:
+    """Held-out examples that stand among those to train on too, prompt and response alike."""
+    known = set(map(json.dumps, splits.train))
+    return sum(json.dumps(one) in known for one in splits.heldout)
 
 
 def load_splits(config: DataConfig) -> Splits:

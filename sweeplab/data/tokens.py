@@ -1,6 +1,10 @@
 """Prompts and responses to tokens, with the labels that the loss counts."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
 
 from sweeplab.config import ConfigError
 from sweeplab.data.prompts import Example, render
@@ -8,20 +12,18 @@ from sweeplab.data.prompts import Example, render
 IGNORED: Final = -100  # cross_entropy's ignore_index
 
 
-class Tokens(NamedTuple):
-    """One example: token ids, and labels of the same length with `IGNORED` where no loss is counted."""
+class Tokens:
+    """One example of T tokens: int64 ids and labels of shape (T,), the labels `IGNORED` where no loss is counted.
 
-    ids: list[int]
-    labels: list[int]
+    What batches are made of in every step is counted and laid out once: a step's Python is by row, not by token.
+    """
 
-    @property
-    def num_tokens(self) -> int:
-        return len(self.ids)
-
-    @property
-    def num_targets(self) -> int:
-        """Tokens that the loss counts: the first position of a sequence predicts nothing before it."""
-        return sum(label != IGNORED for label in self.labels[1:])
+    def __init__(self, ids: Sequence[int] | Tensor, labels: Sequence[int] | Tensor) -> None:
+        self.ids = torch.as_tensor(ids, dtype=torch.long)
+        self.labels = torch.as_tensor(labels, dtype=torch.long)
+        self.num_tokens = len(self.ids)
+        # that the loss counts: the first position of a sequence predicts nothing before it
+        self.num_targets = int((self.labels[1:] != IGNORED).sum())
 
 
 class TokenizedSplit(NamedTuple):
@@ -48,15 +50,22 @@ def encode(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> T
     return Tokens(prompt_ids + response_ids, masked + response_ids)
 
 
+def first(tokens: Tokens, max_length: int) -> Tokens:
+    """At most so many tokens of an example, without holding on to the others."""
+    if tokens.num_tokens <= max_length:
+        return tokens
+    return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone())
+
+
 def tokenize(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int) -> TokenizedSplit:
     """All examples, cut at `max_length` tokens. Raises `ConfigError` where nothing is left to learn from."""
     whole = [encode(example, tokenizer, style, mask_prompt) for example in examples]
-    cut = [Tokens(tokens.ids[:max_length], tokens.labels[:max_length]) for tokens in whole]
+    cut = [first(tokens, max_length) for tokens in whole]
     kept = [tokens for tokens in cut if tokens.num_targets > 0]
     if not kept:
-        longest = max(len(tokens.ids) for tokens in whole)
+        longest = max(tokens.num_tokens for tokens in whole)
         raise ConfigError(
             f"training.max_length={max_length} cuts off every response; raise it (the longest example has {longest})"
         )
-    num_truncated = sum(len(tokens.ids) > max_length for tokens in whole)
+    num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
     return TokenizedSplit(kept, num_truncated, len(cut) - len(kept))

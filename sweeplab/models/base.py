@@ -27,6 +27,7 @@ from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_mo
 from sweeplab.models.vision import auto_class, image_head, is_image_classifier
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
+PLAIN_RATES: Final = ("dropout", "attention_dropout", "layerdrop")  # where they are numbers
 
 
 class Base(NamedTuple):
@@ -45,10 +46,13 @@ class Base(NamedTuple):
 
 
 def draws(model: nn.Module) -> bool:
-    """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers."""
-    rates = [getattr(module, "p", 0.0) for module in model.modules() if isinstance(module, nn.Dropout)]
-    attention = [getattr(module, "attention_dropout", 0.0) for module in model.modules()]
-    return any(isinstance(rate, float) and rate > 0 for rate in (*rates, *attention))
+    """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers.
+
+    transformers' families keep rates in `nn.Dropout` and in plain numbers, OPT also one of skipping whole layers.
+    """
+    layers = [getattr(module, "p", 0.0) for module in model.modules() if isinstance(module, nn.Dropout)]
+    plain = [getattr(module, name, 0.0) for module in model.modules() for name in PLAIN_RATES]
+    return any(isinstance(rate, float) and rate > 0 for rate in (*layers, *plain))
 
 
 class LinearShape(NamedTuple):

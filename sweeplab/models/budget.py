@@ -29,12 +29,41 @@ def targeted_shapes(
     return [shape for shape in known if shape.name in wanted]
 
 
+def matches(pattern: str, name: str) -> bool:
+    """PEFT's rule for a module of this name: the whole of it, or its end from a dot on."""
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None
+
+
 def rank_of(adapter: AdapterConfig, name: str) -> int:
-    """The module's rank: its pattern's where one matches the end of its name (PEFT's rule), else the adapter's."""
+    """The module's rank: that of the first pattern that matches its name, else the adapter's."""
     for pattern, rank in adapter.rank_pattern.items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
+        if matches(pattern, name):
             return rank
     return adapter.rank
+
+
+def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
+    """Raises `ConfigError` for a pattern that none of the adapted matrices has, listing what there is.
+
+    Patterns of rates are looked for in the names of LoRA's own parameters, and not judged here where others train too.
+    """
+    names = [shape.name for shape in shapes]
+    found = {
+        (key, pattern): any(matches(pattern, name) for name in names)
+        for key in ("rank_pattern", "alpha_pattern")
+        for pattern in getattr(adapter, key)
+    }
+    if adapter.method == "lora" and adapter.bias == "none" and not (adapter.train_norms or adapter.dora):
+        trained = [f"base_model.model.{name}.lora_{part}.default.weight" for name in names for part in "AB"]
+        for pattern in adapter.lr_pattern:
+            found["lr_pattern", pattern] = any(re.search(pattern, name) for name in trained)
+    for (key, pattern), is_there in found.items():
+        if not is_there:
+            kinds = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in names))
+            raise ConfigError(
+                f"adapter.{key} must match adapted matrices, and {pattern!r} matches none; adapted here: {kinds} (such "
+                f"as {names[0]}); mend the pattern, or drop it"
+            )
 
 
 def num_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) -> int:
@@ -49,8 +78,9 @@ def num_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) ->
 def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
     """`adapter` with the largest rank whose parameters fit `budget`; as it is where there is none.
 
-    Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits.
+    Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `check_patterns` does.
     """
+    check_patterns(adapter, shapes)
     if adapter.budget is None:
         return Sized(adapter, shapes, None)
     free = [shape for shape in shapes if rank_of(replace(adapter, rank=0), shape.name) == 0]

@@ -64,6 +64,18 @@ def refuse_pickled(folder: Path) -> None:
         )
 
 
+def with_adapter(model: nn.Module, folder: Path, name: str) -> PeftModel:
+    """`model` with the adapter in `folder` beside those it has, changed in place. Raises `ConfigError`."""
+    refuse_pickled(folder)
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), adapter_name=name)
+            return model
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ConfigError(f"{folder} holds no adapter: {first_line(error)}; run the trial again") from error
+
+
 def attach_combined(
     base: PreTrainedModel, folders: Sequence[Path], weights: Sequence[float], combination: str
 ) -> PeftModel:
@@ -74,14 +86,10 @@ def attach_combined(
     apart, so that products across adapters come in. Raises `ConfigError` where PEFT cannot.
     """
     names = [f"adapter_{place}" for place in range(len(folders))]
-    for folder in folders:
-        refuse_pickled(folder)
-    try:
-        adapted = PeftModel.from_pretrained(base, str(folders[0]), adapter_name=names[0])
-        for name, folder in zip(names[1:], folders[1:], strict=True):
-            adapted.load_adapter(str(folder), adapter_name=name)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(f"{folder} holds no adapter: {first_line(error)}; run the trial again") from error
+    adapted: nn.Module = base
+    for name, folder in zip(names, folders, strict=True):
+        adapted = with_adapter(adapted, folder, name)
+    assert isinstance(adapted, PeftModel)
     density = TIES_DENSITY if combination == "ties" else None
     try:
         lora: Any = adapted.base_model

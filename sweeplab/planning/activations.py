@@ -6,7 +6,8 @@ in 32 bits; adapters are in 32 bits. A trial that can share the base (`sharing.w
 matrices read, as it is; PEFT's own layers, of those that cannot, each cast a copy of it where the base is in 16.
 `tests/planning/test_activations.py` holds it against the tensors that autograd really saves.
 
-Per token and layer, h hidden, i intermediate size, q attention width, e bytes of the compute dtype, r rank:
+Per token and layer, h hidden, i intermediate size, q attention width, e bytes of the compute dtype, r rank, of a slot
+its bucket's:
 
     norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
     attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
@@ -26,6 +27,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.config import TrialConfig
 from sweeplab.models.base import LinearShape
+from sweeplab.models.budget import rank_of
 from sweeplab.models.counting import Skeleton, quantized_matrices
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
@@ -78,11 +80,17 @@ def norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
     return (FP32_BYTES if block_of(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
+def rank_in_memory(config: TrialConfig, name: str) -> int:
+    """Rank that the matrix's A and B take up, the adapter's own being settled (`budget.sized`): of a slot that its
+    optimizer takes as a vector the bucket's, whoever trains beside it (`slots.layout_of`)."""
+    rank = rank_of(config.adapter, name)
+    return padded_rank(rank) if why_alone(config) is None and takes_vectors(config) else rank
+
+
 def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
     """What all adapters keep beside inputs that are shared, per token."""
     adapter = config.adapter
-    rank = padded_rank(adapter.rank) if why_alone(config) is None and takes_vectors(config) else adapter.rank
-    ranks = FP32_BYTES * rank * len(adapted)
+    ranks = FP32_BYTES * sum(rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
     if why_alone(config) is None:
         return ranks + (features if adapter.dropout > 0 else 0)
@@ -125,7 +133,8 @@ class Activations(NamedTuple):
 def activations(
     config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, device: PlannedDevice
 ) -> Activations:
-    """What stands for the backward pass. With gradient checkpointing: the input of every layer and of the last norm."""
+    """What stands for the backward pass, the adapter's rank being settled. With gradient checkpointing: the input of
+    every layer and of the last norm."""
     e, training, block = device.dtype.itemsize, config.training, block_of(sizes)
     tokens = training.micro_batch_size * extent.longest
     padded = training.micro_batch_size > 1 and not config.data.is_images()

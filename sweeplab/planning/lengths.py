@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 from sweeplab.config import ModelConfig, TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack
-from sweeplab.data.sources import load_splits
+from sweeplab.data.sources import load_splits, num_learned
 from sweeplab.data.tokens import tokenize
 from sweeplab.models.base import architecture, load_tokenizer
 from sweeplab.models.vision import image_size, refuse_other_family
@@ -22,6 +22,8 @@ class DataExtent(NamedTuple):
     most_targets: int  # tokens of one example that the loss counts
     num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
+    num_learned: int = 0  # held-out examples that stand among a file's training examples too
+    num_heldout: int = 0  # of a file, where the number above was looked at
 
 
 def tokenizer_is_here(model: ModelConfig) -> bool:
@@ -38,13 +40,15 @@ def data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(num_images, tokens, tokens, most_targets=1, num_truncated=0, measured=True)
     if config.data.source == "hub":
         return DataExtent(None, length, length, length - 1, None, measured=False)
-    examples = load_splits(config.data).train
+    splits = load_splits(config.data)
+    examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
+    learned = {"num_learned": num_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
     if len(examples) > MOST_EXAMPLES or not tokenizer_is_here(config.model):
-        return DataExtent(len(examples), length, length, length - 1, None, measured=False)
+        return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
     rows = pack(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
-    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True)
+    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 
 from sweeplab.config import LORA_METHODS, TrialConfig
 from sweeplab.models.base import LinearShape
+from sweeplab.models.budget import sized
 from sweeplab.models.counting import Skeleton, num_lora_params, quantized_matrices
-from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations
+from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations, rank_in_memory
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.memory import (
@@ -196,28 +197,39 @@ def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, d
     return logits, max(0, layer - logits)
 
 
+def settled(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
+    """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `sized` does."""
+    return replace(config, adapter=sized(config.adapter, adapted).adapter) if adapted else config
+
+
 def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
-    """Entries of each trained weight: of a slot all A and all B; of other methods than LoRA all in one."""
-    rank = config.adapter.rank
+    """Entries of each trained weight as it stands in memory, the adapter's rank being settled.
+
+    Of a slot that the optimizer takes as a vector all A and all B, each matrix with its bucket's rank; else of every
+    matrix A and B, and in one what trains beside them: magnitudes, biases, norms, a prefix, the base itself.
+    """
+    ranks = [rank_in_memory(config, one.name) for one in adapted]
+    a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
+    b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
     if why_alone(config) is None and takes_vectors(config):
-        return [rank * sum(one.in_features for one in adapted), rank * sum(one.out_features for one in adapted)]
-    lora = [size for one in adapted for size in (rank * one.in_features, rank * one.out_features)]
-    return lora or [num_lora_params(config.adapter, config.model, sizes)]
+        return [sum(a), sum(b)]
+    beside = num_lora_params(config.adapter, config.model, sizes) - sum(a) - sum(b)
+    return [size for pair in zip(a, b, strict=True) for size in pair] + ([beside] if beside else [])
 
 
 def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryForecast:
     """Memory of one trial on one of its devices, with its longest micro-batch. Raises `ConfigError`.
 
-    An adapter is in 32 bits with gradients and states in 32 bits. Without one the base itself trains, in the compute
-    dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
+    An adapter is in 32 bits with gradients and states in 32 bits, and its padding too. Without one the base itself
+    trains, in the compute dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
-    config = on_one_device(config)
-    e, training = device.dtype.itemsize, config.training
     adapted = adapted_matrices(config.adapter, config.model, sizes)
+    config = settled(on_one_device(config), adapted)
+    e, training = device.dtype.itemsize, config.training
     full = config.adapter.method == "none"
     entry_bytes = e if full else FP32_BYTES
     weights = trained_sizes(config, sizes, adapted)
-    trained = num_lora_params(config.adapter, config.model, sizes)
+    trained = sum(weights)
     quantized = quantized_matrices(config.quantization, sizes)
     scored = Scored(training.micro_batch_size, positions_of(config, extent), extent.most_targets)
     logits = logits_of(sizes, scored, e, takes_whole(config))

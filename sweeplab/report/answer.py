@@ -1,23 +1,24 @@
 """What the study found, in sentences that claim no more than the records show."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
 from sweeplab.records import METRICS, Status, StudyFacts, TrialRecord
-from sweeplab.report.comparison import power_note
+from sweeplab.report.comparison import NO_SPREAD, power_note
 from sweeplab.report.evidence import Evidence, evidence
-from sweeplab.report.settings import Setting, best_setting, by_meaning, complete, first_objective
+from sweeplab.report.settings import Setting, by_meaning, complete, first_objective
 from sweeplab.report.tables import any_shared, memory_metric
-from sweeplab.report.wording import DASH, amount, metric_label, plural
+from sweeplab.report.wording import DASH, amount, metric_label, plural, value_text
 from sweeplab.statistics.contrasts import Comparison
 from sweeplab.statistics.spreads import TEST_LEVEL
 from sweeplab.store import Items
-from sweeplab.typed import value_at
+from sweeplab.typed import is_number, value_at
 
 MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
 INCOMPARABLE: Final = (
-    "Held-out losses of different data are of different texts and cannot be compared, so no setting is called the best "
-    "of all; the best is named for each."
+    "Held-out losses of different data, or of examples cut at different lengths, are of different texts and cannot be "
+    "compared, so no setting is called the best of all; the best is named for each."
 )
 MAX_LETTERS: Final = 120  # of their names
 
@@ -35,7 +36,7 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
     if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
-        return ["No trial finished, so there is nothing to compare; the reasons are with the trials.", *cuts, tally]
+        return [f"No trial finished, so there is nothing to compare{commonest(settings)}.", *cuts, tally]
     families = by_meaning(facts, settings, first_objective(facts)[0])
     if len(families) == 1:
         return [*told(facts, settings, items), *cuts, tally]
@@ -45,6 +46,16 @@ def answer(facts: StudyFacts, settings: list[Setting], items: Items | None = Non
     return [INCOMPARABLE, *apart, *cuts, tally]
 
 
+def commonest(settings: list[Setting]) -> str:
+    """How most trials ended, where one has ended, with the first one's reason."""
+    ended = [record for setting in settings for record in setting.records]
+    status, count = Counter(record.status for record in ended).most_common(1)[0]
+    reason = next((record.reason for record in ended if record.status is status and record.reason), None)
+    which = "" if count == 1 else "the first: "
+    told = f" ({which}{reason})" if reason else ""
+    return f": {count} of {len(ended)} {status.value.replace('_', ' ')}{told}"
+
+
 def rest(settings: list[Setting], label: str) -> list[Setting]:
     """The settings without `label` at the beginning of theirs, where it has been said."""
     return [replace(one, label=one.label.removeprefix(f"{label}, ")) for one in settings]
@@ -52,14 +63,31 @@ def rest(settings: list[Setting], label: str) -> list[Setting]:
 
 def told(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
     """What is found among settings whose objective means the same."""
-    best = best_setting(facts, settings)
-    label = metric_label(first_objective(facts)[0])
-    if best is None:
-        return [f"No setting has the {label} of every seed, so none is called the best."]
-    found = evidence(facts, settings, first_objective(facts)[0], items)
-    assert found is not None  # the best has every seed's value
+    metric, _ = first_objective(facts)
+    found = evidence(facts, settings, metric, items)
+    if found is None:
+        apart = any(complete(facts, setting) for setting in settings)
+        why = "No seed was run by all settings" if apart else f"No setting has the {metric_label(metric)} of every seed"
+        return [f"{why}, so none is called the best."]
     compared = found.compared()
-    return [finding(facts, settings, best, found, compared), *cautions(facts, settings, found, compared)]
+    said = [finding(facts, settings, found, compared), *cautions(facts, settings, found, compared)]
+    return [*said, *beyond(facts, found)]
+
+
+def beyond(facts: StudyFacts, found: Evidence) -> list[str]:
+    """Whether the best lies at an end of the values that were tried, so that a better one may lie beyond.
+
+    Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost.
+    """
+    ends = []
+    for key, spec in facts.space.items():
+        tried = {one.params[key] for one in found.settings if is_number(one.params.get(key))}
+        if spec.get("choices") and len(tried) > 2 and found.best.params.get(key) in (min(tried), max(tried)):
+            largest = found.best.params[key] == max(tried)
+            ends.append(f"{key}={value_text(found.best.params[key])} ({'largest' if largest else 'smallest'})")
+    if not ends:
+        return []
+    return [f"The best lies at an end of what was tried, {' and '.join(ends)}: a better one may lie beyond."]
 
 
 def truncation(records: list[TrialRecord]) -> list[str]:
@@ -72,20 +100,19 @@ def truncation(records: list[TrialRecord]) -> list[str]:
             worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
     found = []
     for length, record in sorted(worst.items()):
-        out_of = "" if record.num_train_examples is None else f" of {record.num_train_examples:,}"
-        dropped = f", {record.num_dropped:,} of them before their response, and these were left out"
-        found.append(
-            f"training.max_length={length} cut {record.num_truncated:,}{out_of} training examples"
-            f"{dropped if record.num_dropped else ''}; raise it to learn from them whole."
-        )
+        cut = plural(record.num_truncated or 0, "training example")
+        if record.num_train_examples is not None:
+            cut = f"{record.num_truncated:,} of {plural(record.num_train_examples, 'training example')}"
+        if record.num_dropped:
+            cut += f", {record.num_dropped:,} of them before the response began, so that nothing was left to learn"
+        found.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
     return found
 
 
-def finding(
-    facts: StudyFacts, settings: list[Setting], best: Setting, found: Evidence, compared: Comparison | None
-) -> str:
+def finding(facts: StudyFacts, settings: list[Setting], found: Evidence, compared: Comparison | None) -> str:
     """The best, its mean with its interval, and which others may be as good."""
     metric, direction = first_objective(facts)
+    best = found.best
     estimate = found.estimate(best)
     assert estimate is not None
     num_seeds = plural(found.table.num_seeds, "seed").replace("1 seed", "one seed")
@@ -97,23 +124,24 @@ def finding(
     extreme = "lowest" if direction == "minimize" else "highest"
     told = f"has the {extreme} mean {metric_label(metric)}: {value}"
     among = "" if all(complete(facts, one) for one in settings) else "Of the settings with a value for every seed, "
-    return f"{among}{best.label} {told}{rivals(found, best, compared)}."
+    return f"{among}{best.label} {told}{rivals(found, compared)}."
 
 
-def rivals(found: Evidence, best: Setting, compared: Comparison | None) -> str:
+def rivals(found: Evidence, compared: Comparison | None) -> str:
     """What is said of the other settings, after a semicolon; nothing where there is none."""
     if len(found.settings) == 1:
         return ""
     if compared is None:
         return "; how far chance goes is not known, so no other is called worse"
-    names = [found.settings[place].label for place in compared.tied if found.settings[place] is not best]
+    names = [found.settings[place].label for place in compared.tied if place != compared.best]
+    worse = "with this seed every other is worse" if found.table.num_seeds == 1 else "every other is worse"
     if not names:
-        return "; every other is worse, with 95 % certainty for all at once"
+        return f"; {worse}, with 95 % certainty for all at once"
     if len(names) == len(found.settings) - 1:
         return "; none of the others can be told from it"
     if len(names) > MAX_NAMED or sum(map(len, names)) > MAX_LETTERS:
         return f"; {len(names)} of the {len(found.settings) - 1} others cannot be told from it"
-    return f"; {' and '.join(names)} cannot be told from it, every other is worse"
+    return f"; {' and '.join(names)} cannot be told from it, {worse}"
 
 
 def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compared: Comparison | None) -> list[str]:
@@ -126,6 +154,9 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
         )
     if compared is not None:
         said += power_note(found, compared)
+    elif found.table.num_seeds > 1 and len(found.settings) > 1:
+        said.append(NO_SPREAD)
+    said += uneven(found)
     pruned = [setting for setting in settings if was_pruned(setting)]
     if pruned:
         count = plural(len(pruned), "setting")
@@ -136,6 +167,18 @@ def cautions(facts: StudyFacts, settings: list[Setting], found: Evidence, compar
         who = names if len(left_out) <= MAX_NAMED else plural(len(left_out), "setting")
         said.append(f"Not ranked, because not every seed has a value: {who}.")
     return said
+
+
+def uneven(found: Evidence) -> list[str]:
+    """That some settings have more seeds than the comparison, which takes those that all have."""
+    num_seeds = found.table.num_seeds
+    more = [one for one in found.settings if one.spreads[found.metric].num_seeds > num_seeds]
+    if not more:
+        return []
+    return [
+        f"Settings are compared with the {plural(num_seeds, 'seed')} that all of them have; those with more "
+        f"({len(more)}) have in tables and figures the mean of all their own, without an interval."
+    ]
 
 
 def was_pruned(setting: Setting) -> bool:
@@ -170,8 +213,9 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
             "best",
             f"The best mean {label} of the settings that have a value for every seed. Whether another is worse is "
             "judged by differences within seeds, and within items where their results are stored, with intervals for "
-            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not. That "
-            "a setting cannot be told from the best does not say that it is as good.",
+            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not; with "
+            "one seed that holds for other items only, not for another seed. That a setting cannot be told from the "
+            "best does not say that it is as good.",
         ),
     ]
     if any(one.heldout_loss_nats_per_token is not None for one in records):

@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
@@ -12,6 +13,7 @@ from sweeplab.report.settings import axis_values, varied_keys
 from sweeplab.report.wording import DASH, short_key, value_text
 
 FEW_DECADES: Final = 10**2.5  # of a log scale: more have a tick at each decade only
+CROWDED: Final = 0.8  # of the trials at one value: a chart against it has nearly all dots in one place
 MAX_VALUE_TICKS: Final = 12  # more distinct values get round ticks
 
 Scale = Literal["linear", "log", "category"]
@@ -41,18 +43,32 @@ class Axis:
             return 0.0
         if self.scale != "category":
             return float(params[self.key])
-        text = value_text(params[self.key]) if self.key in params else DASH
-        return next(tick.place for tick in self.ticks if tick.text == text)
+        return next(tick.place for tick in self.ticks if tick.text == self.text_of(params))
+
+    def has(self, params: dict[str, Any]) -> bool:
+        """True where `params` have a place: any number that the scale can show, or a category of the trials'."""
+        if self.key is None:
+            return True
+        if self.scale == "category":
+            return self.text_of(params) in [tick.text for tick in self.ticks]
+        return self.key in params and scale_of([params[self.key]], True) in (self.scale, "log")
+
+    def text_of(self, params: dict[str, Any]) -> str:
+        return value_text(params[self.key]) if self.key in params else DASH
 
 
 def main_axis(facts: StudyFacts, records: list[TrialRecord]) -> Axis:
-    """The first varied key with several numbers as values, else the first with several values, else the first."""
+    """The first varied key with several numbers as values, else the first with several values, else the first.
+
+    A key of which nearly all trials have the same value comes after all others, the more of them the later.
+    """
     keys = varied_keys(facts, records)
     if not keys:
         return Axis(None, "setting", "category", [Tick(0.0, "as configured")])
     values = {key: axis_values(facts, records, key) for key in keys}
     varied = [key for key in keys if len(values[key]) > 1]
-    key = next((key for key in varied if scale_of(values[key], False) != "category"), (varied or keys)[0])
+    varied.sort(key=lambda key: scale_of(values[key], False) == "category")
+    key = min(varied, key=lambda key: max(CROWDED, largest_share(records, key))) if varied else keys[0]
     absent = any(key not in record.params for record in records)
     scale = "category" if absent else scale_of(values[key], bool(facts.space.get(key, {}).get("log")))
     name = short_key(key, keys)
@@ -60,6 +76,12 @@ def main_axis(facts: StudyFacts, records: list[TrialRecord]) -> Axis:
         texts = [value_text(value) for value in values[key]] + ([DASH] if absent else [])
         return Axis(key, name, scale, [Tick(float(place), text) for place, text in enumerate(texts)])
     return Axis(key, name, scale, number_ticks(values[key], scale))
+
+
+def largest_share(records: list[TrialRecord], key: str) -> float:
+    """Of the trials: those that have the key's most common value, or none."""
+    counts = Counter(value_text(one.params[key]) if key in one.params else DASH for one in records)
+    return max(counts.values()) / len(records)
 
 
 def scale_of(values: Sequence[Any], log: bool) -> Scale:

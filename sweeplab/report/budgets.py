@@ -27,19 +27,32 @@ def cost_metrics(settings: list[Setting]) -> list[str]:
     return [name for name in names if name is not None and not np.isnan(means(settings, name)).all()]
 
 
-def pareto_table(found: Evidence) -> Table | None:
-    """Settings that no other beats in quality, memory and time at once, by their means; None without a cost."""
-    costs = cost_metrics(found.settings)
-    if not costs or len(found.settings) < 2:
+def other_objectives(facts: StudyFacts, found: Evidence) -> dict[str, int]:
+    """The objectives that are neither `found`'s nor a cost, as far as they were measured: -1 where more is better."""
+    known = (found.metric, *cost_metrics(found.settings))
+    return {
+        name: 1 if direction == "minimize" else -1
+        for name, direction in facts.objectives.items()
+        if name not in known and not np.isnan(means(found.settings, name)).all()
+    }
+
+
+def pareto_table(facts: StudyFacts, found: Evidence) -> Table | None:
+    """Settings that no other beats in quality, the other objectives, memory and time at once, by their means.
+
+    None without any beside quality.
+    """
+    signs = other_objectives(facts, found) | dict.fromkeys(cost_metrics(found.settings), 1)
+    if not signs or len(found.settings) < 2:
         return None
     badness_K = -found.sign * found.table.values_KS.mean(axis=1)
-    rows_KM = np.stack([badness_K, *(means(found.settings, one) for one in costs)], axis=1)
-    columns = [Column("setting", numeric=False), Column(metric_label(found.metric))]
-    columns += [Column(METRICS[name].label) for name in costs]
+    badnesses = [sign * means(found.settings, name) for name, sign in signs.items()]
+    rows_KM = np.stack([badness_K, *badnesses], axis=1)
+    columns = [Column("setting", numeric=False), *(Column(metric_label(name)) for name in (found.metric, *signs))]
     rows = []
     for place in pareto_front(rows_KM):
         setting = found.settings[place]
-        cells = [cost_cell(setting, name) for name in costs]
+        cells = [cost_cell(setting, name) for name in signs]
         rows.append([Cell(setting.label), quality_cell(found, place), *cells])
     return Table(columns, rows)
 

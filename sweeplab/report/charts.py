@@ -249,7 +249,7 @@ def with_published(chart: Chart, curves: list[Curve], published: Sequence[Publis
     dots = [
         Dot(axis.place(one.params), one.value, f"{one.source}, {names[one.metric]}: {number(one.value)}")
         for one in published
-        if axis.key in one.params and one.metric in names
+        if axis.key in one.params and axis.has(one.params) and one.metric in names
     ]
     line = Line("published", len(PALETTE) - 1, 0, dots, [], diamond=True)
     return replace(chart, lines=[*chart.lines, line]) if dots else chart

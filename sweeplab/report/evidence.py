@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from sweeplab.records import METRICS, Score, StudyFacts, direction
-from sweeplab.report.settings import SHARES, Setting, by_meaning, complete, is_usable, number_of
+from sweeplab.report.settings import LOSS, SHARES, Setting, by_meaning, complete, first_objective, is_usable, number_of
 from sweeplab.report.wording import score_parts
 from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best, contrast
 from sweeplab.statistics.intervals import (
@@ -48,25 +48,33 @@ class Evidence:
         """By identity: settings with the same values of what varied are not the same."""
         return {id(setting): place for place, setting in enumerate(self.settings)}
 
+    @property
+    def best(self) -> Setting:
+        """The setting with the best mean over the seeds that all have."""
+        return self.settings[int(np.argmax(self.sign * self.table.values_KS.mean(axis=1)))]
+
     def contrast(self, weights_K: Array, level: float = LEVEL) -> Estimate:
         """Sum of weights times settings' means, with its interval as far as it can be."""
         return within(contrast(self.table, weights_K, level), *reachable(weights_K, *self.limits))
 
     def compared(self) -> Comparison | None:
+        """None where no error is known, which of a loss or a score the same difference with all seeds does not tell."""
         made = compare_with_best(self.table, self.sign)
-        if made is None:
+        if made is None or (self.table.num_seeds > 1 and by_chance(self.metric) and not made.uncertain):
             return None
         ends = reachable(np.array([1.0, -1.0]), *self.limits)
         return replace(made, differences=[within(one, *ends) for one in made.differences])
 
 
 def evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
-    """None where no setting has the metric of every seed."""
+    """None where no setting has the metric of every seed, or where the settings have no seed in common."""
     whole = [setting for setting in settings if setting.records and complete(facts, setting, metric)]
     if not whole:
         return None
     by_seed = [values_by_seed(setting, metric) for setting in whole]
     seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
+    if not seeds:
+        return None
     values_KS = np.array([[values[seed] for seed in seeds] for values in by_seed])
     errors_KS = np.array([[single_error(setting, metric)] for setting in whole]) if len(seeds) == 1 else None
     by_item = item_values(whole, seeds, None if items is None else items.get(metric))
@@ -102,12 +110,28 @@ def evidence_by_meaning(
     return {label: found for label, found in made.items() if found is not None}
 
 
+def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
+    """The best by the first objective, of the settings that have all their values.
+
+    None without one, and where the objective does not mean the same for all of them.
+    """
+    metric, _ = first_objective(facts)
+    if len(by_meaning(facts, settings, metric)) > 1:
+        return None
+    found = evidence(facts, settings, metric, None)
+    return None if found is None else found.best
+
+
 def setting_estimates(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
-    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value."""
+    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value.
+
+    A setting with more seeds than all share has none here: its own mean, over all of them, is another one.
+    """
     return {
         setting.records[0].number: estimate
         for found in evidence_by_meaning(facts, settings, metric, None).values()
         for setting, estimate in zip(found.settings, found.estimates, strict=True)
+        if setting.spreads[metric].num_seeds == found.table.num_seeds
     }
 
 
@@ -150,11 +174,20 @@ def single_error(setting: Setting, metric: str) -> float:
 
 
 def estimates_of(settings: list[Setting], metric: str, values_KS: Array) -> list[Estimate]:
-    """Means with intervals over seeds; over items where there is one seed; with none where neither is known."""
+    """Means with intervals over seeds; over items where there is one seed; with none where neither is known.
+
+    A loss or a score that is the same with all seeds has none: a spread of zero does not tell how far chance goes.
+    """
     if values_KS.shape[1] == 1:
         singles = zip(settings, values_KS[:, 0], strict=True)
         return [item_estimate(setting, metric, float(value)) for setting, value in singles]
-    return seed_intervals(values_KS)
+    made = seed_intervals(values_KS)
+    return [unknown(one.value) if by_chance(metric) and not one.has_spread else one for one in made]
+
+
+def by_chance(metric: str) -> bool:
+    """True for a loss or a score, which another seed would change; a size may well be the same with all."""
+    return metric == LOSS or metric.startswith("scores.")
 
 
 def is_share(metric: str) -> bool:

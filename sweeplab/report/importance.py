@@ -13,6 +13,11 @@ from sweeplab.report.wording import DASH, number, share, short_key, value_text
 from sweeplab.statistics.factorial import analysis_of_variance
 from sweeplab.statistics.subsets import evenly
 
+NOTE: Final = (
+    "Shares that add up to 1, over {over}, by Optuna. fANOVA: what moves the objective over the whole space (of more "
+    "than 1,000 trials it sees as many, evenly spaced); PED-ANOVA: what tells the best tenth of the trials from the "
+    "rest. Neither has an interval, and noise has its share."
+)
 MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
 SEED: Final = 0  # of fANOVA's trees
 MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
@@ -29,26 +34,57 @@ class Importance(NamedTuple):
 
 
 def importance_shares(facts: StudyFacts, records: list[TrialRecord]) -> list[Importance]:
-    """By varied key, the largest first; none for fewer than two keys or `MIN_TRIALS` trials.
+    """By `taken`'s keys, the largest first; none for fewer than two of them or `MIN_TRIALS` trials.
 
     PED-ANOVA (Watanabe et al. 2023) says what tells the best tenth from the rest, fANOVA (Hutter et al. 2014) what
     moves the objective over the whole space, from `MOST_IN_FOREST` trials at most. Both count seeds as further trials
     of one point.
     """
     metric, direction = first_objective(facts)
-    keys = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
-    valued = [
-        one
-        for one in sorted(records, key=lambda record: record.number)
-        if one.status is Status.FINISHED
-        and number_of(one, metric) is not None
-        and all(key in one.params for key in keys)
-    ]
+    keys, valued = taken(facts, records)
     if len(keys) < 2 or len(valued) < MIN_TRIALS or len({number_of(one, metric) for one in valued}) < 2:
         return []
     forest, local = importances(facts, valued, keys, metric, direction)
     ranked = sorted(keys, key=lambda key: -forest[key])
     return [Importance(short_key(key, keys), forest[key], local[key]) for key in ranked]
+
+
+def taken(facts: StudyFacts, records: list[TrialRecord]) -> tuple[list[str], list[TrialRecord]]:
+    """The keys whose importance can be told, and the trials that tell it: finished ones that have all the keys.
+
+    Of a study whose keys are not in every trial, the trials with all of them, as far as these are `MIN_TRIALS`: what
+    only some trials have may move the objective most. Else all trials, with the keys that are in each. Either way only
+    keys that vary there.
+    """
+    valued = finished_with_objective(facts, records)
+    keys = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
+    chosen = [one for one in valued if all(key in one.params for key in keys)]
+    if len(chosen) < MIN_TRIALS:
+        chosen, keys = valued, [key for key in keys if all(key in one.params for one in valued)]
+    return [key for key in keys if len(axis_values(facts, chosen, key)) > 1], chosen
+
+
+def finished_with_objective(facts: StudyFacts, records: list[TrialRecord]) -> list[TrialRecord]:
+    metric, _ = first_objective(facts)
+    ordered = sorted(records, key=lambda record: record.number)
+    return [one for one in ordered if one.status is Status.FINISHED and number_of(one, metric) is not None]
+
+
+def importance_note(facts: StudyFacts, records: list[TrialRecord]) -> str:
+    """What the shares mean, and which trials and keys they are not of."""
+    keys, chosen = taken(facts, records)
+    num_finished = len(finished_with_objective(facts, records))
+    over = "all finished trials"
+    if len(chosen) < num_finished:
+        over = f"the {len(chosen)} of {num_finished} finished trials that have a value of every varied key"
+    varied = varied_keys(facts, records)
+    absent = [short_key(key, varied) for key in varied if key not in keys and len(axis_values(facts, records, key)) > 1]
+    said = NOTE.format(over=over)
+    return (
+        f"{said} Without {', '.join(absent)}: keys that do not vary in these trials, or that not all have."
+        if absent
+        else said
+    )
 
 
 def importance_table(shares: list[Importance]) -> Table | None:
@@ -120,8 +156,8 @@ def effects_table(facts: StudyFacts, found: Evidence) -> Table | None:
     names = [short_key(key, keys) for key in keys]
     rows = []
     for term in analysis_of_variance(values, len(keys)):
-        whole = len(term.axes) > 2
-        name = "three or more together" if whole else " × ".join(names[axis] for axis in term.axes) or "seeds"
+        crossed = " × ".join(names[axis] for axis in term.axes) or "seeds and what is left"
+        name = "three or more together" if len(term.axes) > 2 else crossed
         rows.append([Cell(name), Cell(str(term.df)), Cell(share(term.share, 1.0)), Cell(p_text(term.p))])
     titles = (Column("effect", numeric=False), Column("df"), Column("share of variance"), Column("p", "Holm"))
     return Table(list(titles), rows)

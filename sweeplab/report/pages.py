@@ -18,9 +18,10 @@ from sweeplab.report.differences import differences_table
 from sweeplab.report.drawing import drawing
 from sweeplab.report.evidence import Evidence, evidence_by_meaning
 from sweeplab.report.failures import failures_table
-from sweeplab.report.importance import Importance, effects_table, importance_shares, importance_table
+from sweeplab.report.importance import Importance, effects_table, importance_note, importance_shares, importance_table
 from sweeplab.report.pictures import Figure, figures, study_charts
 from sweeplab.report.settings import Setting, first_objective, group
+from sweeplab.report.setup import setup_line
 from sweeplab.report.sources import flatten, provenance
 from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
@@ -28,18 +29,15 @@ from sweeplab.store import Items, items_to_dict, write_json, write_text
 
 CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
-    "inconclusive. Each claim is judged for itself."
+    "inconclusive. That two settings are the same within a margin is judged by the 90 % interval, which is two "
+    "one-sided tests at 5 %. Each claim is judged for itself."
 )
 COMPARED_NOTE: Final = (
-    "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone; "
-    "the true difference may be smaller than the one seen, and would need more."
+    "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
+    "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
+    "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
 FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-IMPORTANCE_NOTE: Final = (
-    "Shares that add up to 1, over all finished trials, by Optuna. fANOVA: what moves the objective over the whole "
-    "space (of more than 1,000 trials it sees as many, evenly spaced); PED-ANOVA: what tells the best tenth of the "
-    "trials from the rest. Neither has an interval, and noise has its share."
-)
 EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
 UNEQUAL_NOTE: Final = (
     " Some settings spread more than the others here (own spread), for which F tests are not made: read p with care."
@@ -52,6 +50,7 @@ PARETO_NOTE: Final = (
     "No other setting is at least as good in all columns and better in one, by the means, noise included."
 )
 BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
+MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 TEMPLATES: Final = Path(__file__).parent / "templates"
 SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
@@ -124,7 +123,9 @@ def write_pages(
 def page(made: Findings, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown = list(figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
-    return marked_up().get_template("report.html.j2").render(values, figures=[with_svg(one) for one in shown])
+    figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
+    template = marked_up().get_template("report.html.j2")
+    return template.render(values, figures=[with_svg(one) for one in shown], figures_first=figures_first)
 
 
 def with_svg(figure: Figure) -> dict[str, Any]:
@@ -141,6 +142,7 @@ def contents(made: Findings) -> dict[str, Any]:
     settings = settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
+        "setup": setup_line(records),
         "answer": answer(facts, made.settings, made.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
@@ -168,12 +170,12 @@ def sections(made: Findings) -> Iterator[Section]:
         if compared is not None:
             yield Section(titled("Against the best", label), COMPARED_NOTE, comparison_table(found, compared))
     yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, made.settings, made.items))
-    yield Section("Importance of what was varied", IMPORTANCE_NOTE, importance_table(made.shares))
+    yield Section("Importance of what was varied", importance_note(facts, made.records), importance_table(made.shares))
     if "" in made.found:
         note = EFFECTS_NOTE + (UNEQUAL_NOTE if spreads_unequally(made.found[""]) else "")
         yield Section("Main effects and interactions", note, effects_table(facts, made.found[""]))
     for label, found in made.found.items():
-        yield Section(titled("Pareto front", label), PARETO_NOTE, pareto_table(found))
+        yield Section(titled("Pareto front", label), PARETO_NOTE, pareto_table(facts, found))
         for title, table in budget_tables(found):
             yield Section(titled(title, label), BUDGET_NOTE, table, minor=True)
 

@@ -1,5 +1,6 @@
 """Parallel coordinates: every trial as a line through its values, its quality and its costs."""
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -7,16 +8,19 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records import METRICS, StudyFacts, TrialRecord
 from sweeplab.report.axes import Scale, Tick, number_ticks, scale_of
 from sweeplab.report.curves import NUM_SHADES
-from sweeplab.report.drawing import LETTER, Mark, shorten, tick_texts
+from sweeplab.report.drawing import Mark, shorten, tick_texts
 from sweeplab.report.drawing import Scale as PixelScale
 from sweeplab.report.settings import Setting, axis_values, first_objective, number_of, numbers, varied_keys
 from sweeplab.report.tables import all_records, memory_metric, time_metric
 from sweeplab.report.wording import DASH, metric_label, metric_text, number, short_key, value_text
 
-WIDTH: Final = 1000
-HEIGHT: Final = 340
+WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
+HEIGHT: Final = 356
 MARGIN: Final = (70, 90)  # left, right
-TOP, BOTTOM = 52, 24
+TOP, BOTTOM = 68, 24
+MIN_GAP: Final = 116  # pixels between two rails, for names of 13 letters
+BOLD_LETTER: Final = 8.3  # width of a letter of a name, in pixels
+NAME_LINES: Final = 3
 MAX_KEYS: Final = 7  # more axes than that leave no room for their names
 MAX_TICKS: Final = 8
 MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
@@ -120,7 +124,7 @@ def rail_place(rail: Rail, record: TrialRecord, key: str) -> float:
 def parallel_drawing(chart: Parallel) -> dict[str, Any]:
     """Everything that `parallel.svg.j2` draws; pixels, y downwards."""
     left, right = MARGIN
-    gap = (WIDTH - left - right) / (len(chart.rails) - 1)
+    gap = max(MIN_GAP, (WIDTH - left - right) / (len(chart.rails) - 1))
     xs = [round(left + gap * place, 1) for place in range(len(chart.rails))]
     scales = [rail.pixels() for rail in chart.rails]
     low, high = chart.threads[0].goodness, chart.threads[-1].goodness
@@ -137,7 +141,7 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
     rails = [
         {
             "x": x,
-            "names": list(wrapped(rail.name, max(10, int(min(gap, MAX_NAME) / LETTER)))),
+            "names": list(wrapped(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
             "ticks": [
                 Mark(scale(tick.place), text)
                 for tick, text in zip(rail.ticks, tick_texts([tick.text for tick in rail.ticks]), strict=True)
@@ -145,16 +149,13 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
         }
         for x, rail, scale in zip(xs, chart.rails, scales, strict=True)
     ]
-    shape = {"width": WIDTH, "height": HEIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
+    shape = {"width": round(xs[-1] + right), "height": HEIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
     return shape | {"title": chart.title, "rails": rails, "lines": lines, "thin": len(lines) > THIN_FROM}
 
 
 def wrapped(text: str, width: int) -> Iterator[str]:
-    """At most two lines, the second cut where it is too long."""
-    words, first = text.split(" "), ""
-    while words and len(first) + len(words[0]) <= width:
-        first = f"{first} {words.pop(0)}".strip()
-    if first:
-        yield first
-    if words:
-        yield shorten(" ".join(words), width)
+    """At most `NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
+    lines = textwrap.wrap(text.replace("_", "_ "), width, break_long_words=False, break_on_hyphens=False)
+    last = " ".join(lines[NAME_LINES - 1 :])
+    for line in filter(None, [*lines[: NAME_LINES - 1], last]):
+        yield shorten(line.replace("_ ", "_"), width)

@@ -1,18 +1,23 @@
-"""Records grouped by what the study varied, each number with its spread over seeds, and the best setting."""
+"""Records grouped by what the study varied, each number with its spread over seeds."""
 
 import json
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sweeplab.records import METRICS, SOLO_METRICS, RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.report.wording import short_key, value_text
+from sweeplab.typed import value_at
 
 HEADLINE_METRICS: Final = ("exact_match", "acc")
 LOSS: Final = "heldout_loss_nats_per_token"
 TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # of the data: the held-out examples stay the same
+BESIDE_A_FILE: Final = ("source", "path", "name", "subset", "split", "heldout_fraction")  # what only training has then
+MADE_HERE: Final = ("world", "digits")  # sources that read no file
 ASKED_ONLY: Final = ("tasks", "retained_tasks", "objective")  # of the data: no examples at all
+LENGTH: Final = "training.max_length"
+WHOLE: Final = "no example cut"  # of lengths, those that are long enough
 LARGEST: Final = 1e100  # of a number: squares of larger ones are beyond what a float can be
 SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # scores between 0 and 1: of an item, right or wrong
 
@@ -24,8 +29,6 @@ class Spread:
     num_seeds: int
     mean: float
     std: float | None  # over seeds, divided by n - 1; None for one seed
-    low: float
-    high: float
     stderr: float | None = None  # mean over seeds of the standard error over items; None where lm-eval gives none
     num_items: int | None = None  # per trial; None where trials differ
 
@@ -87,7 +90,7 @@ def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
     if not means:
         return None
     std = statistics.stdev(means) if len(means) > 1 else None
-    return Spread(len(means), statistics.fmean(means), std, min(means), max(means))
+    return Spread(len(means), statistics.fmean(means), std)
 
 
 def spreads_of(records: list[TrialRecord]) -> dict[str, Spread]:
@@ -112,15 +115,8 @@ def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: st
     scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
     errors = [score.stderr for score in scores if score.stderr is not None and is_usable(score.stderr)]
     counts = {score.num_items for score in scores}
-    return Spread(
-        spread.num_seeds,
-        spread.mean,
-        spread.std,
-        spread.low,
-        spread.high,
-        statistics.fmean(errors) if errors else None,
-        counts.pop() if len(counts) == 1 else None,
-    )
+    stderr = statistics.fmean(errors) if errors else None
+    return replace(spread, stderr=stderr, num_items=counts.pop() if len(counts) == 1 else None)
 
 
 def score_names(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
@@ -206,17 +202,22 @@ def complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> 
 def by_meaning(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[str, list[Setting]]:
     """Settings whose values of the metric mean the same, by what tells them apart; all under '' where all do.
 
-    A held-out loss is that of the data's held-out examples: other data have another one, of other texts, whatever was
-    learned. A score means the same whatever was trained on.
+    A held-out loss is that of the data's held-out examples, as they are cut at `training.max_length`: other data, or
+    another length where examples are cut, have another one, of other texts, whatever was learned. Where a file of
+    held-out examples is named, it alone is measured on, whatever file is trained on. A score means the same whatever
+    was trained on.
     """
     keys = varied_keys(facts, [one for setting in settings for one in setting.records])
-    telling = [key for key in keys if key.partition(".")[0] == "data" and key.partition(".")[2] not in TRAINING_ONLY]
     families: dict[str, list[Setting]] = {}
     labels: dict[str, str] = {}
     for setting, data in zip(settings, heldout_data(settings), strict=True) if metric == LOSS else []:
-        on = json.dumps([data, *(setting.params.get(key) for key in telling)], sort_keys=True, default=str)
+        length = cut_length(setting)
+        told = [key for key in keys if tells(key, setting) or (key == LENGTH and length is not None)]
+        varied = {key: setting.params[key] for key in told if key in setting.params and not (key == "data" and data)}
+        on = json.dumps([data, length, varied], sort_keys=True, default=str)
         families.setdefault(on, []).append(setting)
-        labels.setdefault(on, setting_label(facts, setting.params, telling or keys[:1]))
+        whole = LENGTH in keys and not told
+        labels.setdefault(on, WHOLE if whole else setting_label(facts, setting.params, told or keys[:1]))
     if len(families) < 2:
         return {"": settings}
     alike = list(labels.values())
@@ -226,23 +227,35 @@ def by_meaning(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[
     }
 
 
+def tells(key: str, setting: Setting) -> bool:
+    """True for a varied key that says which held-out examples the setting is measured on."""
+    group, _, name = key.partition(".")
+    return group == "data" and name not in training_only(setting.records[0].config.get("data"))
+
+
+def training_only(data: Any) -> set[str]:
+    """Names of `data` that leave the held-out examples as they are."""
+    known = data if isinstance(data, dict) else {}
+    beside = known.get("heldout_path") is not None and known.get("source") not in MADE_HERE
+    return {*TRAINING_ONLY, *ASKED_ONLY, *(BESIDE_A_FILE if beside else ())}
+
+
+def cut_length(setting: Setting) -> int | None:
+    """`training.max_length` where held-out examples were cut there, None where all are whole.
+
+    Earlier records say that of training examples only, which then stand for both.
+    """
+    for one in setting.records:
+        if one.num_truncated if one.num_heldout_truncated is None else one.num_heldout_truncated:
+            length = value_at(one.config, LENGTH)
+            return length if isinstance(length, int) else None
+    return None
+
+
 def heldout_data(settings: list[Setting]) -> list[dict[str, Any]]:
     """What the settings' records say of the held-out examples, as far as all of them do."""
     said = [value for one in settings if isinstance(value := one.records[0].config.get("data"), dict)]
     if not said or len(said) < len(settings):
         return [{}] * len(settings)
-    common = set.intersection(*map(set, said)) - {*TRAINING_ONLY, *ASKED_ONLY}
-    return [{name: data[name] for name in common} for data in said]
-
-
-def best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The setting with the best mean of the first objective, of those that have all their values.
-
-    None without one, and where the objective does not mean the same for all of them.
-    """
-    metric, direction = first_objective(facts)
-    if len(by_meaning(facts, settings, metric)) > 1:
-        return None
-    candidates = [setting for setting in settings if complete(facts, setting)]
-    sign = 1 if direction == "minimize" else -1
-    return min(candidates, key=lambda setting: sign * setting.spreads[metric].mean, default=None)
+    common = set.intersection(*map(set, said))
+    return [{name: data[name] for name in common - training_only(data)} for data in said]

@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sweeplab.records import METRICS, BaseScore, StudyFacts, TrialRecord, metric_value
-from sweeplab.report.bases import base_score, base_value
-from sweeplab.report.evidence import setting_estimates
+from sweeplab.report.bases import base_score, base_value, named_bases
+from sweeplab.report.evidence import best_setting, setting_estimates
 from sweeplab.report.settings import (
     LOSS,
     Setting,
-    best_setting,
     headline_scores,
     numbers,
     score_names,
@@ -119,15 +118,16 @@ def settings_table(
     if not brief:
         columns.append((Column("adapter size"), partial(memory_cell, "adapter_bytes"), None))
     metrics = [metric for _, _, metric in columns]
-    rows = [base_row(base, metrics, place if len(bases) > 1 else None) for place, base in enumerate(bases)]
+    rows = [base_row(base, metrics, which) for base, which in named_bases(facts, records, bases)]
+    num_bases = len(rows)
     rows += [[make(setting) for _, make, _ in columns] for setting in settings]
-    marked = next((len(bases) + index for index, setting in enumerate(settings) if setting is best), None)
-    return Table([column for column, _, _ in columns], rows, marked, len(bases))
+    marked = next((num_bases + index for index, setting in enumerate(settings) if setting is best), None)
+    return Table([column for column, _, _ in columns], rows, marked, num_bases)
 
 
-def base_row(base: BaseScore, metrics: list[str | None], place: int | None) -> list[Cell]:
+def base_row(base: BaseScore, metrics: list[str | None], which: str) -> list[Cell]:
     """The base's own values; it has no seeds, so there is no spread, and a score's error is over items."""
-    cells = [Cell("base model" if place is None else f"base model {place + 1}", "without adapter")]
+    cells = [Cell("base model", f"without adapter{which and ', '}{which}")]
     for metric in metrics[1:]:
         value = None if metric is None else base_value(base, metric)
         score = None if metric is None else base_score(base, metric)

@@ -16,13 +16,14 @@ import numpy as np
 
 from sweeplab.claims import ClaimConfig
 from sweeplab.records import StudyFacts
-from sweeplab.report.evidence import Evidence, evidence
+from sweeplab.report.claimed import comparable, levels_of, mean_weights, named, pair_weights
+from sweeplab.report.evidence import Evidence, by_chance, evidence
 from sweeplab.report.settings import Setting
 from sweeplab.report.tables import Cell, Column
 from sweeplab.report.tables import Table as Grid
-from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text, value_text
+from sweeplab.report.wording import DASH, ends_text, interval_text, number, signed_text
 from sweeplab.statistics.contrasts import Table, contrast
-from sweeplab.statistics.intervals import LEVEL, Array, Estimate
+from sweeplab.statistics.intervals import LEVEL, Estimate, unknown
 from sweeplab.store import Items
 
 Word = Literal["supported", "contradicted", "inconclusive"]
@@ -58,7 +59,8 @@ def verdict(facts: StudyFacts, settings: list[Setting], items: Items | None, cla
         "value": judge_value,
         "every": judge_every,
     }
-    return judges[claim.forms()[0]](claim, evidence(facts, settings, claim.metric, items))
+    members = comparable(facts, settings, claim)
+    return judges[claim.forms()[0]](claim, evidence(facts, members, claim.metric, items))
 
 
 def decided(estimate: Estimate, low: float, high: float) -> Word:
@@ -73,37 +75,17 @@ def decided(estimate: Estimate, low: float, high: float) -> Word:
 def ruled(claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float, high: float, rule: str) -> Verdict:
     if estimate is None:
         return Verdict(claim, "inconclusive", effect, None, rule, "not every seed of these settings has the metric")
+    if says_nothing(claim, estimate):
+        return Verdict(
+            claim, "inconclusive", effect, unknown(estimate.value), rule, "no spread at all: the same with all seeds"
+        )
     reason = "no error is known: one seed, and no items" if estimate.low is None else ""
     return Verdict(claim, decided(estimate, low, high), effect, estimate, rule, reason)
 
 
-def named(found: Evidence, setting: dict[str, Any]) -> dict[str, int]:
-    """Places of the settings that `setting` names, by what else they differ in."""
-    return {
-        repr(sorted((key, value_text(value)) for key, value in one.params.items() if key not in setting)): place
-        for place, one in enumerate(found.settings)
-        if all(key in one.params and one.params[key] == value for key, value in setting.items())
-    }
-
-
-def mean_weights(num_settings: int, places: list[int]) -> Array:
-    weights_K = np.zeros(num_settings)
-    weights_K[places] = 1 / len(places)
-    return weights_K
-
-
-def pair_weights(found: Evidence | None, first: dict[str, Any], second: dict[str, Any]) -> Array | None:
-    """First minus second, of settings that are alike in everything else; None where there is no such pair."""
-    if found is None:
-        return None
-    ours, theirs = named(found, first), named(found, second)
-    shared = [rest for rest in ours if rest in theirs] if set(first) == set(second) else []
-    places = ([ours[rest] for rest in shared], [theirs[rest] for rest in shared]) if shared else None
-    if places is None and ours and theirs and set(first) != set(second):
-        places = (list(ours.values()), list(theirs.values()))
-    if places is None:
-        return None
-    return mean_weights(len(found.settings), places[0]) - mean_weights(len(found.settings), places[1])
+def says_nothing(claim: ClaimConfig, estimate: Estimate) -> bool:
+    """True for a loss or a score that is the same with several seeds, which does not tell how far chance goes."""
+    return by_chance(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
 def judge_better(claim: ClaimConfig, found: Evidence | None) -> Verdict:
@@ -137,7 +119,9 @@ def judge_ratio(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     if found is not None and weights_K is not None and (found.table.values_KS > 0).all():
         logs = contrast(Table(np.log(found.table.values_KS)), weights_K)
         low_end, high_end = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
-        estimate = Estimate(math.exp(logs.value), None, logs.df, low_end, high_end, logs.covers)
+        ratio = math.exp(logs.value)
+        se = None if logs.se is None else ratio * logs.se
+        estimate = Estimate(ratio, se, logs.df, low_end, high_end, logs.covers)
     return ruled(claim, "ratio", estimate, low, high, range_rule(claim))
 
 
@@ -182,8 +166,8 @@ def judge_every(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     judged = [ruled(claim, "value", found.contrast(mean_weights(size, [k])), low, high, rule) for k in places]
     order = ("contradicted", "inconclusive", "supported")
     worst = min(range(len(judged)), key=lambda k: (order.index(judged[k].word), room(judged[k].estimate, low, high)))
-    label = found.settings[places[worst]].label
-    return replace(judged[worst], reason=f"the nearest to the limit of {len(places)} settings: {label}")
+    nearest = f"the nearest to the limit of {len(places)} settings: {found.settings[places[worst]].label}"
+    return replace(judged[worst], reason=judged[worst].reason or nearest)
 
 
 def room(estimate: Estimate | None, low: float, high: float) -> float:
@@ -207,7 +191,7 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
     judged = ruled(claim, "change per value", slope, low, high, rule)
     level = 1 - (1 - LEVEL) / (len(levels) - 1)
     steps = [found.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
-    turned = [place for place, step in enumerate(steps) if goes_against(step, sign)]
+    turned = [place for place, step in enumerate(steps) if goes_against(step, sign) and not says_nothing(claim, step)]
     if not turned:
         return judged
     reason = f"step {turned[0] + 1} of {len(steps)} along {axis} goes the other way"
@@ -217,16 +201,6 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
 def goes_against(step: Estimate, sign: int) -> bool:
     end = step.high if sign > 0 else step.low
     return end is not None and sign * end < 0
-
-
-def levels_of(found: Evidence, axis: str) -> list[list[int]]:
-    """Places of settings by the axis's values in their order, as far as all values are alike in everything else."""
-    values = list(dict.fromkeys(one.params[axis] for one in found.settings if axis in one.params))
-    if all(isinstance(value, int | float) for value in values):
-        values.sort()
-    by_rest = [named(found, {axis: value}) for value in values]
-    shared = set.intersection(*(set(places) for places in by_rest)) if by_rest else set()
-    return [[places[rest] for rest in sorted(shared)] for places in by_rest] if shared else []
 
 
 def verdict_table(judged: list[Verdict]) -> Grid | None:

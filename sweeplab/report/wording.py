@@ -58,15 +58,15 @@ def metric_unit(name: str) -> str:
 
 
 def decimals(value: float) -> int:
-    """Places after the point that show the thousandths, and three digits of what is below a hundredth."""
+    """Places after the point that show the thousandths, and three digits of what rounds to below a hundredth."""
     size = abs(value)
-    if size >= 1000:
+    if size >= 999.95:
         return 0
-    if size >= 100:
+    if size >= 99.9995:
         return 1
-    if size >= 0.01 or size == 0:
+    if size >= 0.009995 or size == 0:
         return 3
-    return 2 - math.floor(math.log10(max(size, SMALLEST)))
+    return 2 - math.floor(math.log10(max(float(f"{size:.3g}"), SMALLEST)))
 
 
 def number(value: float | None) -> str:
@@ -103,9 +103,9 @@ def memory(num_bytes: float | None) -> str:
 
 
 def memory_scale(num_bytes: float) -> tuple[int, str]:
-    """The largest binary unit that leaves at least one of it: (bytes, name)."""
+    """The largest binary unit that leaves at least one of it, once rounded to the next smaller: (bytes, name)."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if num_bytes >= 2**power:
+        if num_bytes >= 2**power - 2 ** (power - 11):
             return 2**power, unit
     return 1, "B"
 
@@ -122,7 +122,7 @@ def duration(seconds: float | None) -> str:
     """'8.2 s', '3 min 05 s' or '2 h 04 min'."""
     if seconds is None:
         return DASH
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -133,7 +133,9 @@ def duration(seconds: float | None) -> str:
 
 def step_duration(seconds: float) -> str:
     """Three digits: '25.1 ms' or '2.04 s'."""
-    return f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 60 else duration(seconds)
+    return (
+        f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 59.95 else duration(seconds)
+    )
 
 
 def metric_text(name: str, value: float | None) -> str:
@@ -175,4 +177,4 @@ def amount(name: str, estimate: Estimate) -> str:
 
 
 def plural(size: int, noun: str) -> str:
-    return f"{size} {noun}" if size == 1 else f"{size} {noun}s"
+    return f"{size:,} {noun}" if size == 1 else f"{size:,} {noun}s"

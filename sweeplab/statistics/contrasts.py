@@ -16,16 +16,18 @@ then too short: Student's t knows how little three seeds say, a percentile does 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.intervals import LEVEL, Array, Estimate, unknown
-from sweeplab.statistics.spreads import TINY, own_variances, pooled, split
+from sweeplab.statistics.spreads import TINY, own_variances, pooled, split, varied
+
+AT_ONCE: Final = 250  # contrasts whose weights are held together
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
 
     With few seeds it is the one that the settings share. A contrast with a setting in it that spreads more than the
     others has its own, S - 1 degrees of freedom, as in a paired t test, which takes no variance for another's.
+
+    Settings without any spread have no part in the shared variance, which they would dilute, and are given it. What a
+    seed does to all others alike does not cancel in a difference from one of them, and is added. Where too few others
+    are left to share a variance, every contrast has its own.
     """
     num_settings, num_seeds = table.values_KS.shape
     variance_M = own_variances(weights_MK @ table.values_KS)
@@ -72,13 +78,21 @@ def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
     if not pooled(num_seeds, num_settings):
         return SeedVariance(variance_M, df_M, shared_M)
     used_MK, squares_M = weights_MK != 0, (weights_MK**2).sum(axis=1)
+    varied_K = varied(table.values_KS)
+    uncancelled_M = (weights_MK @ varied_K) ** 2
     kinds_M = (np.abs(weights_MK.sum(axis=1)) < TINY, used_MK.sum(axis=1) == 1)
     for paired, kind_M in zip((True, False), kinds_M, strict=True):
         wide_K, inflation = split(table.values_KS, paired)
+        pool_K = ~wide_K & varied_K
+        if pool_K.sum() < 1 + paired:
+            continue
         chosen_M = kind_M & ~used_MK[:, wide_K].any(axis=1)
-        together = interaction_variance if paired else within_variance
-        variance, df = together(table.values_KS[~wide_K])
-        variance_M[chosen_M], df_M[chosen_M] = squares_M[chosen_M] * inflation * variance, df
+        within, df = within_variance(table.values_KS[pool_K])
+        shared_variance_M = squares_M * within
+        if paired:
+            variance, df = interaction_variance(table.values_KS[pool_K])
+            shared_variance_M = squares_M * variance + uncancelled_M * max(within - variance, 0.0)
+        variance_M[chosen_M], df_M[chosen_M] = inflation * shared_variance_M[chosen_M], df
         shared_M |= chosen_M
     return SeedVariance(variance_M, df_M, shared_M)
 
@@ -160,6 +174,23 @@ def errors_of(table: Table, weights_MK: Array) -> Errors | None:
     return Errors(seeds._replace(variance_M=seeds.variance_M / table.num_seeds), items_M, item_df, covers)
 
 
+def errors_from_best(table: Table, best: int) -> Errors | None:
+    """The errors of every setting's difference from the best, some at a time, since all weights are K * K numbers."""
+    num_settings = len(table.values_KS)
+    parts = []
+    for start in range(0, num_settings, AT_ONCE):
+        places_M = np.arange(start, min(start + AT_ONCE, num_settings))
+        weights_MK = np.zeros((len(places_M), num_settings))
+        weights_MK[places_M - start, places_M] = 1.0
+        weights_MK[:, best] -= 1.0
+        errors = errors_of(table, weights_MK)
+        if errors is None:
+            return None
+        parts.append(errors)
+    seeds = SeedVariance(*(np.concatenate(columns) for columns in zip(*(one.seeds for one in parts), strict=True)))
+    return replace(parts[0], seeds=seeds, items_M=np.concatenate([one.items_M for one in parts]))
+
+
 def contrast(table: Table, weights_K: Array, level: float = LEVEL) -> Estimate:
     """Sum of weights times settings' means, with its interval."""
     value = float(weights_K @ table.values_KS.mean(axis=1))
@@ -180,9 +211,12 @@ class Comparison:
     differences: list[Estimate]  # by setting; the best's own is 0 with no interval
     tied: list[int]  # settings that cannot be told from the best, itself included
     seed_deviations: list[float] | None  # of one seed's difference, by setting; None for one seed
-    item_deviations: list[float] | None  # of one item's, where one seed is all; None with more, or without items
+    item_deviations: list[float] | None  # of one item's, beside what seeds do; None without items
+    num_items: int  # that each trial was scored on; 0: not known
     factors: list[float]  # standard errors that the intervals reach, at the degrees of freedom of the estimates
     wide: list[int]  # settings that spread more than the others, and share no variance with them
+    num_alike: int  # settings whose spread over seeds is the variance that is shared
+    uncertain: list[int]  # settings whose difference from the best has an error beyond rounding
 
 
 def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparison | None:
@@ -197,15 +231,13 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     means_K = table.values_KS.mean(axis=1)
     num_settings = len(means_K)
     best = int(np.argmax(sign * means_K))
-    weights_KK = np.eye(num_settings)
-    weights_KK[:, best] -= 1.0
-    errors = errors_of(table, weights_KK) if num_settings > 1 else None
+    errors = errors_from_best(table, best) if num_settings > 1 else None
     if errors is None:
         return None
     shared = table.num_seeds == 1 or pooled(table.num_seeds, num_settings)
     none_K = np.zeros(num_settings, dtype=bool)
     wide_K = split(table.values_KS, paired=True).wide_K if table.num_seeds > 1 else none_K
-    factor = partial(critical_value, num_settings, int(wide_K.sum()), shared, level)
+    factor = cache(partial(critical_value, num_settings, int(wide_K.sum()), shared, level))
     se_K, df_K, covers = errors.se_M(), errors.df_M(), errors.covers
     others = np.arange(num_settings) != best
     differences_K = means_K - means_K[best]
@@ -218,11 +250,14 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     ]
     num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
     seeds = np.sqrt(errors.seeds.variance_M * table.num_seeds).tolist() if table.num_seeds > 1 else None
-    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 and table.num_seeds == 1 else None
+    items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 else None
     tied = [int(place) for place in np.flatnonzero(~apart_K)]
     shared_K = np.full(num_settings, True) if errors.covers == "items" else errors.seeds.shared_M
     factors = [factor(float(df), bool(one)) for df, one in zip(df_K, shared_K, strict=True)]
-    return Comparison(best, estimates, tied, seeds, items, factors, np.flatnonzero(wide_K).tolist())
+    num_alike = int((~wide_K & varied(table.values_KS)).sum())
+    uncertain = np.flatnonzero(others & (se_K > rounding)).tolist()
+    wide = np.flatnonzero(wide_K).tolist()
+    return Comparison(best, estimates, tied, seeds, items, num_items, factors, wide, num_alike, uncertain)
 
 
 def critical_value(num_settings: int, num_wide: int, pools: bool, level: float, df: float, shared: bool) -> float:

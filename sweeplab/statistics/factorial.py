@@ -11,7 +11,7 @@ from sweeplab.statistics.intervals import Array
 
 @dataclass(frozen=True)
 class Term:
-    """One line of the analysis of variance; `axes` are places of axes, none for what seeds leave."""
+    """One line of the analysis of variance; `axes` are places of axes, none for the seeds and what is left."""
 
     axes: tuple[int, ...]
     df: int

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
+from sweeplab.statistics.spreads import TINY, own_variances, pooled, split, varied
 from sweeplab.statistics.spreads import Array as Array
-from sweeplab.statistics.spreads import own_variances, pooled, split
 
 LEVEL: Final = 0.95
 
@@ -24,6 +24,11 @@ class Estimate:
     high: float | None
     covers: str  # 'seeds', 'items', 'seeds and items', or 'nothing'
     is_wide: bool = False  # among settings that share a variance one that spreads more, and stands on its own seeds
+
+    @property
+    def has_spread(self) -> bool:
+        """True where its error is known and more than rounding."""
+        return self.se is not None and self.se > TINY * max(1.0, abs(self.value))
 
 
 def within(estimate: Estimate, low: float, high: float) -> Estimate:
@@ -50,21 +55,23 @@ def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
     freedom instead of S - 1, at the price of assuming that it is the same for all (one-way analysis of variance,
     Fisher 1925). Three seeds alone would need t = 4.30; with seven settings together it is 2.14. A setting that is seen
     to spread more than the others (`split`) stands on its own seeds. One that does and is not seen to has too short an
-    interval; the tests say how much.
+    interval; the tests say how much. A setting without any spread is given the others' variance and has no part in it.
     """
     num_settings, num_seeds = values_KS.shape
     variance_K = own_variances(values_KS)
     df_K = np.full(num_settings, num_seeds - 1.0)
     wide_K, inflation = split(values_KS, paired=False)
-    if pooled(num_seeds, num_settings):
-        variance_K[~wide_K] = inflation * variance_K[~wide_K].mean()
-        df_K[~wide_K] *= (~wide_K).sum()
+    pool_K = ~wide_K & varied(values_KS)
+    if pooled(num_seeds, num_settings) and pool_K.any():
+        variance_K[~wide_K] = inflation * variance_K[pool_K].mean()
+        df_K[~wide_K] *= pool_K.sum()
     se_K = np.sqrt(variance_K / num_seeds)
-    made = [
-        t_estimate(float(mean), float(se), float(df), "seeds", level)
-        for mean, se, df in zip(values_KS.mean(axis=1), se_K, df_K, strict=True)
+    reach_K = stats.t.ppf((1 + level) / 2, df_K) * se_K
+    columns = (values_KS.mean(axis=1), se_K, df_K, reach_K, wide_K)
+    return [
+        Estimate(mean, se, df, mean - reach, mean + reach, "seeds", is_wide)
+        for mean, se, df, reach, is_wide in zip(*(column.tolist() for column in columns), strict=True)
     ]
-    return [replace(one, is_wide=bool(apart)) for one, apart in zip(made, wide_K, strict=True)]
 
 
 def share_interval(share: float, num_items: int, level: float = LEVEL) -> Estimate:

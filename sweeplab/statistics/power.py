@@ -1,43 +1,81 @@
 """How many seeds, or items, a difference needs to be seen."""
 
 import math
+from functools import cache
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+from sweeplab.statistics.spreads import Array
 
 POWER: Final = 0.8
 MOST_SEEDS: Final = 1000
 NUM_QUANTILES: Final = 400
 
 
-def power_of(difference: float, deviation: float, num_seeds: int, level: float = 0.95) -> float:
-    """Probability that a two-sided paired t test finds a true `difference`; `deviation` is that of one seed's.
+@cache
+def scales(df: float) -> Array:
+    """Quantiles of an estimated deviation over the true one, chi / sqrt(df); their mean stands for an integral."""
+    shares_Q = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
+    scales_Q: Array = np.sqrt(stats.chi2.ppf(shares_Q, df) / df)
+    return scales_Q
 
-    The noncentral t with noncentrality difference / (deviation / sqrt(S)), Cohen 1988, chapter 2; the chance to find it
-    with the wrong sign is left out. The integral over the chi distribution is taken by its quantiles, since SciPy's own
-    noncentral t loses its digits far from the middle.
+
+@cache
+def quantile(share: float, df: float) -> float:
+    return float(stats.t.ppf(share, df))
+
+
+def power_of(
+    difference: float,
+    deviation: float,
+    num_seeds: int,
+    level: float = 0.95,
+    item_variance: float = 0.0,
+    item_df: float = math.inf,
+) -> float:
+    """Probability that a two-sided paired test of S seeds finds a true `difference`; `deviation` is that of one seed's.
+
+    Without items it is the t test: the noncentral t with noncentrality difference / (deviation / sqrt(S)), Cohen 1988,
+    chapter 2; the chance to find it with the wrong sign is left out. The integral over the chi distribution is taken by
+    its quantiles, since SciPy's own noncentral t loses its digits far from the middle. `item_variance`, with its
+    degrees of freedom, is what other items would change in the mean whatever the number of seeds is; the test adds the
+    squares of both limits, as the intervals do (`contrasts.Errors.reach_M`).
     """
-    df, shift = num_seeds - 1, abs(difference) / deviation * math.sqrt(num_seeds)
-    critical = float(stats.t.ppf((1 + level) / 2, df))
-    scales_Q = np.sqrt(stats.chi2.ppf((np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES, df) / df)
-    return float(stats.norm.sf(critical * scales_Q - shift).mean())
+    df, by_seed = num_seeds - 1, deviation**2 / num_seeds
+    error = math.sqrt(by_seed + item_variance)
+    if error == 0:
+        return 1.0
+    seeds_Q = (quantile((1 + level) / 2, df) * scales(df)) ** 2 * by_seed
+    items = quantile((1 + level) / 2, item_df) ** 2 * item_variance
+    return float(stats.norm.sf((np.sqrt(seeds_Q + items) - abs(difference)) / error).mean())
 
 
-def seeds_needed(difference: float, deviation: float, level: float = 0.95, power: float = POWER) -> int | None:
-    """Seeds for a two-sided paired t test of two settings; None beyond `MOST_SEEDS` or without a difference."""
-    if difference == 0:
+def seeds_needed(
+    difference: float,
+    deviation: float,
+    level: float = 0.95,
+    power: float = POWER,
+    item_variance: float = 0.0,
+    item_df: float = math.inf,
+) -> int | None:
+    """Seeds for a two-sided paired test of two settings, as `power_of` has it.
+
+    None beyond `MOST_SEEDS`, without a difference, and where the items alone leave too much to chance for any number.
+    """
+
+    def found(num_seeds: int) -> bool:
+        return power_of(difference, deviation, num_seeds, level, item_variance, item_df) >= power
+
+    if difference == 0 or not found(MOST_SEEDS):
         return None
-    if deviation == 0 or power_of(difference, deviation, 2, level) >= power:
-        return 2
-    low, high = 2, 4
-    while power_of(difference, deviation, high, level) < power:
+    low, high = 1, 2
+    while not found(high):
         low, high = high, 2 * high
-        if low >= MOST_SEEDS:
-            return None
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if power_of(difference, deviation, middle, level) >= power else (middle, high)
+        low, high = (low, middle) if found(middle) else (middle, high)
     return high
 
 
@@ -53,8 +91,17 @@ def items_needed(difference: float, deviation: float, level: float = 0.95, power
 
 
 def least_difference(se: float, df: float, critical: float, power: float = POWER) -> float:
-    """The difference that a test with this standard error finds with probability `power`: (critical + t_power) se.
+    """The difference that a test with this standard error finds with probability `power`.
 
-    The sum of two quantiles in place of the noncentral t, which is exact to a few percent from 2 freedoms on.
+    Of the noncentral t, as `power_of` has it. The sum of two quantiles, (critical + t_power) se, is exact without an
+    estimated deviation only: with two freedoms it is found 77 % of the time, and with the critical value of many
+    differences, or with one freedom, less.
     """
-    return (critical + float(stats.t.ppf(power, df))) * se
+    if math.isinf(df):
+        return (critical + quantile(power, df)) * se
+
+    def missing(shift: float) -> float:
+        return float(stats.norm.sf(critical * scales(df) - shift).mean()) - power
+
+    highest = 2 * critical * float(scales(df)[-1]) + quantile(power, math.inf)
+    return float(optimize.brentq(missing, 0.0, highest)) * se

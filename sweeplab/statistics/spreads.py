@@ -11,6 +11,7 @@ MIN_OWN_SEEDS: Final = 6  # fewer give a setting's own variance too few degrees 
 TEST_LEVEL: Final = 0.02  # chance that any of settings that spread alike is taken for a wide one
 TINY: Final = 1e-12  # of a value: less is rounding
 NUM_DRAWS: Final = 4000
+DRAWN_AT_ONCE: Final = 200
 SEED: Final = 0
 
 
@@ -21,7 +22,9 @@ def pooled(num_seeds: int, num_settings: int) -> bool:
 
 def own_variances(values: Array) -> Array:
     """Variance over seeds; of (..., K, S) values (..., K)."""
-    variances: Array = values.var(axis=-1, ddof=1)
+    num_seeds = values.shape[-1]
+    centred = values - (values @ np.full(num_seeds, 1 / num_seeds))[..., None]
+    variances: Array = np.einsum("...s,...s->...", centred, centred) / (num_seeds - 1)  # `var` takes 4 times as long
     return variances
 
 
@@ -29,6 +32,15 @@ def paired_variances(values: Array) -> Array:
     """Variance over seeds of what is left without the seeds' own effect, the median over settings."""
     centred = values - values.mean(axis=-1, keepdims=True)
     return own_variances(centred - np.median(centred, axis=-2, keepdims=True))
+
+
+def varied(values_KS: Array) -> NDArray[np.bool_]:
+    """Settings with any spread over seeds beyond rounding.
+
+    A setting without it says nothing of the spread of others: a score of 0 with every seed has reached its end.
+    """
+    varies_K: NDArray[np.bool_] = np.ptp(values_KS, axis=1) > TINY * np.maximum(1.0, np.abs(values_KS).max(axis=1))
+    return varies_K
 
 
 def excesses(variances: Array) -> Array:
@@ -51,14 +63,22 @@ class Limits(NamedTuple):
 
 @cache
 def limits(num_settings: int, num_seeds: int, paired: bool) -> Limits:
-    values = np.random.default_rng(SEED).normal(size=(NUM_DRAWS, num_settings, num_seeds))
-    variances = paired_variances(values) if paired else own_variances(values)
-    drawn = excesses(variances)
-    ranks = (-drawn).argsort(axis=0).argsort(axis=0)
-    share = float(np.quantile(ranks.min(axis=1), TEST_LEVEL)) / NUM_DRAWS
-    rising = np.sort(variances, axis=1).mean(axis=0)
-    kept = [rising[: num_settings - m].mean() for m in range(num_settings // 2 + 1)]
-    return Limits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / np.array(kept))
+    """Drawn some studies at a time, and ranked one m at a time, so that thousands of settings fit in memory."""
+    random = np.random.default_rng(SEED)
+    drawn, rising = np.empty((NUM_DRAWS, num_settings // 2)), np.zeros(num_settings)
+    for start in range(0, NUM_DRAWS, DRAWN_AT_ONCE):
+        values = random.normal(size=(DRAWN_AT_ONCE, num_settings, num_seeds))
+        variances = np.sort(paired_variances(values) if paired else own_variances(values), axis=1)
+        drawn[start : start + DRAWN_AT_ONCE] = excesses(variances)
+        rising += variances.sum(axis=0) / NUM_DRAWS
+    best_ranks = np.full(NUM_DRAWS, NUM_DRAWS)
+    for column in drawn.T:
+        ranks = np.empty(NUM_DRAWS, dtype=int)
+        ranks[(-column).argsort()] = np.arange(NUM_DRAWS)
+        best_ranks = np.minimum(best_ranks, ranks)
+    share = float(np.quantile(best_ranks, TEST_LEVEL)) / NUM_DRAWS
+    kept = np.cumsum(rising)[::-1][: num_settings // 2 + 1] / np.arange(num_settings, 0, -1)[: num_settings // 2 + 1]
+    return Limits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / kept)
 
 
 class Split(NamedTuple):
@@ -83,11 +103,10 @@ def split(values_KS: Array, paired: bool) -> Split:
     The variance of the others is raised to what it would be, had they been alike with those: where that is so after
     all, the smallest of them were kept.
 
-    A setting without any spread takes no part: of a score that is 0 with every seed it is not known.
+    A setting without any spread takes no part (`varied`).
     """
     found = np.zeros(len(values_KS), dtype=bool)
-    size_K = np.maximum(1.0, np.abs(values_KS).max(axis=1))
-    spread = np.flatnonzero(np.ptp(values_KS, axis=1) > TINY * size_K)
+    spread = np.flatnonzero(varied(values_KS))
     if not pooled(values_KS.shape[1], len(values_KS)) or len(spread) < 2 + paired:
         return Split(found, 1.0)
     variances = paired_variances(values_KS[spread]) if paired else own_variances(values_KS[spread])

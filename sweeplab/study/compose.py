@@ -105,7 +105,7 @@ def composed_with(overrides: tuple[str, ...]) -> bytes:
     """
     composed = compose("config", overrides=list(overrides))
     for key, nothing in NOT_OF_A_TRIAL.items():
-        OmegaConf.update(composed, key, nothing, merge=False)
+        OmegaConf.update(composed, key, nothing, merge=False, force_add=True)  # ~claims took it away
     return pickle.dumps(composed)
 
 

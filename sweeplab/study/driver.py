@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from sweeplab.checks.effects import decider, refuse_idle
 from sweeplab.checks.searches import LISTING
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 from sweeplab.records import Status, StudyFacts, TrialRecord, direction
@@ -24,9 +25,10 @@ from sweeplab.store import (
 )
 from sweeplab.study.compose import Request, is_group, trial_config
 from sweeplab.study.executor import Executor
-from sweeplab.study.extension import narrowed
+from sweeplab.study.extension import fewer_seeds, narrowed
 from sweeplab.study.findings import Findings
 from sweeplab.study.fleet import open_executor
+from sweeplab.study.presets import enqueued_points
 from sweeplab.study.progress import StudyProgress
 from sweeplab.study.recovery import drop_partial, open_search, take_stock
 from sweeplab.study.rounds import Rounds, Stopped
@@ -67,7 +69,7 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
     before, after = (dict(dotted({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
-    changes += narrowed(earlier.space, now.space)
+    changes += [*narrowed(earlier.space, now.space), *fewer_seeds(earlier.seeds, now.seeds)]
     if changes:
         raise ConfigError(
             f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
@@ -93,8 +95,15 @@ def refuse_others_records(records: list[TrialRecord], request: Request, folder: 
 
 def planned_configs(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
     """Every point of a grid, composed and checked before anything runs; the configured point for other samplers."""
-    points = grid(varied) if request.config.sampler.name in LISTING else [{}]
-    return [(point, trial_config(request.overrides, point)) for point in points]
+    listed = request.config.sampler.name in LISTING
+    keys = [axis.key for axis in varied]
+    always = [axis.key for axis in varied if not axis.when and decider(axis.key, keys) is None]
+    enqueued_points(request.config.study.enqueue, varied)
+    points = grid(varied) if listed else [{}]
+    planned = [(point, trial_config(request.overrides, point)) for point in points]
+    for point, config in planned:
+        refuse_idle(config, point if listed else always, keys)
+    return planned
 
 
 class Driver:

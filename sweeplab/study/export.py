@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.checks.trials import VIRTUAL_TOKEN_METHODS
+from sweeplab.checks.effects import VIRTUAL_TOKEN_METHODS
 from sweeplab.config import BASE_CHANGING, ConfigError, ExportConfig, StudyConfig, TrialConfig, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord
 from sweeplab.store import make_folder, read_facts, read_records, trial_folder, write_text

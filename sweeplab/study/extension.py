@@ -51,6 +51,11 @@ def narrowed(earlier: dict[str, Spec], now: dict[str, Spec]) -> list[str]:
     return found
 
 
+def fewer_seeds(earlier: list[int], now: list[int]) -> list[str]:
+    """In words, where a seed is gone: its trials would stand in the report as if they were still asked for."""
+    return [] if set(earlier) <= set(now) else [f"study.seeds was {earlier}, now {now}"]
+
+
 def outdated(trials: list[FrozenTrial], distributions: dict[str, BaseDistribution]) -> bool:
     """True where a trial was drawn from an axis as it was before it grew."""
     return any(

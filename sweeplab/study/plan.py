@@ -33,7 +33,10 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
     from sweeplab.planning.forecast import Forecaster
+    from sweeplab.training.optimizers import check_made
 
+    for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
+        check_made(optimizer)
     forecaster = Forecaster(request.config.executor)
     if request.config.sampler.name in LISTING:
         num_seeds = seeds_per_point(len(planned), request.config)
@@ -136,6 +139,11 @@ def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
     )
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
+    if extent.num_learned:
+        lines.append(
+            f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "
+            "response alike: their loss says how well they were learned by heart."
+        )
     if forecast.num_steps is None:
         lines.append("The data is on the hub and not looked at, so steps are unknown; training.max_steps sets them.")
     return lines

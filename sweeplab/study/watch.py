@@ -138,10 +138,11 @@ def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
         return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
     found = evidence(seen.facts, settings, metric, None)
     if found is not None:
-        best = max(found.estimates, key=lambda one: sign * one.value)
-        setting = found.settings[found.estimates.index(best)].label
-        over = "no interval, of one seed" if best.low is None else f"95 % interval over {best.covers}"
-        return f"best {label} so far: {setting}  {amount(metric, best)}  ({over})"
+        best = found.estimate(found.best)
+        assert best is not None
+        without = "no interval, of one seed" if found.table.num_seeds == 1 else "no interval, the same with all seeds"
+        over = without if best.low is None else f"95 % interval over {best.covers}"
+        return f"best {label} so far: {found.best.label}  {amount(metric, best)}  ({over})"
     finished = [one for one in records if one.status is Status.FINISHED]
     valued = [(sign * value, one) for one in finished if (value := number_of(one, metric)) is not None]
     if not valued:

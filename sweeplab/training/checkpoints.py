@@ -16,6 +16,18 @@ class CheckpointError(Exception):
     """A file that no trial can go on from; the message says why."""
 
 
+def random_states(device: torch.device) -> list[torch.Tensor]:
+    """The CPU's, and the device's where it has one of its own."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
+    """What `random_states` gave, on a device of the same kind."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+
+
 def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
     """Weights, optimizer, schedule, curves and random state. Data and dropout follow from seed and step.
 
@@ -34,7 +46,7 @@ def checkpoint(member: Member, identity: dict[str, Any]) -> bytes:
         "heldout_losses": [asdict(point) for point in member.heldout_losses],
         "rung_scores": [asdict(point) for point in member.rung_scores],
         "since_point": member.since_point,
-        "random_state": torch.get_rng_state(),
+        "random_states": random_states(member.parameters[0].device),
     }
     torch.save(values, buffer)
     return buffer.getvalue()
@@ -77,5 +89,5 @@ def put_back(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
     member.heldout_losses = [HeldoutPoint(**point) for point in values["heldout_losses"]]
     member.rung_scores = [from_plain(RungScores, point, "scores of a rung") for point in values["rung_scores"]]
     member.since_point = values["since_point"]
-    member.random_state = values["random_state"].cpu()
+    member.random_states = [state.cpu() for state in values["random_states"]]
     return True

@@ -55,7 +55,7 @@ class Member:
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
     window: "Window | None" = None  # whose gradients stand, before its step
     is_torn: bool = False  # in the middle of a step, or stopped there by an error
-    random_state: torch.Tensor | None = None  # of a checkpoint, for a trial alone that draws by itself
+    random_states: list[Tensor] | None = None  # of a checkpoint, for a trial alone that draws by itself
 
     @property
     def has_ended(self) -> bool:

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from hydra.utils import get_class
 from torch import nn
 from torch.optim import Optimizer
 
-from sweeplab.checks.trials import check_optimizer
+from sweeplab.checks.optimizers import check_optimizer
 from sweeplab.config import ConfigError
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -74,7 +75,19 @@ def build_optimizer(
             raise TypeError("it is no torch optimizer")
         return kind(groups, **arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer {target} cannot be made with {arguments}: {error}") from error
+        raise ConfigError(
+            f"optimizer {target} cannot be made with {arguments}: {error}; mend that argument, or choose "
+            "optimizer=adamw"
+        ) from error
+
+
+def check_made(settings: dict[str, Any]) -> None:
+    """Makes an optimizer of torch's own for a weight that nobody trains, as a plan may: torch says what it refuses.
+
+    Raises `ConfigError`. Other packages are imported by a training only.
+    """
+    if settings["_target_"].startswith("torch."):
+        build_optimizer([("weight", nn.Parameter(torch.empty(2, 2)))], settings, {}, 1.0)
 
 
 def check_matrices(named: list[tuple[str, nn.Parameter]]) -> None:

@@ -1,3 +1,4 @@
+import random
 from itertools import islice
 
 import pytest
@@ -39,9 +40,8 @@ def test_window_targets_are_those_of_all_its_micro_batches(count: int, micro: in
     data = examples(count)
     for window in epoch_of(Windows(data, micro, accumulation, seed=3), 0):
         # the first position of a row predicts nothing before it
-        counted = sum(
-            label != IGNORED for batch in window for index in batch.indices for label in data[index].labels[1:]
-        )
+        labels = [data[index].labels.tolist() for batch in window for index in batch.indices]
+        counted = sum(label != IGNORED for row in labels for label in row[1:])
         assert [batch.num_window_targets for batch in window] == [counted] * len(window)
 
 
@@ -83,10 +83,25 @@ def test_collate_pads_on_the_right_and_counts_no_padding() -> None:
     assert (batch.num_tokens, batch.num_window_targets) == (4, 9)
 
 
+def test_collate_equals_rows_put_in_place_one_by_one() -> None:
+    rng = random.Random(0)
+    for num_rows in (1, 2, 7, 16):
+        lengths = [rng.randint(1, 40) for _ in range(num_rows)]
+        ids = [[rng.randrange(1000) for _ in range(length)] for length in lengths]
+        labels = [[rng.choice([IGNORED, token]) for token in row] for row in ids]
+        batch = collate([Tokens(*row) for row in zip(ids, labels, strict=True)], 999, num_window_targets=3)
+        width = max(lengths)
+        assert batch.ids_BT.tolist() == [row + [999] * (width - len(row)) for row in ids]
+        assert batch.labels_BT.tolist() == [row + [IGNORED] * (width - len(row)) for row in labels]
+        assert batch.mask_BT.tolist() == [[1] * len(row) + [0] * (width - len(row)) for row in ids]
+        assert {one.dtype for one in batch[:3]} == {torch.int64}
+        assert batch.num_tokens == sum(lengths)
+
+
 def test_heldout_batches_hold_every_example_once_with_its_own_targets() -> None:
     data = examples(11)
     batches = [batch for batch in heldout_batches(data, PAD, batch_size=4) if isinstance(batch, Batch)]
     rows = [row[mask == 1].tolist() for batch in batches for row, mask in zip(batch.ids_BT, batch.mask_BT, strict=True)]
-    assert sorted(rows) == sorted(tokens.ids for tokens in data)
+    assert sorted(rows) == sorted(tokens.ids.tolist() for tokens in data)
     assert sum(batch.num_window_targets for batch in batches) == sum(tokens.num_targets for tokens in data)
     assert sum(batch.num_tokens for batch in batches) == sum(len(tokens.ids) for tokens in data)

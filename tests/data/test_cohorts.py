@@ -1,11 +1,13 @@
 """What each trial has of a cohort's micro-batch, against its own batches made alone."""
 
+import sys
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
 
-from sweeplab.data.batches import Batch, Windows, collate_rows
+from sweeplab.data.batches import Batch, Windows, collate_rows, heldout_batches
 from sweeplab.data.cohorts import CohortBatch, cohort_batches, longest_batch
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
@@ -132,3 +134,29 @@ def test_a_process_without_a_row_of_a_small_window_gets_one_that_moves_nothing()
     assert isinstance(second.rows, Batch)
     assert (first.shares[0].num_targets, second.shares[0].num_targets) == (DATA[0].num_targets, 0)
     assert (second.rows.labels_BT == IGNORED).all()
+
+
+def num_python_calls(length: int, packed: bool) -> int:
+    """Of a cohort's steps and of a held-out pass over examples of `length` tokens."""
+    data: list[Any] = [Tokens([5] * length, [IGNORED] * 3 + [5] * (length - 3)) for _ in range(24)]
+    rows = [PackedRow(tuple(data[place : place + 2])) for place in range(0, 24, 2)] if packed else data
+    count = 0
+
+    def count_one(*_: Any) -> None:
+        nonlocal count
+        count += 1
+
+    batches = cohort_batches([(Windows(rows, 2, 2, seed=0), 0) for _ in range(3)], PAD)
+    next(batches)
+    sys.setprofile(count_one)
+    try:
+        list(islice(batches, 8))
+        heldout_batches(rows, PAD, 4)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_step_s_python_does_not_grow_with_tokens(packed: bool) -> None:
+    assert num_python_calls(10, packed) == num_python_calls(1000, packed)

@@ -103,7 +103,7 @@ def test_every_example_comes_once_per_epoch_and_windows_count_exactly(micro: int
             batches += made
             total += sum(batch.num_tokens for batch in made)
         seen = [one for batch in batches for one in sequences_of(batch)]
-        assert Counter(map(str, seen)) == Counter(str(tokens.ids) for tokens in data)
+        assert Counter(map(str, seen)) == Counter(str(tokens.ids.tolist()) for tokens in data)
         orders.append(seen)
         assert total == sum(tokens.num_tokens for tokens in data)
     assert orders[0] != orders[1]

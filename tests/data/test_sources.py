@@ -162,6 +162,13 @@ def test_num_examples_shortens_the_training_part_only(settings: DataConfig) -> N
     assert (short.train, short.heldout) == (whole.train[:4], whole.heldout)
 
 
+def test_more_examples_than_there_are_is_refused(settings: DataConfig) -> None:
+    whole = load_splits(settings)
+    assert load_splits(replace(settings, num_examples=len(whole.train))) == whole
+    with pytest.raises(ConfigError, match=r"^data\.num_examples must be at most 9, .*, got 10; lower it, or leave it"):
+        load_splits(replace(settings, num_examples=len(whole.train) + 1))
+
+
 def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> None:
     other = tmp_path / "heldout.jsonl"
     other.write_text(

@@ -1,7 +1,9 @@
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -9,9 +11,10 @@ from torch.nn import functional as F
 from sweeplab.config import ConfigError
 from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
-from sweeplab.evaluation.harness import Evaluation, metric_name, scores_of
+from sweeplab.evaluation.harness import Evaluation, item_rows, metric_name, scores_of
 from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
+from sweeplab.store import trial_items, write_json_lines
 from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
 from tests.evaluation.conftest import evaluated, settings
 
@@ -139,7 +142,18 @@ def test_numbers_that_lm_eval_has_not_are_none() -> None:
     results: dict[str, Any] = {
         "task": {"alias": "task", "acc,none": 0.25, "acc_stderr,none": "N/A", "f1,none": "N/A", "f1_stderr,none": 0.1}
     }
+    results["task"] |= {"perplexity,none": math.inf, "bits,none": np.float64("nan"), "acc_stderr,strict": math.nan}
+    results["task"] |= {"acc,strict": np.float32(0.5)}
     scores = scores_of(results, {"task": {"original": 9, "effective": 4}})
     assert {name: (score.value, score.stderr, score.num_items) for name, score in scores["task"].items()} == {
-        "acc": (0.25, None, 4)
+        "acc": (0.25, None, 4),
+        "acc@strict": (0.5, None, 4),
     }
+
+
+def test_an_item_s_number_that_json_has_no_word_for_is_kept_as_text(tmp_path: Path) -> None:
+    sample = {"doc_id": 0, "filter": "none", "target": "a", "filtered_resps": ["b"], "metrics": ["acc", "ppl", "pair"]}
+    rows = item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
+    assert rows[0]["metrics"] == {"acc": 1.0, "ppl": "-inf", "pair": "(nan, 1)"}
+    write_json_lines(tmp_path / "items.jsonl", rows)
+    assert trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}

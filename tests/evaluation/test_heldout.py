@@ -26,8 +26,8 @@ def by_transformers(model: Any, data: list[Tokens]) -> float:
     """transformers' own loss of each example, weighted by its targets."""
     total, count = 0.0, 0
     for tokens in data:
-        loss = model(input_ids=torch.tensor([tokens.ids]), labels=torch.tensor([tokens.labels])).loss
-        num_targets = sum(label != IGNORED for label in tokens.labels)
+        loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
+        num_targets = sum(label != IGNORED for label in tokens.labels.tolist())
         total, count = total + loss.item() * num_targets, count + num_targets
     return total / count
 

@@ -1,6 +1,8 @@
 """Ranks within a budget, against published tables and brute force."""
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -45,6 +47,41 @@ def test_the_rank_is_the_largest_that_fits(sizes: list[tuple[int, int]], budget:
     found = sized(adapter, shapes)
     assert found.adapter.rank == max(fitting)
     assert found.leftover == budget - counts[max(fitting) - 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "fits"),
+    [
+        ("rank_pattern", "q_proj", True),
+        ("rank_pattern", "q", False),  # PEFT matches whole names from a dot on
+        ("rank_pattern", "k_proj", False),  # not adapted
+        ("alpha_pattern", r"layers\.0\..*", True),
+        ("alpha_pattern", "foo", False),
+        ("lr_pattern", "lora_B", True),
+        ("lr_pattern", "^model", False),
+        ("lr_pattern", "^base_model", True),
+        ("lr_pattern", "mlp", False),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(key: str, pattern: str, fits: bool) -> None:
+    patterns: dict[str, Any] = {key: {pattern: 1}}
+    shapes = [LinearShape(f"model.layers.{layer}.{kind}_proj", 8, 8) for layer in range(2) for kind in "qv"]
+    adapter = replace(PLAIN, method="lora", bias="none", train_norms=False, **patterns)
+    if fits:
+        assert sized(adapter, shapes).adapter == adapter
+        return
+    there = r"adapted here: q_proj, v_proj \(such as model\.layers\.0\.q_proj\); mend the pattern, or drop it$"
+    with pytest.raises(
+        ConfigError, match=rf"^adapter\.{key} must match adapted .*'{re.escape(pattern)}' matches none; {there}"
+    ):
+        sized(adapter, shapes)
+
+
+def test_patterns_of_rates_are_left_to_training_where_more_trains() -> None:
+    shapes = [LinearShape("model.layers.0.q_proj", 8, 8)]
+    variants: list[dict[str, Any]] = [{"train_norms": True}, {"bias": "all"}, {"dora": True}, {"method": "lora_prefix"}]
+    for more in variants:
+        sized(replace(PLAIN, lr_pattern={"norm": 2.0}, **more), shapes)
 
 
 def test_patterns_match_whole_names_from_a_dot_on_as_in_peft() -> None:

@@ -1,5 +1,6 @@
 """Merging against the adapter beside its base, against explicit matrices, and against the plain architecture."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -198,6 +199,15 @@ def test_linear_refuses_unequal_ranks_in_one_line(trained: Trained, random_model
     folders = [saved(trained("llama", rank, rank=rank), tmp_path / str(rank)) for rank in (2, 3)]
     with pytest.raises(ConfigError, match=r"export\.combination=linear fails: .* same r value .*; try cat$"):
         attach_combined(random_model("llama"), folders, [0.5, 0.5], "linear")
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_folder_that_cannot_be_loaded_is_named(three: list[Path], random_model: Any, broken: int) -> None:
+    (three[broken] / "adapter_model.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(
+        ConfigError, match=rf"^{re.escape(str(three[broken]))} holds no adapter: .*; run the trial again$"
+    ):
+        attach_combined(random_model("llama"), three, list(WEIGHTS), "cat")
 
 
 def test_hot_swap_gives_each_its_own_logits(three: list[Path], random_model: Any, make_adapter: Any) -> None:

@@ -50,7 +50,8 @@ def planned(
         source="hub", name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more}
     )
     method = "lora" if toggles else "none"
-    config.adapter = replace(PLAIN, method=method, rank=config.adapter.rank, dropout=config.adapter.dropout)
+    given = ("rank", "dropout", "budget", "rank_pattern", "lr_pattern")
+    config.adapter = replace(PLAIN, method=method, **{name: getattr(config.adapter, name) for name in given})
     for toggle in toggles:
         setattr(config.adapter, f"lora_{toggle}", True)
     return config

@@ -34,9 +34,9 @@ def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
     compose_trial: Compose, tmp_path: Path
 ) -> None:
     path = tmp_path / "data.json"
-    path.write_text(json.dumps([{"instruction": "a", "output": "b"}] * 20))
+    path.write_text(json.dumps([{"instruction": f"a{place}", "output": "b"} for place in range(20)]))
     config = compose_trial("model=llama2_7b", "data=json", f"data.path={path}", "training.max_length=300")
-    assert data_extent(config) == DataExtent(18, 300, 300, 299, None, measured=False)
+    assert data_extent(config) == DataExtent(18, 300, 300, 299, None, False, num_heldout=2)
 
 
 def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:

@@ -8,8 +8,10 @@ import torch
 
 from sweeplab.config import ConfigError, QuantizationConfig
 from sweeplab.models.base import LinearShape
+from sweeplab.models.counting import num_lora_params
 from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes, weight_bytes
-from tests.planning.conftest import CPU, Memory
+from tests.conftest import Compose
+from tests.planning.conftest import CPU, Memory, Sizes
 
 LLAMA = "model=llama2_7b"
 ALL_TOGGLES = tuple(f"adapter.lora_{toggle}=true" for toggle in ("query", "key", "value", "projection", "mlp", "head"))
@@ -58,6 +60,59 @@ def test_adapter_gradients_and_states_of_rank_8(memory_of: Memory, optimizer: st
     parts = memory_of(LLAMA, f"optimizer={optimizer}").step
     assert parts.adapter_bytes == parts.gradients_bytes == QV_PARAMS * 4
     assert parts.optimizer_bytes == QV_PARAMS * state_bytes
+
+
+EACH = 4096 + 4096  # of rank 1 beside a query or a value matrix
+BESIDE_ALL = 4 * EACH + 3 * (4096 + 11008)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_trained", "num_held"),
+    [
+        (("adapter.rank=1",), 64 * EACH, 8 * 64 * EACH),  # the smallest bucket's rank is 8
+        (("adapter.rank=33",), 33 * 64 * EACH, 64 * 64 * EACH),
+        (("adapter.rank=64",), 64 * 64 * EACH, 64 * 64 * EACH),
+        (("adapter.rank=65",), 65 * 64 * EACH, 128 * 64 * EACH),
+        (("adapter.rank=65", "optimizer=paged_adamw"), 65 * 64 * EACH, 128 * 64 * EACH),
+        (("adapter.rank=65", "+adapter.lr_pattern={q_proj: 0.5}"), 65 * 64 * EACH, 65 * 64 * EACH),
+        (("adapter.rank=65", "adapter.bias=all"), 65 * 64 * EACH, 65 * 64 * EACH),  # alone; a Llama has no biases
+        (("adapter.rank=65", "adapter.dora=true"), 64 * (65 * EACH + 4096), 64 * (65 * EACH + 4096)),
+        (("+adapter.rank_pattern={q_proj: 256}",), 32 * (256 + 8) * EACH, 32 * (256 + 8) * EACH),
+        (("+adapter.rank_pattern={q_proj: 129}",), 32 * (129 + 8) * EACH, 32 * (256 + 8) * EACH),
+        (("adapter.budget=160000000",), 305 * 64 * EACH, 512 * 64 * EACH),
+        (("adapter.budget=160000000", "adapter.lora_key=true", "adapter.lora_projection=true", "adapter.lora_mlp=true"),
+         64 * 32 * BESIDE_ALL, 64 * 32 * BESIDE_ALL),
+        (("adapter.budget=160000000", "+adapter.rank_pattern={q_proj: 9}"), (9 + 601) * 32 * EACH,
+         (16 + 1024) * 32 * EACH),
+    ],
+)  # fmt: skip
+def test_weights_gradients_and_states_have_the_rank_that_stands(
+    memory_of: Memory,
+    compose_trial: Compose,
+    sizes_of: Sizes,
+    overrides: tuple[str, ...],
+    num_trained: int,
+    num_held: int,
+) -> None:
+    """A budget's, a pattern's, and of what its optimizer takes as a vector the next power of two."""
+    config = compose_trial(LLAMA, *overrides)
+    assert num_lora_params(config.adapter, config.model, sizes_of(config)) == num_trained
+    parts = memory_of(LLAMA, *overrides).step
+    assert parts.adapter_bytes == parts.gradients_bytes == 4 * num_held
+    assert parts.optimizer_bytes == 2 * 4 * num_held
+
+
+def test_what_a_low_rank_update_keeps_has_the_rank_that_stands(memory_of: Memory) -> None:
+    """32 bits a token and rank, of 32 queries and 32 values."""
+    saved = {
+        rank: memory_of(LLAMA, f"adapter.rank={rank}", length=10).forward.activations_bytes for rank in (1, 8, 33, 64)
+    }
+    assert saved[1] == saved[8] == saved[33] - 10 * 4 * 64 * (64 - 8)
+    assert saved[33] == saved[64]
+    pattern = memory_of(LLAMA, "adapter.rank=8", "+adapter.rank_pattern={q_proj: 33}", length=10).forward
+    assert pattern.activations_bytes == saved[8] + 10 * 4 * 32 * (64 - 8)
+    budget = memory_of(LLAMA, "adapter.rank=8", f"adapter.budget={33 * 64 * EACH}", length=10).forward
+    assert budget.activations_bytes == saved[33]
 
 
 @pytest.mark.parametrize(

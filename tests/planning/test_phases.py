@@ -81,6 +81,10 @@ def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
         ("llama", QV, 64, 95, ()),  # the last layer is
         ("llama", LAYERS, 500, 95, ("adapter.rank=64",)),  # last step's gradients under the forward pass
         ("llama", LAYERS, 500, 95, ("adapter.rank=64", "training.accumulation=2")),
+        ("llama", LAYERS, 64, 95, ("adapter.rank=33",)),  # a bucket's rank is 64
+        ("llama", LAYERS, 64, 95, ("adapter.rank=33", "+adapter.lr_pattern={q_proj: 0.5}")),  # by matrix: not padded
+        ("llama", LAYERS, 64, 95, ("+adapter.rank_pattern={q_proj: 129}",)),
+        ("llama", LAYERS, 64, 95, ("adapter.budget=600000",)),  # rank 53
         ("llama", QV, 64, 95, ("training.gradient_checkpointing=true",)),
         ("llama", QV, 4000, 95, ("training.gradient_checkpointing=true",)),
         ("llama", (), 500, 95, ()),

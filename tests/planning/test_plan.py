@@ -63,9 +63,11 @@ def test_known_models_are_counted_offline(
 
 
 def test_the_rank_sweep_on_a_7b(plan: Plan) -> None:
-    values, printed = plan(
-        "+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", "++space.adapter.rank.choices=[8,16,256]"
-    )
+    ranks = "++space.adapter.rank.choices=[8,16,256]"
+    chosen = ("+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", ranks)
+    with pytest.raises(ConfigError, match=r"adapter\.rank must be a value of the space, got .*; drop the claims"):
+        plan(*chosen)  # as a run would
+    values, printed = plan(*chosen, "~claims")
     assert [row["num_trainable_params"] for row in values["rows"]] == [20_277_248, 40_554_496, 648_871_936]
     assert [row["num_seeds"] for row in values["rows"]] == [3, 3, 3]
     assert values["num_trials"] == 9
@@ -89,6 +91,19 @@ def test_examples_that_would_be_cut_are_counted(plan: Plan) -> None:
     values, printed = plan("executor.device=cpu", "training.max_length=20", "data.mask_prompt=false")
     assert values["rows"][0]["data"]["num_truncated"] == values["rows"][0]["data"]["num_examples"] == 400
     assert "training.max_length cuts 400" in printed
+
+
+def test_heldout_examples_that_are_trained_on_are_counted(plan: Plan, tmp_path: Path) -> None:
+    rows = [{"instruction": f"question {place}", "output": f"{place}"} for place in range(9)]
+    paths = [tmp_path / name for name in ("train.json", "heldout.json")]
+    unlike = [{**rows[0], "output": "other"}, {**rows[1], "input": "given"}, {"instruction": "new", "output": "1"}]
+    for path, held in zip(paths, (rows, [*rows[:2], *unlike]), strict=True):
+        path.write_text(json.dumps(held))
+    data = ("executor.device=cpu", "data=json", f"data.path={paths[0]}", f"data.heldout_path={paths[1]}")
+    values, printed = plan(*data)
+    assert (values["rows"][0]["data"]["num_learned"], values["rows"][0]["data"]["num_heldout"]) == (2, 5)
+    assert "2 of 5 held-out examples stand in training too" in " ".join(printed.split())
+    assert "held-out examples stand in" not in plan("executor.device=cpu")[1]
 
 
 def test_varied_models_and_precisions_are_all_named(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """The page in a browser: tables sort and filter, figures draw, nothing overflows, a thousand trials open at once."""
 
 import base64
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,3 +232,42 @@ def test_a_thousand_trials_open_at_once(
     assert ask(browser, "return document.querySelectorAll('.trials tbody tr').length") == 1000
     assert ask(browser, "return document.querySelectorAll('#parallel polyline').length") == 800
     assert complaints(browser) == []
+
+
+def test_names_over_parallel_axes_keep_apart(
+    browser: Chrome, make_facts: FactsFactory, make_record: RecordFactory, tmp_path: Path
+) -> None:
+    """As many rails as there can be, with names longer than a rail's share of the page."""
+    keys = (
+        "quantization",
+        "optimizer",
+        "training.gradient_checkpointing",
+        "training.epochs",
+        "adapter.lora_projection",
+    )
+    points = [dict.fromkeys((*keys, "adapter.alpha_ratio", "adapter.rank"), n + 1) for n in range(3)]
+    records = [make_record(n, point, loss=1.0 + n) for n, point in enumerate(points)]
+    opened(browser, write_report(make_facts(space={}), records, tmp_path))
+    boxes = [one.rect for one in browser.find_elements(By.CSS_SELECTOR, "#parallel .strong")]
+    assert len(boxes) > 10  # names of several lines
+    for line in {box["y"] for box in boxes}:
+        row = sorted((box["x"], box["x"] + box["width"]) for box in boxes if box["y"] == line)
+        assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(row)), row
+
+
+@pytest.mark.parametrize(("num_settings", "first"), [(20, "settings"), (21, "figures")])
+def test_figures_come_before_a_table_that_fills_the_screen(
+    browser: Chrome,
+    make_facts: FactsFactory,
+    make_record: RecordFactory,
+    tmp_path: Path,
+    num_settings: int,
+    first: str,
+) -> None:
+    records = [make_record(n, {"adapter.rank": n + 1}, loss=1.0 + n) for n in range(num_settings)]
+    opened(browser, write_report(make_facts(space={}), records, tmp_path))
+    assert browser.find_element(By.CSS_SELECTOR, "main h2").get_attribute("id") == first
+    assert browser.find_element(By.CSS_SELECTOR, "nav a").text.lower() == first
+    idents = [str(one.get_attribute("id")) for one in browser.find_elements(By.CSS_SELECTOR, "main h2")]
+    assert sorted(idents[:2]) == ["figures", "settings"]
+    assert ask(browser, "return document.querySelectorAll('#figures, #settings').length") == 2

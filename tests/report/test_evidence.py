@@ -11,10 +11,13 @@ import pytest
 from sweeplab.records import BaseScore, Score, StudyFacts, TrialRecord
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.comparison import seeds_cell
 from sweeplab.report.evidence import evidence
 from sweeplab.report.importance import effects_table, importance_shares, importance_table
 from sweeplab.report.settings import group
 from sweeplab.report.stored import read_stored
+from sweeplab.report.wording import DASH
+from sweeplab.statistics.power import power_of, seeds_needed
 from sweeplab.store import (
     ItemTable,
     StoreError,
@@ -94,6 +97,25 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
     assert compared.differences[1 - compared.best].covers == "seeds and items"
 
 
+def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
+    facts, records, items, _ = read_stored(study)
+    found = evidence(facts, group(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    compared = found.compared()
+    assert compared is not None
+    assert compared.seed_deviations is not None
+    place = 1 - compared.best
+    by_item_SN = found.table.items_KSN[place] - found.table.items_KSN[compared.best]
+    rest = by_item_SN - by_item_SN.mean(axis=0) - by_item_SN.mean(axis=1, keepdims=True) + by_item_SN.mean()
+    of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
+    assert of_items > 0
+    value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
+    powers = [power_of(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
+    assert seeds_cell(compared, place).text == told != str(seeds_needed(value, deviation))
+
+
 def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:
     (trial_folder(study, 2) / "items.jsonl").unlink()
     facts, records, items, _ = read_stored(study)
@@ -152,7 +174,7 @@ def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: li
     assert found is not None
     effects = effects_table(facts, found)
     assert effects is not None
-    assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds"]
+    assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds and what is left"]
     assert [row[3].text for row in effects.rows[:2]] == ["< 0.001", "< 0.001"]
     missing = evidence(facts, group(facts, grid[3:]), LOSS, None)
     assert missing is not None
@@ -164,7 +186,7 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     settings = group(facts, grid)
     found = evidence(facts, settings, LOSS, None)
     assert found is not None
-    front = pareto_table(found)
+    front = pareto_table(facts, found)
     assert front is not None
     assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
     assert [title for title, _ in budget_tables(found)] == [
@@ -176,3 +198,30 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
     assert {row[2].text for row in kept.rows} == {"0.500"}
     assert forgetting_table(make_facts(), settings, None) is None
+
+
+def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
+    """Costs are equal, so that the losses and what rises with rank decide: worse by loss, better by score."""
+    for record in grid:
+        record.scores = {"old": {"acc": Score(record.params["adapter.rank"] / 100, 0.05, 100)}}
+        record.adapter_bytes = 1000
+    objectives = {LOSS: "minimize", "scores.old.acc": "maximize", "adapter_bytes": "minimize"}
+    facts = make_facts(space={}, seeds=[0, 1, 2], objectives=objectives | {"phases.train.seconds": "minimize"})
+    found = evidence(facts, group(facts, grid), LOSS, None)
+    assert found is not None
+    front = pareto_table(facts, found)
+    assert front is not None
+    assert [row[0].text for row in front.rows] == [f"optimizer=adamw, rank={rank}" for rank in (4, 8, 16, 32)]
+    assert [column.title for column in front.columns] == [
+        "setting",
+        "held-out loss",
+        "acc on old",
+        "adapter size",
+        "peak resident memory, training",
+        "training time",  # an objective, and a cost that is shown anyway
+    ]
+    assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]
+    falling = make_facts(space={}, seeds=[0, 1, 2], objectives={LOSS: "minimize", "scores.old.acc": "minimize"})
+    one = pareto_table(falling, found)
+    assert one is not None
+    assert [row[0].text for row in one.rows] == ["optimizer=adamw, rank=4"]

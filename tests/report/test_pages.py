@@ -135,7 +135,7 @@ def test_report_without_a_finished_trial(
     (tmp_path / "score.svg").write_text("of an earlier report")
     failed = [make_record(n, {"adapter.rank": 4}, n, None, phases={}) for n in range(num_failed)]
     page = parsed(write_report(make_facts(), failed, tmp_path))
-    assert page.text.count("it broke") == num_failed + bool(num_failed)  # each trial, and together
+    assert page.text.count("it broke") == num_failed + 2 * bool(num_failed)  # each, all, and the answer
     assert not (tmp_path / "score.svg").exists()
     assert "score.svg" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sweeplab.records import Score, Status, StudyFacts, TrialRecord
+from sweeplab.report.evidence import best_setting
 from sweeplab.report.settings import (
-    best_setting,
+    by_meaning,
     group,
     headline_scores,
     score_names,
@@ -43,7 +44,7 @@ def test_spread_is_over_seeds_with_numpy(make_facts: FactsFactory, make_record: 
     losses = [1.25, 1.5, 1.0]
     records = [make_record(n, {"adapter.rank": 4}, n, loss) for n, loss in enumerate(losses)]
     spread = group(make_facts(), records)[0].spreads[LOSS]
-    assert (spread.num_seeds, spread.low, spread.high) == (3, 1.0, 1.5)
+    assert spread.num_seeds == 3
     assert spread.mean == pytest.approx(np.mean(losses), abs=1e-15)
     assert spread.std == pytest.approx(np.std(losses, ddof=1), abs=1e-15)
 
@@ -139,3 +140,64 @@ def test_choices_that_are_lists_can_be_an_axis(make_facts: FactsFactory, make_re
     settings = group(make_facts(space={"evaluation.tasks": {"choices": [["a", "b"], ["a"]]}}), records)
     assert [setting.label for setting in settings] == ['tasks=["a", "b"]', 'tasks=["a"]']
     assert [setting.counts for setting in settings] == ["1/1", "2/2"]
+
+
+def heldout_records(make_record: RecordFactory, data: list[dict[str, object]]) -> list[TrialRecord]:
+    return [
+        make_record(n, {"data.path": one["path"]}, loss=n + 1.0, config={"data": {"source": "json"} | one})
+        for n, one in enumerate(data)
+    ]
+
+
+def test_losses_on_one_held_out_file_compare_whatever_was_trained_on(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    facts = make_facts(space={"data.path": {"choices": ["a.json", "b.json"]}})
+    data: list[dict[str, object]] = [
+        {"path": "a.json", "name": "a", "split": "train", "heldout_fraction": 0.1, "heldout_path": "h.json"},
+        {"path": "b.json", "name": "b", "split": "test", "heldout_fraction": 0.2, "heldout_path": "h.json"},
+    ]
+    settings = group(facts, heldout_records(make_record, data))
+    assert list(by_meaning(facts, settings, LOSS)) == [""]
+    other_file = [data[0], data[1] | {"heldout_path": "other.json"}]
+    assert len(by_meaning(facts, group(facts, heldout_records(make_record, other_file)), LOSS)) == 2
+    other_style = [data[0], data[1] | {"style": "alpaca"}]
+    other_style[0] |= {"style": "plain"}
+    assert len(by_meaning(facts, group(facts, heldout_records(make_record, other_style)), LOSS)) == 2
+    set_aside = [one | {"heldout_path": None} for one in data]
+    assert list(by_meaning(facts, group(facts, heldout_records(make_record, set_aside)), LOSS)) == [
+        "data.path=a.json",
+        "data.path=b.json",
+    ]
+    ignored = [one | {"source": "world", "target": one["name"]} for one in data]  # which reads no file
+    assert len(by_meaning(facts, group(facts, heldout_records(make_record, ignored)), LOSS)) == 2
+
+
+def test_losses_of_cut_held_out_examples_compare_at_one_length_only(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    facts = make_facts(space={"training.max_length": {"choices": [32, 64, 128, 256]}})
+
+    def cut(counts: list[tuple[int | None, int]]) -> list[TrialRecord]:
+        return [
+            make_record(
+                n,
+                {"training.max_length": length},
+                loss=n + 1.0,
+                config={"training": {"max_length": length}},
+                num_heldout_truncated=heldout,
+                num_truncated=trained,
+            )
+            for n, (length, (heldout, trained)) in enumerate(zip((32, 64, 128, 256), counts, strict=True))
+        ]
+
+    def labels(counts: list[tuple[int | None, int]]) -> dict[str, int]:
+        families = by_meaning(facts, group(facts, cut(counts)), LOSS)
+        return {label: len(members) for label, members in families.items()}
+
+    apart = {"max_length=32": 1, "max_length=64": 1, "no example cut": 2}
+    assert labels([(9, 0), (3, 0), (0, 0), (0, 0)]) == apart
+    assert labels([(None, 9), (None, 3), (None, 0), (None, 0)]) == apart  # as earlier records have it
+    assert labels([(0, 9), (0, 3), (0, 0), (0, 0)]) == {"": 4}  # of training examples only
+    assert best_setting(facts, group(facts, cut([(9, 0), (3, 0), (0, 0), (0, 0)]))) is None
+    assert list(by_meaning(facts, group(facts, cut([(9, 0)] * 4)), "scores.t.acc")) == [""]

@@ -91,10 +91,33 @@ def test_less_is_better_where_the_metric_says_so(judge: Judge) -> None:
 
 
 def test_a_trend_with_a_step_back_is_contradicted(judge: Judge) -> None:
-    found = judge({4: (0.1, 0.11), 8: (0.9, 0.91), 16: (0.7, 0.71)}, rises_with="adapter.rank")
+    found = judge({4: (0.1, 0.11), 8: (0.9, 0.91), 16: (0.7, 0.72)}, rises_with="adapter.rank")
     assert (found.word, found.reason) == ("contradicted", "step 2 of 2 along adapter.rank goes the other way")
     assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(0.3)
+    assert found.estimate.value == pytest.approx(0.3025)
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        ({"better": {"adapter.rank": 8}, "worse": {"adapter.rank": 4}}, 0.25),
+        ({"same": [{"adapter.rank": 8}, {"adapter.rank": 4}], "margin": 0.5}, 0.25),
+        ({"rises_with": "adapter.rank"}, 0.0),
+        ({"ratio": [{"adapter.rank": 8}, {"adapter.rank": 4}], "between": [1.0, 3.0]}, 1.5),
+        ({"value": {"adapter.rank": 8}, "between": [0.4, 0.9]}, 0.75),
+        ({"every": {}, "between": [0.1, 0.9]}, 0.5),
+    ],
+)
+def test_what_is_the_same_with_all_seeds_decides_nothing(judge: Judge, claim: dict[str, Any], shown: float) -> None:
+    values = {4: (0.5, 0.5), 8: (0.75, 0.75), 16: (0.5, 0.5)}
+    found = judge(values, **claim)
+    assert found.word == "inconclusive"
+    assert found.estimate is not None
+    assert found.estimate.value == pytest.approx(shown)
+    assert found.estimate.low is None
+    assert found.reason == "no spread at all: the same with all seeds"
+    sizes = {"metric": "adapter_bytes", "value": {"adapter.rank": 8}, "between": [4000, 5000]}
+    assert judge(values, **sizes).word == "supported"  # a size is no matter of chance
 
 
 def test_a_share_ends_at_1_and_a_claim_that_ends_there_has_no_end(judge: Judge) -> None:
@@ -152,6 +175,31 @@ def test_parts_of_points_compare_what_is_alike_in_the_rest(
     assert found.value == pytest.approx(-4.0)  # rate 3 has no rank 8, so it takes no part
 
 
+def test_losses_of_other_data_have_no_part_in_a_claim(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    losses = {
+        ("a", 4): (1.0, 1.1, 1.2),
+        ("a", 8): (0.8, 1.0, 0.9),
+        ("b", 4): (3.0, 5.0, 4.5),
+        ("b", 8): (4.0, 3.5, 6.0),
+    }
+    points = [(*point, seed, loss) for point, row in losses.items() for seed, loss in enumerate(row)]
+    records = [
+        make_record(n, {"data": data, "adapter.rank": rank}, seed, loss)
+        for n, (data, rank, seed, loss) in enumerate(points)
+    ]
+    of_a = [{"data": "a", "adapter.rank": rank} for rank in (8, 4)]
+    claim = {"words": "w", "source": "s", "metric": "heldout_loss_nats_per_token", "same": of_a, "margin": 0.4}
+    over_both = claim | {"same": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
+    facts = make_facts(seeds=[0, 1, 2], claims=[claim, over_both])
+    found, both = (one.estimate for one in verdicts(facts, group(facts, records), None))
+    assert found is not None
+    assert both is not None
+    low, high = stats.ttest_rel(losses["a", 8], losses["a", 4]).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    means = {point: np.mean(row) for point, row in losses.items()}
+    assert both.value == pytest.approx(np.mean([means[data, 8] - means[data, 4] for data in "ab"]))
+
+
 def test_contradicting_sources_stand_side_by_side_with_their_figures(judge: Judge) -> None:
     claim = {"ratio": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
     rows = [judge(VALUES, **claim, between=ends, published=sum(ends) / 2) for ends in ([1.3, 1.5], [1.5, 1.9])]
@@ -167,3 +215,22 @@ def test_contradicting_sources_stand_side_by_side_with_their_figures(judge: Judg
 def test_published_values_are_for_the_chart(judge: Judge) -> None:
     found = published_values([judge(VALUES, value={"adapter.rank": 8}, between=[0.4, 0.6], published=0.55)])
     assert [(one.params, one.value) for one in found] == [({"adapter.rank": 8}, 0.55)]
+
+
+def test_a_trend_over_values_that_are_lists(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    betas = [[0.9, 0.99], [0.9, 0.999]]
+    claim = {"words": "w", "source": "s", "metric": METRIC, "rises_with": "optimizer.betas"}
+    facts = make_facts(space={"optimizer.betas": {"choices": betas}}, seeds=[0, 1], claims=[claim])
+    records = [
+        make_record(
+            2 * n + seed,
+            {"optimizer.betas": pair},
+            seed,
+            scores={"new": {"acc": Score(0.5 + n / 10 + seed / 100, None, 9)}},
+        )
+        for n, pair in enumerate(betas)
+        for seed in (0, 1)
+    ]
+    [judged] = verdicts(facts, group(facts, records), None)
+    assert judged.estimate is not None
+    assert judged.estimate.value == pytest.approx(0.1)

@@ -8,6 +8,7 @@ import pytest
 
 from sweeplab.records import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
+from sweeplab.report.evidence import evidence
 from sweeplab.report.settings import group
 from sweeplab.report.sources import Fact, provenance
 from sweeplab.report.tables import phases_table, settings_table, trials_table
@@ -31,6 +32,11 @@ FactsFactory = Callable[..., StudyFacts]
         (0.00012345, "0.000123"),
         (1.2345e-9, "1.23e-09"),
         (-1e-12, "-1e-12"),
+        (0.0099999, "0.010"),  # what rounds to a power of ten has its places
+        (0.00999, "0.00999"),
+        (0.00099999, "0.00100"),
+        (99.99999, "100.0"),
+        (999.96, "1,000"),
     ],
 )
 def test_number(value: Any, text: str) -> None:
@@ -91,6 +97,19 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     )
 
 
+def test_settings_of_no_spread_are_said_to_have_no_part_in_the_shared_variance(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    records = three_settings(make_record, [(3.0, 3.0), (1.00, 1.01), (1.30, 1.32), (3.0, 3.0), (1.61, 1.60)])
+    said = summary_answer(make_facts(seeds=[0, 1]), records)
+    assert said[3].startswith(
+        "2 seeds of one setting say little about its spread, so 3 settings share one variance (2 degrees of freedom, "
+        "without 2 settings of no spread at all); a test at 2 % finds none that spreads more"
+    )
+    lone = summary_answer(make_facts(seeds=[0, 1]), records[:4] + records[6:8])
+    assert lone[3].endswith("say little about its spread, and each difference stands on 1 degree of freedom.")
+
+
 def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
@@ -98,6 +117,54 @@ def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     said = summary_answer(make_facts(seeds=[0, 1]), records)
     assert said[1].startswith("Every difference between settings is the same with all seeds: a spread of exactly zero")
     assert not any("true difference" in one for one in said)
+    assert said[0] == (
+        "rank=1 has the lowest mean held-out loss: 0.100 nats/target (mean of 2 seeds); how far chance goes is not "
+        "known, so no other is called worse."
+    )
+    sized = [replace(one, adapter_bytes=1000 * one.params["adapter.rank"]) for one in records]
+    sizes = summary_answer(make_facts(seeds=[0, 1], objectives={"adapter_bytes": "minimize"}), sized)
+    assert sizes[0].endswith("every other is worse, with 95 % certainty for all at once.")
+
+
+def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_own_mean(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rows = [(1, 0, 0.50), (1, 1, 0.54), (1, 2, 0.98), (2, 0, 0.70), (2, 1, 0.72), (4, 0, 0.10), (4, 1, 0.12)]
+    records = [
+        make_record(n, {"adapter.rank": rank}, seed, scores={"t": {"acc": Score(value, None, 100)}})
+        for n, (rank, seed, value) in enumerate(rows)
+    ]
+    facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
+    said = summary_answer(facts, records)
+    assert said[0].startswith("rank=2 has the highest mean acc on t: 0.710 [")
+    assert any("compared with the 2 seeds that all of them have; those with more (1) have" in one for one in said)
+    table = summary_table(facts, records)
+    assert table.marked == 1
+    notes = [row[3].note for row in table.rows]
+    assert table.rows[0][3].text == "0.673 ± 0.266"
+    assert notes[0] == ""
+    assert notes[1].startswith("[0.")
+    found = evidence(facts, group(facts, records), "scores.t.acc", None)
+    assert found is not None
+    compared = found.compared()
+    assert compared is not None
+    assert found.settings[compared.best] is found.best
+    apart = summary_answer(make_facts(seeds=[], objectives=facts.objectives), [records[0], records[4]])
+    assert apart[0] == "No seed was run by all settings, so none is called the best."
+    assert summary_table(make_facts(seeds=[]), [records[0], records[4]]).marked is None
+
+
+def test_one_seed_calls_others_worse_with_this_seed_only(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    records = [
+        make_record(n, {"adapter.rank": 2**n}, 0, scores={"t": {"acc": Score(value, 0.01, 100)}})
+        for n, value in enumerate((0.9, 0.5, 0.1))
+    ]
+    facts = make_facts(objectives={"scores.t.acc": "maximize"})
+    said = summary_answer(facts, records)[0]
+    assert said.endswith("; with this seed every other is worse, with 95 % certainty for all at once.")
+    records[1].scores = {"t": {"acc": Score(0.88, 0.01, 100)}}
+    said = summary_answer(facts, records)[0]
+    assert said.endswith("; rank=2 cannot be told from it, with this seed every other is worse.")
 
 
 def test_held_out_losses_of_different_data_have_no_best_in_common(
@@ -110,7 +177,7 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     space = {"data": {"choices": ["tiny_facts", "tiny_operation"]}, "adapter.rank": {"choices": [4, 8]}}
     facts = make_facts(space=space)
     said = summary_answer(facts, records)
-    assert said[0].startswith("Held-out losses of different data are of different texts and cannot be compared")
+    assert said[0].startswith("Held-out losses of different data, or of examples cut at different lengths, are of diff")
     assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
     assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
     assert summary_table(facts, records).marked is None
@@ -136,11 +203,11 @@ def test_studies_of_different_data_have_no_best_in_common_either(
 
 
 def test_memory_and_durations_change_their_units() -> None:
-    assert [memory(size) for size in (None, 512, 1536, 3 * 2**19, 700 * 2**20, 3 * 2**30)] == [
-        DASH, "512 B", "1.5 KiB", "1.5 MiB", "700 MiB", "3 GiB",
+    assert [memory(size) for size in (None, 512, 1023, 1536, 3 * 2**19, 700 * 2**20, 2**30 - 1, 3 * 2**30)] == [
+        DASH, "512 B", "1023 B", "1.5 KiB", "1.5 MiB", "700 MiB", "1 GiB", "3 GiB",
     ]  # fmt: skip
-    assert [duration(time) for time in (None, 8.24, 185, 3599.9, 7440)] == [
-        DASH, "8.2 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
+    assert [duration(time) for time in (None, 8.24, 59.94, 59.97, 185, 3599.9, 7440)] == [
+        DASH, "8.2 s", "59.9 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
     ]  # fmt: skip
 
 
@@ -154,15 +221,16 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     facts = make_facts(seeds=[0, 1], num_planned=8)
-    rows = [(4, 1.0), (4, 1.5), (8, 1.5), (8, 1.5), (16, 9.0), (16, 9.0), (32, 0.5), (32, None)]
+    rows = [(4, 1.0), (4, 1.5), (8, 1.75), (8, 1.25), (16, 90.0), (16, 90.0), (32, 0.5), (32, None)]
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     assert summary_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        # pooled variance (0.125 + 0 + 0) / 3, and 3.182 for 3 degrees of freedom: 1.25 ± 3.182 * sqrt(0.0417 / 2)
-        "1.250 nats/target [0.791, 1.709] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
+        # rank=16 has no spread: (0.125 + 0.125) / 2, and 4.303 for 2 degrees of freedom: 1.25 ± 4.303 * sqrt(0.125 / 2)
+        "1.250 nats/target [0.174, 2.326] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
         "every other is worse.",
         *summary_answer(facts, records)[1:4],
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
+        "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
     ]
 
@@ -185,8 +253,31 @@ def test_the_answer_without_a_finished_trial_invents_nothing(
 ) -> None:
     assert summary_answer(make_facts(), []) == ["No trial has been recorded yet."]
     failed = summary_answer(make_facts(), [make_record(0, {"adapter.rank": 4}, 0, None)])
-    assert failed[0].startswith("No trial finished")
+    assert failed[0] == "No trial finished, so there is nothing to compare: 1 of 1 failed (it broke)."
     assert failed[1] == "0 of 1 started trial finished."
+    many = [make_record(number, {"adapter.rank": 4}, number, None) for number in range(3)]
+    many[0].status, many[0].reason = Status.TIMED_OUT, None
+    assert summary_answer(make_facts(), many)[0].endswith("to compare: 2 of 3 failed (the first: it broke).")
+
+
+@pytest.mark.parametrize(
+    ("losses", "ends"),
+    [
+        pytest.param({4: 1.0, 8: 2.0, 16: 3.0}, "adapter.rank=4 (smallest)", id="smallest"),
+        pytest.param({4: 3.0, 8: 2.0, 16: 1.0}, "adapter.rank=16 (largest)", id="largest"),
+        pytest.param({4: 2.0, 8: 1.0, 16: 3.0}, None, id="within"),
+        pytest.param({4: 1.0, 8: 2.0}, None, id="two are no range"),
+    ],
+)
+def test_a_best_at_the_end_of_a_range_asks_for_a_wider_one(
+    make_facts: FactsFactory, make_record: RecordFactory, losses: dict[int, float], ends: str | None
+) -> None:
+    records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate(losses.items())]
+    said = [sentence for sentence in summary_answer(make_facts(), records) if "an end of what was tried" in sentence]
+    expected = f"The best lies at an end of what was tried, {ends}: a better one may lie beyond."
+    assert said == ([] if ends is None else [expected])
+    drawn = make_facts(space={"adapter.rank": {"low": 4, "high": 16}})
+    assert not any("an end of what was tried" in sentence for sentence in summary_answer(drawn, records))
 
 
 def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -217,7 +308,7 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
     ]
     assert table.marked == 0
     assert table.columns[3].unit == "100 items"
-    assert table.rows[0][3].note == "[0.500, 0.500], se 0.050"
+    assert table.rows[0][3].note == "se 0.050"  # no spread over seeds is no interval
     assert table.rows[0][4].note == "1 % of base"
 
 
@@ -295,11 +386,15 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         for place, (length, cut, dropped) in enumerate(rows)
     ]
     expected = [
-        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before their response, and these were left "
-        "out; raise it to learn from them whole.",
-        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from them whole.",
+        "training.max_length=64 cut 9 of 1,200 training examples, 2 of them before the response began, so that nothing "
+        "was left to learn; raise it to learn from whole examples.",
+        "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from whole examples.",
     ]
     assert summary_answer(make_facts(), records)[-3:-1] == expected
     failed = [replace(record, status=Status.FAILED) for record in records]
     assert summary_answer(make_facts(), failed)[1:-1] == expected
     assert not any(" cut " in said for said in summary_answer(make_facts(), records[4:]))
+    unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
+    assert (
+        "training.max_length=128 cut 1 training example; raise it to learn" in summary_answer(make_facts(), unknown)[2]
+    )

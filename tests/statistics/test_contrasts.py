@@ -1,14 +1,24 @@
 """Differences against SciPy's tests and a mixed model's moments, and by simulation with seeds and items drawn anew."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.contrasts import Table, compare_with_best, contrast, family_factor, interaction_variance
+from sweeplab.statistics.contrasts import (
+    Table,
+    compare_with_best,
+    contrast,
+    errors_from_best,
+    errors_of,
+    family_factor,
+    interaction_variance,
+)
 from sweeplab.statistics.intervals import Estimate
+from sweeplab.statistics.spreads import limits
 
 Array = NDArray[np.float64]
 
@@ -173,6 +183,65 @@ def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None
     assert (held / 500).min() > 0.92
     assert wrong / 500 < 0.09
     assert pooled_wrong / 500 > 0.14
+
+
+@pytest.mark.parametrize(
+    ("num_flat", "num_alike", "num_seeds", "of_seeds"), [(4, 4, 2, 0.0), (6, 2, 2, 0.0), (8, 4, 3, 0.1)]
+)
+def test_settings_without_any_spread_do_not_dilute_what_the_others_share(
+    num_flat: int, num_alike: int, num_seeds: int, of_seeds: float
+) -> None:
+    """Some settings at 0 with every seed, the others alike at 0.5; `of_seeds`: the spread of what a seed does to those.
+
+    With a variance of all settings a difference of two of the others holds in 64 to 83 of 100 studies where seeds do
+    nothing to all, and one in five to seven calls one of them worse that is not. A difference of one of them from 0
+    holds in 76 to 92, and in 84 with seeds that move the others together, if that is taken to cancel.
+    """
+    random = np.random.default_rng(num_seeds)
+    weights = np.zeros((2, num_flat + num_alike))
+    weights[0, -2:], weights[1, [0, -1]] = (1, -1), (-1, 1)
+    held, wrong = np.zeros(2), 0
+    for _ in range(500):
+        values_KS = np.zeros((num_flat + num_alike, num_seeds))
+        values_KS[num_flat:] = random.normal(0.5, 0.05, (num_alike, num_seeds)) + random.normal(0, of_seeds, num_seeds)
+        near, far = (contrast(Table(values_KS), row) for row in weights)
+        found = compare_with_best(Table(values_KS), 1)
+        assert found is not None
+        held += [covers_zero(near), far.low is not None and far.high is not None and far.low <= 0.5 <= far.high]
+        wrong += not {*range(num_flat, num_flat + num_alike)} <= {*found.tied}
+    assert (held / 500).min() > 0.92
+    assert wrong / 500 < 0.08
+
+
+def test_a_lone_setting_with_any_spread_has_the_paired_t_interval() -> None:
+    values = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.4, 0.5, 0.7]])
+    found = contrast(Table(values), np.array([-1.0, 0.0, 1.0]))
+    low, high = stats.ttest_rel(values[2], values[0]).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_items", [None, 5])
+def test_differences_from_the_best_are_the_contrasts_of_all_weights(num_items: int | None) -> None:
+    random = np.random.default_rng(0)
+    items_KSN = random.normal(size=(601, 2, num_items or 1)) + random.normal(size=(1, 2, 1))
+    table = Table(items_KSN.mean(axis=2), items_KSN if num_items else None)
+    found, told = errors_from_best(table, 7), errors_of(table, np.eye(601) - np.eye(601)[7])
+    assert found is not None
+    assert told is not None
+    assert found.se_M() == pytest.approx(told.se_M(), rel=1e-12)
+    assert (found.df_M() == told.df_M()).all()
+    assert (found.seeds.shared_M == told.seeds.shared_M).all()
+
+
+def test_thousands_of_settings_fit_in_memory() -> None:
+    """Of the 4,000 simulated studies that tell which of 1,500 settings spread more, the values alone are 96 MB."""
+    table = Table(np.random.default_rng(0).normal(size=(1500, 2)))
+    limits.cache_clear()
+    tracemalloc.start()
+    assert compare_with_best(table, 1) is not None
+    highest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert highest < 80e6
 
 
 @pytest.mark.slow

@@ -23,6 +23,22 @@ def test_few_seeds_share_the_variance_of_the_one_way_analysis() -> None:
         assert (found.low, found.high) == pytest.approx((row.mean() - reach, row.mean() + reach), abs=1e-12)
 
 
+def test_settings_without_any_spread_have_no_part_in_the_shared_variance() -> None:
+    """Four settings beside four that are 0 with every seed: with a variance of all eight, intervals hold 82 %."""
+    values = np.array([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [5.0, 5.5]])
+    reach = stats.t.ppf(0.975, 2) * np.sqrt((0.5 + 0.125) / 2 / 2)
+    for found, row in zip(seed_intervals(values), values, strict=True):
+        assert (found.low, found.high) == pytest.approx((row.mean() - reach, row.mean() + reach), abs=1e-12)
+        assert found.df == 2
+    random, held = np.random.default_rng(0), 0
+    for _ in range(600):
+        values = np.vstack([np.zeros((4, 2)), random.normal(0.5, 0.05, (4, 2))])
+        made = seed_intervals(values)[4:]
+        held += sum(one.low is not None and one.high is not None and one.low <= 0.5 <= one.high for one in made)
+    assert 0.925 < held / 2400 < 0.97
+    assert [(one.low, one.high) for one in seed_intervals(np.ones((3, 2)))] == [(1.0, 1.0)] * 3
+
+
 def test_six_seeds_keep_their_own_variance() -> None:
     values = np.random.default_rng(0).normal(size=(3, 6)) * [[1.0], [2.0], [3.0]]
     for found, row in zip(seed_intervals(values), values, strict=True):

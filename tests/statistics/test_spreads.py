@@ -3,12 +3,17 @@
 import numpy as np
 import pytest
 
-from sweeplab.statistics.spreads import TEST_LEVEL, excesses, paired_variances, split
+from sweeplab.statistics.spreads import TEST_LEVEL, excesses, own_variances, paired_variances, split
 
 
 def test_an_excess_is_over_the_mean_of_all_smaller_ones() -> None:
     assert excesses(np.array([1.0, 100.0, 4.0, 5.0])) == pytest.approx([100 / (10 / 3), 5 / 2.5])
     assert excesses(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(np.array([[3 / 1.5]]))
+
+
+def test_variances_over_seeds_are_numpys() -> None:
+    values = np.random.default_rng(0).normal(1.0, 0.1, size=(2, 5, 3))
+    assert own_variances(values) == pytest.approx(values.var(axis=-1, ddof=1), rel=1e-12)
 
 
 def test_what_a_seed_does_to_all_settings_is_no_spread_of_a_pair() -> None:

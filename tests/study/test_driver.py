@@ -115,6 +115,7 @@ def test_another_configuration_is_refused_with_the_difference(
         ("++space.adapter.rank.choices=[1,4]", "space.adapter.rank was {'choices': [1, 2]}, now {'choices': [1, 4]}"),
         ("++space.adapter.dropout.choices=[0.0]", "space.adapter.dropout was not varied, now {'choices': [0.0]}"),
         ("study.objectives=[tokens_per_second]", "objectives.heldout_loss_nats_per_token was minimize, now None"),
+        ("study.seeds=[1]", "study.seeds was [0], now [1]"),
     ):
         with pytest.raises(ConfigError) as refused:
             drive(make_request(RANKS, changed))

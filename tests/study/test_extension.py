@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeplab.config import ConfigError
-from sweeplab.study.extension import narrowed
+from sweeplab.study.extension import fewer_seeds, narrowed
 from sweeplab.study.storage import DATABASE
 from tests.study.conftest import Open, run
 
@@ -54,6 +54,13 @@ def test_axes_that_are_new_or_gone_are_named() -> None:
     assert (
         narrowed({"adapter.rank": one, "training.epochs": other}, {"training.epochs": other, "adapter.rank": one}) == []
     )
+
+
+@pytest.mark.parametrize(
+    ("now", "goes_on"), [([0, 1, 2], True), ([2, 0, 1, 7], True), ([0, 1], False), ([0, 1, 3], False)]
+)
+def test_seeds_may_be_added_and_never_taken_away(now: list[int], goes_on: bool) -> None:
+    assert fewer_seeds([0, 1, 2], now) == ([] if goes_on else [f"study.seeds was [0, 1, 2], now {now}"])
 
 
 def test_a_grid_with_more_choices_asks_only_for_what_is_new(open_search: Open) -> None:

@@ -49,6 +49,13 @@ def test_what_is_no_size_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["14", "14 kB", "999999"])
+def test_a_size_whose_unit_was_forgotten_is_refused(text: str, make_request: MakeRequest) -> None:
+    """14 bytes would skip every trial of a study."""
+    with pytest.raises(ConfigError, match=r"plan\.device_memory must be at least 1MB, got .* bytes; write the unit"):
+        make_request(f"plan.device_memory={text}", "plan.skip_unfit=true")
+
+
 def test_a_fit_is_said_only_outside_of_the_uncertainty() -> None:
     assert [fit_of(needed, 120) for needed in (100, 101, 144, 145)] == [
         Fit.FITS,

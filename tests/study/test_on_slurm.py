@@ -216,6 +216,28 @@ def test_only_who_knows_the_secret_is_heard(reception: Reception) -> None:
     connection.close()
 
 
+def test_a_reception_outlives_a_caller_that_cannot_be_taken(
+    reception: Reception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = socket.socket.accept
+    failed: list[Any] = []
+
+    def once(listener: socket.socket) -> Any:
+        if not failed:
+            failed.append(listener)
+            raise OSError(24, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", once)
+    calls = reception.expect("a")
+    for _ in range(2):  # the listener was waiting in the plain `accept` for the first
+        call(reception.host, reception.port, reception.token, "a").close()
+        there = calls.get(timeout=5)
+        assert there is not None
+        there.close()
+    assert failed
+
+
 def test_a_driver_that_does_not_know_the_secret_is_not_obeyed() -> None:
     """A proof is of its role and of the worker's own nonce, so that one that was overheard proves nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -65,6 +65,9 @@ def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPat
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-7")
     assert visible_gpus() == ["1", "GPU-7"]
+    for hidden, seen in (("-1", []), ("0,-1,1", ["0"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert visible_gpus() == seen
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

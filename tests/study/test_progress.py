@@ -98,6 +98,14 @@ def test_a_trial_that_starts_again_loses_what_it_had_done(progress: StudyProgres
     assert progress.running[2].since == 1010
 
 
+def test_values_in_brackets_are_no_markup() -> None:
+    out = io.StringIO()
+    with StudyProgress(2, 0, Console(file=out, force_terminal=True, width=120)) as progress:
+        progress.started(1, {"data.path": "[/data/x]"}, 0)
+        progress.bars.refresh()
+    assert "path=[/data/x]" in out.getvalue()
+
+
 def test_what_a_worker_says_is_one_line_with_its_brackets(progress: StudyProgress, out: io.StringIO) -> None:
     progress.say("4 trials at once: [bold] out of memory; going on with 2 at a time")
     assert out.getvalue() == "4 trials at once: [bold] out of memory; going on with 2 at a time\n"

@@ -207,13 +207,11 @@ def test_several_objectives_each_have_their_direction(open_search: Open) -> None
 
 
 def test_an_objective_that_was_not_measured_is_named_with_what_was(open_search: Open) -> None:
-    search = open_search("study.objectives=[scores.tiny_addition.acc]", "evaluation.tasks=[tiny_addition]")
+    search = open_search("study.objectives=[scores.hellaswag.f1]", "evaluation.tasks=[hellaswag]")
     (asked,) = search.asked()
     record = record_of(asked, 2.5)
-    record.scores = {"tiny_addition": {"exact_match": Score(0.5, 0.1, 8)}}
-    with pytest.raises(
-        ConfigError, match=r"names scores\.tiny_addition\.acc, .* trial 0 .*tiny_addition\.exact_match$"
-    ):
+    record.scores = {"hellaswag": {"acc": Score(0.5, 0.1, 8)}}
+    with pytest.raises(ConfigError, match=r"names scores\.hellaswag\.f1, .* trial 0 .*hellaswag\.acc$"):
         search.tell(record)
 
 

@@ -24,14 +24,14 @@ from tests.training.conftest import SEED, examples
 
 def example_loss_sum(model: nn.Module, tokens: Tokens) -> Tensor:
     """-log p summed over the response by log_softmax: no padding, no mask, no batch."""
-    logits = model(input_ids=torch.tensor([tokens.ids])).logits[0]
+    logits = model(input_ids=tokens.ids[None]).logits[0]
     log_probs = F.log_softmax(logits, dim=-1)
-    targets = [(t, label) for t, label in enumerate(tokens.labels) if t and label != IGNORED]
+    targets = [(t, label) for t, label in enumerate(tokens.labels.tolist()) if t and label != IGNORED]
     return -sum((log_probs[t - 1, label] for t, label in targets), torch.zeros(()))
 
 
 def num_targets(tokens: Tokens) -> int:
-    return sum(label != IGNORED for label in tokens.labels[1:])
+    return sum(label != IGNORED for label in tokens.labels[1:].tolist())
 
 
 def cosine_with_warmup(step: int, num_steps: int, warmup: int) -> float:

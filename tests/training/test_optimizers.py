@@ -11,7 +11,7 @@ from torch import nn
 
 from sweeplab.config import ConfigError
 from sweeplab.study.compose import CONF
-from sweeplab.training.optimizers import build_optimizer, evaluation_weights, parameter_groups
+from sweeplab.training.optimizers import build_optimizer, check_made, evaluation_weights, parameter_groups
 from sweeplab.training.sophia import SophiaG
 
 CONF_OPTIONS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
@@ -176,11 +176,18 @@ def test_what_is_no_optimizer_is_refused(weights: dict[str, nn.Parameter], targe
         build_optimizer(weights.items(), {"_target_": target, "lr": 0.1}, {}, 1.0)
 
 
+def test_a_plan_makes_what_torch_itself_checks_and_imports_no_other_package(compose_trial: Any) -> None:
+    check_made(compose_trial("optimizer=muon").optimizer)
+    with pytest.raises(ConfigError, match=r"optimizer torch\.optim\.Muon cannot be made with .*'fast'.*; mend that"):
+        check_made(compose_trial("optimizer=muon", "optimizer.adjust_lr_fn=fast").optimizer)
+    check_made({"_target_": "bitsandbytes.optim.AdEMAMix", "lr": 0.1, "unheard_of": 1})
+
+
 def test_unknown_and_wrong_arguments_are_refused(weights: dict[str, nn.Parameter]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be made with .*unexpected keyword argument 'speed'"):
-        build_optimizer(weights.items(), {"_target_": "torch.optim.AdamW", "lr": 0.1, "speed": 3}, {}, 1.0)
-    with pytest.raises(ConfigError, match=r"cannot be made with .*Invalid weight_decay value: -1"):
-        build_optimizer(weights.items(), {"_target_": "torch.optim.AdamW", "lr": 0.1, "weight_decay": -1}, {}, 1.0)
+        build_optimizer(weights.items(), {"_target_": "torch.optim.RAdam", "lr": 0.1, "speed": 3}, {}, 1.0)
+    with pytest.raises(ConfigError, match=r"cannot be made with .*Invalid epsilon value: -1; mend that argument, or"):
+        build_optimizer(weights.items(), {"_target_": "torch.optim.AdamW", "lr": 0.1, "eps": -1}, {}, 1.0)
     sophia = {"_target_": f"{SophiaG.__module__}.SophiaG", "lr": 0.1}
     for wrong, said in {"gamma": "gamma must be above 0, got 0", "interval": "interval=0 from 1"}.items():
         with pytest.raises(ConfigError, match=said):

@@ -126,6 +126,34 @@ def test_a_step_without_its_estimate_is_refused() -> None:
         optimizer.step()
 
 
+def test_one_that_goes_on_from_its_state_estimates_when_it_would_have() -> None:
+    data_ND = torch.randn(8, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def taken(optimizer: SophiaG, weight: Tensor, steps: range) -> list[int]:
+        """Takes `steps`; those before which an estimate was made."""
+        estimated = []
+        for step in steps:
+            logits_NV = data_ND @ weight
+            (weight.grad,) = torch.autograd.grad(logits_NV.square().mean(), [weight], retain_graph=True)
+            if optimizer.needs_estimate:
+                optimizer.estimate(logits_NV, torch.Generator().manual_seed(step))
+                estimated.append(step)
+            optimizer.step()
+        return estimated
+
+    def fresh() -> nn.Parameter:
+        return nn.Parameter(torch.eye(3, 4).double())
+
+    whole, part, rest = fresh(), fresh(), fresh()
+    assert taken(SophiaG([whole], lr=0.01), whole, range(25)) == [0, 10, 20]
+    first, second = SophiaG([part], lr=0.01), SophiaG([rest], lr=0.01)
+    assert taken(first, part, range(15)) == [0, 10]
+    rest.data.copy_(part.data)
+    second.load_state_dict(first.state_dict())
+    assert taken(second, rest, range(15, 25)) == [20]
+    assert torch.equal(rest, whole)
+
+
 def test_in_training_an_estimate_is_made_every_interval_and_the_same_one_each_time(
     new_model: Any, train: Any, compose_trial: Any, monkeypatch: Any
 ) -> None:

@@ -52,7 +52,7 @@ def rows_in_order(lab: Laboratory, config: TrialConfig, lengths: list[int]) -> l
         index for window in islice(windows.since(0), training.max_steps) for micro in window for index in micro.indices
     ]
     chosen = [rows[place] for place in places]
-    return [{"ids": row.ids, "labels": row.labels} for row in chosen if isinstance(row, Tokens)]
+    return [{"ids": row.ids.tolist(), "labels": row.labels.tolist()} for row in chosen if isinstance(row, Tokens)]
 
 
 def arguments_of(config: TrialConfig, folder: str, device: str, autocast: bool) -> TrainingArguments:

@@ -97,7 +97,7 @@ def rows_of(trial: Trial, num_steps: int) -> tuple[list[dict[str, Any]], list[di
 
 
 def plain(rows: Any) -> list[dict[str, Any]]:
-    return [{"ids": row.ids, "labels": row.labels} for row in rows]
+    return [{"ids": row.ids.tolist(), "labels": row.labels.tolist()} for row in rows]
 
 
 def write_tasks(folder: Path) -> None:
