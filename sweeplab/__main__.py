@@ -20,7 +20,7 @@ from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.paths import told_command
 from sweeplab.store import StoreError
 from sweeplab.study.compose import CONF, is_group, options, to_study_config
-from sweeplab.study.mistakes import explained, refuse_added
+from sweeplab.study.mistakes import dashed, explained, refuse_added
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,8 @@ MAPPINGS: Final = (  # the user chooses their keys
     "space",
     "study.constraints",
     "executor.sbatch",
+    "quantization.pattern",
+    "evaluation.gen_kwargs",
     "model.modules",
     "model.architecture",
     "adapter.rank_pattern",
@@ -95,11 +97,15 @@ def command() -> str:
     return told_command(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
-def study_name() -> str:
-    """The experiment's name; jobs of `--multirun` add their number."""
+def study_name(asked: str | None) -> str:
+    """The name that is asked for, else the experiment's; jobs of `--multirun` that have it in common add their number.
+
+    A name has no comma, so that `study.name=a,b` gives each job its own.
+    """
     context = HydraConfig.get()
-    name = str(context.runtime.choices.get("experiment") or NO_EXPERIMENT)
-    return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN else name
+    name = asked or str(context.runtime.choices.get("experiment") or NO_EXPERIMENT)
+    own = any(one.startswith("study.name=") and "," in one for one in sys.argv[1:])
+    return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN and not own else name
 
 
 def act(config: StudyConfig) -> None:
@@ -144,6 +150,8 @@ def rebuild(config: StudyConfig, console: "Console") -> None:
     from sweeplab.study.driver import study_folder
 
     folder = study_folder(config)
+    if not any((folder / name).exists() for name in ("study.json", "records.json")):
+        raise StoreError(f"{folder} holds no study; run it first, with the same study.name")
     console.print(
         f"report {rebuild_report(folder, Path(config.study.reports_dir) / folder.name)}", soft_wrap=True, markup=False
     )
@@ -191,7 +199,8 @@ def job(composed: DictConfig) -> None:
     """One study: the whole command line, or one job of `--multirun`."""
     try:
         refuse_added(composed)
-        act(to_study_config(composed, study_name()))
+        composed.study.name = study_name(composed.study.name)
+        act(to_study_config(composed, NO_EXPERIMENT))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
@@ -207,6 +216,8 @@ def main() -> None:
     # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
     for argument in sys.argv[1:]:
         refuse_unreadable(argument)
+    if (said := dashed(sys.argv[1:])) is not None:
+        refuse(said)
     sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
     try:
         job()

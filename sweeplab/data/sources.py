@@ -118,10 +118,10 @@ def from_hub(config: DataConfig) -> list[Example]:
     return [example(row, f"{config.name}, record {place}", config) for place, row in enumerate(rows, 1)]
 
 
-def split(examples: list[Example], heldout_fraction: float) -> tuple[list[Example], list[Example]]:
-    """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two."""
+def split(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
+    """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two in `where`."""
     if len(examples) < 2:
-        raise ConfigError(f"data must hold at least two examples, got {len(examples)}; add records")
+        raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
     shuffled = random.Random(SPLIT_SEED).sample(examples, len(examples))
     num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
     return shuffled[num_heldout:], shuffled[:num_heldout]
@@ -142,12 +142,16 @@ def whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
         train, heldout = ([example(row, config.name, config) for row in part] for part in rows)
         return train, heldout
     if config.source == "mixture":
-        parts = [split(from_file(part.path, config), config.heldout_fraction) for part in config.parts]
+        parts = [
+            split(from_file(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
+            for part in config.parts
+        ]
         return mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
     examples = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
     if config.heldout_path is not None:
         return examples, from_file(config.heldout_path, config)
-    return split(examples, config.heldout_fraction)
+    where = f"data.name={config.name}" if config.source == "hub" else f"data.path={config.path}"
+    return split(examples, config.heldout_fraction, where)
 
 
 def share(train: list[Item], config: DataConfig) -> list[Item]:

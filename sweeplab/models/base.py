@@ -20,6 +20,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
+from sweeplab.models.hub import only_cached
 from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
 from sweeplab.models.quantized_layers import quantize_layers
 from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
@@ -101,6 +102,17 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
+def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
+    """The refusal of a model whose `part` cannot be read; without a network the remedy is a folder."""
+    if only_cached(model):
+        return ConfigError(
+            f"model.name={model.name}: no network, and no {part} from an earlier download; "
+            "download the folder and use model=local model.path=DIR"
+        )
+    cause = " ".join(str(error).split())  # transformers' sentences go on over lines
+    return ConfigError(f"model {location(model)} has no readable {part}: {cause}; {remedy}")
+
+
 def architecture(model: ModelConfig) -> PretrainedConfig:
     """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
     if model.architecture:
@@ -108,9 +120,14 @@ def architecture(model: ModelConfig) -> PretrainedConfig:
         config = AutoConfig.for_model(values.pop("model_type"), **values)
     else:
         try:
-            config = AutoConfig.from_pretrained(location(model), revision=model.revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(
+                location(model),
+                revision=model.revision,
+                trust_remote_code=False,
+                local_files_only=only_cached(model),
+            )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"model {location(model)} has no readable config: {first_line(error)}") from error
+            raise unreadable(model, "config.json", error, "check model.path or model.name") from error
     assert isinstance(config, PretrainedConfig)
     return config
 
@@ -123,9 +140,11 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     borrowed = model.random_init and bool(model.architecture)
     source = str(EMBEDDED) if borrowed else location(model)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=model.revision, trust_remote_code=False, local_files_only=only_cached(model)
+        )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"model {source} has no readable tokenizer: {first_line(error)}") from error
+        raise unreadable(model, "tokenizer", error, "copy tokenizer.json from the model") from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
     if tokenizer.pad_token_id is None:
@@ -167,9 +186,16 @@ def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     settings |= {"attn_implementation": ATTENTION}
     try:
         loaded: PreTrainedModel = auto_class(config).from_pretrained(
-            location(model), revision=model.revision, use_safetensors=True, trust_remote_code=False, **settings
+            location(model),
+            revision=model.revision,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=only_cached(model),
+            **settings,
         )
     except (OSError, ValueError, SafetensorError) as error:
+        if only_cached(model):
+            raise unreadable(model, "weights", error, "") from error
         raise ConfigError(
             f"model {location(model)} cannot be loaded: {first_line(error)}; check model.path or model.name, and that "
             "it holds *.safetensors"

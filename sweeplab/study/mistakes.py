@@ -1,16 +1,29 @@
 """Hydra's errors in one line that names key, value, rule and remedy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeplab.config import ConfigError, StudyConfig
-from sweeplab.study.compose import first_line, options
+from sweeplab.claims import ClaimConfig
+from sweeplab.config import ConfigError, DataPart, StudyConfig
+from sweeplab.study.compose import first_line, is_group, options
+from sweeplab.study.keys import (
+    OTHER_NAMES,
+    alike,
+    holds_list,
+    holds_section,
+    last_part,
+    meant,
+    of_a_trial,
+    optimizer_keys,
+    siblings,
+    suggestion,
+)
 
 EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
 KINDS: Final = {  # OmegaConf's word -> ours
@@ -22,39 +35,40 @@ KINDS: Final = {  # OmegaConf's word -> ours
 }
 UNFIT: Final = "Error merging override "
 AMBIGUOUS: Final = "Ambiguous value for argument "
-
-
-def nearest(name: str, there: list[str]) -> str:
-    near = get_close_matches(name, there, 1, 0.4)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def sibling_keys(key: str) -> list[str]:
-    """What stands beside `key` in the schema; nothing for a section without one."""
-    section: object = StudyConfig
-    *parents, _ = key.split(".")
-    for parent in parents:
-        kinds = {one.name: one.default_factory for one in fields(section)} if is_dataclass(section) else {}
-        section = kinds.get(parent)
-    prefix = "".join(f"{parent}." for parent in parents)
-    return [f"{prefix}{one.name}" for one in fields(section)] if is_dataclass(section) else []
+ENTRIES: Final = {"claims": ClaimConfig, "data.parts": DataPart}  # lists of sections
 
 
 def unknown_option(asked: str) -> str:
     group, _, name = asked.rpartition("/")
     there = options(group)
-    return f"{group}={name} does not exist; there are: {', '.join(there)}{nearest(name, there)}"
+    near = [other for other in (OTHER_NAMES.get(name),) if other in there] or alike(name, there)
+    question = f"; did you mean {near[0]}?" if near else ""
+    return f"{group}={name} does not exist; there are: {', '.join(there)}{question}"
 
 
-def unknown_key(key: str) -> str:
+def unknown_argument(key: str) -> str:
+    """A key of the optimizer's that the chosen one has not."""
+    name, near = last_part(key), meant(key)
+    hint = f"did you mean {near}? To" if near not in (None, key) else "to"
+    if name in optimizer_keys():
+        hint = f"optimizer={'|'.join(optimizer_keys()[name])} set it; to"
+    return f"{key} is not set by the chosen optimizer; {hint} give it one more argument, write +{key}=..."
+
+
+def unknown_key(key: str, inner: str = "") -> str:
+    """`inner`: what stands in the value of `key`, and is no key there."""
     if key == "experiment":
         return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
     if key.startswith("optimizer."):
-        return f"{key} is not set by the chosen optimizer; to give it one more argument, write +{key}=..."
-    there = sibling_keys(key)
-    if key in there:
+        return unknown_argument(key)
+    if key in ENTRIES:
+        there = [one.name for one in fields(ENTRIES[key])]
+        return f"{key} holds an entry with {inner}, which is no key of one; choose from {', '.join(there)}"
+    if holds_section(key) and inner:
+        return unknown_key(f"{key}.{inner}")
+    if key in siblings(key):
         return f"{key} takes a new entry with two pluses: ++{key}={{NAME: VALUE}}"
-    return f"{key} is no key of the configuration; {EVERY_KEY}{nearest(key, there)}"
+    return f"{key} is no key of the configuration; {EVERY_KEY}{suggestion(key)}"
 
 
 def added_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> Iterator[str]:
@@ -77,16 +91,42 @@ def refuse_added(composed: DictConfig) -> None:
 
 
 def unfit_value(override: str, cause: BaseException | None) -> str:
-    """An override whose value has the wrong kind."""
+    """An override whose value has the wrong kind; a list is most likely meant as an axis."""
+    key, _, value = override.partition("=")
     why = first_line(cause).rstrip(".") if cause is not None else "no cause given"
     wanted = [f"give {words}" for kind, words in KINDS.items() if kind in why]
+    if value.startswith("[") and of_a_trial(key) and not holds_section(key):
+        wanted = [f"{'; '.join([*wanted, 'to vary it'])}, write space.{key}.choices={value}"]
     return f"{override} does not fit: {why}; {wanted[0] if wanted else EVERY_KEY}"
 
 
 def several_values(argument: str) -> str:
-    """`key=a,b` without `--multirun`: most likely meant as an axis."""
+    """`key=a,b` without `--multirun`: most likely meant as a list, or as an axis."""
     key, _, values = argument.partition("=")
-    return f"{argument} holds several values; to vary it, write space.{key}.choices=[{values}]"
+    if key.startswith("space.") or holds_list(key):
+        remedy = f"write {key}=[{values}]"
+    elif of_a_trial(key) or is_group(key):
+        remedy = f"to vary it, write space.{key}.choices=[{values}]"
+    else:
+        remedy = "give one of them, or add -m for a study of each"
+    return f"{argument} holds several values; {remedy}"
+
+
+def dashed(arguments: Sequence[str]) -> str | None:
+    """What is wrong with a key that is written as a flag; None where every flag is one of Hydra's."""
+    flags = get_args_parser()._option_string_actions
+    for place, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if not argument.startswith("-") or any(one.startswith(flag) for one in flags):
+            continue
+        name = flag.lstrip("-").replace("-", "_")
+        if len(flag) - len(flag.lstrip("-")) == 1 and "." not in name:
+            continue  # short flags may stand together
+        following = arguments[place + 1 :][:1]
+        value = value or (following[0] if following and not following[0].startswith("-") else "...")
+        written = f"{meant(name) or 'KEY'}={value}"
+        return f"{argument} is no flag; write {written}, without dashes"
+    return None
 
 
 def explained(error: HydraException | OmegaConfBaseException) -> str:
@@ -99,10 +139,11 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
     if "Could not find" in first and "/" in first:
         return unknown_option(first.split("'")[-2])
     if first.startswith("Could not override"):
-        return unknown_key(first.split("'")[1])
+        inner = "" if error.__cause__ is None else first_line(error.__cause__).removeprefix("Key '").partition("'")[0]
+        return unknown_key(first.split("'")[1], inner)
     if first.startswith(UNFIT):
         return unfit_value(first.removeprefix(UNFIT).removeprefix("++"), error.__cause__)
     if first.startswith(AMBIGUOUS):
-        return several_values(first.removeprefix(AMBIGUOUS).strip("'"))
+        return several_values(first.removeprefix(AMBIGUOUS).strip("'").removeprefix("++"))
     cause = f": {first_line(error.__cause__)}" if error.__cause__ is not None else ""
     return f"{first}{cause}"

@@ -1,37 +1,25 @@
 """`action=plan`: what would run, how many parameters, how much memory and time; nothing is trained."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from sweeplab.checks.searches import LISTING
 from sweeplab.config import StudyConfig, TrainingConfig
 from sweeplab.sharing import why_alone
 from sweeplab.store import write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import planned_configs, study_folder
 from sweeplab.study.fit import UNCERTAINTY, Fit, fit_of, memory_asked
+from sweeplab.study.plan_tables import DASH, Row, gigabytes, parts_table, remedies, setting_in_words, settings_table
 from sweeplab.study.progress import clock
 from sweeplab.study.search import num_planned
-from sweeplab.study.space import Axis, Params, axes
+from sweeplab.study.space import Axis, axes
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
-
-GB: Final = 1e9
-DASH: Final = "–"
-
-
-class Row(NamedTuple):
-    """One setting: its point of the grid, or the configured one for a sampler that draws; and what it would take."""
-
-    params: Params
-    num_seeds: int
-    forecast: "Forecast"
-    alone: str | None  # why it needs the base for itself; None: others can train beside it
 
 
 def seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
@@ -50,12 +38,12 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
         check_made(optimizer)
     forecaster = Forecaster(request.config.executor)
-    if request.config.sampler.name == "grid":
+    if request.config.sampler.name in LISTING:
         num_seeds = seeds_per_point(len(planned), request.config)
     else:
         num_seeds = [len(request.config.study.seeds)]
     return [
-        Row(params, seeds, forecaster.forecast(config), why_alone(config))
+        Row(params, config, seeds, forecaster.forecast(config), why_alone(config))
         for (params, config), seeds in zip(planned, num_seeds, strict=True)
     ]
 
@@ -70,76 +58,33 @@ def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float |
     return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
 
 
-def minutes(seconds: float | None) -> str:
-    return DASH if seconds is None else f"{seconds / 60:,.1f}"
-
-
-def gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / GB:,.3f}"
-
-
-def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> Table:
-    keys = list(rows[0].params)
-    last = [key.rpartition(".")[2] for key in keys]
-    table = Table(title=f"{name}: what would run", title_justify="left")
-    for key, short in zip(keys, last, strict=True):
-        table.add_column(short if last.count(short) == 1 else key, justify="right", overflow="fold")
-    if not keys:
-        table.add_column("setting")
-    titles = (
-        "trainable\nparameters",
-        "% of\ntotal",
-        "base\nbits/param",
-        "peak memory\nGB (1e9)",
-        "training\nmin/trial",
-    )
-    for title in ("seeds", *titles):
-        table.add_column(title, justify="right")
-    if memory_bytes is not None:
-        table.add_column(f"in {gigabytes(memory_bytes)} GB\nat any time")
-    for row in rows:
-        forecast = row.forecast
-        table.add_row(
-            *([str(value) for value in row.params.values()] or ["as configured"]),
-            str(row.num_seeds),
-            f"{forecast.num_trainable_params:,}",
-            f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
-            f"{forecast.base_bits_per_param:.3f}",
-            gigabytes(forecast.memory.training.total_bytes),
-            minutes(forecast.train_seconds),
-            *([] if memory_bytes is None else [fit_in_words(row, memory_bytes)]),
-        )
-    return table
-
-
-def fit_in_words(row: Row, memory_bytes: int) -> str:
-    """Such as `does not fit: 16.200 in train`."""
-    memory = row.forecast.memory
-    fit = fit_of(memory.needed_bytes, memory_bytes)
-    return str(fit) if fit is Fit.FITS else f"{fit}: {gigabytes(memory.needed_bytes)} in {memory.highest_phase}"
-
-
-def setting_in_words(row: Row) -> str:
-    return " ".join(f"{key}={value}" for key, value in row.params.items()) or "as configured"
-
-
 def largest_that_fits(rows: Sequence[Row], memory_bytes: int) -> Row | None:
     """The setting with the highest need of those that fit for certain."""
     fitting = [row for row in rows if fit_of(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
     return max(fitting, key=lambda row: row.forecast.memory.needed_bytes, default=None)
 
 
+def fits_in_words(fits: Sequence[Fit]) -> str:
+    """Such as `1 fits, 2 do not fit`."""
+    several = {Fit.FITS: "fit", Fit.UNCERTAIN: "are uncertain", Fit.DOES_NOT_FIT: "do not fit"}
+    one = {fit: str(fit) for fit in Fit} | {Fit.UNCERTAIN: "is uncertain"}
+    counts = {fit: fits.count(fit) for fit in Fit}
+    return ", ".join(f"{count} {(one if count == 1 else several)[fit]}" for fit, count in counts.items() if count)
+
+
 def fit_sentences(rows: Sequence[Row], memory_bytes: int) -> list[str]:
-    """How many settings fit, the largest one that does, and what the words mean."""
+    """How many settings fit, the largest one that does, or what to try where none does; and what the words mean."""
     fits = [fit_of(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
-    tally = ", ".join(f"{fits.count(fit)} {fit}" for fit in Fit if fit in fits)
     largest = largest_that_fits(rows, memory_bytes)
-    named = "No setting fits for certain."
     if largest is not None:
         named = f"The largest that fits: {setting_in_words(largest)}, "
-        named += f"{gigabytes(largest.forecast.memory.needed_bytes)} GB."
+        named += f"{gigabytes(largest.forecast.memory.needed_bytes)}."
+    else:
+        smallest = min(rows, key=lambda row: row.forecast.memory.needed_bytes)
+        named = f"None fits for certain. {setting_in_words(smallest)} needs the least, "
+        named += f"{gigabytes(smallest.forecast.memory.needed_bytes)}, most of it {remedies(smallest)}."
     return [
-        f"Of {len(rows)} settings in {gigabytes(memory_bytes)} GB: {tally}. {named}",
+        f"Of {len(rows)} setting{'s' * (len(rows) != 1)} in {gigabytes(memory_bytes)}: {fits_in_words(fits)}. {named}",
         f"Predictions are taken as ± {100 * UNCERTAINTY:.0f} %; what lies within that is uncertain, and runs. "
         "All phases count: loading, training and the held-out loss; lm-eval's own lengths are not known.",
     ]
@@ -166,24 +111,6 @@ def device_sentences(training: TrainingConfig) -> list[str]:
     ]
 
 
-def parts_table(largest: Row) -> Table:
-    """Memory of the setting that needs the most, part by part, at each moment."""
-    moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
-    table = Table(title=f"memory of the largest setting: {setting_in_words(largest)}, GB", title_justify="left")
-    table.add_column("part")
-    for name in moments:
-        table.add_column(name, justify="right")
-    for part in next(iter(moments.values())):
-        sizes = [parts[part] for parts in moments.values()]
-        if any(sizes):
-            table.add_row(
-                part.removesuffix("_bytes").replace("_", " "), *(gigabytes(one) if one else "" for one in sizes)
-            )
-    table.add_section()
-    table.add_row("in all", *(gigabytes(sum(parts.values())) for parts in moments.values()))
-    return table
-
-
 def range_in_words(axis: Axis) -> str:
     if axis.choices is not None:
         return f"{axis.key} {', '.join(map(str, axis.choices))}"
@@ -202,7 +129,7 @@ def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
         f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
     ]
     if device.kind == "cuda":
-        lines.append(f"CUDA's own context stands beside the peak, about {gigabytes(CUDA_CONTEXT_BYTES)} GB.")
+        lines.append(f"CUDA's own context stands beside the peak, about {gigabytes(CUDA_CONTEXT_BYTES)}.")
     elif device_asked == "auto":
         lines.append("executor.device=cuda plans for a GPU.")
     lines.append(
@@ -226,7 +153,7 @@ def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> l
     """What all numbers assume, each said once, and what they leave out."""
     said = dict.fromkeys(line for row in rows for line in assumptions(config.executor.device, row.forecast))
     drawn = []
-    if config.sampler.name != "grid":
+    if config.sampler.name not in LISTING:
         ranges = "; ".join(map(range_in_words, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = memory_asked(config)
@@ -262,7 +189,7 @@ def plan_study(request: Request, console: Console) -> None:
     with console.status("counting parameters"):
         rows = planned_rows(request, varied)
     num_trials = num_planned(config, varied)
-    seconds = total_seconds(rows, num_trials, config.sampler.name == "grid")
+    seconds = total_seconds(rows, num_trials, config.sampler.name in LISTING)
     path = study_folder(config) / "plan.json"
     write_json(path, plan_values(config, varied, rows, seconds))
     console.print(settings_table(str(config.study.name), rows, memory_asked(config)))

@@ -145,10 +145,10 @@ def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: flo
         )
         for place in range(num_examples)
     ]
-    train, heldout = split(examples, fraction)
+    train, heldout = split(examples, fraction, "data.path=records.json")
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
-    assert split(examples, fraction) == (train, heldout)
+    assert split(examples, fraction, "data.path=records.json") == (train, heldout)
 
 
 def test_split_is_the_recorded_one_and_shuffled(settings: DataConfig) -> None:

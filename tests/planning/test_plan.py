@@ -13,7 +13,8 @@ from rich.console import Console
 
 from sweeplab.config import ConfigError, register
 from sweeplab.study.compose import CONF, Request, to_study_config
-from sweeplab.study.plan import minutes, plan_study, seeds_per_point
+from sweeplab.study.plan import plan_study, seeds_per_point
+from sweeplab.study.plan_tables import minutes
 
 Plan = Callable[..., tuple[dict[str, Any], str]]
 ALONE = """
@@ -29,9 +30,9 @@ def plan(tmp_path: Path) -> Iterator[Plan]:
     """`plan.json` and the printed text of the study that the overrides make."""
     register()
 
-    def make(*overrides: str) -> tuple[dict[str, Any], str]:
+    def make(*overrides: str, width: int = 200) -> tuple[dict[str, Any], str]:
         chosen = ["action=plan", f"study.runs_dir={tmp_path}", "study.name=planned", *overrides]
-        console = Console(width=200)
+        console = Console(width=width)
         with console.capture() as printed:
             plan_study(Request(to_study_config(compose("config", overrides=chosen), "single"), chosen, ""), console)
         return json.loads((tmp_path / "planned" / "plan.json").read_text()), printed.get()
@@ -177,6 +178,16 @@ def test_a_sampler_shows_the_configured_point_and_the_ranges(plan: Plan) -> None
     assert "sampler=tpe draws optimizer.lr 0.0001 to 0.01 (log)" in printed
 
 
+def test_brute_force_is_planned_as_the_grid_that_it_runs(plan: Plan) -> None:
+    asked = ("executor.device=cpu", "++space.adapter.rank.choices=[1,64]", "study.seeds=[0,1]")
+    (grid, _), (brute, printed) = (plan(f"sampler={name}", *asked) for name in ("grid", "brute_force"))
+    assert [row["params"] for row in brute["rows"]] == [{"adapter.rank": 1}, {"adapter.rank": 64}]
+    assert [row["num_seeds"] for row in brute["rows"]] == [2, 2]
+    assert brute["num_trials"] == grid["num_trials"] == 4
+    assert brute["train_seconds"] == pytest.approx(sum(2 * row["train_seconds"] for row in brute["rows"]))
+    assert "draws" not in printed
+
+
 def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
     values, _ = plan(
         "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"
@@ -215,8 +226,64 @@ def test_the_plan_says_what_fits_and_the_largest_that_does(plan: Plan) -> None:
     assert expected[-1] == "does not fit"
     largest = values["rows"][expected.count("fits") - 1]
     assert f"The largest that fits: adapter.rank={largest['params']['adapter.rank']}, " in printed
-    assert f"does not fit: {needs[-1] / 1e9:.3f} in train" in printed
+    assert f"no, {needs[-1] / 1e9:.1f} in train" in printed
+    counts = (expected.count("fits"), expected.count("does not fit"))
+    assert f"{counts[0]} {'fits' if counts[0] == 1 else 'fit'}, " in printed
     assert "± 20 %" in printed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "asked"),
+    [
+        ([], ["16,384", "1.85", "5.195", "as configured"]),
+        (
+            ["+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", "plan.device_memory=14GB"],
+            ["2,534,656", "162,217,984", "0.0376", "no, 30.0 in train"],
+        ),
+        (
+            [
+                "plan.device_memory=2GB",
+                "++space.adapter.rank.choices=[8,64]",
+                "++space.optimizer.choices=[adamw,sgd]",
+                "++space.optimizer.lr.choices=[0.001,0.0001]",
+            ],
+            [" 8 ", "adamw", "0.0001", "131,072", "14.8", "yes"],
+        ),
+    ],
+)
+def test_every_number_is_whole_at_80_columns(overrides: list[str], asked: list[str], plan: Plan) -> None:
+    values, _ = plan("executor.device=cpu", *overrides)
+    printed = plan("executor.device=cpu", *overrides, width=80)[1]
+    table = printed.partition(" trial")[0]
+    assert "…" not in table
+    assert max(map(len, printed.partition("\ntiny_base")[0].partition("\nmeta-llama")[0].splitlines())) <= 80
+    lines = table.splitlines()
+    assert len(lines) == 4 + len(values["rows"]) + 1  # a title, three lines of head, and one a setting
+    for text in asked:
+        assert text in table
+
+
+def test_sizes_below_a_gigabyte_are_in_megabytes(plan: Plan) -> None:
+    values, printed = plan("executor.device=cuda")
+    (row,) = values["rows"]
+    assert row["peak_memory_bytes"] < 1e9
+    assert f"{row['peak_memory_bytes'] / 1e6:.1f}" in printed
+    assert f"{row['memory']['activations_bytes'] / 1e6:.1f}" in printed
+    assert "as configured, MB" in printed
+
+
+def test_where_nothing_fits_the_largest_part_and_a_remedy_are_named(plan: Plan) -> None:
+    asked = ("model=llama2_7b", "executor.device=cuda", "plan.device_memory=14GB", "adapter.rank=8")
+    values, printed = plan(*asked)
+    activations = values["rows"][0]["memory"]["activations_bytes"] / 1e9
+    assert "Of 1 setting in 14 GB: 1 does not fit. None fits for certain. as configured needs the least, " in printed
+    remedy = "training.micro_batch_size=1 training.accumulation=16 or training.gradient_checkpointing=true"
+    assert f"most of it activations {activations:.1f} GB: try {remedy}." in printed
+    for one in remedy.split(" or "):
+        assert plan(*asked, *one.split())[0]["rows"][0]["fit"] == "fits"
+    assert "base weights 3.8 GB: try a smaller model." in plan(*asked, "plan.device_memory=1GB", *remedy.split()[:2])[1]
+    whole = plan(*asked, *remedy.split()[:2], "quantization=none")[1]
+    assert "base weights 13.5 GB: try quantization=nf4_dq or a smaller model." in whole
 
 
 def test_without_a_size_nothing_is_said_of_fitting(plan: Plan) -> None:

@@ -285,12 +285,24 @@ def test_the_command_in_the_facts_is_what_was_typed(standin: Standin, tmp_path: 
     assert facts.command.endswith(" 'space.adapter.rank.choices=[1,2]' study.name=ranks")
 
 
-def test_jobs_of_a_multirun_are_studies_with_numbers(standin: Standin, tmp_path: Path) -> None:
-    code, _, err = standin.run_cli(tmp_path, "adapter.rank=1,2", "-m")
+@pytest.mark.parametrize(
+    ("given", "folders"), [([], ["single-0", "single-1"]), (["study.name=mine"], ["mine-0", "mine-1"])]
+)
+def test_jobs_of_a_multirun_are_studies_with_numbers(
+    given: list[str], folders: list[str], standin: Standin, tmp_path: Path
+) -> None:
+    code, _, err = standin.run_cli(tmp_path, "adapter.rank=1,2", *given, "-m")
     assert (code, err) == (0, "")
-    for job, rank in ((0, 1), (1, 2)):
-        (record,) = read_records(tmp_path / "runs" / f"single-{job}")
+    for folder, rank in zip(folders, (1, 2), strict=True):
+        (record,) = read_records(tmp_path / "runs" / folder)
         assert record.config["adapter"]["rank"] == rank
+    assert not (tmp_path / "multirun.yaml").exists()
+
+
+def test_names_of_their_own_stay_as_they_are_in_a_multirun(standin: Standin, tmp_path: Path) -> None:
+    code, _, err = standin.run_cli(tmp_path, "study.name=one,other", "-m")
+    assert (code, err) == (0, "")
+    assert [len(read_records(tmp_path / "runs" / name)) for name in ("one", "other")] == [1, 1]
 
 
 # The real worker from here on.

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from sweeplab.config import ConfigError, TrialConfig
 from sweeplab.study.messages import receive, spec_to_dict
-from sweeplab.study.mistakes import explained, refuse_added
+from sweeplab.study.mistakes import dashed, explained, refuse_added
 from sweeplab.study.siblings import Voice
 from sweeplab.study.worker import serve
 from tests.study.conftest import QUICK, ComposeStudy, run_cli
@@ -40,6 +40,8 @@ def pickled_model(folder: Path) -> None:
 
 
 CASES: list[tuple[list[str], Spoil, str]] = [
+    (["action=report"], nothing, r"runs/single holds no study; run it first, with the same study\.name"),
+    (["--rank", "8"], nothing, r"--rank is no flag; write adapter\.rank=8, without dashes"),
     (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--cfg job` lists them all; did you mean adapter\.rank\?"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
     (["adapter.rank=four"], nothing, r"adapter\.rank=four does not fit: .*'four'.* Integer; give a whole number"),
@@ -120,8 +122,44 @@ def explanation(*overrides: str) -> str:
         ),
         ("adaptor=lora", r"^adaptor is no key of the configuration; .*; did you mean adapter\?$"),
         ("study.sed=1", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
-        ("optimizer.eps=1", r"^optimizer\.eps is not set by the chosen optimizer; .*, write \+optimizer\.eps=\.\.\.$"),
+        (
+            "optimizer.eps=1",
+            r"^optimizer\.eps is not set by the chosen optimizer; to give .*, write \+optimizer\.eps=\.\.\.$",
+        ),
         ("zzz=1", r"^zzz is no key .* lists them all$"),
+        ("rank=8", r"^rank is no key .*; did you mean adapter\.rank\?$"),
+        ("lr=1e-3", r"^lr is no key .*; did you mean optimizer\.lr\?$"),
+        ("adaptor.rank=8", r"^adaptor\.rank is no key .*; did you mean adapter\.rank\?$"),
+        ("trainin.epohcs=8", r"^trainin\.epohcs is no key .*; did you mean training\.epochs\?$"),
+        (
+            "adapter.targets=[q_proj]",
+            r"^adapter\.targets is no key .*; switch matrices on with adapter\.lora_query, .*head$",
+        ),
+        ("target_modules=[q_proj]", r"^target_modules is no key .*; switch matrices on with adapter\.lora_query, "),
+        ("batch_size=8", r"^batch_size is no key .*; did you mean training\.micro_batch_size\?$"),
+        ("quantization=4bit", r"^quantization=4bit does not exist; .*; did you mean nf4_dq\?$"),
+        ("quantization=8bit", r"^quantization=8bit does not exist; .*; did you mean int8\?$"),
+        ("tracking=8bit", r"^tracking=8bit does not exist; there are: none, wandb$"),
+        (
+            "optimizer.learning_rate=1",
+            r"; did you mean optimizer\.lr\? To give .*, write \+optimizer\.learning_rate=\.\.\.$",
+        ),
+        (
+            "optimizer.momentum=1",
+            r" chosen optimizer; optimizer=muon\|sgd set it; to give it .*, write \+optimizer\.mom",
+        ),
+        (
+            "claims=[{foo: 1}]",
+            r"^claims holds an entry with foo, which is no key of one; choose from words, source, metric",
+        ),
+        ("data.parts=[{foo: 1}]", r"^data\.parts holds an entry with foo, .*; choose from path, weight$"),
+        ("study={sed: 1}", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
+        ("adapter.rank=[4,8]", r"; give a whole number; to vary it, write space\.adapter\.rank\.choices=\[4,8\]$"),
+        ("study.name=[4,8]", r"^study\.name=\[4,8\] does not fit: .*; `python -m sweeplab --cfg job` lists them all$"),
+        ("++space.adapter.rank.choices=4,8", r"^space\.ada.*; write space\.adapter\.rank\.choices=\[4,8\]$"),
+        ("study.seeds=0,1", r"^study\.seeds=0,1 holds several values; write study\.seeds=\[0,1\]$"),
+        ("optimizer=adamw,sgd", r"; to vary it, write space\.optimizer\.choices=\[adamw,sgd\]$"),
+        ("+experiment=alpha,batch", r"holds several values; give one of them, or add -m for a study of each$"),
         ("model=7b", r"^model=7b does not exist; there are: hub, .*tiny.*$"),
         ("study.seeds=3", r"^study\.seeds=3 does not fit: .*; give a list, such as \[1,2\]$"),
         ("adapter.rank=null", r"^adapter\.rank=null does not fit: .*; give a value, since it cannot be null$"),
@@ -138,6 +176,21 @@ def explanation(*overrides: str) -> str:
 )
 def test_what_hydra_refuses_is_explained(override: str, message: str) -> None:
     assert re.search(message, explanation(override))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--adapter.rank=8"], "--adapter.rank=8 is no flag; write adapter.rank=8, without dashes"),
+        (["action=plan", "--rank", "8"], "--rank is no flag; write adapter.rank=8, without dashes"),
+        (["-adapter.rank=8"], "-adapter.rank=8 is no flag; write adapter.rank=8, without dashes"),
+        (["--learning-rate", "--foo"], "--learning-rate is no flag; write optimizer.lr=..., without dashes"),
+        (["--foo=1"], "--foo=1 is no flag; write KEY=1, without dashes"),
+        (["--cfg", "job", "-m", "--multi", "-p", "adapter", "-cjob", "optimizer.lr=-1", "--hydra-help"], None),
+    ],
+)
+def test_a_key_that_is_written_as_a_flag_is_explained(arguments: list[str], said: str | None) -> None:
+    assert dashed(arguments) == said
 
 
 @pytest.mark.usefixtures("hydra")
@@ -173,6 +226,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
             '{"instruction": "a", "output": "b"}\n{"instr',
             r"records\.json, line 2: no complete JSON: .*; mend the line$",
         ),
+        ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
         ('[{"q": "a", "output": "b"}]', r"record 1: field 'instruction' is missing .*; set data\.instruction_field"),
     ],
@@ -198,6 +252,19 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
     config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"cannot be loaded: .*; check model\.path or model\.name", said)
+    assert "\n" not in said
+
+
+def test_the_worker_refuses_a_model_without_a_tokenizer_in_one_whole_line(
+    compose_study: ComposeStudy, tmp_path: Path
+) -> None:
+    from sweeplab.models.base import EMBEDDED
+
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+    config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
+    said = refusal(config, tmp_path)
+    assert re.search(r"has no readable tokenizer: .*[^:]; copy tokenizer\.json from the model$", said)
     assert "\n" not in said
 
 
@@ -227,9 +294,13 @@ def test_modules_need_no_plus_on_the_command_line(tmp_path: Path) -> None:
 
 def test_patterns_need_no_plus_on_the_command_line(tmp_path: Path) -> None:
     patterns = ("adapter.rank_pattern.q_proj=4", "adapter.alpha_pattern={v_proj: 2}", "adapter.lr_pattern.mlp=0.5")
-    done = run_cli(tmp_path, *patterns, "--cfg", "job", "--package", "adapter")
+    others = ("quantization.pattern={mlp: int8}", "evaluation.gen_kwargs={max_gen_toks: 32}")
+    done = run_cli(tmp_path, *patterns, *others, "--cfg", "job")
     assert (done.returncode, done.stderr) == (0, "")
-    said = OmegaConf.create(done.stdout)
+    everything = OmegaConf.create(done.stdout)
+    assert everything.quantization.pattern == {"mlp": "int8"}
+    assert everything.evaluation.gen_kwargs == {"max_gen_toks": 32}
+    said = everything.adapter
     assert said.rank_pattern == {"q_proj": 4}
     assert said.alpha_pattern == {"v_proj": 2}
     assert said.lr_pattern == {"mlp": 0.5}

@@ -1,0 +1,76 @@
+"""Models of the hub, with a hub that is a socket of the test's own, or nothing at all."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from huggingface_hub import constants
+
+from sweeplab.config import ConfigError, ModelConfig
+from sweeplab.models import hub
+from sweeplab.models.base import architecture, load_tokenizer, pretrained
+
+OF_THE_HUB = ModelConfig(source="hub", name="nobody/nothing")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Takes connections as the hub; where it is closed, none does. No proxy stands between."""
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        hub.hub_answers.cache_clear()
+        yield listening
+    hub.hub_answers.cache_clear()
+
+
+def test_a_hub_that_takes_connections_is_asked(server: socket.socket) -> None:
+    assert hub.hub_answers()
+    assert not hub.only_cached(OF_THE_HUB)
+
+
+def test_without_a_network_only_the_cache_is_looked_at(server: socket.socket) -> None:
+    server.close()
+    assert not hub.hub_answers()
+    assert hub.only_cached(OF_THE_HUB)
+    assert not hub.only_cached(replace(OF_THE_HUB, source="local"))
+
+
+def test_behind_a_proxy_the_hub_is_asked(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.close()
+    monkeypatch.setattr(hub, "getproxies", lambda: {"http": "http://127.0.0.1:1"})
+    assert hub.hub_answers()
+
+
+def test_offline_by_choice_nothing_is_asked(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not hub.hub_answers()
+
+
+@pytest.mark.parametrize(
+    ("read", "part"),
+    [(architecture, "config.json"), (load_tokenizer, "tokenizer")],
+)
+def test_a_model_out_of_reach_is_refused_at_once_with_a_remedy(
+    read: Callable[[ModelConfig], object], part: str, server: socket.socket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.close()
+    since = time.monotonic()
+    with pytest.raises(ConfigError) as refusal:
+        read(OF_THE_HUB)
+    assert str(refusal.value) == (
+        f"model.name=nobody/nothing: no network, and no {part} from an earlier download; "
+        "download the folder and use model=local model.path=DIR"
+    )
+    assert time.monotonic() - since < 15  # one that retries takes 23 seconds and more
+    assert "Retrying" not in capfd.readouterr().err
+
+
+def test_weights_out_of_reach_are_refused_too(server: socket.socket) -> None:
+    server.close()
+    known = replace(OF_THE_HUB, architecture={"model_type": "llama"})
+    with pytest.raises(ConfigError, match=r"no network, and no weights from an earlier download; download the folder"):
+        pretrained(known, {})
