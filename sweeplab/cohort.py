@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from sweeplab.config import ConfigError
+from sweeplab.errors import first_line
 from sweeplab.measure import add_phase, measured
 from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
@@ -38,7 +39,7 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
-        record.status, record.reason = Status.OUT_OF_MEMORY, str(error).splitlines()[0]
+        record.status, record.reason = Status.OUT_OF_MEMORY, first_line(error)
         return record
     record.status, record.reason = Status.FAILED, told_text(f"{type(error).__name__}: {error}".splitlines()[0])
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))

@@ -15,7 +15,7 @@ PACKAGE: Final = Path(sweeplab.__file__).parent
 FLOORS: Final = {
     0: (
         *("config", "sections", "records", "world", "digits", "checks", "sharing", "claims", "statistics", "typed"),
-        *("ranks", "paths"),
+        *("ranks", "paths", "errors"),
     ),
     1: ("data", "models", "training", "evaluation", "provenance", "store", "measure"),
     2: ("workbench", "planning", "report"),

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sweeplab.errors import first_line
 from sweeplab.store import StoreError
 
 Array = NDArray[np.float64]
@@ -57,7 +58,7 @@ def open_weights(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise damaged(path, str(error).strip().splitlines()[0]) from error
+        raise damaged(path, first_line(error)) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

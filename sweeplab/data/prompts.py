@@ -5,6 +5,7 @@ from typing import Any, Final, NamedTuple
 from jinja2 import TemplateError
 
 from sweeplab.config import ConfigError
+from sweeplab.errors import first_line
 
 ALPACA_WITH_INPUT: Final = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
@@ -67,6 +68,6 @@ def render(example: Example, style: str, tokenizer: Any) -> str:
     try:
         prompt: str = tokenizer.apply_chat_template(with_input(example), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:  # it runs in jinja2's sandbox; many refuse roles that they do not know
-        why = str(error).strip().splitlines()[0]
+        why = first_line(error)
         raise ConfigError(f"data.style=template: the tokenizer's chat template refuses: {why}; try chatml") from error
     return prompt

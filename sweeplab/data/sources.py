@@ -11,6 +11,7 @@ from sweeplab import world
 from sweeplab.config import ConfigError, DataConfig
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
+from sweeplab.errors import first_line
 from sweeplab.paths import here
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
@@ -111,7 +112,7 @@ def from_hub(config: DataConfig) -> list[Example]:
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
-        cause = str(error).splitlines()[0]
+        cause = first_line(error)
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error

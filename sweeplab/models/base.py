@@ -20,6 +20,7 @@ from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
+from sweeplab.errors import first_line
 from sweeplab.models.hub import only_cached
 from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
 from sweeplab.models.quantized_layers import quantize_layers
@@ -96,10 +97,6 @@ def location(model: ModelConfig) -> str:
     if model.source == "embedded":
         return str(EMBEDDED.with_name(model.name))
     return model.name if model.source == "hub" else str(here(str(model.path)))
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:

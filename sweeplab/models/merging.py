@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.config import AdapterConfig, ConfigError, ModelConfig
+from sweeplab.errors import first_line
 from sweeplab.models.adapters import LORA_FOLDER, LoraWithPrefix, attach
-from sweeplab.models.base import first_line
 from sweeplab.models.baselines import load_trained
 from sweeplab.models.vision import image_size, is_image_classifier
 

@@ -16,6 +16,7 @@ from sweeplab.checks.rules import refuse
 from sweeplab.checks.studies import check_study
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, StudyConfig, TrialConfig
+from sweeplab.errors import first_line
 from sweeplab.paths import told
 
 PACKAGE: Final = Path(__file__).parents[1]
@@ -68,10 +69,6 @@ def refuse_nested(section: Any, prefix: str = "") -> None:
             refuse_nested(value, f"{prefix}{one.name}.")
         elif value is not None and not plain(one.type, value):
             raise refuse(f"{prefix}{one.name}", "must hold plain values", value, "take the inner brackets away")
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def spelled(value: Any) -> str:

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.claims import ClaimConfig
 from sweeplab.config import ConfigError, DataPart, StudyConfig
-from sweeplab.study.compose import first_line, is_group, options
+from sweeplab.errors import first_line
+from sweeplab.study.compose import is_group, options
 from sweeplab.study.keys import (
     OTHER_NAMES,
     alike,

@@ -16,15 +16,16 @@ from types import TracebackType
 from typing import Any, Final
 
 from sweeplab.config import ConfigError, ExecutorConfig, StudyConfig
+from sweeplab.errors import first_line
 from sweeplab.store import StoreError
 from sweeplab.study.executor import Workers
 from sweeplab.study.messages import line_of, receive
 from sweeplab.study.places import Place, learns, needs_quiet
 from sweeplab.study.process import Call, ProcessLink, call_of, refuse_not_shared
+from sweeplab.study.wire import LOOPBACK
 
 STOP_SECONDS: Final = 10.0  # for a node to end a process, before Ray ends the actor that holds it
 THREADS: Final = 4  # of an actor: one reads the process, the others write and end it
-LOOPBACK: Final = "127.0.0.1"
 
 
 class Host:
@@ -136,7 +137,7 @@ def connect(executor: ExecutorConfig) -> None:
     try:
         ray.init(executor.address or "local", log_to_driver=False, logging_level=logging.ERROR, **alone)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).strip().splitlines()[0]
+        why = first_line(error)
         raise ConfigError(
             f"executor.address={executor.address} does not answer as a Ray cluster: {why}; start its head with "
             "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null for this machine alone"

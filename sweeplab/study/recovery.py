@@ -11,6 +11,7 @@ from optuna.storages._rdb.models import BaseModel
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeplab.config import StudyConfig
+from sweeplab.errors import first_line
 from sweeplab.records import TrialRecord
 from sweeplab.store import (
     StoreError,
@@ -103,7 +104,7 @@ def take_stock(study_folder: Path) -> Stock:
                 if isinstance(found, TrialRecord):
                     records.append(found)
             except StoreError as error:
-                why = str(error.__cause__ or error).strip().splitlines()[0]
+                why = first_line(error.__cause__ or error)
                 said.append(f"{path} is no {what} ({why}), and is kept as {put_aside(path).name}")
     return Stock(records, said)
 

@@ -14,8 +14,8 @@ from sweeplab.config import ConfigError
 from sweeplab.records import Status, TrialRecord
 from sweeplab.study.messages import Message, line_of, receive, send
 from sweeplab.study.places import VISIBLE, visible_gpus
+from sweeplab.study.wire import LOOPBACK
 
-LOOPBACK: Final = "127.0.0.1"
 BROKEN: Final = 1  # exit code of a process that others wait for in vain
 GRACE_SECONDS: Final = 1.0  # for the process that has the cause, where another one only lost its connection
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig
+from sweeplab.errors import first_line
 from sweeplab.records import direction
 from sweeplab.store import StoreError
 from sweeplab.study.extension import outdated, restate
@@ -66,7 +67,7 @@ def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> Mirror
             restate(database, name, distributions)
             storage, study, trials = opened()
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError) as error:  # the last: a newer Optuna
-        cause = str(error).strip().splitlines()[0]
+        cause = first_line(error)
         raise ConfigError(
             f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
@@ -130,7 +131,7 @@ def storing(database: str) -> Iterator[None]:
 
 
 def unwritten(database: str, cause: BaseException) -> StoreError:
-    why = str(cause).strip().splitlines()[0]
+    why = first_line(cause)
     return StoreError(
         masked(
             f"{database} cannot be written: {why}; free space, bring the server back or choose another one; the same "

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sweeplab.config import ConfigError, TrackingConfig, TrialConfig
+from sweeplab.errors import first_line
 from sweeplab.records import TrialRecord
 from sweeplab.study.findings import Findings
 
@@ -137,15 +138,15 @@ class WandbTracker:
         except Exception as error:  # as in `harmless`
             if not self.any_opened:
                 raise ConfigError(
-                    f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {in_words(error)}; "
+                    f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {first_line(error)}; "
                     "use tracking.mode=offline or tracking=none"
                 ) from error
             if self.mode == "offline":
-                self.say_once(f"W&B: {name} is not mirrored ({in_words(error)}); its record is not affected")
+                self.say_once(f"W&B: {name} is not mirrored ({first_line(error)}); its record is not affected")
                 return None
             self.mode = "offline"
             later = f"later: wandb sync {self.folder}/wandb/offline-run-*"
-            self.say_once(f"W&B is gone ({in_words(error)}); from {name} on runs are kept offline, {later}")
+            self.say_once(f"W&B is gone ({first_line(error)}); from {name} on runs are kept offline, {later}")
             return self.begin(name, job_type, config)
         self.any_opened = True
         return run
@@ -156,7 +157,7 @@ class WandbTracker:
         try:
             yield
         except Exception as error:
-            self.say_once(f"W&B: {what} is not mirrored whole ({in_words(error)}); records are not affected")
+            self.say_once(f"W&B: {what} is not mirrored whole ({first_line(error)}); records are not affected")
 
     def say_once(self, sentence: str) -> None:
         if sentence not in self.said:
@@ -240,11 +241,6 @@ class WandbTracker:
         self.sending.clear()
         if self.unsent:
             self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
-
-
-def in_words(error: Exception) -> str:
-    """The first line of what W&B says; the kind of error where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def build_tracker(settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sweeplab.study.messages import Message, line_of, receive
 
+LOOPBACK: Final = "127.0.0.1"
 HANDSHAKE_SECONDS: Final = 10.0
 BREATH_SECONDS: Final = 0.1
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a machine that vanished: a minute

@@ -15,6 +15,7 @@ from sweeplab.study import on_ray, on_slurm
 from sweeplab.study.executor import Event, Executor
 from sweeplab.study.messages import Message, spec_to_dict
 from sweeplab.study.process import Call, call_of
+from sweeplab.study.wire import LOOPBACK
 from tests.study.conftest import Standin
 
 RAY_ENVIRONMENT: Final = {  # of a cluster that only this machine reaches
@@ -38,7 +39,7 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
         try:
             for count in cpus:
                 node = {"num_cpus": count, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-                cluster.add_node(**node, node_ip_address=on_ray.LOOPBACK)
+                cluster.add_node(**node, node_ip_address=LOOPBACK)
             yield cluster
         finally:
             cluster.shutdown()
