@@ -20,6 +20,7 @@ from sweeplab.config import ConfigError, StudyConfig, TrialConfig
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
 CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
+DEFAULT_NAME: Final = "single"  # of a study without an experiment
 
 NOT_OF_A_TRIAL: Final[dict[str, Any]] = {"space": {}, "claims": [], "study.enqueue": []}
 
