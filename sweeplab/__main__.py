@@ -19,7 +19,7 @@ from sweeplab.checks.rules import masked
 from sweeplab.config import ConfigError, StudyConfig, register
 from sweeplab.paths import told_command
 from sweeplab.store import StoreError
-from sweeplab.study.compose import CONF, is_group, options, to_study_config
+from sweeplab.study.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
 from sweeplab.study.mistakes import dashed, explained, refuse_added
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ INTERRUPTED: Final = 130
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
 MOST_NESTED: Final = 30  # brackets of a value within each other
-NO_EXPERIMENT: Final = "single"
 MAPPINGS: Final = (  # the user chooses their keys
     "space",
     "study.constraints",
@@ -103,7 +102,7 @@ def study_name(asked: str | None) -> str:
     A name has no comma, so that `study.name=a,b` gives each job its own.
     """
     context = HydraConfig.get()
-    name = asked or str(context.runtime.choices.get("experiment") or NO_EXPERIMENT)
+    name = asked or str(context.runtime.choices.get("experiment") or DEFAULT_NAME)
     own = any(one.startswith("study.name=") and "," in one for one in sys.argv[1:])
     return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN and not own else name
 
@@ -200,7 +199,7 @@ def job(composed: DictConfig) -> None:
     try:
         refuse_added(composed)
         composed.study.name = study_name(composed.study.name)
-        act(to_study_config(composed, NO_EXPERIMENT))
+        act(to_study_config(composed, DEFAULT_NAME))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own

@@ -22,6 +22,7 @@ from sweeplab.paths import told
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
 CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
+DEFAULT_NAME: Final = "single"  # of a study without an experiment
 
 NOT_OF_A_TRIAL: Final[dict[str, Any]] = {"space": {}, "claims": [], "study.enqueue": []}
 

@@ -1,5 +1,6 @@
 """The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
+import re
 from contextlib import closing, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from sweeplab.store import (
     trial_folders,
     write_facts,
 )
-from sweeplab.study.compose import Request, is_group, trial_config
+from sweeplab.study.compose import DEFAULT_NAME, Request, is_group, trial_config
 from sweeplab.study.executor import Executor
 from sweeplab.study.extension import fewer_seeds, narrowed
 from sweeplab.study.findings import Findings
@@ -60,6 +61,14 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
     )
 
 
+def other_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> str:
+    """Such as `rank_8` for the default name, and `mine-rank_8` for another: after the first value that has changed."""
+    changed = next((key for key in differing if isinstance(after.get(key), str | int | float)), None)
+    ending = "other" if changed is None else f"{changed.rpartition('.')[2]}_{after[changed]}"
+    plain = re.sub(r"[^\w.-]+", "-", ending[:40], flags=re.ASCII).strip("-.")
+    return plain if now.name == DEFAULT_NAME else f"{now.name}-{plain}"
+
+
 def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
     """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
 
@@ -73,7 +82,7 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
     if changes:
         raise ConfigError(
             f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
-            f"choose another study.name, or remove {folder} to start over"
+            f"add study.name={other_name(now, after, differing)}, or remove {folder} to start over"
         )
 
 
@@ -178,7 +187,8 @@ class Driver:
         if self.shared:
             self.refuse_other_folder(search)
         write_facts(self.folder, self.facts)
-        with StudyProgress(search.num_planned, search.num_ended(), self.console, self.folder) as progress:
+        num_done, num_workers = search.num_ended(), executor.num_workers
+        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
             try:
                 Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
             except Stopped as why:

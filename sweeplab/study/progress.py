@@ -13,9 +13,11 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from sweeplab.records import Status, TrialRecord
+from sweeplab.report.wording import plural
 from sweeplab.study.underway import TrialUnderWay, Underway, wall_time, write_underway
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
+TELL_SECONDS: Final = 60.0  # without a line, after which one says how far things are, where no bar does
 
 
 def clock(seconds: float) -> str:
@@ -44,9 +46,12 @@ class Running:
 class StudyProgress:
     """Trials done, how far the running ones are and their loss, and the time left, from what this run has done."""
 
-    def __init__(self, num_planned: int, num_done: int, console: Console, folder: Path | None = None) -> None:
+    def __init__(
+        self, num_planned: int, num_done: int, console: Console, folder: Path | None = None, num_workers: int = 1
+    ) -> None:
         """`folder`: the study's, for those who watch from elsewhere; None: nobody does."""
         self.console = console
+        self.crew = plural(num_workers, "worker")
         self.folder = folder
         self.written = -WRITE_SECONDS
         self.later: threading.Timer | None = None  # writes what is new
@@ -57,6 +62,8 @@ class StudyProgress:
         self.num_ended_here = 0
         self.since = time.monotonic()
         self.running: dict[int, Running] = {}
+        self.told_at = self.since
+        self.over = threading.Event()
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -139,7 +146,15 @@ class StudyProgress:
         self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
 
     def say(self, text: str) -> None:
+        self.told_at = time.monotonic()
         self.console.print(Text(text), soft_wrap=True)
+
+    def tell(self) -> None:
+        """Where no bar is seen, says the count, what is running and the time left whenever no line came for long."""
+        while not self.over.wait(max(0.0, self.told_at + TELL_SECONDS - time.monotonic())):
+            if time.monotonic() >= self.told_at + TELL_SECONDS:
+                doing = self.bars.tasks[self.steps].description
+                self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
 
     def dropped(self, number: int) -> None:
         """The trial goes on elsewhere."""
@@ -153,19 +168,22 @@ class StudyProgress:
         self.num_ended_here += 1
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
         took = clock(time.monotonic() - trial.since)
-        line = f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}"
-        self.console.print(Text(line.rstrip()), soft_wrap=True)
+        self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self.show()
         self.keep()
 
     def __enter__(self) -> Self:
         self.bars.start()
+        if not self.console.is_terminal:
+            self.say(f"{plural(self.num_planned, 'trial')}, {self.num_done} done, {self.crew}, loading")
+            threading.Thread(target=self.tell, daemon=True).start()
         self.keep()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.over.set()
         self.bars.stop()
         self.write(ended=kind is None)
         self.is_over = True

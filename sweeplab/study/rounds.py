@@ -8,6 +8,7 @@ from typing import Final
 
 from sweeplab.config import ConfigError, StudyConfig, TrainingConfig
 from sweeplab.records import LargerBatch, Status, TrialRecord, metric_value
+from sweeplab.report.wording import metric_label
 from sweeplab.store import read_record, record_path, trial_folder, write_record
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import Event, Executor
@@ -35,9 +36,9 @@ class Batch:
 
 
 def headline(record: TrialRecord, config: StudyConfig) -> str:
-    """The objectives' values in words."""
-    values = ((metric, metric_value(record, metric)) for metric in config.study.objectives)
-    return "  ".join(f"{metric} {'–' if value is None else f'{value:.4g}'}" for metric, value in values)
+    """The objectives' values, under the names that tables give them."""
+    values = ((metric_label(metric), metric_value(record, metric)) for metric in config.study.objectives)
+    return "  ".join(f"{label} {'–' if value is None else f'{value:.4g}'}" for label, value in values)
 
 
 def lost(one: Ready, died: Message) -> TrialRecord:

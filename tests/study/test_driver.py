@@ -110,20 +110,32 @@ def test_another_configuration_is_refused_with_the_difference(
     drive(make_request(RANKS))
     folder = tmp_path / "runs" / "single"
     before = everything_in(folder)
-    for changed, difference in (
-        ("adapter.alpha_ratio=4", "adapter.alpha_ratio was 2.0, now 4.0"),
-        ("++space.adapter.rank.choices=[1,4]", "space.adapter.rank was {'choices': [1, 2]}, now {'choices': [1, 4]}"),
-        ("++space.adapter.dropout.choices=[0.0]", "space.adapter.dropout was not varied, now {'choices': [0.0]}"),
-        ("study.objectives=[tokens_per_second]", "objectives.heldout_loss_nats_per_token was minimize, now None"),
-        ("study.seeds=[1]", "study.seeds was [0], now [1]"),
+    for changed, difference, name in (
+        ("adapter.alpha_ratio=4", "adapter.alpha_ratio was 2.0, now 4.0", "alpha_ratio_4.0"),
+        (
+            "++space.adapter.rank.choices=[1,4]",
+            "space.adapter.rank was {'choices': [1, 2]}, now {'choices': [1, 4]}",
+            "other",
+        ),
+        (
+            "++space.adapter.dropout.choices=[0.0]",
+            "space.adapter.dropout was not varied, now {'choices': [0.0]}",
+            "other",
+        ),
+        (
+            "study.objectives=[tokens_per_second]",
+            "objectives.heldout_loss_nats_per_token was minimize, now None",
+            "tokens_per_second_maximize",
+        ),
+        ("study.seeds=[1]", "study.seeds was [0], now [1]", "other"),
     ):
         with pytest.raises(ConfigError) as refused:
             drive(make_request(RANKS, changed))
         assert str(refused.value).startswith("study.name=single exists with another configuration (")
         assert difference in str(refused.value)
-        assert str(refused.value).endswith(f"; choose another study.name, or remove {folder} to start over")
+        assert str(refused.value).endswith(f"; add study.name={name}, or remove {folder} to start over")
     assert everything_in(folder) == before
-    assert drive(make_request(RANKS, "adapter.alpha_ratio=4", "study.name=other"))[0] == 2  # the remedy helps
+    assert drive(make_request(RANKS, "adapter.alpha_ratio=4", "study.name=alpha_ratio_4.0"))[0] == 2  # the remedy helps
 
 
 def test_a_study_that_was_refused_before_any_evidence_may_start_differently(

@@ -1,6 +1,7 @@
 """What a user sees of several trials at once, on a plain stream and with a clock of the test's own."""
 
 import io
+import re
 import time
 
 import pytest
@@ -109,3 +110,33 @@ def test_values_in_brackets_are_no_markup() -> None:
 def test_what_a_worker_says_is_one_line_with_its_brackets(progress: StudyProgress, out: io.StringIO) -> None:
     progress.say("4 trials at once: [bold] out of memory; going on with 2 at a time")
     assert out.getvalue() == "4 trials at once: [bold] out of memory; going on with 2 at a time\n"
+
+
+def test_without_a_terminal_it_begins_with_what_is_planned(clock: Clock, out: io.StringIO) -> None:
+    with StudyProgress(10, 2, Console(file=out, width=200), num_workers=3):
+        assert out.getvalue() == "10 trials, 2 done, 3 workers, loading\n"
+
+
+def test_without_a_terminal_a_line_comes_where_none_came_for_long(
+    out: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeplab.study.progress.TELL_SECONDS", 0.1)
+    with StudyProgress(10, 2, Console(file=out, width=200)) as progress:
+        progress.started(2, {"adapter.rank": 4}, 1)
+        progress.observed(2, 2, {"num_steps": 4, "train_loss": 3.0})
+        limit = time.monotonic() + 20
+        while out.getvalue().count("\n") < 3 and time.monotonic() < limit:
+            time.sleep(0.01)
+    first, *others = out.getvalue().splitlines()
+    assert first == "10 trials, 2 done, 1 worker, loading"
+    assert len(others) >= 2
+    for line in others:
+        assert re.fullmatch(r"\[2/10\] trial 2: rank=4 seed=1, loss 3\.000  \d+:\d\d left", line)
+
+
+def test_a_terminal_has_bars_and_no_such_lines(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeplab.study.progress.TELL_SECONDS", 0.01)
+    with StudyProgress(10, 2, Console(file=out, width=200, force_terminal=True)):
+        time.sleep(0.1)
+    assert "workers" not in out.getvalue()
+    assert "[2/10]" not in out.getvalue()
