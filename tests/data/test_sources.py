@@ -62,7 +62,7 @@ GOOD = RECORDS[0]
         (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty, nothing to learn"),
         (lines([GOOD, ["a", "b"]]), r"line 2: a record must be an object with fields, got list"),
         (json.dumps([GOOD, "text"]), r"record 2: a record must be an object with fields, got str"),
-        (lines([GOOD]), r"data must hold at least two examples, got 1"),
+        (lines([GOOD]), r"records.json must hold at least two examples, got 1; add records"),
     ],
 )
 def test_faulty_files_are_refused_with_place_and_remedy(settings: DataConfig, text: str, message: str) -> None:

@@ -32,7 +32,8 @@ def drive(request: Request) -> tuple[int, str]:
 
 
 def test_a_line_calls_its_metrics_what_tables_call_them(make_request: MakeRequest) -> None:
-    config = make_request("study.objectives=[heldout_loss_nats_per_token,scores.tiny_new_facts.exact_match]").config
+    objectives = "study.objectives=[heldout_loss_nats_per_token,scores.tiny_new_facts.exact_match]"
+    config = make_request("evaluation.tasks=[tiny_new_facts]", objectives).config
     record = TrialRecord(0, Status.FINISHED, 0, {}, {}, heldout_loss_nats_per_token=1.25)
     assert rounds.headline(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
 
