@@ -86,6 +86,7 @@ def check_file(data: bytes, folder: Path) -> None:
 @example(["adapter.rank=" + "[" * 900])
 @example(["space.optimizer={low: 0, high: 2}"])
 @example(["space.adapter={choices: [0]}"])
+@example(["adapter=bitfit"])
 @example(["study.question=\udcff"])
 @example(["a\nb"])
 def test_any_command_is_answered(folder: Path, command: list[str]) -> None:

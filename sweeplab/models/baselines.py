@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.config import AdapterConfig, ConfigError
 from sweeplab.models.base import decoder_layers, norm_layers
+from sweeplab.models.counting import nothing_to_train
 
 TRAINED: Final = "trained.safetensors"
 
@@ -26,10 +27,7 @@ def trained_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn
     else:
         found = [weight for layer in decoder_layers(base)[-adapter.num_layers :] for weight in layer.parameters()]
     if not found:
-        raise ConfigError(
-            f"adapter={adapter.method} finds nothing to train: {base.config.model_type} has no such weights; choose "
-            "adapter=norms or adapter=lora"
-        )
+        raise nothing_to_train(adapter.method, base.config.model_type)
     return found
 
 

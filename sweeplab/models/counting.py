@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from sweeplab.config import LORA_METHODS, AdapterConfig, ModelConfig, QuantizationConfig
+from sweeplab.config import LORA_METHODS, AdapterConfig, ConfigError, ModelConfig, QuantizationConfig
 from sweeplab.models.base import (
     LinearShape,
     architecture,
@@ -75,8 +75,15 @@ def quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -> lis
     return [(schemes[one.name], one) for one in sizes.quantizable if schemes[one.name] != "none"]
 
 
+def nothing_to_train(method: str, model_type: str) -> ConfigError:
+    return ConfigError(
+        f"adapter={method} finds nothing to train: {model_type} has no such weights; choose adapter=norms or "
+        "adapter=lora"
+    )
+
+
 def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:
-    """What `adapter` trains on a model of `sizes`, with nothing built. Raises `ConfigError` as `lora.sized` does.
+    """What `adapter` trains on a model of `sizes`, with nothing built. Raises `ConfigError` as training does.
 
     LoRA: r (d_in + d_out) a matrix. prompt: tokens x hidden; prefix: tokens x layers x 2 x d_out of the keys.
     """
@@ -95,7 +102,10 @@ def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton)
         "prefix": prefix,
         "lora_prefix": lora + prefix,
     }
-    return baseline.get(adapter.method, lora)
+    found = baseline.get(adapter.method, lora)
+    if found == 0:
+        raise nothing_to_train(adapter.method, sizes.model_type)
+    return found
 
 
 def beside_lora(adapter: AdapterConfig, sizes: Skeleton) -> int:
