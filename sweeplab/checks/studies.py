@@ -9,12 +9,13 @@ from sweeplab.checks.devices import check_machines
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.searches import check_constraints, check_pruner, check_sampler
 from sweeplab.checks.tasks import check_objectives
-from sweeplab.checks.trials import PRECISIONS, check_trial
+from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, PlanConfig, StudyConfig, StudySection, num_bytes
 from sweeplab.records import SOLO_METRICS
 
 MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
 LEAST_MEMORY_BYTES: Final = 10**6  # with less a unit was forgotten
+EXPORT_DTYPES: Final = ("float32", "bfloat16", "float16")
 ACTIONS: Final = ("run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare")
 READ_BY: Final = {"local": (), "ray": ("address",), "slurm": ("address", "partition", "sbatch")}
 
@@ -23,7 +24,7 @@ def check_export(config: StudyConfig) -> None:
     """Refuses an export that says too little or too much. Raises `ConfigError`."""
     export, trials = config.export, config.export.trials
     check_choice("export.kind", export.kind, ("adapter", "merged"))
-    check_choice("export.dtype", export.dtype, PRECISIONS[1:])
+    check_choice("export.dtype", export.dtype, EXPORT_DTYPES)
     check_choice("export.combination", export.combination, ("linear", "cat", "svd", "ties"))
     if (config.trial is None) == (not trials):
         raise ConfigError(
