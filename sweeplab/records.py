@@ -62,6 +62,12 @@ def known_metric(name: str) -> bool:
     return name in METRICS or (parts[0] == "scores" and len(parts) >= 3 and all(parts))
 
 
+def score_parts(name: str) -> tuple[str, str]:
+    """(task, metric) of `scores.<task>.<metric>`; a task's name may hold dots."""
+    task, _, metric = name.removeprefix("scores.").rpartition(".")
+    return task, metric
+
+
 def direction(name: str) -> Literal["minimize", "maximize"]:
     """`minimize` or `maximize`; lm-eval's scores rise with quality, except those of `LOWER_IS_BETTER`."""
     if name in METRICS:
@@ -235,7 +241,7 @@ def score_values(scores: dict[str, dict[str, Score]]) -> dict[str, float]:
 def metric_value(record: TrialRecord, name: str) -> float | None:
     """The number that `name` means in `record`, or None where it has none."""
     if name.startswith("scores."):
-        task, _, metric = name.removeprefix("scores.").rpartition(".")
+        task, metric = score_parts(name)
         score = record.scores.get(task, {}).get(metric)
         return None if score is None else score.value
     if name.startswith("solo."):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sweeplab.analysis.elo import Rating, Strength, bradley_terry, elo, item_matches
-from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.records import StudyFacts, TrialRecord, score_parts
 from sweeplab.report.settings import Setting, first_objective
 from sweeplab.statistics.subsets import evenly
 from sweeplab.store import StoreError, trial_folder
@@ -58,8 +58,9 @@ def right_of(row: dict[str, Any]) -> Iterator[tuple[Item, float]]:
 
 def rated_tasks(facts: StudyFacts, tasks: Sequence[str]) -> list[str]:
     """The task of the study's first objective where it is one, so that learning and forgetting do not mix; else all."""
-    parts = first_objective(facts)[0].split(".")
-    return [parts[1]] if parts[0] == "scores" and parts[1] in tasks else list(tasks)
+    metric, _ = first_objective(facts)
+    task, _ = score_parts(metric)
+    return [task] if metric.startswith("scores.") and task in tasks else list(tasks)
 
 
 def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> Ratings | None:

@@ -11,7 +11,7 @@ from typing import Final
 from sweeplab.checks.rules import refuse
 from sweeplab.config import ConfigError
 from sweeplab.digits import DIGITS_TASKS
-from sweeplab.records import METRICS, known_metric
+from sweeplab.records import METRICS, known_metric, score_parts
 from sweeplab.world import SKILLS, TARGETS
 
 OWN_METRICS: Final = {  # of the tasks that come with sweeplab, each one's only metric
@@ -32,7 +32,7 @@ def check_metric(key: str, metric: str) -> None:
         raise refuse(key, "must name metrics of a record", metric, f"choose from {known}")
     if metric in METRICS:
         return
-    task, _, name = metric.removeprefix("scores.").rpartition(".")
+    task, name = score_parts(metric)
     own = OWN_METRICS.get(task, name)
     if name != own:
         raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")
@@ -46,7 +46,7 @@ def check_objectives(objectives: list[str], tasks: list[str]) -> None:
         check_metric("study.objectives", metric)
         if metric in METRICS:
             continue
-        _, task, _ = metric.split(".")
+        task, _ = score_parts(metric)
         if not (task in tasks if task in OWN_METRICS else any(task.startswith(one) for one in tasks)):
             raise refuse(
                 "study.objectives",

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sweeplab.records import BaseScore, Score, StudyFacts, TrialRecord, base_key
+from sweeplab.records import BaseScore, Score, StudyFacts, TrialRecord, base_key, score_parts
 from sweeplab.report.settings import LOSS, setting_label, shown, varied_keys
-from sweeplab.report.wording import score_parts
 
 DTYPES: Final = ("torch.float32", "torch.bfloat16", "torch.float16")  # that a base can have, which no record says
 

@@ -7,9 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sweeplab.records import METRICS, Score, StudyFacts, direction
+from sweeplab.records import METRICS, Score, StudyFacts, direction, score_parts
 from sweeplab.report.settings import LOSS, SHARES, Setting, by_meaning, complete, first_objective, is_usable, number_of
-from sweeplab.report.wording import score_parts
 from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best, contrast
 from sweeplab.statistics.intervals import (
     LEVEL,

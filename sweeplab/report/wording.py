@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sweeplab.records import METRICS
+from sweeplab.records import METRICS, score_parts
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
@@ -37,12 +37,6 @@ def metric_label(name: str) -> str:
         return METRICS[name].label
     task, metric = score_parts(name)
     return f"{score_word(metric)} on {task}"
-
-
-def score_parts(name: str) -> tuple[str, str]:
-    """(task, metric) of `scores.<task>.<metric>`; a task's name may hold dots."""
-    task, _, metric = name.removeprefix("scores.").rpartition(".")
-    return task, metric
 
 
 def score_word(metric: str) -> str:

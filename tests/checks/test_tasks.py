@@ -25,6 +25,12 @@ def test_the_table_has_every_task_of_ours_with_its_only_metric() -> None:
     }
 
 
+def test_a_task_s_name_may_hold_dots() -> None:
+    check_objectives(["scores.mmlu.v2.acc"], ["mmlu.v2"])
+    with pytest.raises(ConfigError, match=r"^study\.objectives must name what evaluation\.tasks=\[piqa\] measures"):
+        check_objectives(["scores.mmlu.v2.acc"], ["piqa"])
+
+
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
