@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from sweeplab.config import ConfigError
-from sweeplab.errors import first_line
+from sweeplab.errors import first_line, with_kind
 from sweeplab.measure import add_phase, measured
 from sweeplab.models.adapters import detach, keeps_base
 from sweeplab.models.base import draws
@@ -41,7 +41,7 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, first_line(error)
         return record
-    record.status, record.reason = Status.FAILED, told_text(f"{type(error).__name__}: {error}".splitlines()[0])
+    record.status, record.reason = Status.FAILED, told_text(with_kind(error))
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     log.error("trial %d failed", record.number, exc_info=error)
     return record
@@ -133,8 +133,7 @@ class Cohort:
                 return runs
             self.capacity = len(runs) // 2
             log.error("%d trials at once failed", len(runs), exc_info=error)
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.say(f"{len(runs)} trials at once: {what}; going on with {self.capacity} at a time")
+            self.say(f"{len(runs)} trials at once: {with_kind(error)}; going on with {self.capacity} at a time")
             return []
         finally:
             for run in runs:

@@ -142,6 +142,11 @@ def record_path(study_folder: Path, number: int) -> Path:
     return trial_folder(study_folder, number) / "record.json"
 
 
+def record_paths(study_folder: Path) -> list[Path]:
+    """The records that are there, by number."""
+    return [path for folder in trial_folders(study_folder) if (path := folder / "record.json").exists()]
+
+
 def write_record(study_folder: Path, record: TrialRecord) -> None:
     write_json(record_path(study_folder, record.number), record.to_dict())
 
@@ -156,8 +161,7 @@ def read_record(path: Path) -> TrialRecord:
 
 def read_records(study_folder: Path) -> list[TrialRecord]:
     """All records of a study by number. Raises `StoreError` as `read_record` does."""
-    paths = [folder / "record.json" for folder in trial_folders(study_folder)]
-    return [read_record(path) for path in paths if path.exists()]
+    return [read_record(path) for path in record_paths(study_folder)]
 
 
 def base_path(study_folder: Path, key: str) -> Path:

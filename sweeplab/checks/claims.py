@@ -8,6 +8,7 @@ from sweeplab.checks.tasks import check_metric
 from sweeplab.claims import FORMS, ClaimConfig
 from sweeplab.config import AXIS_KEYS, ConfigError
 from sweeplab.records import METRICS, known_metric
+from sweeplab.typed import is_number
 
 
 def spaces_axes(space: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
@@ -101,4 +102,4 @@ def on_axis(value: Any, spec: dict[str, Any]) -> bool:
         return isinstance(spec["choices"], list) and value in spec["choices"]
     ends = [spec.get("low"), spec.get("high")]  # a plan looks at claims before the space itself is checked
     low, high = (end if isinstance(end, int | float) else math.nan for end in ends)
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    return is_number(value) and low <= value <= high

@@ -5,6 +5,7 @@ from typing import Any, Final
 from sweeplab.checks.rules import check_at_least, check_choice, refuse
 from sweeplab.checks.tasks import check_metric
 from sweeplab.config import ConfigError, PrunerConfig, SamplerConfig, StudyConfig
+from sweeplab.typed import is_number
 
 SAMPLERS: Final[dict[str, tuple[str, ...]]] = {  # with the arguments of Optuna's that each takes
     "grid": (),
@@ -106,7 +107,7 @@ def check_constraints(config: StudyConfig) -> None:
     for metric, bound in constraint_bounds(config.study.constraints):
         check_metric("study.constraints", metric)
         for end, value in bound.items():
-            if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < float("inf"):
+            if not is_number(value) or not abs(value) < float("inf"):
                 raise refuse(f"study.constraints.{metric}.{end}", "must be a number", value, "try {max: 1e6}")
         if set(bound) - {"min", "max"}:
             raise refuse(f"study.constraints.{metric}", "must hold max, min or both", bound, "try {max: 1e6}")

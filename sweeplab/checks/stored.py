@@ -6,7 +6,7 @@ from sweeplab.checks.claims import check_form
 from sweeplab.claims import ClaimConfig
 from sweeplab.config import ConfigError
 from sweeplab.records import StudyFacts, known_metric
-from sweeplab.typed import from_plain
+from sweeplab.typed import from_plain, is_number
 
 
 def facts_from_dict(values: Any) -> StudyFacts:
@@ -17,7 +17,7 @@ def facts_from_dict(values: Any) -> StudyFacts:
         raise ValueError(f"objectives must name metrics of a record to minimize or maximize, got {facts.objectives}")
     for key, axis in facts.space.items():
         ends = [axis[end] for end in ("low", "high") if end in axis]
-        numbers = all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+        numbers = all(map(is_number, ends))
         if not isinstance(axis.get("choices", []), list) or not numbers or not (ends or "choices" in axis):
             raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
     for place, claim in enumerate(facts.claims):

@@ -71,11 +71,11 @@ def scores_of(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> 
     for task, values in results.items():
         for key, value in values.items():
             name = metric_name(key)
-            if name is None or not is_number(value):
+            if name is None or not is_finite(value):
                 continue
             metric, _, chosen = key.partition(",")
             stderr = values.get(f"{metric}_stderr,{chosen}")
-            known = float(stderr) if is_number(stderr) else None
+            known = float(stderr) if is_finite(stderr) else None
             scores.setdefault(task, {})[name] = Score(float(value), known, num_items[task]["effective"])
     return scores
 
@@ -96,14 +96,14 @@ def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
 
 
-def is_number(value: Any) -> bool:
-    """True for Python's and NumPy's, but for what JSON has no word for: an infinite one, or none."""
+def is_finite(value: Any) -> bool:
+    """True for Python's and NumPy's numbers, but for those that JSON has no word for."""
     return hasattr(value, "__float__") and math.isfinite(value)
 
 
 def plain_number(value: Any) -> float | str:
     """A number as float, a metric's compound intermediate result as its text."""
-    return float(value) if is_number(value) else str(value)
+    return float(value) if is_finite(value) else str(value)
 
 
 def run_lm_eval(

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sweeplab.records import StudyFacts, TrialRecord
 from sweeplab.report.settings import axis_values, varied_keys
 from sweeplab.report.wording import DASH, short_key, value_text
+from sweeplab.typed import is_number
 
 FEW_DECADES: Final = 10**2.5  # of a log scale: more have a tick at each decade only
 CROWDED: Final = 0.8  # of the trials at one value: a chart against it has nearly all dots in one place
@@ -86,7 +87,7 @@ def largest_share(records: list[TrialRecord], key: str) -> float:
 
 def scale_of(values: Sequence[Any], log: bool) -> Scale:
     """Log where the space says so, or where the ratios of the values are more even than their differences."""
-    if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    if not values or not all(map(is_number, values)):
         return "category"
     if min(values) <= 0:
         return "linear"

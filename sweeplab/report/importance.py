@@ -12,6 +12,7 @@ from sweeplab.report.tables import Cell, Column, Table, all_records
 from sweeplab.report.wording import DASH, number, share, short_key, value_text
 from sweeplab.statistics.factorial import analysis_of_variance
 from sweeplab.statistics.subsets import evenly
+from sweeplab.typed import is_number
 
 NOTE: Final = (
     "Shares that add up to 1, over {over}, by Optuna. fANOVA: what moves the objective over the whole space (of more "
@@ -121,18 +122,14 @@ def importances(
 
 def plain(value: Any, spec: Mapping[str, Any]) -> Any:
     """Numbers and a range's values as they are; any other choice as its text, since a list is no choice for Optuna."""
-    return value if "low" in spec or numeric(value) else value_text(value)
-
-
-def numeric(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return value if "low" in spec or is_number(value) else value_text(value)
 
 
 def distribution(spec: Mapping[str, Any], values: list[Any]) -> Any:
     """What Optuna takes the key to be: ordered where all values are numbers, else choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    if not all(numeric(value) for value in values):
+    if not all(map(is_number, values)):
         return CategoricalDistribution([plain(value, spec) for value in values])
     low, high = min(values), max(values)
     log = low > 0 and ("log" in spec or high / low >= 10)

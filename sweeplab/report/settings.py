@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sweeplab.records import METRICS, SOLO_METRICS, RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.report.wording import short_key, value_text
-from sweeplab.typed import value_at
+from sweeplab.typed import is_number, value_at
 
 HEADLINE_METRICS: Final = ("exact_match", "acc")
 LOSS: Final = "heldout_loss_nats_per_token"
@@ -158,7 +158,7 @@ def setting_label(facts: StudyFacts, params: dict[str, Any], keys: list[str]) ->
 def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
     """Distinct values of one varied key: numbers by size, else in the order of the space's choices."""
     present = {value_text(one.params[key]): one.params[key] for one in records if key in one.params}
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present.values()):
+    if all(map(is_number, present.values())):
         return sorted(present.values())
     choices = [value_text(choice) for choice in facts.space.get(key, {}).get("choices") or []]
     order = dict.fromkeys([*choices, *present])

@@ -8,12 +8,13 @@ from rich.text import Text
 
 from sweeplab.checks.searches import LISTING
 from sweeplab.config import StudyConfig, TrainingConfig
+from sweeplab.report.wording import DASH
 from sweeplab.sharing import why_alone
 from sweeplab.store import write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import planned_configs, study_folder
 from sweeplab.study.fit import UNCERTAINTY, Fit, fit_of, memory_asked
-from sweeplab.study.plan_tables import DASH, Row, gigabytes, parts_table, remedies, setting_in_words, settings_table
+from sweeplab.study.plan_tables import Row, gigabytes, parts_table, remedies, setting_in_words, settings_table
 from sweeplab.study.progress import clock
 from sweeplab.study.search import num_planned
 from sweeplab.study.space import Axis, axes

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from sweeplab.config import TrialConfig
+from sweeplab.report.wording import DASH
 from sweeplab.study.fit import Fit, fit_of
 from sweeplab.study.space import Params
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 GB: Final = 1e9
 MB: Final = 1e6
 MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
-DASH: Final = "–"
 BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
     "show_edge": False,

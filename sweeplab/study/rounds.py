@@ -8,7 +8,7 @@ from typing import Final
 
 from sweeplab.config import ConfigError, StudyConfig, TrainingConfig
 from sweeplab.records import LargerBatch, Status, TrialRecord, metric_value
-from sweeplab.report.wording import metric_label
+from sweeplab.report.wording import DASH, metric_label
 from sweeplab.store import read_record, record_path, trial_folder, write_record
 from sweeplab.study.compose import Request, trial_config
 from sweeplab.study.executor import Event, Executor
@@ -38,7 +38,7 @@ class Batch:
 def headline(record: TrialRecord, config: StudyConfig) -> str:
     """The objectives' values, under the names that tables give them."""
     values = ((metric_label(metric), metric_value(record, metric)) for metric in config.study.objectives)
-    return "  ".join(f"{label} {'–' if value is None else f'{value:.4g}'}" for label, value in values)
+    return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
 
 
 def lost(one: Ready, died: Message) -> TrialRecord:

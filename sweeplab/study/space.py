@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from sweeplab.checks.rules import refuse
 from sweeplab.config import AXIS_KEYS, ConfigError, TrialConfig
+from sweeplab.typed import is_number
 
 MOST_POINTS: Final = 2000  # of a space that is listed
 OF_A_TRIAL: Final = tuple(one.name for one in fields(TrialConfig))
@@ -119,14 +120,13 @@ def check_choices(name: str, choices: Any) -> None:
 def check_range(name: str, spec: dict[str, Any]) -> None:
     """Raises `ConfigError`."""
     low, high, log, step = (spec.get(part) for part in ("low", "high", "log", "step"))
-    numeric = [isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)]
-    if not all(numeric) or not low < high:  # type: ignore[operator]
+    if not (is_number(low) and is_number(high) and low < high):
         raise refuse(name, "needs choices, or numbers low below high", spec, "try {low: 1e-5, high: 1e-2, log: true}")
-    if not math.isfinite(high - low):  # type: ignore[operator]
+    if not math.isfinite(high - low):
         raise refuse(name, "must be finite", spec, "try {low: 1e-5, high: 1e-2, log: true}")
     if not isinstance(log, bool | None):
         raise refuse(f"{name}.log", "must be true or false", log, "try log: true")
-    if log and (step is not None or not low > 0):  # type: ignore[operator]
+    if log and (step is not None or not low > 0):
         raise refuse(name, "with log=true needs low above 0 and no step", spec, "drop log, or the step")
     if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
         raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sweeplab.errors import with_kind
 from sweeplab.records import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.training.members import Member
 from sweeplab.typed import from_plain
@@ -71,7 +72,7 @@ def restore(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
         ValueError,
         AttributeError,
     ) as error:
-        raise CheckpointError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+        raise CheckpointError(with_kind(error)[:200]) from error
 
 
 def put_back(member: Member, data: bytes, identity: dict[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """What each trial of a cohort owns in training, and the one optimizer that Lightning sees."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,12 +91,16 @@ class Member:
     @property
     def heldout_is_due(self) -> bool:
         """True after every `heldout_interval` steps until it is measured, except at the end, where evaluation does."""
-        return self.is_at_rung and (not self.heldout_losses or self.heldout_losses[-1].step < self.step)
+        return self.is_at_rung and not self.has_now(self.heldout_losses)
 
     @property
     def scores_are_due(self) -> bool:
         """As `heldout_is_due`, where tasks are scored at rungs."""
-        return self.is_at_rung and (not self.rung_scores or self.rung_scores[-1].step < self.step)
+        return self.is_at_rung and not self.has_now(self.rung_scores)
+
+    def has_now(self, points: Sequence[HeldoutPoint | RungScores]) -> bool:
+        """True where the last of the points is of this step."""
+        return bool(points) and points[-1].step == self.step
 
     @property
     def is_at_rung(self) -> bool:
@@ -108,7 +112,7 @@ class Member:
         if loss - loss != 0:
             self.early = Early(Status.DIVERGED, f"the held-out loss became {loss} after {self.step} steps")
             return
-        if self.heldout_losses and self.heldout_losses[-1].step == self.step:  # an evaluation that is tried again
+        if self.has_now(self.heldout_losses):  # an evaluation that is tried again
             self.heldout_losses.pop()
         self.heldout_losses.append(HeldoutPoint(self.step, loss))
         why = self.observe(self.step, {"heldout_loss": loss})
