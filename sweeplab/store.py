@@ -142,9 +142,9 @@ def record_path(study_folder: Path, number: int) -> Path:
     return trial_folder(study_folder, number) / "record.json"
 
 
-def record_paths(study_folder: Path) -> list[Path]:
-    """The records that are there, by number."""
-    return [path for folder in trial_folders(study_folder) if (path := folder / "record.json").exists()]
+def trial_files(study_folder: Path, name: str) -> list[Path]:
+    """The file `name` of every trial that has one, by number."""
+    return [path for folder in trial_folders(study_folder) if (path := folder / name).exists()]
 
 
 def write_record(study_folder: Path, record: TrialRecord) -> None:
@@ -161,7 +161,7 @@ def read_record(path: Path) -> TrialRecord:
 
 def read_records(study_folder: Path) -> list[TrialRecord]:
     """All records of a study by number. Raises `StoreError` as `read_record` does."""
-    return [read_record(path) for path in record_paths(study_folder)]
+    return [read_record(path) for path in trial_files(study_folder, "record.json")]
 
 
 def base_path(study_folder: Path, key: str) -> Path:
@@ -262,12 +262,11 @@ def read_items(study_folder: Path) -> Items:
     A trial that saw other items than the first one is left out, since its results cannot be paired by item.
     """
     tables: Items = {}
-    for folder in trial_folders(study_folder):
-        path = folder / "items.jsonl"
-        for name, by_item in trial_items(path).items() if path.exists() else ():
+    for path in trial_files(study_folder, "items.jsonl"):
+        for name, by_item in trial_items(path).items():
             table = tables.setdefault(name, ItemTable(list(by_item), {}))
             if table.items == list(by_item):
-                table.values[int(folder.name)] = list(by_item.values())
+                table.values[int(path.parent.name)] = list(by_item.values())
     return tables
 
 

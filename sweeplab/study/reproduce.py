@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from sweeplab.checks.trials import check_trial
 from sweeplab.config import ConfigError, ExecutorConfig, TrialConfig, trial_config_from_dict
 from sweeplab.records import Status, TrialRecord, score_values
-from sweeplab.store import make_folder, read_record, record_path, record_paths, write_json
+from sweeplab.store import make_folder, read_record, record_path, trial_files, write_json
 from sweeplab.study.compose import Request
 from sweeplab.study.driver import study_folder
 from sweeplab.study.executor import LocalExecutor
@@ -103,7 +103,7 @@ def recorded(request: Request) -> tuple[TrialRecord, Path]:
     folder = study_folder(request.config)
     path = record_path(folder, request.config.trial or 0)
     if not path.is_file():
-        there = ", ".join(str(int(one.parent.name)) for one in record_paths(folder))
+        there = ", ".join(str(int(one.parent.name)) for one in trial_files(folder, "record.json"))
         raise ConfigError(
             f"trial={request.config.trial} has no record in {folder}; there are: {there or 'none'}; give "
             "study.name=NAME, or +experiment=NAME, and trial=N"

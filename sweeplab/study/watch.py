@@ -23,7 +23,7 @@ from sweeplab.records import Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence import evidence
 from sweeplab.report.settings import by_meaning, group, number_of
 from sweeplab.report.wording import DASH, amount, metric_label, metric_text, plural
-from sweeplab.store import read_facts, read_record, record_paths
+from sweeplab.store import read_facts, read_record, trial_files
 from sweeplab.study.driver import study_folder
 from sweeplab.study.progress import clock, named
 from sweeplab.study.underway import Underway, read_underway
@@ -62,7 +62,7 @@ class Watcher:
         if facts is None:
             return None
         now: dict[tuple[Path, int], Ending] = {}
-        for path in record_paths(self.folder):
+        for path in trial_files(self.folder, "record.json"):
             written = path.stat()
             key = path, written.st_mtime_ns
             now[key] = self.known.get(key) or Ending(read_record(path), written.st_mtime)
