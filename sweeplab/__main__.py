@@ -15,17 +15,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeplab.checks.rules import masked
-from sweeplab.config import ConfigError, StudyConfig, register
-from sweeplab.paths import told_command
-from sweeplab.store import StoreError
-from sweeplab.study.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
-from sweeplab.study.mistakes import dashed, explained, refuse_added
+from sweeplab.cli.mistakes import dashed, explained, refuse_added
+from sweeplab.config.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
+from sweeplab.config.study import StudyConfig, register
+from sweeplab.records.store import StoreError
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.paths import told_command
+from sweeplab.runtime.refusals import masked
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from sweeplab.study.compose import Request
+    from sweeplab.config.compose import Request
 
 NOTHING_FINISHED: Final = 1
 NOT_THE_SAME: Final = 1
@@ -111,21 +112,21 @@ def act(config: StudyConfig) -> None:
     """Does what `action` says. Exits with 1 where that came to nothing, and with 130 where a study was interrupted."""
     from rich.console import Console
 
-    from sweeplab.study.compose import Request
+    from sweeplab.config.compose import Request
 
     console = Console()
     request = Request(config, list(HydraConfig.get().overrides.task), command())
     match config.action:
         case "plan":
-            from sweeplab.study.plan import plan_study
+            from sweeplab.cli.plan import plan_study
 
             plan_study(request, console)
         case "watch":
-            from sweeplab.study.watch import watch_study
+            from sweeplab.cli.watch import watch_study
 
             watch_study(config, console)
         case "export":
-            from sweeplab.study.export import export_study
+            from sweeplab.cli.export import export_study
 
             export_study(request, console)
         case "analyze":
@@ -135,7 +136,7 @@ def act(config: StudyConfig) -> None:
         case "compare":
             compare(config, console)
         case "reproduce":
-            from sweeplab.study.reproduce import reproduce_trial
+            from sweeplab.cli.reproduce import reproduce_trial
 
             if not reproduce_trial(request, console):
                 sys.exit(NOT_THE_SAME)
@@ -145,8 +146,8 @@ def act(config: StudyConfig) -> None:
 
 def rebuild(config: StudyConfig, console: "Console") -> None:
     """Says where the report is."""
+    from sweeplab.config.study import study_folder
     from sweeplab.report import rebuild_report
-    from sweeplab.study.driver import study_folder
 
     folder = study_folder(config)
     if not any((folder / name).exists() for name in ("study.json", "records.json")):
@@ -158,7 +159,7 @@ def rebuild(config: StudyConfig, console: "Console") -> None:
 
 def compare(config: StudyConfig, console: "Console") -> None:
     """Says where the studies stand side by side."""
-    from sweeplab.report.studies import compare_studies
+    from sweeplab.cli.compare import compare_studies
 
     page = compare_studies(
         config.studies, Path(config.study.runs_dir), Path(config.study.reports_dir), config.compare.uncontrolled
@@ -169,8 +170,8 @@ def compare(config: StudyConfig, console: "Console") -> None:
 def analyze_study(config: StudyConfig, console: "Console") -> None:
     """Says where the analysis is."""
     from sweeplab.analysis import analyze
-    from sweeplab.study.driver import study_folder
-    from sweeplab.study.export import silence
+    from sweeplab.cli.export import silence
+    from sweeplab.config.study import study_folder
 
     silence()
     with console.status("reading adapters") as status:
@@ -180,7 +181,8 @@ def analyze_study(config: StudyConfig, console: "Console") -> None:
 
 def run(request: "Request", console: "Console") -> None:
     """Exits with 1 where no trial finished and with 130 where it was interrupted."""
-    from sweeplab.study.driver import Driver, study_folder
+    from sweeplab.config.study import study_folder
+    from sweeplab.execution.driver import Driver
 
     try:
         num_finished = Driver(request, console).run()

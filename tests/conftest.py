@@ -16,16 +16,21 @@ import torch
 from hydra import initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sweeplab.cohort import run_cohort
-from sweeplab.config import ModelConfig, QuantizationConfig, TrialConfig, register
+from sweeplab.config.compose import CONF, trial_config
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.study import register
+from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base, load_base
-from sweeplab.records import TrialRecord
-from sweeplab.study.compose import CONF, trial_config
-from sweeplab.trial import TrialSpec
-from sweeplab.workbench import Workbench
+from sweeplab.records.record import TrialRecord
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import TrialSpec
+from sweeplab.trial.resources import Workbench
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
+
+pytest_plugins = ("tests.study_runs", "tests.random_models")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

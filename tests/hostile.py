@@ -18,8 +18,8 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from sweeplab.__main__ import main
-from sweeplab.config import StudyConfig
-from sweeplab.study.compose import CONF
+from sweeplab.config.compose import CONF
+from sweeplab.config.study import StudyConfig
 
 SECRET: Final = "zarquon-51b7c2e9"  # stands in the environment; no answer and no file may hold it
 MOST_SECONDS: Final = 10.0  # of processor time for an answer; most take a third of a second

@@ -85,9 +85,7 @@ def test_imports_come_from_lower_floors(path: Path) -> None:
 
 
 def test_the_rule_sees_imports_in_functions_and_of_whole_packages() -> None:
-    source = (
-        "from sweeplab import world\ndef f():\n    import sweeplab.study.driver\n    from sweeplab.store import x\n"
-    )
+    source = "from sweeplab import world\ndef f():\n    import sweeplab.execution.driver\n    from sweeplab.records.store import x\n"
     assert sorted(imported(ast.parse(source))) == [(1, "world"), (3, "study"), (4, "store")]
     assert refused("training", "data")
     assert refused("config", "store")
@@ -119,7 +117,7 @@ def dotted(path: Path) -> str:
 
 def test_driver_and_report_run_without_torch() -> None:
     modules = [dotted(path) for path in MODULES if room(path) in ("config", "records", "store", "report", "study")]
-    assert "sweeplab.study.worker" in modules
+    assert "sweeplab.execution.worker" in modules
     loaded = loaded_after(modules)
     assert {"optuna", "jinja2", "hydra"} <= loaded  # they were imported indeed
     assert loaded & set(HEAVY) == set()

@@ -17,18 +17,20 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from sweeplab.cohort import run_cohort
-from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig
+from sweeplab.adapters.merging import attach_trained
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
-from sweeplab.models.merging import attach_trained
-from sweeplab.records import StudyFacts, TrialRecord
+from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report import write_report
-from sweeplab.study.recovery import take_stock
-from sweeplab.workbench import Workbench
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.search.recovery import take_stock
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.resources import Workbench
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
-from tests.test_records import full_record
-from tests.test_store import FACTS
+from tests.records.test_record import full_record
+from tests.records.test_store import FACTS
 
 BROWSER: Final = shutil.which("chromium") or shutil.which("google-chrome")
 PAYLOAD: Final = (
@@ -259,8 +261,8 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, bench: Workbench) -> None:
     """The checks above would pass if every checkpoint was set aside."""
-    from sweeplab.cohort import new_record
-    from sweeplab.trial import begin, go_on_from_checkpoint
+    from sweeplab.trial.cohort import new_record
+    from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
     run = begin(spec, bench, new_record(spec), lambda *_: None)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from experiments.scaling.model import Outcome, Plan, Service, Simulation, fixed
 from experiments.scaling.report import write
-from sweeplab.store import read_json
+from sweeplab.records.store import read_json
 
 RECORDS: Final = Path("reports/rank_sweep/records.json")
 DRIVER: Final = Path("reports/benchmarks/driver/results.json")

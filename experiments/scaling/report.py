@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.scaling.model import Service
-from sweeplab.store import write_json, write_text
+from sweeplab.records.store import write_json, write_text
 
 FOLDER: Final = Path("reports/scaling")
 WIDTH: Final = 640

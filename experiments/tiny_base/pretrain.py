@@ -1,6 +1,6 @@
 """Pretrains the embedded base: `python experiments/tiny_base/pretrain.py`, twenty minutes on two CPU cores.
 
-Writes a Hugging Face folder to `sweeplab/models/tiny_base/` and the loss curve beside this file.
+Writes a Hugging Face folder to `sweeplab/builtin/tiny_base/` and the loss curve beside this file.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sweeplab.world import SKILLS, TARGETS, Record, plain_prompt, pretraining_stream, skill_items
+from sweeplab.builtin.world import SKILLS, TARGETS, Record, plain_prompt, pretraining_stream, skill_items
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "sweeplab" / "models" / "tiny_base"

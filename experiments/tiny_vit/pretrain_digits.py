@@ -1,6 +1,6 @@
 """Pretrains the embedded vision base: `python experiments/tiny_vit/pretrain_digits.py`, less than a minute on a CPU.
 
-Writes a Hugging Face folder to `sweeplab/models/tiny_vit/` and the loss curve beside this file.
+Writes a Hugging Face folder to `sweeplab/builtin/tiny_vit/` and the loss curve beside this file.
 """
 
 import argparse
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification
 
+from sweeplab.builtin.digits import NUM_CLASSES, ORIENTATIONS, ImageSize, digits
 from sweeplab.data.images import ImageBatch, collate_images, rows_of
-from sweeplab.digits import NUM_CLASSES, ORIENTATIONS, ImageSize, digits
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "sweeplab" / "models" / "tiny_vit"

@@ -18,8 +18,8 @@ def analyze(study_folder: Path, reports_dir: Path, say: Callable[[str], None]) -
     from sweeplab.analysis.sharing import MOST_MATRICES, matrices_of, measure_sharing
     from sweeplab.analysis.trials import find_pairs, read_trials
     from sweeplab.analysis.weights import measure_weights
-    from sweeplab.report.settings import group
-    from sweeplab.store import StoreError, read_facts, read_records
+    from sweeplab.records.store import StoreError, read_facts, read_records
+    from sweeplab.report.evidence.settings import group
 
     facts = read_facts(study_folder)
     if facts is None:

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sweeplab.errors import first_line
-from sweeplab.store import StoreError
+from sweeplab.records.store import StoreError
+from sweeplab.runtime.errors import first_line
 
 Array = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.findings import Findings, base_spectra, mean_sizes, of_setting
 from sweeplab.analysis.sharing import Shared
 from sweeplab.analysis.trials import KINDS
-from sweeplab.records import METRICS
-from sweeplab.report.axes import Tick, round_ticks
-from sweeplab.report.charts import PALETTE
-from sweeplab.report.drawing import Scale, padded, shorten
-from sweeplab.report.tables import all_records, memory_metric
-from sweeplab.report.wording import memory_scale
+from sweeplab.records.metrics import METRICS
+from sweeplab.report.charts.axes import Tick, round_ticks
+from sweeplab.report.charts.charts import PALETTE
+from sweeplab.report.charts.drawing import Scale, padded, shorten
+from sweeplab.report.evidence.wording import memory_scale
+from sweeplab.report.findings.tables import all_records, memory_metric
 from sweeplab.statistics.subsets import evenly
 
 # Cividis at 0, 1/8, ..., 1: even in lightness, alike to readers with and without colour blindness. Nunez et al. 2018.

@@ -12,8 +12,8 @@ from sweeplab.analysis.sharing import Shared
 from sweeplab.analysis.spectra import Dimensions, dimensions
 from sweeplab.analysis.trials import Pair, Trained
 from sweeplab.analysis.weights import Measured
-from sweeplab.records import StudyFacts
-from sweeplab.report.settings import Setting
+from sweeplab.records.record import StudyFacts
+from sweeplab.report.evidence.settings import Setting
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sweeplab.analysis.elo import Rating, Strength, bradley_terry, elo, item_matches
-from sweeplab.records import StudyFacts, TrialRecord, score_parts
-from sweeplab.report.settings import Setting, first_objective
+from sweeplab.records.metrics import score_parts
+from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.store import StoreError, trial_folder
+from sweeplab.report.evidence.settings import Setting, first_objective
 from sweeplab.statistics.subsets import evenly
-from sweeplab.store import StoreError, trial_folder
 
 RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right
 MOST_ITEMS: Final = 1000

@@ -8,10 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweeplab.analysis.figures import KIND_WORDS, elo_drawing, similarity_drawing, spectra_drawing
 from sweeplab.analysis.findings import Findings, amplified, as_json, base_spectra, mean_dimensions, of_setting
 from sweeplab.analysis.sharing import Against
+from sweeplab.records.store import write_json, write_text
+from sweeplab.report.evidence.wording import DASH, memory, number
+from sweeplab.report.findings.tables import Cell, Column, Table, all_records, memory_metric
 from sweeplab.report.pages import escape_markdown, markdown_table
-from sweeplab.report.tables import Cell, Column, Table, all_records, memory_metric
-from sweeplab.report.wording import DASH, memory, number
-from sweeplab.store import write_json, write_text
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 DRAWINGS: Final = {

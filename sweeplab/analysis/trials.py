@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import CONFIG, Adapter, read_adapter
-from sweeplab.config import BASE_CHANGING, trial_config_from_dict
-from sweeplab.records import Status, TrialRecord
+from sweeplab.config.adapter import BASE_CHANGING
+from sweeplab.config.trial import trial_config_from_dict
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.store import StoreError, record_path, trial_folder
+from sweeplab.records.typed import value_at
 from sweeplab.statistics.subsets import evenly
-from sweeplab.store import StoreError, record_path, trial_folder
-from sweeplab.typed import value_at
 
 RANK: Final = "adapter.rank"
 MOST_PAIRS: Final = 12  # of each kind

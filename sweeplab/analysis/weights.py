@@ -10,7 +10,10 @@ from sweeplab.analysis.projections import Projection, project
 from sweeplab.analysis.sharing import matrices_of
 from sweeplab.analysis.spectra import decompose_update, spectrum
 from sweeplab.analysis.trials import Trained
-from sweeplab.config import ConfigError, ModelConfig, QuantizationConfig, trial_config_from_dict
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.trial import trial_config_from_dict
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.statistics.subsets import evenly
 
 MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
@@ -38,9 +41,10 @@ def base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weight
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    from sweeplab.models.base import linear_layers, load_base
-    from sweeplab.models.quantization import quantized_layers
-    from sweeplab.models.quantized_layers import plain_layer
+    from sweeplab.models.base import load_base
+    from sweeplab.models.layers import linear_layers
+    from sweeplab.models.quantization.layers import plain_layer
+    from sweeplab.models.quantization.schemes import quantized_layers
 
     loaded = load_base(model, quantization, torch.float32, torch.device("cpu")).model
     quantized = {name for name, _ in quantized_layers(loaded)}

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sweeplab.config import DataConfig
+from sweeplab.builtin.digits import LARGEST_GRAY, Digit, ImageSize, Pixels, digits
+from sweeplab.config.data import DataConfig
 from sweeplab.data.sources import fewer, fingerprint
 from sweeplab.data.tokens import IGNORED
-from sweeplab.digits import LARGEST_GRAY, Digit, ImageSize, Pixels, digits
 
 
 class ImageRow(NamedTuple):

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sweeplab.config import ConfigError, DataConfig
+from sweeplab.config.data import DataConfig
 from sweeplab.data.prompts import Example
+from sweeplab.runtime.errors import ConfigError
 
 
 def mixed(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Example]:

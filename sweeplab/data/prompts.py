@@ -4,8 +4,7 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import TemplateError
 
-from sweeplab.config import ConfigError
-from sweeplab.errors import first_line
+from sweeplab.runtime.errors import ConfigError, first_line
 
 ALPACA_WITH_INPUT: Final = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from sweeplab import world
-from sweeplab.config import ConfigError, DataConfig
+from sweeplab.builtin import world
+from sweeplab.config.data import DataConfig
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
-from sweeplab.errors import first_line
-from sweeplab.paths import here
+from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.paths import here
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from sweeplab.config import ConfigError
 from sweeplab.data.prompts import Example, render
+from sweeplab.runtime.errors import ConfigError
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
 

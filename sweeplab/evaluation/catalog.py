@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from sweeplab.config import ConfigError, EvaluationConfig
+from sweeplab.builtin.tasks import WORLD_TASKS
+from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.files import read_from
-from sweeplab.evaluation.tasks import WORLD_TASKS
+from sweeplab.runtime.errors import ConfigError
 
 SEED: Final = 1234  # lm-eval's own, of few-shot examples and of draws
 COMPARISONS: Final = ("acc", "acc_norm")  # metrics that only ask which answer is likeliest

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sweeplab.config import ConfigError
-from sweeplab.paths import here
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.paths import here
 
 TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
 FILES: Final = {  # of tasks whose files are not called <task>_<split>.jsonl

@@ -9,10 +9,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import nn
 
-from sweeplab.config import ConfigError, EvaluationConfig
+from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import SEED, configure, load_tasks, only_compares
 from sweeplab.evaluation.identity import Choose, Probe, refuse_other_model
-from sweeplab.records import Score
+from sweeplab.records.record import Score
+from sweeplab.runtime.errors import ConfigError
 
 
 class Evaluation(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeplab.evaluation.harness import Evaluation
-from sweeplab.records import Score
+from sweeplab.records.record import Score
 
 
 def accuracy(hits: list[bool]) -> Score:

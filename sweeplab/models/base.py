@@ -1,13 +1,11 @@
 """Loads a base model and its tokenizer: embedded, from a folder, or from the hub; safetensors only, no remote code."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -15,21 +13,19 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.pytorch_utils import Conv1D
-from transformers.quantizers.base import get_keys_to_not_convert
-from transformers.quantizers.quantizers_utils import should_convert_module
 
-from sweeplab.config import HQQ_BITS, ConfigError, ModelConfig, QuantizationConfig
-from sweeplab.errors import first_line
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.hub import only_cached
-from sweeplab.models.quantization import keep_packing, layer_schemes, quantization_config, storage
-from sweeplab.models.quantized_layers import quantize_layers
+from sweeplab.models.layers import quantizable_shapes
+from sweeplab.models.quantization.layers import quantize_layers
+from sweeplab.models.quantization.schemes import keep_packing, layer_schemes, quantization_config, storage
 from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
 from sweeplab.models.vision import auto_class, image_head, is_image_classifier
-from sweeplab.paths import here
+from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.paths import here
 
 EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
-PLAIN_RATES: Final = ("dropout", "attention_dropout", "layerdrop")  # where they are numbers
 
 
 class Base(NamedTuple):
@@ -45,51 +41,6 @@ class Base(NamedTuple):
     def pad_id(self) -> int:
         """What fills a batch's rows of tokens up to the longest; images need none."""
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
-
-
-def draws(model: nn.Module) -> bool:
-    """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers.
-
-    transformers' families keep rates in `nn.Dropout` and in plain numbers, OPT also one of skipping whole layers.
-    """
-    layers = [getattr(module, "p", 0.0) for module in model.modules() if isinstance(module, nn.Dropout)]
-    plain = [getattr(module, name, 0.0) for module in model.modules() for name in PLAIN_RATES]
-    return any(isinstance(rate, float) and rate > 0 for rate in (*layers, *plain))
-
-
-class LinearShape(NamedTuple):
-    """One matrix of the model: out_features x in_features."""
-
-    name: str
-    in_features: int
-    out_features: int
-
-
-def linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too, HQQ's are not."""
-    kinds = (nn.Linear, Conv1D)
-    return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
-
-
-def linear_shape(name: str, module: nn.Module) -> LinearShape:
-    if isinstance(module, Conv1D):
-        return LinearShape(name, module.weight.shape[0], module.weight.shape[1])
-    layer: Any = module
-    return LinearShape(name, layer.in_features, layer.out_features)
-
-
-def linear_shapes(model: nn.Module) -> list[LinearShape]:
-    return [linear_shape(name, module) for name, module in linear_layers(model)]
-
-
-def norm_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every LayerNorm or RMSNorm by name; a family's own class counts by its name."""
-    return {name: module for name, module in model.named_modules() if type(module).__name__.endswith("Norm")}
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The model's blocks from the first to the last: its longest list of modules."""
-    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
 
 
 def location(model: ModelConfig) -> str:
@@ -148,13 +99,6 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer.pad_token = tokenizer.eos_token
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
-
-
-def quantizable_shapes(model: PreTrainedModel) -> list[LinearShape]:
-    """The matrices that transformers would quantize: all but the head and what is tied to an embedding."""
-    head = image_head(model.config)
-    kept = get_keys_to_not_convert(model) if head is None else [head]
-    return [shape for shape in linear_shapes(model) if should_convert_module(shape.name, kept)]
 
 
 def load_model(

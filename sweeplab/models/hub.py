@@ -8,7 +8,7 @@ from urllib.request import getproxies
 
 from huggingface_hub import constants
 
-from sweeplab.config import ModelConfig
+from sweeplab.config.model import ModelConfig
 
 CONNECT_SECONDS: Final = 3.0  # huggingface_hub 2.4 tries each file six times, in 23 seconds and more
 

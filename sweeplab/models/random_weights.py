@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from sweeplab.config import QuantizationConfig
-from sweeplab.models.quantized_layers import mark_quantized, quantized_layer
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.models.quantization.layers import mark_quantized, quantized_layer
 from sweeplab.models.vision import auto_class
 
 RANDOM_INIT_SEED: Final = 0

@@ -5,8 +5,9 @@ from typing import Any, Final
 from transformers import AutoModelForCausalLM, AutoModelForImageClassification, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-from sweeplab.config import ConfigError, DataConfig
-from sweeplab.digits import NUM_CLASSES, ImageSize
+from sweeplab.builtin.digits import NUM_CLASSES, ImageSize
+from sweeplab.config.data import DataConfig
+from sweeplab.runtime.errors import ConfigError
 
 HEAD: Final = "classifier"
 

@@ -25,13 +25,13 @@ Left out: dropout that a family brings along (GPT-2, OPT).
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sweeplab.config import TrialConfig
-from sweeplab.models.base import LinearShape
-from sweeplab.models.budget import rank_of
-from sweeplab.models.counting import Skeleton, quantized_matrices
+from sweeplab.adapters.budget import rank_of
+from sweeplab.adapters.counting import Skeleton, quantized_matrices
+from sweeplab.config.shared_base import padded_rank, takes_vectors, why_alone
+from sweeplab.config.trial import TrialConfig
+from sweeplab.models.layers import LinearShape
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.sharing import padded_rank, takes_vectors, why_alone
 
 FP32_BYTES: Final = 4
 IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken

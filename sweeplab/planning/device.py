@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from sweeplab.models.quantization import resolve_precision
+from sweeplab.runtime.device import resolve_precision
 
 
 class PlannedDevice(NamedTuple):

@@ -3,8 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sweeplab.config import ExecutorConfig, TrialConfig
-from sweeplab.models.counting import Skeleton, num_lora_params, skeleton
+from sweeplab.adapters.counting import Skeleton, num_lora_params, skeleton
+from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.device import PlannedDevice, planned_device
 from sweeplab.planning.lengths import DataExtent, data_extent
 from sweeplab.planning.phases import MemoryForecast, memory_forecast, whole_base

@@ -2,7 +2,8 @@
 
 from typing import Final, NamedTuple
 
-from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits, num_learned

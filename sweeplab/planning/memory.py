@@ -4,11 +4,14 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.config import HQQ_BITS, LORA_METHODS, AdapterConfig, ConfigError, ModelConfig, QuantizationConfig
-from sweeplab.models.base import LinearShape
-from sweeplab.models.budget import targeted_shapes
-from sweeplab.models.counting import Skeleton
+from sweeplab.adapters.budget import targeted_shapes
+from sweeplab.adapters.counting import Skeleton
+from sweeplab.config.adapter import LORA_METHODS, AdapterConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
+from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES
+from sweeplab.runtime.errors import ConfigError
 
 BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
 OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3

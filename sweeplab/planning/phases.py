@@ -11,10 +11,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from sweeplab.config import LORA_METHODS, TrialConfig
-from sweeplab.models.base import LinearShape
-from sweeplab.models.budget import sized
-from sweeplab.models.counting import Skeleton, num_lora_params, quantized_matrices
+from sweeplab.adapters.budget import sized
+from sweeplab.adapters.counting import Skeleton, num_lora_params, quantized_matrices
+from sweeplab.config.adapter import LORA_METHODS
+from sweeplab.config.shared_base import takes_vectors, why_alone
+from sweeplab.config.trial import TrialConfig
+from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations, rank_in_memory
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
@@ -28,8 +30,7 @@ from sweeplab.planning.memory import (
     scale_bytes,
     weight_bytes,
 )
-from sweeplab.sharing import takes_vectors, why_alone
-from sweeplab.training.chunks import columns_at_once
+from sweeplab.training.chunked_loss import columns_at_once
 
 TRAINING: Final = ("forward", "loss", "backward", "step")
 

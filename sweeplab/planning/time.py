@@ -6,8 +6,10 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from sweeplab.config import QuantizationConfig, TrainingConfig, TrialConfig
-from sweeplab.models.counting import Skeleton
+from sweeplab.adapters.counting import Skeleton
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.training import TrainingConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 

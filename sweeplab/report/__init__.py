@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweeplab.records import BaseScore, StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 
 if TYPE_CHECKING:
-    from sweeplab.report.tables import Table
-    from sweeplab.store import Items
+    from sweeplab.records.store import Items
+    from sweeplab.report.findings.tables import Table
 
 __all__ = ["rebuild_report", "summary_answer", "summary_table", "write_report"]
 
@@ -39,7 +39,7 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 
     `into`: where to; None: into `folder`. Raises `StoreError` naming the file where `folder` holds neither.
     """
-    from sweeplab.report.stored import read_stored
+    from sweeplab.report.evidence.stored import read_stored
 
     stored = read_stored(folder)
     return write_report(*stored[:2], folder if into is None else into, stored.items, stored.bases)
@@ -47,15 +47,15 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 
 def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> "Table":
     """The settings as a narrow table for a terminal: one line per setting, the objectives only."""
-    from sweeplab.report.settings import group
-    from sweeplab.report.tables import settings_table
+    from sweeplab.report.evidence.settings import group
+    from sweeplab.report.findings.tables import settings_table
 
     return settings_table(facts, group(facts, records), brief=True)
 
 
 def summary_answer(facts: StudyFacts, records: list[TrialRecord], items: "Items | None" = None) -> list[str]:
     """What was found, in sentences: the first one answers, the others say how far to trust it."""
-    from sweeplab.report.answer import answer
-    from sweeplab.report.settings import group
+    from sweeplab.report.evidence.settings import group
+    from sweeplab.report.findings.answer import answer
 
     return answer(facts, group(facts, records), items)

@@ -9,23 +9,29 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sweeplab.records import BaseScore, StudyFacts, TrialRecord
-from sweeplab.report.answer import answer, reading
-from sweeplab.report.budgets import budget_tables, forgetting_table, pareto_table
-from sweeplab.report.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
-from sweeplab.report.comparison import comparison_table
-from sweeplab.report.differences import differences_table
-from sweeplab.report.drawing import drawing
-from sweeplab.report.evidence import Evidence, evidence_by_meaning
-from sweeplab.report.failures import failures_table
-from sweeplab.report.importance import Importance, effects_table, importance_note, importance_shares, importance_table
-from sweeplab.report.pictures import Figure, figures, study_charts
-from sweeplab.report.settings import Setting, first_objective, group
-from sweeplab.report.setup import setup_line
-from sweeplab.report.sources import flatten, provenance
-from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
-from sweeplab.report.verdicts import Verdict, published_values, verdict_table, verdicts
-from sweeplab.store import Items, items_to_dict, write_json, write_text
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
+from sweeplab.records.store import Items, items_to_dict, write_json, write_text
+from sweeplab.report.charts.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
+from sweeplab.report.charts.drawing import drawing
+from sweeplab.report.charts.pictures import Figure, figures, study_charts
+from sweeplab.report.evidence.evidence import Evidence, evidence_by_meaning
+from sweeplab.report.evidence.settings import Setting, first_objective, group
+from sweeplab.report.evidence.sources import flatten, provenance
+from sweeplab.report.findings.answer import answer, reading
+from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.findings.comparison import comparison_table
+from sweeplab.report.findings.differences import differences_table
+from sweeplab.report.findings.failures import failures_table
+from sweeplab.report.findings.importance import (
+    Importance,
+    effects_table,
+    importance_note,
+    importance_shares,
+    importance_table,
+)
+from sweeplab.report.findings.setup import setup_line
+from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
+from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
 
 CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "

@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from sweeplab.ranks import Ranks
-from sweeplab.training.members import Member
+from sweeplab.runtime.process_group import Ranks
+from sweeplab.training.trial_state import Member
 
 
 class Watch(Callback):

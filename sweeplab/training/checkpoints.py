@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from sweeplab.errors import with_kind
-from sweeplab.records import HeldoutPoint, RungScores, TrainPoint
-from sweeplab.training.members import Member
-from sweeplab.typed import from_plain
+from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
+from sweeplab.records.typed import from_plain
+from sweeplab.runtime.errors import with_kind
+from sweeplab.training.trial_state import Member
 
 
 class CheckpointError(Exception):

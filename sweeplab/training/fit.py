@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from sweeplab.training.callbacks import Watch
-from sweeplab.training.members import Member
 from sweeplab.training.module import CohortBatch, FinetuneModule
+from sweeplab.training.trial_state import Member
 
 
 def fit_until_one_ends(

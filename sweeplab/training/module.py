@@ -9,11 +9,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sweeplab.ranks import WHOLE, Ranks
-from sweeplab.training.chunks import chunked_losses, widened
+from sweeplab.runtime.process_group import WHOLE, Ranks
+from sweeplab.training.chunked_loss import chunked_losses, widened
 from sweeplab.training.images import ImageBatch, class_logits
-from sweeplab.training.members import CohortOptimizer, Member, Window, gradients
 from sweeplab.training.sophia import SophiaG
+from sweeplab.training.trial_state import CohortOptimizer, Member, Window, gradients
 
 
 class Batch(Protocol):

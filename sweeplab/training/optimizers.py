@@ -10,8 +10,8 @@ from hydra.utils import get_class
 from torch import nn
 from torch.optim import Optimizer
 
-from sweeplab.checks.optimizers import check_optimizer
-from sweeplab.config import ConfigError
+from sweeplab.config.optimizer import check_optimizer
+from sweeplab.runtime.errors import ConfigError
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 

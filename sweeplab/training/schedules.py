@@ -2,7 +2,7 @@
 
 import math
 
-from sweeplab.config import ScheduleConfig
+from sweeplab.config.training import ScheduleConfig
 
 
 def num_warmup_steps(schedule: ScheduleConfig, num_steps: int) -> int:

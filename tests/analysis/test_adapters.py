@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.numpy import save_file
 
 from sweeplab.analysis.adapters import Factors, Shape, read_adapter, read_factors
-from sweeplab.store import StoreError
+from sweeplab.records.store import StoreError
 from tests.analysis.conftest import AdapterWriter
 from tests.conftest import LlamaFactory
 

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from sweeplab.analysis import analyze
 from sweeplab.models.base import EMBEDDED
-from sweeplab.records import Phase, Score, Status, StudyFacts, TrialRecord
-from sweeplab.store import StoreError, write_facts, write_json_lines, write_record
+from sweeplab.records.record import Phase, Score, Status, StudyFacts, TrialRecord
+from sweeplab.records.store import StoreError, write_facts, write_json_lines, write_record
 from tests.analysis.conftest import AdapterWriter
 from tests.conftest import Compose
 

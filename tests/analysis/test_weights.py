@@ -16,7 +16,8 @@ from sweeplab.analysis import weights
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.figures import RAMP, color_of, decades
 from sweeplab.analysis.weights import affordable, base_weights
-from sweeplab.config import ModelConfig, QuantizationConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import EMBEDDED, Base
 
 NAME = "model.layers.1.mlp.down_proj"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from sweeplab.config import DataConfig
+from sweeplab.builtin.digits import ImageSize, digits
+from sweeplab.config.data import DataConfig
 from sweeplab.data.batches import Windows, heldout_batches
-from sweeplab.data.cohorts import Share, cohort_batches, combined
 from sweeplab.data.images import ImageBatch, collate_images, heldout_images, load_images
 from sweeplab.data.tokens import IGNORED
-from sweeplab.digits import ImageSize, digits
+from sweeplab.multilora.batches import Share, cohort_batches, combined
 
 OWN = ImageSize(num_channels=1, side=8, num_tokens=17)
 

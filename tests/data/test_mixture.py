@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeplab.config import ConfigError, DataConfig, DataPart, TrialConfig, trial_config_from_dict
+from sweeplab.config.data import DataConfig, DataPart
+from sweeplab.config.trial import TrialConfig, trial_config_from_dict
 from sweeplab.data.mixture import mixed
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import load_splits
+from sweeplab.runtime.errors import ConfigError
 
 Mix = Callable[..., DataConfig]
 

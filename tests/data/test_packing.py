@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from sweeplab.config import AdapterConfig, ConfigError
+from sweeplab.adapters.attach import attach
+from sweeplab.config.adapter import AdapterConfig
 from sweeplab.data.batches import Batch, Windows, collate, collate_packed
 from sweeplab.data.packing import PackedRow, pack
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.models.adapters import attach
 from sweeplab.models.base import architecture
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import attention_inputs, target_loss_sum
-from sweeplab.workbench import Workbench
+from sweeplab.trial.resources import Workbench
 from tests.conftest import run_alone
-from tests.models.conftest import PLAIN, architectures  # noqa: F401  # architectures is a fixture
+from tests.random_models import PLAIN, architectures  # noqa: F401  # architectures is a fixture
 
 PAD = 0
 LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=60)

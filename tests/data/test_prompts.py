@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from sweeplab.config import ConfigError
 from sweeplab.data.prompts import Example, render
 from sweeplab.models.base import Base
+from sweeplab.runtime.errors import ConfigError
 
 # Word for word from tatsu-lab/stanford_alpaca, train.py, PROMPT_DICT.
 ALPACA_INPUT = """\

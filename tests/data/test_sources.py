@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config import ConfigError, DataConfig
+from sweeplab.config.data import DataConfig
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import example, fingerprint, load_splits, split
+from sweeplab.runtime.errors import ConfigError
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
 

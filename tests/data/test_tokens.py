@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from sweeplab.config import ConfigError
 from sweeplab.data.prompts import Example, render
 from sweeplab.data.tokens import IGNORED, encode, tokenize
 from sweeplab.models.base import Base
+from sweeplab.runtime.errors import ConfigError
 
 EOS = 1
 

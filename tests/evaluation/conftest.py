@@ -10,7 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from sweeplab.config import EvaluationConfig, ModelConfig, QuantizationConfig
+from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.evaluation.harness import Evaluation, run_lm_eval
 from sweeplab.models.base import Base, load_base
 from tests.conftest import SHARED_DATA

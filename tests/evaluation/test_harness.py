@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sweeplab.config import ConfigError
+from sweeplab.builtin.tasks import documents
+from sweeplab.builtin.world import SKILLS, TARGETS, plain_prompt, skill_items
 from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
 from sweeplab.evaluation.harness import Evaluation, item_rows, metric_name, scores_of
-from sweeplab.evaluation.tasks import documents
 from sweeplab.models.base import Base
-from sweeplab.store import trial_items, write_json_lines
-from sweeplab.world import SKILLS, TARGETS, plain_prompt, skill_items
+from sweeplab.records.store import trial_items, write_json_lines
+from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
 
 

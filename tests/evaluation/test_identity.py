@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.config import AdapterConfig, ModelConfig
+from sweeplab.adapters.attach import attach, detach
+from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.model import ModelConfig
 from sweeplab.data.batches import Batch
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.identity import OtherModelError, Probe, make_probe, refuse_other_model
 from sweeplab.evaluation.lm import CohortLM
-from sweeplab.models.adapters import attach, detach
 from sweeplab.models.base import Base
-from sweeplab.models.packed import Packed
-from sweeplab.models.slots import Slot, lora_matrices, lora_weights
+from sweeplab.multilora.packed import Packed
+from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
 from sweeplab.training.module import target_logits
 from tests.conftest import Compose
 from tests.evaluation.conftest import settings, with_adapter

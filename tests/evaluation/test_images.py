@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sweeplab.data.images import ImageBatch
 from sweeplab.evaluation.images import accuracy, score_images
-from sweeplab.records import Score
+from sweeplab.records.record import Score
 
 CPU = torch.device("cpu")
 

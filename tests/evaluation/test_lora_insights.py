@@ -14,12 +14,12 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from sweeplab.config import ConfigError
 from sweeplab.evaluation.catalog import load_tasks, task_manager
 from sweeplab.evaluation.files import FIELDS, FILES, files_fingerprint
 from sweeplab.evaluation.harness import scores_of
 from sweeplab.models.base import Base
-from sweeplab.records import Score
+from sweeplab.records.record import Score
+from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 from tests.evaluation.conftest import SOURCES, evaluated, settings, task_folder, with_adapter
 

@@ -7,12 +7,12 @@ import pytest
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
-from sweeplab.checks.trials import check_trial
-from sweeplab.config import ConfigError
+from sweeplab.builtin.tasks import WORLD_TASKS
+from sweeplab.config.compatible import check_trial
 from sweeplab.evaluation.catalog import load_tasks, only_compares, task_manager
 from sweeplab.evaluation.harness import Evaluation, item_rows, scores_of
-from sweeplab.evaluation.tasks import WORLD_TASKS
 from sweeplab.models.base import Base
+from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 from tests.evaluation.conftest import evaluated, settings
 

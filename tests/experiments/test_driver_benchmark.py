@@ -7,8 +7,8 @@ import pytest
 
 from experiments.benchmarks.driver.__main__ import PARTS, page
 from experiments.benchmarks.driver.study import NAME, go_on, report_seconds, request_of
-from sweeplab.provenance import software_facts
-from sweeplab.store import read_records
+from sweeplab.records.store import read_records
+from sweeplab.runtime.provenance import software_facts
 
 RESUME_SECONDS = 10
 REPORT_SECONDS = 30

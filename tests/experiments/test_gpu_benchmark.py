@@ -19,8 +19,8 @@ from experiments.benchmarks.gpu.ceiling import copy_bytes_per_second, driver, pr
 from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histogram
 from experiments.benchmarks.gpu.report import cohorts_verdict, report
 from experiments.benchmarks.gpu.trials import Laboratory, config_of
-from sweeplab.probe import fastest
-from sweeplab.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.trial.profile import fastest
 
 CPU: Final = torch.device("cpu")
 TINY: Final = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.gpu.cases import free_memory
-from sweeplab.workbench import Workbench
+from sweeplab.trial.resources import Workbench
 
 
 @pytest.fixture(scope="session")

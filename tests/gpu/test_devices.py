@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeplab.records import Status, TrialRecord
-from sweeplab.store import read_records
-from tests.study.conftest import LOSS, run_cli
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.store import read_records
+from tests.study_runs import LOSS, run_cli
 
 pytestmark = pytest.mark.gpu
 

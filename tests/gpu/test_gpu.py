@@ -16,13 +16,14 @@ import sweeplab.training.module as module_code
 from experiments.benchmarks.gpu.cases import free_memory
 from experiments.benchmarks.gpu.cohorts import LOSS_BOUND_NATS, equality
 from experiments.benchmarks.gpu.trials import Laboratory
-from sweeplab.cohort import run_cohort
-from sweeplab.config import ModelConfig, QuantizationConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import load_base
-from sweeplab.models.quantized_layers import dequantize
-from sweeplab.records import Status, TrialRecord
-from sweeplab.trial import TrialSpec
-from sweeplab.workbench import Workbench
+from sweeplab.models.quantization.layers import dequantize
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import TrialSpec
+from sweeplab.trial.resources import Workbench
 from tests.conftest import Compose, SpecFactory, run_alone
 
 pytestmark = pytest.mark.gpu

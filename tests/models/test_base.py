@@ -6,11 +6,12 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sweeplab.config import ModelConfig
-from sweeplab.models.base import architecture, draws
-from sweeplab.models.merging import probe_inputs
+from sweeplab.adapters.merging import probe_inputs
+from sweeplab.config.model import ModelConfig
+from sweeplab.models.base import architecture
+from sweeplab.models.layers import draws
 from sweeplab.models.vision import auto_class
-from tests.models.conftest import SIZES
+from tests.random_models import SIZES
 
 
 def with_rate(family: str, name: str | None, rate: float) -> PreTrainedModel:

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from huggingface_hub import constants
 
-from sweeplab.config import ConfigError, ModelConfig
+from sweeplab.config.model import ModelConfig
 from sweeplab.models import hub
 from sweeplab.models.base import architecture, load_tokenizer, pretrained
+from sweeplab.runtime.errors import ConfigError
 
 OF_THE_HUB = ModelConfig(source="hub", name="nobody/nothing")
 

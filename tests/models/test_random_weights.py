@@ -7,9 +7,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sweeplab.config import ModelConfig, QuantizationConfig
-from sweeplab.models.base import architecture, load_model, quantizable_shapes
-from sweeplab.models.quantization import quantized_layers, storage, stored_tensors
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.models.base import architecture, load_model
+from sweeplab.models.layers import quantizable_shapes
+from sweeplab.models.quantization.schemes import quantized_layers, storage, stored_tensors
 from sweeplab.models.random_weights import empty_model, fill_layers
 from tests.planning.live import LiveBytes
 

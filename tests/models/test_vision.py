@@ -11,13 +11,17 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig, ViTConfig, ViTForImageClassification
 
-from sweeplab.config import TOGGLES, AdapterConfig, ConfigError, ModelConfig, QuantizationConfig
-from sweeplab.digits import ImageSize, digits
-from sweeplab.models.adapters import attach, detach, save_adapter
-from sweeplab.models.base import EMBEDDED, Base, architecture, linear_layers, load_base
-from sweeplab.models.counting import num_lora_params, skeleton
+from sweeplab.adapters.attach import attach, detach, save_adapter
+from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.builtin.digits import ImageSize, digits
+from sweeplab.config.adapter import TOGGLES, AdapterConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.models.base import EMBEDDED, Base, architecture, load_base
+from sweeplab.models.layers import linear_layers
 from sweeplab.models.vision import image_size, refuse_other_family
-from tests.models.conftest import PLAIN
+from sweeplab.runtime.errors import ConfigError
+from tests.random_models import PLAIN
 
 MODEL = ModelConfig(source="embedded", name="tiny_vit")
 CPU = torch.device("cpu")

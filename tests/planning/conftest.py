@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sweeplab.config import TrialConfig
-from sweeplab.models.counting import Skeleton, skeleton
+from sweeplab.adapters.counting import Skeleton, skeleton
+from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.phases import MemoryForecast, memory_forecast

@@ -6,16 +6,17 @@ from typing import Any, Final, NamedTuple
 import torch
 from peft import get_peft_model
 
-from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.adapters.lora import lora_config
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.shared_base import takes_vectors, why_alone
+from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import architecture
-from sweeplab.models.dropout import Extent
-from sweeplab.models.lora import lora_config
-from sweeplab.models.packed import Packed
-from sweeplab.models.slots import Slot, lora_matrices, lora_weights
 from sweeplab.models.vision import auto_class
-from sweeplab.sharing import takes_vectors, why_alone
+from sweeplab.multilora.dropout import Extent
+from sweeplab.multilora.packed import Packed
+from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
 from tests.conftest import Compose
-from tests.models.conftest import PLAIN
+from tests.random_models import PLAIN
 
 NUM_LAYERS: Final = 4
 SIZES: Final = {

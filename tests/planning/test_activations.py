@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from sweeplab.config import TrialConfig
-from sweeplab.models.counting import skeleton
-from sweeplab.models.dropout import Extent
+from sweeplab.adapters.counting import skeleton
+from sweeplab.config.trial import TrialConfig
+from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.activations import activations
 from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.memory import adapted_matrices

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab import world
+from sweeplab.builtin import world
 from sweeplab.planning import lengths
 from sweeplab.planning.lengths import DataExtent, data_extent
 from tests.conftest import Compose

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.config import ConfigError, QuantizationConfig
-from sweeplab.models.base import LinearShape
-from sweeplab.models.counting import num_lora_params
+from sweeplab.adapters.counting import num_lora_params
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.models.layers import LinearShape
 from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes, weight_bytes
+from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, Memory, Sizes
 

@@ -5,13 +5,13 @@ from typing import Final
 import pytest
 import torch
 
-from sweeplab.config import TrialConfig
+from sweeplab.adapters.counting import skeleton
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
-from sweeplab.models.counting import skeleton
-from sweeplab.models.dropout import Extent
+from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, Scored, logits_of, memory_forecast
-from sweeplab.training import chunks
+from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.module import target_loss_sum
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, bound

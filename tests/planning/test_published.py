@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from sweeplab.models.counting import Skeleton
+from sweeplab.adapters.counting import Skeleton
 from sweeplab.planning.memory import adapted_matrices
 from tests.conftest import Compose
 from tests.planning.conftest import Memory, Sizes

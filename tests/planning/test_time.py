@@ -9,12 +9,12 @@ from peft import get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from sweeplab.config import ModelConfig
+from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.adapters.lora import lora_config
+from sweeplab.config.model import ModelConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import architecture
-from sweeplab.models.counting import num_lora_params, skeleton
-from sweeplab.models.lora import lora_config
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.time import (
     FOUR_BIT_SLOWDOWN,

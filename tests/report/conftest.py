@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sweeplab.records import HeldoutPoint, Phase, Score, Status, StudyFacts, TrialRecord
+from sweeplab.records.record import HeldoutPoint, Phase, Score, Status, StudyFacts, TrialRecord
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

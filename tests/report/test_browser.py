@@ -14,7 +14,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from sweeplab.records import BaseScore, HeldoutPoint, LargerBatch, Score, Status, StudyFacts, TrainPoint, TrialRecord
+from sweeplab.records.record import (
+    BaseScore,
+    HeldoutPoint,
+    LargerBatch,
+    Score,
+    Status,
+    StudyFacts,
+    TrainPoint,
+    TrialRecord,
+)
 from sweeplab.report import write_report
 
 RecordFactory = Callable[..., TrialRecord]

@@ -14,11 +14,11 @@ from rich.console import Console
 
 import sweeplab
 from sweeplab.analysis import analyze
-from sweeplab.config import ConfigError
+from sweeplab.cli.compare import compare_studies
+from sweeplab.cli.watch import Watcher, picture
+from sweeplab.records.store import StoreError, record_path, write_json
 from sweeplab.report import rebuild_report
-from sweeplab.report.studies import compare_studies
-from sweeplab.store import StoreError, record_path, write_json
-from sweeplab.study.watch import Watcher, picture
+from sweeplab.runtime.errors import ConfigError
 from tests.hostile import answer
 
 REAL: Final = Path(sweeplab.__file__).parents[1] / "reports" / "rank_lr" / "records.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.records import Score, StudyFacts, TrialRecord
+from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.report.pages import escape_markdown, fenced
 
@@ -152,7 +152,10 @@ def test_markdown_escapes_what_github_would_read() -> None:
     ("code", "absent"),
     [
         ("import sweeplab.report.pages", ["torch", "transformers", "lightning"]),
-        ("import sweeplab.report, sweeplab.report.settings, sweeplab.report.tables", ["torch", "jinja2"]),
+        (
+            "import sweeplab.report, sweeplab.report.evidence.settings, sweeplab.report.findings.tables",
+            ["torch", "jinja2"],
+        ),
     ],
 )
 def test_imports_stay_light(code: str, absent: list[str]) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.records import Phase, Solo, StudyFacts, TrialRecord
+from sweeplab.records.record import Phase, Solo, StudyFacts, TrialRecord
 from sweeplab.report import summary_table
-from sweeplab.report.answer import reading
-from sweeplab.report.charts import Chart, charts
+from sweeplab.report.charts.charts import Chart, charts
+from sweeplab.report.evidence.settings import group, numbers
+from sweeplab.report.evidence.wording import DASH, step_duration
+from sweeplab.report.findings.answer import reading
+from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
 from sweeplab.report.pages import write_pages
-from sweeplab.report.settings import group, numbers
-from sweeplab.report.tables import Table, phases_table, phases_title, settings_table, trials_table
-from sweeplab.report.wording import DASH, step_duration
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from sweeplab.config import ModelConfig, TrialConfig
+from sweeplab.adapters.attach import attach
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base
-from sweeplab.records import Status, TrialRecord
-from sweeplab.training.members import Member
-from sweeplab.trial import Run, TrialSpec, member_of, num_steps
-from sweeplab.trial import train as train_runs
-from sweeplab.workbench import Tokenized, Workbench
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.training.trial_state import Member
+from sweeplab.trial.lifecycle import Run, TrialSpec, member_of, num_steps
+from sweeplab.trial.lifecycle import train as train_runs
+from sweeplab.trial.resources import Tokenized, Workbench
 
 SEED = 5
 
@@ -46,7 +47,7 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
 
 @pytest.fixture
 def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[..., TrialRecord]:
-    """`sweeplab.trial.train` on `model` alone, with what it told along the way in `record.params`."""
+    """`sweeplab.trial.lifecycle.train` on `model` alone, with what it told along the way in `record.params`."""
 
     def run(model: nn.Module, data: list[Tokens], config: TrialConfig) -> TrialRecord:
         spec = TrialSpec(0, SEED, {}, config, tmp_path)

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from sweeplab.config import TrialConfig
+from sweeplab.adapters.attach import attach
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.models.adapters import attach
 from sweeplab.models.base import Base
-from sweeplab.records import TrialRecord
+from sweeplab.records.record import TrialRecord
 from sweeplab.training.module import FinetuneModule, target_loss_sum
-from sweeplab.trial import checkpointed
+from sweeplab.trial.lifecycle import checkpointed
 from tests.training.conftest import SEED, examples
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from sweeplab.config import ScheduleConfig
+from sweeplab.config.training import ScheduleConfig
 from sweeplab.training.schedules import num_warmup_steps, rate_factor
 from tests.training.conftest import examples
 

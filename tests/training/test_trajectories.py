@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeplab.config import TrialConfig
+from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate
 from sweeplab.data.tokens import Tokens
-from sweeplab.models.counting import num_lora_params, skeleton
 from sweeplab.planning.memory import optimizer_bytes
 from sweeplab.training.module import target_logits, target_loss_sum
 from sweeplab.training.schedules import rate_factor
@@ -124,7 +124,7 @@ def test_a_trajectory_is_the_plain_loop_s(name: str, tiny_llama: Any, train: Any
 
 
 def test_every_option_of_conf_has_a_trajectory() -> None:
-    from sweeplab.study.compose import CONF
+    from sweeplab.config.compose import CONF
 
     assert {path.stem for path in (CONF / "optimizer").glob("*.yaml")} == set(CASES)
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 
 from experiments.benchmarks.driver.study import go_on, report_seconds, request_of
-from sweeplab.provenance import device_facts, software_facts
-from sweeplab.store import write_json, write_text
+from sweeplab.records.store import write_json, write_text
+from sweeplab.runtime.provenance import device_facts, software_facts
 
 FOLDER: Final = Path("reports/benchmarks/driver")
 PARTS: Final = ("ask", "compose", "observe", "record", "tell")

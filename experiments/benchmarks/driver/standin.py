@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sweeplab.records import HeldoutPoint, Phase, Score, Status, TrainPoint, TrialRecord
-from sweeplab.study.executor import Event
-from sweeplab.study.messages import Message
+from sweeplab.execution.executor import Event
+from sweeplab.execution.messages import Message
+from sweeplab.records.record import HeldoutPoint, Phase, Score, Status, TrainPoint, TrialRecord
 
 NUM_STEPS: Final = 200
 TASK: Final = "tiny_new_facts"

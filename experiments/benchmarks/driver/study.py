@@ -12,15 +12,15 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from experiments.benchmarks.driver.standin import StandinExecutor
-from sweeplab.config import register
+from sweeplab.config.compose import CONF, Request, to_study_config, trial_config
+from sweeplab.config.study import register
+from sweeplab.execution import scheduler as rounds
+from sweeplab.execution.driver import Driver
+from sweeplab.records.store import make_folder, read_items, read_records, write_facts, write_record
 from sweeplab.report import write_report
-from sweeplab.store import make_folder, read_items, read_records, write_facts, write_record
-from sweeplab.study import rounds
-from sweeplab.study.compose import CONF, Request, to_study_config, trial_config
-from sweeplab.study.driver import Driver
-from sweeplab.study.progress import StudyProgress
-from sweeplab.study.recovery import open_search
-from sweeplab.study.tracking import NoTracker
+from sweeplab.search.recovery import open_search
+from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.wandb import NoTracker
 
 NAME: Final = "many"
 OVERRIDES: Final = (

@@ -19,7 +19,7 @@ from experiments.benchmarks.gpu.cases import Case, Row, free_memory, run_cases
 from experiments.benchmarks.gpu.ceiling import surroundings
 from experiments.benchmarks.gpu.report import report
 from experiments.benchmarks.gpu.trials import Laboratory
-from sweeplab.store import read_json, write_json, write_text
+from sweeplab.records.store import read_json, write_json, write_text
 
 REPORT: Final = Path("reports/benchmarks/gpu")
 PARTS: Final = ("memory", "throughput", "peers", "cohorts")

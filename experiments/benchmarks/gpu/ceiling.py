@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from sweeplab.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import device_facts, software_facts
 
 MATRIX: Final = 8192
 COPIED_BYTES: Final = 1 << 30

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from experiments.benchmarks.gpu.cases import Case, Row
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of, measured_trials
-from sweeplab.config import TrialConfig
+from sweeplab.adapters.attach import attach, detach
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate_rows
-from sweeplab.measure import measured
-from sweeplab.models.adapters import attach, detach
-from sweeplab.models.slots import lora_weights
-from sweeplab.probe import at_work, fastest
-from sweeplab.records import Phase, TrialRecord
+from sweeplab.multilora.slots import lora_weights
+from sweeplab.records.record import Phase, TrialRecord
 from sweeplab.training.module import target_loss_sum
 from sweeplab.training.optimizers import build_optimizer
+from sweeplab.trial.measurement import measured
+from sweeplab.trial.profile import at_work, fastest
 
 LENGTHS: Final = (128, 512, 2048)
 SIZES: Final = (1, 2, 4, 8)

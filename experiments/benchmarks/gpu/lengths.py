@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from sweeplab.config import ConfigError
 from sweeplab.data.prompts import Example, render
-from sweeplab.store import write_text
+from sweeplab.records.store import write_text
+from sweeplab.runtime.errors import ConfigError
 
 HISTOGRAM: Final = Path(__file__).with_name("alpaca_lengths.json")
 CHARACTERS_PER_TOKEN: Final = 4

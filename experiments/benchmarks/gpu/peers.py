@@ -14,12 +14,12 @@ from experiments.benchmarks.gpu.cases import Case, Row, free_memory
 from experiments.benchmarks.gpu.lengths import alpaca_lengths
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, config_of, measured_trial
 from experiments.benchmarks.makespan.peer import padded
-from sweeplab.config import TrialConfig
+from sweeplab.adapters.attach import attach, detach
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
-from sweeplab.measure import measured
-from sweeplab.models.adapters import attach, detach
-from sweeplab.records import Phase
+from sweeplab.records.record import Phase
+from sweeplab.trial.measurement import measured
 
 SEED: Final = 0  # of measured_trial
 NUM_STEPS: Final = 12

@@ -13,13 +13,13 @@ from torch.profiler import ProfilerActivity, profile
 from experiments.benchmarks.gpu.cases import Case, Row
 from experiments.benchmarks.gpu.lengths import alpaca_lengths
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of, measured_trial
-from sweeplab.config import TrialConfig
-from sweeplab.measure import measured
-from sweeplab.models.base import decoder_layers, norm_layers
-from sweeplab.models.counting import num_lora_params, skeleton
+from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.config.trial import TrialConfig
+from sweeplab.models.layers import decoder_layers, norm_layers
 from sweeplab.planning.time import flops_per_token
-from sweeplab.probe import at_work, fastest
-from sweeplab.records import Phase
+from sweeplab.records.record import Phase
+from sweeplab.trial.measurement import measured
+from sweeplab.trial.profile import at_work, fastest
 
 QUANTIZATIONS: Final = ("quantization=nf4_dq", "quantization=none")
 GEOMETRIES: Final = ((1, 128), (1, 512), (1, 2048), (4, 512), (4, 2048), (16, 128), (16, 512))

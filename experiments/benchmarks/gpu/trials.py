@@ -10,21 +10,22 @@ from typing import Final
 from hydra import initialize_config_dir
 
 from experiments.benchmarks.gpu.cases import NotMeasured, free_memory
-from sweeplab.cohort import new_record, run_cohort
-from sweeplab.config import TrialConfig, register
+from sweeplab.adapters.counting import skeleton
+from sweeplab.config.compose import CONF, trial_config
+from sweeplab.config.study import register
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Row
 from sweeplab.data.packing import pack
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
-from sweeplab.models.counting import skeleton
-from sweeplab.models.quantization import resolve_device
 from sweeplab.planning.device import planned_device
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.phases import MemoryForecast, memory_forecast
-from sweeplab.records import Status, TrialRecord
-from sweeplab.study.compose import CONF, trial_config
-from sweeplab.trial import Run, TrialSpec, begin
-from sweeplab.workbench import Tokenized, Workbench
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.runtime.device import resolve_device
+from sweeplab.trial.cohort import new_record, run_cohort
+from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.trial.resources import Tokenized, Workbench
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")
 LLAMA_13B: Final = ("model=llama2_13b", "model.random_init=true")

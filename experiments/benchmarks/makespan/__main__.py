@@ -79,9 +79,9 @@ def rows_of(trial: Trial, num_steps: int) -> tuple[list[dict[str, Any]], list[di
     """What the trial trains on, in its order, and the held-out rows."""
     from itertools import islice
 
-    from sweeplab.config import ExecutorConfig
+    from sweeplab.config.executor import ExecutorConfig
     from sweeplab.data.batches import Windows
-    from sweeplab.workbench import Workbench
+    from sweeplab.trial.resources import Workbench
 
     config = config_of(trial, num_steps)
     bench = Workbench.open(ExecutorConfig(device="cpu", cohort_size=1))
@@ -102,7 +102,7 @@ def plain(rows: Any) -> list[dict[str, Any]]:
 
 def write_tasks(folder: Path) -> None:
     """The four tasks as files for lm-eval's command line."""
-    from sweeplab.evaluation.tasks import WORLD_TASKS, documents
+    from sweeplab.builtin.tasks import WORLD_TASKS, documents
 
     folder.mkdir()
     for name in TASKS:

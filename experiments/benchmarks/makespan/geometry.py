@@ -7,15 +7,15 @@ import torch
 
 from experiments.benchmarks.makespan.report import FOLDER
 from experiments.benchmarks.makespan.settings import Trial, config_of
-from sweeplab.cohort import new_record
-from sweeplab.config import TrialConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
-from sweeplab.probe import at_work, fastest
-from sweeplab.provenance import device_facts, software_facts
-from sweeplab.store import write_json, write_text
-from sweeplab.trial import Run, TrialSpec, begin
-from sweeplab.workbench import Tokenized, Workbench
+from sweeplab.records.store import write_json, write_text
+from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.trial.cohort import new_record
+from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.trial.profile import at_work, fastest
+from sweeplab.trial.resources import Tokenized, Workbench
 
 MICRO_BATCHES: Final = (1, 4, 16)
 LENGTHS: Final = (32, 128, 256)

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import torch
 
-from sweeplab.provenance import device_facts, software_facts
-from sweeplab.store import write_json, write_text
+from sweeplab.records.store import write_json, write_text
+from sweeplab.runtime.provenance import device_facts, software_facts
 
 FOLDER: Final = Path("reports/benchmarks/makespan")
 TITLES: Final = {

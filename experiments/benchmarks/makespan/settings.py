@@ -5,8 +5,9 @@ from typing import Any, Final, NamedTuple
 
 from hydra import initialize_config_dir
 
-from sweeplab.config import TrialConfig, register
-from sweeplab.study.compose import CONF, trial_config
+from sweeplab.config.compose import CONF, trial_config
+from sweeplab.config.study import register
+from sweeplab.config.trial import TrialConfig
 
 RANKS: Final = (2, 8, 16, 32)
 RATES: Final = (1e-3, 3e-3)

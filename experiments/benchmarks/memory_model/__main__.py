@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.benchmarks.memory_model.geometries import GEOMETRIES
-from sweeplab.store import write_json, write_text
+from sweeplab.records.store import write_json, write_text
 
 REPORT: Final = Path("reports/benchmarks/memory_model")
 NUM_RECORDS: Final = 20

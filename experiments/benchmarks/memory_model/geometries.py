@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from sweeplab.config import TrialConfig
-from sweeplab.study.compose import trial_config
+from sweeplab.config.compose import trial_config
+from sweeplab.config.trial import TrialConfig
 
 LLAMA: Final = {
     "model_type": "llama",

@@ -12,13 +12,14 @@ import bitsandbytes  # noqa: F401  # a library, so part of what stands before th
 from hydra import initialize_config_dir
 
 from experiments.benchmarks.memory_model.geometries import geometry
-from sweeplab.cohort import run_cohort
-from sweeplab.config import ExecutorConfig, register
-from sweeplab.measure import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
+from sweeplab.config.compose import CONF
+from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.study import register
 from sweeplab.planning.forecast import Forecaster
-from sweeplab.study.compose import CONF
-from sweeplab.trial import TrialSpec
-from sweeplab.workbench import Workbench
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import TrialSpec
+from sweeplab.trial.measurement import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
+from sweeplab.trial.resources import Workbench
 
 
 def main() -> None:

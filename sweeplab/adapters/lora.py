@@ -1,0 +1,53 @@
+"""LoRA as PEFT takes it, and what came of it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from sweeplab.adapters.budget import sized, targeted_shapes
+from sweeplab.adapters.targets import target_modules
+from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.model import ModelConfig
+from sweeplab.models.layers import linear_shapes, norm_layers
+from sweeplab.models.vision import is_image_classifier
+
+
+def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
+    """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
+    model_type = str(base.config.model_type)
+    shapes = linear_shapes(base)
+    adapter = sized(adapter, targeted_shapes(adapter, model_type, model.modules, shapes)).adapter
+    extra: dict[str, Any] = {}
+    if adapter.train_norms:
+        extra["modules_to_save"] = sorted(norm_layers(base))
+    return LoraConfig(
+        task_type=None if is_image_classifier(base.config) else "CAUSAL_LM",
+        r=adapter.rank,
+        lora_alpha=adapter.effective_alpha(),  # type: ignore[arg-type]  # PEFT's hint says int; it only divides
+        lora_dropout=adapter.dropout,
+        use_rslora=adapter.rslora,
+        use_dora=adapter.dora,
+        init_lora_weights=True if adapter.initialization == "default" else adapter.initialization,  # type: ignore[arg-type]
+        bias=adapter.bias,  # type: ignore[arg-type]
+        rank_pattern=dict(adapter.rank_pattern),
+        alpha_pattern=dict(adapter.alpha_pattern),
+        target_modules=target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
+        fan_in_fan_out=model_type == "gpt2",
+        **extra,
+    )
+
+
+def effective_layers(adapted: nn.Module, rate: Callable[[str], float]) -> list[dict[str, Any]]:
+    """Rank, alpha and scaling of every adapted matrix, as PEFT holds them, and the peak `rate` of A and of B."""
+    layers = []
+    for name, module in adapted.named_modules():
+        if isinstance(module, LoraLayer):
+            for key, rank in module.r.items():
+                values = {"rank": rank, "alpha": module.lora_alpha[key], "scaling": module.scaling[key]}
+                rates = {f"lr_{part}": rate(f"{name}.lora_{part}.{key}.weight") for part in "AB"}
+                layers.append({"name": name.removeprefix("base_model.model."), **values, **rates})
+    return layers

@@ -1,0 +1,106 @@
+"""The six toggles as module names, family by family."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sweeplab.config.adapter import TOGGLES, AdapterConfig
+from sweeplab.runtime.errors import ConfigError
+
+ModuleNames = Mapping[str, tuple[str, ...]]
+
+LLAMA: Final[ModuleNames] = {
+    "query": ("q_proj",),
+    "key": ("k_proj",),
+    "value": ("v_proj",),
+    "projection": ("o_proj",),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+    "head": ("lm_head",),
+}
+PHI: Final = {**LLAMA, "projection": ("self_attn.dense",), "mlp": ("fc1", "fc2")}
+PHI3: Final = {
+    **LLAMA,
+    "query": ("qkv_proj",),
+    "key": ("qkv_proj",),
+    "value": ("qkv_proj",),
+    "mlp": ("gate_up_proj", "down_proj"),
+}
+OPT: Final = {**LLAMA, "projection": ("out_proj",), "mlp": ("fc1", "fc2")}
+GPT_NEOX: Final[ModuleNames] = {
+    "query": ("query_key_value",),
+    "key": ("query_key_value",),
+    "value": ("query_key_value",),
+    "projection": ("attention.dense",),
+    "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
+    "head": ("lm_head",),
+}
+GPT2: Final[ModuleNames] = {
+    "query": ("c_attn",),
+    "key": ("c_attn",),
+    "value": ("c_attn",),
+    "projection": ("attn.c_proj",),
+    "mlp": ("mlp.c_fc", "mlp.c_proj"),
+    "head": ("lm_head",),
+}
+VIT: Final = {**LLAMA, "mlp": ("fc1", "fc2"), "head": ("classifier",)}
+FAMILIES: Final[dict[str, ModuleNames]] = {
+    "llama": LLAMA,
+    "mistral": LLAMA,
+    "qwen2": LLAMA,
+    "qwen3": LLAMA,
+    "phi": PHI,
+    "phi3": PHI3,
+    "opt": OPT,
+    "gpt_neox": GPT_NEOX,
+    "gpt2": GPT2,
+    "vit": VIT,
+}
+
+
+def family(model_type: str, modules: Mapping[str, Iterable[str]]) -> ModuleNames:
+    """The table for `model_type`, or the user's own. Raises `ConfigError` for a family that neither knows."""
+    if modules:
+        return {toggle: tuple(modules.get(toggle, ())) for toggle in TOGGLES}
+    if model_type not in FAMILIES:
+        raise ConfigError(
+            f"model.modules is needed for the architecture '{model_type}' (known: {', '.join(FAMILIES)}); name its "
+            "modules, such as model.modules={query:[q_proj],value:[v_proj]}"
+        )
+    return FAMILIES[model_type]
+
+
+def refuse_unequal_fused(names: ModuleNames, enabled: set[str]) -> None:
+    """A matrix that serves several toggles cannot be adapted for some of them only."""
+    for toggle in sorted(enabled):
+        for sharing in TOGGLES:
+            shared = set(names[toggle]) & set(names[sharing])
+            if shared and sharing not in enabled:
+                raise ConfigError(
+                    f"adapter.lora_{toggle}=true with lora_{sharing}=false: this architecture keeps both in one "
+                    f"matrix ({', '.join(sorted(shared))}), so they are adapted together; set both alike"
+                )
+
+
+def matching(module_names: Iterable[str], target: str) -> list[str]:
+    """Modules that PEFT's suffix rule gives for `target`."""
+    return [name for name in module_names if name == target or name.endswith(f".{target}")]
+
+
+def target_modules(
+    adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], linear_names: list[str]
+) -> list[str]:
+    """PEFT's `target_modules` for the toggles that are on, given the names of the model's linear layers.
+
+    Raises `ConfigError` where a toggle matches nothing, listing what there is, or is fused with one that is off.
+    """
+    names = family(model_type, modules)
+    refuse_unequal_fused(names, set(adapter.enabled()))
+    targets: list[str] = []
+    for toggle in adapter.enabled():
+        if not names[toggle] or not all(matching(linear_names, target) for target in names[toggle]):
+            there = ", ".join(sorted({name.rpartition(".")[2] for name in linear_names}))
+            raise ConfigError(
+                f"adapter.lora_{toggle}=true matches no module ({', '.join(names[toggle]) or 'none named'}); "
+                f"linear modules here: {there}; name the right ones with model.modules"
+            )
+        targets += [target for target in names[toggle] if target not in targets]
+    return targets

@@ -1,0 +1,121 @@
+"""`action=compare`: studies side by side, as one report over all their trials with the study as one more key."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.store import Items, ItemTable
+from sweeplab.records.typed import value_at
+from sweeplab.report.evidence.settings import first_objective
+from sweeplab.report.evidence.stored import Stored, read_stored
+from sweeplab.report.evidence.wording import value_text
+from sweeplab.report.findings.differences import STUDY, differences
+from sweeplab.runtime.errors import ConfigError
+
+
+def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, uncontrolled: bool) -> Path:
+    """Writes the report of the studies side by side; gives its path.
+
+    Studies are read from their runs, or from their reports where there are no runs. Raises `ConfigError` where fewer
+    than two are named, one is not there, or they differ in what has to be alike and `uncontrolled` is false.
+    """
+    from sweeplab.report import write_report
+
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"studies must name two studies or more, each once, got {list(names)}; try studies=[a,b]")
+    merged = side_by_side([stored_study(name, runs_dir, reports_dir) for name in names], names)
+    held = [one for one in differences(merged.facts, merged.records) if one.controlled]
+    if held and not uncontrolled:
+        said = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in held)
+        raise ConfigError(
+            f"studies={list(names)} differ in what has to be alike ({said}), so that a difference in scores says "
+            "nothing of what was varied; run one of them again, or use compare.uncontrolled=true"
+        )
+    return write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
+
+
+def stored_study(name: str, runs_dir: Path, reports_dir: Path) -> Stored:
+    """Raises `ConfigError` naming the study that is not there."""
+    for folder, file in ((runs_dir / name, "study.json"), (reports_dir / name, "records.json")):
+        if Path(name).name == name and (folder / file).exists():
+            return read_stored(folder)
+    raise ConfigError(f"studies must name studies that were run, got {name}; {runs_dir}/{name} has no study.json")
+
+
+def side_by_side(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
+    """One study of all trials; trial n of study k has the number n + k * 100, or * 1000 where that is too few.
+
+    Raises `ConfigError` where the first objectives differ.
+    """
+    objectives = {first_objective(one.facts) for one in stored}
+    if len(objectives) > 1:
+        said = " and ".join(sorted(metric for metric, _ in objectives))
+        raise ConfigError(f"studies={list(names)} have different first objectives, {said}; compare those with the same")
+    step = 10 ** max([2, *(len(str(record.number)) for one in stored for record in one.records)])
+    keys = dict.fromkeys(key for one in stored for key in one.facts.space)
+    records = [
+        placed(record, name, place * step, list(keys))
+        for place, (one, name) in enumerate(zip(stored, names, strict=True))
+        for record in one.records
+    ]
+    bases = {base.key: base for one in stored for base in one.bases}
+    items = merged_items([one.items for one in stored], step)
+    return Stored(merged_facts([one.facts for one in stored], names), records, items, list(bases.values()))
+
+
+def placed(record: TrialRecord, name: str, offset: int, keys: list[str]) -> TrialRecord:
+    """`record` as one of the comparison's: it says its study, and its values of what any of the studies varied."""
+    known = {key: value for key in keys if (value := value_at(record.config, key)) is not None}
+    params = {STUDY: name} | known | record.params
+    cohort = [number + offset for number in record.cohort]
+    return replace(record, number=record.number + offset, params=params, cohort=cohort)
+
+
+def merged_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFacts:
+    space: dict[str, dict[str, Any]] = {STUDY: {"choices": list(names)}}
+    for one in facts:
+        for key, axis in one.space.items():
+            before = space.setdefault(key, axis)
+            if "choices" in before and "choices" in axis:
+                texts = {value_text(value): value for value in [*before["choices"], *axis["choices"]]}
+                space[key] = {**before, "choices": list(texts.values())}
+    planned = [one.num_planned for one in facts]
+    return StudyFacts(
+        name=" and ".join(names),
+        question=f"How do the studies {' and '.join(names)} differ?",
+        command=f"python -m sweeplab action=compare 'studies=[{','.join(names)}]'",
+        objectives=facts[0].objectives,
+        seeds=sorted(set.intersection(*(set(one.seeds) for one in facts))),
+        space=space,
+        num_planned=None if None in planned else sum(number for number in planned if number is not None),
+        config=shared([one.config for one in facts]),
+        retained_tasks=[task for task in facts[0].retained_tasks if all(task in one.retained_tasks for one in facts)],
+    )
+
+
+def shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What all configurations say."""
+    found: dict[str, Any] = {}
+    for key, value in configs[0].items():
+        others = [one.get(key) for one in configs[1:]]
+        if all(other == value for other in others):
+            found[key] = value
+        elif isinstance(value, dict) and all(isinstance(other, dict) for other in others):
+            found[key] = shared([value, *(other for other in others if isinstance(other, dict))])
+    return found
+
+
+def merged_items(tables: Sequence[Items | None], step: int) -> Items | None:
+    """Metrics that all studies have item by item, over the same items; None without one."""
+    known = [table for table in tables if table is not None]
+    if len(known) < len(tables):
+        return None
+    found: Items = {}
+    for metric, first in known[0].items():
+        others = [table[metric] for table in known if metric in table]
+        if len(others) == len(known) and all(other.items == first.items for other in others):
+            values = {n + k * step: row for k, other in enumerate(others) for n, row in other.values.items()}
+            found[metric] = ItemTable(first.items, values)
+    return found or None

@@ -1,0 +1,153 @@
+"""The tables of a plan, which keep every number whole on a terminal of 80 columns, and what makes a setting smaller."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from sweeplab.config.space import Params
+from sweeplab.config.trial import TrialConfig
+from sweeplab.planning.fit import Fit, fit_of
+from sweeplab.report.evidence.wording import DASH
+
+if TYPE_CHECKING:
+    from sweeplab.planning.forecast import Forecast
+
+GB: Final = 1e9
+MB: Final = 1e6
+MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
+BORDERLESS: Final[dict[str, Any]] = {
+    "box": SIMPLE_HEAD,
+    "show_edge": False,
+    "pad_edge": False,
+    "padding": (0, 1, 0, 0),
+    "title_justify": "left",
+}
+
+
+class Row(NamedTuple):
+    """One setting: its point of the grid, or the configured one for a sampler that draws; and what it would take."""
+
+    params: Params
+    config: TrialConfig
+    num_seeds: int
+    forecast: "Forecast"
+    alone: str | None  # why it needs the base for itself; None: others can train beside it
+
+
+class Unit(NamedTuple):
+    """Of a table's sizes: GB, or MB where the largest is below one."""
+
+    name: str
+    size: float  # bytes
+    num_decimals: int
+
+    def text(self, num_bytes: float) -> str:
+        return f"{num_bytes / self.size:,.{self.num_decimals}f}"
+
+
+def unit_of(largest_bytes: float) -> Unit:
+    return Unit("GB", GB, 3) if largest_bytes >= GB else Unit("MB", MB, 1)
+
+
+def gigabytes(num_bytes: float) -> str:
+    """`27.3 GB` or `559.4 MB`."""
+    unit = unit_of(num_bytes)
+    return f"{num_bytes / unit.size:,.1f}".removesuffix(".0") + f" {unit.name}"
+
+
+def minutes(seconds: float | None) -> str:
+    return DASH if seconds is None else f"{seconds / 60:,.1f}"
+
+
+def setting_in_words(row: Row) -> str:
+    return " ".join(f"{key}={value}" for key, value in row.params.items()) or "as configured"
+
+
+def fit_in_words(row: Row, memory_bytes: int) -> str:
+    """`yes`, or such as `no, 16.2 in train`: the unit is the column's."""
+    memory, unit = row.forecast.memory, unit_of(memory_bytes)
+    fit = fit_of(memory.needed_bytes, memory_bytes)
+    word = {Fit.FITS: "yes", Fit.UNCERTAIN: "maybe", Fit.DOES_NOT_FIT: "no"}[fit]
+    return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
+
+
+def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> Table:
+    """One line per setting; numbers are never cut, and the words of the last column may go on below."""
+    keys = list(rows[0].params)
+    last = [key.rpartition(".")[2] for key in keys]
+    unit = unit_of(max(row.forecast.memory.training.total_bytes for row in rows))
+    table = Table(title=f"{name}: what would run", **BORDERLESS)
+    for key, short in zip(keys, last, strict=True):
+        title = (short if last.count(short) == 1 else key).replace("_", "_\n").replace(".", ".\n")
+        short_values = max(len(str(row.params[key])) for row in rows) <= MOST_UNBROKEN
+        table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
+    if not keys:
+        table.add_column("setting")
+    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin")
+    for title in ("seeds", *titles):
+        table.add_column(title, justify="right", no_wrap=True)
+    if memory_bytes is not None:
+        table.add_column(f"fits\n{gigabytes(memory_bytes)}")
+    for row in rows:
+        forecast = row.forecast
+        table.add_row(
+            *([str(value) for value in row.params.values()] or ["as configured"]),
+            str(row.num_seeds),
+            f"{forecast.num_trainable_params:,}",
+            f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
+            f"{forecast.base_bits_per_param:.3f}",
+            unit.text(forecast.memory.training.total_bytes),
+            minutes(forecast.train_seconds),
+            *([] if memory_bytes is None else [fit_in_words(row, memory_bytes)]),
+        )
+    return table
+
+
+def parts_table(largest: Row) -> Table:
+    """Memory of the setting that needs the most, part by part, at each moment."""
+    moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
+    unit = unit_of(max(sum(parts.values()) for parts in moments.values()))
+    table = Table(title=f"memory of the largest setting: {setting_in_words(largest)}, {unit.name}", **BORDERLESS)
+    table.add_column("part")
+    for name in moments:
+        table.add_column(name, justify="right", no_wrap=True)
+    for part in next(iter(moments.values())):
+        sizes = [parts[part] for parts in moments.values()]
+        if any(sizes):
+            table.add_row(
+                part.removesuffix("_bytes").replace("_", " "), *(unit.text(one) if one else "" for one in sizes)
+            )
+    table.add_section()
+    table.add_row("in all", *(unit.text(sum(parts.values())) for parts in moments.values()))
+    return table
+
+
+def remedies(row: Row) -> str:
+    """The largest part of a setting when it needs the most, and what makes it smaller."""
+    memory, config = row.forecast.memory, row.config
+    phases = {"load": memory.load, "train": memory.training, "evaluate": memory.evaluation}
+    parts = asdict(phases[memory.highest_phase])
+    part = max(parts, key=lambda name: parts[name])
+    training = config.training
+    tries = []
+    if part in ("activations_bytes", "logits_bytes") and memory.highest_phase == "train":
+        if training.micro_batch_size > training.num_devices:
+            window = training.micro_batch_size * training.accumulation
+            smaller = f"training.micro_batch_size={training.num_devices}"
+            tries = [f"{smaller} training.accumulation={window // training.num_devices}"]
+        if not training.gradient_checkpointing and part == "activations_bytes":
+            tries.append("training.gradient_checkpointing=true")
+        tries = tries or ["a smaller training.max_length"]
+    elif memory.highest_phase == "evaluate" and part in ("logits_bytes", "workspace_bytes"):
+        tries = ["evaluation.batch_size=1"]
+    elif part in ("base_weights_bytes", "quantization_scales_bytes", "gathered_bytes"):
+        tries = (
+            ["quantization=nf4_dq", "a smaller model"] if config.quantization.scheme == "none" else ["a smaller model"]
+        )
+    elif part in ("adapter_bytes", "gradients_bytes", "optimizer_bytes"):
+        tries = ["a smaller adapter.rank"] if config.adapter.method == "lora" else ["adapter=lora"]
+    words = part.removesuffix("_bytes").replace("_", " ")
+    return f"{words} {gigabytes(parts[part])}" + (f": try {' or '.join(tries)}" if tries else "")

@@ -1,0 +1,183 @@
+"""`action=reproduce`: runs a recorded trial once more, alone, and holds the two records against each other."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from safetensors.numpy import load_file
+
+from sweeplab.config.compatible import check_trial
+from sweeplab.config.compose import Request
+from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.space import dotted
+from sweeplab.config.study import study_folder
+from sweeplab.config.trial import TrialConfig, trial_config_from_dict
+from sweeplab.execution.executor import LocalExecutor
+from sweeplab.execution.messages import spec_to_dict
+from sweeplab.execution.placement import Place
+from sweeplab.records.record import Status, TrialRecord, score_values
+from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.tracking.progress import StudyProgress
+
+# Between processors, versions, or a trial among others and alone, sums are rounded in another order. Training takes
+# that further: held against PEFT's own loop a packed trial's losses were within 5e-6 nats in 32 bits.
+MOST_NATS: Final = 1e-3
+MOST_SCORE: Final = 0.02
+ADAPTER: Final = "adapter/adapter_model.safetensors"
+
+
+class Difference(NamedTuple):
+    """The largest difference of one kind of number between a record and its rerun; None where one lacks it."""
+
+    what: str
+    size: float | None
+    allowed: float
+
+
+def largest(before: list[float | None], now: list[float | None]) -> float | None:
+    """The largest absolute difference; None where one list has a number that the other lacks."""
+    if len(before) != len(now) or any((a is None) != (b is None) for a, b in zip(before, now, strict=True)):
+        return None
+    return max((abs(a - b) for a, b in zip(before, now, strict=True) if a is not None and b is not None), default=0.0)
+
+
+def scores(record: TrialRecord) -> dict[str, float]:
+    """Those at the end, and those of every rung."""
+    found = score_values(record.scores)
+    for rung in record.rung_scores:
+        found |= {f"{name} at {rung.step}": value for name, value in score_values(rung.scores).items()}
+    return found
+
+
+def weights_differ(before: Path, now: Path) -> float | None:
+    """The largest difference between the saved adapters' numbers; None where the files hold other tensors, or none."""
+    files = [folder / ADAPTER for folder in (before, now)]
+    if not all(path.is_file() for path in files):
+        return None
+    first, second = (load_file(path) for path in files)
+    if first.keys() != second.keys() or any(first[name].shape != second[name].shape for name in first):
+        return None
+    return max((float(np.abs(first[name] - second[name]).max()) for name in first), default=0.0)
+
+
+def differences(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path]) -> list[Difference]:
+    then, again = scores(before), scores(now)
+    names = sorted(then.keys() | again.keys())
+    return [
+        Difference(
+            "training losses, nats/target",
+            largest([point.loss for point in before.losses], [point.loss for point in now.losses]),
+            MOST_NATS,
+        ),
+        Difference(
+            "held-out losses, nats/target",
+            largest([point.loss for point in before.heldout_losses], [point.loss for point in now.heldout_losses]),
+            MOST_NATS,
+        ),
+        Difference("scores", largest([then.get(one) for one in names], [again.get(one) for one in names]), MOST_SCORE),
+        Difference("adapter weights", weights_differ(*folders), np.inf),
+    ]
+
+
+def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What the two runs were made with, where it is not the same."""
+    then, again = dict(dotted(before)), dict(dotted(now))
+    for key in sorted(then.keys() | again.keys()):
+        if then.get(key) != again.get(key):
+            yield f"{key}: {then.get(key)} then, {again.get(key)} now"
+
+
+def same_settings(executor: ExecutorConfig, record: TrialRecord, num_devices: int) -> ExecutorConfig:
+    """One trial, on the kind of device and with the threads of the record, which are those of one device's process."""
+    device = record.provenance["device"]
+    num_threads = device["num_threads"] * num_devices
+    return replace(executor, device=device["type"], num_threads=num_threads, cohort_size=1)
+
+
+def recorded(request: Request) -> tuple[TrialRecord, Path]:
+    """Raises `ConfigError` where there is no such trial, or nothing of it to compare."""
+    folder = study_folder(request.config)
+    path = record_path(folder, request.config.trial or 0)
+    if not path.is_file():
+        there = ", ".join(str(int(one.parent.name)) for one in trial_files(folder, "record.json"))
+        raise ConfigError(
+            f"trial={request.config.trial} has no record in {folder}; there are: {there or 'none'}; give "
+            "study.name=NAME, or +experiment=NAME, and trial=N"
+        )
+    record = read_record(path)
+    if record.status not in (Status.FINISHED, Status.DIVERGED) or not record.provenance:
+        raise ConfigError(f"trial={record.number} ended as {record.status.value}, which leaves nothing to compare")
+    return record, path.parent
+
+
+def checked_config(record: TrialRecord) -> TrialConfig:
+    """What the record says was run; a file can say anything. Raises `ConfigError` where it could not run."""
+    try:
+        config = trial_config_from_dict(record.config)
+        check_trial(config)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"trial={record.number} has a record without a whole configuration: {error!r}") from error
+    return config
+
+
+def rerun(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
+    """The trial once more, in `folder`. Raises `ConfigError`."""
+    make_folder(folder)
+    config = checked_config(record)
+    num_devices = config.training.num_devices
+    place = Place(same_settings(request.config.executor, record, num_devices), None, num_devices)
+    spec = spec_to_dict(record.number, record.seed, record.params, config, folder)
+    with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
+        progress.started(record.number, record.params, record.seed)
+        executor.submit(0, [spec])
+        while True:
+            message = executor.next_event().message
+            if message["kind"] == "observed":
+                progress.observed(message["number"], message["step"], message["values"])
+            elif message["kind"] == "said":
+                progress.say(message["text"])
+            elif message["kind"] == "refused":
+                raise ConfigError(message["message"])
+            elif message["kind"] == "died":
+                raise ConfigError(f"trial={record.number} could not be run again: {message['reason']}")
+            elif message["kind"] == "ended":
+                now = TrialRecord.from_dict(message["record"])
+                write_json(folder / "record.json", now.to_dict())
+                return now
+
+
+def show(found: list[Difference], facts: list[str], alone: bool, console: Console) -> bool:
+    """Prints the comparison; True where the rerun gave the same within what is allowed."""
+    table = Table("", "largest difference", "allowed elsewhere", title="then and now", title_justify="left")
+    for one in found:
+        allowed = "–" if one.allowed == np.inf else f"{one.allowed:g}"
+        table.add_row(one.what, "–" if one.size is None else f"{one.size:.3g}", allowed)
+    console.print(table)
+    for fact in facts:
+        console.print(Text(f"not the same: {fact}"), soft_wrap=True)
+    if not alone:
+        console.print(Text("The record's trial trained among others, whose company rounds sums in another order."))
+    *numbers, weights = found
+    close = all(one.size is not None and one.size <= one.allowed for one in numbers)
+    exact = all(one.size == 0 for one in numbers) and weights.size in (0, None)
+    verdict = "bit for bit" if exact else "within what is allowed"
+    console.print(Text(f"The same numbers, {verdict}." if close else "Not the same numbers."))
+    return close
+
+
+def reproduce_trial(request: Request, console: Console) -> bool:
+    """True where the trial gave the same numbers again. Raises `ConfigError` and `StoreError`."""
+    before, there = recorded(request)
+    folder = study_folder(request.config) / "reproduced" / there.name
+    now = rerun(before, request, folder, console)
+    if now.status is not before.status:
+        console.print(Text(f"It was {before.status.value}, and is {now.status.value} now: {now.reason}"))
+        return False
+    facts = list(changed_facts(before.provenance, now.provenance))
+    return show(differences(before, now, (there, folder)), facts, not before.trained_among_others, console)

@@ -1,0 +1,202 @@
+"""`action=watch`: follows a study from another terminal. It reads files, and neither locks nor writes any.
+
+What has ended comes from the records, what is running from the driver's `progress.json`, and whether there is a driver
+from the holder that `.lock` names.
+"""
+
+import re
+import socket
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweeplab.config.study import StudyConfig, study_folder
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.store import read_facts, read_record, trial_files
+from sweeplab.report.evidence.evidence import evidence
+from sweeplab.report.evidence.settings import by_meaning, group, number_of
+from sweeplab.report.evidence.wording import DASH, amount, metric_label, metric_text, plural
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.tracking.progress import clock, named
+from sweeplab.tracking.status_file import Underway, read_underway
+
+LOOK_SECONDS: Final = 1.0  # between two looks
+NUM_ENDINGS: Final = 5  # that are shown
+HOLDER: Final = re.compile(r"process (\d+) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+
+
+class Ending(NamedTuple):
+    """A record, and the Unix time at which it was written."""
+
+    record: TrialRecord
+    when: float
+
+
+class Seen(NamedTuple):
+    """A study at one moment."""
+
+    facts: StudyFacts
+    endings: list[Ending]  # by trial
+    underway: Underway | None
+    driven: bool | None  # a driver is at work; None: it would be on another machine
+
+
+class Watcher:
+    """Looks at a study's folder again and again; a record is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: dict[tuple[Path, int], Ending] = {}  # by file and time of its writing, in nanoseconds
+
+    def look(self) -> Seen | None:
+        """None before the study has begun. Raises `StoreError` for a damaged file."""
+        facts = read_facts(self.folder)
+        if facts is None:
+            return None
+        now: dict[tuple[Path, int], Ending] = {}
+        for path in trial_files(self.folder, "record.json"):
+            written = path.stat()
+            key = path, written.st_mtime_ns
+            now[key] = self.known.get(key) or Ending(read_record(path), written.st_mtime)
+        self.known = now
+        return Seen(facts, list(now.values()), read_underway(self.folder), driven(self.folder))
+
+
+def driven(folder: Path) -> bool | None:
+    """Whether the process that `.lock` names is at work; None where it is another machine's.
+
+    The system's lock is not asked for, since a driver that starts meanwhile would be refused.
+    """
+    path = folder / ".lock"
+    holder = HOLDER.match(path.read_text(encoding="utf-8")) if path.exists() else None
+    if holder is None:
+        return False
+    if holder[2] != socket.gethostname():
+        return None
+    since = datetime.strptime(holder[3], "%Y-%m-%d %H:%M:%S").timestamp()
+    try:
+        process = psutil.Process(int(holder[1]))
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < since + 1)  # else another one
+    except psutil.NoSuchProcess:
+        return False
+
+
+def has_ended(seen: Seen) -> bool:
+    """No driver is at work, and none is needed: the last one asked for no more, or every planned trial has ended."""
+    asked_all = seen.underway is not None and seen.underway.ended
+    all_there = seen.facts.num_planned is not None and len(seen.endings) >= seen.facts.num_planned
+    return not seen.driven and (asked_all or (all_there and seen.driven is False))
+
+
+def state(seen: Seen) -> str:
+    """Where the study stands, and the time left while it runs."""
+    if has_ended(seen):
+        return "ended"
+    if seen.driven is False:
+        return f"stopped; it goes on with: {seen.facts.command}"
+    seconds = None if seen.underway is None else seen.underway.seconds_left
+    where = "running" if seen.driven else "running on another machine, as far as its files say"
+    return where if seconds is None else f"{where}, {clock(seconds)} left"
+
+
+def heading(seen: Seen) -> Text:
+    counts = Counter(ending.record.status for ending in seen.endings)
+    parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
+    planned = DASH if seen.facts.num_planned is None else seen.facts.num_planned
+    tally = f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
+    return Text.assemble((seen.facts.name, "bold"), f"  {state(seen)}\n{tally}")
+
+
+def running_table(seen: Seen, now: float) -> RenderableType:
+    """The trials that train, as the driver last told; nothing without a driver."""
+    running = seen.underway.running if seen.underway is not None and seen.driven is not False else []
+    if not running:
+        return Text("")
+    table = Table(title="running", title_justify="left")
+    table.add_column("trial", overflow="fold")
+    for title in ("steps", "training loss", "time"):
+        table.add_column(title, justify="right")
+    for one in running:
+        loss = DASH if one.loss is None else f"{one.loss:.4g}"
+        table.add_row(Text(one.label), f"{one.fraction:.0%}", loss, clock(now - one.since))
+    return table
+
+
+def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
+    """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
+    label, records = metric_label(metric), [ending.record for ending in seen.endings]
+    settings = group(seen.facts, records)
+    if len(by_meaning(seen.facts, settings, metric)) > 1:
+        return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
+    found = evidence(seen.facts, settings, metric, None)
+    if found is not None:
+        best = found.estimate(found.best)
+        assert best is not None
+        without = "no interval, of one seed" if found.table.num_seeds == 1 else "no interval, the same with all seeds"
+        over = without if best.low is None else f"95 % interval over {best.covers}"
+        return f"best {label} so far: {found.best.label}  {amount(metric, best)}  ({over})"
+    finished = [one for one in records if one.status is Status.FINISHED]
+    valued = [(sign * value, one) for one in finished if (value := number_of(one, metric)) is not None]
+    if not valued:
+        return f"best {label} so far: {DASH}"
+    value, record = max(valued, key=lambda pair: pair[0])
+    single = f"trial {record.number}: {named(record.params)} seed={record.seed}  {metric_text(metric, sign * value)}"
+    return f"best {label} so far: {single}  (no setting has all of {plural(len(seen.facts.seeds), 'seed')} yet)"
+
+
+def best_lines(seen: Seen) -> list[Text]:
+    """One for each objective."""
+    signs = {"maximize": 1, "minimize": -1}
+    return [Text(best_setting_line(seen, metric, signs[way])) for metric, way in seen.facts.objectives.items()]
+
+
+def endings_table(seen: Seen) -> RenderableType:
+    """The last trials that ended, the latest first."""
+    if not seen.endings:
+        return Text("")
+    table = Table(title="last endings", title_justify="left")
+    table.add_column("trial", overflow="fold")
+    table.add_column("ended", overflow="fold")
+    for record, _ in sorted(seen.endings, key=lambda ending: ending.when, reverse=True)[:NUM_ENDINGS]:
+        headline = "  ".join(
+            f"{metric_label(metric)} {metric_text(metric, number_of(record, metric))}"
+            for metric in seen.facts.objectives
+        )
+        outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
+        table.add_row(Text(f"trial {record.number}: {named(record.params)} seed={record.seed}"), Text(outcome))
+    return table
+
+
+def picture(seen: Seen, now: float) -> Group:
+    """The study for a terminal; `now` is a Unix time."""
+    return Group(heading(seen), running_table(seen, now), *best_lines(seen), endings_table(seen))
+
+
+def watch_study(config: StudyConfig, console: Console) -> None:
+    """Shows the study until it has ended, or once. Raises `ConfigError` where once is too early, and `StoreError`."""
+    folder = study_folder(config)
+    watcher = Watcher(folder)
+    if config.watch.once:
+        seen = watcher.look()
+        if seen is None:
+            raise ConfigError(
+                f"watch.once=true: {folder} holds no study yet; start it, or use watch.once=false to wait for it"
+            )
+        console.print(picture(seen, time.time()))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            seen = watcher.look()
+            shown = Text(f"waiting for {folder}") if seen is None else picture(seen, time.time())
+            live.update(shown, refresh=True)
+            if seen is not None and has_ended(seen):
+                return
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,131 @@
+"""Samplers, pruners and constraints that a study cannot have are refused here; what its space rules out, in study/."""
+
+from typing import Any, Final
+
+from sweeplab.config.study import PrunerConfig, SamplerConfig, StudyConfig
+from sweeplab.config.tasks import check_metric
+from sweeplab.records.typed import is_number
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+
+SAMPLERS: Final[dict[str, tuple[str, ...]]] = {  # with the arguments of Optuna's that each takes
+    "grid": (),
+    "random": (),
+    "qmc": ("qmc_type", "scramble"),
+    "tpe": ("n_startup_trials", "n_ei_candidates", "multivariate", "constant_liar"),
+    "gp": ("n_startup_trials", "deterministic_objective"),
+    "cmaes": ("n_startup_trials", "popsize"),
+    "nsga2": ("population_size", "mutation_prob", "crossover_prob", "swapping_prob"),
+    "brute_force": (),
+}
+LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space
+LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
+CONSTRAINED: Final = ("tpe", "gp", "nsga2")
+PRUNERS: Final[dict[str, tuple[str, ...]]] = {
+    "none": (),
+    "asha": ("min_resource", "reduction_factor", "bootstrap_count"),
+    "hyperband": ("min_resource", "reduction_factor", "bootstrap_count"),
+    "median": ("n_startup_trials", "n_warmup_steps"),
+    "wilcoxon": ("p_threshold", "n_startup_steps"),
+    "patient": ("patience", "min_delta"),
+}
+LEAST: Final = {
+    "n_startup_trials": 0,
+    "n_ei_candidates": 1,
+    "popsize": 4,  # with fewer, CMA-ES has one parent and divides by 0
+    "population_size": 2,
+    "min_resource": 1,
+    "reduction_factor": 2,
+    "bootstrap_count": 0,
+    "n_warmup_steps": 0,
+    "n_startup_steps": 0,
+    "patience": 0,
+    "min_delta": 0,
+}
+PROBABILITIES: Final = ("mutation_prob", "crossover_prob", "swapping_prob", "p_threshold")
+
+
+def check_options(key: str, section: SamplerConfig | PrunerConfig, table: dict[str, tuple[str, ...]]) -> None:
+    """Refuses a name that is none, an argument of another one's, and a value out of bounds. Raises `ConfigError`."""
+    check_choice(f"{key}.name", section.name, tuple(table))
+    for option, value in vars(section).items():
+        if value is None or option in ("name", "seed"):
+            continue
+        if option not in table[section.name]:
+            owners = ", ".join(name for name, options in table.items() if option in options)
+            raise refuse(f"{key}.{option}", f"goes with {key}={owners} only", value, "leave it null")
+        if option in LEAST:
+            check_at_least(f"{key}.{option}", value, LEAST[option], "use null for Optuna's own")
+        if option in PROBABILITIES and not 0 <= value <= 1:
+            raise refuse(f"{key}.{option}", "must be from 0 to 1", value, "use null for Optuna's own")
+
+
+def check_sampler(config: StudyConfig) -> None:
+    """Refuses a sampler without what it needs, or with what it cannot use. Raises `ConfigError`."""
+    sampler, study = config.sampler, config.study
+    check_options("sampler", sampler, SAMPLERS)
+    if sampler.qmc_type is not None:
+        check_choice("sampler.qmc_type", sampler.qmc_type, ("sobol", "halton"))
+    if sampler.name not in LISTING and study.num_trials is None:
+        raise ConfigError(f"study.num_trials is missing; sampler={sampler.name} needs one, such as 30")
+    if sampler.name == "cmaes" and len(study.objectives) > 1:
+        raise refuse("study.objectives", "must be one metric for sampler=cmaes", study.objectives, "use sampler=nsga2")
+    if sampler.name in LISTING and study.enqueue:
+        rule = f"does not go with sampler={sampler.name}, which runs every point"
+        raise refuse("study.enqueue", rule, study.enqueue, "use sampler=tpe")
+    if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
+        rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
+        raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
+
+
+def check_pruner(config: StudyConfig) -> None:
+    """Refuses a pruner that would never see a held-out loss in time. Raises `ConfigError`."""
+    pruner, training = config.pruner, config.training
+    check_options("pruner", pruner, PRUNERS)
+    if pruner.name == "none":
+        return
+    remedy = "use pruner=none"
+    if len(config.study.objectives) > 1:
+        rule = f"must be one metric for pruner={pruner.name}, since Optuna compares trials by one number"
+        raise refuse("study.objectives", rule, config.study.objectives, remedy)
+    interval, steps = training.heldout_interval, training.max_steps
+    if interval is None:
+        raise refuse(
+            "training.heldout_interval", f"is needed by pruner={pruner.name}", "null", "give steps, such as 50"
+        )
+    if steps is not None and interval >= steps:
+        rule = f"must be below training.max_steps={steps} for pruner={pruner.name}"
+        raise refuse("training.heldout_interval", rule, interval, f"try {max(1, steps // 4)}, or {remedy}")
+    if steps is not None and pruner.min_resource is not None and pruner.min_resource >= steps:
+        rule = f"must be below training.max_steps={steps}, or nothing is pruned"
+        raise refuse("pruner.min_resource", rule, pruner.min_resource, "leave it null")
+    if pruner.name == "hyperband" and steps is None:
+        raise refuse("training.max_steps", "is needed by pruner=hyperband", "null", "give it, or use pruner=asha")
+
+
+def check_constraints(config: StudyConfig) -> None:
+    """Refuses constraints that name no metric, or go to a sampler that does not learn from them."""
+    for metric, bound in constraint_bounds(config.study.constraints):
+        check_metric("study.constraints", metric)
+        for end, value in bound.items():
+            if not is_number(value) or not abs(value) < float("inf"):
+                raise refuse(f"study.constraints.{metric}.{end}", "must be a number", value, "try {max: 1e6}")
+        if set(bound) - {"min", "max"}:
+            raise refuse(f"study.constraints.{metric}", "must hold max, min or both", bound, "try {max: 1e6}")
+    if config.study.constraints and config.sampler.name not in CONSTRAINED:
+        rule = f"does not go with sampler={config.sampler.name}, which does not learn from constraints"
+        raise refuse("study.constraints", rule, config.study.constraints, f"use one of {', '.join(CONSTRAINED)}")
+
+
+def constraint_bounds(section: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """Metrics with their bounds; conf may nest a metric's name or not. Raises `ConfigError` for what holds no bound."""
+    found = []
+    for name, value in section.items():
+        if not isinstance(value, dict) or not value:
+            key = f"study.constraints.{prefix}{name}"
+            raise refuse(key, "must hold max, min or both", value, "try {num_trainable_params: {max: 1e6}}")
+        if any(isinstance(inner, dict) for inner in value.values()):
+            found += constraint_bounds(value, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", value))
+    return found

@@ -1,0 +1,71 @@
+"""Which trials can train together on one frozen base, and which cannot."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from sweeplab.config.adapter import BASE_CHANGING, LORA_METHODS
+from sweeplab.config.trial import TrialConfig
+
+OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
+# optimizers that work number by number, so that all matrices of an adapter can be one vector
+ELEMENTWISE: Final = (
+    "torch.optim.Adam",
+    "torch.optim.AdamW",
+    "torch.optim.SGD",
+    "bitsandbytes.optim.Lion",
+    "bitsandbytes.optim.PagedAdamW32bit",
+    "schedulefree.AdamWScheduleFree",
+)
+
+SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
+
+
+def padded_rank(rank: int) -> int:
+    """The rank of the bucket that adapters of `rank` share, with zeros beyond their own."""
+    return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
+
+
+def why_alone(config: TrialConfig) -> str | None:
+    """Why a trial needs the base for itself; None where others can train beside it."""
+    adapter = config.adapter
+    if adapter.method != "lora":
+        return f"adapter.method={adapter.method} trains something else than matrices beside the base's"
+    if adapter.dora:
+        return "adapter.dora=true scales the base's own columns"
+    if adapter.initialization in BASE_CHANGING:
+        return f"adapter.initialization={adapter.initialization} changes the base"
+    if adapter.bias != "none":
+        return f"adapter.bias={adapter.bias} trains biases of the base"
+    if adapter.train_norms:
+        return "adapter.train_norms=true trains normalization layers of the base"
+    if config.optimizer["_target_"].endswith("SophiaG"):
+        return "optimizer=sophia runs a backward of its own through the whole model"
+    return None
+
+
+def why_undivided(config: TrialConfig) -> str | None:
+    """Why several devices cannot share a trial's rows; None where they can, with the results of one device.
+
+    Dropout beside the base follows from seed and step, so that each device knows its rows' part of it. What a trial
+    alone, or Sophia, draws follows from the state of a generator.
+    """
+    alone, adapter = why_alone(config), config.adapter
+    if config.optimizer["_target_"].endswith("SophiaG"):
+        return "optimizer=sophia draws labels for a whole micro-batch"
+    if alone is not None and adapter.method in LORA_METHODS and adapter.dropout:
+        return f"{alone}, and every device would draw adapter.dropout={adapter.dropout} for itself"
+    if alone is not None and config.training.strategy == "fsdp":
+        return f"{alone}, and no device has the whole base"
+    return None
+
+
+def geometry(config: TrialConfig) -> dict[str, Any]:
+    """What trials of one cohort have in common: base, quantization, data, shape of the batches, evaluation."""
+    values = asdict(config)
+    training = {name: value for name, value in values["training"].items() if name not in OWN_TRAINING}
+    return {name: values[name] for name in ("model", "quantization", "data", "evaluation")} | {"training": training}
+
+
+def takes_vectors(config: TrialConfig) -> bool:
+    """True where the optimizer may take all matrices of an adapter as one: it works number by number, at one rate."""
+    return config.optimizer["_target_"] in ELEMENTWISE and not config.adapter.lr_pattern

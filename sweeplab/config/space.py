@@ -1,0 +1,225 @@
+"""What a study varies: axes over keys of conf or over whole groups."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sweeplab.config.study import AXIS_KEYS
+from sweeplab.config.trial import TrialConfig
+from sweeplab.records.typed import is_number
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.refusals import refuse
+
+MOST_POINTS: Final = 2000  # of a space that is listed
+OF_A_TRIAL: Final = tuple(one.name for one in fields(TrialConfig))
+Params = dict[str, Any]
+Scalar = bool | int | float | str | None
+
+
+class Axis(NamedTuple):
+    """One varied key: listed choices, or a range with both ends included; drawn only where `when` holds."""
+
+    key: str
+    choices: tuple[Scalar, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()  # earlier axes, and the values of theirs that it goes with
+
+    def spec(self) -> dict[str, Any]:
+        """The axis as conf spells it."""
+        when = {key: values[0] if len(values) == 1 else list(values) for key, values in self.when} or None
+        choices = None if self.choices is None else list(self.choices)
+        spec = {"choices": choices, "low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
+        return {name: value for name, value in {**spec, "when": when}.items() if value is not None}
+
+    def active(self, params: Params) -> bool:
+        """True where the axis is drawn beside `params`; an axis whose condition was not drawn itself is not."""
+        return all(key in params and params[key] in values for key, values in self.when)
+
+    def holds(self, value: object) -> bool:
+        """True for a value that the axis can take; between steps there is none, but for rounding."""
+        if self.choices is not None:
+            return value in self.choices
+        if not isinstance(value, int | float) or isinstance(value, bool) or not self.low <= value <= self.high:  # type: ignore[operator]
+            return False
+        return math.isclose(value, float(self.exact(value)), rel_tol=1e-9, abs_tol=1e-12)  # type: ignore[arg-type]
+
+    def exact(self, value: Any) -> Scalar:
+        """A value that the axis holds as conf spells it; samplers give 0.30000000000000004 for three steps of 0.1."""
+        if self.choices is not None:
+            return self.choices[self.choices.index(value)]
+        if self.step is None and not self.whole():
+            return float(value)
+        return self.value(round((Decimal(str(value)) - Decimal(str(self.low))) / Decimal(str(self.step or 1))))
+
+    def whole(self) -> bool:
+        """True for a range of whole numbers: both ends are, and the step if there is one."""
+        return all(isinstance(number, int) for number in (self.low, self.high, 1 if self.step is None else self.step))
+
+    def value(self, place: int) -> float:
+        """low + place * step in decimal arithmetic, so that steps of 0.1 give 0.3 and not 0.30000000000000004."""
+        exact = Decimal(str(self.low)) + place * Decimal(str(self.step or 1))
+        return int(exact) if self.whole() else float(exact)
+
+    def last_place(self) -> int:
+        """Steps from low to the last value that is not above high."""
+        low, high, step = (Decimal(str(number)) for number in (self.low, self.high, self.step or 1))
+        return int((high - low) // step)
+
+    def distribution(self) -> BaseDistribution:
+        """What Optuna draws from; a range ends at its last step, since Optuna warns where it has to cut it itself."""
+        if self.choices is not None:
+            return CategoricalDistribution(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        high = self.high if self.step is None else self.value(self.last_place())
+        if self.whole():
+            return IntDistribution(int(self.low), int(high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, high, log=self.log, step=self.step)
+
+    def points(self) -> list[Scalar]:
+        """Every value, for a grid. Raises `ConfigError` for a range without a step."""
+        if self.choices is not None:
+            return list(self.choices)
+        if self.log or (self.step is None and not self.whole()):
+            raise ConfigError(
+                f"space.{self.key} is a range, which sampler=grid and sampler=brute_force cannot list; give choices or "
+                "a step, or use sampler=tpe"
+            )
+        refuse_endless(self.last_place() + 1)
+        return [self.value(place) for place in range(self.last_place() + 1)]
+
+
+def refuse_endless(num_points: int) -> None:
+    """Raises `ConfigError` for more points than anybody would run: each is composed and checked before any runs."""
+    if num_points > MOST_POINTS:
+        raise ConfigError(
+            f"space has at least {num_points} points, and at most {MOST_POINTS} can be listed; give fewer choices, or "
+            "larger steps, or use sampler=tpe"
+        )
+
+
+def check_choices(name: str, choices: Any) -> None:
+    """Raises `ConfigError`. Values are distinct as Optuna compares them: 1 equals 1.0 and true."""
+    rule = "must be a list of distinct values"
+    if not isinstance(choices, list) or not choices:
+        raise refuse(name, rule, choices, "try [4,8,16]")
+    odd = [one for one in choices if not isinstance(one, Scalar)]
+    if odd:
+        raise refuse(name, "must hold numbers, words, true, false or null", odd[0], "name a group")
+    if any(isinstance(one, float) and not math.isfinite(one) for one in choices):
+        raise refuse(name, "must be finite", choices, "drop what is not")
+    if len(set(choices)) != len(choices):
+        raise refuse(name, rule, choices, "drop what stands twice")
+
+
+def check_range(name: str, spec: dict[str, Any]) -> None:
+    """Raises `ConfigError`."""
+    low, high, log, step = (spec.get(part) for part in ("low", "high", "log", "step"))
+    if not (is_number(low) and is_number(high) and low < high):
+        raise refuse(name, "needs choices, or numbers low below high", spec, "try {low: 1e-5, high: 1e-2, log: true}")
+    if not math.isfinite(high - low):
+        raise refuse(name, "must be finite", spec, "try {low: 1e-5, high: 1e-2, log: true}")
+    if not isinstance(log, bool | None):
+        raise refuse(f"{name}.log", "must be true or false", log, "try log: true")
+    if log and (step is not None or not low > 0):
+        raise refuse(name, "with log=true needs low above 0 and no step", spec, "drop log, or the step")
+    if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
+        raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
+
+
+def dotted(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values: conf may nest them or not."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+    """What `when` spells: earlier axes, each with one value or a list of them. Raises `ConfigError`."""
+    if not isinstance(when, dict) or not when:
+        raise refuse(f"{name}.when", "must hold axes and their values", when, "try when: {optimizer: sgd}")
+    found = {key: value if isinstance(value, list) else [value] for key, value in dotted(when)}
+    for key, values in found.items():
+        check_choices(f"{name}.when.{key}", values)
+    return tuple((key, tuple(values)) for key, values in found.items())
+
+
+def axis(key: str, spec: dict[str, Any]) -> Axis:
+    """The axis that `spec` spells. Raises `ConfigError` naming the key and the rule."""
+    name = f"space.{key}"
+    section = key.partition(".")[0]
+    if section not in OF_A_TRIAL:
+        raise refuse(
+            name, f"must vary a part of a trial ({', '.join(OF_A_TRIAL)})", section, "drop it, or mend the name"
+        )
+    when = conditions(name, spec["when"]) if "when" in spec else ()
+    spec = {part: value for part, value in spec.items() if part != "when"}
+    if "choices" in spec:
+        if len(spec) > 1:
+            raise refuse(name, "takes choices or a range, not both", spec, "keep one of them")
+        check_choices(f"{name}.choices", spec["choices"])
+        return Axis(key, tuple(spec["choices"]), when=when)
+    check_range(name, spec)
+    return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"), when)
+
+
+def spelled_axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
+    """All axes below `prefix`, in their order. Raises `ConfigError`.
+
+    A group can be an axis beside keys inside it, so a level may hold both an axis and further levels.
+    """
+    spec = {name: value for name, value in space.items() if name in AXIS_KEYS and not isinstance(value, dict)}
+    if spec and "when" in space:
+        spec["when"] = space["when"]
+    found = [axis(prefix.removesuffix("."), spec)] if spec else []
+    for name, value in space.items():
+        if name in spec:
+            continue
+        if not isinstance(value, dict):
+            raise refuse(f"space.{prefix}{name}", "must hold choices, or low and high", value, "try {choices: [4, 8]}")
+        found += spelled_axes(value, f"{prefix}{name}.")
+    return found
+
+
+def axes(space: dict[str, Any]) -> list[Axis]:
+    """All axes of the `space` section, in its order. Raises `ConfigError`, also for a condition that cannot hold."""
+    found = spelled_axes(space)
+    for place, one in enumerate(found):
+        earlier = {other.key: other for other in found[:place]}
+        for key, values in one.when:
+            if key not in earlier:
+                there = ", ".join(earlier) or "none"
+                raise refuse(f"space.{one.key}.when", f"may name only an axis above it ({there})", key, "reorder space")
+            for value in values:
+                if not earlier[key].holds(value):
+                    raise refuse(f"space.{one.key}.when.{key}", "must be a value of that axis", value, "drop it")
+    return found
+
+
+def fits(params: Params, varied: list[Axis]) -> bool:
+    """True where `params` hold a value for each axis that is active beside them, and nothing else."""
+    wanted = {one.key for one in varied if one.active(params)}
+    return params.keys() == wanted and all(one.holds(params[one.key]) for one in varied if one.key in wanted)
+
+
+def grid(varied: list[Axis]) -> list[Params]:
+    """Every combination; the last axis moves fastest. One empty point where nothing varies."""
+    points: list[Params] = [{}]
+    for one in varied:
+        values = one.points()
+        refuse_endless(len(points) * len(values))
+        points = [
+            extended
+            for point in points
+            for extended in ([{**point, one.key: value} for value in values] if one.active(point) else [point])
+        ]
+    return points

@@ -1,0 +1,85 @@
+"""Names of tasks and of their metrics, refused before anything is trained where they are known not to exist."""
+
+import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from sweeplab.builtin.digits import DIGITS_TASKS
+from sweeplab.builtin.world import SKILLS, TARGETS
+from sweeplab.records.metrics import METRICS, known_metric, score_parts
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.refusals import refuse
+
+OWN_METRICS: Final = {  # of the tasks that come with sweeplab, each one's only metric
+    **{f"tiny_{skill}": "exact_match" for skill in (*SKILLS, *TARGETS)},
+    **{f"tiny_{skill}_choice": "acc" for skill in (*SKILLS, *TARGETS)},
+    **dict.fromkeys(DIGITS_TASKS, "accuracy"),
+}
+TASK: Final = re.compile(r"^ *(?:task|group): *[\"']?([\w.-]+)", re.MULTILINE)
+
+
+def check_metric(key: str, metric: str) -> None:
+    """Refuses what no record has, and what a task that comes with sweeplab does not measure. Raises `ConfigError`.
+
+    The metrics of lm-eval's own tasks are known only to lm-eval.
+    """
+    if not known_metric(metric):
+        known = ", ".join((*METRICS, "scores.<task>.<metric>"))
+        raise refuse(key, "must name metrics of a record", metric, f"choose from {known}")
+    if metric in METRICS:
+        return
+    task, name = score_parts(metric)
+    own = OWN_METRICS.get(task, name)
+    if name != own:
+        raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")
+
+
+def check_objectives(objectives: list[str], tasks: list[str]) -> None:
+    """Refuses objectives that no trial will have; a group's subtasks begin with its name. Raises `ConfigError`."""
+    if not objectives:
+        raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
+    for metric in objectives:
+        check_metric("study.objectives", metric)
+        if metric in METRICS:
+            continue
+        task, _ = score_parts(metric)
+        if not (task in tasks if task in OWN_METRICS else any(task.startswith(one) for one in tasks)):
+            raise refuse(
+                "study.objectives",
+                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                metric,
+                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+            )
+
+
+def task_files() -> Iterator[str]:
+    """The text of every file that defines tasks, groups or tags of lm-eval; of none where it is not installed."""
+    package = find_spec("lm_eval")
+    if package is not None and package.origin is not None:
+        for path in (Path(package.origin).parent / "tasks").rglob("*"):  # what other files include has any ending
+            if path.suffix not in (".py", ".pyc") and path.is_file():
+                yield path.read_text(encoding="utf-8", errors="replace")
+
+
+@cache
+def stands_nowhere(name: str) -> bool:
+    """True where lm-eval is here and none of its task files has `name` as a word, so that it can be no task.
+
+    To read them all takes half a second, where lm-eval's own index takes 10.
+    """
+    word = re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])")
+    return any(task_files()) and not any(name in text and word.search(text) for text in task_files())
+
+
+def check_task_names(tasks: Iterable[str]) -> None:
+    """Raises `ConfigError` for a task that neither sweeplab nor lm-eval can have."""
+    for name in tasks:
+        if name not in OWN_METRICS and stands_nowhere(name):
+            there = sorted({found for text in task_files() for found in TASK.findall(text)})
+            near = get_close_matches(name, there, 1, 0.6)
+            remedy = f"did you mean {near[0]}?" if near else "`lm-eval ls tasks` lists them"
+            raise refuse("evaluation.tasks", "must name lm-eval tasks, or sweeplab's own", name, remedy)

@@ -1,0 +1,182 @@
+"""The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
+
+import re
+from contextlib import closing, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
+from sweeplab.config.space import Axis, axes, dotted
+from sweeplab.config.study import study_folder
+from sweeplab.execution.executor import Executor
+from sweeplab.execution.open import open_executor
+from sweeplab.execution.scheduler import Rounds, Stopped
+from sweeplab.records.metrics import direction
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.store import (
+    make_folder,
+    only_writer,
+    read_base_scores,
+    read_facts,
+    read_items,
+    read_records,
+    trial_folders,
+    write_facts,
+)
+from sweeplab.report import write_report
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.search.extension import fewer_seeds, narrowed
+from sweeplab.search.points import planned_configs
+from sweeplab.search.recovery import drop_partial, open_search, take_stock
+from sweeplab.search.samplers import check_space
+from sweeplab.search.search import Search, num_planned
+from sweeplab.search.storage import DATABASE, forget_search, storing
+from sweeplab.tracking.findings import Findings
+from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.summary import show_summary
+from sweeplab.tracking.wandb import build_tracker
+
+
+def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
+    study = request.config.study
+    return StudyFacts(
+        name=str(study.name),
+        question=study.question,
+        command=request.command,
+        objectives={metric: direction(metric) for metric in study.objectives},
+        seeds=study.seeds,
+        space={axis.key: axis.spec() for axis in varied},
+        num_planned=num_planned(request.config, varied),
+        config=asdict(request.config.trial_config()),
+        claims=[asdict(claim) for claim in request.config.claims],
+        retained_tasks=list(request.config.data.retained_tasks),
+    )
+
+
+def other_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> str:
+    """Such as `rank_8` for the default name, and `mine-rank_8` for another: after the first value that has changed."""
+    changed = next((key for key in differing if isinstance(after.get(key), str | int | float)), None)
+    ending = "other" if changed is None else f"{changed.rpartition('.')[2]}_{after[changed]}"
+    plain = re.sub(r"[^\w.-]+", "-", ending[:40], flags=re.ASCII).strip("-.")
+    return plain if now.name == DEFAULT_NAME else f"{now.name}-{plain}"
+
+
+def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
+    """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
+
+    Raises `ConfigError`.
+    """
+    compared = ("config", "objectives")
+    before, after = (dict(dotted({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
+    differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
+    changes += [*narrowed(earlier.space, now.space), *fewer_seeds(earlier.seeds, now.seeds)]
+    if changes:
+        raise ConfigError(
+            f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
+            f"add study.name={other_name(now, after, differing)}, or remove {folder} to start over"
+        )
+
+
+def refuse_others_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
+    """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
+    first = records[0]
+    unfit = [key for key in first.params if key not in dict(dotted(first.config)) and not is_group(key)]
+    now = dict(dotted(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
+    before = dict(dotted(first.config))
+    tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
+    differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
+    if differing:
+        changes = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in differing[:3])
+        raise ConfigError(
+            f"study.name={folder.name} has records of another configuration ({changes}) and no study.json; "
+            f"choose another study.name, or remove {folder} to start over"
+        )
+
+
+class Driver:
+    """Runs one study from where its folder stands."""
+
+    def __init__(self, request: Request, console: Console) -> None:
+        self.request = request
+        self.config = request.config
+        self.console = console
+        self.folder = study_folder(self.config)
+        self.varied = axes(self.config.space)
+        self.facts = study_facts(request, self.varied)
+        self.shared = self.config.study.storage is not None
+
+    def say(self, sentence: str) -> None:
+        self.console.print(Text(sentence), soft_wrap=True)
+
+    def begin(self) -> list[TrialRecord]:
+        """The records that are there. Refuses another configuration's folder.
+
+        A study without evidence may start over, differently, unless other drivers are at work on it.
+        """
+        if not self.shared:
+            drop_partial(self.folder)
+        records, said = take_stock(self.folder)
+        for sentence in said:
+            self.say(sentence)
+        earlier = read_facts(self.folder)
+        if earlier is not None and (records or self.shared):
+            refuse_changed(earlier, self.facts, self.folder)
+        elif records:
+            refuse_others_records(records, self.request, self.folder)
+        elif not self.shared:
+            forget_search(self.folder)
+        return records
+
+    def run(self) -> int:
+        """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
+        make_folder(self.folder)
+        with nullcontext() if self.shared else only_writer(self.folder):
+            return self.go_on(self.begin())
+
+    def refuse_other_folder(self, search: Search) -> None:
+        """A database's trials have their records in one folder, which every driver sees. Raises `ConfigError`."""
+        numbers = [int(path.name) for path in trial_folders(self.folder)]  # first: other drivers go on
+        num_trials = len(search.own_trials())
+        if (num_trials and read_facts(self.folder) is None) or max(numbers, default=-1) >= num_trials:
+            raise ConfigError(
+                f"study.storage has {num_trials} trials of {self.facts.name}, which are not those of {self.folder}; "
+                "drivers of one study share study.runs_dir; give that folder, or choose another study.name"
+            )
+
+    def go_on(self, earlier: list[TrialRecord]) -> int:
+        check_space(self.config, self.varied)
+        with open_executor(self.config, self.folder) as executor:
+            planned_configs(self.request, self.varied)
+            self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
+            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier)
+            if rebuilt is not None:
+                self.say(rebuilt)
+            with closing(search), storing(self.config.study.storage or f"{self.folder / DATABASE}"):
+                self.run_trials(search, executor)
+        records, items = read_records(self.folder), read_items(self.folder) or None
+        folder = Path(self.config.study.reports_dir) / self.facts.name
+        report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
+        self.tracker.reported(Findings(self.facts, records, items, report))
+        show_summary(self.facts, records, items, self.folder, report, self.console)
+        return sum(record.status is Status.FINISHED for record in records)
+
+    def run_trials(self, search: Search, executor: Executor) -> None:
+        """As many as are left, or until the study is stopped."""
+        if self.shared:
+            self.refuse_other_folder(search)
+        write_facts(self.folder, self.facts)
+        num_done, num_workers = search.num_ended(), executor.num_workers
+        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
+            try:
+                Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
+            except Stopped as why:
+                progress.say(f"Stopped: {why}. The same command goes on from here.")
+            finally:
+                self.tracker.interrupted()
+        if num_left_out := search.backlog.num_left_out:
+            progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

@@ -1,0 +1,92 @@
+"""What an experiment claims, in data: a sentence, who said it, and what of the records would bear it out."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from omegaconf import MISSING
+
+from sweeplab.records.metrics import METRICS, known_metric
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.refusals import refuse
+
+FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
+
+
+@dataclass
+class ClaimConfig:
+    """One sentence that the study's records support, contradict or leave open; exactly one form of it.
+
+    A setting is a point of the space or a part of one, by key; of a part, the mean of all its settings counts.
+    """
+
+    words: str = MISSING  # the claim as a reader would say it
+    source: str = MISSING  # who said it
+    metric: str = MISSING  # of a record
+    better: dict[str, Any] | None = None  # this setting is better than `worse`, by more than `margin`
+    worse: dict[str, Any] | None = None
+    same: list[dict[str, Any]] | None = None  # these two differ by less than `margin`
+    rises_with: str | None = None  # the metric rises along this axis, by more than `margin` from value to value
+    falls_with: str | None = None  # it falls
+    ratio: list[dict[str, Any]] | None = None  # the first setting's value over the second's is in `between`
+    value: dict[str, Any] | None = None  # this setting's value is in `between`
+    every: dict[str, Any] | None = None  # that of every setting that this names is; {}: of all
+    margin: float = 0.0  # in the metric's unit
+    between: list[float | None] | None = None  # lowest and highest, null for no end
+    published: float | None = None  # the source's figure: a difference, a ratio or a value, as the form has it
+
+    def forms(self) -> list[str]:
+        """The forms that are given; `checks` holds that there is one."""
+        return [form for form in FORMS if getattr(self, form) is not None]
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every setting that is named, in the order of the effect: the first minus, or over, the second."""
+        named = [self.better, self.worse, *(self.same or []), *(self.ratio or []), self.value, self.every]
+        return [setting for setting in named if setting is not None]
+
+    def axis(self) -> str | None:
+        return self.rises_with if self.rises_with is not None else self.falls_with
+
+
+def check_form(key: str, claim: ClaimConfig) -> None:
+    """Words, a metric, and one form with what belongs to it."""
+    for part in ("words", "source", "metric"):
+        if getattr(claim, part) in ("???", ""):
+            raise ConfigError(f"{key}.{part} is missing; a claim has words, a source and a metric")
+    if not known_metric(claim.metric):
+        known = ", ".join((*METRICS, "scores.<task>.<metric>"))
+        raise refuse(f"{key}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
+    forms = claim.forms()
+    if len(forms) != 1:
+        raise refuse(key, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
+    if (claim.worse is None) == (claim.better is not None):
+        raise ConfigError(f"{key}.better and {key}.worse go together; give the setting that the other is compared with")
+    for form in ("same", "ratio"):
+        pair = getattr(claim, form)
+        if pair is not None and len(pair) != 2:
+            raise refuse(
+                f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
+            )
+    check_numbers(key, claim, forms[0])
+
+
+def check_numbers(key: str, claim: ClaimConfig, form: str) -> None:
+    """`margin` and `between` as the form needs them."""
+    if not (math.isfinite(claim.margin) and claim.margin >= 0):
+        raise refuse(f"{key}.margin", "must be a number from 0", claim.margin, "give it in the metric's unit")
+    if form == "same" and claim.margin == 0:
+        raise refuse(f"{key}.margin", "must be above 0 for `same`", claim.margin, "say how large a difference is none")
+    ranged = form in ("ratio", "value", "every")
+    if not ranged and claim.between is not None:
+        raise refuse(f"{key}.between", f"does not go with {form}", claim.between, "use margin")
+    if not ranged:
+        return
+    if claim.margin:
+        raise refuse(f"{key}.margin", f"does not go with {form}", claim.margin, "use between")
+    ends = claim.between
+    rule = "must be two numbers, the lower first, null for no end"
+    if ends is None or len(ends) != 2 or all(end is None for end in ends):
+        raise refuse(f"{key}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")
+    low, high = ends
+    if low is not None and high is not None and not low < high:
+        raise refuse(f"{key}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")

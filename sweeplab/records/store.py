@@ -1,0 +1,299 @@
+"""Records to files and back: a file is written whole or not at all."""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors import SafetensorError
+
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
+from sweeplab.records.stored_study import facts_from_dict
+from sweeplab.records.typed import strict_json
+
+
+class ItemTable(NamedTuple):
+    """One metric of one task, item by item: what differences between trials are paired by."""
+
+    items: list[int]  # the task's own numbers, in its order
+    values: dict[int, list[float]]  # by trial, as long as `items`
+
+
+Items = dict[str, ItemTable]  # by metric, `scores.<task>.<metric>`
+
+
+class StoreError(Exception):
+    """A record that cannot be written or read; the message names the file and the cause."""
+
+
+def make_folder(folder: Path) -> None:
+    """Raises `StoreError` naming the folder and the cause."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
+
+    Raises `StoreError` where another process holds it, saying which, or the folder cannot be written.
+    """
+    path = folder / ".lock"
+    try:
+        stream = path.open("a+")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            holder = stream.read().strip() or "another run"
+            raise StoreError(f"{folder} is in use by {holder}; wait for its end or choose another name") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
+                raise
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        try:
+            stream.truncate(0)
+            os.write(stream.fileno(), holder.encode())  # past the stream's buffer, which would try again as it closes
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror}; free space or choose another folder"
+            ) from error
+        yield
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within it a library writes into `folder`: its errors become `StoreError`, naming the folder and the cause."""
+    make_folder(folder)
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{folder} cannot be written: {error}; free space or choose another folder") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of the text in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def partial_of(path: Path) -> Path:
+    """Where a writer makes what is to replace `path`: of its own, also among machines whose process ids are alike."""
+    return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbits(32):010d}")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replaces `path` by `data` in one step: a reader sees the old file or the new one, also after a power cut.
+
+    Raises `StoreError` naming the file where the disk is full or the folder is not writable.
+    """
+    make_folder(path.parent)
+    partial = partial_of(path)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of `value` as strict JSON: a NaN or an infinity is an error, since JSON has none."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Raises `StoreError` naming the file where it is missing or no JSON."""
+    try:
+        return strict_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def trial_folder(study_folder: Path, number: int) -> Path:
+    return study_folder / "trials" / f"{number:05d}"
+
+
+def trial_folders(study_folder: Path) -> list[Path]:
+    """Those that are there, by number; others may have put folders of their own beside them."""
+    found = [path for path in study_folder.glob("trials/*") if path.name.isascii() and path.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def record_path(study_folder: Path, number: int) -> Path:
+    return trial_folder(study_folder, number) / "record.json"
+
+
+def trial_files(study_folder: Path, name: str) -> list[Path]:
+    """The file `name` of every trial that has one, by number."""
+    return [path for folder in trial_folders(study_folder) if (path := folder / name).exists()]
+
+
+def write_record(study_folder: Path, record: TrialRecord) -> None:
+    write_json(record_path(study_folder, record.number), record.to_dict())
+
+
+def read_record(path: Path) -> TrialRecord:
+    """Raises `StoreError` naming the file that is no record."""
+    try:
+        return TrialRecord.from_dict(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is no record: {error}; move it out of the way") from error
+
+
+def read_records(study_folder: Path) -> list[TrialRecord]:
+    """All records of a study by number. Raises `StoreError` as `read_record` does."""
+    return [read_record(path) for path in trial_files(study_folder, "record.json")]
+
+
+def base_path(study_folder: Path, key: str) -> Path:
+    return study_folder / "base" / f"{key}.json"
+
+
+def base_items_path(study_folder: Path, key: str) -> Path:
+    return study_folder / "base" / f"{key}.items.jsonl"
+
+
+def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
+    """The items first: where the score is, they are."""
+    write_json_lines(base_items_path(study_folder, score.key), items)
+    write_json(base_path(study_folder, score.key), score.to_dict())
+
+
+def read_base_score(path: Path) -> BaseScore:
+    """Raises `StoreError` naming the file that is no base score."""
+    try:
+        return BaseScore.from_dict(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is no score of a base: {error}; move it out of the way") from error
+
+
+def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore | None:
+    """What the study has of this key or, where `elsewhere`, takes over from a study beside it; None: not scored yet.
+
+    Raises `StoreError` as `read_base_score` does, for the study's own file.
+    """
+    own = base_path(study_folder, key)
+    if own.exists():
+        return read_base_score(own)
+    for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:
+        try:
+            score = read_base_score(path)
+            items = base_items_path(path.parents[1], key).read_bytes()
+        except (StoreError, OSError):  # another study's damage is not this one's
+            continue
+        write_bytes(base_items_path(study_folder, key), items)
+        write_json(own, score.to_dict())
+        return score
+    return None
+
+
+def read_base_scores(study_folder: Path) -> list[BaseScore]:
+    """All of a study, by key. Raises `StoreError` as `read_base_score` does."""
+    return [read_base_score(path) for path in sorted(study_folder.glob("base/*.json"))]
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a file that is not what it should be, so that nothing is lost and nothing trips over it again."""
+    aside = path.with_name(f"{path.name}.set-aside")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.set-aside-{number}")
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be set aside: {error.strerror}; move it out of the way") from error
+    return aside
+
+
+def write_facts(study_folder: Path, facts: StudyFacts) -> None:
+    write_json(study_folder / "study.json", facts.to_dict())
+
+
+def read_facts(study_folder: Path) -> StudyFacts | None:
+    """What an earlier run stored of the study, or None for a new one. Raises `StoreError` for a damaged file."""
+    path = study_folder / "study.json"
+    if not path.exists():
+        return None
+    try:
+        return facts_from_dict(read_json(path))
+    except ValueError as error:
+        raise StoreError(f"{path} is no study: {error}; move it out of the way") from error
+
+
+def trial_items(path: Path) -> dict[str, dict[int, float]]:
+    """A trial's item results by metric and item. Raises `StoreError` naming the file that is none."""
+    found: dict[str, dict[int, float]] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = strict_json(line)
+            suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
+            for metric, value in row["metrics"].items():
+                if isinstance(value, int | float):
+                    name = f"scores.{row['task']}.{metric}{suffix}"
+                    found.setdefault(name, {})[int(row["item"])] = float(value)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
+    return found
+
+
+def read_items(study_folder: Path) -> Items:
+    """Every trial's item results by metric, from `items.jsonl`. Raises `StoreError` for a damaged file.
+
+    A trial that saw other items than the first one is left out, since its results cannot be paired by item.
+    """
+    tables: Items = {}
+    for path in trial_files(study_folder, "items.jsonl"):
+        for name, by_item in trial_items(path).items():
+            table = tables.setdefault(name, ItemTable(list(by_item), {}))
+            if table.items == list(by_item):
+                table.values[int(path.parent.name)] = list(by_item.values())
+    return tables
+
+
+def items_to_dict(tables: Items) -> dict[str, Any]:
+    """Small JSON: items as their count where they are 0, 1, 2, ...; results of 0 and 1 as a text of digits."""
+
+    def packed(values: list[float]) -> str | list[float]:
+        return "".join(str(int(value)) for value in values) if set(values) <= {0.0, 1.0} else values
+
+    return {
+        name: {
+            "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
+            "trials": {str(trial): packed(table.values[trial]) for trial in sorted(table.values)},
+        }
+        for name, table in sorted(tables.items())
+    }
+
+
+def items_from_dict(values: dict[str, Any]) -> Items:
+    """What `items_to_dict` was given. Raises `ValueError` where it is malformed."""
+    try:
+        return {
+            name: ItemTable(
+                list(range(table["items"])) if isinstance(table["items"], int) else table["items"],
+                {int(trial): [float(value) for value in results] for trial, results in table["trials"].items()},
+            )
+            for name, table in values.items()
+        }
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"items are malformed: {error!r}") from error

@@ -1,0 +1,191 @@
+"""One chart as a static SVG: places in pixels, which the template draws with the page's colours or on white."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sweeplab.report.charts.axes import Tick, number_ticks, round_ticks
+from sweeplab.report.charts.charts import PALETTE, Chart, Dot, Line
+
+WIDTH: Final = 760  # of the picture that stands alone
+PAGE_WIDTH: Final = 520  # in the page, where two stand side by side, and a phone shrinks them by a third only
+PLOT_HEIGHT: Final = 300
+PAGE_PLOT_HEIGHT: Final = 250
+HEADROOM: Final = 10  # above a plot that has its title beside it
+LEFT, RIGHT, TOP, BOTTOM = 68, 24, 44, 56
+INSET: Final = 20  # from the frame to the first and the last value
+LEGEND_ROW: Final = 22
+LETTER: Final = 7.0  # width of a letter at 13 px, on average
+LONGEST_TICK: Final = 24  # letters
+LONGEST_LEGEND: Final = 70
+THIN_FROM: Final = 60  # lines, which are drawn paler then
+MANY_DOTS: Final = 200  # of a line, which are drawn smaller then
+LEVEL_DASH: Final = "6 4"
+NUM_COLORS: Final = len(PALETTE)
+DASHES: Final = ("none", "7 4", "2 3", "7 3 2 3", "12 4", "12 3 2 3")
+
+
+class Mark(NamedTuple):
+    """A tick or a legend entry in pixels."""
+
+    at: float
+    text: str
+
+
+class Entry(NamedTuple):
+    """A line or a level of the legend; `shade` is the class that colours it."""
+
+    x: float
+    y: float
+    text: str
+    shade: str
+    dash: str
+    shape: str  # dot | hollow | diamond | none
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values to pixels, both ends included; `log` needs values above 0."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high, at = (math.log10(one) if self.log else one for one in (self.low, self.high, value))
+        part = (at - low) / (high - low) if high > low else 0.5
+        return round(self.start + part * (self.end - self.start), 2)
+
+
+def drawing(chart: Chart, alone: bool = True) -> dict[str, Any]:
+    """Everything that `plot.svg.j2` draws of a chart; pixels, y downwards. `alone`: with title and legend, on white."""
+    width = WIDTH if alone else PAGE_WIDTH
+    entries = placed(legend(chart), width) if alone else []
+    top = (TOP if alone else HEADROOM) + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
+    bottom = top + (PLOT_HEIGHT if alone else PAGE_PLOT_HEIGHT)
+    x_scale, y_scale, y_ticks = scales(chart, width, top, bottom)
+    texts = tick_texts([tick.text for tick in chart.axis.ticks])
+    ticks = [Mark(x_scale(tick.place), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
+    slot = (width - LEFT - RIGHT) / max(len(ticks), 1)
+    widest = max((len(tick.text) for tick in ticks), default=0) * LETTER
+    turned = widest > slot
+    below = BOTTOM + (widest * 0.5 if turned else 0)
+    return {
+        "alone": alone,
+        "width": width,
+        "height": round(bottom + below),
+        "left": LEFT,
+        "right": width - RIGHT,
+        "top": top,
+        "bottom": bottom,
+        "middle": (top + bottom) / 2,
+        "title": chart.title if chart.axis.key is None else f"{chart.title} against {chart.axis.name}",
+        "x_title": chart.axis.title,
+        "y_title": chart.y_title,
+        "x_ticks": ticks,
+        "turned": turned,
+        "y_ticks": [Mark(y_scale(tick.place), tick.text) for tick in y_ticks],
+        "legend": [entry._replace(y=TOP + LEGEND_ROW * (entry.y + 0.3)) for entry in entries],
+        "levels": [{"y": y_scale(one.y), "shade": f"c{one.color}", "text": one.text} for one in chart.levels],
+        "lines": [drawn_line(chart, line, x_scale, y_scale) for line in chart.lines],
+        "thin": chart.thin,
+        "pale": chart.thin and len(chart.lines) > THIN_FROM,
+    }
+
+
+def drawn_line(chart: Chart, line: Line, x_scale: Scale, y_scale: Scale) -> dict[str, Any]:
+    return {
+        "label": line.path[-1].text if chart.thin else line.label,
+        "shade": shade(chart, line),
+        "dash": DASHES[line.dash % len(DASHES)],
+        "shape": shape(line),
+        "dots": [(*place, dot.text) for place, dot in zip(pixels(line.dots, x_scale, y_scale), line.dots, strict=True)],
+        "radius": 2.5 if len(line.dots) > MANY_DOTS else 4,
+        "means": [(*at, dot.text) for at, dot in zip(pixels(line.path, x_scale, y_scale), line.path, strict=True)],
+        "bars": bars([*line.path, *line.dots], x_scale, y_scale),
+        "joined": chart.joined and len(line.path) > 1,
+    }
+
+
+def shade(chart: Chart, line: Line) -> str:
+    """The class of a colour: `c` of the palette, `s` of the ramp."""
+    return f"s{line.color}" if chart.ramped else f"c{line.color % NUM_COLORS}"
+
+
+def shape(line: Line) -> str:
+    return "diamond" if line.diamond else "hollow" if line.dash % 2 == 1 else "dot"
+
+
+def pixels(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float]]:
+    return [(x_scale(dot.x), y_scale(dot.y)) for dot in dots]
+
+
+def bars(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float, float]]:
+    """Intervals as (x, y of the low end, y of the high end); none for a mean without one."""
+    return [
+        (x_scale(dot.x), y_scale(dot.low), y_scale(dot.high))
+        for dot in dots
+        if dot.low is not None and dot.high is not None
+    ]
+
+
+def shorten(text: str, longest: int = LONGEST_TICK) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def tick_texts(texts: list[str]) -> list[str]:
+    """As short as ticks are; where two then begin alike, as paths of one folder do, their ends and not their starts."""
+    starts = [shorten(text) for text in texts]
+    if len(set(starts)) == len(set(texts)):
+        return starts
+    return [text if len(text) <= LONGEST_TICK else f"…{text[1 - LONGEST_TICK :]}" for text in texts]
+
+
+def scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[Scale, Scale, list[Tick]]:
+    """x and y scales with a margin inside the frame, and the ticks of y."""
+    drawn = [dot for line in chart.lines for dot in (*line.dots, *line.path)]
+    if chart.axis.scale == "category":
+        x_scale = Scale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
+    else:
+        xs = [tick.place for tick in chart.axis.ticks] + [dot.x for dot in drawn]
+        x_scale = Scale(min(xs), max(xs), LEFT + INSET, width - RIGHT - INSET, chart.axis.scale == "log")
+    ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
+    if chart.log_y:
+        return x_scale, Scale(min(ys), max(ys), bottom - 8, top + 8, True), number_ticks(sorted(set(ys)), "log", 0)
+    low, high = (0.0, 1.0) if chart.unit_range else padded(min(ys), max(ys))
+    return x_scale, Scale(low, high, bottom - 8, top + 8), round_ticks(low, high)
+
+
+def padded(low: float, high: float) -> tuple[float, float]:
+    """A range with room above and below, also where all values are equal."""
+    room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def legend(chart: Chart) -> list[Entry]:
+    """What is drawn and how, at the origin; none for a single line without a level."""
+    entries = [
+        Entry(
+            0, 0, shorten(line.label, LONGEST_LEGEND), shade(chart, line), DASHES[line.dash % len(DASHES)], shape(line)
+        )
+        for line in chart.lines
+        if line.listed
+    ]
+    entries = [one._replace(shape="none") for one in entries] if chart.thin else entries
+    if chart.levels:
+        entries.append(Entry(0, 0, "base model without adapter", f"c{NUM_COLORS - 1}", LEVEL_DASH, "none"))
+    return entries if len(entries) > 1 else []
+
+
+def placed(entries: list[Entry], width: float) -> list[Entry]:
+    """From left to right, wrapped; y counts rows."""
+    made, x, row = [], float(LEFT), 0
+    for entry in entries:
+        size = 40 + LETTER * len(entry.text)
+        if x > LEFT and x + size > width - RIGHT:
+            x, row = float(LEFT), row + 1
+        made.append(entry._replace(x=round(x, 1), y=row))
+        x += size
+    return made

@@ -1,0 +1,162 @@
+"""Parallel coordinates: every trial as a line through its values, its quality and its costs."""
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sweeplab.records.metrics import METRICS
+from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.report.charts.axes import Scale, Tick, number_ticks, scale_of
+from sweeplab.report.charts.curves import NUM_SHADES
+from sweeplab.report.charts.drawing import Mark, shorten, tick_texts
+from sweeplab.report.charts.drawing import Scale as PixelScale
+from sweeplab.report.evidence.settings import Setting, axis_values, first_objective, number_of, numbers, varied_keys
+from sweeplab.report.evidence.wording import DASH, metric_label, metric_text, number, short_key, value_text
+from sweeplab.report.findings.tables import all_records, memory_metric, time_metric
+
+WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
+HEIGHT: Final = 356
+MARGIN: Final = (70, 90)  # left, right
+TOP, BOTTOM = 68, 24
+MIN_GAP: Final = 116  # pixels between two rails, for names of 13 letters
+BOLD_LETTER: Final = 8.3  # width of a letter of a name, in pixels
+NAME_LINES: Final = 3
+MAX_KEYS: Final = 7  # more axes than that leave no room for their names
+MAX_TICKS: Final = 8
+MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
+THIN_FROM: Final = 60  # lines
+FAN: Final = 16.0  # pixels that lines which meet in one value are spread over, the best at the top
+
+
+@dataclass(frozen=True)
+class Rail:
+    """One vertical axis: texts that stand at even places, or numbers."""
+
+    name: str
+    ticks: list[Tick]
+    scale: Scale
+    low: float
+    high: float
+    few: bool = False  # values, in which many lines meet
+
+    def pixels(self) -> PixelScale:
+        return PixelScale(self.low, self.high, HEIGHT - BOTTOM, TOP, self.scale == "log")
+
+
+class Thread(NamedTuple):
+    """One trial; `values` by rail."""
+
+    values: list[float]
+    text: str
+    goodness: float
+
+
+@dataclass(frozen=True)
+class Parallel:
+    ident: str
+    title: str
+    note: str
+    rails: list[Rail]
+    threads: list[Thread]  # the best last, on top of the others
+
+
+def parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel | None:
+    """None for a study that varied fewer than two keys, or has no finished trial with the objective."""
+    records = all_records(settings)
+    labels = {one.number: setting.label for setting in settings for one in setting.records}
+    metric, direction = first_objective(facts)
+    varied = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
+    drawn = [one for setting in settings for one in setting.finished if number_of(one, metric) is not None]
+    costs = [name for name in (memory_metric(records), time_metric(records)) if name is not None]
+    costs = [name for name in costs if all(number_of(one, name) is not None for one in drawn)]
+    if len(varied) < 2 or not drawn:
+        return None
+    keys = varied[:MAX_KEYS]
+    rails = [key_rail(facts, records, key, short_key(key, varied)) for key in keys]
+    rails += [metric_rail(drawn, name) for name in (metric, *costs)]
+    sign = -1 if direction == "minimize" else 1
+    threads = []
+    for record in drawn:
+        own = numbers(record)
+        places = [rail_place(rail, record, key) for rail, key in zip(rails, keys, strict=False)]
+        text = f"trial {record.number}, {labels[record.number]}, seed {record.seed}: {number(own[metric])}"
+        threads.append(Thread([*places, *(own[name] for name in (metric, *costs))], text, sign * own[metric]))
+    better = "lower" if sign < 0 else "higher"
+    left_out = "" if len(varied) == len(keys) else f" The first {len(keys)} of {len(varied)} varied keys are shown."
+    note = (
+        f"One line per finished trial, seeds apart; coloured by {metric_label(metric)} ({better} is better), the best "
+        f"on top.{left_out}"
+    )
+    threads.sort(key=lambda thread: thread.goodness)
+    return Parallel("parallel", "All trials at a glance", note, rails, threads)
+
+
+def key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, name: str) -> Rail:
+    values = axis_values(facts, records, key)
+    absent = any(key not in record.params for record in records)
+    scale: Scale = "category" if absent else scale_of(values, bool(facts.space.get(key, {}).get("log")))
+    if scale == "category":
+        texts = [value_text(value) for value in values] + ([DASH] if absent else [])
+        return Rail(
+            name, [Tick(float(place), text) for place, text in enumerate(texts)], scale, 0, len(texts) - 1, True
+        )
+    return Rail(name, number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values), len(values) <= MAX_TICKS)
+
+
+def metric_rail(records: list[TrialRecord], name: str) -> Rail:
+    """Ends and the middle, each with its unit."""
+    values = [value for record in records if (value := number_of(record, name)) is not None]
+    low, high = min(values), max(values)
+    places = dict.fromkeys((low, (low + high) / 2, high))
+    label = METRICS[name].label if name in METRICS else metric_label(name)
+    return Rail(
+        label, [Tick(place, metric_text(name, place).split(" nats")[0]) for place in places], "linear", low, high
+    )
+
+
+def rail_place(rail: Rail, record: TrialRecord, key: str) -> float:
+    if rail.scale != "category":
+        return float(record.params[key])
+    text = value_text(record.params[key]) if key in record.params else DASH
+    return next(tick.place for tick in rail.ticks if tick.text == text)
+
+
+def parallel_drawing(chart: Parallel) -> dict[str, Any]:
+    """Everything that `parallel.svg.j2` draws; pixels, y downwards."""
+    left, right = MARGIN
+    gap = max(MIN_GAP, (WIDTH - left - right) / (len(chart.rails) - 1))
+    xs = [round(left + gap * place, 1) for place in range(len(chart.rails))]
+    scales = [rail.pixels() for rail in chart.rails]
+    low, high = chart.threads[0].goodness, chart.threads[-1].goodness
+    lines: list[dict[str, Any]] = []
+    fans = [FAN if rail.few else 0.0 for rail in chart.rails]
+    for order, thread in enumerate(chart.threads):
+        shade = NUM_SHADES - 1 if high == low else round((NUM_SHADES - 1) * (thread.goodness - low) / (high - low))
+        lift = order / len(chart.threads) - 0.5
+        points = [
+            (x, round(scale(value) - fan * lift, 1))
+            for x, scale, fan, value in zip(xs, scales, fans, thread.values, strict=True)
+        ]
+        lines.append({"points": points, "color": shade, "text": thread.text})
+    rails = [
+        {
+            "x": x,
+            "names": list(wrapped(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
+            "ticks": [
+                Mark(scale(tick.place), text)
+                for tick, text in zip(rail.ticks, tick_texts([tick.text for tick in rail.ticks]), strict=True)
+            ],
+        }
+        for x, rail, scale in zip(xs, chart.rails, scales, strict=True)
+    ]
+    shape = {"width": round(xs[-1] + right), "height": HEIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
+    return shape | {"title": chart.title, "rails": rails, "lines": lines, "thin": len(lines) > THIN_FROM}
+
+
+def wrapped(text: str, width: int) -> Iterator[str]:
+    """At most `NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
+    lines = textwrap.wrap(text.replace("_", "_ "), width, break_long_words=False, break_on_hyphens=False)
+    last = " ".join(lines[NAME_LINES - 1 :])
+    for line in filter(None, [*lines[: NAME_LINES - 1], last]):
+        yield shorten(line.replace("_ ", "_"), width)

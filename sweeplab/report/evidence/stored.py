@@ -1,0 +1,48 @@
+"""What a report is made of, read back from files."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
+from sweeplab.records.store import (
+    Items,
+    StoreError,
+    items_from_dict,
+    read_base_scores,
+    read_facts,
+    read_items,
+    read_json,
+    read_records,
+)
+from sweeplab.records.stored_study import facts_from_dict
+
+
+class Stored(NamedTuple):
+    facts: StudyFacts
+    records: list[TrialRecord]
+    items: Items | None
+    bases: list[BaseScore]
+
+
+def read_stored(folder: Path) -> Stored:
+    """Of a study's runs, or of a report. Raises `StoreError` naming the file and the cause."""
+    facts = read_facts(folder)
+    if facts is not None:
+        return Stored(facts, read_records(folder), read_items(folder) or None, read_base_scores(folder))
+    return from_report(folder)
+
+
+def from_report(folder: Path) -> Stored:
+    path, beside = folder / "records.json", folder / "items.json"
+    stored: Any = read_json(path)
+    try:
+        facts = facts_from_dict(stored["study"])
+        records = [TrialRecord.from_dict(values) for values in stored["records"]]
+        bases = [BaseScore.from_dict(values) for values in stored.get("bases", [])]  # earlier reports have none
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise StoreError(f"{path} is no report's records: {error}; name a folder of runs or of a report") from error
+    try:
+        items = items_from_dict(read_json(beside)) if beside.exists() else None
+    except ValueError as error:
+        raise StoreError(f"{beside} cannot be read: {error}; remove it to report without items") from error
+    return Stored(facts, records, items, bases)

@@ -1,0 +1,174 @@
+"""Numbers, units and names as text; a missing value is a dash."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sweeplab.records.metrics import METRICS, score_parts
+from sweeplab.statistics.intervals import Estimate
+
+DASH: Final = "\u2013"
+SMALLEST: Final = 1e-4  # that is written out, without a power of ten
+VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
+
+
+def value_text(value: Any) -> str:
+    """A configuration value as a user would type it, on one line."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return " ".join(str(value).split())
+
+
+def short_key(key: str, keys: Sequence[str]) -> str:
+    """The last part of a dotted key where it tells the key from the others, else the whole key."""
+    last = key.rsplit(".", 1)[-1]
+    alone = [other.rsplit(".", 1)[-1] for other in keys].count(last) <= 1
+    return last if alone and last not in VAGUE_NAMES else key
+
+
+def metric_label(name: str) -> str:
+    """What readers call the metric: 'held-out loss', or 'exact match on task'."""
+    if name in METRICS:
+        return METRICS[name].label
+    task, metric = score_parts(name)
+    return f"{score_word(metric)} on {task}"
+
+
+def score_word(metric: str) -> str:
+    return metric.removesuffix(",none").replace("_", " ")
+
+
+def score_label(task: str, metric: str) -> str:
+    return f"{task}, {score_word(metric)}"
+
+
+def metric_unit(name: str) -> str:
+    return METRICS[name].unit if name in METRICS else ""
+
+
+def decimals(value: float) -> int:
+    """Places after the point that show the thousandths, and three digits of what rounds to below a hundredth."""
+    size = abs(value)
+    if size >= 999.95:
+        return 0
+    if size >= 99.9995:
+        return 1
+    if size >= 0.009995 or size == 0:
+        return 3
+    return 2 - math.floor(math.log10(max(float(f"{size:.3g}"), SMALLEST)))
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return DASH
+    return f"{value:.3g}" if 0 < abs(value) < SMALLEST else f"{value:,.{decimals(value)}f}"
+
+
+def plus_minus(mean: float | None, spread: float | None) -> str:
+    """'0.812 ± 0.020'; without a spread '0.812'. A spread too small for the mean's places keeps one digit."""
+    if mean is None or spread is None:
+        return number(mean)
+    places = decimals(mean)
+    rounded = f"{spread:,.{places}f}"
+    return f"{number(mean)} ± {rounded if spread == 0 or float(rounded.replace(',', '')) else f'{spread:.1g}'}"
+
+
+def count(value: float | None) -> str:
+    return DASH if value is None else f"{value:,.0f}"
+
+
+def share(part: float | None, whole: float | None) -> str:
+    if part is None or not whole:
+        return DASH
+    return f"{100 * part / whole:.3g} %"
+
+
+def memory(num_bytes: float | None) -> str:
+    """Bytes in binary units, three digits."""
+    if num_bytes is None:
+        return DASH
+    scale, unit = memory_scale(num_bytes)
+    return f"{num_bytes / scale:.0f} {unit}" if num_bytes / scale >= 100 else f"{num_bytes / scale:.3g} {unit}"
+
+
+def memory_scale(num_bytes: float) -> tuple[int, str]:
+    """The largest binary unit that leaves at least one of it, once rounded to the next smaller: (bytes, name)."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if num_bytes >= 2**power - 2 ** (power - 11):
+            return 2**power, unit
+    return 1, "B"
+
+
+def time_scale(seconds: float) -> tuple[float, str]:
+    """Seconds that a chart's unit has, and its name: the largest that leaves two of it, else s or ms."""
+    for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= 2 * size:
+            return size, unit
+    return (1.0, "s") if seconds >= 1 else (1e-3, "ms")
+
+
+def duration(seconds: float | None) -> str:
+    """'8.2 s', '3 min 05 s' or '2 h 04 min'."""
+    if seconds is None:
+        return DASH
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def step_duration(seconds: float) -> str:
+    """Three digits: '25.1 ms' or '2.04 s'."""
+    return (
+        f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 59.95 else duration(seconds)
+    )
+
+
+def metric_text(name: str, value: float | None) -> str:
+    """A metric's value with its unit: '498 MiB', '45.7 ms', '0.117 nats/target'."""
+    unit = metric_unit(name)
+    if unit == "bytes":
+        return memory(value)
+    if unit == "s" and value is not None:
+        return step_duration(value)
+    if name == "num_trainable_params":
+        return count(value)
+    return f"{number(value)} {unit}".rstrip() if value is not None else DASH
+
+
+def ends_text(name: str, low: float, high: float) -> str:
+    """'[0.787, 0.903]', as fine as the coarser end is written, or as its width asks; ends may have units."""
+    if metric_unit(name) in ("bytes", "s"):
+        return f"[{signed_text(name, low)}, {signed_text(name, high)}]"
+    size, width = max(abs(low), abs(high)), high - low
+    if 0 < size < SMALLEST or 0 < width < SMALLEST * size:
+        return f"[{low:.6g}, {high:.6g}]"
+    places = max(decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)
+    return f"[{low:,.{places}f}, {high:,.{places}f}]"
+
+
+def signed_text(name: str, value: float) -> str:
+    """A difference, which may be negative, with the metric's unit."""
+    return f"-{metric_text(name, -value)}" if value < 0 else metric_text(name, value)
+
+
+def interval_text(name: str, estimate: Estimate) -> str:
+    """The interval in brackets; nothing where there is none."""
+    return "" if estimate.low is None or estimate.high is None else ends_text(name, estimate.low, estimate.high)
+
+
+def amount(name: str, estimate: Estimate) -> str:
+    """A metric's mean with its interval: '0.845 [0.787, 0.903]'."""
+    return " ".join(part for part in (metric_text(name, estimate.value), interval_text(name, estimate)) if part)
+
+
+def plural(size: int, noun: str) -> str:
+    return f"{size:,} {noun}" if size == 1 else f"{size:,} {noun}s"

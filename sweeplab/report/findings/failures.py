@@ -1,0 +1,54 @@
+"""What did not go as planned: trials that did not finish, and batches that did not fit, each with its reason."""
+
+from typing import Final
+
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.report.evidence.sources import ranges
+from sweeplab.report.evidence.wording import DASH, plural
+from sweeplab.report.findings.tables import Cell, Column, Table
+
+SMALLER: Final = "went on with smaller batches"
+
+
+def failures_table(records: list[TrialRecord]) -> Table | None:
+    """One row for each way to end and its reason, with all trials it happened to; None where all went well."""
+    groups: dict[tuple[str, str, str], list[TrialRecord]] = {}
+    for record in records:
+        if record.status is not Status.FINISHED:
+            what = record.status.value.replace("_", " ")
+            groups.setdefault((what, record.phase or DASH, cause(record)), []).append(record)
+        for tried in record.larger_batches:
+            size = f"{plural(tried.micro_batch_size, 'example')} at a time, {plural(tried.accumulation, 'time')} a step"
+            groups.setdefault((SMALLER, "train", f"{size}: {tried.reason}"), []).append(record)
+    rows = [
+        [
+            Cell(what),
+            Cell(str(len(members))),
+            Cell(ranges({record.number for record in members})),
+            Cell(phase, "" if what == SMALLER else steps_text(members)),
+            Cell(reason),
+        ]
+        for (what, phase, reason), members in groups.items()
+    ]
+    titles = [
+        Column("what happened", numeric=False),
+        Column("how often"),
+        Column("trials", numeric=False),
+        Column("in", numeric=False),
+        Column("reason", numeric=False),
+    ]
+    return Table(titles, rows) if rows else None
+
+
+def cause(record: TrialRecord) -> str:
+    """The reason; a pruner's without its end, which is the trial's own loss."""
+    reason = record.reason or DASH
+    return reason.rpartition(": ")[0] or reason if record.status is Status.PRUNED else reason
+
+
+def steps_text(records: list[TrialRecord]) -> str:
+    """'at step 7', or 'at steps 5 to 20' where trials ended at several; nothing where none is known."""
+    steps = sorted({record.step for record in records if record.step is not None})
+    if not steps:
+        return ""
+    return f"at step {steps[0]}" if len(steps) == 1 else f"at steps {steps[0]} to {steps[-1]}"

@@ -1,0 +1,266 @@
+"""The search: Optuna's storage, asked for trials and told how they ended."""
+
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from sweeplab.config.search_rules import LISTING
+from sweeplab.config.space import Axis, Params, grid
+from sweeplab.config.study import StudyConfig
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.store import make_folder
+from sweeplab.search.outcome import TOLD, constraint_values, objective_values
+from sweeplab.search.presets import enqueued_points
+from sweeplab.search.queue import ENTRY, SEED, STATUS, Backlog, identity
+from sweeplab.search.samplers import build_sampler, check_space, suggest
+from sweeplab.search.storage import open_study
+from sweeplab.search.warm_start import FROM, earlier_trials
+
+REASON: Final = "reason"
+PRUNE: Final = "prune"  # why the pruner stopped it
+GENERATIONS: Final = ("cmaes", "nsga2")
+
+
+class Asked(NamedTuple):
+    """A trial that is to run: its number in the study, the values that vary, and its seed."""
+
+    number: int
+    params: Params
+    seed: int
+
+
+def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
+    """Trials in total, seeds included."""
+    most = config.study.num_trials
+    if config.sampler.name not in LISTING:
+        assert most is not None
+        return most
+    points = len(grid(varied)) * len(config.study.seeds)
+    return points if most is None else min(most, points)
+
+
+class Search:
+    """An Optuna study, in `folder` or on a server; raises `ConfigError` where it cannot be opened.
+
+    Trials that were taken over from another study come first in the storage and have no number here.
+    """
+
+    def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
+        check_space(config, varied)
+        self.config = config
+        self.varied = varied
+        self.num_planned = num_planned(config, varied)
+        self.num_points = len(grid(varied)) if config.sampler.name in LISTING else None
+        make_folder(folder)
+        self.study, self.drivers = open_study(config, varied, folder)
+        self.live: dict[int, Trial] = {}  # asked here and not told yet, by number
+        self.elsewhere: set[int] = set()  # that had not ended when last looked at, and are not in `live`
+        self.backlog = Backlog(config, varied, enqueued_points(config.study.enqueue, varied))
+        with self.drivers.asking():
+            self.num_taken_over = self.take_over()
+            trials = self.own_trials()
+        self.elsewhere.update(number for number, trial in enumerate(trials) if not trial.state.is_finished())
+        self.num_looked_at = len(trials)
+        self.backlog.fill(trials)
+        self.lost: deque[Asked] = deque()  # told in an earlier run, and without a record now
+
+    def take_over(self) -> int:
+        """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
+        trials = self.study.get_trials(deepcopy=False)
+        there = sum(FROM in trial.user_attrs for trial in trials)
+        if self.config.study.warm_start is None or len(trials) > there:
+            return there
+        found = earlier_trials(self.config, self.varied)
+        for trial in found[there:]:
+            self.study.add_trial(trial)
+        return max(there, len(found))
+
+    def own_trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)[self.num_taken_over :]
+
+    def look(self) -> list[FrozenTrial]:
+        """Learns what other drivers have asked for and ended since the last look. All trials."""
+        trials = self.own_trials()
+        self.elsewhere.update(range(self.num_looked_at, len(trials)))
+        for number in sorted(self.elsewhere):
+            if number >= self.num_looked_at or trials[number].state.is_finished():
+                self.backlog.learn_late(trials[number])
+        self.elsewhere = {number for number in self.elsewhere if not trials[number].state.is_finished()}
+        self.num_looked_at = len(trials)
+        return trials
+
+    def num_ended(self) -> int:
+        """Trials that are over, and have a record."""
+        return sum(trial.state.is_finished() for trial in self.own_trials()) - len(self.lost)
+
+    def close(self) -> None:
+        """Lets go of the storage, so that its file can be renamed, and of what this driver holds."""
+        self.drivers.close()
+
+    def asked(self) -> Iterator[Asked]:
+        """Trials to run, until the study has as many as planned, or no point is left.
+
+        First those that were left, and those whose records were lost, under their own numbers.
+        """
+        while (asked := self.next_asked()) is not None:
+            yield asked
+
+    def next_asked(self) -> Asked | None:
+        with self.drivers.asking():
+            trials = self.look()
+            running = self.running_elsewhere(trials)
+            for number in self.drivers.free(running):
+                if self.drivers.take(number):
+                    return self.again(trials[number])
+            while self.lost:
+                asked = self.lost.popleft()
+                if self.drivers.take(asked.number):
+                    return asked
+            num_waiting = len(self.elsewhere) - len(running)
+            return None if len(trials) - num_waiting >= self.num_planned else self.ask(num_waiting > 0)
+
+    def running_elsewhere(self, trials: list[FrozenTrial]) -> set[int]:
+        """What another driver runs, or left."""
+        return {number for number in self.elsewhere if trials[number].state == TrialState.RUNNING}
+
+    def wait_for_others(self) -> bool:
+        """Waits until no other driver runs a trial; True where it has left one, which can be asked for."""
+        while True:
+            with self.drivers.asking():
+                running = self.running_elsewhere(self.look())
+                if not running or self.drivers.free(running):
+                    return bool(running)
+            time.sleep(self.drivers.poll_seconds)
+
+    def again(self, trial: FrozenTrial) -> Asked:
+        """A trial that a driver started and never ended: it runs again under its own number.
+
+        Where the driver was killed while it drew, the rest is drawn now.
+        """
+        return self.drawn(Trial(self.study, trial._trial_id), self.backlog.seed_of(trial))
+
+    def ask(self, waiting: bool) -> Asked | None:
+        """The next trial: one that is `waiting` in the storage, one that is queued here, or one that is drawn."""
+        queued = None
+        if not waiting:  # else queued there by a driver that was killed before it asked
+            queued = self.backlog.next()
+            if queued is None and self.exhausted():
+                return None
+        if queued is not None:
+            entry = {} if queued.entry is None else {ENTRY: queued.entry}
+            self.study.enqueue_trial(queued.params, user_attrs={SEED: queued.seed, **entry})
+        trial = self.study.ask()
+        number = trial.number - self.num_taken_over
+        self.num_looked_at = max(self.num_looked_at, number + 1)
+        taken = self.drivers.take(number)
+        assert taken, "a new trial is nobody's"
+        said = trial.user_attrs
+        if SEED not in said:
+            trial.set_user_attr(SEED, self.config.study.seeds[0])
+        asked = self.drawn(trial, int(said.get(SEED, self.config.study.seeds[0])))
+        if ENTRY in said and self.config.sampler.name in GENERATIONS:
+            _ = trial.relative_params  # gives the point a place in a generation, which only what was drawn has
+        return asked
+
+    def exhausted(self) -> bool:
+        """True where every point of a space that is listed has been asked for."""
+        return self.num_points is not None and len(self.backlog.seen) >= self.num_points
+
+    def drawn(self, trial: Trial, seed: int) -> Asked:
+        """Draws each axis that is active beside those before it; values that are stored already stay."""
+        self.study.sampler = build_sampler(self.config, self.varied, trial.number)
+        params: Params = {}
+        for axis in self.varied:
+            if axis.active(params):
+                params[axis.key] = axis.exact(suggest(trial, axis))
+        number = trial.number - self.num_taken_over
+        self.live[number] = trial
+        self.elsewhere.discard(number)
+        known = self.backlog.seen.setdefault(identity(params), set())
+        known.add(seed)
+        if len(known) == 1:
+            self.backlog.queue_seeds(params)
+        return Asked(number, params, seed)
+
+    def note(self, number: int, reason: str) -> None:
+        """Leaves with an unended trial why it failed, for whoever opens the storage."""
+        if number in self.live:
+            self.live[number].set_user_attr(REASON, reason)
+
+    def report(self, number: int, step: int, loss: float) -> str | None:
+        """Why the pruner stops trial `number` at `step`, or None. `loss` is the held-out loss in nats per target.
+
+        A step that is reported again, as after a resume, changes nothing; a decision to prune stays. Where the
+        objective is maximized, the storage holds the loss with its sign changed, since pruners go by the objective's
+        direction. A loss that is no number is for training to judge.
+        """
+        name = self.config.pruner.name
+        if name == "none" or not math.isfinite(loss):
+            return None
+        if number not in self.live:
+            return self.said_before(number, step)
+        trial = self.live[number]
+        said: str | None = trial.user_attrs.get(PRUNE)
+        if said is not None or step in trial.storage.get_trial(trial._trial_id).intermediate_values:
+            return said
+        trial.report(self.signed(loss), step)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # wilcoxon's, of a best trial with fewer rungs
+            if not trial.should_prune():
+                return None
+        reason = f"pruner={name} at step {step}: held-out loss {loss:.4g}"
+        trial.set_user_attr(PRUNE, reason)
+        return reason
+
+    def said_before(self, number: int, step: int) -> str | None:
+        """Of a trial that runs again since its record was lost: it stops where it stopped before."""
+        trial = self.own_trials()[number]
+        said: str | None = trial.user_attrs.get(PRUNE)
+        return said if step == max(trial.intermediate_values, default=step) else None
+
+    def signed(self, loss: float) -> float:
+        """A loss as the storage holds it, in the objective's direction."""
+        return -loss if self.study.direction == StudyDirection.MAXIMIZE else loss
+
+    def tell(self, record: TrialRecord) -> None:
+        """Objective values of a finished trial, else how it ended; telling twice changes nothing. Raises `ConfigError`.
+
+        Optuna's samplers ignore failed trials. One that ran out of memory is told as pruned with a violated constraint:
+        TPE then avoids its neighbours, and no value is made up for it.
+        """
+        trial = self.live.pop(record.number, None)
+        if trial is not None:
+            self.tell_storage(trial, record)
+        self.drivers.release(record.number)
+
+    def tell_storage(self, trial: Trial, record: TrialRecord) -> None:
+        values = objective_values(record, self.config)
+        there = trial.storage.get_trial(trial._trial_id).constraints
+        for name, value in constraint_values(record, self.config).items():
+            if name not in there:
+                trial.set_constraint(name, value)
+        if record.status is not Status.FINISHED:
+            trial.set_user_attr(STATUS, record.status.value)
+        if record.status is Status.PRUNED:
+            self.backlog.pruned.add(identity(record.params))
+        if record.reason is not None:
+            trial.set_user_attr(REASON, record.reason)
+        self.study.sampler = RandomSampler()  # brute force would stop an optimize() that does not run
+        self.study.tell(trial, values=values, state=TOLD[record.status], skip_if_finished=True)
+
+    def holds(self, number: int) -> bool:
+        """False for a trial that another driver has taken over, since this one was silent for a lease's time."""
+        return self.drivers.holds(number)
+
+    def give_up(self, number: int) -> None:
+        """The trial is another driver's now."""
+        if self.live.pop(number, None) is not None:
+            self.elsewhere.add(number)

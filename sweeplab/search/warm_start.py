@@ -1,0 +1,54 @@
+"""Finished trials of an earlier study, for a sampler to learn from."""
+
+from pathlib import Path
+from typing import Final
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sweeplab.config.space import Axis, fits
+from sweeplab.config.study import StudyConfig
+from sweeplab.records.record import Status, TrialRecord, metric_value
+from sweeplab.records.store import read_facts, read_records
+from sweeplab.runtime.refusals import refuse
+from sweeplab.search.outcome import violations
+
+FROM: Final = "warm_start_from"  # a user attribute: study and number of the trial that was taken over
+
+
+def taken_over(record: TrialRecord, config: StudyConfig, varied: list[Axis]) -> FrozenTrial | None:
+    """The trial as this study's storage holds it; None where it is not finished, not of this space or not measured."""
+    if record.status is not Status.FINISHED or not fits(record.params, varied):
+        return None
+    values = [metric_value(record, metric) for metric in config.study.objectives]
+    beyond = violations(record, config)
+    if None in values or None in beyond.values():
+        return None
+    active = [axis for axis in varied if axis.key in record.params]
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        values=[float(value) for value in values if value is not None],
+        params={axis.key: axis.exact(record.params[axis.key]) for axis in active},
+        distributions={axis.key: axis.distribution() for axis in active},
+        user_attrs={FROM: f"{config.study.warm_start} {record.number}"},
+    )
+    for name, value in beyond.items():
+        trial.set_constraint(name, float(value or 0.0))
+    return trial
+
+
+def earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[FrozenTrial]:
+    """Trials of `study.warm_start` that fit this study's space, by number. Raises `ConfigError` if there are none."""
+    name = str(config.study.warm_start)
+    folder = Path(config.study.runs_dir) / name
+    facts = read_facts(folder) if name == folder.name != config.study.name else None
+    if facts is None:
+        raise refuse("study.warm_start", f"must be another study in {config.study.runs_dir}", name, "check the name")
+    if list(facts.objectives) != config.study.objectives:
+        rule = f"must have the objectives {config.study.objectives}"
+        raise refuse("study.warm_start", rule, f"{name} with {list(facts.objectives)}", "choose another study")
+    found = [taken_over(record, config, varied) for record in read_records(folder)]
+    fitting = [trial for trial in found if trial is not None]
+    if not fitting:
+        rule = f"must have finished trials within space ({', '.join(axis.key for axis in varied)})"
+        raise refuse("study.warm_start", rule, f"{name}, which varied {', '.join(facts.space)}", "widen space")
+    return fitting

@@ -1,0 +1,16 @@
+"""What a study found, for whoever shows it elsewhere than in the report."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.store import Items
+
+
+class Findings(NamedTuple):
+    """A study's facts and records, and the page that was made of them."""
+
+    facts: StudyFacts
+    records: list[TrialRecord]
+    items: Items | None
+    page: Path  # report.html, in the report's folder

@@ -1,0 +1,190 @@
+"""The live display: bars with time left on a terminal, one line per trial elsewhere."""
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.report.evidence.wording import plural
+from sweeplab.tracking.status_file import TrialUnderWay, Underway, wall_time, write_underway
+
+WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
+TELL_SECONDS: Final = 60.0  # without a line, after which one says how far things are, where no bar does
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def named(params: dict[str, Any]) -> str:
+    """The last parts of the keys with their values, numbers with four digits."""
+    texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
+    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
+
+
+@dataclass
+class Running:
+    """A trial that has started and not ended."""
+
+    label: str
+    since: float
+    fraction: float = 0.0  # of its steps
+    loss: float | None = None
+
+
+class StudyProgress:
+    """Trials done, how far the running ones are and their loss, and the time left, from what this run has done."""
+
+    def __init__(
+        self, num_planned: int, num_done: int, console: Console, folder: Path | None = None, num_workers: int = 1
+    ) -> None:
+        """`folder`: the study's, for those who watch from elsewhere; None: nobody does."""
+        self.console = console
+        self.crew = plural(num_workers, "worker")
+        self.folder = folder
+        self.written = -WRITE_SECONDS
+        self.later: threading.Timer | None = None  # writes what is new
+        self.mutex = threading.Lock()
+        self.is_over = False
+        self.num_planned = num_planned
+        self.num_done = num_done
+        self.num_ended_here = 0
+        self.since = time.monotonic()
+        self.running: dict[int, Running] = {}
+        self.told_at = self.since
+        self.over = threading.Event()
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", markup=False),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.trials: TaskID = self.bars.add_task(self.count(), total=num_planned, completed=num_done, left="")
+        self.steps: TaskID = self.bars.add_task("starting the worker", total=None, left="")
+
+    def count(self) -> str:
+        return f"{self.num_done}/{self.num_planned} trials"
+
+    def num_under_way(self) -> float:
+        return sum(one.fraction for one in list(self.running.values()))
+
+    def seconds_left(self) -> float | None:
+        """To the end; None until something has been measured."""
+        done = self.num_ended_here + self.num_under_way()
+        if done < 0.05:
+            return None
+        per_trial = (time.monotonic() - self.since) / done
+        return per_trial * (self.num_planned - self.num_done - self.num_under_way())
+
+    def time_left(self) -> str:
+        """Words for `seconds_left`; empty where it is not known."""
+        seconds = self.seconds_left()
+        return "" if seconds is None else f"{clock(seconds)} left"
+
+    def keep(self) -> None:
+        """For those who watch: now, or when `WRITE_SECONDS` have passed since the last time."""
+        left = self.written + WRITE_SECONDS - time.monotonic()
+        if left <= 0:
+            self.write()
+        elif self.later is None:
+            self.later = threading.Timer(left, self.write)
+            self.later.daemon = True
+            self.later.start()
+
+    def write(self, ended: bool = False) -> None:
+        with self.mutex:
+            if self.folder is None or self.is_over:
+                return
+            if self.later is not None:
+                self.later.cancel()
+            self.later, self.written = None, time.monotonic()
+            running = [
+                TrialUnderWay(number, one.label, wall_time(one.since), one.fraction, one.loss)
+                for number, one in list(self.running.items())
+            ]
+            now = Underway(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
+            write_underway(self.folder, now)
+
+    def started(self, number: int, params: dict[str, Any], seed: int) -> None:
+        label = f"trial {number}: {named(params)} seed={seed}"
+        self.running[number] = Running(label, time.monotonic())
+        self.show()
+        self.keep()
+
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
+        trial = self.running[number]
+        trial.fraction = step / values["num_steps"]
+        trial.loss = values.get("train_loss", trial.loss)
+        self.show()
+        self.keep()
+
+    def show(self) -> None:
+        """The bars: all trials, and those that are running."""
+        running = list(self.running.values())
+        losses = [one.loss for one in running if one.loss is not None]
+        loss = f", loss {sum(losses) / len(losses):.3f}" if losses else ""
+        what = running[0].label if len(running) == 1 else f"{len(running)} at once"
+        doing = f", evaluating{loss}" if all(one.fraction == 1 for one in running) else loss or ", loading"
+        share = self.num_under_way() / max(1, len(running))
+        self.bars.update(self.steps, total=1, completed=share, description=what + doing)
+        completed = self.num_done + self.num_under_way()
+        self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
+
+    def say(self, text: str) -> None:
+        self.told_at = time.monotonic()
+        self.console.print(Text(text), soft_wrap=True)
+
+    def tell(self) -> None:
+        """Where no bar is seen, says the count, what is running and the time left whenever no line came for long."""
+        while not self.over.wait(max(0.0, self.told_at + TELL_SECONDS - time.monotonic())):
+            if time.monotonic() >= self.told_at + TELL_SECONDS:
+                doing = self.bars.tasks[self.steps].description
+                self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
+
+    def dropped(self, number: int) -> None:
+        """The trial goes on elsewhere."""
+        del self.running[number]
+        self.show()
+
+    def ended(self, record: TrialRecord, headline: str) -> None:
+        """One line of the trial, with the time since it started."""
+        trial = self.running.pop(record.number)
+        self.num_done += 1
+        self.num_ended_here += 1
+        outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
+        took = clock(time.monotonic() - trial.since)
+        self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
+        self.show()
+        self.keep()
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        if not self.console.is_terminal:
+            self.say(f"{plural(self.num_planned, 'trial')}, {self.num_done} done, {self.crew}, loading")
+            threading.Thread(target=self.tell, daemon=True).start()
+        self.keep()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over.set()
+        self.bars.stop()
+        self.write(ended=kind is None)
+        self.is_over = True
+        sys.stdout.flush()

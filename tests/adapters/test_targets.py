@@ -1,0 +1,215 @@
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+from peft import LoraConfig, get_peft_model
+
+from sweeplab.adapters.attach import attach
+from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.adapters.targets import FAMILIES, matching, target_modules
+from sweeplab.config.adapter import TOGGLES, AdapterConfig, check_adapter
+from sweeplab.config.model import ModelConfig
+from sweeplab.runtime.errors import ConfigError
+
+Architectures = dict[str, ModelConfig]
+MakeAdapter = Callable[..., AdapterConfig]
+MASKS = [dict(zip(TOGGLES, mask, strict=True)) for mask in product((False, True), repeat=6)]
+ATTENTION = ("query", "key", "value")
+
+LLAMA = {
+    "query": ["model.layers.{}.self_attn.q_proj"],
+    "key": ["model.layers.{}.self_attn.k_proj"],
+    "value": ["model.layers.{}.self_attn.v_proj"],
+    "projection": ["model.layers.{}.self_attn.o_proj"],
+    "mlp": ["model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj", "model.layers.{}.mlp.down_proj"],
+    "head": ["lm_head"],
+}
+PEFT_SPEAKS_UP = pytest.mark.filterwarnings(  # of GPT-2's two kinds of matrix, and of heads tied to the embedding
+    "ignore:fan_in_fan_out is set to:UserWarning", "ignore:Model has `tie_word_embeddings=True`:UserWarning"
+)
+FUSED_PHI3 = ["model.layers.{}.self_attn.qkv_proj"]
+FUSED_NEOX = ["gpt_neox.layers.{}.attention.query_key_value"]
+FUSED_GPT2 = ["transformer.h.{}.attn.c_attn"]
+DECODER = "model.decoder.layers.{}."
+# Full module names of each toggle, written by hand from the models' own code.
+EXPECTED: dict[str, dict[str, list[str]]] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), LLAMA),
+    "phi": {
+        **LLAMA,
+        "projection": ["model.layers.{}.self_attn.dense"],
+        "mlp": ["model.layers.{}.mlp.fc1", "model.layers.{}.mlp.fc2"],
+    },
+    "phi3": {
+        **LLAMA,
+        **dict.fromkeys(ATTENTION, FUSED_PHI3),
+        "mlp": ["model.layers.{}.mlp.gate_up_proj", "model.layers.{}.mlp.down_proj"],
+    },
+    "gpt_neox": {
+        **dict.fromkeys(ATTENTION, FUSED_NEOX),
+        "projection": ["gpt_neox.layers.{}.attention.dense"],
+        "mlp": ["gpt_neox.layers.{}.mlp.dense_h_to_4h", "gpt_neox.layers.{}.mlp.dense_4h_to_h"],
+        "head": ["lm_head"],
+    },
+    "gpt2": {
+        **dict.fromkeys(ATTENTION, FUSED_GPT2),
+        "projection": ["transformer.h.{}.attn.c_proj"],
+        "mlp": ["transformer.h.{}.mlp.c_fc", "transformer.h.{}.mlp.c_proj"],
+        "head": ["lm_head"],
+    },
+    "vit": {
+        "query": ["vit.layers.{}.attention.q_proj"],
+        "key": ["vit.layers.{}.attention.k_proj"],
+        "value": ["vit.layers.{}.attention.v_proj"],
+        "projection": ["vit.layers.{}.attention.o_proj"],
+        "mlp": ["vit.layers.{}.mlp.fc1", "vit.layers.{}.mlp.fc2"],
+        "head": ["classifier"],
+    },
+    "opt": {
+        "query": [DECODER + "self_attn.q_proj"],
+        "key": [DECODER + "self_attn.k_proj"],
+        "value": [DECODER + "self_attn.v_proj"],
+        "projection": [DECODER + "self_attn.out_proj"],
+        "mlp": [DECODER + "fc1", DECODER + "fc2"],
+        "head": ["lm_head"],
+    },
+}
+FUSED = ("phi3", "gpt_neox", "gpt2")
+
+
+def full_names(family: str, enabled: list[str]) -> set[str]:
+    """Names of both layers' modules for the toggles in `enabled`."""
+    return {name.format(layer) for toggle in enabled for name in EXPECTED[family][toggle] for layer in (0, 1)}
+
+
+def adapted_names(model: Any) -> set[str]:
+    return {
+        name.removeprefix("base_model.model.")
+        for name, module in model.named_modules()
+        if hasattr(module, "lora_A") and len(module.lora_A)
+    }
+
+
+def fits(family: str, mask: dict[str, bool]) -> bool:
+    """All off adapts nothing; a fused matrix serves all of its toggles or none."""
+    return any(mask.values()) and (family not in FUSED or len({mask[toggle] for toggle in ATTENTION}) == 1)
+
+
+def test_every_family_of_the_table_is_tested() -> None:
+    assert set(EXPECTED) == set(FAMILIES)
+
+
+@PEFT_SPEAKS_UP
+@pytest.mark.parametrize("family", EXPECTED)
+def test_each_toggle_adapts_exactly_its_modules(
+    family: str, architectures: Architectures, make_adapter: MakeAdapter, random_model: Any
+) -> None:
+    groups = [["query", "key", "value"], ["projection"], ["mlp"], ["head"]]
+    if family not in FUSED:
+        groups += [["query"], ["key"], ["value"]]
+    for enabled in groups:
+        model = attach(random_model(family), make_adapter(*enabled), architectures[family], seed=0)
+        assert adapted_names(model) == full_names(family, enabled), enabled
+
+
+@PEFT_SPEAKS_UP
+@pytest.mark.parametrize("family", EXPECTED)
+def test_counts_equal_those_of_peft_for_every_mask(
+    family: str, architectures: Architectures, make_adapter: MakeAdapter, random_model: Any
+) -> None:
+    sizes = skeleton(architectures[family])
+    assert sizes.num_params == random_model(family).num_parameters()
+    for mask in MASKS:
+        if not fits(family, mask):
+            continue
+        enabled = [toggle for toggle in TOGGLES if mask[toggle]]
+        exact = LoraConfig(r=3, target_modules=sorted(full_names(family, enabled)), fan_in_fan_out=family == "gpt2")
+        num_trainable, _ = get_peft_model(random_model(family), exact).get_nb_trainable_parameters()
+        assert num_lora_params(make_adapter(*enabled, rank=3), architectures[family], sizes) == num_trainable, enabled
+
+
+def test_all_masks_compose_to_distinct_targets_and_all_off_is_refused(make_adapter: MakeAdapter) -> None:
+    names = sorted(full_names("llama", list(TOGGLES)))
+    targets = []
+    for mask in MASKS[1:]:
+        adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
+        check_adapter(adapter)
+        targets.append(frozenset(target_modules(adapter, "llama", {}, names)))
+    assert len(set(targets)) == len(targets) == 63
+    with pytest.raises(ConfigError, match=r"every toggle off.*lora_query, lora_key.*lora_head"):
+        check_adapter(make_adapter())
+
+
+@pytest.mark.parametrize("family", FUSED)
+def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: MakeAdapter) -> None:
+    names = sorted(full_names(family, list(TOGGLES)))
+    for mask in MASKS[1:]:
+        adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
+        if fits(family, mask):
+            targets = target_modules(adapter, family, {}, names)
+            assert {name for target in targets for name in matching(names, target)} == full_names(
+                family, adapter.enabled()
+            )
+        else:
+            with pytest.raises(
+                ConfigError, match=r"adapter.lora_\w+=true with lora_\w+=false.*one matrix.*set both alike"
+            ):
+                target_modules(adapter, family, {}, names)
+
+
+def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
+    names = ["block.0.wq", "block.0.wv", "block.0.up"]
+    with pytest.raises(
+        ConfigError, match=r"model.modules is needed for the architecture 'strange' \(known: llama, .*\)"
+    ):
+        target_modules(make_adapter("query"), "strange", {}, names)
+    modules = {"query": ["wq"], "mlp": ["up"]}
+    assert target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["wq", "up"]
+
+
+def test_toggle_without_a_match_lists_what_there_is(make_adapter: MakeAdapter) -> None:
+    names = ["layers.0.q_proj", "layers.0.fc1", "layers.1.q_proj"]
+    with pytest.raises(
+        ConfigError, match=r"adapter.lora_head=true matches no module \(lm_head\); .* here: fc1, q_proj;"
+    ):
+        target_modules(make_adapter("query", "head"), "llama", {}, names)
+    with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module \(none named\)"):
+        target_modules(make_adapter("query", "key"), "strange", {"query": ["q_proj"]}, names)
+
+
+def test_suffixes_match_whole_names_only(make_adapter: MakeAdapter) -> None:
+    assert matching(["a.q_proj", "a.xq_proj", "q_proj", "q_proj.a"], "q_proj") == ["a.q_proj", "q_proj"]
+    assert matching(["h.0.attn.c_proj", "h.0.mlp.c_proj"], "attn.c_proj") == ["h.0.attn.c_proj"]
+
+
+# Sum of r (d_in + d_out); the figures of QLoRA studies with these toggles, and each by hand from the models' sizes.
+PUBLISHED = [
+    ("llama2_7b", 6_738_415_616, ("query", "value"), 8, 4_194_304),
+    ("llama2_7b", 6_738_415_616, TOGGLES, 8, 20_277_248),
+    ("llama2_7b", 6_738_415_616, TOGGLES, 16, 40_554_496),
+    ("llama2_7b", 6_738_415_616, TOGGLES, 256, 648_871_936),
+    ("llama2_13b", 13_015_864_320, ("query", "value"), 8, 6_553_600),
+    ("phi_1_5", 1_418_270_720, ("query", "value"), 8, 1_572_864),
+    ("llama3_8b", 8_030_261_248, ("query", "value"), 8, 8 * 32 * ((4096 + 4096) + (4096 + 1024))),
+    ("qwen", 8_190_735_360, ("query", "value"), 8, 8 * 36 * ((4096 + 4096) + (4096 + 1024))),
+    ("vit_base", 86_567_656, ("query", "value"), 8, 294_912),
+]
+
+
+@pytest.mark.parametrize(("option", "num_params", "enabled", "rank", "expected"), PUBLISHED)
+def test_published_counts(
+    compose_trial: Any,
+    make_adapter: MakeAdapter,
+    option: str,
+    num_params: int,
+    enabled: tuple[str, ...],
+    rank: int,
+    expected: int,
+) -> None:
+    model = compose_trial(f"model={option}").model
+    sizes = skeleton(model)
+    adapter = make_adapter(*enabled, rank=rank)
+    assert sizes.num_params == num_params
+    assert num_lora_params(adapter, model, sizes) == expected
+    assert num_lora_params(replace(adapter, method="none"), model, sizes) == num_params

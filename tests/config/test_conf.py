@@ -1,0 +1,165 @@
+"""Every file of conf composes, is checked, and says only what the schema knows."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import MISSING, OmegaConf
+
+from sweeplab.config.compose import CONF, to_study_config, trial_config
+from sweeplab.config.space import Axis, axes, grid
+from sweeplab.config.study import StudyConfig, register
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.search.search import num_planned
+
+FILES: Final = sorted(CONF.rglob("*.yaml"))
+EXPERIMENTS: Final = [path.stem for path in FILES if path.parent.name == "experiment"]
+OPTIONS: Final = [
+    f"{path.parent.relative_to(CONF)}={path.stem}"
+    for path in FILES
+    if path.parent != CONF and path.parent.name != "experiment"
+]
+DRAWING: Final = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2")
+RUNGS: Final = ["training.heldout_interval=10", "training.max_steps=80"]
+NEEDS: Final = {  # what a user has to say beside the option
+    "model=local": ["model.path={folder}"],
+    "model=hub": ["model.name=org/model"],
+    "data=json": ["data.path={records}"],
+    "data=mixture": ["data.parts=[{{path: {records}, weight: 3}}, {{path: {others}, weight: 1}}]"],
+    "data=hub": ["data.name=org/records"],
+    "model=tiny_vit": ["data=digits"],
+    "data=digits": ["model=tiny_vit"],
+    "adapter=none": ["quantization=none"],
+    "adapter=top_layers": ["quantization=none"],
+    "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
+    **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
+    **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
+    "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]"],
+}
+OPEN: Final = {"hydra", "defaults"}  # Hydra's own
+
+Compose = Callable[..., StudyConfig]
+
+
+@pytest.fixture
+def composed(tmp_path: Path) -> Iterator[Compose]:
+    """The checked study of overrides, in which {folder} is a model's and {records} a file's path."""
+    register()
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_text("")
+    (tmp_path / "records.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 2))
+    (tmp_path / "others.json").write_text(json.dumps([{"instruction": "c", "output": "d"}] * 2))
+    paths = {name: str(tmp_path / f"{name}.json") for name in ("records", "others")} | {"folder": str(tmp_path)}
+
+    def make(*overrides: str) -> StudyConfig:
+        said = [one.format(**paths) for one in overrides]
+        return to_study_config(compose("config", overrides=said), "single")
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield make
+
+
+def option_values(option: str) -> Any:
+    group, _, name = option.partition("=")
+    return OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_is_checked(option: str, composed: Compose) -> None:
+    config = composed(option, *NEEDS.get(option, []))
+    section = getattr(config, option.partition("=")[0])
+    values = section if isinstance(section, dict) else vars(section)
+    said = {key: value for key, value in option_values(option).items() if key != "defaults" and "$" not in str(value)}
+    overridden = {one.partition("=")[0].rpartition(".")[2] for one in NEEDS.get(option, [])}
+    assert {key: values[key] for key in said if key not in overridden} == {
+        key: value for key, value in said.items() if key not in overridden
+    }
+
+
+@pytest.mark.parametrize("option", ["model=local", "model=hub", "data=json", "data=hub"])
+def test_an_option_that_needs_more_says_what(option: str, composed: Compose) -> None:
+    key = NEEDS[option][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^{key} is missing; give .*{key}="):
+        composed(option)
+
+
+@pytest.mark.parametrize("option", [f"sampler={name}" for name in DRAWING])
+def test_a_sampler_that_never_ends_needs_a_number(option: str, composed: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"^study\.num_trials is missing; sampler=\w+ needs one"):
+        composed(option)
+
+
+def one_axis_at_a_time(varied: list[Axis]) -> Iterator[dict[str, Any]]:
+    """Every value of every axis, the other axes at their first."""
+    first = {axis.key: axis.points()[0] for axis in varied}
+    for axis in varied:
+        yield from ({**first, axis.key: value} for value in axis.points())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_so_do_its_trials(experiment: str, composed: Compose) -> None:
+    chosen = f"+experiment={experiment}"
+    config = composed(chosen)
+    assert config.study.question, "an experiment asks something"
+    varied = axes(config.space)
+    assert num_planned(config, varied) > 1
+    points = list(one_axis_at_a_time(varied)) if config.sampler.name == "grid" else [{}]
+    for point in points:
+        trial = trial_config([chosen], point)
+        if "adapter.rank" in point:
+            assert trial.adapter.rank == point["adapter.rank"]
+
+
+def test_the_published_experiment_is_seven_ranks_by_three_seeds(composed: Compose) -> None:
+    config = composed("+experiment=rank_sweep")
+    assert [point["adapter.rank"] for point in grid(axes(config.space))] == [1, 2, 4, 8, 16, 32, 64]
+    assert config.study.seeds == [0, 1, 2]
+    assert config.adapter.enabled() == ["query", "key", "value", "projection", "mlp", "head"]
+
+
+def unknown_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> list[str]:
+    """Keys of `values` that `schema` has no field for; dictionaries of the schema take any."""
+    kinds = {one.name: one.default_factory for one in fields(schema)}
+    found = [f"{prefix}{key}" for key in values if key not in kinds and key not in OPEN]
+    for key, value in values.items():
+        if is_dataclass(kinds.get(key)) and isinstance(value, dict):
+            found += unknown_keys(value, kinds[key], f"{prefix}{key}.")
+    return found
+
+
+def nested(path: Path) -> dict[str, Any]:
+    """A file's values where Hydra puts them."""
+    values: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(path))  # type: ignore[assignment]
+    group = path.parent.relative_to(CONF)
+    return values if path.parent == CONF or group.name == "experiment" else {group.name: values}
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(CONF)) for path in FILES])
+def test_every_key_has_a_field_in_the_schema(path: Path) -> None:
+    assert unknown_keys(nested(path), StudyConfig) == []
+
+
+def test_a_key_without_a_field_is_seen() -> None:
+    values = {"adapter": {"rnak": 3, "rank": 4}, "study": {"sead": 1}, "optimizer": {"lr": 1}, "foo": 1}
+    assert unknown_keys(values, StudyConfig) == ["foo", "adapter.rnak", "study.sead"]
+
+
+def missing_fields(schema: Any, values: Any, prefix: str = "") -> list[str]:
+    """Fields of `schema` that `values` leaves without a value."""
+    found = []
+    for one in fields(schema):
+        value = values[one.name]
+        if is_dataclass(one.default_factory):
+            found += missing_fields(one.default_factory, value, f"{prefix}{one.name}.")
+        elif value == MISSING:
+            found.append(prefix + one.name)
+    return found
+
+
+def test_conf_gives_every_value_that_the_schema_leaves_open(composed: Compose) -> None:
+    assert "adapter.rank" in missing_fields(StudyConfig, OmegaConf.to_container(OmegaConf.structured(StudyConfig)))
+    assert missing_fields(StudyConfig, OmegaConf.to_container(compose("config"))) == []

@@ -1,0 +1,98 @@
+"""Which trials may share a base: what each key of a configuration does to it."""
+
+from typing import Any
+
+import pytest
+
+from sweeplab.config.shared_base import geometry, takes_vectors, why_alone
+from tests.conftest import Compose
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["adapter.rank=64", "adapter.rslora=true", "adapter.dropout=0.3"],
+        ["adapter=loraplus"],
+        ["optimizer=adafactor"],
+        ["optimizer=sgd", "training.gradient_clip=null", "schedule=constant"],
+    ],
+)
+def test_what_changes_matrices_beside_the_base_shares_it(compose_trial: Compose, overrides: list[str]) -> None:
+    assert why_alone(compose_trial(*overrides)) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("adapter=none", "adapter.method=none trains something else"),
+        ("adapter=norms", "adapter.method=norms trains something else"),
+        ("adapter=bitfit", "adapter.method=bitfit trains something else"),
+        ("adapter=prompt", "adapter.method=prompt trains something else"),
+        ("adapter.dora=true", "adapter.dora=true scales the base's own columns"),
+        ("adapter.initialization=pissa", "adapter.initialization=pissa changes the base"),
+        ("adapter.initialization=olora", "adapter.initialization=olora changes the base"),
+        ("adapter.bias=all", "adapter.bias=all trains biases of the base"),
+        ("adapter.train_norms=true", "adapter.train_norms=true trains normalization layers"),
+        ("optimizer=sophia", "optimizer=sophia runs a backward of its own"),
+    ],
+)
+def test_what_changes_the_base_is_alone_and_says_which_key(compose_trial: Compose, override: str, reason: str) -> None:
+    why = why_alone(compose_trial("quantization=none", override))
+    assert why is not None
+    assert why.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "adapter.rank=3",
+        "adapter.lora_mlp=true",
+        "optimizer.lr=0.5",
+        "schedule=linear",
+        "training.max_steps=7",
+        "training.epochs=9",
+        "training.gradient_clip=0.5",
+        "training.heldout_interval=3",
+        "training.log_interval=3",
+    ],
+)
+def test_a_trial_s_own_settings_are_no_part_of_the_geometry(compose_trial: Compose, override: str) -> None:
+    assert geometry(compose_trial(override)) == geometry(compose_trial())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "quantization=none",
+        "quantization=nf4",
+        "data.num_examples=77",
+        "data.packing=true",
+        "evaluation.limit=3",
+        "training.micro_batch_size=3",
+        "training.accumulation=5",
+        "training.max_length=99",
+        "training.precision=float32",
+        "training.gradient_checkpointing=true",
+        "model=llama2_7b",
+    ],
+)
+def test_what_all_rows_of_a_batch_share_is_part_of_it(compose_trial: Compose, override: str) -> None:
+    assert geometry(compose_trial("quantization=int8", override)) != geometry(compose_trial("quantization=int8"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["optimizer=adamw"], True),
+        (["optimizer=sgd"], True),
+        (["optimizer=schedule_free"], True),
+        (["optimizer=adamw_8bit"], False),  # a scale per block of 256 numbers
+        (["optimizer=adafactor"], False),
+        (["optimizer=muon"], False),
+        (["optimizer=adamw", "+adapter.lr_pattern={q_proj: 0.5}"], False),
+    ],
+)
+def test_only_optimizers_that_work_number_by_number_take_vectors(
+    compose_trial: Any, overrides: list[str], expected: bool
+) -> None:
+    assert takes_vectors(compose_trial(*overrides)) is expected

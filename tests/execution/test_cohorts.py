@@ -1,0 +1,105 @@
+"""Who trains with whom, on trials that are composed and never run."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+
+from sweeplab.config.compose import trial_config
+from sweeplab.config.trial import TrialConfig
+from sweeplab.execution.cohorts import Lineup, Ready, cohort_size
+from sweeplab.search.search import Asked
+from tests.study_runs import LOSS, ComposeStudy
+
+RANDOM = ("sampler=random", "study.num_trials=40", "++space.adapter.rank={low: 1, high: 64}")
+TPE = ("sampler=tpe", *RANDOM[1:])
+
+
+@cache
+def composed(override: str) -> TrialConfig:
+    """Composed once: it takes its time, and nobody changes it."""
+    return trial_config(["quantization=none", override], {})
+
+
+class Source:
+    """Trials of these overrides, counted as they are asked for."""
+
+    def __init__(self, *each: str) -> None:
+        self.each, self.num_asked = each, 0
+
+    def __iter__(self) -> Iterator[Ready]:
+        for number, override in enumerate(self.each):
+            self.num_asked += 1
+            yield Ready(Asked(number, {}, 0), composed(override))
+
+
+def numbers(cohort: list[Ready]) -> list[int]:
+    return [one.asked.number for one in cohort]
+
+
+def all_cohorts(lineup: Lineup) -> list[list[int]]:
+    cohorts = []
+    while cohort := lineup.cohort():
+        cohorts.append(numbers(cohort))
+    return cohorts
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([LOSS, *RANDOM], 16),
+        ([LOSS, *TPE], 4),
+        ([LOSS], 16),
+        (["study.objectives=[phases.train.seconds]", *RANDOM], 1),
+        (["study.objectives=[heldout_loss_nats_per_token,tokens_per_second]", *TPE], 1),
+        ([LOSS, *TPE, "executor.cohort_size=7"], 7),
+        (["study.objectives=[tokens_per_second]", "executor.cohort_size=1"], 1),
+        ([LOSS, *RANDOM, "training.strategy=ddp", "training.num_devices=2"], 1),
+        ([LOSS, *RANDOM, "training.strategy=ddp", "training.num_devices=2", "executor.cohort_size=3"], 3),
+    ],
+)
+def test_auto_suits_the_sampler_and_the_objectives(
+    compose_study: ComposeStudy, overrides: list[str], expected: int
+) -> None:
+    assert cohort_size(compose_study("evaluation=none", *overrides)) == expected
+
+
+def test_geometries_and_trials_that_must_be_alone_are_not_mixed(compose_study: ComposeStudy) -> None:
+    short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
+    each = [short, long, short, "adapter=dora", short, long, "adapter=norms", short, short, long]
+    lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=4"))
+    assert all_cohorts(lineup) == [[0, 2, 4, 7], [1, 5, 9], [3], [6], [8]]
+
+
+def test_a_newcomer_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compose_study: ComposeStudy) -> None:
+    short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
+    each = [short, short, long, "adapter=dora", short, "adapter=dora"]
+    lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=2"))
+    first = lineup.cohort()
+    assert numbers(first) == [0, 1]
+    assert numbers(lineup.newcomer(first[0])) == [4]
+    assert numbers(lineup.newcomer(first[1])) == []
+    second = lineup.cohort()
+    assert numbers(second) == [2]
+    assert numbers(lineup.newcomer(second[0])) == []
+    alone = lineup.cohort()
+    assert numbers(alone) == [3]
+    assert numbers(lineup.newcomer(alone[0])) == []  # 5 is of its geometry, but must be alone too
+    assert all_cohorts(lineup) == [[5]]
+
+
+def test_a_sampler_that_learns_is_not_asked_for_more_than_a_cohort(compose_study: ComposeStudy) -> None:
+    for sampler, num_asked in ((TPE, 5), (RANDOM, 17)):
+        source = Source(*["adapter.rank=2"] * 20)
+        lineup = Lineup(iter(source), compose_study(LOSS, *sampler, "executor.cohort_size=4"))
+        assert len(lineup.cohort()) == 4
+        assert source.num_asked == num_asked
+
+
+def test_one_at_a_time_asks_for_the_next_only_when_it_is_its_turn(compose_study: ComposeStudy) -> None:
+    source = Source(*["adapter.rank=2"] * 3)
+    lineup = Lineup(iter(source), compose_study(LOSS, "executor.cohort_size=1"))
+    (first,) = lineup.cohort()
+    assert lineup.newcomer(first) == []
+    assert source.num_asked == 1
+    assert all_cohorts(lineup) == [[1], [2]]

@@ -1,0 +1,120 @@
+"""The low-rank update against its formula in 64 bits, and its rounding against PEFT's own layers in 16."""
+
+from typing import Any, Final
+
+import pytest
+import torch
+from torch import Tensor
+
+from sweeplab.adapters.attach import attach
+from sweeplab.config.model import ModelConfig
+from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.models.base import load_base
+from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update
+from sweeplab.multilora.slots import lora_layers, lora_matrices
+
+M, N, I, O = 5, 6, 7, 4  # noqa: E741
+SCALINGS: Final = {0: 0.5, 1: 2.0, 3: 3.0, 4: 1.5}  # of each trial that has an update; trial 2 has none
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+class Case:
+    """Two updates of two trials each, of ranks 3 and 2, the second with dropout, and the same as plain tensors."""
+
+    def __init__(self) -> None:
+        self.x_MNI, self.result_MNO = draw(M, N, I), draw(M, N, O)
+        factor_K11 = torch.tensor([1 / 0.6, 2.0], dtype=torch.float64)[:, None, None]
+        self.keep = Keep(torch.rand(2, N, I) > 0.4, factor_K11)
+        self.keep_KNI = self.keep.mask_KNI.double() * factor_K11
+        self.updates = [self.update(0, 3), self.update(3, 2)]
+        self.anchor = torch.nn.Parameter(draw(0))
+
+    def update(self, first: int, rank: int) -> Update:
+        a, b = draw(2, rank, I), draw(2, O, rank)
+        scaling = torch.tensor([SCALINGS[first], SCALINGS[first + 1]], dtype=torch.float64)[:, None, None]
+        return Update(first, a, b, torch.zeros_like(a), torch.zeros_like(b), scaling)
+
+    def apply(self, x_MNI: Tensor, result_MNO: Tensor) -> Tensor:
+        keeps = [None, self.keep]
+        out: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
+            x_MNI, result_MNO, self.anchor, self.updates, keeps, False
+        )
+        return out
+
+    def plain(self, x_MNI: Tensor, result_MNO: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """One trial after another, with A and B of each as leaves."""
+        rows, leaves = list(result_MNO), []
+        for update, keep in zip(self.updates, (torch.ones(2, N, I).double(), self.keep_KNI), strict=True):
+            for place in range(2):
+                a, b = (w[place].clone().requires_grad_() for w in (update.a_KRI, update.b_KOR))
+                trial = update.first + place
+                rows[trial] = rows[trial] + SCALINGS[trial] * ((keep[place] * x_MNI[trial]) @ a.T @ b.T)
+                leaves.append((a, b))
+        return torch.stack(rows), leaves
+
+
+@pytest.mark.parametrize("x_requires_grad", [True, False])
+def test_result_and_gradients_are_those_of_the_formula(x_requires_grad: bool) -> None:
+    case, times = Case(), 3
+    upstream = draw(M, N, O)
+    inputs = [(case.x_MNI.clone().requires_grad_(x_requires_grad), case.result_MNO.clone()) for _ in range(2)]
+    for _, result in inputs:
+        result.requires_grad_(x_requires_grad)
+    expected, leaves = case.plain(*inputs[1])
+    (expected * upstream).sum().backward()
+    for _ in range(times):  # gradients are added to what is there
+        out = case.apply(*inputs[0])
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+        (out * upstream).sum().backward()
+    found = [pair for one in case.updates for pair in zip(one.grad_a_KRI, one.grad_b_KOR, strict=True)]
+    for mine, pair in zip(found, leaves, strict=True):
+        for grad, leaf in zip(mine, pair, strict=True):
+            assert leaf.grad is not None
+            torch.testing.assert_close(grad, times * leaf.grad, rtol=0, atol=1e-11)
+    if x_requires_grad:
+        for mine_in, plain_in in zip(inputs[0], inputs[1], strict=True):
+            assert mine_in.grad is not None
+            assert plain_in.grad is not None
+            torch.testing.assert_close(mine_in.grad, times * plain_in.grad, rtol=0, atol=1e-11)
+
+
+def test_a_trial_without_an_update_and_the_given_result_stay_bit_equal() -> None:
+    case = Case()
+    before = case.result_MNO.clone()
+    out = case.apply(case.x_MNI, case.result_MNO)
+    assert torch.equal(out[2], before[2])
+    assert torch.equal(case.result_MNO, before)
+    assert not torch.equal(out[1], before[1])
+
+
+@pytest.mark.parametrize(("scheme", "round_first"), [("none", False), ("nf4", True)])
+def test_it_rounds_where_peft_rounds(scheme: str, round_first: bool, compose_trial: Any) -> None:
+    """A base in bfloat16, an adapter in 32 bits: the other order differs in more than a hundredth of the numbers."""
+    model = ModelConfig(source="embedded", name="tiny_base")
+    base = load_base(model, QuantizationConfig(scheme, False), torch.bfloat16, torch.device("cpu"))
+    config = compose_trial(f"quantization={scheme}", "adapter.rank=8", "adapter.alpha_ratio=2", "adapter.dropout=0")
+    adapted = attach(base.model, config.adapter, config.model, 0)
+    assert {one.round_first for one in lora_matrices(adapted)} == {round_first}
+    layer: Any = next(layer for _, layer, _ in lora_layers(adapted))
+    a_RI, b_OR = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
+    assert (a_RI.dtype, layer.scaling["default"]) == (torch.float32, 2.0)
+    b_OR.normal_(std=0.1)
+    x_MNI = torch.randn(1, 512, a_RI.shape[1]).bfloat16()
+    update = Update(
+        0, a_RI[None], b_OR[None], torch.zeros_like(a_RI)[None], torch.zeros_like(b_OR)[None], torch.full((1, 1, 1), 2)
+    )
+    with torch.no_grad():
+        expected, result = layer(x_MNI), layer.base_layer(x_MNI)
+        mine, other = (
+            LowRankUpdate.apply(  # type: ignore[no-untyped-call]
+                x_MNI, result, torch.empty(0), [update], [None], first
+            )
+            for first in (round_first, not round_first)
+        )
+    assert mine.dtype == expected.dtype == torch.bfloat16
+    assert not torch.equal(expected, result)
+    assert (mine != expected).double().mean().item() < 1e-3  # sums in 32 bits in another order, at a border
+    assert (other != expected).double().mean().item() > 1e-2

@@ -1,0 +1,69 @@
+"""Which of several bases a row of the settings' table is of."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
+from sweeplab.report.evidence.bases import named_bases
+from sweeplab.report.evidence.settings import group
+from sweeplab.report.findings.tables import settings_table
+
+RecordFactory = Callable[..., TrialRecord]
+FactsFactory = Callable[..., StudyFacts]
+
+
+def trained(
+    make_record: RecordFactory, number: int, params: dict[str, Any], data_dir: str | None = None
+) -> TrialRecord:
+    config: dict[str, Any] = {
+        "model": {"name": "tiny"},
+        "quantization": {"scheme": params["quantization"]},
+        "data": {"path": "a.json"},
+        "evaluation": {"tasks": ["t"], "rung_tasks": [], "data_dir": data_dir},
+        "training": {"max_length": 64},
+    }
+    names = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
+    provenance = {
+        "versions": dict.fromkeys(names, "1"),
+        **{name: name for name in ("base_fingerprint", "data_fingerprint", "device", "commit")},
+    }
+    return make_record(number, params, config=config, provenance=provenance)
+
+
+def base_of(record: TrialRecord, loss: float, dtype: str = "torch.bfloat16") -> BaseScore:
+    key = base_key(record.config, dtype, None, record.provenance)
+    return BaseScore(key, loss, {"t": {"acc": Score(0.25, 0.1, 20)}}, 1.0, {})
+
+
+def test_bases_are_told_apart_by_what_their_trials_have_in_common(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    points = [(scheme, rank) for scheme in ("nf4", "none") for rank in (4, 8)]
+    records = [
+        trained(make_record, n, {"quantization": scheme, "adapter.rank": rank})
+        for n, (scheme, rank) in enumerate(points)
+    ]
+    space = {"quantization": {"choices": ["nf4", "none"]}, "adapter.rank": {"choices": [4, 8]}}
+    facts = make_facts(space=space)
+    bases = [base_of(records[2], 2.0), base_of(records[0], 2.5)]
+    assert named_bases(facts, records, bases) == [(bases[0], "quantization=none"), (bases[1], "quantization=nf4")]
+    table = settings_table(facts, group(facts, records), bases=bases)
+    assert [row[0].text for row in table.rows[:2]] == ["base model", "base model"]
+    assert [row[0].note for row in table.rows[:2]] == [
+        "without adapter, quantization=none",
+        "without adapter, quantization=nf4",
+    ]
+    assert (table.num_bases, table.marked) == (2, 2)
+    unknown = [trained(make_record, n, one.params, "tasks") for n, one in enumerate(records)]  # tasks from files
+    for others in (unknown, [make_record(0, {})]):
+        assert [which for _, which in named_bases(facts, others, bases)] == ["number 1", "number 2"]
+
+
+def test_bases_that_score_the_same_are_one_row(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    records = [trained(make_record, n, {"quantization": scheme}) for n, scheme in enumerate(("nf4", "none"))]
+    bases = [base_of(record, 2.0) for record in records]
+    facts = make_facts(space={"quantization": {"choices": ["nf4", "none"]}})
+    assert named_bases(facts, records, bases) == [(bases[0], "")]
+    table = settings_table(facts, group(facts, records), bases=bases)
+    assert [row[0].text for row in table.rows] == ["base model", "nf4", "none"]
+    assert (table.num_bases, table.marked) == (1, 1)

@@ -1,0 +1,227 @@
+"""From records and items to arrays and back: what the statistics are given is what the trials left."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord
+from sweeplab.records.store import (
+    ItemTable,
+    StoreError,
+    items_from_dict,
+    items_to_dict,
+    read_items,
+    trial_folder,
+    write_base_score,
+    write_facts,
+    write_json_lines,
+    write_record,
+)
+from sweeplab.report import rebuild_report, write_report
+from sweeplab.report.evidence.evidence import evidence
+from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.stored import read_stored
+from sweeplab.report.evidence.wording import DASH
+from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.findings.comparison import seeds_cell
+from sweeplab.report.findings.importance import effects_table, importance_shares, importance_table
+from sweeplab.statistics.power import power_of, seeds_needed
+
+RecordFactory = Callable[..., TrialRecord]
+FactsFactory = Callable[..., StudyFacts]
+
+LOSS = "heldout_loss_nats_per_token"
+METRIC = "scores.new.acc"
+
+
+def hits(trial: int) -> list[float]:
+    return [float(draw < 0.4 + trial / 10) for draw in np.random.default_rng(trial).random(20)]
+
+
+@pytest.fixture
+def study(tmp_path: Path, make_facts: FactsFactory, make_record: RecordFactory) -> Path:
+    """A folder of runs with two settings of two seeds, and 20 items each."""
+    folder = tmp_path / "runs"
+    for trial in range(4):
+        score = Score(float(np.mean(hits(trial))), 0.1, 20)
+        params = {"adapter.rank": 4 * (1 + trial // 2)}
+        write_record(folder, make_record(trial, params, trial % 2, scores={"new": {"acc": score}}))
+        rows: list[dict[str, Any]] = [
+            {"task": "new", "item": item, "filter": name, "target": "t", "responses": [], "metrics": {"acc": hit}}
+            for item, hit in enumerate(hits(trial))
+            for name in ("none", "strict")
+        ]
+        write_json_lines(trial_folder(folder, trial) / "items.jsonl", rows)
+    write_facts(folder, make_facts(seeds=[0, 1], objectives={METRIC: "maximize"}, retained_tasks=["old"]))
+    return folder
+
+
+def test_items_are_read_by_metric_and_trial(study: Path) -> None:
+    found = read_items(study)
+    assert sorted(found) == [METRIC, "scores.new.acc@strict"]
+    assert found[METRIC].items == list(range(20))
+    assert found[METRIC].values == {trial: hits(trial) for trial in range(4)}
+
+
+def test_a_trial_with_other_items_is_left_out_and_a_damaged_file_is_named(study: Path) -> None:
+    path = trial_folder(study, 3) / "items.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:-2]))
+    assert sorted(read_items(study)[METRIC].values) == [0, 1, 2]
+    path.write_text("{}\n")
+    with pytest.raises(StoreError, match=r"00003/items.jsonl cannot be read: KeyError"):
+        read_items(study)
+
+
+def test_small_items_come_back_as_they_were() -> None:
+    tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
+    stored = items_to_dict(tables)
+    assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
+    assert items_from_dict(json.loads(json.dumps(stored))) == tables
+    with pytest.raises(ValueError, match="malformed"):
+        items_from_dict({"a": {"items": 3}})
+
+
+def test_the_arrays_hold_each_trials_items(study: Path) -> None:
+    facts, records, items, _ = read_stored(study)
+    found = evidence(facts, group(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    assert np.array_equal(found.table.items_KSN, np.array([hits(trial) for trial in range(4)]).reshape(2, 2, 20))
+    assert np.allclose(found.table.items_KSN.mean(axis=2), found.table.values_KS)
+    compared = found.compared()
+    assert compared is not None
+    assert compared.differences[1 - compared.best].covers == "seeds and items"
+
+
+def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
+    facts, records, items, _ = read_stored(study)
+    found = evidence(facts, group(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    compared = found.compared()
+    assert compared is not None
+    assert compared.seed_deviations is not None
+    place = 1 - compared.best
+    by_item_SN = found.table.items_KSN[place] - found.table.items_KSN[compared.best]
+    rest = by_item_SN - by_item_SN.mean(axis=0) - by_item_SN.mean(axis=1, keepdims=True) + by_item_SN.mean()
+    of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
+    assert of_items > 0
+    value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
+    powers = [power_of(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
+    assert seeds_cell(compared, place).text == told != str(seeds_needed(value, deviation))
+
+
+def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:
+    (trial_folder(study, 2) / "items.jsonl").unlink()
+    facts, records, items, _ = read_stored(study)
+    found = evidence(facts, group(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is None
+
+
+def test_a_report_is_rebuilt_byte_by_byte_from_runs_and_from_itself(study: Path, tmp_path: Path) -> None:
+    base = BaseScore("0" * 32, 2.5, {"new": {"exact_match": Score(0.05, 0.05, 20)}}, 1.0, {})
+    write_base_score(study, base, [])
+    first = rebuild_report(study, tmp_path / "first").parent
+    facts, records, items, bases = read_stored(study)
+    assert bases == [base]
+    write_report(facts, records, tmp_path / "second", items, bases)
+    rebuild_report(first, tmp_path / "third")
+    names = sorted(path.name for path in first.iterdir())
+    assert "items.json" in names
+    for name in names:
+        assert len({(tmp_path / one / name).read_bytes() for one in ("first", "second", "third")}) == 1
+    assert "another seed and other items" in (first / "report.md").read_text()
+
+
+def test_a_folder_that_is_neither_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"records.json cannot be read"):
+        rebuild_report(tmp_path)
+
+
+@pytest.fixture
+def grid(make_record: RecordFactory) -> list[TrialRecord]:
+    """A full grid whose loss is ten times the optimizer's place, the rank's place, and a little noise."""
+    noise = np.random.default_rng(0).normal(0, 0.1, 24)
+    points = [(name, rank, seed) for name in ("adamw", "sgd") for rank in (4, 8, 16, 32) for seed in (0, 1, 2)]
+    return [
+        make_record(
+            n,
+            {"optimizer": name, "adapter.rank": rank},
+            seed,
+            10.0 * (name == "sgd") + np.log2(rank) + noise[n],
+            scores={"old": {"acc": Score(0.5, 0.05, 100)}},
+        )
+        for n, (name, rank, seed) in enumerate(points)
+    ]
+
+
+def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
+    space = {"optimizer": {"choices": ["adamw", "sgd"]}, "adapter.rank": {"choices": [4, 8, 16, 32]}}
+    facts = make_facts(space=space, seeds=[0, 1, 2])
+    table = importance_table(importance_shares(facts, grid))
+    assert table is not None
+    assert [row[0].text for row in table.rows] == ["optimizer", "rank"]
+    assert float(table.rows[0][1].text) > 0.9
+    assert importance_table(importance_shares(facts, grid[::-1])) == table
+    assert importance_table(importance_shares(facts, grid[:7])) is None
+    found = evidence(facts, group(facts, grid), LOSS, None)
+    assert found is not None
+    effects = effects_table(facts, found)
+    assert effects is not None
+    assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds and what is left"]
+    assert [row[3].text for row in effects.rows[:2]] == ["< 0.001", "< 0.001"]
+    missing = evidence(facts, group(facts, grid[3:]), LOSS, None)
+    assert missing is not None
+    assert effects_table(facts, missing) is None
+
+
+def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
+    facts = make_facts(space={}, seeds=[0, 1, 2], retained_tasks=["old"])
+    settings = group(facts, grid)
+    found = evidence(facts, settings, LOSS, None)
+    assert found is not None
+    front = pareto_table(facts, found)
+    assert front is not None
+    assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
+    assert [title for title, _ in budget_tables(found)] == [
+        "Best within a budget of peak resident memory, training",
+        "Best within a budget of training time",
+    ]
+    kept = forgetting_table(facts, settings, None)
+    assert kept is not None
+    assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
+    assert {row[2].text for row in kept.rows} == {"0.500"}
+    assert forgetting_table(make_facts(), settings, None) is None
+
+
+def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
+    """Costs are equal, so that the losses and what rises with rank decide: worse by loss, better by score."""
+    for record in grid:
+        record.scores = {"old": {"acc": Score(record.params["adapter.rank"] / 100, 0.05, 100)}}
+        record.adapter_bytes = 1000
+    objectives = {LOSS: "minimize", "scores.old.acc": "maximize", "adapter_bytes": "minimize"}
+    facts = make_facts(space={}, seeds=[0, 1, 2], objectives=objectives | {"phases.train.seconds": "minimize"})
+    found = evidence(facts, group(facts, grid), LOSS, None)
+    assert found is not None
+    front = pareto_table(facts, found)
+    assert front is not None
+    assert [row[0].text for row in front.rows] == [f"optimizer=adamw, rank={rank}" for rank in (4, 8, 16, 32)]
+    assert [column.title for column in front.columns] == [
+        "setting",
+        "held-out loss",
+        "acc on old",
+        "adapter size",
+        "peak resident memory, training",
+        "training time",  # an objective, and a cost that is shown anyway
+    ]
+    assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]
+    falling = make_facts(space={}, seeds=[0, 1, 2], objectives={LOSS: "minimize", "scores.old.acc": "minimize"})
+    one = pareto_table(falling, found)
+    assert one is not None
+    assert [row[0].text for row in one.rows] == ["optimizer=adamw, rank=4"]

@@ -1,0 +1,123 @@
+"""Trials whose rows several processes have among them: what each process runs, and what it found.
+
+Arguments of a process: its rank, the number of all, the port where they meet, the listener's descriptor or -, a folder.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from sweeplab.execution.messages import spec_fields
+from sweeplab.models.base import Base
+from sweeplab.runtime.process_group import LOOPBACK, Ranks, join
+from sweeplab.training import chunked_loss as chunks
+from sweeplab.training.fsdp import shard, take_apart
+from sweeplab.trial.lifecycle import Run, TrialSpec
+from tests.conftest import embedded, small_llama
+from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
+
+ROOT: Final = Path(__file__).parents[1]
+UNEVEN: Final = DATA[:13]  # the last window of an epoch has one row, which one process has
+SMALL_CHUNKS: Final = 4 * 128 * 3  # logits of a few positions at once
+
+Found = dict[str, dict[int, dict[str, Any]]]  # by scenario and trial
+
+
+def base_of(scenario: str, ranks: Ranks) -> Base:
+    """In parts where the scenario says fsdp and there are several processes."""
+    base = embedded("nf4", True) if "nf4" in scenario else embedded("none", False)
+    if "nf4" not in scenario:
+        base = base._replace(model=small_llama().requires_grad_(False))
+    if "fsdp" in scenario and ranks.size > 1:
+        shard(base.model, ranks)
+    return base
+
+
+def weights_of(run: Run) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in run.member.parameters]
+
+
+def held_bytes(base: Base) -> int:
+    """Of the base's weights in this process between two trials; what was put together for the last one is free."""
+    take_apart(base.model)
+    local = (one.to_local() if isinstance(one, DTensor) else one for one in base.model.parameters())
+    return sum(one.untyped_storage().nbytes() for one in local)
+
+
+def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, dict[str, Any]]:
+    """What a scenario's trials came to: together, or each alone on a base of its own."""
+    found: dict[int, dict[str, Any]] = {}
+    with ExitStack() as stack:
+        if "chunks" in scenario:
+            stack.enter_context(mock.patch.object(chunks, "CHUNK_BYTES", SMALL_CHUNKS))
+        for group in [[one] for one in specs] if "alone" in scenario else [specs]:
+            base = base_of(scenario, ranks)
+            bench = GivenBench(torch.device("cpu"), ranks=ranks).given(base, UNEVEN, HELDOUT)
+            runs, records = through(bench, group)
+            for number, record in records.items():
+                found[number] = {
+                    "status": record.status.value,
+                    "weights": weights_of(runs[number]),
+                    "losses": [point.loss for point in record.losses],
+                    "tokens": record.num_train_tokens,
+                    "heldout": record.heldout_loss_nats_per_token,
+                    "solo_tokens": None if record.solo is None else record.solo.num_tokens,
+                    "bytes": held_bytes(base),
+                }
+    return found
+
+
+def run_divided(size: int, scenarios: dict[str, list[dict[str, Any]]], folder: Path) -> list[Found]:
+    """Every process's findings; the scenarios' trials as messages."""
+    (folder / "scenarios.json").write_text(json.dumps(scenarios))
+    listener = socket.create_server((LOOPBACK, 0))
+    port, descriptor = listener.getsockname()[1], listener.fileno()
+    logs = [folder / f"{rank}.log" for rank in range(size)]
+    processes = []
+    for rank, log in enumerate(logs):
+        arguments = map(str, (rank, size, port, "-" if rank else descriptor, folder))
+        with log.open("w") as stream:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.trial.divided", *arguments],
+                    cwd=ROOT,
+                    pass_fds=() if rank else (descriptor,),
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                )
+            )
+    listener.close()
+    try:
+        codes = [process.wait(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert codes == [0] * size, "\n".join(log.read_text()[-3000:] for log in logs)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
+
+
+def main() -> None:
+    rank, size, port, listener, folder = sys.argv[1:]
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    ranks = join(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
+    scenarios = json.loads((Path(folder) / "scenarios.json").read_text())
+    found = {
+        name: outcomes(name, [TrialSpec(**spec_fields(one)) for one in messages], ranks)
+        for name, messages in scenarios.items()
+    }
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

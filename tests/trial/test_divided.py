@@ -1,0 +1,114 @@
+"""One model in two processes against one process that has all rows: whole weight tensors and every loss."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import torch
+
+from sweeplab.config.trial import TrialConfig
+from sweeplab.execution.messages import spec_to_dict
+from sweeplab.models.base import Base
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.process_group import WHOLE
+from sweeplab.trial.lifecycle import TrialSpec
+from sweeplab.trial.resources import refuse_drawing
+from tests.conftest import Compose, small_llama
+from tests.trial.divided import Found, outcomes, run_divided
+from tests.trial.test_cohort_numbers import COMMON, MIXED
+
+MIXED_FIVE: Final = (
+    "rank 32, dropout", "rank 4 again, unclipped, dropout", "every toggle, LoRA+", "Adafactor, three epochs",
+    "head, dropout",
+)  # fmt: skip
+TRIALS: Final[dict[str, list[tuple[int, tuple[str, ...]]]]] = {
+    "ddp": [MIXED[name] for name in MIXED_FIVE],
+    "ddp alone": [
+        (0, ("adapter.dora=true", "adapter.rank=3")),
+        (1, ("adapter=norms", "optimizer=sgd", "training.gradient_clip=0.01")),
+        (2, ("adapter=none", "optimizer.lr=1e-3")),
+    ],
+    "ddp alone 32 bits": [(3, ("adapter=prompt", "adapter.num_virtual_tokens=3"))],
+    "fsdp": [MIXED["rank 32, dropout"], MIXED["every toggle, LoRA+"]],
+    "fsdp checkpointing chunks": [(1, ("adapter.dropout=0.2", "training.gradient_checkpointing=true"))],
+    "fsdp nf4 32 bits": [(2, ("adapter.rank=4", "adapter.dropout=0.1", "quantization=nf4_dq"))],
+}
+TOLERANCE: Final = {True: 1e-4, False: 1e-10}  # relative to a tensor's largest number, by whether it has 32 bits
+
+
+class Both(NamedTuple):
+    whole: Found  # of one process
+    divided: list[Found]  # of each of two
+
+
+@pytest.fixture(scope="module")
+def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """Every scenario's trials in this process, and in two."""
+    folder = tmp_path_factory.mktemp("divided")
+    specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS}
+    messages = {name: [spec_to_dict(*spec) for spec in made] for name, made in specs.items()}
+    divided = run_divided(2, messages, folder)
+    return Both(
+        {name: outcomes(name, [undivided(one) for one in made], WHOLE) for name, made in specs.items()}, divided
+    )
+
+
+def specs_of(scenario: str, compose: Callable[..., TrialConfig], folder: Path) -> list[TrialSpec]:
+    strategy = scenario.partition(" ")[0]
+    devices = (f"training.strategy={strategy}", "training.num_devices=2", "training.epochs=1")
+    made = []
+    for number, (seed, overrides) in enumerate(TRIALS[scenario]):
+        chosen = {one.partition("=")[0]: one for one in (*COMMON, *devices, *overrides)}
+        made.append(TrialSpec(number, seed, {}, compose(*chosen.values()), folder / scenario / str(number)))
+    return made
+
+
+def undivided(spec: TrialSpec) -> TrialSpec:
+    training = replace(spec.config.training, strategy="single", num_devices=1)
+    return spec._replace(config=replace(spec.config, training=training), folder=spec.folder / "whole")
+
+
+def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
+    """Weights relative to the largest of their tensor, losses relative."""
+    assert found["status"] == expected["status"] == "finished"
+    for weight, other in zip(found["weights"], expected["weights"], strict=True):
+        torch.testing.assert_close(weight, other, rtol=0, atol=tolerance * max(1e-3, other.abs().max().item()))
+    assert found["losses"] == pytest.approx(expected["losses"], rel=tolerance)
+    assert found["heldout"] == pytest.approx(expected["heldout"], rel=tolerance)
+    assert found["tokens"] == expected["tokens"]
+    assert found["solo_tokens"] == expected["solo_tokens"]
+
+
+@pytest.mark.parametrize("scenario", TRIALS)
+def test_two_processes_end_as_one_with_the_whole_batch(both: Both, scenario: str) -> None:
+    expected = both.whole[scenario]
+    assert len(expected) == len(TRIALS[scenario])
+    for number, one in expected.items():
+        for found in both.divided:
+            assert_close(found[scenario][number], one, TOLERANCE["32 bits" in scenario])
+            assert found[scenario][number]["losses"] == pytest.approx(one["losses"], rel=0, abs=5e-6)
+
+
+@pytest.mark.parametrize("scenario", TRIALS)
+def test_both_processes_have_the_same_bits(both: Both, scenario: str) -> None:
+    first, second = (found[scenario] for found in both.divided)
+    for number, one in first.items():
+        assert one["losses"] == second[number]["losses"]
+        assert all(map(torch.equal, one["weights"], second[number]["weights"]))
+
+
+@pytest.mark.parametrize("scenario", [name for name in TRIALS if "fsdp" in name])
+def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -> None:
+    whole = both.whole[scenario][0]["bytes"]
+    for found in both.divided:
+        assert found[scenario][0]["bytes"] == pytest.approx(whole / 2, rel=0.02)
+
+
+def test_a_base_that_draws_by_itself_is_not_divided(embedded_base: Base) -> None:
+    refuse_drawing(embedded_base._replace(model=small_llama()), "ddp")
+    with pytest.raises(
+        ConfigError, match=r"^training\.strategy=ddp does not go with this model, which has dropout of "
+    ):
+        refuse_drawing(embedded_base._replace(model=small_llama(attention_dropout=0.1)), "ddp")

@@ -1,0 +1,181 @@
+"""What is measured before a cohort trains, and that it leaves no trace."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sweeplab.data.batches import Windows
+from sweeplab.records.record import Phase
+from sweeplab.trial import profile as probe
+from sweeplab.trial.cohort import new_record
+from sweeplab.trial.lifecycle import Run, begin
+from sweeplab.trial.profile import fastest, fastest_size, solo
+from sweeplab.trial.resources import Workbench
+from tests.conftest import SpecFactory
+from tests.training.conftest import examples
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def begun(make_spec: SpecFactory, bench: Workbench) -> Callable[..., Run]:
+    def make(number: int, *overrides: str) -> Run:
+        spec = make_spec(number, "quantization=none", "evaluation=none", *overrides)
+        return begin(spec, bench, new_record(spec), lambda *_: None)
+
+    return make
+
+
+def left_behind(run: Run) -> list[Any]:
+    """All that a measurement could leave in a trial or in its base."""
+    assert run.slot is not None
+    hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in run.base.model.modules()]
+    weights = [weight.detach().clone() for weight in (*run.base.model.parameters(), run.slot.row_P)]
+    grads = [weight.grad is None for weight in (*run.slot.parameters.values(), *run.base.model.parameters())]
+    state = [
+        len(run.member.optimizer.state),
+        run.member.step,
+        run.member.scheduler.last_epoch,
+        run.slot.row_P.data_ptr(),
+    ]
+    return [
+        hooks,
+        *(weight.numpy().tobytes() for weight in weights),
+        grads,
+        state,
+        run.base.model.is_gradient_checkpointing,
+    ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("optimizer=adamw", "adapter.dropout=0.1"),
+        ("optimizer=adafactor", "training.gradient_checkpointing=true"),
+        ("optimizer=schedule_free",),
+    ],
+)
+def test_solo_leaves_trial_and_base_untouched(
+    begun: Callable[..., Run], bench: Workbench, overrides: tuple[str, ...]
+) -> None:
+    run = begun(0, *overrides)
+    before = left_behind(run)
+    solo(run, bench)
+    assert left_behind(run) == before
+
+
+def test_solo_says_what_a_step_takes(begun: Callable[..., Run], bench: Workbench) -> None:
+    run = begun(0, "training.micro_batch_size=3", "training.accumulation=2")
+    started = time.perf_counter()
+    found = solo(run, bench)
+    took = time.perf_counter() - started
+    lengths = sorted((row.num_tokens for row in run.data.train), reverse=True)
+    assert (found.num_steps, found.num_tokens) == (3, 2 * sum(lengths[:3]))
+    assert 0 < found.step_seconds < took / 4  # three timed, and those before them
+    assert found.peak_allocated_bytes is None
+    if found.peak_resident_bytes is not None:
+        assert bench.base_memory_bytes is not None
+        logits_bytes = 3 * lengths[0] * run.base.model.config.vocab_size * 4
+        assert found.peak_resident_bytes > bench.base_memory_bytes + logits_bytes
+
+
+def test_solo_sees_a_larger_micro_batch(begun: Callable[..., Run], bench: Workbench) -> None:
+    small, large = (
+        solo(begun(number, f"training.micro_batch_size={size}"), bench) for number, size in enumerate((1, 40))
+    )
+    assert large.step_seconds > 2 * small.step_seconds
+    if small.peak_resident_bytes is not None and large.peak_resident_bytes is not None:
+        assert large.peak_resident_bytes > small.peak_resident_bytes + 2**22
+
+
+def test_the_fastest_step_is_of_those_that_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, durations = [0.0], iter([0.1, 5.0, 3.0, 4.0, 1.0])  # the first does not count, the last is never made
+
+    def work() -> None:
+        now[0] += next(durations)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert fastest(work, CPU) == 3.0
+
+
+class Machine(Workbench):
+    """With so many bytes `left`; each trial takes 100."""
+
+    left = 10**9
+
+    def memory_bytes(self) -> int | None:
+        return 5000
+
+    def free_bytes(self) -> int:
+        return self.left
+
+
+class Timer:
+    """Seconds of a micro-batch by the number of trials in it; a number that it lacks runs out of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds: dict[int, float] = {}
+        self.tried: list[int] = []
+
+        @contextmanager
+        def at_work(runs: list[Run], bench: Workbench) -> Iterator[int]:
+            self.tried.append(len(runs))
+            yield len(runs)
+
+        @contextmanager
+        def measured(phases: dict[str, Phase], name: str, device: torch.device) -> Iterator[None]:
+            yield
+            phases[name] = Phase(1.0, peak_resident_bytes=5000 + 100 * self.tried[-1])
+
+        def fastest(work: int, device: torch.device) -> float:
+            if work not in self.seconds:
+                raise torch.OutOfMemoryError
+            return self.seconds[work]
+
+        monkeypatch.setattr(probe, "at_work", at_work)
+        monkeypatch.setattr(probe, "measured", measured)
+        monkeypatch.setattr(probe, "fastest", fastest)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "num_runs", "left", "size", "tried"),
+    [
+        ({1: 1, 2: 1.2, 4: 1.5, 8: 2}, 8, 10**9, 8, [1, 2, 4, 8]),
+        ({1: 1, 2: 1.2, 4: 2.5, 8: 2}, 8, 10**9, 2, [1, 2, 4]),  # as slow per token as two
+        ({1: 1, 2: 1.95, 4: 1, 8: 1}, 8, 10**9, 1, [1, 2]),  # 2.6 % faster is not worth the memory
+        ({1: 1, 2: 1.9, 4: 3.9, 8: 1}, 8, 10**9, 2, [1, 2, 4]),  # 5 % is
+        ({1: 1, 2: 1.2, 4: 1.5, 6: 1.6}, 6, 10**9, 6, [1, 2, 4, 6]),
+        ({1: 1, 2: 1.2}, 8, 10**9, 2, [1, 2, 4]),  # four run out of memory
+        ({}, 8, 10**9, 1, [1]),
+        ({1: 1, 2: 1, 4: 1, 8: 1}, 8, 399, 2, [1, 2]),  # two take 200, so four would take 400
+        ({1: 1, 2: 1, 4: 1, 8: 1}, 8, 400, 4, [1, 2, 4]),
+        ({1: 1}, 1, 10**9, 1, [1]),
+    ],
+)
+def test_more_at_once_only_while_that_is_faster_and_fits(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], num_runs: int, left: int, size: int, tried: list[int]
+) -> None:
+    timer, machine, data = Timer(monkeypatch), Machine(CPU), examples(6, seed=1)
+    timer.seconds, machine.left = seconds, left
+    runs: Any = [
+        SimpleNamespace(windows=Windows(data, 2, 1, n), base=SimpleNamespace(pad_id=0)) for n in range(num_runs)
+    ]
+    assert fastest_size(runs, machine) == size
+    assert timer.tried == tried
+
+
+def test_real_trials_are_untouched_by_the_search_for_their_number(begun: Callable[..., Run], bench: Workbench) -> None:
+    runs = [begun(number, f"adapter.rank={2 + 8 * number}", "adapter.dropout=0.1") for number in range(3)]
+    before = [run.slot.row_P.clone() for run in runs if run.slot is not None]
+    hooks = left_behind(runs[0])[0]
+    assert fastest_size(runs, bench) in (1, 2, 3)
+    for run, weights in zip(runs, before, strict=True):
+        assert run.slot is not None
+        assert torch.equal(run.slot.row_P, weights)
+        assert all(weight.grad is None for weight in run.slot.parameters.values())
+    assert left_behind(runs[0])[0] == hooks

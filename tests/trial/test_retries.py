@@ -1,0 +1,182 @@
+"""What fails once in a cohort: the others stand on their own base, and what is done again counts once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweeplab.config.training import ScheduleConfig
+from sweeplab.records.record import Status, TrialRecord
+from sweeplab.runtime.process_group import WHOLE
+from sweeplab.training import module
+from sweeplab.training.callbacks import Watch
+from sweeplab.training.trial_state import Member, build_member
+from sweeplab.trial import cohort as cohort_module
+from sweeplab.trial import lifecycle as trial
+from sweeplab.trial import scoring
+from sweeplab.trial.cohort import Cohort
+from sweeplab.trial.lifecycle import TrialSpec
+from sweeplab.trial.resources import Workbench
+
+SpecFactory = Callable[..., TrialSpec]
+SHORT = (
+    "evaluation=none",
+    "quantization=none",
+    "training.max_length=32",
+    "training.max_steps=6",
+    "training.log_interval=3",
+    "training.heldout_interval=2",
+)
+NO_ROOM = torch.OutOfMemoryError("no room, made up")
+
+
+def outcome(record: TrialRecord) -> dict[str, Any]:
+    return {
+        "status": record.status,
+        "losses": [(point.step, point.loss) for point in record.losses],
+        "heldout": [(point.step, point.loss) for point in record.heldout_losses],
+        "tokens": record.num_train_tokens,
+    }
+
+
+@pytest.fixture
+def make_spec(make_spec: SpecFactory, tmp_path: Path) -> SpecFactory:
+    """Trials of few examples, so that held-out losses take no time."""
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps([{"instruction": f"Say {n}.", "output": "ab" * (1 + n % 5)} for n in range(40)]))
+    few = ("data=json", f"data.path={path}", "data.style=plain", "data.num_examples=null")
+    return lambda number, *overrides: make_spec(number, *few, *overrides)
+
+
+def begun(make_spec: SpecFactory, count: int) -> tuple[Cohort, dict[int, TrialRecord]]:
+    """A cohort of trials of other ranks, and the records of those that could not begin."""
+    cohort, failed = Cohort(Workbench(torch.device("cpu")), lambda *_: None, lambda _: None, count), {}
+    for number in range(count):
+        record = cohort.admit(make_spec(number, *SHORT, f"adapter.rank={4 * (number + 1)}", "training.accumulation=2"))
+        if record is not None:
+            failed[number] = record
+    return cohort, failed
+
+
+def through(cohort: Cohort) -> dict[int, dict[str, Any]]:
+    records = {}
+    while cohort.runs:
+        for record in cohort.go_on():
+            records[record.number] = outcome(record)
+    return records
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[int, dict[int, dict[str, Any]]]:
+    return {}
+
+
+@pytest.fixture
+def undisturbed(
+    make_spec: SpecFactory, kept: dict[int, dict[int, dict[str, Any]]]
+) -> Callable[[int], dict[int, dict[str, Any]]]:
+    """What so many trials come to where nothing fails."""
+
+    def made(count: int) -> dict[int, dict[str, Any]]:
+        if count not in kept:
+            kept[count] = through(begun(make_spec, count)[0])
+        return kept[count]
+
+    return made
+
+
+def once(where: Any, name: str, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Has `name` find no room at its call number `call`, from 1."""
+    plain, calls = getattr(where, name), [0]
+
+    def failing(*given: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            raise NO_ROOM
+        return plain(*given, **named)
+
+    monkeypatch.setattr(where, name, failing)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [pytest.param(cohort_module, "solo", id="in its slot"), pytest.param(trial, "effective_layers", id="on the base")],
+)
+def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
+    make_spec: SpecFactory,
+    undisturbed: Callable[[int], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    where: Any,
+    name: str,
+) -> None:
+    expected = undisturbed(3)
+    once(where, name, monkeypatch, call=2)
+    cohort, failed = begun(make_spec, 3)
+    assert {number: record.status for number, record in failed.items()} == {1: Status.OUT_OF_MEMORY}
+    assert len({id(run.base.model) for run in cohort.runs}) == 1
+    assert cohort.runs[0].base is cohort.bench.base
+    found = through(cohort)
+    for number in (0, 2):
+        assert [step for step, _ in found[number]["heldout"]] == [2, 4, 6]
+        for kind in ("losses", "heldout"):
+            for (_, loss), (_, other) in zip(found[number][kind], expected[number][kind], strict=True):
+                assert loss == pytest.approx(other, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "call"),
+    [
+        pytest.param(module, "window_shares", 4, id="in a micro-batch"),
+        pytest.param(Member, "clip", 2, id="between the gradients and the step"),
+        pytest.param(trial, "heldout_loss", 4, id="in a held-out loss between steps"),
+        pytest.param(scoring, "save", 1, id="in the evaluation"),
+    ],
+)
+def test_what_is_done_again_counts_once(
+    make_spec: SpecFactory,
+    undisturbed: Callable[[int], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    where: Any,
+    name: str,
+    call: int,
+) -> None:
+    expected = undisturbed(2)
+    cohort, _ = begun(make_spec, 2)
+    once(where, name, monkeypatch, call)
+    found = through(cohort)
+    for number in (0, 1):
+        assert found[number]["status"] is Status.FINISHED
+        assert found[number]["tokens"] == expected[number]["tokens"]
+        for kind in ("losses", "heldout"):
+            assert [step for step, _ in found[number][kind]] == [step for step, _ in expected[number][kind]]
+            for (_, loss), (_, other) in zip(found[number][kind], expected[number][kind], strict=True):
+                assert loss == pytest.approx(other, abs=5e-6)
+
+
+def test_a_step_that_was_half_taken_is_not_taken_again(make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some weights have changed: only a checkpoint, or the start, is whole."""
+    cohort, _ = begun(make_spec, 2)
+    monkeypatch.setattr(cohort.runs[1].member.scheduler, "step", lambda: (_ for _ in ()).throw(NO_ROOM))
+    with pytest.raises(torch.OutOfMemoryError):
+        through(cohort)
+
+
+def at_step(step: int) -> Member:
+    """A trial of six steps with a rung at every second one."""
+    weights = [("w", torch.nn.Parameter(torch.zeros(1)))]
+    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1}
+    constant = ScheduleConfig("constant", None, 0.0, 1.0)
+    rungs = {"gradient_clip": None, "log_interval": 1, "heldout_interval": 2, "observe": lambda *_: None}
+    return build_member(weights, sgd, constant, {}, 1.0, 6, **rungs, step=step)
+
+
+def test_a_rung_that_failed_is_measured_when_training_goes_on() -> None:
+    asked: list[list[int]] = []
+    waiting = [at_step(2), at_step(3)]
+    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, WHOLE)
+    watch.measure()
+    assert asked == [[2]]
+    assert [[point.step for point in one.heldout_losses] for one in waiting] == [[2], []]
