@@ -19,9 +19,8 @@ from sweeplab.cli.mistakes import dashed, explained, refuse_added
 from sweeplab.config.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
 from sweeplab.config.study import StudyConfig, register
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, masked
 from sweeplab.runtime.paths import told_command
-from sweeplab.runtime.refusals import masked
 
 if TYPE_CHECKING:
     from rich.console import Console

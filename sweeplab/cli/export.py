@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from sweeplab.cli.model_card import Verdict, card
+from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS
 from sweeplab.config.compose import Request
-from sweeplab.config.study import ExportConfig, StudyConfig, study_folder
+from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import LORA_METHODS, TOGGLES
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.config.study import ExportConfig
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.pages import escape_markdown, fenced
 

@@ -7,14 +7,7 @@ from typing import Final
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
 LORA_METHODS: Final = ("lora", "lora_prefix")

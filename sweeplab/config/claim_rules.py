@@ -7,7 +7,7 @@ from sweeplab.config.study import AXIS_KEYS
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.claim import ClaimConfig, check_form
 from sweeplab.records.typed import is_number
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import refuse
 
 
 def spaces_axes(space: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:

@@ -17,8 +17,7 @@ from sweeplab.config.model import IMAGE_BASE, check_model
 from sweeplab.config.optimizer import check_optimizer
 from sweeplab.config.quantization import check_quantization
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 
 PRECISIONS: Final = ("auto", "float32", "bfloat16")  # float16 would need scaled losses
 SHAPES: Final = ("constant", "linear", "cosine")

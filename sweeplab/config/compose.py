@@ -16,9 +16,8 @@ from sweeplab.config.compatible import check_trial
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.study_rules import check_study
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, first_line, refuse
 from sweeplab.runtime.paths import told
-from sweeplab.runtime.refusals import refuse
 
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"

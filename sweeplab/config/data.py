@@ -8,16 +8,9 @@ from omegaconf import MISSING
 
 from sweeplab.builtin.digits import ORIENTATIONS
 from sweeplab.builtin.world import TARGETS
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
 from sweeplab.config.unread import OF_DATA, refuse_unread
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 from sweeplab.runtime.paths import here
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
 
 
 @dataclass

@@ -4,8 +4,7 @@ from typing import Final
 
 from sweeplab.config.shared_base import why_undivided
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 
 STRATEGIES: Final = ("single", "ddp", "fsdp")
 FIXED: Final = ("training.strategy", "training.num_devices")  # processes start before the first trial

@@ -5,15 +5,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
 from sweeplab.config.tasks import check_task_names
+from sweeplab.runtime.errors import check_at_least, refuse
 from sweeplab.runtime.paths import here
-from sweeplab.runtime.refusals import check_at_least, refuse
 
 
 @dataclass

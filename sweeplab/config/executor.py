@@ -5,13 +5,6 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
-
 
 @dataclass
 class ExecutorConfig:

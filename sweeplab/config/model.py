@@ -5,17 +5,10 @@ from typing import Any, Final
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
 from sweeplab.config.adapter import TOGGLES
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
 from sweeplab.config.unread import OF_MODELS, refuse_unread
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse
 from sweeplab.runtime.paths import here
-from sweeplab.runtime.refusals import check_choice, refuse
 
 
 @dataclass

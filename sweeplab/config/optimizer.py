@@ -4,8 +4,7 @@ import math
 from typing import Any, Final
 
 from sweeplab.records.typed import is_number
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import ConfigError, refuse
 
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
 ADAM: Final = ("lr", "betas", "eps", "weight_decay", "amsgrad")

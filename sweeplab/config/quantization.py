@@ -6,15 +6,8 @@ from typing import Final
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
 from sweeplab.config.adapter import check_expressions
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse
 
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
 

@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
-from sweeplab.config.study import PrunerConfig, SamplerConfig, StudyConfig
+from sweeplab.config.sampler import PrunerConfig, SamplerConfig
+from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.typed import is_number
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 
 SAMPLERS: Final[dict[str, tuple[str, ...]]] = {  # with the arguments of Optuna's that each takes
     "grid": (),

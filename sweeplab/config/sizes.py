@@ -4,12 +4,6 @@ import re
 from decimal import Decimal
 from typing import Final
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
 from sweeplab.runtime.errors import ConfigError
 
 BYTE_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {

@@ -11,8 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sweeplab.config.study import AXIS_KEYS
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.typed import is_number
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import ConfigError, refuse
 
 MOST_POINTS: Final = 2000  # of a space that is listed
 OF_A_TRIAL: Final = tuple(one.name for one in fields(TrialConfig))

@@ -11,13 +11,9 @@ from typing import Any, Final, NoReturn
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
+from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
 from sweeplab.config.executor import ExecutorConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
+from sweeplab.config.sampler import PrunerConfig, SamplerConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.runtime.errors import ConfigError

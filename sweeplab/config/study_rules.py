@@ -4,15 +4,15 @@ import math
 from pathlib import Path
 from typing import Final
 
+from sweeplab.config.actions import PlanConfig
 from sweeplab.config.claim_rules import check_claims
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
 from sweeplab.config.sizes import num_bytes
-from sweeplab.config.study import PlanConfig, StudyConfig, StudySection
+from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_objectives
 from sweeplab.records.metrics import SOLO_METRICS
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
 
 MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
 LEAST_MEMORY_BYTES: Final = 10**6  # with less a unit was forgotten

@@ -11,8 +11,7 @@ from typing import Final
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.builtin.world import SKILLS, TARGETS
 from sweeplab.records.metrics import METRICS, known_metric, score_parts
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import ConfigError, refuse
 
 OWN_METRICS: Final = {  # of the tasks that come with sweeplab, each one's only metric
     **{f"tiny_{skill}": "exact_match" for skill in (*SKILLS, *TARGETS)},

@@ -5,17 +5,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.data import DataConfig, DataPart
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
 from sweeplab.config.training import ScheduleConfig, TrainingConfig
 
 

@@ -11,8 +11,8 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.search_rules import LEARNING
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import SOLO_METRICS
+from sweeplab.runtime.errors import refuse
 from sweeplab.runtime.paths import here
-from sweeplab.runtime.refusals import refuse
 
 # matrices of such a base are too small for two threads to share: two workers of one thread each took 31.5 ms for a
 # trial's forward and backward on the embedded base where one worker of two threads took 39.8

@@ -25,7 +25,7 @@ from sweeplab.models.vision import auto_class, image_head, is_image_classifier
 from sweeplab.runtime.errors import ConfigError, first_line
 from sweeplab.runtime.paths import here
 
-EMBEDDED: Final = Path(__file__).parent / "tiny_base"  # other embedded bases stand beside it
+EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases stand beside it
 
 
 class Base(NamedTuple):

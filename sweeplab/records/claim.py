@@ -7,8 +7,7 @@ from typing import Any, Final
 from omegaconf import MISSING
 
 from sweeplab.records.metrics import METRICS, known_metric
-from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import ConfigError, refuse
 
 FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 

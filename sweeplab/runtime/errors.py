@@ -1,11 +1,34 @@
-"""What an error says, for a sentence of ours."""
+"""How a mistake is told: one line that names key, value, rule and remedy."""
 
-from sweeplab.config.actions import CompareConfig as CompareConfig
-from sweeplab.config.actions import ExportConfig as ExportConfig
-from sweeplab.config.actions import PlanConfig as PlanConfig
-from sweeplab.config.actions import WatchConfig as WatchConfig
-from sweeplab.config.sampler import PrunerConfig as PrunerConfig
-from sweeplab.config.sampler import SamplerConfig as SamplerConfig
+import re
+from typing import Final
+
+PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
+
+
+class ConfigError(Exception):
+    """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
+
+
+def masked(text: str) -> str:
+    """The text without the passwords of the addresses in it."""
+    for pattern in PASSWORDS:
+        text = re.sub(pattern, r"\1***", text)
+    return text
+
+
+def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
+    return ConfigError(f"{key} {rule}, got {value}; {remedy}")
+
+
+def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")
+
+
+def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:
+    if value is not None and not value >= least:
+        raise refuse(key, f"must be at least {least}", value, remedy)
 
 
 def first_line(error: BaseException) -> str:
@@ -16,7 +39,3 @@ def first_line(error: BaseException) -> str:
 def with_kind(error: BaseException) -> str:
     """Such as `ValueError: no number`, of what is said the first line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-class ConfigError(Exception):
-    """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from sweeplab.config.space import Axis, Params, dotted
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import refuse
 
 QUERY_VALUE: Final = {
     "adapter.lora_query": True,

@@ -23,7 +23,7 @@ from sweeplab.config.devices import FIXED
 from sweeplab.config.search_rules import LISTING, SAMPLERS
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import refuse
 
 
 def check_space(config: StudyConfig, varied: Sequence[Axis]) -> None:

@@ -15,8 +15,7 @@ from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import direction
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line
-from sweeplab.runtime.refusals import masked
+from sweeplab.runtime.errors import ConfigError, first_line, masked
 from sweeplab.search.extension import outdated, restate
 from sweeplab.search.leases import CONNECT_SECONDS, Alone, Drivers, Leases
 from sweeplab.search.mirror import MirroredStorage

@@ -9,7 +9,7 @@ from sweeplab.config.space import Axis, fits
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.records.store import read_facts, read_records
-from sweeplab.runtime.refusals import refuse
+from sweeplab.runtime.errors import refuse
 from sweeplab.search.outcome import violations
 
 FROM: Final = "warm_start_from"  # a user attribute: study and number of the trial that was taken over
