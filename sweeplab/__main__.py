@@ -20,7 +20,7 @@ from sweeplab.config.compose import CONF, DEFAULT_NAME, is_group, options, to_st
 from sweeplab.config.study import StudyConfig, register
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError, masked
-from sweeplab.runtime.paths import told_command
+from sweeplab.runtime.paths import shell_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +93,7 @@ def nesting(text: str) -> int:
 def command() -> str:
     """What a user types to run this again; a password is left out."""
     typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
-    return told_command(["python", "-m", "sweeplab", *map(masked, typed)])
+    return shell_command(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
 def study_name(asked: str | None) -> str:

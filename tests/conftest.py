@@ -25,7 +25,7 @@ from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import TrialRecord
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
@@ -81,8 +81,8 @@ def make_spec(compose_trial: Compose, tmp_path: Path) -> SpecFactory:
 
 
 @pytest.fixture
-def bench() -> Workbench:
-    return Workbench(torch.device("cpu"))
+def resources() -> Resources:
+    return Resources(torch.device("cpu"))
 
 
 def no_words(text: str) -> None:
@@ -90,10 +90,10 @@ def no_words(text: str) -> None:
 
 
 def run_alone(
-    spec: TrialSpec, bench: Workbench, observe: Callable[[int, int, dict[str, float]], None] = lambda *_: None
+    spec: TrialSpec, resources: Resources, observe: Callable[[int, int, dict[str, float]], None] = lambda *_: None
 ) -> TrialRecord:
     """The record of a cohort of one."""
-    (record,) = run_cohort([spec], bench, observe, no_words, list)
+    (record,) = run_cohort([spec], resources, observe, no_words, list)
     return record
 
 

@@ -27,7 +27,7 @@ from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import take_stock
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.records.test_record import full_record
 from tests.records.test_store import FACTS
@@ -84,10 +84,10 @@ def test_the_payload_would_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
-    method: str, kind: str, make_spec: SpecFactory, bench: Workbench, tmp_path: Path
+    method: str, kind: str, make_spec: SpecFactory, resources: Resources, tmp_path: Path
 ) -> None:
     options = ("quantization=none", f"adapter={method}", "training.max_steps=2", "evaluation=none")
-    calm = run_alone(make_spec(0, *options), bench)
+    calm = run_alone(make_spec(0, *options), resources)
     spec, marker, said = make_spec(1, *options), tmp_path / "marker", list[str]()
     path = spec.folder / "checkpoint.pt"
     path.parent.mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     else:
         path.write_bytes({"pickle": payload, "garbage": b"PK\x03\x04" + b"x" * 500, "empty": b""}[kind])
     before = path.read_bytes()
-    (record,) = run_cohort([spec], bench, lambda *_: None, said.append, list)
+    (record,) = run_cohort([spec], resources, lambda *_: None, said.append, list)
     assert not marker.exists()
     assert not path.exists()
     assert path.with_name("checkpoint.pt.set-aside").read_bytes() == before
@@ -167,9 +167,9 @@ def overlong(path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
-def test_an_adapter_is_safetensors_or_refused(make_spec: SpecFactory, bench: Workbench, tmp_path: Path) -> None:
+def test_an_adapter_is_safetensors_or_refused(make_spec: SpecFactory, resources: Resources, tmp_path: Path) -> None:
     spec, marker = make_spec(0, "quantization=none", "training.max_steps=1", "evaluation=none"), tmp_path / "marker"
-    run_alone(spec, bench)
+    run_alone(spec, resources)
     adapter = spec.folder / "adapter"
     weights = adapter / "adapter_model.safetensors"
     base = load_base(spec.config.model, spec.config.quantization, torch.float32, torch.device("cpu")).model
@@ -259,16 +259,16 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
     assert 'onerror="document' not in page
 
 
-def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
     from sweeplab.trial.cohort import new_record
     from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
-    run = begin(spec, bench, new_record(spec), lambda *_: None)
+    run = begin(spec, resources, new_record(spec), lambda *_: None)
     run.member.step = 1
     run.keep()
-    fresh = begin(spec, bench, new_record(spec), lambda *_: None)
+    fresh = begin(spec, resources, new_record(spec), lambda *_: None)
     go_on_from_checkpoint(fresh)
     assert fresh.member.step == 1
-    list(run_cohort([spec], bench, lambda *_: None, no_words, list))
+    list(run_cohort([spec], resources, lambda *_: None, no_words, list))

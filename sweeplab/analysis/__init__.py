@@ -19,13 +19,13 @@ def analyze(study_folder: Path, reports_dir: Path, say: Callable[[str], None]) -
     from sweeplab.analysis.trials import find_pairs, read_trials
     from sweeplab.analysis.weights import measure_weights
     from sweeplab.records.store import StoreError, read_facts, read_records
-    from sweeplab.report.evidence.settings import group
+    from sweeplab.report.evidence.settings import group_by_setting
 
     facts = read_facts(study_folder)
     if facts is None:
         raise StoreError(f"{study_folder} holds no study; run it first, with the same study.name")
     records = read_records(study_folder)
-    settings = group(facts, records)
+    settings = group_by_setting(facts, records)
     trained, left_out = read_trials(study_folder, records)
     pairs, names = find_pairs(trained), matrices_of(trained, MOST_MATRICES)
     shared = measure_sharing(pairs, names, say)

@@ -9,7 +9,7 @@ from rich.text import Text
 from sweeplab.cli.plan_tables import Row, gigabytes, parts_table, remedies, setting_in_words, settings_table
 from sweeplab.config.compose import Request
 from sweeplab.config.search_rules import LISTING
-from sweeplab.config.shared_base import why_alone
+from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, axes
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
@@ -45,7 +45,7 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
     else:
         num_seeds = [len(request.config.study.seeds)]
     return [
-        Row(params, config, seeds, forecaster.forecast(config), why_alone(config))
+        Row(params, config, seeds, forecaster.forecast(config), why_exclusive(config))
         for (params, config), seeds in zip(planned, num_seeds, strict=True)
     ]
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.compose import Request
 from sweeplab.config.executor import ExecutorConfig
-from sweeplab.config.space import dotted
+from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
 from sweeplab.execution.executor import LocalExecutor
@@ -87,7 +87,7 @@ def differences(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path
 
 def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """What the two runs were made with, where it is not the same."""
-    then, again = dict(dotted(before)), dict(dotted(now))
+    then, again = dict(flatten_keys(before)), dict(flatten_keys(now))
     for key in sorted(then.keys() | again.keys()):
         if then.get(key) != again.get(key):
             yield f"{key}: {then.get(key)} then, {again.get(key)} now"

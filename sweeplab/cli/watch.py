@@ -22,7 +22,7 @@ from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
 from sweeplab.report.evidence.evidence import evidence
-from sweeplab.report.evidence.settings import by_meaning, group, number_of
+from sweeplab.report.evidence.settings import by_meaning, group_by_setting, number_of
 from sweeplab.report.evidence.wording import DASH, amount, metric_label, metric_text, plural
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import clock, named
@@ -133,7 +133,7 @@ def running_table(seen: Seen, now: float) -> RenderableType:
 def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
     """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
     label, records = metric_label(metric), [ending.record for ending in seen.endings]
-    settings = group(seen.facts, records)
+    settings = group_by_setting(seen.facts, records)
     if len(by_meaning(seen.facts, settings, metric)) > 1:
         return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
     found = evidence(seen.facts, settings, metric, None)

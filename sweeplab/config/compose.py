@@ -17,7 +17,7 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.config.study_rules import check_study
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError, first_line, refuse
-from sweeplab.runtime.paths import told
+from sweeplab.runtime.paths import abbreviate_home
 
 PACKAGE: Final = Path(__file__).parents[1]
 WHEEL_CONF: Final = PACKAGE / "conf"
@@ -46,8 +46,8 @@ def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
     assert isinstance(config, StudyConfig)
     refuse_nested(config)
     for section in (config.model, config.data, config.evaluation, *config.claims):
-        told(section)
-    config.space, config.study.enqueue = told(config.space), told(config.study.enqueue)
+        abbreviate_home(section)
+    config.space, config.study.enqueue = abbreviate_home(config.space), abbreviate_home(config.study.enqueue)
     config.study.name = config.study.name or default_name
     check_study(config)
     return config
@@ -129,6 +129,6 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
     except (HydraException, OmegaConfBaseException) as error:
         cause = first_line(error.__cause__ or error)
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
-    config: TrialConfig = told(TrialConfig(**parts))
+    config: TrialConfig = abbreviate_home(TrialConfig(**parts))
     check_trial(config)
     return config

@@ -10,7 +10,7 @@ from sweeplab.builtin.digits import ORIENTATIONS
 from sweeplab.builtin.world import TARGETS
 from sweeplab.config.unread import OF_DATA, refuse_unread
 from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 
 @dataclass
@@ -63,11 +63,15 @@ def check_data(data: DataConfig) -> None:
     check_parts(data)
     refuse_unread("data", data, OF_DATA)
     for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
-        if path is not None and not here(path).is_file():
+        if path is not None and not expand_home(path).is_file():
             raise refuse(key, "must be a file", path, "check the path")
     if data.source == "json" and data.path is None:
         raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
-    if data.path is not None and data.heldout_path is not None and here(data.path).samefile(here(data.heldout_path)):
+    if (
+        data.path is not None
+        and data.heldout_path is not None
+        and expand_home(data.path).samefile(expand_home(data.heldout_path))
+    ):
         raise refuse(
             "data.heldout_path",
             f"must be another file than data.path={data.path}, or nothing is held out",
@@ -101,7 +105,7 @@ def check_parts(data: DataConfig) -> None:
             "{path: FILE, weight: 1}], or data=json for one"
         )
     for place, part in enumerate(data.parts):
-        if not here(part.path).is_file():
+        if not expand_home(part.path).is_file():
             raise refuse(f"data.parts[{place}].path", "must be a file", part.path, "check the path")
         if not 0 < part.weight < math.inf:
             raise refuse(f"data.parts[{place}].weight", "must be a number above 0", part.weight, "try 1")

@@ -7,7 +7,7 @@ from omegaconf import MISSING
 
 from sweeplab.config.tasks import check_task_names
 from sweeplab.runtime.errors import check_at_least, refuse
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 
 @dataclass
@@ -30,5 +30,5 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
     check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
     check_at_least("evaluation.bootstrap_iters", evaluation.bootstrap_iters, 1, "try 1000")
-    if evaluation.data_dir is not None and not here(evaluation.data_dir).is_dir():
+    if evaluation.data_dir is not None and not expand_home(evaluation.data_dir).is_dir():
         raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")

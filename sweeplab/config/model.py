@@ -8,7 +8,7 @@ from omegaconf import MISSING
 from sweeplab.config.adapter import TOGGLES
 from sweeplab.config.unread import OF_MODELS, refuse_unread
 from sweeplab.runtime.errors import ConfigError, check_choice, refuse
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 
 @dataclass
@@ -36,9 +36,9 @@ def check_model(model: ModelConfig) -> None:
     if model.source == "local":
         if model.path is None:
             raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
-        if not (here(model.path) / "config.json").is_file():
+        if not (expand_home(model.path) / "config.json").is_file():
             raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
-        if not model.random_init and not list(here(model.path).glob("*.safetensors")):
+        if not model.random_init and not list(expand_home(model.path).glob("*.safetensors")):
             raise refuse(
                 "model.path",
                 "must hold *.safetensors (pickled weights are not loaded)",

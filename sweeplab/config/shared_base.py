@@ -25,7 +25,7 @@ def padded_rank(rank: int) -> int:
     return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
 
 
-def why_alone(config: TrialConfig) -> str | None:
+def why_exclusive(config: TrialConfig) -> str | None:
     """Why a trial needs the base for itself; None where others can train beside it."""
     adapter = config.adapter
     if adapter.method != "lora":
@@ -49,7 +49,7 @@ def why_undivided(config: TrialConfig) -> str | None:
     Dropout beside the base follows from seed and step, so that each device knows its rows' part of it. What a trial
     alone, or Sophia, draws follows from the state of a generator.
     """
-    alone, adapter = why_alone(config), config.adapter
+    alone, adapter = why_exclusive(config), config.adapter
     if config.optimizer["_target_"].endswith("SophiaG"):
         return "optimizer=sophia draws labels for a whole micro-batch"
     if alone is not None and adapter.method in LORA_METHODS and adapter.dropout:

@@ -133,11 +133,11 @@ def check_range(name: str, spec: dict[str, Any]) -> None:
         raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
 
 
-def dotted(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_keys(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys with their values: conf may nest them or not."""
     for name, value in values.items():
         if isinstance(value, dict):
-            yield from dotted(value, f"{prefix}{name}.")
+            yield from flatten_keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -146,7 +146,7 @@ def conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ..
     """What `when` spells: earlier axes, each with one value or a list of them. Raises `ConfigError`."""
     if not isinstance(when, dict) or not when:
         raise refuse(f"{name}.when", "must hold axes and their values", when, "try when: {optimizer: sgd}")
-    found = {key: value if isinstance(value, list) else [value] for key, value in dotted(when)}
+    found = {key: value if isinstance(value, list) else [value] for key, value in flatten_keys(when)}
     for key, values in found.items():
         check_choices(f"{name}.when.{key}", values)
     return tuple((key, tuple(values)) for key, values in found.items())

@@ -12,7 +12,7 @@ from sweeplab.config.data import DataConfig
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError, first_line
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
@@ -102,7 +102,7 @@ def example(row: Any, where: str, config: DataConfig) -> Example:
 
 
 def from_file(path: str, config: DataConfig) -> list[Example]:
-    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(here(path))]
+    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(expand_home(path))]
 
 
 def from_hub(config: DataConfig) -> list[Example]:

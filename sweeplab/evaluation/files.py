@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
 FILES: Final = {  # of tasks whose files are not called <task>_<split>.jsonl
@@ -91,7 +91,7 @@ def read_from(manager: Any, folder: str) -> Any:
                     f"evaluation.data_dir does not go with {entry.name}, whose data lm-eval loads by code of its own; "
                     "leave it null, or leave the task out"
                 )
-            made = partial(splits_of, config["task"], here(folder))
+            made = partial(splits_of, config["task"], expand_home(folder))
             return config | {"custom_dataset": made, "dataset_kwargs": None}
 
     manager._factory = FileFactory(meta=manager.metadata)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sweeplab.config.search_rules import LEARNING
-from sweeplab.config.shared_base import geometry, why_alone
+from sweeplab.config.shared_base import geometry, why_exclusive
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.metrics import SOLO_METRICS
@@ -32,7 +32,7 @@ class Ready:
     @cached_property
     def geometry(self) -> dict[str, Any] | None:
         """What the trials beside it must have in common with it; None where it must be alone."""
-        return geometry(self.config) if why_alone(self.config) is None else None
+        return geometry(self.config) if why_exclusive(self.config) is None else None
 
 
 def cohort_size(config: StudyConfig) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
-from sweeplab.config.space import Axis, axes, dotted
+from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.open import open_executor
@@ -71,7 +71,7 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
     Raises `ConfigError`.
     """
     compared = ("config", "objectives")
-    before, after = (dict(dotted({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
+    before, after = (dict(flatten_keys({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
     differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
     changes += [*narrowed(earlier.space, now.space), *fewer_seeds(earlier.seeds, now.seeds)]
@@ -85,9 +85,9 @@ def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
 def refuse_others_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
     """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
     first = records[0]
-    unfit = [key for key in first.params if key not in dict(dotted(first.config)) and not is_group(key)]
-    now = dict(dotted(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
-    before = dict(dotted(first.config))
+    unfit = [key for key in first.params if key not in dict(flatten_keys(first.config)) and not is_group(key)]
+    now = dict(flatten_keys(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
+    before = dict(flatten_keys(first.config))
     tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
     differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
     if differing:

@@ -15,7 +15,7 @@ from sweeplab.execution.placement import VISIBLE, Place
 from sweeplab.execution.process import Link, ProcessLink, call_of
 from sweeplab.records.record import Status
 from sweeplab.records.store import make_folder
-from sweeplab.runtime.paths import told_text
+from sweeplab.runtime.paths import abbreviate_home_in_text
 
 
 class Event(NamedTuple):
@@ -102,7 +102,7 @@ class Worker:
         return {
             "kind": "died",
             "status": status.value,
-            "reason": told_text(f"{how}; see {self.log}"),
+            "reason": abbreviate_home_in_text(f"{how}; see {self.log}"),
             "taken": gone["taken"],
         }
 

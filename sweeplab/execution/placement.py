@@ -12,7 +12,7 @@ from sweeplab.config.search_rules import LEARNING
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import refuse
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 # matrices of such a base are too small for two threads to share: two workers of one thread each took 31.5 ms for a
 # trial's forward and backward on the embedded base where one worker of two threads took 39.8
@@ -52,7 +52,7 @@ def is_small(model: ModelConfig) -> bool:
         return True
     if model.source != "local" or model.path is None or model.random_init:
         return False
-    return sum(path.stat().st_size for path in here(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
+    return sum(path.stat().st_size for path in expand_home(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
 
 
 def needs_quiet(config: StudyConfig) -> bool:

@@ -24,7 +24,7 @@ from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sweeplab.trial.resources import Workbench
+    from sweeplab.trial.resources import Resources
 
 ALIVE_SECONDS: Final = 10.0  # between two words of a worker that has nothing else to say
 KINDS: Final = ("open", "cohort", "join", "verdict")
@@ -78,11 +78,11 @@ def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     return now_and_then
 
 
-def open_bench(opening: Message, voice: Voice) -> "Workbench":
+def open_resources(opening: Message, voice: Voice) -> "Resources":
     """The workbench that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
     from sweeplab.runtime.process_group import WHOLE, join
-    from sweeplab.trial.resources import Workbench
+    from sweeplab.trial.resources import Resources
 
     settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
     patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
@@ -91,7 +91,7 @@ def open_bench(opening: Message, voice: Voice) -> "Workbench":
         settings = replace(settings, num_threads=max(1, (settings.num_threads or num_cores()) // count))
         device = resolve_device(settings.device)
         ranks = join(opening["rank"], count, opening["port"], opening["listener"], device)
-    return Workbench.open(settings, every(patience, lambda: voice.say("alive")), ranks)
+    return Resources.open(settings, every(patience, lambda: voice.say("alive")), ranks)
 
 
 def serve(voice: Voice, heard: Next) -> None:
@@ -115,9 +115,9 @@ def serve(voice: Voice, heard: Next) -> None:
         voice.say("said", text=text)
 
     try:
-        bench = open_bench(opening, voice)
+        resources = open_resources(opening, voice)
         while True:
-            for record in run_cohort(specs("cohort"), bench, observe, say, newcomers=lambda: specs("join")):
+            for record in run_cohort(specs("cohort"), resources, observe, say, newcomers=lambda: specs("join")):
                 voice.end(record, num_devices)
             voice.say("done")
     except (ConfigError, StoreError) as error:

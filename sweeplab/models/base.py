@@ -23,7 +23,7 @@ from sweeplab.models.quantization.schemes import keep_packing, layer_schemes, qu
 from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
 from sweeplab.models.vision import auto_class, image_head, is_image_classifier
 from sweeplab.runtime.errors import ConfigError, first_line
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 
 EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases stand beside it
 
@@ -47,7 +47,7 @@ def location(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
         return str(EMBEDDED.with_name(model.name))
-    return model.name if model.source == "hub" else str(here(str(model.path)))
+    return model.name if model.source == "hub" else str(expand_home(str(model.path)))
 
 
 def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:

@@ -16,7 +16,7 @@ from sweeplab.models.vision import image_head
 PLAIN_RATES: Final = ("dropout", "attention_dropout", "layerdrop")  # where they are numbers
 
 
-def draws(model: nn.Module) -> bool:
+def has_randomness(model: nn.Module) -> bool:
     """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers.
 
     transformers' families keep rates in `nn.Dropout` and in plain numbers, OPT also one of skipping whole layers.

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import rank_of
 from sweeplab.adapters.counting import Skeleton, quantized_matrices
-from sweeplab.config.shared_base import padded_rank, takes_vectors, why_alone
+from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
 from sweeplab.planning.device import PlannedDevice
@@ -84,7 +84,7 @@ def rank_in_memory(config: TrialConfig, name: str) -> int:
     """Rank that the matrix's A and B take up, the adapter's own being settled (`budget.sized`): of a slot that its
     optimizer takes as a vector the bucket's, whoever trains beside it (`slots.layout_of`)."""
     rank = rank_of(config.adapter, name)
-    return padded_rank(rank) if why_alone(config) is None and takes_vectors(config) else rank
+    return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
 
 
 def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
@@ -92,7 +92,7 @@ def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device
     adapter = config.adapter
     ranks = FP32_BYTES * sum(rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
-    if why_alone(config) is None:
+    if why_exclusive(config) is None:
         return ranks + (features if adapter.dropout > 0 else 0)
     if adapter.dropout > 0:
         mask_bytes = 1 if device.kind == "cuda" else FP32_BYTES
@@ -107,7 +107,7 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
         normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
         return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
     copies = adapter_copies_bytes(config, adapted, device)
-    shared = why_alone(config) is None or (config.adapter.dropout == 0 and e == FP32_BYTES)
+    shared = why_exclusive(config) is None or (config.adapter.dropout == 0 and e == FP32_BYTES)
     in_place = adapted if shared else []
     int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
     return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8

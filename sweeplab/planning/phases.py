@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from sweeplab.adapters.budget import sized
 from sweeplab.adapters.counting import Skeleton, num_lora_params, quantized_matrices
 from sweeplab.config.adapter import LORA_METHODS
-from sweeplab.config.shared_base import takes_vectors, why_alone
+from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations, rank_in_memory
@@ -212,7 +212,7 @@ def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShap
     ranks = [rank_in_memory(config, one.name) for one in adapted]
     a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
     b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
-    if why_alone(config) is None and takes_vectors(config):
+    if why_exclusive(config) is None and takes_vectors(config):
         return [sum(a), sum(b)]
     beside = num_lora_params(config.adapter, config.model, sizes) - sum(a) - sum(b)
     return [size for pair in zip(a, b, strict=True) for size in pair] + ([beside] if beside else [])
@@ -246,7 +246,9 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
     begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
-    stay = training.accumulation > 1 or why_alone(config) is None  # a slot's gradients have their place at all times
+    stay = (
+        training.accumulation > 1 or why_exclusive(config) is None
+    )  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
         load=replace(loaded, workspace_bytes=loading_bytes(config, sizes, device)),

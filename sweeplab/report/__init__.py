@@ -47,15 +47,15 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 
 def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> "Table":
     """The settings as a narrow table for a terminal: one line per setting, the objectives only."""
-    from sweeplab.report.evidence.settings import group
+    from sweeplab.report.evidence.settings import group_by_setting
     from sweeplab.report.findings.tables import settings_table
 
-    return settings_table(facts, group(facts, records), brief=True)
+    return settings_table(facts, group_by_setting(facts, records), brief=True)
 
 
 def summary_answer(facts: StudyFacts, records: list[TrialRecord], items: "Items | None" = None) -> list[str]:
     """What was found, in sentences: the first one answers, the others say how far to trust it."""
-    from sweeplab.report.evidence.settings import group
+    from sweeplab.report.evidence.settings import group_by_setting
     from sweeplab.report.findings.answer import answer
 
-    return answer(facts, group(facts, records), items)
+    return answer(facts, group_by_setting(facts, records), items)

@@ -15,7 +15,7 @@ from sweeplab.report.charts.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP
 from sweeplab.report.charts.drawing import drawing
 from sweeplab.report.charts.pictures import Figure, figures, study_charts
 from sweeplab.report.evidence.evidence import Evidence, evidence_by_meaning
-from sweeplab.report.evidence.settings import Setting, first_objective, group
+from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
 from sweeplab.report.evidence.sources import flatten, provenance
 from sweeplab.report.findings.answer import answer, reading
 from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
@@ -87,7 +87,7 @@ class Findings:
 def findings(
     facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
 ) -> Findings:
-    settings = group(facts, records)
+    settings = group_by_setting(facts, records)
     judged = verdicts(facts, settings, items)
     found = evidence_by_meaning(facts, settings, first_objective(facts)[0], items)
     shares = importance_shares(facts, records) if list(found) == [""] else []

@@ -12,27 +12,27 @@ def home() -> str:
     return f"{Path.home()}/"
 
 
-def told(value: Any) -> Any:
+def abbreviate_home(value: Any) -> Any:
     """A value, or all values of a section, with ~ for the home folder at the beginning of a text. A dataclass is
     changed in place."""
     if isinstance(value, str):
         return f"~/{value.removeprefix(home())}" if value.startswith(home()) else value
     if isinstance(value, list):
-        return [told(one) for one in value]
+        return [abbreviate_home(one) for one in value]
     if isinstance(value, dict):
-        return {key: told(one) for key, one in value.items()}
+        return {key: abbreviate_home(one) for key, one in value.items()}
     if is_dataclass(value):
         for one in fields(value):
-            setattr(value, one.name, told(getattr(value, one.name)))
+            setattr(value, one.name, abbreviate_home(getattr(value, one.name)))
     return value
 
 
-def told_text(text: str) -> str:
+def abbreviate_home_in_text(text: str) -> str:
     """A sentence in which paths may stand, with ~ for the home folder."""
     return text.replace(home(), "~/")
 
 
-def told_command(arguments: Sequence[str]) -> str:
+def shell_command(arguments: Sequence[str]) -> str:
     """A command line to type again, with $HOME for the home folder."""
     typed = []
     for one in arguments:
@@ -42,6 +42,6 @@ def told_command(arguments: Sequence[str]) -> str:
     return " ".join(typed)
 
 
-def here(path: str) -> Path:
+def expand_home(path: str) -> Path:
     """Where a told path is on this machine, for this user."""
     return Path(path).expanduser()

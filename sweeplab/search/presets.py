@@ -2,7 +2,7 @@
 
 from typing import Any, Final, NamedTuple
 
-from sweeplab.config.space import Axis, Params, dotted
+from sweeplab.config.space import Axis, Params, flatten_keys
 from sweeplab.runtime.errors import refuse
 
 QUERY_VALUE: Final = {
@@ -103,7 +103,7 @@ def enqueued_point(entry: Any, varied: list[Axis]) -> Params:
     if isinstance(entry, str):
         values = preset_values(entry, varied)
     elif isinstance(entry, dict) and entry:
-        values = dict(dotted(entry))
+        values = dict(flatten_keys(entry))
     else:
         raise refuse("study.enqueue", "must hold points or names of recipes", entry, "try [qlora, {adapter.rank: 8}]")
     known = {axis.key: axis for axis in varied}

@@ -5,7 +5,7 @@ from typing import Any
 
 from sweeplab.records.record import TrialRecord, metric_value
 from sweeplab.report import summary_table
-from sweeplab.report.evidence.settings import group, varied_keys
+from sweeplab.report.evidence.settings import group_by_setting, varied_keys
 from sweeplab.report.findings.tables import memory_metric
 from sweeplab.report.findings.verdicts import Verdict, verdicts
 from sweeplab.tracking.findings import Findings
@@ -15,7 +15,7 @@ Row = list[Any]
 
 def judged(found: Findings) -> list[Verdict]:
     """One verdict for every claim of the study."""
-    return verdicts(found.facts, group(found.facts, found.records), found.items)
+    return verdicts(found.facts, group_by_setting(found.facts, found.records), found.items)
 
 
 def trial_rows(found: Findings) -> tuple[list[str], list[Row]]:

@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 
 from sweeplab.adapters.attach import detach, keeps_base
-from sweeplab.models.layers import draws
+from sweeplab.models.layers import has_randomness
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside, write_text
 from sweeplab.runtime.errors import ConfigError, first_line, with_kind
-from sweeplab.runtime.paths import told_text
+from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.checkpoints import CheckpointError
 from sweeplab.trial.lifecycle import Observe, Run, TrialSpec, begin, go_on_from_checkpoint, train
 from sweeplab.trial.measurement import add_phase, measured
 from sweeplab.trial.profile import fastest_size, solo
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate, score_base, score_rung
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, first_line(error)
         return record
-    record.status, record.reason = Status.FAILED, told_text(with_kind(error))
+    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(with_kind(error))
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     log.error("trial %d failed", record.number, exc_info=error)
     return record
@@ -49,8 +49,10 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
 class Cohort:
     """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
 
-    def __init__(self, bench: Workbench, observe: Observe, say: Callable[[str], None], capacity: int | None) -> None:
-        self.bench = bench
+    def __init__(
+        self, resources: Resources, observe: Observe, say: Callable[[str], None], capacity: int | None
+    ) -> None:
+        self.resources = resources
         self.observe = observe
         self.say = say
         self.capacity = capacity  # None until it is measured
@@ -60,11 +62,11 @@ class Cohort:
         """Takes a trial in; its record where it failed before it could begin."""
         record, run = new_record(spec), None
         try:
-            score_base(spec, self.bench, record)
+            score_base(spec, self.resources, record)
             run = self.begun(spec, record)
             record.phase, record.step = "train", run.member.step
             if run.slot is not None:
-                record.solo = solo(run, self.bench)
+                record.solo = solo(run, self.resources)
             self.runs.append(run)
         except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
             if run is None or run.slot is None:  # it may have changed the base; one in a slot has left it already
@@ -75,43 +77,43 @@ class Cohort:
 
     def renew_base(self) -> None:
         """The trials that are here go on beside a fresh base, of the same bits."""
-        self.bench.forget_base()
+        self.resources.forget_base()
         for run in self.runs:
-            run.base = self.bench.base_for(run.spec.config)
+            run.base = self.resources.base_for(run.spec.config)
             run.model = run.base.model
 
     def begun(self, spec: TrialSpec, record: TrialRecord) -> Run:
         """The trial from its checkpoint, or from its start; what only looks like a checkpoint is set aside."""
-        run = begin(spec, self.bench, record, self.observe)
+        run = begin(spec, self.resources, record, self.observe)
         try:
             go_on_from_checkpoint(run)
         except CheckpointError as error:
             path = run.checkpoint_path
-            if self.bench.ranks.is_first:
+            if self.resources.ranks.is_first:
                 kept = set_aside(path).name
                 self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
             if run.slot is None:
                 detach(run.model)
-                self.bench.forget_base()
-            run = begin(spec, self.bench, record, self.observe)
+                self.resources.forget_base()
+            run = begin(spec, self.resources, record, self.observe)
         return run
 
     def go_on(self) -> list[TrialRecord]:
         """Trains until a trial ends, or evaluates those that have ended; the records of those that are through."""
-        if draws(self.runs[0].base.model):  # a trial's draws must not depend on its company
+        if has_randomness(self.runs[0].base.model):  # a trial's draws must not depend on its company
             self.capacity = 1
         elif self.capacity is None and len(self.runs) > 1:
-            self.capacity = fastest_size(self.runs, self.bench)
+            self.capacity = fastest_size(self.runs, self.resources)
         active = at_once(self.runs, self.capacity)
         early = [run for run in active if run.member.early is not None]
         ended = [run for run in active if run.member.has_ended]
         if not ended:
-            through = self.attempt(active, "train", lambda runs, bench: train(runs, bench, score_rung))
+            through = self.attempt(active, "train", lambda runs, resources: train(runs, resources, score_rung))
         else:
             through = early or self.attempt(ended, "evaluate", evaluate)
         return [self.dismiss(run) for run in through]
 
-    def attempt(self, runs: list[Run], phase: str, work: Callable[[Sequence[Run], Workbench], None]) -> list[Run]:
+    def attempt(self, runs: list[Run], phase: str, work: Callable[[Sequence[Run], Resources], None]) -> list[Run]:
         """Does `work` for all of them at once, and next time for half as many where that fails. Those that are through:
         evaluated, or failed alone."""
         phases: dict[str, Phase] = {}
@@ -120,12 +122,12 @@ class Cohort:
             run.record.phase = phase
             run.record.cohort = sorted(numbers.union(run.record.cohort))
         try:
-            with measured(phases, phase, self.bench.device):
-                work(runs, self.bench)
+            with measured(phases, phase, self.resources.device):
+                work(runs, self.resources)
         except (ConfigError, StoreError):
             raise
         except Exception as error:
-            if len(runs) > 1 and (self.bench.ranks.size > 1 or any(run.member.is_torn for run in runs)):
+            if len(runs) > 1 and (self.resources.ranks.size > 1 or any(run.member.is_torn for run in runs)):
                 raise  # other devices wait, or a step was half taken: the worker ends, its trials are tried again
             if len(runs) == 1:
                 fail(runs[0].record, error, runs[0].spec.folder)
@@ -159,7 +161,7 @@ class Cohort:
         if run.slot is None:
             detach(run.model)
             if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
-                self.bench.forget_base()
+                self.resources.forget_base()
         return record
 
 
@@ -182,7 +184,7 @@ def at_once(runs: Sequence[Run], capacity: int | None) -> list[Run]:
 
 def run_cohort(
     specs: Sequence[TrialSpec],
-    bench: Workbench,
+    resources: Resources,
     observe: Observe,
     say: Callable[[str], None],
     newcomers: Callable[[], Sequence[TrialSpec]],
@@ -192,7 +194,7 @@ def run_cohort(
     `observe` hears of losses, `say` of what a user should know at once.
     Raises `ConfigError` and `StoreError` only: they stop the study.
     """
-    cohort, waiting = Cohort(bench, observe, say, bench.cohort_size), deque(specs)
+    cohort, waiting = Cohort(resources, observe, say, resources.cohort_size), deque(specs)
     while waiting or cohort.runs:
         while waiting:
             record = cohort.admit(waiting.popleft())

@@ -14,7 +14,7 @@ from torch import nn
 
 from sweeplab.adapters.attach import attach, detach
 from sweeplab.adapters.lora import effective_layers
-from sweeplab.config.shared_base import takes_vectors, why_alone
+from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows
@@ -34,14 +34,14 @@ from sweeplab.training.module import FinetuneModule, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights, rate_factor
 from sweeplab.training.trial_state import Member, build_member
 from sweeplab.trial.measurement import measured
-from sweeplab.trial.resources import Tokenized, Workbench
+from sweeplab.trial.resources import Resources, Tokenized
 
 # trial number, optimizer step, metrics by name -> None, or why the trial is to stop here
 Observe = Callable[[int, int, dict[str, float]], str | None]
 Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it the model is that of these trials
 
 
-ScoreRung = Callable[[Sequence["Run"], Packed | None, Workbench], None]  # runs at a rung, in the order of their rows
+ScoreRung = Callable[[Sequence["Run"], Packed | None, Resources], None]  # runs at a rung, in the order of their rows
 
 
 class TrialSpec(NamedTuple):
@@ -96,19 +96,19 @@ def peak_rate(config: TrialConfig, name: str) -> float:
     return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
-def load(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> tuple[Base, Tokenized]:
+def load(spec: TrialSpec, resources: Resources, record: TrialRecord) -> tuple[Base, Tokenized]:
     """The trial's base and data, loaded only where the last trial had others. Raises `ConfigError`."""
     record.phase = "load"
-    with measured(record.phases, "load", bench.device):
-        base = bench.base_for(spec.config)
-        data = bench.tokens_for(spec.config, base)
-    record.provenance = provenance(bench.device, base.fingerprint, data.fingerprint)
+    with measured(record.phases, "load", resources.device):
+        base = resources.base_for(spec.config)
+        data = resources.tokens_for(spec.config, base)
+    record.provenance = provenance(resources.device, base.fingerprint, data.fingerprint)
     return base, data
 
 
-def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Observe) -> Run:
+def begin(spec: TrialSpec, resources: Resources, record: TrialRecord, observe: Observe) -> Run:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
-    base, data = load(spec, bench, record)
+    base, data = load(spec, resources, record)
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated = data.num_heldout_truncated
@@ -117,13 +117,13 @@ def begin(spec: TrialSpec, bench: Workbench, record: TrialRecord, observe: Obser
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
     record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
     slot = None
-    if why_alone(spec.config) is None:
+    if why_exclusive(spec.config) is None:
         slot = Slot(lora_matrices(model), lora_weights(model), spec.seed, takes_vectors(spec.config))
         model = detach(model)
     training = spec.config.training
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
     steps = num_steps(training, windows.num_per_epoch)
-    member = member_of(spec, model, slot, steps, observe, bench.trial_seconds)
+    member = member_of(spec, model, slot, steps, observe, resources.trial_seconds)
     return Run(spec, record, base, data, model, slot, windows, member)
 
 
@@ -190,10 +190,10 @@ def checkpointed(base: Base, on: bool) -> Iterator[None]:
             base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
 
 
-def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None) -> None:
+def train(runs: Sequence[Run], resources: Resources, score: ScoreRung | None = None) -> None:
     """Trains until at least one of the runs has ended; `score` is called where `evaluation.rung_tasks` are due."""
     training, base, model = runs[0].spec.config.training, runs[0].base, runs[0].model
-    with together(runs, bench.ranks) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
+    with together(runs, resources.ranks) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
         members = [run.member for run in ordered]
 
         def begin_micro_step(batch: CohortBatch, place: int) -> None:
@@ -206,11 +206,11 @@ def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None)
         def measure_heldout(member: Member) -> float:
             run = run_of[id(member)]
             with choosing(packed)([run]), evaluation_weights(member.optimizer):
-                return loss_of(run, bench)
+                return loss_of(run, resources)
 
         def score_rung(due: list[Member]) -> None:
             assert score is not None
-            score([run_of[id(member)] for member in due], packed, bench)
+            score([run_of[id(member)] for member in due], packed, resources)
 
         module = FinetuneModule(
             model,
@@ -218,9 +218,9 @@ def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None)
             training.accumulation,
             packed.zero_gradients if packed else model.zero_grad,
             begin_micro_step if packed else lambda batch, place: None,
-            bench.ranks,
+            resources.ranks,
         )
-        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id, bench.ranks)
+        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id, resources.ranks)
         model.train()
         if len(runs) == 1:
             set_random_state(runs[0])
@@ -230,8 +230,8 @@ def train(runs: Sequence[Run], bench: Workbench, score: ScoreRung | None = None)
             measure_heldout,
             score_rung if score is not None and runs[0].spec.config.evaluation.rung_tasks else None,
             lambda member: run_of[id(member)].keep(),
-            bench.checkpoint_seconds if bench.ranks.is_first else None,
-            bench.device,
+            resources.checkpoint_seconds if resources.ranks.is_first else None,
+            resources.device,
         )
 
 
@@ -244,12 +244,12 @@ def set_random_state(run: Run) -> None:
         run.member.random_states = None
 
 
-def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, bench: Workbench) -> float:
+def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, resources: Resources) -> float:
     """The held-out loss of `model`, which is `base` or stands on it, as it is."""
     batches = data.heldout_batches(base.pad_id, config.evaluation.batch_size)
-    return heldout_loss(model, batches, target_loss_sum, bench.device)
+    return heldout_loss(model, batches, target_loss_sum, resources.device)
 
 
-def loss_of(run: Run, bench: Workbench) -> float:
+def loss_of(run: Run, resources: Resources) -> float:
     """The held-out loss of the model as it stands."""
-    return loss_on(run.data, run.model, run.base, run.spec.config, bench)
+    return loss_on(run.data, run.model, run.base, run.spec.config, resources)

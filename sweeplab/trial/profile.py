@@ -17,18 +17,18 @@ from sweeplab.training.module import window_shares
 from sweeplab.training.trial_state import gradients
 from sweeplab.trial.lifecycle import Run, checkpointed, longest_micro_batch, member_of, together
 from sweeplab.trial.measurement import freed_memory_returned, measured
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 NUM_STEPS: Final = 3  # timed, after one that is not
 WORTH_IT: Final = 1.03  # twice as many trials at once, with as much more memory, must be this much faster
 
 
 @contextmanager
-def at_work(runs: Sequence[Run], bench: Workbench) -> Iterator[Callable[[], None]]:
+def at_work(runs: Sequence[Run], resources: Resources) -> Iterator[Callable[[], None]]:
     """Within it a function that does forward and backward of the longest micro-batch for all runs at once."""
     base, training = runs[0].base, runs[0].spec.config.training
-    batch: CohortBatch = move_data_to_device(longest_micro_batch(runs, bench.ranks), bench.device)
-    with together(runs, bench.ranks) as (_, packed), checkpointed(base, training.gradient_checkpointing):
+    batch: CohortBatch = move_data_to_device(longest_micro_batch(runs, resources.ranks), resources.device)
+    with together(runs, resources.ranks) as (_, packed), checkpointed(base, training.gradient_checkpointing):
         assert packed is not None
         packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [0] * len(runs))
         base.model.train()
@@ -52,7 +52,7 @@ def fastest(work: Callable[[], None], device: torch.device) -> float:
     return min(seconds[1:])
 
 
-def solo(run: Run, bench: Workbench) -> Solo:
+def solo(run: Run, resources: Resources) -> Solo:
     """Time of an optimizer step and peak memory of the trial alone on the base, from steps of a copy of it.
 
     Memory is what the steps add to what stands before them, on top of what stood once the base was loaded.
@@ -62,8 +62,8 @@ def solo(run: Run, bench: Workbench) -> Solo:
     copy = replace(run, slot=slot, member=member_of(run.spec, run.model, slot, NUM_STEPS, lambda *_: None))
     accumulation = run.spec.config.training.accumulation
     phases: dict[str, Phase] = {}
-    before = bench.memory_bytes()
-    with at_work([copy], bench) as forward_and_backward:
+    before = resources.memory_bytes()
+    with at_work([copy], resources) as forward_and_backward:
 
         def step() -> None:
             for weight in copy.member.parameters:
@@ -71,21 +71,21 @@ def solo(run: Run, bench: Workbench) -> Solo:
                 weight.grad.zero_()
             for _ in range(accumulation):
                 forward_and_backward()
-            bench.ranks.add_up(gradients([copy.member]))
+            resources.ranks.add_up(gradients([copy.member]))
             copy.member.clip()
             copy.member.optimizer.step()
 
-        with measured(phases, "solo", bench.device), freed_memory_returned(bench.returned_from_bytes):
+        with measured(phases, "solo", resources.device), freed_memory_returned(resources.returned_from_bytes):
             step()
             step()  # optimizers make their states in the first
-        seconds = fastest(step, bench.device)
-    (share,) = longest_micro_batch([run], bench.ranks).shares
+        seconds = fastest(step, resources.device)
+    (share,) = longest_micro_batch([run], resources.ranks).shares
     return Solo(
         seconds,
         NUM_STEPS,
         share.num_tokens * accumulation,
-        peak_resident_bytes=above(phases["solo"].peak_resident_bytes, before, bench.base_memory_bytes),
-        peak_allocated_bytes=above(phases["solo"].peak_allocated_bytes, before, bench.base_memory_bytes),
+        peak_resident_bytes=above(phases["solo"].peak_resident_bytes, before, resources.base_memory_bytes),
+        peak_allocated_bytes=above(phases["solo"].peak_allocated_bytes, before, resources.base_memory_bytes),
     )
 
 
@@ -93,23 +93,23 @@ def above(peak: int | None, before: int | None, base: int | None) -> int | None:
     return None if peak is None or before is None or base is None else base + peak - before
 
 
-def fastest_size(runs: Sequence[Run], bench: Workbench) -> int:
+def fastest_size(runs: Sequence[Run], resources: Resources) -> int:
     """How many of the runs at once: twice as many again, while that is faster per token, and fits; measured."""
     size, best, candidate = 1, 0.0, 1
     while True:
         chosen = runs[:candidate]
-        before, phases = bench.memory_bytes(), dict[str, Phase]()
+        before, phases = resources.memory_bytes(), dict[str, Phase]()
         try:
-            with measured(phases, "cohort", bench.device), at_work(chosen, bench) as work:
-                seconds = fastest(work, bench.device)
+            with measured(phases, "cohort", resources.device), at_work(chosen, resources) as work:
+                seconds = fastest(work, resources.device)
         except torch.OutOfMemoryError:
             return size
-        speed = sum(share.num_tokens for share in longest_micro_batch(chosen, bench.ranks).shares) / seconds
+        speed = sum(share.num_tokens for share in longest_micro_batch(chosen, resources.ranks).shares) / seconds
         if speed < best * WORTH_IT:
             return size
         size, best = candidate, speed
         peak = phases["cohort"].peak_allocated_bytes or phases["cohort"].peak_resident_bytes
-        tight = peak is not None and before is not None and 2 * (peak - before) > bench.free_bytes()
+        tight = peak is not None and before is not None and 2 * (peak - before) > resources.free_bytes()
         if candidate == len(runs) or tight:
             return size
         candidate = min(2 * candidate, len(runs))

@@ -17,7 +17,7 @@ from sweeplab.data.packing import pack
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize
 from sweeplab.models.base import Base, load_base
-from sweeplab.models.layers import draws
+from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
@@ -48,7 +48,7 @@ class Tokenized:
 
 
 @dataclass
-class Workbench:
+class Resources:
     """One worker's."""
 
     device: torch.device
@@ -66,7 +66,7 @@ class Workbench:
     @classmethod
     def open(
         cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None, ranks: Ranks = WHOLE
-    ) -> "Workbench":
+    ) -> "Resources":
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
         size = executor.cohort_size
@@ -143,7 +143,7 @@ class Workbench:
 
 def refuse_drawing(base: Base, strategy: str) -> None:
     """Devices that share a trial's rows would draw other numbers than one device does. Raises `ConfigError`."""
-    if draws(base.model):
+    if has_randomness(base.model):
         raise ConfigError(
             f"training.strategy={strategy} does not go with this model, which has dropout of its own that every device "
             "would draw for itself; choose training.strategy=single"

@@ -28,12 +28,12 @@ from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import copy_weights, lora_weights
 from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
 from sweeplab.records.store import known_base_score, write_base_score, write_json_lines, writing
-from sweeplab.runtime.paths import here
+from sweeplab.runtime.paths import expand_home
 from sweeplab.training.fsdp import take_apart
 from sweeplab.training.module import target_logits
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.trial.lifecycle import Choose, Run, TrialSpec, choosing, load, loss_of, loss_on, together
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 
 def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> AbstractContextManager[None]:
@@ -56,11 +56,11 @@ def without_adapters(run: Run, packed: Packed | None) -> AbstractContextManager[
     return run.model.disable_adapter() if isinstance(run.model, PeftModel) and run.member.has_ended else None
 
 
-def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, bench: Workbench) -> Probe:
+def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, resources: Resources) -> Probe:
     """A held-out example through the training's own forward, to hold against what lm-eval sees."""
     first = runs[0]
     (batch,) = heldout_batches(first.data.heldout[:1], first.base.pad_id, 1)
-    batch = move_data_to_device(batch, bench.device)
+    batch = move_data_to_device(batch, resources.device)
     moved = [has_moved(run) for run in runs]
     off = without_adapters(first, packed)
     return make_probe(first.model, batch, target_logits, partial(chosen, choose, runs), moved, off)
@@ -74,7 +74,7 @@ def image_scores(model: torch.nn.Module, base: Base, settings: EvaluationConfig,
 
 
 def scored(
-    runs: Sequence[Run], settings: EvaluationConfig, choose: Choose, packed: Packed | None, bench: Workbench
+    runs: Sequence[Run], settings: EvaluationConfig, choose: Choose, packed: Packed | None, resources: Resources
 ) -> list[Evaluation]:
     """What `settings.tasks` ask of every run: lm-eval's scores for text, accuracies for images.
 
@@ -82,12 +82,12 @@ def scored(
     """
     config, base, model = runs[0].spec.config, runs[0].base, runs[0].model
     if not config.data.is_images():
-        select, probe = partial(chosen, choose, runs), probe_of(runs, choose, packed, bench)
+        select, probe = partial(chosen, choose, runs), probe_of(runs, choose, packed, resources)
         return run_lm_eval(model, base.tokenizer, settings, len(runs), select, probe)
     evaluations = []
     for run in runs:
         with choose([run]):
-            evaluations.append(image_scores(model, base, settings, bench.device))
+            evaluations.append(image_scores(model, base, settings, resources.device))
     return evaluations
 
 
@@ -103,50 +103,50 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def score_rung(runs: Sequence[Run], packed: Packed | None, bench: Workbench) -> None:
+def score_rung(runs: Sequence[Run], packed: Packed | None, resources: Resources) -> None:
     """The scores of `evaluation.rung_tasks` in the middle of the training of `runs`, which goes on as without them."""
     asked = runs[0].spec.config.evaluation
     settings = replace(asked, tasks=asked.rung_tasks)
     with ExitStack() as stack:
-        stack.enter_context(undisturbed(bench.device))
+        stack.enter_context(undisturbed(resources.device))
         for run in runs:
             stack.enter_context(evaluation_weights(run.member.optimizer))
-        for run, made in zip(runs, scored(runs, settings, choosing(packed), packed, bench), strict=True):
+        for run, made in zip(runs, scored(runs, settings, choosing(packed), packed, resources), strict=True):
             run.member.take_scores(made.scores)
 
 
 def task_data(config: TrialConfig) -> str | None:
     """The fingerprint of the tasks' own files; None where lm-eval brings them."""
     folder = config.evaluation.data_dir
-    return None if folder is None else files_fingerprint(here(folder))
+    return None if folder is None else files_fingerprint(expand_home(folder))
 
 
-def score_base(spec: TrialSpec, bench: Workbench, record: TrialRecord) -> None:
+def score_base(spec: TrialSpec, resources: Resources, record: TrialRecord) -> None:
     """Scores the base of a trial that is to begin, unless the study has that, or another one beside it.
 
     A score from elsewhere is of the same source, without changes. Raises `ConfigError`, also for tasks that cannot be
     had, so that they are known before anything has trained.
     """
-    base, data = load(spec, bench, record)
+    base, data = load(spec, resources, record)
     config, folder = spec.config, spec.folder.parents[1]
     key = base_key(asdict(config), str(base.model.dtype), task_data(config), record.provenance)
     elsewhere = record.provenance["dirty"] is False
-    known = bench.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
-    if bench.ranks.of_first(known):
+    known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
+    if resources.ranks.of_first(known):
         return
     started, settings = time.perf_counter(), config.evaluation
-    loss = loss_on(data, base.model, base, config, bench)
+    loss = loss_on(data, base.model, base, config, resources)
     made = Evaluation({}, [])
     if settings.tasks and config.data.is_images():
-        made = image_scores(base.model, base, settings, bench.device)
+        made = image_scores(base.model, base, settings, resources.device)
     elif settings.tasks:
         (made,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda places: nullcontext())
     seconds = time.perf_counter() - started
-    if bench.ranks.is_first:
+    if resources.ranks.is_first:
         write_base_score(folder, BaseScore(key, loss, made.scores, seconds, record.provenance), made.items)
 
 
-def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
+def evaluate(runs: Sequence[Run], resources: Resources) -> None:
     """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk.
 
     Of several devices each evaluates everything, as one with a part of the base must, and the first one writes.
@@ -159,20 +159,20 @@ def evaluate(runs: Sequence[Run], bench: Workbench) -> None:
             stack.enter_context(evaluation_weights(run.member.optimizer))
         for run in ordered:
             with choose([run]):
-                run.member.take_heldout_loss(loss_of(run, bench))
+                run.member.take_heldout_loss(loss_of(run, resources))
             if run.member.early is None:
                 run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
         whole = [run for run in ordered if run.member.early is None]
         if settings.tasks and whole:
-            for run, evaluation in zip(whole, scored(whole, settings, choose, packed, bench), strict=True):
+            for run, evaluation in zip(whole, scored(whole, settings, choose, packed, resources), strict=True):
                 run.record.scores = evaluation.scores
                 if settings.rung_tasks:  # a curve over steps has its end, too
                     run.member.observe(run.member.step, score_values(evaluation.scores))
-                if bench.ranks.is_first:
+                if resources.ranks.is_first:
                     write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
-        if bench.ranks.size > 1:
+        if resources.ranks.size > 1:
             take_apart(runs[0].base.model)
-        for run in whole if bench.ranks.is_first else []:
+        for run in whole if resources.ranks.is_first else []:
             save(run)
 
 

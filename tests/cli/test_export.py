@@ -23,7 +23,7 @@ from sweeplab.records.record import Score, Status, TrialRecord
 from sweeplab.records.store import read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import run_alone
 from tests.study_runs import QUICK, SHORT, run_cli
 
@@ -47,10 +47,10 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
     said = [one for one in STUDY if not one.startswith(("study.", "tracking", "executor."))]
     chosen = {one.partition("=")[0]: one for one in said}.values()
     configs = [compose_trial(*chosen, f"adapter.rank={rank}") for rank in (4, 8, 8)]
-    bench, logits = Workbench(CPU), []
+    resources, logits = Resources(CPU), []
     for number, config in enumerate(configs):
         spec = TrialSpec(number, number, {"adapter.rank": config.adapter.rank}, config, trial_folder(study, number))
-        record = run_alone(spec, bench)
+        record = run_alone(spec, resources)
         assert record.status is Status.FINISHED, record.reason
         write_record(study, record)
         logits.append(probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter"))))
@@ -266,7 +266,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
             return save_adapter(model, folder)
 
         patch.setattr("sweeplab.trial.scoring.save_adapter", saved)
-        record = run_alone(spec, Workbench(CPU))
+        record = run_alone(spec, Resources(CPU))
     assert record.status is Status.FINISHED, record.reason
     made = Source(record, config, spec.folder / "adapter")
     (tmp_path / "out").mkdir()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config.shared_base import geometry, takes_vectors, why_alone
+from sweeplab.config.shared_base import geometry, takes_vectors, why_exclusive
 from tests.conftest import Compose
 
 
@@ -18,7 +18,7 @@ from tests.conftest import Compose
     ],
 )
 def test_what_changes_matrices_beside_the_base_shares_it(compose_trial: Compose, overrides: list[str]) -> None:
-    assert why_alone(compose_trial(*overrides)) is None
+    assert why_exclusive(compose_trial(*overrides)) is None
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_what_changes_matrices_beside_the_base_shares_it(compose_trial: Compose,
     ],
 )
 def test_what_changes_the_base_is_alone_and_says_which_key(compose_trial: Compose, override: str, reason: str) -> None:
-    why = why_alone(compose_trial("quantization=none", override))
+    why = why_exclusive(compose_trial("quantization=none", override))
     assert why is not None
     assert why.startswith(reason)
 

@@ -20,7 +20,7 @@ from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import architecture
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import attention_inputs, target_loss_sum
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import run_alone
 from tests.random_models import PLAIN, architectures  # noqa: F401  # architectures is a fixture
 
@@ -201,11 +201,11 @@ def test_without_the_mask_it_would_be_seen(packed: Packed) -> None:
 
 
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
-def test_a_packed_trial_trains_on_the_same_tokens(make_spec: Any, bench: Workbench, checkpointing: str) -> None:
+def test_a_packed_trial_trains_on_the_same_tokens(make_spec: Any, resources: Resources, checkpointing: str) -> None:
     epoch = ("training.max_steps=null", "training.epochs=1", "quantization=none", "evaluation=none")
     settings_ = (*epoch, "training.max_length=64", f"training.gradient_checkpointing={checkpointing}")
-    plain = run_alone(make_spec(0, *settings_), bench)
-    packed_ = run_alone(make_spec(1, *settings_, "data.packing=true"), bench)
+    plain = run_alone(make_spec(0, *settings_), resources)
+    packed_ = run_alone(make_spec(1, *settings_, "data.packing=true"), resources)
     assert (plain.reason, packed_.reason) == (None, None)
     assert packed_.num_train_tokens == plain.num_train_tokens
     assert packed_.step is not None
@@ -221,9 +221,9 @@ def test_packing_does_not_go_with_virtual_tokens(compose_trial: Any) -> None:
         compose_trial("adapter=prefix", "data.packing=true")
 
 
-def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, bench: Workbench) -> None:
+def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, resources: Resources) -> None:
     spec = make_spec(0, "quantization=none", "evaluation=none", "data.packing=true", "training.max_length=64")
-    base = bench.base_for(spec.config)
+    base = resources.base_for(spec.config)
     base.model.config.sliding_window = 32
     with pytest.raises(ConfigError, match=r"attention window of 32 tokens within training\.max_length=64; choose"):
-        run_alone(spec, bench)
+        run_alone(spec, resources)

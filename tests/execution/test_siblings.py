@@ -129,11 +129,11 @@ def own_study(folder: Path, *overrides: str) -> list[TrialRecord]:
 
 
 def test_a_study_with_two_processes_gives_the_records_of_one(
-    tmp_path: Path, make_spec: SpecFactory, bench: Any
+    tmp_path: Path, make_spec: SpecFactory, resources: Any
 ) -> None:
     """By the command line, in 32 bits, with dropout; the adapter is written once."""
     (found,) = own_study(tmp_path, *DDP, "executor.num_workers=1", "training.max_steps=3")
-    expected = run_alone(make_spec(0, *ONE_TRIAL[: len(SHORT)], *ONE_TRIAL[-2:], "evaluation=none"), bench)
+    expected = run_alone(make_spec(0, *ONE_TRIAL[: len(SHORT)], *ONE_TRIAL[-2:], "evaluation=none"), resources)
     assert found.status is Status.FINISHED
     assert len(found.losses) == 3
     assert [one.loss for one in found.losses] == pytest.approx([one.loss for one in expected.losses], rel=0, abs=1e-6)

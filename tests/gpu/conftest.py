@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.benchmarks.gpu.cases import free_memory
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +17,8 @@ def device() -> torch.device:
 
 
 @pytest.fixture
-def gpu_bench(device: torch.device) -> Iterator[Workbench]:
-    bench = Workbench(device, cohort_size=1)
-    yield bench
-    bench.forget_base()
+def gpu_resources(device: torch.device) -> Iterator[Resources]:
+    resources = Resources(device, cohort_size=1)
+    yield resources
+    resources.forget_base()
     free_memory()

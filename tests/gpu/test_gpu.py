@@ -23,7 +23,7 @@ from sweeplab.models.quantization.layers import dequantize
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, run_alone
 
 pytestmark = pytest.mark.gpu
@@ -71,39 +71,39 @@ def test_paged_states_give_the_same_weights(device: torch.device, bits: str) -> 
     assert torch.equal(paged, plain)
 
 
-def records_of(specs: Sequence[TrialSpec], bench: Workbench, said: list[str]) -> list[TrialRecord]:
-    return list(run_cohort(specs, bench, lambda *_: None, said.append, list))
+def records_of(specs: Sequence[TrialSpec], resources: Resources, said: list[str]) -> list[TrialRecord]:
+    return list(run_cohort(specs, resources, lambda *_: None, said.append, list))
 
 
 def test_out_of_memory_halves_the_cohort_and_all_trials_finish(
-    gpu_bench: Workbench, make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+    gpu_resources: Resources, make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than two trials at once ask the allocator for twice what the GPU has."""
     real = module_code.window_shares
-    too_much = 2 * torch.cuda.get_device_properties(gpu_bench.device).total_memory
+    too_much = 2 * torch.cuda.get_device_properties(gpu_resources.device).total_memory
 
     def hungry(model: nn.Module, batch: Any) -> Tensor:
         if len(batch.shares) > 2:
-            torch.empty(too_much, dtype=torch.uint8, device=gpu_bench.device)
+            torch.empty(too_much, dtype=torch.uint8, device=gpu_resources.device)
         return real(model, batch)
 
     monkeypatch.setattr(module_code, "window_shares", hungry)
-    gpu_bench.cohort_size = 4
+    gpu_resources.cohort_size = 4
     said: list[str] = []
-    records = records_of([make_spec(number, seed=number) for number in range(4)], gpu_bench, said)
+    records = records_of([make_spec(number, seed=number) for number in range(4)], gpu_resources, said)
     assert [record.status for record in records] == [Status.FINISHED] * 4
     assert len(said) == 1
     assert said[0].startswith("4 trials at once: OutOfMemoryError")
     assert said[0].endswith("going on with 2 at a time")
 
 
-def test_twenty_trials_leave_no_memory_behind(gpu_bench: Workbench, make_spec: SpecFactory) -> None:
+def test_twenty_trials_leave_no_memory_behind(gpu_resources: Resources, make_spec: SpecFactory) -> None:
     standing = []
     for number in range(20):
         spec = make_spec(number, f"adapter.rank={(4, 8, 64)[number % 3]}", "training.max_steps=2", seed=number)
-        assert run_alone(spec, gpu_bench).status is Status.FINISHED
+        assert run_alone(spec, gpu_resources).status is Status.FINISHED
         free_memory()
-        standing.append(torch.cuda.memory_allocated(gpu_bench.device))
+        standing.append(torch.cuda.memory_allocated(gpu_resources.device))
     assert standing[-1] - standing[1] < LEAK_BYTES, standing  # the first one makes what libraries keep
 
 

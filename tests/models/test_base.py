@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from sweeplab.adapters.merging import probe_inputs
 from sweeplab.config.model import ModelConfig
 from sweeplab.models.base import architecture
-from sweeplab.models.layers import draws
+from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import auto_class
 from tests.random_models import SIZES
 
@@ -40,8 +40,8 @@ def varies(model: PreTrainedModel) -> bool:
 @pytest.mark.parametrize("family", SIZES)
 def test_a_model_draws_where_its_training_mode_varies(family: str) -> None:
     torch.manual_seed(0)
-    found = {name: draws(with_rate(family, name, 0.5)) for name in rates(family)}
+    found = {name: has_randomness(with_rate(family, name, 0.5)) for name in rates(family)}
     assert found == {name: varies(with_rate(family, name, 0.5)) for name in rates(family)}
     assert any(found.values())
     silent = with_rate(family, None, 0.0)
-    assert (draws(silent), varies(silent)) == (False, False)
+    assert (has_randomness(silent), varies(silent)) == (False, False)

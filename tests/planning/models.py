@@ -8,7 +8,7 @@ from peft import get_peft_model
 
 from sweeplab.adapters.lora import lora_config
 from sweeplab.config.model import ModelConfig
-from sweeplab.config.shared_base import takes_vectors, why_alone
+from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.vision import auto_class
@@ -100,7 +100,7 @@ def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
     packed, slot = None, None
     if config.adapter.method == "lora":
         model = get_peft_model(base, lora_config(config.adapter, config.model, base))
-    if why_alone(config) is None:
+    if why_exclusive(config) is None:
         slot = Slot(lora_matrices(model), lora_weights(model), 0, takes_vectors(config))
         model = model.unload()
         packed = Packed(model, [slot])

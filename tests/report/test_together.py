@@ -8,7 +8,7 @@ import pytest
 from sweeplab.records.record import Phase, Solo, StudyFacts, TrialRecord
 from sweeplab.report import summary_table
 from sweeplab.report.charts.charts import Chart, charts
-from sweeplab.report.evidence.settings import group, numbers
+from sweeplab.report.evidence.settings import group_by_setting, numbers
 from sweeplab.report.evidence.wording import DASH, step_duration
 from sweeplab.report.findings.answer import reading
 from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
@@ -41,7 +41,7 @@ def titles(table: Table) -> list[tuple[str, str]]:
 
 
 def charts_of(facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Chart]:
-    return {chart.ident: chart for chart in charts(facts, group(facts, records))}
+    return {chart.ident: chart for chart in charts(facts, group_by_setting(facts, records))}
 
 
 def test_settings_show_what_a_trial_takes_alone(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
@@ -67,7 +67,7 @@ def test_where_all_ran_alone_their_training_is_their_own(make_facts: FactsFactor
     """A probe that was made does not hide what was measured of the whole training."""
     records = [make_record(n, {"adapter.rank": n}, cohort=[n], solo=solo(0.5, 300)) for n in (4, 8)]
     facts = make_facts()
-    assert titles(settings_table(facts, group(facts, records)))[-3:-1] == [
+    assert titles(settings_table(facts, group_by_setting(facts, records)))[-3:-1] == [
         ("training time", ""),
         ("peak resident memory", "in training"),
     ]

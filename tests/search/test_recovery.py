@@ -23,7 +23,7 @@ from sweeplab.search.recovery import PARTIAL, take_stock
 from sweeplab.search.search import Search
 from sweeplab.search.storage import DATABASE
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, no_words
 from tests.records.test_record import base_score
 from tests.study_runs import MakeRequest, Open, Standin, record_of, run
@@ -278,11 +278,11 @@ def test_a_worker_without_room_for_a_checkpoint_stops_at_once(
     """Half as many trials at once, as for lack of memory, would not help."""
     options = ("quantization=none", "evaluation=none")
     specs = [make_spec(number, *options, seed=number) for number in range(2)]
-    bench = Workbench(torch.device("cpu"), cohort_size=2, checkpoint_seconds=0.0)
+    resources = Resources(torch.device("cpu"), cohort_size=2, checkpoint_seconds=0.0)
 
     def full(path: Path, _: bytes) -> NoReturn:
         raise StoreError(f"{path} cannot be written: No space left on device; free space or choose another folder")
 
     monkeypatch.setattr("sweeplab.trial.lifecycle.write_bytes", full)
     with pytest.raises(StoreError, match=r"checkpoint\.pt cannot be written"):
-        list(run_cohort(specs, bench, lambda *_: None, no_words, list))
+        list(run_cohort(specs, resources, lambda *_: None, no_words, list))

@@ -17,7 +17,7 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.trial_state import Member
 from sweeplab.trial.lifecycle import Run, TrialSpec, member_of, num_steps
 from sweeplab.trial.lifecycle import train as train_runs
-from sweeplab.trial.resources import Tokenized, Workbench
+from sweeplab.trial.resources import Resources, Tokenized
 
 SEED = 5
 
@@ -46,7 +46,7 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
 
 
 @pytest.fixture
-def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[..., TrialRecord]:
+def train(embedded_base: Base, resources: Resources, tmp_path: Any) -> Callable[..., TrialRecord]:
     """`sweeplab.trial.lifecycle.train` on `model` alone, with what it told along the way in `record.params`."""
 
     def run(model: nn.Module, data: list[Tokens], config: TrialConfig) -> TrialRecord:
@@ -57,7 +57,7 @@ def train(embedded_base: Base, bench: Workbench, tmp_path: Any) -> Callable[...,
         windows = Windows(data, config.training.micro_batch_size, config.training.accumulation, SEED)
         steps = num_steps(config.training, windows.num_per_epoch)
         member = member_of(spec, model, None, steps, lambda _, step, values: told.append((step, values)))
-        train_runs([Run(spec, record, embedded_base, tokenized, model, None, windows, member)], bench)
+        train_runs([Run(spec, record, embedded_base, tokenized, model, None, windows, member)], resources)
         evaluate_weights(member)
         record.step, record.num_train_tokens = member.step, member.num_tokens
         record.reason = None if member.early is None else member.early.reason

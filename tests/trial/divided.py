@@ -60,8 +60,8 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
             stack.enter_context(mock.patch.object(chunks, "CHUNK_BYTES", SMALL_CHUNKS))
         for group in [[one] for one in specs] if "alone" in scenario else [specs]:
             base = base_of(scenario, ranks)
-            bench = GivenBench(torch.device("cpu"), ranks=ranks).given(base, UNEVEN, HELDOUT)
-            runs, records = through(bench, group)
+            resources = GivenBench(torch.device("cpu"), ranks=ranks).given(base, UNEVEN, HELDOUT)
+            runs, records = through(resources, group)
             for number, record in records.items():
                 found[number] = {
                     "status": record.status.value,

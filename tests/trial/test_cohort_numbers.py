@@ -30,7 +30,7 @@ from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import resources as workbench_module
 from sweeplab.trial.cohort import Cohort
 from sweeplab.trial.lifecycle import Run, TrialSpec, num_steps, train
-from sweeplab.trial.resources import Tokenized, Workbench
+from sweeplab.trial.resources import Resources, Tokenized
 from tests.conftest import no_words
 from tests.random_models import SIZES
 from tests.training.conftest import examples
@@ -146,7 +146,7 @@ def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) 
     return made
 
 
-class GivenBench(Workbench):
+class GivenBench(Resources):
     """A workbench with this base and these data, whatever the configuration says."""
 
     def given(self, base: Base, data: Sequence[Row], heldout: Sequence[Row]) -> "GivenBench":
@@ -195,10 +195,10 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
 
 
 def through(
-    bench: Workbench, specs: Sequence[TrialSpec], num_late: int = 0
+    resources: Resources, specs: Sequence[TrialSpec], num_late: int = 0
 ) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
     """All of them at once, to the end; the last `num_late` join when another one has ended."""
-    cohort, waiting = Cohort(bench, ignore, no_words, len(specs)), deque(specs)
+    cohort, waiting = Cohort(resources, ignore, no_words, len(specs)), deque(specs)
     runs: dict[int, Run] = {}
     records: dict[int, TrialRecord] = {}
     while waiting or cohort.runs:
@@ -245,10 +245,10 @@ def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
 ) -> None:
     """Losses within 5e-6 nats and weights within 1e-4, or a few times what a change of 1e-7 makes of PEFT itself."""
     base = load(scheme)
-    facts: Any = Workbench(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
-    bench = GivenBench(torch.device("cpu")).given(base, facts, HELDOUT)
+    facts: Any = Resources(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
+    resources = GivenBench(torch.device("cpu")).given(base, facts, HELDOUT)
     made = specs(names=("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps"))
-    runs, records = through(bench, made)
+    runs, records = through(resources, made)
     for spec in made:
         expected, nudged = (solo(base.model, spec, facts, HELDOUT, nudge) for nudge in (0.0, 1e-7))
         found = slot_weights(runs[spec.number])
@@ -395,10 +395,10 @@ def test_memory_that_runs_out_halves_the_cohort(
     made, said = specs(), list[str]()
     real = train
 
-    def small(runs: Sequence[Run], bench: Workbench, score: object) -> None:
+    def small(runs: Sequence[Run], resources: Resources, score: object) -> None:
         if len(runs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
-        real(runs, bench)
+        real(runs, resources)
 
     monkeypatch.setattr(cohort_module, "train", small)
     cohort = Cohort(bench64, ignore, said.append, len(made))
@@ -421,9 +421,9 @@ def test_memory_that_runs_out_halves_the_cohort(
 def test_saved_adapters_are_peft_s(load: Callable[[str], Base], specs: Any) -> None:
     """PEFT reads what a packed trial left, and gives its logits."""
     base = load("nf4")
-    bench = GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
+    resources = GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT)
     made = specs("training.max_steps=4")
-    runs, records = through(bench, made)
+    runs, records = through(resources, made)
     ids = DATA[0].ids[None]
     base.model.eval()
     for spec in made:
@@ -468,9 +468,9 @@ def test_other_families(family: str, embedded_base: Base, specs: Any) -> None:
         for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
-    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
+    resources = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
     made = specs("training.max_steps=3", FUSED, names=("rank 2, AdamW, cosine", "rank 4 again, unclipped, dropout"))
-    runs, records = through(bench, made)
+    runs, records = through(resources, made)
     for spec in made:
         assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
 
@@ -515,9 +515,9 @@ def test_dropout_where_a_layer_takes_all_rows_as_one(specs: Any, embedded_base: 
     config = OPTConfig(**sizes, vocab_size=128, word_embed_proj_dim=32, max_position_embeddings=64, dropout=0.0)
     config.use_cache = False
     model = OPTForCausalLM(config).double().requires_grad_(False)
-    bench = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
+    resources = GivenBench(torch.device("cpu")).given(embedded_base._replace(model=model), DATA, HELDOUT)
     made = specs("adapter.lora_mlp=true", names=("rank 32, dropout", "rank 4 again, unclipped, dropout", "few steps"))
-    runs, records = through(bench, made)
+    runs, records = through(resources, made)
     for spec in made:
         assert_equals(runs[spec.number], records[spec.number], solo(model, spec, DATA, HELDOUT), 1e-12)
 

@@ -22,7 +22,7 @@ from sweeplab.trial import cohort
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec, num_steps
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import no_words, run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
@@ -36,8 +36,8 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
     pass
 
 
-def run(spec: TrialSpec, bench: Workbench | None = None) -> TrialRecord:
-    return run_alone(spec, bench or Workbench(torch.device("cpu")))
+def run(spec: TrialSpec, resources: Resources | None = None) -> TrialRecord:
+    return run_alone(spec, resources or Resources(torch.device("cpu")))
 
 
 def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def outcome(spec: TrialSpec, record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def test_a_trial_on_a_mixed_base_leaves_it_for_the_next(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_trial_on_a_mixed_base_leaves_it_for_the_next(make_spec: SpecFactory, resources: Resources) -> None:
     first, again, alone = (
         run_alone(make_spec(number, "quantization=mixed", "adapter.lora_mlp=true", "evaluation=none"), used)
-        for number, used in enumerate((bench, bench, Workbench(bench.device)))
+        for number, used in enumerate((resources, resources, Resources(resources.device)))
     )
     for record in (first, again, alone):
         assert record.status is Status.FINISHED, record.reason
@@ -66,10 +66,10 @@ def test_a_trial_on_a_mixed_base_leaves_it_for_the_next(make_spec: SpecFactory, 
         assert record.heldout_loss_nats_per_token == first.heldout_loss_nats_per_token
 
 
-def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, bench: Workbench, nf4_base: Base) -> None:
+def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, resources: Resources, nf4_base: Base) -> None:
     told: Told = []
     spec = make_spec(7, "adapter.rank=4", "training.heldout_interval=2", "quantization=nf4_dq")
-    record = run_alone(spec, bench, lambda number, step, values: told.append((number, step, values)))
+    record = run_alone(spec, resources, lambda number, step, values: told.append((number, step, values)))
     assert (record.number, record.status, record.reason, record.phase, record.step) == (
         7,
         Status.FINISHED,
@@ -113,11 +113,11 @@ def test_the_same_seed_repeats_bit_for_bit_and_another_differs(make_spec: SpecFa
     assert other["weights"] != first["weights"]
 
 
-def test_a_base_is_loaded_once_for_trials_that_share_it(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_base_is_loaded_once_for_trials_that_share_it(make_spec: SpecFactory, resources: Resources) -> None:
     bases = []
     for number, quantization in enumerate(("none", "none", "nf4", "none")):
-        run(make_spec(number, f"quantization={quantization}", f"adapter.rank={number + 1}", QUIET), bench)
-        bases.append(bench.base)
+        run(make_spec(number, f"quantization={quantization}", f"adapter.rank={number + 1}", QUIET), resources)
+        bases.append(resources.base)
     assert bases[0] is bases[1]
     assert len({id(base) for base in bases[1:]}) >= 2
     assert bases[2] is not bases[1]
@@ -126,28 +126,28 @@ def test_a_base_is_loaded_once_for_trials_that_share_it(make_spec: SpecFactory, 
 
 @pytest.fixture(scope="module")
 def undisturbed() -> list[dict[str, Any]]:
-    """The outcome of a trial on a fresh bench, once it is known."""
+    """The outcome of a trial on a fresh resources, once it is known."""
     return []
 
 
 class TestFailures:
-    """What a trial that does not finish leaves, and that the next one on the same bench is as on a fresh one."""
+    """What a trial that does not finish leaves, and that the next one on the same resources is as on a fresh one."""
 
     @pytest.fixture
-    def same_as_fresh(self, make_spec: SpecFactory, undisturbed: list[dict[str, Any]]) -> Callable[[Workbench], None]:
+    def same_as_fresh(self, make_spec: SpecFactory, undisturbed: list[dict[str, Any]]) -> Callable[[Resources], None]:
         if not undisturbed:
             spec = make_spec(91, "quantization=none", QUIET)
             undisturbed.append(outcome(spec, run(spec)))
         fresh = undisturbed[0]
 
-        def check(bench: Workbench) -> None:
+        def check(resources: Resources) -> None:
             after = make_spec(90, "quantization=none", QUIET)
-            assert outcome(after, run(after, bench)) == fresh
+            assert outcome(after, run(after, resources)) == fresh
 
         return check
 
-    def test_divergence_in_training(self, make_spec: SpecFactory, bench: Workbench, same_as_fresh: Any) -> None:
-        record = run(make_spec(0, "quantization=none", *DIVERGING), bench)
+    def test_divergence_in_training(self, make_spec: SpecFactory, resources: Resources, same_as_fresh: Any) -> None:
+        record = run(make_spec(0, "quantization=none", *DIVERGING), resources)
         assert (record.status, record.phase) == (Status.DIVERGED, "train")
         assert record.reason is not None
         assert record.reason.startswith("the training loss became ")
@@ -157,22 +157,24 @@ class TestFailures:
         assert [point.step for point in record.losses] == list(range(1, record.step + 1))
         assert record.heldout_loss_nats_per_token is None
         assert (list(record.phases), record.scores) == (["load", "train"], {})
-        same_as_fresh(bench)
+        same_as_fresh(resources)
 
-    def test_divergence_at_the_last_step(self, make_spec: SpecFactory, bench: Workbench, same_as_fresh: Any) -> None:
-        record = run(make_spec(0, "quantization=none", *OVERFLOWING, "training.max_steps=1"), bench)
+    def test_divergence_at_the_last_step(
+        self, make_spec: SpecFactory, resources: Resources, same_as_fresh: Any
+    ) -> None:
+        record = run(make_spec(0, "quantization=none", *OVERFLOWING, "training.max_steps=1"), resources)
         assert (record.status, record.phase, record.step) == (Status.DIVERGED, "evaluate", 1)
         assert record.reason is not None
         assert record.reason.startswith("the held-out loss became ")
-        same_as_fresh(bench)
+        same_as_fresh(resources)
 
     def test_an_unknown_failure_keeps_its_traceback(
-        self, make_spec: SpecFactory, bench: Workbench, same_as_fresh: Any
+        self, make_spec: SpecFactory, resources: Resources, same_as_fresh: Any
     ) -> None:
         spec = make_spec(0, "quantization=none", "optimizer=sgd")
         spec.config.optimizer.clear()
         spec.config.optimizer.update({"_target_": "torch.optim.SparseAdam", "lr": 0.1})
-        record = run(spec, bench)
+        record = run(spec, resources)
         assert (record.status, record.phase, record.step) == (Status.FAILED, "train", 0)
         assert record.reason is not None
         assert record.reason.startswith("RuntimeError: SparseAdam does not support dense gradients")
@@ -180,46 +182,46 @@ class TestFailures:
         assert kept.startswith("Traceback (most recent call last):")
         assert record.reason in kept
         assert TrialRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
-        same_as_fresh(bench)
+        same_as_fresh(resources)
 
     def test_running_out_of_memory(
-        self, make_spec: SpecFactory, bench: Workbench, same_as_fresh: Any, monkeypatch: pytest.MonkeyPatch
+        self, make_spec: SpecFactory, resources: Resources, same_as_fresh: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fill(*_: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
 
         with monkeypatch.context() as patched:
             patched.setattr(cohort, "train", fill)
-            record = run(make_spec(0, "quantization=none", QUIET), bench)
+            record = run(make_spec(0, "quantization=none", QUIET), resources)
         assert (record.status, record.phase) == (Status.OUT_OF_MEMORY, "train")
         assert record.reason == "CUDA out of memory. Tried to allocate 9 GiB"
-        same_as_fresh(bench)
+        same_as_fresh(resources)
 
-    def test_a_mistake_of_the_users_stops_the_study(self, make_spec: SpecFactory, bench: Workbench) -> None:
+    def test_a_mistake_of_the_users_stops_the_study(self, make_spec: SpecFactory, resources: Resources) -> None:
         with pytest.raises(ConfigError, match=r"training.max_length=4 cuts off every response"):
-            run(make_spec(0, "quantization=none", "training.max_length=4"), bench)
+            run(make_spec(0, "quantization=none", "training.max_length=4"), resources)
 
-    def test_a_failure_does_not_take_the_cohort_with_it(self, make_spec: SpecFactory, bench: Workbench) -> None:
+    def test_a_failure_does_not_take_the_cohort_with_it(self, make_spec: SpecFactory, resources: Resources) -> None:
         specs = [make_spec(0, "quantization=none", QUIET, *DIVERGING), make_spec(1, "quantization=none", QUIET)]
-        statuses = [record.status for record in run_cohort(specs, bench, ignore, no_words, list)]
+        statuses = [record.status for record in run_cohort(specs, resources, ignore, no_words, list)]
         assert statuses == [Status.DIVERGED, Status.FINISHED]
 
 
 def test_full_finetuning_trains_every_weight_and_leaves_nothing_behind(
-    make_spec: SpecFactory, bench: Workbench
+    make_spec: SpecFactory, resources: Resources
 ) -> None:
     full = make_spec(0, "adapter=none", "quantization=none", "training.gradient_checkpointing=true", QUIET)
     before, after = make_spec(1, "quantization=none", QUIET), make_spec(2, "quantization=none", QUIET)
-    expected = outcome(before, run(before, bench))
-    base = bench.base
+    expected = outcome(before, run(before, resources))
+    base = resources.base
     assert base is not None
     weights = {name: weight.clone() for name, weight in base.model.named_parameters()}
-    record = run(full, bench)
+    record = run(full, resources)
     assert (record.status, record.adapter_bytes) == (Status.FINISHED, None)
     assert record.num_trainable_params == record.num_total_params == 885_888
     assert not any(torch.equal(weight, weights[name]) for name, weight in base.model.named_parameters())
     assert not (full.folder / "adapter").exists()
-    assert outcome(after, run(after, bench)) == expected
+    assert outcome(after, run(after, resources)) == expected
 
 
 @pytest.mark.parametrize(("max_steps", "epochs", "expected"), [(None, 3, 30), (7, 3, 7), (50, 1, 50)])
@@ -233,15 +235,15 @@ def test_steps_are_asked_for_or_follow_from_epochs(
 def test_a_bench_opens_with_the_asked_threads() -> None:
     before = torch.get_num_threads()
     try:
-        assert Workbench.open(ExecutorConfig(device="cpu", num_threads=2, cohort_size=1)).device == torch.device("cpu")
+        assert Resources.open(ExecutorConfig(device="cpu", num_threads=2, cohort_size=1)).device == torch.device("cpu")
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_provenance_names_what_ran_and_nothing_private(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_provenance_names_what_ran_and_nothing_private(make_spec: SpecFactory, resources: Resources) -> None:
     spec = make_spec(0, "quantization=none", QUIET)
-    facts = run(spec, bench).provenance
+    facts = run(spec, resources).provenance
     assert facts["versions"]["torch"] == torch.__version__
     assert facts["base_fingerprint"].startswith("sha256:")
     written = json.dumps(facts) + (spec.folder / "adapter" / "adapter_config.json").read_text()
@@ -249,11 +251,11 @@ def test_provenance_names_what_ran_and_nothing_private(make_spec: SpecFactory, b
     assert str(Path(trial.__file__).parent) not in written
 
 
-def test_a_real_model_and_real_data(make_spec: SpecFactory, bench: Workbench, shared_data: Path) -> None:
+def test_a_real_model_and_real_data(make_spec: SpecFactory, resources: Resources, shared_data: Path) -> None:
     model, path = shared_data / "stories260K", shared_data / "instruct" / "instruction-data.json"
     overrides = ("model=local", f"model.path='{model}'", "data=json", f"data.path='{path}'", "quantization=none", QUIET)
     spec = make_spec(0, *overrides, "training.max_steps=3", "data.heldout_fraction=0.03", "training.max_length=192")
-    record = run(spec, bench)
+    record = run(spec, resources)
     assert (record.status, record.step) == (Status.FINISHED, 3), record.reason
     assert all(0 < point.loss < 20 for point in record.losses)
     assert record.heldout_loss_nats_per_token == pytest.approx(heldout_by_peft(spec, model), rel=1e-5)
@@ -279,14 +281,14 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     return total / count
 
 
-def test_a_record_counts_what_was_cut(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_record_counts_what_was_cut(make_spec: SpecFactory, resources: Resources) -> None:
     """A character is a token here, and every response ends with one more."""
     taught, asked = target_examples("new_facts")[:40], skill_items("new_facts")
     lengths, heldout = (
         [len(plain_prompt(item)) + len(item["output"]) + 1 for item in part] for part in (taught, asked)
     )
     longest = sorted(lengths)[16]
-    record = run(make_spec(0, "quantization=none", f"training.max_length={longest}", QUIET), bench)
+    record = run(make_spec(0, "quantization=none", f"training.max_length={longest}", QUIET), resources)
     assert record.num_train_examples == 40
     assert record.num_truncated == sum(length > longest for length in lengths) > 0
     assert record.num_heldout_truncated == sum(length > longest for length in heldout) > 0

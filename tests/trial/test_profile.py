@@ -15,7 +15,7 @@ from sweeplab.trial import profile as probe
 from sweeplab.trial.cohort import new_record
 from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.profile import fastest, fastest_size, solo
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory
 from tests.training.conftest import examples
 
@@ -23,10 +23,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def begun(make_spec: SpecFactory, bench: Workbench) -> Callable[..., Run]:
+def begun(make_spec: SpecFactory, resources: Resources) -> Callable[..., Run]:
     def make(number: int, *overrides: str) -> Run:
         spec = make_spec(number, "quantization=none", "evaluation=none", *overrides)
-        return begin(spec, bench, new_record(spec), lambda *_: None)
+        return begin(spec, resources, new_record(spec), lambda *_: None)
 
     return make
 
@@ -61,32 +61,32 @@ def left_behind(run: Run) -> list[Any]:
     ],
 )
 def test_solo_leaves_trial_and_base_untouched(
-    begun: Callable[..., Run], bench: Workbench, overrides: tuple[str, ...]
+    begun: Callable[..., Run], resources: Resources, overrides: tuple[str, ...]
 ) -> None:
     run = begun(0, *overrides)
     before = left_behind(run)
-    solo(run, bench)
+    solo(run, resources)
     assert left_behind(run) == before
 
 
-def test_solo_says_what_a_step_takes(begun: Callable[..., Run], bench: Workbench) -> None:
+def test_solo_says_what_a_step_takes(begun: Callable[..., Run], resources: Resources) -> None:
     run = begun(0, "training.micro_batch_size=3", "training.accumulation=2")
     started = time.perf_counter()
-    found = solo(run, bench)
+    found = solo(run, resources)
     took = time.perf_counter() - started
     lengths = sorted((row.num_tokens for row in run.data.train), reverse=True)
     assert (found.num_steps, found.num_tokens) == (3, 2 * sum(lengths[:3]))
     assert 0 < found.step_seconds < took / 4  # three timed, and those before them
     assert found.peak_allocated_bytes is None
     if found.peak_resident_bytes is not None:
-        assert bench.base_memory_bytes is not None
+        assert resources.base_memory_bytes is not None
         logits_bytes = 3 * lengths[0] * run.base.model.config.vocab_size * 4
-        assert found.peak_resident_bytes > bench.base_memory_bytes + logits_bytes
+        assert found.peak_resident_bytes > resources.base_memory_bytes + logits_bytes
 
 
-def test_solo_sees_a_larger_micro_batch(begun: Callable[..., Run], bench: Workbench) -> None:
+def test_solo_sees_a_larger_micro_batch(begun: Callable[..., Run], resources: Resources) -> None:
     small, large = (
-        solo(begun(number, f"training.micro_batch_size={size}"), bench) for number, size in enumerate((1, 40))
+        solo(begun(number, f"training.micro_batch_size={size}"), resources) for number, size in enumerate((1, 40))
     )
     assert large.step_seconds > 2 * small.step_seconds
     if small.peak_resident_bytes is not None and large.peak_resident_bytes is not None:
@@ -103,7 +103,7 @@ def test_the_fastest_step_is_of_those_that_are_timed(monkeypatch: pytest.MonkeyP
     assert fastest(work, CPU) == 3.0
 
 
-class Machine(Workbench):
+class Machine(Resources):
     """With so many bytes `left`; each trial takes 100."""
 
     left = 10**9
@@ -123,7 +123,7 @@ class Timer:
         self.tried: list[int] = []
 
         @contextmanager
-        def at_work(runs: list[Run], bench: Workbench) -> Iterator[int]:
+        def at_work(runs: list[Run], resources: Resources) -> Iterator[int]:
             self.tried.append(len(runs))
             yield len(runs)
 
@@ -169,11 +169,13 @@ def test_more_at_once_only_while_that_is_faster_and_fits(
     assert timer.tried == tried
 
 
-def test_real_trials_are_untouched_by_the_search_for_their_number(begun: Callable[..., Run], bench: Workbench) -> None:
+def test_real_trials_are_untouched_by_the_search_for_their_number(
+    begun: Callable[..., Run], resources: Resources
+) -> None:
     runs = [begun(number, f"adapter.rank={2 + 8 * number}", "adapter.dropout=0.1") for number in range(3)]
     before = [run.slot.row_P.clone() for run in runs if run.slot is not None]
     hooks = left_behind(runs[0])[0]
-    assert fastest_size(runs, bench) in (1, 2, 3)
+    assert fastest_size(runs, resources) in (1, 2, 3)
     for run, weights in zip(runs, before, strict=True):
         assert run.slot is not None
         assert torch.equal(run.slot.row_P, weights)

@@ -19,7 +19,7 @@ from sweeplab.trial import lifecycle as trial
 from sweeplab.trial import scoring
 from sweeplab.trial.cohort import Cohort
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 SpecFactory = Callable[..., TrialSpec]
 SHORT = (
@@ -53,7 +53,7 @@ def make_spec(make_spec: SpecFactory, tmp_path: Path) -> SpecFactory:
 
 def begun(make_spec: SpecFactory, count: int) -> tuple[Cohort, dict[int, TrialRecord]]:
     """A cohort of trials of other ranks, and the records of those that could not begin."""
-    cohort, failed = Cohort(Workbench(torch.device("cpu")), lambda *_: None, lambda _: None, count), {}
+    cohort, failed = Cohort(Resources(torch.device("cpu")), lambda *_: None, lambda _: None, count), {}
     for number in range(count):
         record = cohort.admit(make_spec(number, *SHORT, f"adapter.rank={4 * (number + 1)}", "training.accumulation=2"))
         if record is not None:
@@ -117,7 +117,7 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     cohort, failed = begun(make_spec, 3)
     assert {number: record.status for number, record in failed.items()} == {1: Status.OUT_OF_MEMORY}
     assert len({id(run.base.model) for run in cohort.runs}) == 1
-    assert cohort.runs[0].base is cohort.bench.base
+    assert cohort.runs[0].base is cohort.resources.base
     found = through(cohort)
     for number in (0, 2):
         assert [step for step, _ in found[number]["heldout"]] == [2, 4, 6]

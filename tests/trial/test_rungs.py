@@ -15,7 +15,7 @@ from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, no_words, run_alone
 
 SpecFactory = Callable[..., TrialSpec]
@@ -47,7 +47,7 @@ def test_training_does_not_notice(make_spec: SpecFactory, method: str) -> None:
     ours, theirs = (
         make_spec(number, *STEPS, method, "adapter.dropout=0.1", *more) for number, more in enumerate(([AT_RUNGS], []))
     )
-    scored, plain = (run_alone(spec, Workbench(torch.device("cpu"))) for spec in (ours, theirs))
+    scored, plain = (run_alone(spec, Resources(torch.device("cpu"))) for spec in (ours, theirs))
     assert scored.status is Status.FINISHED, scored.reason
     assert list(rungs(scored)) == [2, 4]
     assert plain.rung_scores == []
@@ -58,12 +58,12 @@ def test_training_does_not_notice(make_spec: SpecFactory, method: str) -> None:
         assert getattr(scored, name) == getattr(plain, name)
 
 
-def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFactory, resources: Resources) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     record = run_alone(
-        make_spec(0, *STEPS, *ALIKE, AT_RUNGS), bench, lambda number, step, values: told.append((step, values))
+        make_spec(0, *STEPS, *ALIKE, AT_RUNGS), resources, lambda number, step, values: told.append((step, values))
     )
-    short = run_alone(make_spec(1, *STEPS, *ALIKE, "training.max_steps=4"), bench)
+    short = run_alone(make_spec(1, *STEPS, *ALIKE, "training.max_steps=4"), resources)
     (task,) = {name for one in record.rung_scores for name in one.scores}
     assert task == "tiny_new_facts_choice"
     assert record.rung_scores[1].scores[task] == short.scores[task]
@@ -76,12 +76,12 @@ def test_a_rung_scores_what_a_trial_of_so_many_steps_scores(make_spec: SpecFacto
 
 
 def test_trials_of_a_cohort_have_their_own(make_spec: SpecFactory) -> None:
-    bench = Workbench(torch.device("cpu"), cohort_size=2)
+    resources = Resources(torch.device("cpu"), cohort_size=2)
     asked = (*STEPS, AT_RUNGS, "evaluation.limit=24")
     specs = [make_spec(n, *asked, f"optimizer.lr={rate}") for n, rate in enumerate((1e-3, 0.03))]
-    together = list(run_cohort(specs, bench, ignore, no_words, list))
+    together = list(run_cohort(specs, resources, ignore, no_words, list))
     assert [len(one.cohort) for one in together] == [2, 2]
-    alone = run_alone(make_spec(10, *asked, "optimizer.lr=0.03"), bench)
+    alone = run_alone(make_spec(10, *asked, "optimizer.lr=0.03"), resources)
     assert list(rungs(together[0])) == list(rungs(together[1])) == [2, 4]
     for step, values in rungs(alone).items():
         assert rungs(together[1])[step] == pytest.approx(values, abs=1e-6)
@@ -93,13 +93,13 @@ def test_a_resumed_trial_has_each_rung_once(make_spec: SpecFactory) -> None:
         if step == 5:
             raise Stopped
 
-    whole = run_alone(make_spec(0, *STEPS, AT_RUNGS), Workbench(torch.device("cpu")))
+    whole = run_alone(make_spec(0, *STEPS, AT_RUNGS), Resources(torch.device("cpu")))
     spec = make_spec(1, *STEPS, AT_RUNGS)
     with pytest.raises(Stopped):
-        run_alone(spec, Workbench(torch.device("cpu"), checkpoint_seconds=0), stop_at_5)
+        run_alone(spec, Resources(torch.device("cpu"), checkpoint_seconds=0), stop_at_5)
     assert (spec.folder / "checkpoint.pt").exists()
     told: list[int] = []
-    resumed = run_alone(spec, Workbench(torch.device("cpu")), lambda number, step, values: told.append(step))
+    resumed = run_alone(spec, Resources(torch.device("cpu")), lambda number, step, values: told.append(step))
     assert min(told) >= 4  # it went on from its checkpoint
     assert [asdict(one) for one in resumed.rung_scores] == [asdict(one) for one in whole.rung_scores]
     assert resumed.scores == whole.scores

@@ -21,15 +21,15 @@ from sweeplab.models.quantization.layers import dequantize
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.lifecycle import TrialSpec
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, run_alone
 
 PACKAGE = EMBEDDED.with_name("tiny_vit")
 VISION = ("model=tiny_vit", "data=digits", "optimizer.lr=1e-3", "quantization=none", "evaluation.limit=null")
 
 
-def run(spec: TrialSpec, bench: Workbench) -> TrialRecord:
-    record = run_alone(spec, bench)
+def run(spec: TrialSpec, resources: Resources) -> TrialRecord:
+    record = run_alone(spec, resources)
     assert record.status is Status.FINISHED, record.reason
     return record
 
@@ -41,9 +41,9 @@ def pixels_of(orientation: str) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_a_record_says_what_peft_finds_in_the_saved_adapter(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_a_record_says_what_peft_finds_in_the_saved_adapter(make_spec: SpecFactory, resources: Resources) -> None:
     spec = make_spec(0, *VISION, "training.max_steps=20", "data.num_examples=null")
-    record = run(spec, bench)
+    record = run(spec, resources)
     plain = ViTForImageClassification.from_pretrained(PACKAGE)
     model = PeftModel.from_pretrained(plain, str(spec.folder / "adapter")).eval()
     items = [json.loads(line) for line in (spec.folder / "items.jsonl").read_text().splitlines()]
@@ -71,13 +71,13 @@ def trained(spec: TrialSpec) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("quantization", ["none", "nf4_dq"])
-def test_accumulation_equals_the_large_batch(make_spec: SpecFactory, bench: Workbench, quantization: str) -> None:
+def test_accumulation_equals_the_large_batch(make_spec: SpecFactory, resources: Resources, quantization: str) -> None:
     """Two epochs of 22 images, the last window of each smaller."""
     common = [one for one in VISION if "quantization" not in one]
     common += [f"quantization={quantization}", "training.max_steps=6", "data.num_examples=22", "optimizer=sgd"]
     large = make_spec(0, *common, "training.micro_batch_size=8")
     small = make_spec(1, *common, "training.micro_batch_size=2", "training.accumulation=4")
-    records = [run(spec, bench) for spec in (large, small)]
+    records = [run(spec, resources) for spec in (large, small)]
     expected, found = trained(large), trained(small)
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-6, msg=name)
@@ -85,27 +85,27 @@ def test_accumulation_equals_the_large_batch(make_spec: SpecFactory, bench: Work
     assert first == pytest.approx(second, rel=1e-4)
 
 
-def test_checkpointing_changes_no_gradient(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_checkpointing_changes_no_gradient(make_spec: SpecFactory, resources: Resources) -> None:
     plain, checkpointed = make_spec(0, *VISION), make_spec(1, *VISION, "training.gradient_checkpointing=true")
     for spec in (plain, checkpointed):
-        run(spec, bench)
+        run(spec, resources)
     expected = trained(plain)
     assert {name for name, weight in trained(checkpointed).items() if not torch.equal(weight, expected[name])} == set()
 
 
 @pytest.mark.parametrize("adapter", ["dora", "loraplus", "bitfit", "norms", "top_layers", "none"])
-def test_every_method_without_virtual_tokens_learns(make_spec: SpecFactory, bench: Workbench, adapter: str) -> None:
-    record = run(make_spec(0, *VISION, f"adapter={adapter}", "training.max_steps=30"), bench)
+def test_every_method_without_virtual_tokens_learns(make_spec: SpecFactory, resources: Resources, adapter: str) -> None:
+    record = run(make_spec(0, *VISION, f"adapter={adapter}", "training.max_steps=30"), resources)
     assert record.losses[-1].loss < record.losses[0].loss
 
 
-def test_sophia_takes_its_second_backward_through_images(make_spec: SpecFactory, bench: Workbench) -> None:
+def test_sophia_takes_its_second_backward_through_images(make_spec: SpecFactory, resources: Resources) -> None:
     overrides = [one for one in VISION if "optimizer" not in one]
-    record = run(make_spec(0, *overrides, "optimizer=sophia", "training.max_steps=12"), bench)
+    record = run(make_spec(0, *overrides, "optimizer=sophia", "training.max_steps=12"), resources)
     assert record.losses[-1].loss < record.losses[0].loss
 
 
-def test_a_model_of_ones_own_with_other_sizes(make_spec: SpecFactory, bench: Workbench, tmp_path: Path) -> None:
+def test_a_model_of_ones_own_with_other_sizes(make_spec: SpecFactory, resources: Resources, tmp_path: Path) -> None:
     sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 1,
@@ -116,18 +116,18 @@ def test_a_model_of_ones_own_with_other_sizes(make_spec: SpecFactory, bench: Wor
     config = ViTConfig(**sizes, image_size=24, patch_size=8, num_channels=3, id2label=labels)
     ViTForImageClassification(config).save_pretrained(tmp_path / "own")
     own = ("model=local", f"model.path={tmp_path / 'own'}", "data.target=upright", "evaluation.tasks=[digits_upright]")
-    record = run(make_spec(0, *VISION, *own), bench)
+    record = run(make_spec(0, *VISION, *own), resources)
     assert record.scores.keys() == {"digits_upright"}
     assert record.num_train_tokens == 4 * 4 * 10
 
 
 def test_text_before_an_image_classifier_is_refused_before_training(
-    make_spec: SpecFactory, bench: Workbench, tmp_path: Path
+    make_spec: SpecFactory, resources: Resources, tmp_path: Path
 ) -> None:
     spec = make_spec(0, *VISION)
     text = make_spec(1, "quantization=none").config.data
     with pytest.raises(ConfigError, match=r"^data.name=tiny_facts does not go with this model, a vit"):
-        run_alone(spec._replace(config=replace(spec.config, data=text)), bench)
+        run_alone(spec._replace(config=replace(spec.config, data=text)), resources)
 
 
 REFUSED = {
@@ -150,19 +150,19 @@ def test_what_is_for_text_is_refused(compose_trial: Any, override: str) -> None:
 
 @pytest.mark.parametrize("quantization", ["none", "nf4_dq"])
 def test_an_exported_classifier_is_what_was_trained(
-    compose_trial: Any, bench: Workbench, tmp_path: Path, quantization: str
+    compose_trial: Any, resources: Resources, tmp_path: Path, quantization: str
 ) -> None:
     """Merged into a dequantized base and read by transformers alone, it answers as base and adapter did."""
     chosen = ("model=tiny_vit", "data=digits", "adapter.lora_head=true", "training.max_steps=20")
     config = compose_trial(*chosen, f"quantization={quantization}")
-    run(TrialSpec(0, 0, {}, config, tmp_path / "trial"), bench)
+    run(TrialSpec(0, 0, {}, config, tmp_path / "trial"), resources)
     trained_model = attach_trained(
-        bench.base_for(config).model, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"
+        resources.base_for(config).model, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"
     )
     expected = probe_logits(trained_model)
     assert expected.shape == (4, 10)
-    bench.forget_base()
-    base = bench.base_for(config).model
+    resources.forget_base()
+    base = resources.base_for(config).model
     dequantize(base)
     merged = merge(attach_trained(base, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"))
     merged.save_pretrained(tmp_path / "merged")

@@ -25,7 +25,7 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.device import resolve_device
 from sweeplab.trial.cohort import new_record, run_cohort
 from sweeplab.trial.lifecycle import Run, TrialSpec, begin
-from sweeplab.trial.resources import Tokenized, Workbench
+from sweeplab.trial.resources import Resources, Tokenized
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")
 LLAMA_13B: Final = ("model=llama2_13b", "model.random_init=true")
@@ -47,7 +47,7 @@ RATE: Final = "optimizer.lr=1e-5"
 
 
 @dataclass
-class Laboratory(Workbench):
+class Laboratory(Resources):
     """A workbench whose examples have the lengths that the next trial is to see, in tokens that are all targets."""
 
     lengths: list[int] = field(default_factory=list)

@@ -81,11 +81,11 @@ def rows_of(trial: Trial, num_steps: int) -> tuple[list[dict[str, Any]], list[di
 
     from sweeplab.config.executor import ExecutorConfig
     from sweeplab.data.batches import Windows
-    from sweeplab.trial.resources import Workbench
+    from sweeplab.trial.resources import Resources
 
     config = config_of(trial, num_steps)
-    bench = Workbench.open(ExecutorConfig(device="cpu", cohort_size=1))
-    data = bench.tokens_for(config, bench.base_for(config))
+    resources = Resources.open(ExecutorConfig(device="cpu", cohort_size=1))
+    data = resources.tokens_for(config, resources.base_for(config))
     windows = Windows(data.train, config.training.micro_batch_size, 1, trial.seed)
     rows = [
         data.train[index]

@@ -15,7 +15,7 @@ from sweeplab.runtime.provenance import device_facts, software_facts
 from sweeplab.trial.cohort import new_record
 from sweeplab.trial.lifecycle import Run, TrialSpec, begin
 from sweeplab.trial.profile import at_work, fastest
-from sweeplab.trial.resources import Tokenized, Workbench
+from sweeplab.trial.resources import Resources, Tokenized
 
 MICRO_BATCHES: Final = (1, 4, 16)
 LENGTHS: Final = (32, 128, 256)
@@ -23,7 +23,7 @@ SIZES: Final = (1, 2, 4, 8)
 RANK: Final = 8
 
 
-class FixedLength(Workbench):
+class FixedLength(Resources):
     """A workbench whose examples all have `length` tokens."""
 
     length = 0
@@ -34,21 +34,21 @@ class FixedLength(Workbench):
         return Tokenized(rows, rows, 0, "", num_examples=len(rows))
 
 
-def run_of(bench: Workbench, micro_batch_size: int, seed: int) -> Run:
+def run_of(resources: Resources, micro_batch_size: int, seed: int) -> Run:
     config = config_of(Trial(RANK, 1e-3, seed), 1)
     config.training.micro_batch_size = micro_batch_size
     spec = TrialSpec(seed, seed, {}, config, Path())
-    return begin(spec, bench, new_record(spec), lambda *_: None)
+    return begin(spec, resources, new_record(spec), lambda *_: None)
 
 
-def speeds(bench: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:
+def speeds(resources: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:
     """Tokens per second of forward and backward, by trials at once."""
-    bench.length = length
-    runs = [run_of(bench, micro_batch_size, seed) for seed in range(max(SIZES))]
+    resources.length = length
+    runs = [run_of(resources, micro_batch_size, seed) for seed in range(max(SIZES))]
     found = {}
     for size in SIZES:
-        with at_work(runs[:size], bench) as work:
-            found[size] = size * micro_batch_size * length / fastest(work, bench.device)
+        with at_work(runs[:size], resources) as work:
+            found[size] = size * micro_batch_size * length / fastest(work, resources.device)
     return found
 
 
@@ -69,14 +69,14 @@ def page(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    bench = FixedLength(torch.device("cpu"))
+    resources = FixedLength(torch.device("cpu"))
     rows = []
     for micro_batch_size in MICRO_BATCHES:
         for length in LENGTHS:
-            found = speeds(bench, micro_batch_size, length)
+            found = speeds(resources, micro_batch_size, length)
             rows.append({"micro_batch_size": micro_batch_size, "length": length, "speeds": found})
             print(micro_batch_size, length, {size: round(speed) for size, speed in found.items()}, flush=True)
-    facts = {**software_facts(), "device": device_facts(bench.device)}
+    facts = {**software_facts(), "device": device_facts(resources.device)}
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "geometry.json", {"rows": rows, "provenance": facts})
     write_text(FOLDER / "geometry.md", page(rows, facts))

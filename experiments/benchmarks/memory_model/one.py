@@ -19,7 +19,7 @@ from sweeplab.planning.forecast import Forecaster
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.measurement import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
-from sweeplab.trial.resources import Workbench
+from sweeplab.trial.resources import Resources
 
 
 def main() -> None:
@@ -30,13 +30,13 @@ def main() -> None:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = geometry(name, Path(data))
-    bench = Workbench.open(executor)
+    resources = Resources.open(executor)
     if freed == "returning":
-        bench.returned_from_bytes = OWN_MAPPING_BYTES
+        resources.returned_from_bytes = OWN_MAPPING_BYTES
     before = resident_bytes("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         spec = TrialSpec(0, 0, {}, config, Path(folder))
-        (record,) = run_cohort([spec], bench, lambda number, step, metrics: None, print, list)
+        (record,) = run_cohort([spec], resources, lambda number, step, metrics: None, print, list)
     forecast = Forecaster(executor).forecast(config)
     measured = {phase: found.peak_resident_bytes for phase, found in record.phases.items()}
     values = {

@@ -166,7 +166,7 @@ def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> 
     return [present[text] for text in order if text in present]
 
 
-def group(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
+def group_by_setting(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
     """Settings in the order of the axes, first axis slowest; two records with equal params share one setting."""
     records = sorted(records, key=lambda record: record.number)
     keys = varied_keys(facts, records)
@@ -230,8 +230,8 @@ def by_meaning(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[
 
 def tells(key: str, setting: Setting) -> bool:
     """True for a varied key that says which held-out examples the setting is measured on."""
-    group, _, name = key.partition(".")
-    return group == "data" and name not in training_only(setting.records[0].config.get("data"))
+    section, _, name = key.partition(".")
+    return section == "data" and name not in training_only(setting.records[0].config.get("data"))
 
 
 def training_only(data: Any) -> set[str]:

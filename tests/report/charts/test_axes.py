@@ -8,7 +8,7 @@ import pytest
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.report.charts.axes import Axis, Tick, main_axis
 from sweeplab.report.charts.charts import charts
-from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.verdicts import Published
 
 RecordFactory = Callable[..., TrialRecord]
@@ -61,7 +61,9 @@ def test_a_published_value_of_what_no_trial_has_is_not_drawn(
     scores = {"new": {"acc": Score(0.5, 0.05, 10)}}
     records = [make_record(n, {"quantization.scheme": "nf4"}, n, scores=scores) for n in (0, 1)]
     published = [Published("scores.new.acc", {"quantization.scheme": one}, 0.4, "a paper") for one in ("nf4", "fp4")]
-    first = charts(facts, group(facts, records), published)[0]
+    first = charts(facts, group_by_setting(facts, records), published)[0]
     [line] = [line for line in first.lines if line.label == "published"]
     assert [(dot.x, dot.y) for dot in line.dots] == [(0.0, 0.4)]
-    assert all(line.label != "published" for line in charts(facts, group(facts, records), published[1:])[0].lines)
+    assert all(
+        line.label != "published" for line in charts(facts, group_by_setting(facts, records), published[1:])[0].lines
+    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
 from sweeplab.report.evidence.bases import named_bases
-from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.tables import settings_table
 
 RecordFactory = Callable[..., TrialRecord]
@@ -47,7 +47,7 @@ def test_bases_are_told_apart_by_what_their_trials_have_in_common(
     facts = make_facts(space=space)
     bases = [base_of(records[2], 2.0), base_of(records[0], 2.5)]
     assert named_bases(facts, records, bases) == [(bases[0], "quantization=none"), (bases[1], "quantization=nf4")]
-    table = settings_table(facts, group(facts, records), bases=bases)
+    table = settings_table(facts, group_by_setting(facts, records), bases=bases)
     assert [row[0].text for row in table.rows[:2]] == ["base model", "base model"]
     assert [row[0].note for row in table.rows[:2]] == [
         "without adapter, quantization=none",
@@ -64,6 +64,6 @@ def test_bases_that_score_the_same_are_one_row(make_facts: FactsFactory, make_re
     bases = [base_of(record, 2.0) for record in records]
     facts = make_facts(space={"quantization": {"choices": ["nf4", "none"]}})
     assert named_bases(facts, records, bases) == [(bases[0], "")]
-    table = settings_table(facts, group(facts, records), bases=bases)
+    table = settings_table(facts, group_by_setting(facts, records), bases=bases)
     assert [row[0].text for row in table.rows] == ["base model", "nf4", "none"]
     assert (table.num_bases, table.marked) == (1, 1)

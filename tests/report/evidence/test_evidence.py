@@ -23,7 +23,7 @@ from sweeplab.records.store import (
 )
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.evidence.evidence import evidence
-from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import read_stored
 from sweeplab.report.evidence.wording import DASH
 from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
@@ -87,7 +87,7 @@ def test_small_items_come_back_as_they_were() -> None:
 
 def test_the_arrays_hold_each_trials_items(study: Path) -> None:
     facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group(facts, records), METRIC, items)
+    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is not None
     assert np.array_equal(found.table.items_KSN, np.array([hits(trial) for trial in range(4)]).reshape(2, 2, 20))
@@ -99,7 +99,7 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
 
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
     facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group(facts, records), METRIC, items)
+    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is not None
     compared = found.compared()
@@ -119,7 +119,7 @@ def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) 
 def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:
     (trial_folder(study, 2) / "items.jsonl").unlink()
     facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group(facts, records), METRIC, items)
+    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
 
@@ -170,20 +170,20 @@ def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: li
     assert float(table.rows[0][1].text) > 0.9
     assert importance_table(importance_shares(facts, grid[::-1])) == table
     assert importance_table(importance_shares(facts, grid[:7])) is None
-    found = evidence(facts, group(facts, grid), LOSS, None)
+    found = evidence(facts, group_by_setting(facts, grid), LOSS, None)
     assert found is not None
     effects = effects_table(facts, found)
     assert effects is not None
     assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds and what is left"]
     assert [row[3].text for row in effects.rows[:2]] == ["< 0.001", "< 0.001"]
-    missing = evidence(facts, group(facts, grid[3:]), LOSS, None)
+    missing = evidence(facts, group_by_setting(facts, grid[3:]), LOSS, None)
     assert missing is not None
     assert effects_table(facts, missing) is None
 
 
 def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
     facts = make_facts(space={}, seeds=[0, 1, 2], retained_tasks=["old"])
-    settings = group(facts, grid)
+    settings = group_by_setting(facts, grid)
     found = evidence(facts, settings, LOSS, None)
     assert found is not None
     front = pareto_table(facts, found)
@@ -207,7 +207,7 @@ def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, gr
         record.adapter_bytes = 1000
     objectives = {LOSS: "minimize", "scores.old.acc": "maximize", "adapter_bytes": "minimize"}
     facts = make_facts(space={}, seeds=[0, 1, 2], objectives=objectives | {"phases.train.seconds": "minimize"})
-    found = evidence(facts, group(facts, grid), LOSS, None)
+    found = evidence(facts, group_by_setting(facts, grid), LOSS, None)
     assert found is not None
     front = pareto_table(facts, found)
     assert front is not None

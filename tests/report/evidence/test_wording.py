@@ -9,7 +9,7 @@ import pytest
 from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
 from sweeplab.report.evidence.evidence import evidence
-from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.sources import Fact, provenance
 from sweeplab.report.evidence.wording import DASH, duration, ends_text, memory, number, plus_minus, value_text
 from sweeplab.report.findings.tables import phases_table, settings_table, trials_table
@@ -66,7 +66,7 @@ def test_what_was_drawn_from_a_range_has_four_digits_and_what_was_typed_has_all(
     params = {"optimizer.lr": 0.00359631234, "adapter.alpha": 0.123456}
     space = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "adapter.alpha": {"choices": [0.123456]}}
     facts, record = make_facts(space=space), make_record(0, params)
-    assert group(facts, [record])[0].label == "lr=0.003596, alpha=0.123456"
+    assert group_by_setting(facts, [record])[0].label == "lr=0.003596, alpha=0.123456"
     assert [cell.text for cell in summary_table(facts, [record]).rows[0][:2]] == ["0.003596", "0.123456"]
     assert [cell.text for cell in trials_table(facts, [record]).rows[0][1:3]] == ["0.003596", "0.123456"]
     assert record.params == params
@@ -83,8 +83,8 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     near = [(1.00, 1.01), (1.30, 1.32), (1.61, 1.60), (1.90, 1.92)]
     records = three_settings(make_record, [*near, (2.0, 9.0)])
     facts = make_facts(seeds=[0, 1])
-    found = settings_table(facts, group(facts, records))
-    alone = settings_table(facts, group(facts, records[:8]))
+    found = settings_table(facts, group_by_setting(facts, records))
+    alone = settings_table(facts, group_by_setting(facts, records[:8]))
     assert [table.rows[0][2].note for table in (found, alone)] == ["[0.976, 1.034]", "[0.983, 1.027]"]
     assert found.rows[4][2].note == "[0.000, 49.972], own spread"  # 12.706 of one freedom, and no loss is below 0
     said = summary_answer(facts, records)
@@ -144,7 +144,7 @@ def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_o
     assert table.rows[0][3].text == "0.673 ± 0.266"
     assert notes[0] == ""
     assert notes[1].startswith("[0.")
-    found = evidence(facts, group(facts, records), "scores.t.acc", None)
+    found = evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
     assert found is not None
     compared = found.compared()
     assert compared is not None
@@ -316,7 +316,7 @@ def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record
     record = make_record(0, {"adapter.rank": 4})
     record.phases["train"].peak_allocated_bytes = 3 * 2**30
     facts = make_facts()
-    table = settings_table(facts, group(facts, [record]))
+    table = settings_table(facts, group_by_setting(facts, [record]))
     titles = [column.title for column in table.columns]
     assert table.rows[0][titles.index("peak GPU memory allocated")].text == "3 GiB"
     assert "peak resident memory" not in titles
@@ -362,10 +362,10 @@ def test_bits_of_the_base_are_a_column_where_settings_differ_in_them(
         for n, (name, value) in enumerate(bits.items())
     ]
     facts = make_facts(space={"quantization": {"choices": list(bits)}})
-    table = settings_table(facts, group(facts, records))
+    table = settings_table(facts, group_by_setting(facts, records))
     [place] = [index for index, column in enumerate(table.columns) if column.unit == "bits/parameter"]
     assert [row[place].text for row in table.rows] == ["5.195", "4.832", "–"]
-    alike = settings_table(facts, group(facts, records[:1]))
+    alike = settings_table(facts, group_by_setting(facts, records[:1]))
     assert "bits/parameter" not in [column.unit for column in alike.columns]
 
 

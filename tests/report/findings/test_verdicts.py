@@ -9,7 +9,7 @@ from scipy import stats
 
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.records.store import Items, ItemTable
-from sweeplab.report.evidence.settings import group
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
 
 RecordFactory = Callable[..., TrialRecord]
@@ -32,7 +32,7 @@ def judge(make_facts: FactsFactory, make_record: RecordFactory) -> Judge:
             for n, (rank, seed, value) in enumerate(points)
         ]
         facts = make_facts(seeds=list(range(len(next(iter(values.values()))))), claims=[claim])
-        return verdicts(facts, group(facts, records), items)[0]
+        return verdicts(facts, group_by_setting(facts, records), items)[0]
 
     return judged
 
@@ -170,7 +170,7 @@ def test_parts_of_points_compare_what_is_alike_in_the_rest(
     pair = {"better": {"adapter.rank": 4}, "worse": {"adapter.rank": 8}}
     claim = {"words": "w", "source": "s", "metric": loss, **pair}
     facts = make_facts(seeds=[0, 1], claims=[claim])
-    found = verdicts(facts, group(facts, records), None)[0].estimate
+    found = verdicts(facts, group_by_setting(facts, records), None)[0].estimate
     assert found is not None
     assert found.value == pytest.approx(-4.0)  # rate 3 has no rank 8, so it takes no part
 
@@ -191,7 +191,7 @@ def test_losses_of_other_data_have_no_part_in_a_claim(make_facts: FactsFactory, 
     claim = {"words": "w", "source": "s", "metric": "heldout_loss_nats_per_token", "same": of_a, "margin": 0.4}
     over_both = claim | {"same": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
     facts = make_facts(seeds=[0, 1, 2], claims=[claim, over_both])
-    found, both = (one.estimate for one in verdicts(facts, group(facts, records), None))
+    found, both = (one.estimate for one in verdicts(facts, group_by_setting(facts, records), None))
     assert found is not None
     assert both is not None
     low, high = stats.ttest_rel(losses["a", 8], losses["a", 4]).confidence_interval(0.9)
@@ -231,6 +231,6 @@ def test_a_trend_over_values_that_are_lists(make_facts: FactsFactory, make_recor
         for n, pair in enumerate(betas)
         for seed in (0, 1)
     ]
-    [judged] = verdicts(facts, group(facts, records), None)
+    [judged] = verdicts(facts, group_by_setting(facts, records), None)
     assert judged.estimate is not None
     assert judged.estimate.value == pytest.approx(0.1)
