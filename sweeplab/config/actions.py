@@ -1,31 +1,61 @@
-"""The parts of the schema that are a study's: how it searches, in Optuna's words, and what its actions take."""
+"""What the actions of a study take, beside the study itself."""
 
-from dataclasses import dataclass
+from typing import Literal, Self
 
-from omegaconf import MISSING
+from pydantic import model_validator
 
+from sweeplab.config.section import Section, Text, key
+from sweeplab.config.sizes import num_bytes
+from sweeplab.runtime.errors import ConfigError, refuse
 
-@dataclass
-class PlanConfig:
-    device_memory: str | None = None  # such as 14GB, 14GiB or bytes, for every trial to fit in; null: not asked
-    skip_unfit: bool = MISSING  # record trials that will not fit as skipped instead of running them
-
-
-@dataclass
-class WatchConfig:
-    once: bool = MISSING  # show the study as it stands and end, for scripts
+_LEAST_MEMORY_BYTES = 10**6  # with less a unit was forgotten
 
 
-@dataclass
-class ExportConfig:
-    kind: str = MISSING  # adapter | merged
-    dtype: str = MISSING  # of merged weights
-    path: str | None = None  # a folder that is not there yet
-    trials: list[int] = MISSING  # several adapters to be combined into one; empty: the one of trial=N
-    weights: list[float] = MISSING  # one for each of trials
-    combination: str = MISSING  # linear | cat | svd | ties
+class PlanConfig(Section):
+    """What a plan is asked."""
+
+    device_memory: Text | None = key(
+        "memory that every trial must fit in, such as 14GB, 14GiB or bytes; null: not asked", None
+    )
+    skip_unfit: bool = key("with action=run, record trials that will not fit as skipped instead of running them")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> Self:
+        if self.device_memory is not None:
+            size = num_bytes("plan.device_memory", self.device_memory)
+            if size < _LEAST_MEMORY_BYTES:
+                given = f"{self.device_memory}, which is {size} bytes"
+                raise refuse("plan.device_memory", "must be at least 1MB", given, "write the unit too, such as 14GB")
+        elif self.skip_unfit:
+            raise ConfigError(
+                "plan.skip_unfit=true needs the memory that trials must fit in, got plan.device_memory=null; "
+                "give it: plan.device_memory=14GB"
+            )
+        return self
 
 
-@dataclass
-class CompareConfig:
-    uncontrolled: bool = MISSING  # compare studies that differ in what should be alike, too
+class WatchConfig(Section):
+    """How a study is watched."""
+
+    once: bool = key("show the study as it stands and end, for scripts")
+
+
+class ExportConfig(Section):
+    """A finished trial as files."""
+
+    kind: Literal["adapter", "merged"] = key(
+        "adapter: PEFT's files; merged: the dequantized base with the adapter in its weights"
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = key("of merged weights")
+    path: Text | None = key("a folder that is not there yet", None)
+    trials: list[int] = key("several adapters to be combined into one; empty: the one of trial=N")
+    weights: list[float] = key("one for each of export.trials")
+    combination: Literal["linear", "cat", "svd", "ties"] = key(
+        "cat: the exact weighted sum; svd: its best of the largest rank; linear, ties: of A and B apart"
+    )
+
+
+class CompareConfig(Section):
+    """How studies are compared."""
+
+    uncontrolled: bool = key("compare studies that differ in what should be alike, too")

@@ -1,52 +1,90 @@
-"""A trial that cannot run is refused here, before anything that takes long."""
+"""Sections that do not go together, and what is not on this machine: refused before anything that takes long."""
 
-from typing import Final
+from importlib.util import find_spec
+from typing import Any
 
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.adapter import (
     BASE_CHANGING,
     BASE_WEIGHT_METHODS,
-    LORA_METHODS,
     VIRTUAL_TOKEN_METHODS,
-    check_adapter,
+    LowRankAdapter,
 )
-from sweeplab.config.data import check_data
+from sweeplab.config.data import DataConfig, FiledData, JsonData, MixtureData, TextData
 from sweeplab.config.devices import check_devices
-from sweeplab.config.evaluation import check_evaluation
-from sweeplab.config.model import IMAGE_BASE, check_model
-from sweeplab.config.optimizer import check_optimizer
-from sweeplab.config.quantization import check_quantization
+from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.model import IMAGE_BASE, LocalModel, ModelConfig
+from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
+from sweeplab.config.tasks import check_task_names
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
-
-PRECISIONS: Final = ("auto", "float32", "bfloat16")  # float16 would need scaled losses
-SHAPES: Final = ("constant", "linear", "cosine")
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse
+from sweeplab.runtime.paths import expand_home
 
 
-def check_training(config: TrialConfig) -> None:
-    training, schedule = config.training, config.schedule
-    for name in ("epochs", "max_steps", "micro_batch_size", "accumulation", "heldout_interval", "log_interval"):
-        check_at_least(f"training.{name}", getattr(training, name), 1, "use a whole number from 1")
-    check_at_least("training.max_length", training.max_length, 2, "use the longest example's tokens, or less")
-    check_choice("training.precision", training.precision, PRECISIONS)
-    if training.gradient_clip is not None and not training.gradient_clip > 0:
-        raise refuse("training.gradient_clip", "must be above 0", training.gradient_clip, "use null for no clipping")
-    check_choice("schedule.shape", schedule.shape, SHAPES)
-    check_at_least("schedule.warmup_steps", schedule.warmup_steps, 0, "use null for warmup_ratio")
-    warmup, steps = schedule.warmup_steps, training.max_steps
+def check_trial(config: TrialConfig) -> None:
+    """Refuses a trial that cannot run. Raises `ConfigError`."""
+    _check_model_folder(config.model)
+    _check_packages(config.quantization)
+    _check_data_files(config.data)
+    _check_steps(config)
+    _check_tasks(config.evaluation)
+    _check_images(config)
+    _check_quantized(config)
+    check_devices(config)
+
+
+def _check_model_folder(model: ModelConfig) -> None:
+    if not isinstance(model, LocalModel):
+        return
+    if not (expand_home(model.path) / "config.json").is_file():
+        raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
+    if not model.random_init and not list(expand_home(model.path).glob("*.safetensors")):
+        raise refuse(
+            "model.path",
+            "must hold *.safetensors (pickled weights are not loaded)",
+            model.path,
+            "convert it with save_pretrained, or set model.random_init=true",
+        )
+
+
+def _check_packages(quantization: QuantizationConfig) -> None:
+    packed = sorted(quantization.schemes() & set(HQQ_BITS))
+    if packed and find_spec("hqq") is None:
+        raise ConfigError(
+            f"quantization.scheme={packed[0]} needs the package hqq, which is not installed; "
+            "pip install -c constraints.txt -e '.[hqq]', or choose quantization=nf4_dq"
+        )
+
+
+def _check_data_files(data: DataConfig) -> None:
+    """Files that are not there, and one that is held out from itself. Raises `ConfigError`."""
+    paths = {}
+    if isinstance(data, JsonData):
+        paths["data.path"] = data.path
+    if isinstance(data, FiledData) and data.heldout_path is not None:
+        paths["data.heldout_path"] = data.heldout_path
+    if isinstance(data, MixtureData):
+        paths |= {f"data.parts[{place}].path": part.path for place, part in enumerate(data.parts)}
+    for key, path in paths.items():
+        if not expand_home(path).is_file():
+            raise refuse(key, "must be a file", path, "check the path")
+    if len(paths) == 2 and isinstance(data, JsonData):
+        own, heldout = (expand_home(path) for path in paths.values())
+        if own.samefile(heldout):
+            raise refuse(
+                "data.heldout_path",
+                f"must be another file than data.path={data.path}, or nothing is held out",
+                data.heldout_path,
+                "leave it null to set data.heldout_fraction of the records aside",
+            )
+
+
+def _check_steps(config: TrialConfig) -> None:
+    """Steps of warmup, and steps at which tasks are scored. Raises `ConfigError`."""
+    warmup, steps, asked = config.schedule.warmup_steps, config.training.max_steps, config.evaluation
     if warmup is not None and steps is not None and warmup >= steps:
         rule = f"must be below training.max_steps={steps}"
         raise refuse("schedule.warmup_steps", rule, warmup, "lower it, or use null for warmup_ratio")
-    for name in ("warmup_ratio", "end_factor"):
-        if not 0 <= getattr(schedule, name) <= 1:
-            raise refuse(f"schedule.{name}", "must be from 0 to 1", getattr(schedule, name), "try 0.05")
-
-
-def check_rungs(config: TrialConfig) -> None:
-    """Tasks at rungs are of those at the end, and there are rungs. Raises `ConfigError`."""
-    asked = config.evaluation
-    for task in asked.rung_tasks:
-        check_choice("evaluation.rung_tasks", task, tuple(asked.tasks))
     if asked.rung_tasks and config.training.heldout_interval is None:
         raise ConfigError(
             f"evaluation.rung_tasks={asked.rung_tasks} needs steps to be scored at, got "
@@ -54,25 +92,16 @@ def check_rungs(config: TrialConfig) -> None:
         )
 
 
-def check_trial(config: TrialConfig) -> None:
-    """Refuses a trial that cannot run. Raises `ConfigError`."""
-    check_model(config.model)
-    check_quantization(config.quantization)
-    check_adapter(config.adapter)
-    check_data(config.data)
-    check_optimizer(config.optimizer)
-    check_training(config)
-    check_evaluation(config.evaluation)
-    check_rungs(config)
-    check_images(config)
-    check_compatible(config)
-    check_devices(config)
+def _check_tasks(evaluation: EvaluationConfig) -> None:
+    check_task_names(evaluation.tasks)
+    if evaluation.data_dir is not None and not expand_home(evaluation.data_dir).is_dir():
+        raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")
 
 
-def check_compatible(config: TrialConfig) -> None:
+def _check_quantized(config: TrialConfig) -> None:
     """The table of what goes with a quantized base. Raises `ConfigError`."""
     adapter, schemes, label = config.adapter, config.quantization.schemes(), config.quantization.label()
-    if config.data.packing and adapter.method in VIRTUAL_TOKEN_METHODS:
+    if isinstance(config.data, TextData) and config.data.packing and adapter.method in VIRTUAL_TOKEN_METHODS:
         raise ConfigError(
             f"data.packing=true does not go with adapter={adapter.method}: its virtual tokens stand before a row, and "
             "every example of the row needs them; choose data.packing=false"
@@ -84,19 +113,21 @@ def check_compatible(config: TrialConfig) -> None:
             f"adapter={adapter.method} trains weights of the base, which quantization={label} freezes; "
             "choose quantization=none, or adapter=lora"
         )
+    if not isinstance(adapter, LowRankAdapter):
+        return
     if adapter.dora and "int8" in schemes:
         raise ConfigError(
             "adapter.dora=true needs the norm of every weight, which quantization=int8 does not give on a CPU; choose "
             "quantization=nf4, or adapter.dora=false"
         )
-    if adapter.method in LORA_METHODS and adapter.initialization in BASE_CHANGING:
+    if adapter.initialization in BASE_CHANGING:
         raise ConfigError(
             f"adapter.initialization={adapter.initialization} takes its part out of the base's weights, which "
             f"quantization={label} cannot give back exactly; choose quantization=none, or initialization=default"
         )
 
 
-def check_images(config: TrialConfig) -> None:
+def _check_images(config: TrialConfig) -> None:
     """What goes with images and their classes, as far as it shows before the model is loaded. Raises `ConfigError`."""
     model, data, asked = config.model, config.data, config.evaluation
     if model.source == "embedded" and (model.name == IMAGE_BASE) != data.is_images():
@@ -109,9 +140,8 @@ def check_images(config: TrialConfig) -> None:
         return
     for task in asked.tasks:
         check_choice("evaluation.tasks with data=digits", task, tuple(DIGITS_TASKS))
-    text_only = (
+    text_only: tuple[tuple[str, Any, bool, str], ...] = (
         ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
-        ("data.packing", data.packing, data.packing, "data.packing=false"),
         ("evaluation.num_fewshot", asked.num_fewshot, asked.num_fewshot is not None, "null"),
         ("evaluation.data_dir", asked.data_dir, asked.data_dir is not None, "null"),
         ("evaluation.gen_kwargs", asked.gen_kwargs, bool(asked.gen_kwargs), "evaluation.gen_kwargs={}"),

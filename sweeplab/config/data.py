@@ -1,116 +1,151 @@
-"""Where examples come from and how they become text."""
+"""Where examples come from and how they become text: one class for each data.source."""
 
-import math
-from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Literal, NamedTuple, Self
 
-from omegaconf import MISSING
+from pydantic import Field, model_validator
 
-from sweeplab.builtin.digits import ORIENTATIONS
-from sweeplab.builtin.world import TARGETS
-from sweeplab.config.unread import OF_DATA, refuse_unread
-from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
-from sweeplab.runtime.paths import expand_home
+from sweeplab.config.section import Section, Text, key
+from sweeplab.runtime.errors import ConfigError
 
 
-@dataclass
-class DataPart:
-    """One file of a mixture."""
+class RecordFields(NamedTuple):
+    """Where a record has its parts."""
 
-    path: str = MISSING  # JSON array or JSON lines
-    weight: float = MISSING  # its share of the training examples over the sum of all weights
+    instruction: str
+    output: str
+    input: str | None = None  # that a record may lack
+    messages: str | None = None  # chat messages instead of the three
 
 
-@dataclass
-class DataConfig:
-    source: str = MISSING  # world | json | hub | mixture | digits
-    name: str = MISSING  # the hub's name, or what reports call it
-    target: str | None = None  # new_facts | operation, for source=world; rotated | upright, for source=digits
-    path: str | None = None  # JSON array or JSON lines, for source=json
-    heldout_path: str | None = None  # null: heldout_fraction of path is set aside
-    subset: str | None = None  # the hub dataset's configuration
-    split: str = MISSING  # of a hub dataset
-    instruction_field: str = MISSING
-    input_field: str | None = None  # a field that a record may lack
-    output_field: str = MISSING
-    messages_field: str | None = None  # chat messages instead of the three fields
-    style: str = MISSING  # plain | alpaca | chatml | template
-    mask_prompt: bool = MISSING  # count the loss on the response only
-    heldout_fraction: float = MISSING
-    num_examples: int | None = None  # for training; null: all
-    fraction: float | None = None  # of the training examples, a smaller one within a larger one; null: all
-    parts: list[DataPart] = MISSING  # for source=mixture
-    packing: bool = MISSING  # several examples in a row of training.max_length, blind to each other
-    tasks: list[str] = MISSING  # lm-eval tasks that go with this data
-    retained_tasks: list[str] = field(default_factory=list)  # of tasks, those that measure what is forgotten
-    objective: str = MISSING  # the metric that a study on this data optimizes
+class DataConfig(Section):
+    """What every source has."""
+
+    source: str
+    name: Text = key("what reports call it")
+    num_examples: int | None = key(
+        "examples to train on; null: all", None, ge=2, unit="examples", remedy="leave it null for all"
+    )
+    fraction: float | None = key(
+        "of the training examples, a smaller part within a larger one; null: all",
+        None,
+        gt=0,
+        le=1,
+        remedy="leave it null for all",
+    )
+    tasks: list[Text] = key("lm-eval tasks that go with this data")
+    retained_tasks: list[Text] = key("of data.tasks, those that measure what is forgotten", [])
+    objective: Text = key("the metric that a study on this data optimizes")
 
     def is_images(self) -> bool:
         """True for images and their classes, which go with an image classifier; else it is text."""
         return self.source == "digits"
 
-
-STYLES: Final = ("plain", "alpaca", "chatml", "template")
-
-
-def check_data(data: DataConfig) -> None:
-    check_choice("data.source", data.source, ("world", "json", "hub", "mixture", "digits"))
-    check_choice("data.style", data.style, STYLES)
-    if data.source == "world":
-        check_choice("data.target", data.target, TARGETS)
-    if data.source == "digits":
-        check_choice("data.target", data.target, ORIENTATIONS)
-    check_parts(data)
-    refuse_unread("data", data, OF_DATA)
-    for key, path in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
-        if path is not None and not expand_home(path).is_file():
-            raise refuse(key, "must be a file", path, "check the path")
-    if data.source == "json" and data.path is None:
-        raise ConfigError("data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE")
-    if (
-        data.path is not None
-        and data.heldout_path is not None
-        and expand_home(data.path).samefile(expand_home(data.heldout_path))
-    ):
-        raise refuse(
-            "data.heldout_path",
-            f"must be another file than data.path={data.path}, or nothing is held out",
-            data.heldout_path,
-            "leave it null to set data.heldout_fraction of the records aside",
-        )
-    if data.source == "hub" and not data.name:
-        raise ConfigError("data.name is missing; give the hub's name of a data set: data.name=ORG/NAME")
-    if not 0 < data.heldout_fraction < 1:
-        raise refuse("data.heldout_fraction", "must be between 0 and 1", data.heldout_fraction, "try 0.1")
-    check_at_least("data.num_examples", data.num_examples, 2, "leave it null for all")
-    if data.fraction is not None and not 0 < data.fraction <= 1:
-        raise refuse("data.fraction", "must be above 0 and at most 1", data.fraction, "leave it null for all")
-    if data.fraction is not None and data.num_examples is not None:
-        raise ConfigError(
-            f"data.fraction={data.fraction} and data.num_examples={data.num_examples} both say how many examples; "
-            "leave one of them null"
-        )
+    @model_validator(mode="after")
+    def _check_amount(self) -> Self:
+        if self.fraction is not None and self.num_examples is not None:
+            raise ConfigError(
+                f"data.fraction={self.fraction} and data.num_examples={self.num_examples} both say how many examples; "
+                "leave one of them null"
+            )
+        return self
 
 
-def check_parts(data: DataConfig) -> None:
-    """The files of a mixture. Raises `ConfigError`."""
-    if data.source != "mixture":
-        if data.parts:
-            raise ConfigError(f"data.parts goes with data=mixture, got data.source={data.source}; choose data=mixture")
-        return
-    if len(data.parts) < 2:
-        given = f"got {len(data.parts)}"
-        raise ConfigError(
-            f"data.parts must name at least two files, {given}; give data.parts=[{{path: FILE, weight: 3}}, "
-            "{path: FILE, weight: 1}], or data=json for one"
-        )
-    for place, part in enumerate(data.parts):
-        if not expand_home(part.path).is_file():
-            raise refuse(f"data.parts[{place}].path", "must be a file", part.path, "check the path")
-        if not 0 < part.weight < math.inf:
-            raise refuse(f"data.parts[{place}].weight", "must be a number above 0", part.weight, "try 1")
-    if len({part.path for part in data.parts}) < len(data.parts):
-        raise ConfigError("data.parts names a file twice; give each file once, with the sum of its weights")
-    for key, value in (("data.path", data.path), ("data.heldout_path", data.heldout_path)):
-        if value is not None:
-            raise refuse(key, "does not go with data=mixture", value, "each part sets its own held-out share aside")
+class TextData(DataConfig):
+    """Prompts and responses."""
+
+    style: Literal["plain", "alpaca", "chatml", "template"] = key("how an example becomes a prompt")
+    mask_prompt: bool = key("count the loss on the response only")
+    packing: bool = key("several examples in a row of training.max_length, blind to each other")
+
+    @property
+    def record_fields(self) -> RecordFields:
+        return RecordFields("instruction", "output", "input")
+
+
+class WorldData(TextData):
+    """Facts and sums of the small world that the embedded base knows."""
+
+    source: Literal["world"] = "world"
+    target: Literal["new_facts", "operation"] = key("what is to be learned")
+
+
+class RecordData(TextData):
+    """Records with fields."""
+
+    instruction_field: Text = key("the field of a record with the instruction", unless="data.messages_field")
+    input_field: Text | None = key(
+        "the field with what the instruction is about, which a record may lack", None, unless="data.messages_field"
+    )
+    output_field: Text = key("the field with the response", unless="data.messages_field")
+    messages_field: Text | None = key("the field with chat messages, instead of the three others", None)
+    heldout_fraction: float = key(
+        "share of the records that is set aside, where there is no file of them",
+        unless="data.heldout_path",
+        gt=0,
+        lt=1,
+        remedy="try 0.1",
+    )
+
+    @property
+    def record_fields(self) -> RecordFields:
+        return RecordFields(self.instruction_field, self.output_field, self.input_field, self.messages_field)
+
+
+class FiledData(RecordData):
+    """Records that may have held-out ones in a file of their own."""
+
+    heldout_path: Text | None = key("a file of held-out records; null: heldout_fraction is set aside", None)
+
+
+class JsonData(FiledData):
+    """A file of your own."""
+
+    source: Literal["json"] = "json"
+    path: Text = key(
+        "a JSON array or JSON lines",
+        missing="give a JSON or JSONL file of instruction records: data.path=FILE",
+    )
+
+
+class HubData(FiledData):
+    """A data set of the Hugging Face hub."""
+
+    source: Literal["hub"] = "hub"
+    name: Text = key("the hub's name", min_length=1, missing="give the hub's name of a data set: data.name=ORG/NAME")
+    subset: Text | None = key("the data set's configuration", None)
+    split: Text = key("the split to train on")
+
+
+class DataPart(Section):
+    """One file of a mixture."""
+
+    path: Text = key("JSON array or JSON lines")
+    weight: float = key("its share of the training examples over the sum of all weights", gt=0, remedy="try 1")
+
+
+class MixtureData(RecordData):
+    """Several files in stated proportions."""
+
+    source: Literal["mixture"] = "mixture"
+    parts: list[DataPart] = key("the files with their weights")
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if len(self.parts) < 2:
+            raise ConfigError(
+                f"data.parts must name at least two files, got {len(self.parts)}; give data.parts=[{{path: FILE, "
+                "weight: 3}, {path: FILE, weight: 1}], or data=json for one"
+            )
+        if len({part.path for part in self.parts}) < len(self.parts):
+            raise ConfigError("data.parts names a file twice; give each file once, with the sum of its weights")
+        return self
+
+
+class DigitsData(DataConfig):
+    """scikit-learn's handwritten digits, for an image classifier."""
+
+    source: Literal["digits"] = "digits"
+    target: Literal["rotated", "upright"] = key("how the digits lie")
+
+
+AnyData = Annotated[WorldData | JsonData | HubData | MixtureData | DigitsData, Field(discriminator="source")]

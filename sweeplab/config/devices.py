@@ -4,9 +4,8 @@ from typing import Final
 
 from sweeplab.config.shared_base import why_undivided
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_at_least, refuse
 
-STRATEGIES: Final = ("single", "ddp", "fsdp")
 FIXED: Final = ("training.strategy", "training.num_devices")  # processes start before the first trial
 IN_PARTS: Final = {"none", "nf4", "fp4"}  # schemes whose matrices fsdp can take apart
 
@@ -15,8 +14,6 @@ def check_devices(config: TrialConfig) -> None:
     """Refuses a number of devices that the strategy or the trial does not go with. Raises `ConfigError`."""
     training = config.training
     strategy, count = training.strategy, training.num_devices
-    check_choice("training.strategy", strategy, STRATEGIES)
-    check_at_least("training.num_devices", count, 1, "use a whole number from 1")
     if strategy == "single":
         if count > 1:
             remedy = "choose training.strategy=ddp, or fsdp for a base that does not fit one device"
@@ -32,10 +29,10 @@ def check_devices(config: TrialConfig) -> None:
             f"training.strategy={strategy} does not go with this trial: {why}; choose training.strategy=single"
         )
     if strategy == "fsdp":
-        check_parts(config)
+        _check_parts(config)
 
 
-def check_parts(config: TrialConfig) -> None:
+def _check_parts(config: TrialConfig) -> None:
     """Refuses a base that cannot be in parts. Raises `ConfigError`."""
     others = sorted(config.quantization.schemes() - IN_PARTS)
     if others:

@@ -1,34 +1,46 @@
 """What a trial is scored on."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from omegaconf import MISSING
+from pydantic import model_validator
 
-from sweeplab.config.tasks import check_task_names
-from sweeplab.runtime.errors import check_at_least, refuse
-from sweeplab.runtime.paths import expand_home
+from sweeplab.config.section import Section, Text, key
+from sweeplab.runtime.errors import check_choice
 
 
-@dataclass
-class EvaluationConfig:
-    tasks: list[str] = MISSING  # lm-eval task names; none: held-out loss only
-    rung_tasks: list[str] = field(default_factory=list)  # of tasks, those scored at every held-out loss in training too
-    batch_size: int = MISSING
-    limit: int | None = None  # items per task; null: all
-    num_fewshot: int | None = None  # null: the task's own
-    bootstrap_iters: int = MISSING  # for standard errors without a closed form
-    data_dir: str | None = None  # folder with lm-eval's tasks as JSON lines; null: from the hub
-    gen_kwargs: dict[str, Any] = field(default_factory=dict)  # of generation, over the task's own
-    apply_chat_template: bool = MISSING  # the tokenizer's, around every prompt
-    system_instruction: str | None = None  # before every prompt
+class EvaluationConfig(Section):
+    """What a trial is scored on, beside the held-out loss."""
 
+    tasks: list[Text] = key("lm-eval's tasks or sweeplab's own; none: the held-out loss alone")
+    rung_tasks: list[Text] = key("of evaluation.tasks, those scored every training.heldout_interval steps too", [])
+    batch_size: int = key("rows of one forward pass", ge=1, unit="rows", remedy="use a whole number from 1")
+    limit: int | None = key(
+        "items of each task; null: all",
+        None,
+        needs="evaluation.tasks",
+        ge=1,
+        unit="items",
+        remedy="use null for all items",
+    )
+    num_fewshot: int | None = key(
+        "examples in a prompt; null: the task's own",
+        None,
+        needs="evaluation.tasks",
+        ge=0,
+        remedy="use null for the task's own",
+    )
+    bootstrap_iters: int = key(
+        "resamples, for standard errors without a closed form", needs="evaluation.tasks", ge=1, remedy="try 1000"
+    )
+    data_dir: Text | None = key(
+        "a folder with the tasks' data as JSON lines; null: from the hub", None, needs="evaluation.tasks"
+    )
+    gen_kwargs: dict[str, Any] = key("of generation, over the task's own", {}, needs="evaluation.tasks")
+    apply_chat_template: bool = key("put the tokenizer's chat template around every prompt", needs="evaluation.tasks")
+    system_instruction: Text | None = key("text before every prompt", None, needs="evaluation.tasks")
 
-def check_evaluation(evaluation: EvaluationConfig) -> None:
-    check_task_names(evaluation.tasks)
-    check_at_least("evaluation.batch_size", evaluation.batch_size, 1, "use a whole number from 1")
-    check_at_least("evaluation.limit", evaluation.limit, 1, "use null for all items")
-    check_at_least("evaluation.num_fewshot", evaluation.num_fewshot, 0, "use null for the task's own")
-    check_at_least("evaluation.bootstrap_iters", evaluation.bootstrap_iters, 1, "try 1000")
-    if evaluation.data_dir is not None and not expand_home(evaluation.data_dir).is_dir():
-        raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")
+    @model_validator(mode="after")
+    def _check_rungs(self) -> Self:
+        for task in self.rung_tasks:
+            check_choice("evaluation.rung_tasks", task, tuple(self.tasks))
+        return self

@@ -1,25 +1,94 @@
-"""Where trials run, and how many at once."""
+"""Where trials run, and how many at once: one class for each executor.name."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from omegaconf import MISSING
+from pydantic import Field
+
+from sweeplab.config.section import Section, Text, key
 
 
-@dataclass
-class ExecutorConfig:
-    name: str = MISSING  # local | ray | slurm
-    device: str = MISSING  # auto | cpu | cuda
-    num_workers: Any = MISSING  # processes, each with a base of its own: auto, or a number
-    num_threads: int | None = None  # of each worker; null: the cores divided among them
-    cohort_size: Any = MISSING  # trials that train at once on one base: auto, or a number
-    checkpoint_seconds: float | None = None  # between checkpoints of running trials; null: none are kept
-    trial_seconds: float | None = None  # that a trial may train, in a cohort the cohort's time; null: no limit
-    stall_seconds: float | None = None  # without a forward pass, after which a worker is replaced; null: never
-    on_out_of_memory: str = MISSING  # skip | halve | stop
-    address: str | None = None  # ray: of the cluster's head, null: this machine alone; slurm: of the driver
-    cpus_per_worker: int = 1  # that ray or slurm sets aside
-    gpus_per_worker: float = 1  # that ray or slurm sets aside; on a Ray cluster without any, none
-    partition: str | None = None  # of slurm; null: its default
-    timeout_minutes: int = 60  # of a slurm job, after which it is requeued and its trials go on
-    sbatch: dict[str, Any] = field(default_factory=dict)  # more of sbatch's options, such as account or mem
+def _count(meaning: str) -> Any:
+    return key(meaning, rule="must be auto or a whole number from 1", remedy="try auto")
+
+
+class ExecutorConfig(Section):
+    """What every executor has."""
+
+    name: str
+    device: Literal["auto", "cpu", "cuda"] = key("where a worker computes; auto: a GPU where there is one")
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=1)] = _count("workers, each with a base of its own")
+    num_threads: int | None = key(
+        "threads of each worker; null: the cores divided among them", None, ge=1, remedy="use null for one per core"
+    )
+    cohort_size: Literal["auto"] | Annotated[int, Field(ge=1)] = _count("trials that train at once on one base")
+    checkpoint_seconds: float | None = key(
+        "time between checkpoints of running trials; null: none are kept",
+        None,
+        ge=0,
+        unit="seconds",
+        remedy="use null for none",
+    )
+    trial_seconds: float | None = key(
+        "time that a trial may train, in a cohort the cohort's; null: no limit",
+        None,
+        gt=0,
+        unit="seconds",
+        rule="must be a number above 0",
+        remedy="use null for no limit",
+    )
+    stall_seconds: float | None = key(
+        "time without a forward pass, after which a worker is replaced; null: never",
+        None,
+        gt=0,
+        unit="seconds",
+        rule="must be a number above 0",
+        remedy="use null for no limit",
+    )
+    on_out_of_memory: Literal["skip", "halve", "stop"] = key(
+        "skip: record it; halve: again with half the micro-batch; stop: end the study"
+    )
+
+
+class LocalWorkers(ExecutorConfig):
+    """Processes on this machine."""
+
+    name: Literal["local"] = "local"
+
+
+class ClusterWorkers(ExecutorConfig):
+    """Processes on other machines."""
+
+    cpus_per_worker: int = key("CPU cores that are set aside for a worker", 1, ge=1, remedy="try 1")
+
+
+class RayWorkers(ClusterWorkers):
+    """Actors of a Ray cluster."""
+
+    name: Literal["ray"] = "ray"
+    address: Text | None = key("of the cluster's head, such as 10.0.0.1:6379; null: this machine alone", None)
+    gpus_per_worker: float = key(
+        "GPUs that are set aside for a worker; 0.5: two workers on one", 1, ge=0, remedy="use 0 for none"
+    )
+
+
+class SlurmWorkers(ClusterWorkers):
+    """Jobs of a Slurm array."""
+
+    name: Literal["slurm"] = "slurm"
+    num_workers: int = key("jobs", ge=1, rule="must be a number of jobs for executor=slurm", remedy="try 4")
+    address: Text = key(
+        "of the machine where the study is started, as the nodes reach it",
+        rule="must be what a job could call",
+        remedy="give this machine's name",
+    )
+    gpus_per_worker: int = key(
+        "GPUs of a job", 1, ge=0, rule="must be a whole number for executor=slurm", remedy="try 1"
+    )
+    partition: Text | None = key("Slurm's partition; null: its default", None)
+    timeout_minutes: int = key(
+        "time of a job, after which it is requeued and its trials go on", 60, ge=1, unit="minutes", remedy="try 60"
+    )
+    sbatch: dict[str, Any] = key("more of sbatch's options, such as {account: NAME, mem: 32G}", {})
+
+
+AnyExecutor = Annotated[LocalWorkers | RayWorkers | SlurmWorkers, Field(discriminator="name")]

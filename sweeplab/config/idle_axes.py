@@ -1,83 +1,74 @@
-"""What would be set or varied without effect is refused: a key that the source does not read, an axis that is idle."""
+"""An axis that moves nothing is refused; when one does follows from the schema."""
 
-from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from sweeplab.config.adapter import LORA_METHODS, OF_LORA, VIRTUAL_TOKEN_METHODS
 from sweeplab.config.quantization import HQQ_BITS
+from sweeplab.config.refusals import remedy_of
+from sweeplab.config.schema import GROUPS, key_names, linked, value_of
+from sweeplab.config.section import Section
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError
 
 
 class Idle(NamedTuple):
-    """When an axis moves nothing: what the configuration says then, or None; the keys that decide it; a way out."""
+    """Why an axis moves nothing, the keys that decide it, and a way out."""
 
-    why: Callable[[TrialConfig], str | None]
+    why: str
     deciders: tuple[str, ...]
     remedy: str
 
 
-def unless_method(*methods: str) -> Idle:
-    def why(config: TrialConfig) -> str | None:
-        method = config.adapter.method
-        return None if method in methods else f"adapter.method={method}"
-
-    return Idle(why, ("adapter.method",), f"choose adapter={methods[0]}")
-
-
-def while_set(section: str, key: str) -> Idle:
-    def why(config: TrialConfig) -> str | None:
-        value = getattr(getattr(config, section), key)
-        return None if value is None else f"{section}.{key}={value}"
-
-    return Idle(why, (f"{section}.{key}",), f"drop {section}.{key}")
+def deciders(key: str) -> list[str]:
+    """The keys that decide whether `key` moves anything: that of its option, and one that takes its place."""
+    section, _, name = key.partition(".")
+    group, other = GROUPS.get(section), linked("unless").get(key)
+    found = [other] if other is not None else []
+    if group is not None and name and not all(name in key_names(kind) for kind in group.options.values()):
+        found.insert(0, f"{section}.{group.decider}")
+        if section == "quantization":
+            found.append("quantization.pattern")
+    return found
 
 
-def without_hqq(config: TrialConfig) -> str | None:
-    quantization = config.quantization
-    return f"quantization={quantization.label()}" if quantization.schemes().isdisjoint(HQQ_BITS) else None
+def _reasons(key: str, config: TrialConfig) -> Iterator[Idle]:
+    section, _, name = key.partition(".")
+    chosen: Section = getattr(config, section)
+    if section in GROUPS and name and section != "optimizer" and _is_unread(key, config):
+        remedy = remedy_of(section, name)
+        if remedy is not None:
+            first = remedy.partition(" or ")[0]
+            yield Idle(_shown(section, chosen), tuple(deciders(key)), f"choose {first}")
+    other = linked("unless").get(key)
+    value = None if other is None else value_of(config, other)
+    if other is not None and value is not None:
+        yield Idle(f"{other}={value}", (other,), f"drop {other}")
 
 
-def while_constant(config: TrialConfig) -> str | None:
-    return "schedule.shape=constant" if config.schedule.shape == "constant" else None
+def _is_unread(key: str, config: TrialConfig) -> bool:
+    section, _, name = key.partition(".")
+    if key == "quantization.group_size":
+        return config.quantization.schemes().isdisjoint(HQQ_BITS)
+    return name.partition(".")[0] not in key_names(getattr(config, section).__class__)
 
 
-def ready_made(config: TrialConfig) -> str | None:
-    return f"data.source={config.data.source}" if config.data.source in ("world", "digits") else None
-
-
-IDLE: Final[dict[str, tuple[Idle, ...]]] = {
-    **{f"adapter.{key}": (unless_method(*LORA_METHODS),) for key in OF_LORA},
-    "adapter.rank": (unless_method(*LORA_METHODS), while_set("adapter", "budget")),
-    "adapter.alpha_ratio": (unless_method(*LORA_METHODS), while_set("adapter", "alpha")),
-    "adapter.num_virtual_tokens": (unless_method(*VIRTUAL_TOKEN_METHODS),),
-    "adapter.num_layers": (unless_method("top_layers"),),
-    "quantization.group_size": (
-        Idle(without_hqq, ("quantization.scheme", "quantization.pattern"), "choose quantization=hqq4"),
-    ),
-    "schedule.warmup_ratio": (while_set("schedule", "warmup_steps"),),
-    "schedule.end_factor": (Idle(while_constant, ("schedule.shape",), "choose schedule=cosine"),),
-    "training.epochs": (while_set("training", "max_steps"),),
-    "data.heldout_fraction": (
-        while_set("data", "heldout_path"),
-        Idle(ready_made, ("data.source",), "choose data=json"),
-    ),
-}
+def _shown(section: str, chosen: Section) -> str:
+    decider = GROUPS[section].decider
+    label = getattr(chosen, "label", None)
+    return f"{section}={label()}" if label is not None else f"{section}.{decider}={getattr(chosen, decider)}"
 
 
 def decider(key: str, varied: Iterable[str]) -> str | None:
     """The first of the `varied` axes that decides whether `key` moves anything: a key, or a group around it."""
-    deciders = [one for idle in IDLE.get(key, ()) for one in idle.deciders]
-    return next((axis for axis in varied for one in deciders if one == axis or one.startswith(f"{axis}.")), None)
+    keys = deciders(key)
+    return next((axis for axis in varied for one in keys if one == axis or one.startswith(f"{axis}.")), None)
 
 
 def refuse_idle(config: TrialConfig, drawn: Iterable[str], varied: Iterable[str]) -> None:
     """Raises `ConfigError` for an axis among those `drawn` that moves nothing in `config`; `varied` are all axes."""
     every = tuple(varied)
     for key in drawn:
-        for idle in IDLE.get(key, ()):
-            why = idle.why(config)
-            if why is not None:
-                other = decider(key, every)
-                remedy = idle.remedy if other is None else f"give it a space.{key}.when that names {other}"
-                raise ConfigError(f"space.{key} has no effect while {why}; {remedy}, or drop the axis")
+        for idle in _reasons(key, config):
+            other = decider(key, every)
+            remedy = idle.remedy if other is None else f"give it a space.{key}.when that names {other}"
+            raise ConfigError(f"space.{key} has no effect while {idle.why}; {remedy}, or drop the axis")

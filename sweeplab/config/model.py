@@ -1,49 +1,71 @@
-"""The frozen base: where it comes from."""
+"""The frozen base: one class for each model.source."""
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from omegaconf import MISSING
+from pydantic import Field, field_validator
 
 from sweeplab.config.adapter import TOGGLES
-from sweeplab.config.unread import OF_MODELS, refuse_unread
-from sweeplab.runtime.errors import ConfigError, check_choice, refuse
-from sweeplab.runtime.paths import expand_home
-
-
-@dataclass
-class ModelConfig:
-    source: str = MISSING  # embedded | local | hub
-    name: str = MISSING  # the hub's name, or what reports call it
-    path: str | None = None  # a Hugging Face folder, for source=local
-    revision: str | None = None  # a commit or tag, for source=hub
-    random_init: bool = False  # the architecture without its weights, for memory and time
-    # Hugging Face config values, so that a plan needs no network; empty: from the model's folder or the hub
-    architecture: dict[str, Any] = field(default_factory=dict)
-    # toggle -> module names, for an architecture the table lacks; empty: the table
-    modules: dict[str, list[str]] = field(default_factory=dict)
-
+from sweeplab.config.section import Section, Text, key
+from sweeplab.runtime.errors import check_choice
 
 TEXT_BASE: Final = "tiny_base"
 IMAGE_BASE: Final = "tiny_vit"
 
 
-def check_model(model: ModelConfig) -> None:
-    check_choice("model.source", model.source, ("embedded", "local", "hub"))
-    if model.source == "embedded":
-        check_choice("model.name", model.name, (TEXT_BASE, IMAGE_BASE))
-    refuse_unread("model", model, OF_MODELS)
-    if model.source == "local":
-        if model.path is None:
-            raise ConfigError("model.path is missing; give a folder in Hugging Face's layout: model.path=DIR")
-        if not (expand_home(model.path) / "config.json").is_file():
-            raise refuse("model.path", "must be a folder with a config.json", model.path, "check the path")
-        if not model.random_init and not list(expand_home(model.path).glob("*.safetensors")):
-            raise refuse(
-                "model.path",
-                "must hold *.safetensors (pickled weights are not loaded)",
-                model.path,
-                "convert it with save_pretrained, or set model.random_init=true",
-            )
-    for toggle in model.modules:
-        check_choice("model.modules", toggle, TOGGLES)
+class ModelConfig(Section):
+    """What every source has."""
+
+    source: str
+    name: Text = key("what reports call it")
+    random_init: bool = key("the architecture without its weights, for memory and time", False)
+    modules: dict[str, list[str]] = key(
+        "toggle -> module names, for an architecture that is not known; empty: the known ones", {}
+    )
+
+    @field_validator("modules")
+    @classmethod
+    def _check_toggles(cls, modules: dict[str, list[str]]) -> dict[str, list[str]]:
+        for toggle in modules:
+            check_choice("model.modules", toggle, TOGGLES)
+        return modules
+
+    @property
+    def config_values(self) -> dict[str, Any]:
+        """Hugging Face config values from conf; empty where the model's own config.json is read."""
+        return self.architecture if isinstance(self, LocalModel | HubModel) else {}
+
+    @property
+    def hub_revision(self) -> str | None:
+        """The commit or tag of a hub's model; None for its newest, and for other sources."""
+        return self.revision if isinstance(self, HubModel) else None
+
+
+def _architecture() -> Any:
+    return key("Hugging Face config values, so that a plan needs no network; empty: from the model itself", {})
+
+
+class EmbeddedModel(ModelConfig):
+    """A small base that comes with sweeplab."""
+
+    source: Literal["embedded"] = "embedded"
+    name: Literal["tiny_base", "tiny_vit"] = key("which of the two")
+
+
+class LocalModel(ModelConfig):
+    """A folder in Hugging Face's layout."""
+
+    source: Literal["local"] = "local"
+    path: Text = key("the folder", missing="give a folder in Hugging Face's layout: model.path=DIR")
+    architecture: dict[str, Any] = _architecture()
+
+
+class HubModel(ModelConfig):
+    """A model of the Hugging Face hub."""
+
+    source: Literal["hub"] = "hub"
+    name: Text = key("the hub's name, ORG/NAME")
+    revision: Text | None = key("a commit or tag; null: the newest", None)
+    architecture: dict[str, Any] = _architecture()
+
+
+AnyModel = Annotated[EmbeddedModel | LocalModel | HubModel, Field(discriminator="source")]

@@ -1,52 +1,127 @@
-"""The bits of the base."""
+"""The bits of the base: one class for each kind of quantization.scheme, and one for several schemes together."""
 
-from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Final
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from omegaconf import MISSING
+from pydantic import Discriminator, Tag, model_validator
 
 from sweeplab.config.adapter import check_expressions
-from sweeplab.runtime.errors import ConfigError, check_choice, refuse
+from sweeplab.config.section import Section, key
+from sweeplab.runtime.errors import refuse
 
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
+Scheme = Literal["none", "nf4", "fp4", "int8", "hqq2", "hqq3", "hqq4"]
+SCHEMES: Final[tuple[str, ...]] = get_args(Scheme)
+FOUR_BIT: Final = ("nf4", "fp4")
+GROUP_SIZE: Final = 128  # published
 
 
-@dataclass
-class QuantizationConfig:
-    scheme: str = MISSING  # none | nf4 | fp4 | int8 | hqq2 | hqq3 | hqq4
-    double: bool = MISSING  # quantize the scales of nf4's and fp4's blocks too
-    group_size: int = 128  # weights that share a scale and a zero, for hqq
-    pattern: dict[str, str] = field(default_factory=dict)  # regular expression over module names -> scheme
+class QuantizationConfig(Section):
+    """What every scheme has."""
+
+    scheme: str
+
+    @property
+    def patterns(self) -> dict[str, str]:
+        """Regular expression over module names -> scheme, of a base with several."""
+        return dict(self.pattern) if isinstance(self, MixedQuantization) else {}
+
+    @property
+    def is_double(self) -> bool:
+        """True where the scales of 4-bit blocks are quantized too."""
+        return isinstance(self, FourBitQuantization | MixedQuantization) and self.double
+
+    @property
+    def num_per_group(self) -> int:
+        """Weights that share a scale and a zero, of hqq."""
+        return self.group_size if isinstance(self, HqqQuantization | MixedQuantization) else GROUP_SIZE
 
     def schemes(self) -> set[str]:
         """Every scheme that a matrix can have."""
-        return {self.scheme, *self.pattern.values()}
+        return {self.scheme, *self.patterns.values()}
 
     def label(self) -> str:
         """As conf names it, with the patterns: `nf4_dq; mlp: hqq3`."""
-        names = {name: f"{name}_dq" for name in ("nf4", "fp4") if self.double}
-        parts = [f"{pattern}: {names.get(scheme, scheme)}" for pattern, scheme in self.pattern.items()]
+        names = {name: f"{name}_dq" for name in FOUR_BIT if self.is_double}
+        parts = [f"{pattern}: {names.get(scheme, scheme)}" for pattern, scheme in self.patterns.items()]
         return "; ".join([names.get(self.scheme, self.scheme), *parts])
 
 
-SCHEMES: Final = ("none", "nf4", "fp4", "int8", *HQQ_BITS)
+def _double(default: Any = ...) -> Any:
+    return key("quantize the scales of the blocks too; arXiv 2305.14314, section 3", default)
 
 
-def check_quantization(quantization: QuantizationConfig) -> None:
-    """Refuses schemes that do not exist or cannot be had here. Raises `ConfigError`."""
-    check_choice("quantization.scheme", quantization.scheme, SCHEMES)
-    check_expressions("quantization.pattern", quantization.pattern)
-    for pattern, scheme in quantization.pattern.items():
-        check_choice(f"quantization.pattern.{pattern}", scheme, SCHEMES)
-    schemes = quantization.schemes()
-    if quantization.double and schemes.isdisjoint(("nf4", "fp4")):
-        raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
-    if quantization.group_size < 8 or quantization.group_size % 8:
-        raise refuse("quantization.group_size", "must be a multiple of 8", quantization.group_size, "try 64")
-    packed = sorted(schemes & set(HQQ_BITS))
-    if packed and find_spec("hqq") is None:
-        raise ConfigError(
-            f"quantization.scheme={packed[0]} needs the package hqq, which is not installed; "
-            "pip install -c constraints.txt -e '.[hqq]', or choose quantization=nf4_dq"
-        )
+def _group_size() -> Any:
+    return key(
+        "weights that share a scale and a zero",
+        GROUP_SIZE,
+        ge=8,
+        multiple_of=8,
+        rule="must be a multiple of 8",
+        remedy="try 64",
+    )
+
+
+class WholeQuantization(QuantizationConfig):
+    """No quantization, or bitsandbytes' 8 bits: without settings."""
+
+    scheme: Literal["none", "int8"]
+
+
+class FourBitQuantization(QuantizationConfig):
+    """bitsandbytes' 4 bits. Dettmers et al. 2023, arXiv 2305.14314."""
+
+    scheme: Literal["nf4", "fp4"]
+    double: bool = _double()
+
+
+class HqqQuantization(QuantizationConfig):
+    """Half-quadratic quantization. Badri and Shaji 2023, mobiusml.github.io/hqq_blog."""
+
+    scheme: Literal["hqq2", "hqq3", "hqq4"]
+    group_size: int = _group_size()
+
+
+class MixedQuantization(QuantizationConfig):
+    """Matrices of some names in another scheme."""
+
+    scheme: Scheme
+    pattern: dict[str, Scheme] = key("regular expression over module names -> scheme; the first that is found decides")
+    double: bool = _double(False)
+    group_size: int = _group_size()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        check_expressions("quantization.pattern", self.pattern)
+        if self.double and self.schemes().isdisjoint(FOUR_BIT):
+            raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
+        if "group_size" in self.model_fields_set and self.schemes().isdisjoint(HQQ_BITS):
+            rule = "has no effect without hqq2, hqq3 or hqq4"
+            raise refuse("quantization.group_size", rule, self.group_size, "choose quantization=hqq4, or leave it out")
+        return self
+
+
+def _kind(values: Any) -> str:
+    """The tag of `AnyQuantization`: mixed with a pattern, else the scheme itself."""
+    given = values if isinstance(values, dict) else vars(values)
+    return "mixed" if given.get("pattern") else str(given.get("scheme"))
+
+
+QUANTIZATIONS: Final[dict[str, type[QuantizationConfig]]] = {
+    "none": WholeQuantization,
+    **dict.fromkeys(FOUR_BIT, FourBitQuantization),
+    "int8": WholeQuantization,
+    **dict.fromkeys(("hqq4", "hqq3", "hqq2"), HqqQuantization),
+    "mixed": MixedQuantization,
+}
+
+AnyQuantization = Annotated[
+    Annotated[WholeQuantization, Tag("none")]
+    | Annotated[WholeQuantization, Tag("int8")]
+    | Annotated[FourBitQuantization, Tag("nf4")]
+    | Annotated[FourBitQuantization, Tag("fp4")]
+    | Annotated[HqqQuantization, Tag("hqq2")]
+    | Annotated[HqqQuantization, Tag("hqq3")]
+    | Annotated[HqqQuantization, Tag("hqq4")]
+    | Annotated[MixedQuantization, Tag("mixed")],
+    Discriminator(_kind),
+]

@@ -1,39 +1,170 @@
-"""How a study searches, in Optuna's words."""
+"""How a study searches and prunes, in Optuna's words: one class for each sampler.name and each pruner.name."""
 
-from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from omegaconf import MISSING
+from pydantic import Field
 
+from sweeplab.config.section import Section, key
 
-@dataclass
-class SamplerConfig:
-    name: str = MISSING  # grid | random | qmc | tpe | gp | cmaes | nsga2 | brute_force
-    seed: int = MISSING
-    # Optuna's own arguments under its names; each belongs to some samplers only, and null is left to Optuna
-    n_startup_trials: int | None = None  # tpe, gp, cmaes: drawn at random before the model begins
-    n_ei_candidates: int | None = None  # tpe
-    multivariate: bool | None = None  # tpe: axes are drawn together
-    constant_liar: bool | None = None  # tpe: running trials are taken as bad, so that a cohort spreads out
-    deterministic_objective: bool | None = None  # gp
-    qmc_type: str | None = None  # qmc: sobol | halton
-    scramble: bool | None = None  # qmc
-    popsize: int | None = None  # cmaes: of a generation
-    population_size: int | None = None  # nsga2: of a generation
-    mutation_prob: float | None = None  # nsga2
-    crossover_prob: float | None = None  # nsga2
-    swapping_prob: float | None = None  # nsga2
+_OWN = "use null for Optuna's own"
 
 
-@dataclass
-class PrunerConfig:
-    name: str = MISSING  # none | asha | hyperband | median | wilcoxon | patient
-    # Optuna's own arguments under its names; resources and steps are optimizer steps
-    min_resource: int | None = None  # asha, hyperband: the first rung; null: see conf/pruner
-    reduction_factor: int | None = None  # asha, hyperband: one in so many goes on
-    bootstrap_count: int | None = None  # asha, hyperband: trials of a rung before any goes on
-    n_startup_trials: int | None = None  # median: finished trials before any is pruned
-    n_warmup_steps: int | None = None  # median: none is pruned before
-    p_threshold: float | None = None  # wilcoxon
-    n_startup_steps: int | None = None  # wilcoxon: rungs before any trial is pruned
-    patience: int | None = None  # patient: rungs without a better loss
-    min_delta: float | None = None  # patient: nats by which a loss has to be better
+def _least(meaning: str, least: float, default: Any = None, **more: Any) -> Any:
+    return key(f"{meaning}; null: Optuna's own", default, ge=least, remedy=_OWN, **more)
+
+
+def _share(meaning: str) -> Any:
+    return key(f"{meaning}; null: Optuna's own", None, ge=0, le=1, remedy=_OWN)
+
+
+class SamplerConfig(Section):
+    """What every sampler has."""
+
+    name: str
+    seed: int = key("of what is drawn")
+
+    def arguments(self) -> dict[str, Any]:
+        """What Optuna's own class is given beside a seed."""
+        return self.model_dump(exclude={"name", "seed"}, exclude_none=True)
+
+
+class GridSampler(SamplerConfig):
+    """Every point of the space, seed by seed."""
+
+    name: Literal["grid"] = "grid"
+
+
+class RandomSampler(SamplerConfig):
+    """Points drawn independently."""
+
+    name: Literal["random"] = "random"
+
+
+class QmcSampler(SamplerConfig):
+    """Quasi-random points that fill the space evenly. Bergstra and Bengio 2012."""
+
+    name: Literal["qmc"] = "qmc"
+    qmc_type: Literal["sobol", "halton"] | None = key("the sequence; null: Optuna's own", None)
+    scramble: bool | None = key("shift the sequence at random; null: Optuna's own", None)
+
+
+class TpeSampler(SamplerConfig):
+    """Optuna's tree-structured Parzen estimator. Bergstra et al. 2011."""
+
+    name: Literal["tpe"] = "tpe"
+    n_startup_trials: int | None = _least("trials drawn at random before the model begins", 0)
+    n_ei_candidates: int | None = _least("candidates of each draw", 1)
+    multivariate: bool | None = key("draw axes together; null: Optuna's own", None)
+    constant_liar: bool | None = key(
+        "take running trials as bad, so that a cohort spreads out; null: Optuna's own", None
+    )
+
+
+class GpSampler(SamplerConfig):
+    """Optuna's Gaussian process; good where trials are few and expensive."""
+
+    name: Literal["gp"] = "gp"
+    n_startup_trials: int | None = _least("trials drawn at random before the model begins", 0)
+    deterministic_objective: bool | None = key("a setting always scores the same; null: Optuna's own", None)
+
+
+class CmaesSampler(SamplerConfig):
+    """Covariance matrix adaptation. Hansen and Ostermeier 2001."""
+
+    name: Literal["cmaes"] = "cmaes"
+    n_startup_trials: int | None = _least("trials drawn at random before the model begins", 0)
+    popsize: int | None = _least("points of a generation", 4)  # with fewer it has one parent and divides by 0
+
+
+class Nsga2Sampler(SamplerConfig):
+    """A genetic search for several objectives. Deb et al. 2002."""
+
+    name: Literal["nsga2"] = "nsga2"
+    population_size: int | None = _least("points of a generation", 2)
+    mutation_prob: float | None = _share("chance that an axis is drawn anew")
+    crossover_prob: float | None = _share("chance that two parents are crossed")
+    swapping_prob: float | None = _share("chance that an axis is of the second parent")
+
+
+class BruteForceSampler(SamplerConfig):
+    """Every point of the space once, in random order."""
+
+    name: Literal["brute_force"] = "brute_force"
+
+
+AnySampler = Annotated[
+    GridSampler | RandomSampler | QmcSampler | TpeSampler | GpSampler | CmaesSampler | Nsga2Sampler | BruteForceSampler,
+    Field(discriminator="name"),
+]
+
+
+class PrunerConfig(Section):
+    """What every pruner has. Resources and steps are optimizer steps."""
+
+    name: str
+
+    def arguments(self) -> dict[str, Any]:
+        """What Optuna's own class is given."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+
+class NoPruner(PrunerConfig):
+    """Every trial trains to its end."""
+
+    name: Literal["none"] = "none"
+
+
+class HalvingPruner(PrunerConfig):
+    """At each rung one trial in reduction_factor goes on."""
+
+    min_resource: int | None = key(
+        "the first rung; null: a quarter of max_steps for asha, heldout_interval for hyperband",
+        None,
+        ge=1,
+        unit="optimizer steps",
+        remedy=_OWN,
+    )
+    reduction_factor: int | None = _least("one trial in so many goes on", 2)
+    bootstrap_count: int | None = _least("trials of a rung before any goes on", 0)
+
+
+class AshaPruner(HalvingPruner):
+    """One bracket, without waiting for others. Li et al. 2020."""
+
+    name: Literal["asha"] = "asha"
+
+
+class HyperbandPruner(HalvingPruner):
+    """Several brackets that begin to prune at different steps. Li et al. 2018."""
+
+    name: Literal["hyperband"] = "hyperband"
+
+
+class MedianPruner(PrunerConfig):
+    """Stops a trial whose best held-out loss is worse than the median at the same step."""
+
+    name: Literal["median"] = "median"
+    n_startup_trials: int | None = _least("finished trials before any is pruned", 0)
+    n_warmup_steps: int | None = _least("steps before any trial is pruned", 0, unit="optimizer steps")
+
+
+class WilcoxonPruner(PrunerConfig):
+    """Stops a trial that is behind the best one over the rungs they share."""
+
+    name: Literal["wilcoxon"] = "wilcoxon"
+    p_threshold: float | None = _share("largest p of the signed-rank test")
+    n_startup_steps: int | None = _least("rungs before any trial is pruned", 0)
+
+
+class PatientPruner(PrunerConfig):
+    """Stops a trial whose own held-out loss has not become better for a while."""
+
+    name: Literal["patient"] = "patient"
+    patience: int | None = _least("rungs without a better loss", 0)
+    min_delta: float | None = _least("by how much a loss has to be better", 0, unit="nats")
+
+
+AnyPruner = Annotated[
+    NoPruner | AshaPruner | HyperbandPruner | MedianPruner | WilcoxonPruner | PatientPruner,
+    Field(discriminator="name"),
+]

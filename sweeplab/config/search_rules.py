@@ -1,71 +1,21 @@
-"""Samplers, pruners and constraints that a study cannot have are refused here; what its space rules out, in study/."""
+"""Samplers, pruners and constraints that a study cannot have are refused here; what its space rules out, in search/."""
 
 from typing import Any, Final
 
-from sweeplab.config.sampler import PrunerConfig, SamplerConfig
+from sweeplab.config.sampler import HalvingPruner
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.typed import is_number
-from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, refuse
 
-SAMPLERS: Final[dict[str, tuple[str, ...]]] = {  # with the arguments of Optuna's that each takes
-    "grid": (),
-    "random": (),
-    "qmc": ("qmc_type", "scramble"),
-    "tpe": ("n_startup_trials", "n_ei_candidates", "multivariate", "constant_liar"),
-    "gp": ("n_startup_trials", "deterministic_objective"),
-    "cmaes": ("n_startup_trials", "popsize"),
-    "nsga2": ("population_size", "mutation_prob", "crossover_prob", "swapping_prob"),
-    "brute_force": (),
-}
 LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space
 LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
 CONSTRAINED: Final = ("tpe", "gp", "nsga2")
-PRUNERS: Final[dict[str, tuple[str, ...]]] = {
-    "none": (),
-    "asha": ("min_resource", "reduction_factor", "bootstrap_count"),
-    "hyperband": ("min_resource", "reduction_factor", "bootstrap_count"),
-    "median": ("n_startup_trials", "n_warmup_steps"),
-    "wilcoxon": ("p_threshold", "n_startup_steps"),
-    "patient": ("patience", "min_delta"),
-}
-LEAST: Final = {
-    "n_startup_trials": 0,
-    "n_ei_candidates": 1,
-    "popsize": 4,  # with fewer, CMA-ES has one parent and divides by 0
-    "population_size": 2,
-    "min_resource": 1,
-    "reduction_factor": 2,
-    "bootstrap_count": 0,
-    "n_warmup_steps": 0,
-    "n_startup_steps": 0,
-    "patience": 0,
-    "min_delta": 0,
-}
-PROBABILITIES: Final = ("mutation_prob", "crossover_prob", "swapping_prob", "p_threshold")
-
-
-def check_options(key: str, section: SamplerConfig | PrunerConfig, table: dict[str, tuple[str, ...]]) -> None:
-    """Refuses a name that is none, an argument of another one's, and a value out of bounds. Raises `ConfigError`."""
-    check_choice(f"{key}.name", section.name, tuple(table))
-    for option, value in vars(section).items():
-        if value is None or option in ("name", "seed"):
-            continue
-        if option not in table[section.name]:
-            owners = ", ".join(name for name, options in table.items() if option in options)
-            raise refuse(f"{key}.{option}", f"goes with {key}={owners} only", value, "leave it null")
-        if option in LEAST:
-            check_at_least(f"{key}.{option}", value, LEAST[option], "use null for Optuna's own")
-        if option in PROBABILITIES and not 0 <= value <= 1:
-            raise refuse(f"{key}.{option}", "must be from 0 to 1", value, "use null for Optuna's own")
 
 
 def check_sampler(config: StudyConfig) -> None:
     """Refuses a sampler without what it needs, or with what it cannot use. Raises `ConfigError`."""
     sampler, study = config.sampler, config.study
-    check_options("sampler", sampler, SAMPLERS)
-    if sampler.qmc_type is not None:
-        check_choice("sampler.qmc_type", sampler.qmc_type, ("sobol", "halton"))
     if sampler.name not in LISTING and study.num_trials is None:
         raise ConfigError(f"study.num_trials is missing; sampler={sampler.name} needs one, such as 30")
     if sampler.name == "cmaes" and len(study.objectives) > 1:
@@ -81,7 +31,6 @@ def check_sampler(config: StudyConfig) -> None:
 def check_pruner(config: StudyConfig) -> None:
     """Refuses a pruner that would never see a held-out loss in time. Raises `ConfigError`."""
     pruner, training = config.pruner, config.training
-    check_options("pruner", pruner, PRUNERS)
     if pruner.name == "none":
         return
     remedy = "use pruner=none"
@@ -96,7 +45,12 @@ def check_pruner(config: StudyConfig) -> None:
     if steps is not None and interval >= steps:
         rule = f"must be below training.max_steps={steps} for pruner={pruner.name}"
         raise refuse("training.heldout_interval", rule, interval, f"try {max(1, steps // 4)}, or {remedy}")
-    if steps is not None and pruner.min_resource is not None and pruner.min_resource >= steps:
+    if (
+        isinstance(pruner, HalvingPruner)
+        and steps is not None
+        and pruner.min_resource is not None
+        and pruner.min_resource >= steps
+    ):
         rule = f"must be below training.max_steps={steps}, or nothing is pruned"
         raise refuse("pruner.min_resource", rule, pruner.min_resource, "leave it null")
     if pruner.name == "hyperband" and steps is None:

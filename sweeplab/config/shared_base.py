@@ -1,9 +1,8 @@
 """Which trials can train together on one frozen base, and which cannot."""
 
-from dataclasses import asdict
 from typing import Any, Final
 
-from sweeplab.config.adapter import BASE_CHANGING, LORA_METHODS
+from sweeplab.config.adapter import BASE_CHANGING, LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 
 OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
@@ -28,7 +27,7 @@ def padded_rank(rank: int) -> int:
 def why_exclusive(config: TrialConfig) -> str | None:
     """Why a trial needs the base for itself; None where others can train beside it."""
     adapter = config.adapter
-    if adapter.method != "lora":
+    if not isinstance(adapter, LoraAdapter):
         return f"adapter.method={adapter.method} trains something else than matrices beside the base's"
     if adapter.dora:
         return "adapter.dora=true scales the base's own columns"
@@ -38,7 +37,7 @@ def why_exclusive(config: TrialConfig) -> str | None:
         return f"adapter.bias={adapter.bias} trains biases of the base"
     if adapter.train_norms:
         return "adapter.train_norms=true trains normalization layers of the base"
-    if config.optimizer["_target_"].endswith("SophiaG"):
+    if config.optimizer.target.endswith("SophiaG"):
         return "optimizer=sophia runs a backward of its own through the whole model"
     return None
 
@@ -50,9 +49,9 @@ def why_undivided(config: TrialConfig) -> str | None:
     alone, or Sophia, draws follows from the state of a generator.
     """
     alone, adapter = why_exclusive(config), config.adapter
-    if config.optimizer["_target_"].endswith("SophiaG"):
+    if config.optimizer.target.endswith("SophiaG"):
         return "optimizer=sophia draws labels for a whole micro-batch"
-    if alone is not None and adapter.method in LORA_METHODS and adapter.dropout:
+    if alone is not None and isinstance(adapter, LowRankAdapter) and adapter.dropout:
         return f"{alone}, and every device would draw adapter.dropout={adapter.dropout} for itself"
     if alone is not None and config.training.strategy == "fsdp":
         return f"{alone}, and no device has the whole base"
@@ -61,11 +60,11 @@ def why_undivided(config: TrialConfig) -> str | None:
 
 def geometry(config: TrialConfig) -> dict[str, Any]:
     """What trials of one cohort have in common: base, quantization, data, shape of the batches, evaluation."""
-    values = asdict(config)
+    values = config.to_dict()
     training = {name: value for name, value in values["training"].items() if name not in OWN_TRAINING}
     return {name: values[name] for name in ("model", "quantization", "data", "evaluation")} | {"training": training}
 
 
 def takes_vectors(config: TrialConfig) -> bool:
     """True where the optimizer may take all matrices of an adapter as one: it works number by number, at one rate."""
-    return config.optimizer["_target_"] in ELEMENTWISE and not config.adapter.lr_pattern
+    return config.optimizer.target in ELEMENTWISE and not config.adapter.lr_pattern

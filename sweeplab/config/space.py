@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from sweeplab.config.schema import OF_A_TRIAL
 from sweeplab.config.study import AXIS_KEYS
-from sweeplab.config.trial import TrialConfig
 from sweeplab.records.typed import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
 MOST_POINTS: Final = 2000  # of a space that is listed
-OF_A_TRIAL: Final = tuple(one.name for one in fields(TrialConfig))
 Params = dict[str, Any]
 Scalar = bool | int | float | str | None
 

@@ -1,82 +1,77 @@
-"""Typed configuration with units; `checks` refuses what cannot run.
+"""The whole configuration of a study, composed by Hydra from conf and checked here."""
 
-Defaults live in `conf/`, once; a field without a value here must be given there. Hydra merges `conf/` into these
-dataclasses, so a mistyped key or a wrong type is refused by name before anything is imported that takes long.
-"""
-
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, NoReturn
-
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
+from typing import Any, Final, Literal
 
 from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
-from sweeplab.config.executor import ExecutorConfig
-from sweeplab.config.sampler import PrunerConfig, SamplerConfig
+from sweeplab.config.executor import AnyExecutor
+from sweeplab.config.sampler import AnyPruner, AnySampler
+from sweeplab.config.section import Section, Text, key
+from sweeplab.config.tracking import AnyTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.claim import ClaimConfig
-from sweeplab.runtime.errors import ConfigError
 
 AXIS_KEYS: Final = ("choices", "low", "high", "log", "step", "when")
 
 
-@dataclass
-class StudySection:
-    name: str | None = None  # null: the experiment's name
-    question: str | None = None  # what the study asks, for the report
-    seeds: list[int] = MISSING
-    num_trials: int | None = None  # in total, seeds included; null: every point of a grid
-    objectives: list[str] = MISSING  # metrics of a record; the first one names the best
-    max_failures: int | None = None  # in a row, after which the study stops; null: it goes on
-    constraints: dict[str, Any] = MISSING  # metric of a record -> max, min or both; samplers avoid what is beyond
-    enqueue: list[Any] = MISSING  # points to try first: axes with their values, or names of published recipes
-    warm_start: str | None = None  # a study in runs_dir whose finished trials the sampler learns from too
-    storage: str | None = None  # postgresql://user@host/database, for several drivers; null: SQLite
-    lease_seconds: float = MISSING  # after which a trial of a driver that is silent may be taken over
-    runs_dir: str = MISSING
-    reports_dir: str = MISSING
+class StudySection(Section):
+    """What the study is, beside its trials."""
+
+    name: Text | None = key("of its folder; null: the experiment's name", None)
+    question: Text | None = key("what the study asks, for the report", None)
+    seeds: list[int] = key(
+        "every setting is trained once with each",
+        rule="must be distinct whole numbers",
+        remedy="try study.seeds=[0,1,2]",
+    )
+    num_trials: int | None = key(
+        "trials in total, seeds included; null: every point of a grid",
+        None,
+        ge=1,
+        remedy="use null for every point of a grid",
+    )
+    objectives: list[Text] = key("metrics of a record; the first one names the best")
+    max_failures: int | None = key(
+        "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
+    )
+    constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
+    enqueue: list[Any] = key("points to try first: axes with their values, or names of published recipes")
+    warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)
+    storage: Text | None = key("postgresql://user@host/database, for several drivers; null: SQLite", None)
+    lease_seconds: float = key(
+        "time after which a trial of a silent driver may be taken over",
+        gt=0,
+        unit="seconds",
+        rule="must be a number above 0",
+        remedy="try 60",
+    )
+    runs_dir: Text = key("folder of all studies")
+    reports_dir: Text = key("folder of all reports")
 
 
-@dataclass
-class TrackingConfig:
-    name: str = MISSING  # wandb | none
-    mode: str = MISSING  # offline | online
-    project: str = MISSING
-    entity: str | None = None
-
-
-@dataclass
 class StudyConfig(TrialConfig):
-    action: str = MISSING  # run | plan | watch | export | reproduce | analyze | report | compare
-    trial: int | None = None  # the trial to export or to run again
-    studies: list[str] = field(default_factory=list)  # names, to be compared
-    study: StudySection = field(default_factory=StudySection)
-    space: dict[str, Any] = field(default_factory=dict)
-    claims: list[ClaimConfig] = field(default_factory=list)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    pruner: PrunerConfig = field(default_factory=PrunerConfig)
-    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    plan: PlanConfig = field(default_factory=PlanConfig)
-    watch: WatchConfig = field(default_factory=WatchConfig)
-    compare: CompareConfig = field(default_factory=CompareConfig)
+    """Everything that the command line asks for."""
+
+    action: Literal["run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
+        "what to do with the study"
+    )
+    trial: int | None = key("number of the trial to export or to run again", None)
+    studies: list[Text] = key("names of studies, to be compared", [])
+    study: StudySection = key("the study")
+    space: dict[str, Any] = key("what varies: a key or a group -> choices, or low and high", {})
+    claims: list[ClaimConfig] = key("sentences that the records support, contradict or leave open", [])
+    sampler: AnySampler = key("which setting next")
+    pruner: AnyPruner = key("which trial ends early")
+    executor: AnyExecutor = key("where trials run, and how many at once")
+    tracking: AnyTracking = key("who watches")
+    export: ExportConfig = key("of action=export")
+    plan: PlanConfig = key("memory that trials must fit in")
+    watch: WatchConfig = key("of action=watch")
+    compare: CompareConfig = key("of action=compare")
 
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""
-        return TrialConfig(**{one.name: getattr(self, one.name) for one in fields(TrialConfig)})
-
-
-def no_environment(*asked: Any) -> NoReturn:
-    """In the place of OmegaConf's `oc.env`: what it read would stand in every record, report and W&B run."""
-    raise ConfigError(f"the environment's {asked[0] if asked else 'variables'} is not read; write the value itself")
-
-
-def register() -> None:
-    """Gives Hydra the schema that `conf/config.yaml` names first; keeps the environment out of configurations."""
-    ConfigStore.instance().store(name="schema", node=StudyConfig)
-    OmegaConf.register_new_resolver("oc.env", no_environment, replace=True)
+        return TrialConfig.model_construct(**{name: getattr(self, name) for name in TrialConfig.model_fields})
 
 
 def study_folder(config: StudyConfig) -> Path:

@@ -1,29 +1,83 @@
 """How long, how much at a time, and at what rate a trial trains."""
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from omegaconf import MISSING
+from pydantic import Field
 
+from sweeplab.config.section import Section, key
 
-@dataclass
-class ScheduleConfig:
-    shape: str = MISSING  # constant | linear | cosine
-    warmup_steps: int | None = None  # null: warmup_ratio * steps
-    warmup_ratio: float = MISSING
-    end_factor: float = MISSING  # share of the rate that is left at the last step
+_WHOLE = "use a whole number from 1"
 
 
-@dataclass
-class TrainingConfig:
-    epochs: int = MISSING
-    max_steps: int | None = None  # optimizer steps; null: epochs decide
-    micro_batch_size: int = MISSING
-    accumulation: int = MISSING  # micro-batches per optimizer step
-    max_length: int = MISSING  # tokens; a longer example is cut
-    gradient_clip: float | None = None  # largest gradient norm; null: no clipping
-    gradient_checkpointing: bool = MISSING
-    precision: str = MISSING  # auto: bfloat16 on a GPU that has it, else float32
-    heldout_interval: int | None = None  # steps between held-out losses; null: at the end only
-    log_interval: int = MISSING  # steps between points of the training loss
-    strategy: str = "single"  # single | ddp: every device has the base | fsdp: every device has a part of it
-    num_devices: int = 1  # that share each micro-batch's rows
+class ScheduleConfig(Section):
+    """What every shape has."""
+
+    shape: str
+    warmup_steps: int | None = key(
+        "steps in which the rate rises from 0; null: warmup_ratio * steps",
+        None,
+        ge=0,
+        unit="steps",
+        remedy="use null for warmup_ratio",
+    )
+    warmup_ratio: float = key(
+        "share of all steps in which the rate rises from 0",
+        unless="schedule.warmup_steps",
+        ge=0,
+        le=1,
+        remedy="try 0.05",
+    )
+
+    @property
+    def factor_at_end(self) -> float:
+        """Share of the full rate that is left at the last step."""
+        return self.end_factor if isinstance(self, DecayingSchedule) else 1.0
+
+
+class ConstantSchedule(ScheduleConfig):
+    """The full rate after warmup."""
+
+    shape: Literal["constant"] = "constant"
+
+
+class DecayingSchedule(ScheduleConfig):
+    """From the full rate to end_factor times it: in a line, or in half a cosine."""
+
+    shape: Literal["linear", "cosine"]
+    end_factor: float = key("share of the rate that is left at the last step", ge=0, le=1, remedy="try 0.05")
+
+
+AnySchedule = Annotated[ConstantSchedule | DecayingSchedule, Field(discriminator="shape")]
+
+
+class TrainingConfig(Section):
+    """How a trial trains."""
+
+    epochs: int = key(
+        "passes over the training examples, where max_steps is null", unless="training.max_steps", ge=1, remedy=_WHOLE
+    )
+    max_steps: int | None = key(
+        "optimizer steps; null: epochs decide", None, ge=1, unit="optimizer steps", remedy=_WHOLE
+    )
+    micro_batch_size: int = key("rows of one forward pass", ge=1, unit="rows", remedy=_WHOLE)
+    accumulation: int = key("micro-batches of one optimizer step", ge=1, unit="micro-batches", remedy=_WHOLE)
+    max_length: int = key(
+        "a longer example is cut", ge=2, unit="tokens", remedy="use the longest example's tokens, or less"
+    )
+    gradient_clip: float | None = key(
+        "largest norm of all gradients; null: no clipping", None, gt=0, remedy="use null for no clipping"
+    )
+    gradient_checkpointing: bool = key("compute activations again in the backward instead of keeping them")
+    precision: Literal["auto", "float32", "bfloat16"] = key(  # float16 would need scaled losses
+        "number format of the base; auto: bfloat16 on a GPU that has it, else float32"
+    )
+    heldout_interval: int | None = key(
+        "steps between held-out losses; null: at the end only", None, ge=1, unit="optimizer steps", remedy=_WHOLE
+    )
+    log_interval: int = key("steps between points of the training loss", ge=1, unit="optimizer steps", remedy=_WHOLE)
+    strategy: Literal["single", "ddp", "fsdp"] = key(
+        "one model on several devices; ddp: each has the base, fsdp: each has a part of it", "single"
+    )
+    num_devices: int = key(
+        "devices that share the rows of each micro-batch", 1, ge=1, remedy="use a whole number from 1"
+    )

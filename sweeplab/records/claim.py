@@ -1,10 +1,9 @@
 """What an experiment claims, in data: a sentence, who said it, and what of the records would bear it out."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
-from omegaconf import MISSING
+from pydantic import BaseModel, ConfigDict
 
 from sweeplab.records.metrics import METRICS, known_metric
 from sweeplab.runtime.errors import ConfigError, refuse
@@ -12,16 +11,17 @@ from sweeplab.runtime.errors import ConfigError, refuse
 FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 
 
-@dataclass
-class ClaimConfig:
+class ClaimConfig(BaseModel):
     """One sentence that the study's records support, contradict or leave open; exactly one form of it.
 
     A setting is a point of the space or a part of one, by key; of a part, the mean of all its settings counts.
     """
 
-    words: str = MISSING  # the claim as a reader would say it
-    source: str = MISSING  # who said it
-    metric: str = MISSING  # of a record
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    words: str = ""  # the claim as a reader would say it
+    source: str = ""  # who said it
+    metric: str = ""  # of a record
     better: dict[str, Any] | None = None  # this setting is better than `worse`, by more than `margin`
     worse: dict[str, Any] | None = None
     same: list[dict[str, Any]] | None = None  # these two differ by less than `margin`

@@ -1,17 +1,10 @@
 """The keys of the configuration, and which of them a user most likely meant."""
 
-from collections.abc import Iterator
-from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
-from typing import Any, Final, get_origin
-
-from omegaconf import OmegaConf
+from typing import Final
 
 from sweeplab.config.adapter import TOGGLES
-from sweeplab.config.compose import CONF, options
-from sweeplab.config.study import StudyConfig
-from sweeplab.config.trial import TrialConfig
+from sweeplab.config.schema import schema_keys
 
 ALIKE: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
 ALIKE_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
@@ -30,53 +23,12 @@ OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what i
     "8bit": "int8",
 }
 TARGETS: Final = ("targets", "target_modules", "modules")
+EVERY_KEY: Final = "`python -m sweeplab --help` lists them all"
 EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 
 def last_part(key: str) -> str:
     return key.rpartition(".")[2]
-
-
-@cache
-def schema_keys() -> dict[str, "Field[Any]"]:
-    """Every key by its dotted name, a section before what is in it."""
-
-    def within(section: Any, prefix: str) -> Iterator[tuple[str, "Field[Any]"]]:
-        for one in fields(section):
-            yield f"{prefix}{one.name}", one
-            if is_dataclass(one.default_factory):
-                yield from within(one.default_factory, f"{prefix}{one.name}.")
-
-    return dict(within(StudyConfig, ""))
-
-
-@cache
-def optimizer_keys() -> dict[str, list[str]]:
-    """What optimizers of conf set, each with their names; the schema leaves a section's content to them."""
-    owners: dict[str, list[str]] = {}
-    for name in options("optimizer"):
-        for key in OmegaConf.load(CONF / "optimizer" / f"{name}.yaml"):
-            owners.setdefault(str(key), []).append(name)
-    return owners
-
-
-def siblings(key: str) -> list[str]:
-    """What stands beside `key` in the schema; nothing for a section without one."""
-    section = key.rpartition(".")[0]
-    return [one for one in schema_keys() if one.rpartition(".")[0] == section]
-
-
-def holds_list(key: str) -> bool:
-    return key in schema_keys() and get_origin(schema_keys()[key].type) is list
-
-
-def holds_section(key: str) -> bool:
-    return key in schema_keys() and is_dataclass(schema_keys()[key].default_factory)
-
-
-def of_a_trial(key: str) -> bool:
-    """True for what a space can vary."""
-    return key.partition(".")[0] in {one.name for one in fields(TrialConfig)}
 
 
 def alike(name: str, there: list[str], least: float = ALIKE) -> list[str]:
@@ -86,7 +38,7 @@ def alike(name: str, there: list[str], least: float = ALIKE) -> list[str]:
 
 def meant(key: str) -> str | None:
     """The key that is nearest: by another project's name, beside it, in another section, or in all; None: none is."""
-    name, there = last_part(key), [*schema_keys(), *(f"optimizer.{one}" for one in optimizer_keys())]
+    name, there = last_part(key), list(schema_keys())
     if key in there:
         return key
     if OTHER_NAMES.get(name) in there:
@@ -107,3 +59,8 @@ def suggestion(key: str) -> str:
         return f"; switch matrices on with {EVERY_TOGGLE}"
     found = meant(key)
     return f"; did you mean {found}?" if found is not None else ""
+
+
+def unknown_key(key: str) -> str:
+    """The refusal of a key that no option has."""
+    return f"{key} is no key of the configuration; {EVERY_KEY}{suggestion(key)}"

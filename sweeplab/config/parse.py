@@ -1,0 +1,53 @@
+"""Plain values as checked sections: what Hydra composed, and what records and messages hold."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from sweeplab.config.refusals import refusal
+from sweeplab.config.schema import GROUPS, key_names
+from sweeplab.config.section import Section
+from sweeplab.config.trial import TrialConfig
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def parse(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
+    """A whole configuration of a study or a trial. Raises `ConfigError` for the first value that breaks a rule."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise refusal(error, values) from error
+
+
+@cache
+def _checker_of(name: str) -> "TypeAdapter[Any]":
+    return TypeAdapter(get_type_hints(TrialConfig, include_extras=True)[name])
+
+
+def parse_section(name: str, values: Mapping[str, Any]) -> Any:
+    """One section of a trial. Raises `ConfigError` as `parse` does."""
+    try:
+        return _checker_of(name).validate_python(values)
+    except ValidationError as error:
+        raise refusal(error, {name: values}) from error
+
+
+def trial_config_from_dict(values: Mapping[str, Any]) -> TrialConfig:
+    """A `TrialConfig` from what `to_dict` gave, or from a record of version 1.
+
+    Version 1 held the keys of all options of a group, whichever was chosen. Raises `ConfigError`.
+    """
+    return parse(TrialConfig, {name: _own_keys(name, section) for name, section in values.items()})
+
+
+def _own_keys(name: str, values: Any) -> Any:
+    """A section without what belongs to other options of its group."""
+    group = GROUPS.get(name)
+    kind = group.kind_of(values) if group is not None and isinstance(values, dict) else None
+    if group is None or kind is None or name == "optimizer":
+        return values
+    own = key_names(kind)
+    return {key: value for key, value in values.items() if key in own or not group.with_key(key)}

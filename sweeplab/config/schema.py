@@ -1,0 +1,139 @@
+"""The configuration's keys, read off the models: groups with their options, and what each key is."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, NamedTuple, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from sweeplab.config.adapter import AnyAdapter
+from sweeplab.config.conf import option_values, options
+from sweeplab.config.data import AnyData
+from sweeplab.config.executor import AnyExecutor
+from sweeplab.config.model import AnyModel
+from sweeplab.config.optimizer import OPTIMIZERS, OtherOptimizer
+from sweeplab.config.quantization import QUANTIZATIONS
+from sweeplab.config.sampler import AnyPruner, AnySampler
+from sweeplab.config.section import Section, said_of
+from sweeplab.config.study import StudyConfig
+from sweeplab.config.tracking import AnyTracking
+from sweeplab.config.training import AnySchedule
+from sweeplab.config.trial import TrialConfig
+
+
+class Group(NamedTuple):
+    """A folder of conf whose options have different keys."""
+
+    name: str
+    decider: str  # the key that says which option it is
+    options: dict[str, type[Section]]  # by the decider's value
+
+    def kind_of(self, values: dict[str, Any]) -> type[Section] | None:
+        """The class of a section's plain values; None where the decider has a value that is none."""
+        value = "mixed" if self.name == "quantization" and values.get("pattern") else values.get(self.decider)
+        known = self.options.get(str(value))
+        return OtherOptimizer if known is None and self.name == "optimizer" else known
+
+    def with_key(self, name: str) -> list[str]:
+        """The decider's values whose options have this key."""
+        return [value for value, kind in self.options.items() if name in key_names(kind)]
+
+
+def _options(union: Any, decider: str) -> dict[str, type[Section]]:
+    """The classes of a union by each value that their field `decider` takes."""
+    kinds = get_args(get_args(union)[0])
+    return {value: kind for kind in kinds for value in get_args(kind.model_fields[decider].annotation)}
+
+
+def _group(name: str, decider: str, union: Any) -> Group:
+    return Group(name, decider, _options(union, decider))
+
+
+GROUPS: Final[dict[str, Group]] = {
+    one.name: one
+    for one in (
+        _group("model", "source", AnyModel),
+        Group("quantization", "scheme", dict(QUANTIZATIONS)),
+        _group("adapter", "method", AnyAdapter),
+        _group("data", "source", AnyData),
+        Group("optimizer", "_target_", dict(OPTIMIZERS)),
+        _group("schedule", "shape", AnySchedule),
+        _group("sampler", "name", AnySampler),
+        _group("pruner", "name", AnyPruner),
+        _group("executor", "name", AnyExecutor),
+        _group("tracking", "name", AnyTracking),
+    )
+}
+OF_A_TRIAL: Final = tuple(TrialConfig.model_fields)
+
+
+@cache
+def key_names(kind: type[Section]) -> dict[str, FieldInfo]:
+    """A section's keys as conf spells them."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
+
+
+def section_kinds(name: str) -> list[type[Section]]:
+    """The classes of a section of the configuration: one, or one for each option; none where `name` is no section."""
+    if name in GROUPS:
+        return list(dict.fromkeys(GROUPS[name].options.values()))
+    field = StudyConfig.model_fields.get(name)
+    kind = None if field is None else field.annotation
+    return [kind] if isinstance(kind, type) and issubclass(kind, Section) else []
+
+
+@cache
+def schema_keys() -> dict[str, FieldInfo]:
+    """Every key by its dotted name, a section before what is in it; of several options' the first one's."""
+
+    def within() -> Iterator[tuple[str, FieldInfo]]:
+        for name, field in StudyConfig.model_fields.items():
+            yield name, field
+            for kind in section_kinds(name):
+                yield from ((f"{name}.{inner}", one) for inner, one in key_names(kind).items())
+
+    keys: dict[str, FieldInfo] = {}
+    for name, field in within():
+        keys.setdefault(name, field)
+    return keys
+
+
+def holds(key: str, kind: type) -> bool:
+    """True for a key whose value is a list, or a mapping."""
+    return key in schema_keys() and get_origin(schema_keys()[key].annotation) is kind
+
+
+def is_section(key: str) -> bool:
+    return bool(section_kinds(key))
+
+
+def is_known(key: str) -> bool:
+    """True for a key of some option, and for an entry of a mapping whose keys the user chooses."""
+    parts = key.split(".")
+    upper = (".".join(parts[:count]) for count in range(1, len(parts)))
+    return key in schema_keys() or any(holds(one, dict) for one in upper)
+
+
+@cache
+def linked(name: str) -> dict[str, str]:
+    """Keys with what `key` was given as `unless` or `needs`."""
+    found = {key: said_of(field, name) for key, field in schema_keys().items()}
+    return {key: other for key, other in found.items() if other is not None}
+
+
+def value_of(config: Section, key: str) -> Any:
+    """The value that a dotted key has; None where the chosen option lacks it."""
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, "target" if part == "_target_" else part, None)
+    return found
+
+
+@cache
+def option_names(group: str) -> dict[str, str]:
+    """Each option of a group in conf, with the value of its decider: those that are called as it come first."""
+    decider = GROUPS[group].decider
+    found = {name: str(option_values(group, name).get(decider)) for name in options(group)}
+    if group == "quantization":
+        found |= {name: "mixed" for name in found if option_values(group, name).get("pattern")}
+    return dict(sorted(found.items(), key=lambda one: one[0] != one[1]))
