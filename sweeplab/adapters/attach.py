@@ -10,7 +10,15 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.baselines import save_trained, train_base, virtual_token_config
 from sweeplab.adapters.lora import lora_config
-from sweeplab.config.adapter import BASE_CHANGING, AdapterConfig
+from sweeplab.config.adapter import (
+    BASE_CHANGING,
+    AdapterConfig,
+    LoraAdapter,
+    LoraPrefixAdapter,
+    LowRankAdapter,
+    PrefixAdapter,
+    PromptAdapter,
+)
 from sweeplab.config.model import ModelConfig
 
 LORA_FOLDER: Final = "lora"  # of lora_prefix, beside the prefix
@@ -23,11 +31,11 @@ def attach(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, se
     precision (PEFT's default). Raises `ConfigError` where the method does not fit the architecture.
     """
     torch.manual_seed(seed)
-    if adapter.method == "lora":
+    if isinstance(adapter, LoraAdapter):
         return get_peft_model(base, lora_config(adapter, model, base))
-    if adapter.method in ("prompt", "prefix"):
+    if isinstance(adapter, PromptAdapter | PrefixAdapter):
         return get_peft_model(base, virtual_token_config(adapter))
-    if adapter.method == "lora_prefix":
+    if isinstance(adapter, LoraPrefixAdapter):
         return LoraWithPrefix(get_peft_model(base, lora_config(adapter, model, base)), virtual_token_config(adapter))
     return train_base(base, adapter)
 
@@ -54,9 +62,9 @@ def detach(adapted: nn.Module) -> nn.Module:
 
 def keeps_base(adapter: AdapterConfig) -> bool:
     """True where training leaves every weight of the base as it was, so that the next trial can have it."""
-    if adapter.method in ("prompt", "prefix"):
+    if isinstance(adapter, PromptAdapter | PrefixAdapter):
         return True
-    lora = adapter.method in ("lora", "lora_prefix")
+    lora = isinstance(adapter, LowRankAdapter)
     return lora and adapter.bias == "none" and not adapter.train_norms and adapter.initialization not in BASE_CHANGING
 
 

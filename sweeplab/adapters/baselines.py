@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sweeplab.adapters.counting import nothing_to_train
-from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.adapter import AdapterConfig, PromptAdapter, TopLayersAdapter, VirtualTokenAdapter
 from sweeplab.models.layers import decoder_layers, norm_layers
 from sweeplab.runtime.errors import ConfigError
 
@@ -26,6 +26,7 @@ def trained_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn
     elif adapter.method == "norms":
         found = [weight for module in norm_layers(base).values() for weight in module.parameters()]
     else:
+        assert isinstance(adapter, TopLayersAdapter)
         found = [weight for layer in decoder_layers(base)[-adapter.num_layers :] for weight in layer.parameters()]
     if not found:
         raise nothing_to_train(adapter.method, base.config.model_type)
@@ -40,9 +41,9 @@ def train_base(base: PreTrainedModel, adapter: AdapterConfig) -> PreTrainedModel
     return base
 
 
-def virtual_token_config(adapter: AdapterConfig) -> PeftConfig:
+def virtual_token_config(adapter: VirtualTokenAdapter) -> PeftConfig:
     """PEFT's prompt tuning (random start), or prefix tuning without reparameterization."""
-    kind = PromptTuningConfig if adapter.method == "prompt" else PrefixTuningConfig
+    kind = PromptTuningConfig if isinstance(adapter, PromptAdapter) else PrefixTuningConfig
     return kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=adapter.num_virtual_tokens)
 
 

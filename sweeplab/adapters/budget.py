@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from sweeplab.adapters.targets import matching, target_modules
-from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
 from sweeplab.models.layers import LinearShape
 from sweeplab.runtime.errors import ConfigError
 
@@ -14,13 +13,13 @@ from sweeplab.runtime.errors import ConfigError
 class Sized(NamedTuple):
     """An adapter whose rank is settled, the matrices that it stands beside, and what its budget leaves over."""
 
-    adapter: AdapterConfig
+    adapter: LowRankAdapter
     shapes: list[LinearShape]
     leftover: int | None
 
 
 def targeted_shapes(
-    adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], shapes: Iterable[LinearShape]
+    adapter: LowRankAdapter, model_type: str, modules: Mapping[str, Iterable[str]], shapes: Iterable[LinearShape]
 ) -> list[LinearShape]:
     """The matrices of `shapes` that the toggles mean. Raises `ConfigError` as `target_modules` does."""
     known = list(shapes)
@@ -35,7 +34,7 @@ def matches(pattern: str, name: str) -> bool:
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
-def rank_of(adapter: AdapterConfig, name: str) -> int:
+def rank_of(adapter: LowRankAdapter, name: str) -> int:
     """The module's rank: that of the first pattern that matches its name, else the adapter's."""
     for pattern, rank in adapter.rank_pattern.items():
         if matches(pattern, name):
@@ -43,7 +42,7 @@ def rank_of(adapter: AdapterConfig, name: str) -> int:
     return adapter.rank
 
 
-def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
+def check_patterns(adapter: LowRankAdapter, shapes: list[LinearShape]) -> None:
     """Raises `ConfigError` for a pattern that none of the adapted matrices has, listing what there is.
 
     Patterns of rates are looked for in the names of LoRA's own parameters, and not judged here where others train too.
@@ -54,7 +53,7 @@ def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
         for key in ("rank_pattern", "alpha_pattern")
         for pattern in getattr(adapter, key)
     }
-    if adapter.method == "lora" and adapter.bias == "none" and not (adapter.train_norms or adapter.dora):
+    if isinstance(adapter, LoraAdapter) and adapter.bias == "none" and not (adapter.train_norms or adapter.dora):
         trained = [f"base_model.model.{name}.lora_{part}.default.weight" for name in names for part in "AB"]
         for pattern in adapter.lr_pattern:
             found["lr_pattern", pattern] = any(re.search(pattern, name) for name in trained)
@@ -67,7 +66,7 @@ def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
             )
 
 
-def num_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) -> int:
+def num_adapter_params(adapter: LowRankAdapter, shapes: Iterable[LinearShape]) -> int:
     """Sum of r (d_in + d_out), and d_out more for DoRA's magnitudes. Hu et al. 2021, 4.1; Liu et al. 2024, 4.1."""
     return sum(
         rank_of(adapter, shape.name) * (shape.in_features + shape.out_features)
@@ -76,7 +75,7 @@ def num_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) ->
     )
 
 
-def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
+def sized(adapter: LowRankAdapter, shapes: list[LinearShape]) -> Sized:
     """`adapter` with the largest rank whose parameters fit `budget`; as it is where there is none.
 
     Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `check_patterns` does.
@@ -84,8 +83,8 @@ def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
     check_patterns(adapter, shapes)
     if adapter.budget is None:
         return Sized(adapter, shapes, None)
-    free = [shape for shape in shapes if rank_of(replace(adapter, rank=0), shape.name) == 0]
-    fixed = num_adapter_params(replace(adapter, rank=0), shapes)
+    free = [shape for shape in shapes if rank_of(adapter.replaced(rank=0), shape.name) == 0]
+    fixed = num_adapter_params(adapter.replaced(rank=0), shapes)
     per_rank = sum(shape.in_features + shape.out_features for shape in free)
     rank = (adapter.budget - fixed) // per_rank if per_rank else 0
     if rank < 1:
@@ -93,5 +92,5 @@ def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
             f"adapter.budget must hold at least rank 1, {fixed + per_rank:,} parameters for these targets, got "
             f"{adapter.budget:,}; raise it, or switch toggles off"
         )
-    fitting = replace(adapter, rank=rank)
+    fitting = adapter.replaced(rank=rank)
     return Sized(fitting, shapes, adapter.budget - num_adapter_params(fitting, shapes))

@@ -6,7 +6,14 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.adapters.budget import num_adapter_params, sized, targeted_shapes
-from sweeplab.config.adapter import LORA_METHODS, AdapterConfig
+from sweeplab.config.adapter import (
+    AdapterConfig,
+    LoraPrefixAdapter,
+    LowRankAdapter,
+    PrefixAdapter,
+    PromptAdapter,
+    TopLayersAdapter,
+)
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import architecture
@@ -85,17 +92,19 @@ def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton)
     LoRA: r (d_in + d_out) a matrix. prompt: tokens x hidden; prefix: tokens x layers x 2 x d_out of the keys.
     """
     lora = 0
-    if adapter.method in LORA_METHODS:
+    if isinstance(adapter, LowRankAdapter):
         shapes = targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
         lora = num_adapter_params(sized(adapter, shapes).adapter, shapes) + beside_lora(adapter, sizes)
-    if adapter.method == "prompt":
+    if isinstance(adapter, PromptAdapter):
         return adapter.num_virtual_tokens * sizes.hidden_size
-    prefix = adapter.num_virtual_tokens * sizes.num_layers * 2 * sizes.key_size
+    num_tokens = adapter.num_virtual_tokens if isinstance(adapter, PrefixAdapter | LoraPrefixAdapter) else 0
+    num_layers = adapter.num_layers if isinstance(adapter, TopLayersAdapter) else 0
+    prefix = num_tokens * sizes.num_layers * 2 * sizes.key_size
     baseline = {
         "none": sizes.num_params,
         "bitfit": sizes.num_bias_params,
         "norms": sizes.num_norm_params,
-        "top_layers": min(adapter.num_layers, sizes.num_layers) * sizes.num_params_per_layer,
+        "top_layers": min(num_layers, sizes.num_layers) * sizes.num_params_per_layer,
         "prefix": prefix,
         "lora_prefix": lora + prefix,
     }
@@ -105,7 +114,7 @@ def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton)
     return found
 
 
-def beside_lora(adapter: AdapterConfig, sizes: Skeleton) -> int:
+def beside_lora(adapter: LowRankAdapter, sizes: Skeleton) -> int:
     """Biases and norms that train with the adapter."""
     biases = sizes.num_bias_params if adapter.bias == "all" else 0
     return biases + (sizes.num_norm_params if adapter.train_norms else 0)

@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.budget import sized, targeted_shapes
 from sweeplab.adapters.targets import target_modules
-from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.models.layers import linear_shapes, norm_layers
 from sweeplab.models.vision import is_image_classifier
 
 
-def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
+def lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
     """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
     model_type = str(base.config.model_type)
     shapes = linear_shapes(base)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from sweeplab.config.adapter import TOGGLES, AdapterConfig
+from sweeplab.config.adapter import TOGGLES, LowRankAdapter
 from sweeplab.runtime.errors import ConfigError
 
 ModuleNames = Mapping[str, tuple[str, ...]]
@@ -86,7 +86,7 @@ def matching(module_names: Iterable[str], target: str) -> list[str]:
 
 
 def target_modules(
-    adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], linear_names: list[str]
+    adapter: LowRankAdapter, model_type: str, modules: Mapping[str, Iterable[str]], linear_names: list[str]
 ) -> list[str]:
     """PEFT's `target_modules` for the toggles that are on, given the names of the model's linear layers.
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import CONFIG, Adapter, read_adapter
 from sweeplab.config.adapter import BASE_CHANGING
-from sweeplab.config.trial import trial_config_from_dict
+from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, record_path, trial_folder
 from sweeplab.records.typed import value_at

@@ -12,7 +12,7 @@ from sweeplab.analysis.spectra import decompose_update, spectrum
 from sweeplab.analysis.trials import Trained
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.config.trial import trial_config_from_dict
+from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.statistics.subsets import evenly
 
@@ -67,7 +67,7 @@ def by_base(trained: Sequence[Trained]) -> Iterator[tuple[ModelConfig, Quantizat
     groups: dict[str, tuple[ModelConfig, QuantizationConfig, list[Trained]]] = {}
     for trial in trained:
         config = trial_config_from_dict(trial.record.config)
-        key = repr((asdict(config.model), asdict(config.quantization)))
+        key = repr((config.model.to_dict(), config.quantization.to_dict()))
         groups.setdefault(key, (config.model, config.quantization, []))[2].append(trial)
     yield from groups.values()
 

@@ -14,8 +14,9 @@ from sweeplab.cli.model_card import Verdict, card
 from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS
 from sweeplab.config.compose import Request
+from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
-from sweeplab.config.trial import TrialConfig, trial_config_from_dict
+from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text
 from sweeplab.runtime.errors import ConfigError
@@ -168,15 +169,15 @@ def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "to
     from peft import PeftModel
 
     from sweeplab.adapters.merging import attach_trained, probe_logits
-    from sweeplab.config.model import ModelConfig
-    from sweeplab.config.quantization import QuantizationConfig
+    from sweeplab.config.model import LocalModel
+    from sweeplab.config.quantization import WholeQuantization
     from sweeplab.models.base import load_base, load_model
     from sweeplab.runtime.device import resolve_precision
 
     config = one.config
     if export.kind == "merged":
-        own = ModelConfig(source="local", name=config.model.name, path=str(folder))
-        return probe_logits(load_model(own, QuantizationConfig("none", False), getattr(torch, export.dtype), device))
+        own = LocalModel(name=config.model.name, path=str(folder))
+        return probe_logits(load_model(own, WholeQuantization(scheme="none"), getattr(torch, export.dtype), device))
     dtype = resolve_precision(config.training.precision, device)
     base = load_base(config.model, config.quantization, dtype, device)
     if config.adapter.method in PEFT_ALONE:

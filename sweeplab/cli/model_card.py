@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import LORA_METHODS, TOGGLES
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.parse import own_keys, parse_section
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.pages import escape_markdown, fenced
 
@@ -42,7 +42,7 @@ def facts_of_base(record: TrialRecord) -> Iterator[tuple[str, str]]:
     revision = f", revision {model['revision']}" if model["revision"] else ""
     yield "base", f"{model['name']}{revision}"
     yield "base fingerprint", str(record.provenance.get("base_fingerprint", "–"))
-    yield "trained on a base in", QuantizationConfig(**quantization).label()
+    yield "trained on a base in", parse_section("quantization", own_keys("quantization", quantization)).label()
     yield "data", str(data["name"])
     yield "data fingerprint", str(record.provenance.get("data_fingerprint", "–"))
 

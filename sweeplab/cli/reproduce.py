@@ -14,9 +14,10 @@ from safetensors.numpy import load_file
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.compose import Request
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
-from sweeplab.config.trial import TrialConfig, trial_config_from_dict
+from sweeplab.config.trial import TrialConfig
 from sweeplab.execution.executor import LocalExecutor
 from sweeplab.execution.messages import spec_to_dict
 from sweeplab.execution.placement import Place
@@ -97,7 +98,7 @@ def same_settings(executor: ExecutorConfig, record: TrialRecord, num_devices: in
     """One trial, on the kind of device and with the threads of the record, which are those of one device's process."""
     device = record.provenance["device"]
     num_threads = device["num_threads"] * num_devices
-    return replace(executor, device=device["type"], num_threads=num_threads, cohort_size=1)
+    return executor.replaced(device=device["type"], num_threads=num_threads, cohort_size=1)
 
 
 def recorded(request: Request) -> tuple[TrialRecord, Path]:

@@ -40,10 +40,10 @@ def trial_config_from_dict(values: Mapping[str, Any]) -> TrialConfig:
 
     Version 1 held the keys of all options of a group, whichever was chosen. Raises `ConfigError`.
     """
-    return parse(TrialConfig, {name: _own_keys(name, section) for name, section in values.items()})
+    return parse(TrialConfig, {name: own_keys(name, section) for name, section in values.items()})
 
 
-def _own_keys(name: str, values: Any) -> Any:
+def own_keys(name: str, values: Any) -> Any:
     """A section without what belongs to other options of its group."""
     group = GROUPS.get(name)
     kind = group.kind_of(values) if group is not None and isinstance(values, dict) else None

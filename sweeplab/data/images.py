@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sweeplab.builtin.digits import LARGEST_GRAY, Digit, ImageSize, Pixels, digits
-from sweeplab.config.data import DataConfig
+from sweeplab.config.data import DigitsData
 from sweeplab.data.sources import fewer, fingerprint
 from sweeplab.data.tokens import IGNORED
 
@@ -50,9 +50,9 @@ def rows_of(images: Sequence[Digit], size: ImageSize) -> list[ImageRow]:
     return [ImageRow(image.pixels, image.label, size) for image in images]
 
 
-def load_images(config: DataConfig, size: ImageSize) -> ImageSplits:
+def load_images(config: DigitsData, size: ImageSize) -> ImageSplits:
     """The images that `config` names, `num_examples` and `fraction` as for text."""
-    train, heldout = digits(str(config.target))
+    train, heldout = digits(config.target)
     train = fewer(train, config)
     return ImageSplits(rows_of(train, size), rows_of(heldout, size), fingerprint((train, heldout)))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from sweeplab.config.data import DataConfig
+from sweeplab.config.data import MixtureData
 from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError
 
@@ -30,7 +30,7 @@ def mixed(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Exam
     return [pools[part][place] for _, part, place in sorted(places)]
 
 
-def mixture(pools: Sequence[list[Example]], config: DataConfig) -> list[Example]:
+def mixture(pools: Sequence[list[Example]], config: MixtureData) -> list[Example]:
     """`mixed` by `config.parts`. Raises `ConfigError` where `num_examples` would need one twice."""
     order = mixed(pools, [part.weight for part in config.parts])
     if config.num_examples is not None and config.num_examples > len(order):

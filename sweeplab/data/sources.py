@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sweeplab.builtin import world
-from sweeplab.config.data import DataConfig
+from sweeplab.config.data import DataConfig, HubData, JsonData, MixtureData, RecordData, RecordFields, TextData, WorldData
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError, first_line
@@ -84,28 +84,28 @@ def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
     return encodable(row[name], where, name)
 
 
-def example(row: Any, where: str, config: DataConfig) -> Example:
+def example(row: Any, where: str, fields: RecordFields) -> Example:
     """An `Example` from one record. Raises `ConfigError` naming the place, the field and the remedy."""
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
-    if config.messages_field is not None:
-        return chat_example(row, where, config.messages_field)
-    instruction = text_field(row, where, "instruction_field", config.instruction_field)
-    output = text_field(row, where, "output_field", config.output_field)
-    given = row.get(config.input_field) if config.input_field is not None else None
+    if fields.messages is not None:
+        return chat_example(row, where, fields.messages)
+    instruction = text_field(row, where, "instruction_field", fields.instruction)
+    output = text_field(row, where, "output_field", fields.output)
+    given = row.get(fields.input) if fields.input is not None else None
     if given is not None and not isinstance(given, str):
-        raise ConfigError(f"{where}: field '{config.input_field}' must be text, got {type(given).__name__}; mend it")
-    encodable(given or "", where, str(config.input_field))
+        raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(given).__name__}; mend it")
+    encodable(given or "", where, str(fields.input))
     if not output:
-        raise ConfigError(f"{where}: field '{config.output_field}' is empty, nothing to learn; remove the record")
+        raise ConfigError(f"{where}: field '{fields.output}' is empty, nothing to learn; remove the record")
     return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
 
 
-def from_file(path: str, config: DataConfig) -> list[Example]:
-    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(expand_home(path))]
+def from_file(path: str, config: RecordData) -> list[Example]:
+    return [example(row, f"{path}, {where}", config.record_fields) for where, row in numbered_rows(expand_home(path))]
 
 
-def from_hub(config: DataConfig) -> list[Example]:
+def from_hub(config: HubData) -> list[Example]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -116,7 +116,7 @@ def from_hub(config: DataConfig) -> list[Example]:
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    return [example(row, f"{config.name}, record {place}", config) for place, row in enumerate(rows, 1)]
+    return [example(row, f"{config.name}, record {place}", config.record_fields) for place, row in enumerate(rows, 1)]
 
 
 def split(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
@@ -136,22 +136,23 @@ def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
+def whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
     """All that there is to learn from, and to measure on. Raises `ConfigError`."""
-    if config.source == "world":
-        rows = (world.target_examples(str(config.target)), world.skill_items(str(config.target)))
-        train, heldout = ([example(row, config.name, config) for row in part] for part in rows)
+    if isinstance(config, WorldData):
+        rows = (world.target_examples(config.target), world.skill_items(config.target))
+        train, heldout = ([example(row, config.name, config.record_fields) for row in part] for part in rows)
         return train, heldout
-    if config.source == "mixture":
+    if isinstance(config, MixtureData):
         parts = [
             split(from_file(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
             for part in config.parts
         ]
         return mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
-    examples = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
+    assert isinstance(config, HubData | JsonData)
+    examples = from_hub(config) if isinstance(config, HubData) else from_file(config.path, config)
     if config.heldout_path is not None:
         return examples, from_file(config.heldout_path, config)
-    where = f"data.name={config.name}" if config.source == "hub" else f"data.path={config.path}"
+    where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
     return split(examples, config.heldout_fraction, where)
 
 
@@ -183,7 +184,7 @@ def num_learned(splits: Splits) -> int:
     return sum(json.dumps(one) in known for one in splits.heldout)
 
 
-def load_splits(config: DataConfig) -> Splits:
+def load_splits(config: TextData) -> Splits:
     """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
 
     `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded

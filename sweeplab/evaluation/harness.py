@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -30,7 +29,7 @@ IN_PASSING: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings 
 
 def prepared_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
     """Tasks whose requests are built once, for all trials that are asked the same. Raises `ConfigError`."""
-    asks = {name: value for name, value in asdict(settings).items() if name not in IN_PASSING}
+    asks = {name: value for name, value in settings.to_dict().items() if name not in IN_PASSING}
     template = lm.chat_template(True) if settings.apply_chat_template else None
     key = json.dumps([asks, template], sort_keys=True)
     if key not in prepared:

@@ -9,12 +9,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
+from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
+from sweeplab.config.conf import is_group
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.open import open_executor
 from sweeplab.execution.scheduler import Rounds, Stopped
+from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
@@ -22,7 +24,6 @@ from sweeplab.records.store import (
     only_writer,
     read_base_scores,
     read_facts,
-    read_items,
     read_records,
     trial_folders,
     write_facts,
@@ -51,8 +52,8 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
         num_planned=num_planned(request.config, varied),
-        config=asdict(request.config.trial_config()),
-        claims=[asdict(claim) for claim in request.config.claims],
+        config=request.config.trial_config().to_dict(),
+        claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
     )
 
@@ -86,7 +87,7 @@ def refuse_others_records(records: list[TrialRecord], request: Request, folder: 
     """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
     first = records[0]
     unfit = [key for key in first.params if key not in dict(flatten_keys(first.config)) and not is_group(key)]
-    now = dict(flatten_keys(asdict(trial_config(request.overrides, first.params)))) if not unfit else {}
+    now = dict(flatten_keys(trial_config(request.overrides, first.params).to_dict())) if not unfit else {}
     before = dict(flatten_keys(first.config))
     tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
     differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]

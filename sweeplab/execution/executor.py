@@ -145,7 +145,7 @@ class Workers:
         """Raises `StoreError`."""
         place = self.places[number]
         opening = line_of(
-            "open", executor=asdict(place.executor), pruning=self.pruning, num_devices=place.num_devices, rank=0
+            "open", executor=place.executor.to_dict(), pruning=self.pruning, num_devices=place.num_devices, rank=0
         )
         return Worker(number, self.connect(number), opening, self.log(number), self.events)
 

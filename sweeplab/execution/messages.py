@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from sweeplab.config.trial import trial_config_from_dict
+from sweeplab.config.parse import trial_config_from_dict
 
 Message = dict[str, Any]
 
@@ -26,7 +26,7 @@ def receive(line: str) -> Message:
 
 def spec_to_dict(number: int, seed: int, params: dict[str, Any], config: Any, folder: Path) -> Message:
     """A `TrialSpec` as a message; the driver has no torch, so it does not have the class."""
-    return {"number": number, "seed": seed, "params": params, "config": asdict(config), "folder": str(folder)}
+    return {"number": number, "seed": seed, "params": params, "config": config.to_dict(), "folder": str(folder)}
 
 
 def spec_fields(message: Message) -> Message:

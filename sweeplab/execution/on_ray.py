@@ -171,7 +171,7 @@ def ray_places(config: StudyConfig, nodes: list[dict[str, Any]]) -> tuple[list[P
             f"and executor.gpus_per_worker={num_gpus:g}; ask for less"
         )
     threads = executor.num_threads or executor.cpus_per_worker
-    mine = replace(executor, num_threads=threads, device=executor.device if num_gpus else "cpu")
+    mine = executor.replaced(num_threads=threads, device=executor.device if num_gpus else "cpu")
     return [Place(mine, None, config.training.num_devices)] * count, num_gpus
 
 

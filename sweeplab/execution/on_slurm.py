@@ -200,7 +200,7 @@ def slurm_places(config: StudyConfig) -> list[Place]:
     executor = config.executor
     device = executor.device if executor.gpus_per_worker else "cpu"
     threads = executor.num_threads or executor.cpus_per_worker
-    mine = replace(executor, num_threads=threads, device=device)
+    mine = executor.replaced(num_threads=threads, device=device)
     return [Place(mine, None, config.training.num_devices)] * executor.num_workers
 
 

@@ -91,4 +91,4 @@ def places(config: StudyConfig) -> list[Place]:
     if gpus:
         return [Place(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
     threads = executor.num_threads or (max(1, num_cores() // count) if count > 1 else None)
-    return [Place(replace(executor, num_threads=threads), None, num_devices) for _ in range(count)]
+    return [Place(executor.replaced(num_threads=threads), None, num_devices) for _ in range(count)]

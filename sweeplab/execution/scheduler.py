@@ -46,14 +46,14 @@ def headline(record: TrialRecord, config: StudyConfig) -> str:
 def lost(one: Ready, died: Message) -> TrialRecord:
     """The record of a trial whose worker died, and died again."""
     asked, status = one.asked, Status(died["status"])
-    return TrialRecord(asked.number, status, asked.seed, asked.params, asdict(one.config), reason=died["reason"])
+    return TrialRecord(asked.number, status, asked.seed, asked.params, one.config.to_dict(), reason=died["reason"])
 
 
 def halved(training: TrainingConfig) -> TrainingConfig | None:
     """Micro-batches of at most half the size, as many examples per optimizer step; None where each device has one."""
     window, count = training.micro_batch_size * training.accumulation, training.num_devices
     sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0 == size % count]
-    return replace(training, micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
+    return training.replaced(micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 
 class Rounds:
@@ -216,7 +216,7 @@ class Rounds:
             f"and training.accumulation={smaller.accumulation}"
         )
         self.tracker.interrupted([record.number])
-        config = replace(one.config, training=smaller)
+        config = one.config.replaced(training=smaller)
         self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
 
     def end(self, record: TrialRecord) -> None:

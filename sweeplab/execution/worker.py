@@ -84,11 +84,11 @@ def open_resources(opening: Message, voice: Voice) -> "Resources":
     from sweeplab.runtime.process_group import WHOLE, join
     from sweeplab.trial.resources import Resources
 
-    settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
+    settings, count = ExecutorConfig.model_construct(**opening["executor"]), opening["num_devices"]
     patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
     ranks = WHOLE
     if count > 1:
-        settings = replace(settings, num_threads=max(1, (settings.num_threads or num_cores()) // count))
+        settings = settings.replaced(num_threads=max(1, (settings.num_threads or num_cores()) // count))
         device = resolve_device(settings.device)
         ranks = join(opening["rank"], count, opening["port"], opening["listener"], device)
     return Resources.open(settings, every(patience, lambda: voice.say("alive")), ranks)

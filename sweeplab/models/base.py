@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.hub import only_cached
 from sweeplab.models.layers import quantizable_shapes
@@ -47,7 +47,7 @@ def location(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
         return str(EMBEDDED.with_name(model.name))
-    return model.name if model.source == "hub" else str(expand_home(str(model.path)))
+    return str(expand_home(model.path)) if isinstance(model, LocalModel) else model.name
 
 
 def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
@@ -63,14 +63,14 @@ def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> 
 
 def architecture(model: ModelConfig) -> PretrainedConfig:
     """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
-    if model.architecture:
-        values = dict(model.architecture)
+    if model.config_values:
+        values = dict(model.config_values)
         config = AutoConfig.for_model(values.pop("model_type"), **values)
     else:
         try:
             config = AutoConfig.from_pretrained(
                 location(model),
-                revision=model.revision,
+                revision=model.hub_revision,
                 trust_remote_code=False,
                 local_files_only=only_cached(model),
             )
@@ -85,11 +85,11 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
 
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
-    borrowed = model.random_init and bool(model.architecture)
+    borrowed = model.random_init and bool(model.config_values)
     source = str(EMBEDDED) if borrowed else location(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=False, local_files_only=only_cached(model)
+            source, revision=model.hub_revision, trust_remote_code=False, local_files_only=only_cached(model)
         )
     except (OSError, ValueError) as error:
         raise unreadable(model, "tokenizer", error, "copy tokenizer.json from the model") from error
@@ -113,7 +113,7 @@ def load_model(
         skeleton = empty_model(architecture(model), dtype)
         schemes = layer_schemes(quantization, quantizable_shapes(skeleton))
         return fill_layers(skeleton, schemes, quantization, dtype, device)
-    if quantization.pattern or quantization.scheme in HQQ_BITS:
+    if quantization.patterns or quantization.scheme in HQQ_BITS:
         loaded = pretrained(model, {"dtype": dtype})
         quantize_layers(loaded, layer_schemes(quantization, quantizable_shapes(loaded)), quantization, dtype, device)
         return loaded
@@ -128,7 +128,7 @@ def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     try:
         loaded: PreTrainedModel = auto_class(config).from_pretrained(
             location(model),
-            revision=model.revision,
+            revision=model.hub_revision,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=only_cached(model),

@@ -107,7 +107,7 @@ def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[Linear
         normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
         return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
     copies = adapter_copies_bytes(config, adapted, device)
-    shared = why_exclusive(config) is None or (config.adapter.dropout == 0 and e == FP32_BYTES)
+    shared = why_exclusive(config) is None or (not config.adapter.has_dropout() and e == FP32_BYTES)
     in_place = adapted if shared else []
     int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
     return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
@@ -151,7 +151,7 @@ def activations(
         return Activations(tokens * (inputs + last_norm), tokens * forward_work, tokens * layer_again)
     stack = sizes.num_layers * layer + kept + last_norm
     if config.adapter.method != "none":
-        idle = block.parallel and not config.adapter.lora_mlp
+        idle = block.parallel and not (isinstance(config.adapter, LowRankAdapter) and config.adapter.lora_mlp)
         stack -= norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
     return Activations(tokens * stack, tokens * forward_work, tokens * work)

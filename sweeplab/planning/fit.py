@@ -1,6 +1,5 @@
 """Whether a trial will fit in `plan.device_memory`, and the record of one that is skipped because it will not."""
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -67,4 +66,4 @@ class Gate:
         if fit_of(memory.needed_bytes, self.memory_bytes) is not Fit.DOES_NOT_FIT:
             return None
         reason = shortage(memory, self.memory_bytes)
-        return TrialRecord(asked.number, Status.SKIPPED, asked.seed, asked.params, asdict(config), reason=reason)
+        return TrialRecord(asked.number, Status.SKIPPED, asked.seed, asked.params, config.to_dict(), reason=reason)

@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from sweeplab.config.data import TextData
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
@@ -29,7 +30,7 @@ class DataExtent(NamedTuple):
 
 def tokenizer_is_here(model: ModelConfig) -> bool:
     """True where `load_tokenizer` needs no network."""
-    return model.source != "hub" or (model.random_init and bool(model.architecture))
+    return model.source != "hub" or (model.random_init and bool(model.config_values))
 
 
 def data_extent(config: TrialConfig) -> DataExtent:
@@ -41,6 +42,7 @@ def data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(num_images, tokens, tokens, most_targets=1, num_truncated=0, measured=True)
     if config.data.source == "hub":
         return DataExtent(None, length, length, length - 1, None, measured=False)
+    assert isinstance(config.data, TextData)
     splits = load_splits(config.data)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
     learned = {"num_learned": num_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}

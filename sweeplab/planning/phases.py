@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import sized
 from sweeplab.adapters.counting import Skeleton, num_lora_params, quantized_matrices
-from sweeplab.config.adapter import LORA_METHODS
+from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -74,7 +74,9 @@ def logits_of(sizes: Skeleton, scored: Scored, dtype_bytes: int, whole: bool) ->
 def takes_whole(config: TrialConfig) -> bool:
     """True where training takes all logits at once, however many: images, and a head whose adapter drops."""
     adapter = config.adapter
-    return config.data.is_images() or (adapter.method in LORA_METHODS and adapter.lora_head and adapter.dropout > 0)
+    return config.data.is_images() or (
+        isinstance(adapter, LowRankAdapter) and adapter.lora_head and adapter.dropout > 0
+    )
 
 
 def positions_of(config: TrialConfig, extent: DataExtent) -> int:
@@ -124,7 +126,7 @@ def on_one_device(config: TrialConfig) -> TrialConfig:
     """The trial as one of `training.num_devices` has it: its share of every micro-batch's rows."""
     training = config.training
     rows = training.micro_batch_size // training.num_devices
-    return replace(config, training=replace(training, micro_batch_size=rows))
+    return config.replaced(training=training.replaced(micro_batch_size=rows))
 
 
 def whole_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
@@ -177,13 +179,13 @@ def step_bytes(
 ) -> int:
     """torch.optim's own copies: on CUDA of all weights at once, none where it is one fused kernel; on a CPU two of each
     weight while one of the last still stands. bitsandbytes has none."""
-    if not str(config.optimizer["_target_"]).startswith("torch."):
+    if not config.optimizer.is_of_torch():
         return 0
-    if device.kind == "cuda" and config.optimizer.get("fused"):
+    if device.kind == "cuda" and config.optimizer.arguments().get("fused"):
         return 0
     if device.kind == "cuda":
         return entry_bytes * sum(weights)
-    if config.adapter.method in LORA_METHODS:
+    if isinstance(config.adapter, LowRankAdapter):
         return entry_bytes * max(before + 2 * one for before, one in pairwise([0, *weights]))
     largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
     return entry_bytes * 2 * min(max(weights), largest_matrix)
@@ -200,7 +202,9 @@ def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, d
 
 def settled(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
     """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `sized` does."""
-    return replace(config, adapter=sized(config.adapter, adapted).adapter) if adapted else config
+    if not isinstance(config.adapter, LowRankAdapter):
+        return config
+    return config.replaced(adapter=sized(config.adapter, adapted).adapter)
 
 
 def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:

@@ -17,7 +17,7 @@ from optuna.pruners import (
 )
 from optuna.trial import TrialState, create_trial
 
-from sweeplab.config.search_rules import PRUNERS
+from sweeplab.config.sampler import HalvingPruner
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 
@@ -44,9 +44,8 @@ def first_rung(config: StudyConfig, varied: Sequence[Axis]) -> int | None:
 def build_pruner(config: StudyConfig, varied: Sequence[Axis]) -> BasePruner:
     """The pruner of a study. Everything that it remembers is in the storage."""
     section = config.pruner
-    said = {option: getattr(section, option) for option in PRUNERS[section.name]}
-    options: dict[str, Any] = {option: value for option, value in said.items() if value is not None}
-    if "min_resource" in said:
+    options = section.arguments()
+    if isinstance(section, HalvingPruner):
         options.setdefault("min_resource", first_rung(config, varied))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

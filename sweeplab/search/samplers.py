@@ -20,7 +20,7 @@ from optuna.samplers import (
 from optuna.trial import Trial
 
 from sweeplab.config.devices import FIXED
-from sweeplab.config.search_rules import LISTING, SAMPLERS
+from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 from sweeplab.runtime.errors import refuse
@@ -52,14 +52,14 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
     """
     section = config.sampler
     seed = random.Random(f"{section.seed} {number}").getrandbits(32)
-    said = {option: getattr(section, option) for option in SAMPLERS[section.name]}
-    options: dict[str, Any] = {option: value for option, value in said.items() if value is not None}
+    options = section.arguments()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         match section.name:
             case "tpe":
-                grouped = options.pop("multivariate", True) and any(axis.when for axis in varied)
-                return TPESampler(seed=seed, multivariate=section.multivariate, group=grouped, **options)
+                grouped = options.get("multivariate", True) and any(axis.when for axis in varied)
+                options.setdefault("multivariate", None)
+                return TPESampler(seed=seed, group=grouped, **options)
             case "gp":
                 return GPSampler(seed=seed, warn_independent_sampling=False, **options)
             case "cmaes":

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sweeplab.config.study import TrackingConfig
+from sweeplab.config.tracking import WandbTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, first_line
@@ -78,7 +78,7 @@ def summary(record: TrialRecord) -> dict[str, Any]:
 class WandbTracker:
     """Offline runs go to `folder`/wandb and can be sent later with `wandb sync`, as can those that were cut off."""
 
-    def __init__(self, settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: WandbTracking, study: str, folder: Path, say: Callable[[str], None]) -> None:
         # what waits to be sent stays with the study, not in the home folder; W&B reads these at its import
         os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -166,7 +166,7 @@ class WandbTracker:
             self.say(sentence)
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
-        values = {"params": params, "seed": seed, "number": number, "config": asdict(config)}
+        values = {"params": params, "seed": seed, "number": number, "config": config.to_dict()}
         run = self.begin(f"{self.study}-{number:05d}", "trial", values)
         if run is None:
             return
@@ -244,5 +244,5 @@ class WandbTracker:
             self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
 
 
-def build_tracker(settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
+def build_tracker(settings: WandbTracking, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
     return NoTracker() if settings.name == "none" else WandbTracker(settings, study, folder, say)

@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from torch import nn
 from torch.optim import Optimizer
 
-from sweeplab.config.optimizer import check_optimizer
+from sweeplab.config.optimizer import OptimizerConfig
 from sweeplab.runtime.errors import ConfigError
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -35,12 +35,12 @@ def check_patterns(names: list[str], lr_pattern: dict[str, float]) -> None:
 
 
 def parameter_groups(
-    named_parameters: NamedParameters, settings: dict[str, Any], lr_pattern: dict[str, float], lr_ratio: float
+    named_parameters: NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
 ) -> list[dict[str, Any]]:
     """Groups of equal rate and decay, in the parameters' order within each; the plain rate and decay come first.
 
     Biases, norms and DoRA's magnitudes, which have one dimension, do not decay; matrices do, A and B of LoRA too. The
-    rate is `settings["lr"]` times the factor of the first of `lr_pattern` that `re.search` finds in the name, and B's
+    rate is `settings.lr` times the factor of the first of `lr_pattern` that `re.search` finds in the name, and B's
     times `lr_ratio` (LoRA+: Hayou et al. 2024, arXiv 2402.12354). Raises `ConfigError` as `check_patterns` does.
     """
     named = list(named_parameters)
@@ -50,21 +50,19 @@ def parameter_groups(
         groups.setdefault((rate_factor(name, lr_pattern, lr_ratio), weight.ndim >= 2), []).append(weight)
     ordered = sorted(groups.items(), key=lambda one: (one[0][0] != 1, not one[0][1]))
     return [
-        {"params": weights, "lr": settings["lr"] * factor} | ({} if decays else {"weight_decay": 0.0})
+        {"params": weights, "lr": settings.lr * factor} | ({} if decays else {"weight_decay": 0.0})
         for (factor, decays), weights in ordered
     ]
 
 
 def build_optimizer(
-    named_parameters: NamedParameters, settings: dict[str, Any], lr_pattern: dict[str, float], lr_ratio: float
+    named_parameters: NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
 ) -> Optimizer:
-    """The optimizer `settings["_target_"]` with its other entries as arguments. Raises `ConfigError`.
+    """The optimizer `settings.target` with the arguments that it is given. Raises `ConfigError`.
 
     Only classes of `OPTIMIZER_HOMES` are imported, so that a record from elsewhere runs no code.
     """
-    check_optimizer(settings)
-    target = settings["_target_"]
-    arguments = {name: value for name, value in settings.items() if name != "_target_"}
+    target, arguments = settings.target, settings.arguments()
     named = list(named_parameters)
     if target == "torch.optim.Muon":
         check_matrices(named)
@@ -81,12 +79,12 @@ def build_optimizer(
         ) from error
 
 
-def check_made(settings: dict[str, Any]) -> None:
+def check_made(settings: OptimizerConfig) -> None:
     """Makes an optimizer of torch's own for a weight that nobody trains, as a plan may: torch says what it refuses.
 
     Raises `ConfigError`. Other packages are imported by a training only.
     """
-    if settings["_target_"].startswith("torch."):
+    if settings.is_of_torch():
         build_optimizer([("weight", nn.Parameter(torch.empty(2, 2)))], settings, {}, 1.0)
 
 

@@ -26,4 +26,5 @@ def rate_factor(schedule: ScheduleConfig, step: int, num_steps: int) -> float:
         return 1.0
     progress = min(1.0, (step - warmup) / (num_steps - warmup))
     left = 1 - progress if schedule.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
-    return schedule.end_factor + (1 - schedule.end_factor) * left
+    end = schedule.factor_at_end
+    return end + (1 - end) * left

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from sweeplab.config.optimizer import OptimizerConfig
 from sweeplab.config.training import ScheduleConfig
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, score_values
 from sweeplab.training.optimizers import build_optimizer
@@ -134,7 +135,7 @@ class Member:
 
 def build_member(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
-    optimizer: dict[str, Any],
+    optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     lr_pattern: dict[str, float],
     lr_ratio: float,

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def new_record(spec: TrialSpec) -> TrialRecord:
-    return TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
+    return TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, spec.config.to_dict())
 
 
 def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:

@@ -5,7 +5,7 @@ Trials of one geometry train together on one base; a lone trial is a cohort of o
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must be of to be this trial's."""
         prints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
-        return {"config": asdict(self.spec.config), "seed": self.spec.seed, **prints}
+        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **prints}
 
     def keep(self) -> None:
         """Writes a checkpoint."""
@@ -93,7 +93,7 @@ def num_steps(training: TrainingConfig, num_windows: int) -> int:
 
 def peak_rate(config: TrialConfig, name: str) -> float:
     """The highest learning rate that the parameter `name` sees."""
-    return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
+    return config.optimizer.lr * rate_factor(name, config.adapter.lr_pattern, config.adapter.factor_of_b())
 
 
 def load(spec: TrialSpec, resources: Resources, record: TrialRecord) -> tuple[Base, Tokenized]:
@@ -149,7 +149,7 @@ def member_of(
         config.optimizer,
         config.schedule,
         config.adapter.lr_pattern,
-        config.adapter.lr_ratio,
+        config.adapter.factor_of_b(),
         steps,
         gradient_clip=config.training.gradient_clip,
         log_interval=config.training.log_interval,

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 import torch
 
-from sweeplab.config.data import DataConfig
+from sweeplab.config.data import DigitsData, TextData
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch, Row, heldout_batches
@@ -84,7 +84,7 @@ class Resources:
     def base_for(self, config: TrialConfig) -> Base:
         """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
         dtype = resolve_precision(config.training.precision, self.device)
-        key = {"model": asdict(config.model), "quantization": asdict(config.quantization), "dtype": str(dtype)}
+        key = {"model": config.model.to_dict(), "quantization": config.quantization.to_dict(), "dtype": str(dtype)}
         if self.base is None or self.base_key != key:
             self.forget_base()
             in_parts = config.training.strategy == "fsdp"
@@ -124,9 +124,9 @@ class Resources:
         data, length = config.data, config.training.max_length
         refuse_other_family(base.model.config, data)
         key = f"{data} {length}"
-        if key not in self.tokenized and data.is_images():
+        if key not in self.tokenized and isinstance(data, DigitsData):
             self.tokenized = {key: image_rows(data, base)}
-        elif key not in self.tokenized:
+        elif key not in self.tokenized and isinstance(data, TextData):
             splits = load_splits(data)
             train, heldout = (
                 tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
@@ -150,7 +150,7 @@ def refuse_drawing(base: Base, strategy: str) -> None:
         )
 
 
-def image_rows(data: DataConfig, base: Base) -> Tokenized:
+def image_rows(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, image_size(base.model.config))
     return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))

@@ -129,7 +129,7 @@ def score_base(spec: TrialSpec, resources: Resources, record: TrialRecord) -> No
     """
     base, data = load(spec, resources, record)
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(asdict(config), str(base.model.dtype), task_data(config), record.provenance)
+    key = base_key(config.to_dict(), str(base.model.dtype), task_data(config), record.provenance)
     elsewhere = record.provenance["dirty"] is False
     known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
     if resources.ranks.of_first(known):

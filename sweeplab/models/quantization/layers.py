@@ -45,9 +45,9 @@ def quantized_layer(
     if scheme in HQQ_BITS:
         from sweeplab.models.quantization.hqq import hqq_layer
 
-        layer = hqq_layer(weight_OI, moved.bias, HQQ_BITS[scheme], quantization.group_size, dtype)
+        layer = hqq_layer(weight_OI, moved.bias, HQQ_BITS[scheme], quantization.num_per_group, dtype)
     else:
-        layer = bitsandbytes_layer(weight_OI, moved.bias, scheme, quantization.double, dtype)
+        layer = bitsandbytes_layer(weight_OI, moved.bias, scheme, quantization.is_double, dtype)
     layer.source_cls = type(plain)
     assert isinstance(layer, nn.Module)
     return layer.requires_grad_(False)

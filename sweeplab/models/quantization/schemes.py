@@ -45,7 +45,7 @@ def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype, he
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization.scheme,
-        bnb_4bit_use_double_quant=quantization.double,
+        bnb_4bit_use_double_quant=quantization.is_double,
         bnb_4bit_compute_dtype=dtype,
         llm_int8_skip_modules=kept,
     )
@@ -57,7 +57,7 @@ def layer_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShap
     Raises `ConfigError` for a pattern that is found in none, and for groups that do not fill a matrix.
     """
     known = list(shapes)
-    for pattern in quantization.pattern:
+    for pattern in quantization.patterns:
         if not any(re.search(pattern, shape.name) for shape in known):
             there = ", ".join(dict.fromkeys(shape.name.rpartition(".")[2] for shape in known))
             raise ConfigError(
@@ -66,10 +66,10 @@ def layer_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShap
             )
     found = {}
     for shape in known:
-        matched = (scheme for pattern, scheme in quantization.pattern.items() if re.search(pattern, shape.name))
+        matched = (scheme for pattern, scheme in quantization.patterns.items() if re.search(pattern, shape.name))
         found[shape.name] = next(matched, quantization.scheme)
         if found[shape.name] in HQQ_BITS:
-            refuse_unfilled(quantization.group_size, HQQ_BITS[found[shape.name]], shape)
+            refuse_unfilled(quantization.num_per_group, HQQ_BITS[found[shape.name]], shape)
     return found
 
 
