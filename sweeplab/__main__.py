@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sweeplab.cli.mistakes import dashed, explained, refuse_added
-from sweeplab.config.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
-from sweeplab.config.study import StudyConfig, register
+from sweeplab.cli.mistakes import dashed, explained
+from sweeplab.config.compose import DEFAULT_NAME, mark_known, to_study_config
+from sweeplab.config.conf import CONF, is_group, options
+from sweeplab.config.study import StudyConfig
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError, masked
 from sweeplab.runtime.paths import shell_command
@@ -34,20 +35,6 @@ INTERRUPTED: Final = 130
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
 MOST_NESTED: Final = 30  # brackets of a value within each other
-MAPPINGS: Final = (  # the user chooses their keys
-    "space",
-    "study.constraints",
-    "executor.sbatch",
-    "quantization.pattern",
-    "evaluation.gen_kwargs",
-    "model.modules",
-    "model.architecture",
-    "adapter.rank_pattern",
-    "adapter.alpha_pattern",
-    "adapter.lr_pattern",
-)
-OPEN: Final = tuple(f"{key}{end}" for key in MAPPINGS for end in ".=")
-ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 
 def refuse(message: str) -> NoReturn:
@@ -92,7 +79,8 @@ def nesting(text: str) -> int:
 
 def command() -> str:
     """What a user types to run this again; a password is left out."""
-    typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
+    plain = (one.removeprefix("++") for one in sys.argv[1:])
+    typed = (one if mark_known(one) == asked else asked for one, asked in zip(plain, sys.argv[1:], strict=True))
     return shell_command(["python", "-m", "sweeplab", *map(masked, typed)])
 
 
@@ -198,9 +186,9 @@ def run(request: "Request", console: "Console") -> None:
 def job(composed: DictConfig) -> None:
     """One study: the whole command line, or one job of `--multirun`."""
     try:
-        refuse_added(composed)
         composed.study.name = study_name(composed.study.name)
-        act(to_study_config(composed, DEFAULT_NAME))
+        overrides = list(HydraConfig.get().overrides.task)
+        act(to_study_config(composed, DEFAULT_NAME, overrides))
     except (ConfigError, StoreError) as error:
         refuse(str(error))
     except (HydraException, OmegaConfBaseException) as error:  # here, since Hydra would print a line of its own
@@ -211,14 +199,12 @@ def job(composed: DictConfig) -> None:
 
 def main() -> None:
     """The command line. Exit codes: 0 done, 1 no trial finished or not the same again, 2 a mistake, 130 interrupted."""
-    register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
-    # Hydra wants a mapping's new keys added, not overridden; space.x=... may be written without the plus signs
     for argument in sys.argv[1:]:
         refuse_unreadable(argument)
     if (said := dashed(sys.argv[1:])) is not None:
         refuse(said)
-    sys.argv[1:] = [f"++{one}" if one.startswith(OPEN) else one for one in sys.argv[1:]]
+    sys.argv[1:] = [mark_known(one) for one in sys.argv[1:]]
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:

@@ -64,8 +64,9 @@ def keeps_base(adapter: AdapterConfig) -> bool:
     """True where training leaves every weight of the base as it was, so that the next trial can have it."""
     if isinstance(adapter, PromptAdapter | PrefixAdapter):
         return True
-    lora = isinstance(adapter, LowRankAdapter)
-    return lora and adapter.bias == "none" and not adapter.train_norms and adapter.initialization not in BASE_CHANGING
+    if not isinstance(adapter, LowRankAdapter):
+        return False
+    return adapter.bias == "none" and not adapter.train_norms and adapter.initialization not in BASE_CHANGING
 
 
 def save_adapter(adapted: nn.Module, folder: Path) -> int:

@@ -61,7 +61,7 @@ def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[lis
         try:
             scalings = {str(layer["name"]): float(layer["scaling"]) for layer in record.adapter_layers}
             trial_config_from_dict(record.config)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             path = record_path(study_folder, record.number)
             raise StoreError(f"{path} has no whole config and adapter_layers: {error!r}; run it again") from error
         trained.append(Trained(record, read_adapter(folder, scalings)))

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import Array, read_factors
@@ -11,8 +10,8 @@ from sweeplab.analysis.sharing import matrices_of
 from sweeplab.analysis.spectra import decompose_update, spectrum
 from sweeplab.analysis.trials import Trained
 from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.parse import trial_config_from_dict
+from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.statistics.subsets import evenly
 

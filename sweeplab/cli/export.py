@@ -12,7 +12,7 @@ from rich.text import Text
 
 from sweeplab.cli.model_card import Verdict, card
 from sweeplab.config.actions import ExportConfig
-from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS
+from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS, LoraAdapter, LowRankAdapter
 from sweeplab.config.compose import Request
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
@@ -97,14 +97,15 @@ def sources(config: StudyConfig) -> list[Source]:
 def refuse_uncombinable(one: Source) -> None:
     """Raises `ConfigError` for what is no plain sum of B A."""
     adapter = one.config.adapter
-    beside = {
-        f"method={adapter.method}": adapter.method != "lora",
-        "dora=true": adapter.dora,
-        f"bias={adapter.bias}": adapter.bias != "none",
-        "train_norms=true": adapter.train_norms,
-        "rank_pattern": bool(adapter.rank_pattern),
-        f"initialization={adapter.initialization}": adapter.initialization in BASE_CHANGING,
-    }
+    beside = {f"method={adapter.method}": not isinstance(adapter, LoraAdapter)}
+    if isinstance(adapter, LowRankAdapter):
+        beside |= {
+            "dora=true": adapter.dora,
+            f"bias={adapter.bias}": adapter.bias != "none",
+            "train_norms=true": adapter.train_norms,
+            "rank_pattern": bool(adapter.rank_pattern),
+            f"initialization={adapter.initialization}": adapter.initialization in BASE_CHANGING,
+        }
     for name, is_set in beside.items():
         if is_set:
             raise ConfigError(

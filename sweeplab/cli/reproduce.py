@@ -1,7 +1,6 @@
 """`action=reproduce`: runs a recorded trial once more, alone, and holds the two records against each other."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 

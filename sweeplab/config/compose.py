@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config.compatible import check_trial
-from sweeplab.config.conf import CONF, is_group, options
+from sweeplab.config.conf import is_group, options
 from sweeplab.config.given import refuse_idle_keys
 from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, option_names

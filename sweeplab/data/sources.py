@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sweeplab.builtin import world
-from sweeplab.config.data import DataConfig, HubData, JsonData, MixtureData, RecordData, RecordFields, TextData, WorldData
+from sweeplab.config.data import (
+    DataConfig,
+    HubData,
+    JsonData,
+    MixtureData,
+    RecordData,
+    RecordFields,
+    TextData,
+    WorldData,
+)
 from sweeplab.data.mixture import mixture
 from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError, first_line

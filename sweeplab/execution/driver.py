@@ -2,7 +2,6 @@
 
 import re
 from contextlib import closing, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,6 @@
 """What driver and worker say to each other: one JSON object a line, no pickle."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 

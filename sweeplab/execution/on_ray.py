@@ -9,7 +9,6 @@ import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType

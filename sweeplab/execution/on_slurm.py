@@ -7,7 +7,6 @@ import queue
 import secrets
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from dataclasses import replace
 from itertools import takewhile
 from typing import Final, NamedTuple
 

@@ -13,7 +13,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sweeplab.config.executor import ExecutorConfig

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import rank_of
 from sweeplab.adapters.counting import Skeleton, quantized_matrices
+from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -83,6 +84,7 @@ def norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
 def rank_in_memory(config: TrialConfig, name: str) -> int:
     """Rank that the matrix's A and B take up, the adapter's own being settled (`budget.sized`): of a slot that its
     optimizer takes as a vector the bucket's, whoever trains beside it (`slots.layout_of`)."""
+    assert isinstance(config.adapter, LowRankAdapter)
     rank = rank_of(config.adapter, name)
     return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
 
@@ -93,8 +95,8 @@ def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device
     ranks = FP32_BYTES * sum(rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
     if why_exclusive(config) is None:
-        return ranks + (features if adapter.dropout > 0 else 0)
-    if adapter.dropout > 0:
+        return ranks + (features if adapter.has_dropout() else 0)
+    if adapter.has_dropout():
         mask_bytes = 1 if device.kind == "cuda" else FP32_BYTES
         return ranks + (FP32_BYTES + mask_bytes) * features
     return ranks + (FP32_BYTES * features if device.dtype.itemsize < FP32_BYTES else 0)

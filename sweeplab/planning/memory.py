@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sweeplab.adapters.budget import targeted_shapes
 from sweeplab.adapters.counting import Skeleton
-from sweeplab.config.adapter import LORA_METHODS, AdapterConfig
+from sweeplab.config.adapter import AdapterConfig, LowRankAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.layers import LinearShape
@@ -65,7 +65,7 @@ def num_entries(matrix: LinearShape) -> int:
 
 def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
     """The matrices that LoRA stands beside; none without it. Raises `ConfigError` as `target_modules` does."""
-    if adapter.method not in LORA_METHODS:
+    if not isinstance(adapter, LowRankAdapter):
         return []
     return targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
 
@@ -74,7 +74,7 @@ def weight_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearSh
     """Packed weights. HQQ's 3 bits: the weights of ten groups side by side in 32 bits, the last ones filled up."""
     entries, bits = num_entries(matrix), {"nf4": 4, "fp4": 4, "int8": 8, **HQQ_BITS}[scheme]
     if bits == 3:
-        return 4 * quantization.group_size * math.ceil(entries // quantization.group_size / 10)
+        return 4 * quantization.num_per_group * math.ceil(entries // quantization.num_per_group / 10)
     return math.ceil(entries * bits / 8)
 
 
@@ -82,11 +82,13 @@ def scale_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearSha
     """nf4 and fp4: 32 bits per 64 weights, 0.5 bits each; double: 8 bits per 64 and 32 per 64 x 256, 0.126953125 bits
     each, and 32 bits once; int8: 32 bits per row; HQQ: a scale and a zero per group in the compute dtype."""
     if scheme in HQQ_BITS:
-        return 2 * dtype_bytes * (num_entries(matrix) // quantization.group_size)
+        return 2 * dtype_bytes * (num_entries(matrix) // quantization.num_per_group)
     if scheme == "int8":
         return FP32_BYTES * matrix.out_features
     blocks = math.ceil(num_entries(matrix) / BLOCK)
-    return blocks + FP32_BYTES * (math.ceil(blocks / OUTER_BLOCK) + 1) if quantization.double else FP32_BYTES * blocks
+    return (
+        blocks + FP32_BYTES * (math.ceil(blocks / OUTER_BLOCK) + 1) if quantization.is_double else FP32_BYTES * blocks
+    )
 
 
 def num_states(optimizer: dict[str, Any]) -> int:

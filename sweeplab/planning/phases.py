@@ -248,7 +248,7 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     if training.strategy == "fsdp" and device.kind == "cuda":  # it is read on the CPU, and comes layer by layer
         loaded = base
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
-    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
+    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = (
         training.accumulation > 1 or why_exclusive(config) is None

@@ -3,7 +3,7 @@
 import math
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sweeplab.records.metrics import METRICS, known_metric
 from sweeplab.runtime.errors import ConfigError, refuse
@@ -45,6 +45,16 @@ class ClaimConfig(BaseModel):
 
     def axis(self) -> str | None:
         return self.rises_with if self.rises_with is not None else self.falls_with
+
+
+def claim_from_dict(name: str, values: Any) -> ClaimConfig:
+    """What `model_dump` gave. Raises `ValueError` naming the field that is unknown or of another type."""
+    try:
+        return ClaimConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, (name, *first["loc"])))
+        raise ValueError(f"{field} is malformed: {first['msg']}") from error
 
 
 def check_form(key: str, claim: ClaimConfig) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sweeplab.records.claim import ClaimConfig, check_form
+from sweeplab.records.claim import check_form, claim_from_dict
 from sweeplab.records.metrics import known_metric
 from sweeplab.records.record import StudyFacts
 from sweeplab.records.typed import from_plain, is_number
@@ -22,7 +22,7 @@ def facts_from_dict(values: Any) -> StudyFacts:
             raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
     for place, claim in enumerate(facts.claims):
         try:
-            check_form(f"claims.{place}", from_plain(ClaimConfig, claim, f"claims.{place}"))
+            check_form(f"claims.{place}", claim_from_dict(f"claims.{place}", claim))
         except ConfigError as error:
             raise ValueError(str(error)) from error
     return facts

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,13 @@ def home() -> str:
 
 
 def abbreviate_home(value: Any) -> Any:
-    """A value, or all values of a section, with ~ for the home folder at the beginning of a text. A dataclass is
-    changed in place."""
+    """A plain value, or all values in it, with ~ for the home folder at the beginning of a text."""
     if isinstance(value, str):
         return f"~/{value.removeprefix(home())}" if value.startswith(home()) else value
     if isinstance(value, list):
         return [abbreviate_home(one) for one in value]
     if isinstance(value, dict):
         return {key: abbreviate_home(one) for key, one in value.items()}
-    if is_dataclass(value):
-        for one in fields(value):
-            setattr(value, one.name, abbreviate_home(getattr(value, one.name)))
     return value
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from optuna import Study
 from optuna.exceptions import ExperimentalWarning

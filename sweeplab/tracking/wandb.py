@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from sweeplab.config.tracking import WandbTracking
+from sweeplab.config.tracking import TrackingConfig, WandbTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, first_line
@@ -244,5 +244,5 @@ class WandbTracker:
             self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
 
 
-def build_tracker(settings: WandbTracking, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
-    return NoTracker() if settings.name == "none" else WandbTracker(settings, study, folder, say)
+def build_tracker(settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
+    return WandbTracker(settings, study, folder, say) if isinstance(settings, WandbTracking) else NoTracker()
