@@ -16,16 +16,16 @@ import torch
 from hydra import initialize_config_dir
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sweeplab.config.compose import CONF, trial_config
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.config.study import register
+from sweeplab.config.compose import trial_config
+from sweeplab.config.conf import CONF
+from sweeplab.config.model import EmbeddedModel
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import TrialRecord
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
+from tests.configs import quantize
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
@@ -52,7 +52,6 @@ def _same_random_state() -> None:
 @pytest.fixture(scope="session")
 def compose_trial() -> Compose:
     """The `TrialConfig` that Hydra makes of `conf/` and overrides, as a study would."""
-    register()
 
     def make(*overrides: str, **params: Any) -> TrialConfig:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -98,8 +97,8 @@ def run_alone(
 
 
 def embedded(scheme: str, double: bool) -> Base:
-    model = ModelConfig(source="embedded", name="tiny_base")
-    return load_base(model, QuantizationConfig(scheme, double), torch.float32, torch.device("cpu"))
+    model = EmbeddedModel(name="tiny_base")
+    return load_base(model, quantize(scheme, double), torch.float32, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

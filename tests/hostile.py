@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
@@ -18,8 +17,8 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 
 from sweeplab.__main__ import main
-from sweeplab.config.compose import CONF
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.conf import CONF
+from sweeplab.config.schema import is_section, schema_keys
 
 SECRET: Final = "zarquon-51b7c2e9"  # stands in the environment; no answer and no file may hold it
 MOST_SECONDS: Final = 10.0  # of processor time for an answer; most take a third of a second
@@ -49,14 +48,11 @@ INTERPOLATIONS: Final = (
 )
 
 
-def leaves(section: type[Any] = StudyConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves() -> Iterator[tuple[str, Any]]:
     """Every key of the schema that takes a value, with its type."""
-    for one in fields(section):
-        inner = one.default_factory
-        if isinstance(inner, type) and is_dataclass(inner):
-            yield from leaves(inner, f"{prefix}{one.name}.")
-        elif f"{prefix}{one.name}" not in NOT_FUZZED:
-            yield f"{prefix}{one.name}", one.type
+    for key, field in schema_keys().items():
+        if not is_section(key) and key not in NOT_FUZZED:
+            yield key, field.annotation
 
 
 LEAVES: Final = tuple(leaves())

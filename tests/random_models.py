@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sweeplab.config.adapter import TOGGLES, AdapterConfig
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.adapter import LoraAdapter
+from sweeplab.config.model import HubModel, ModelConfig
 from sweeplab.models.base import architecture
 from sweeplab.models.vision import auto_class
+from tests.configs import PLAIN
 
 COMMON: Final = {
     "vocab_size": 128,
@@ -59,30 +59,10 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-PLAIN: Final = AdapterConfig(
-    method="lora",
-    rank=4,
-    alpha_ratio=2.0,
-    dropout=0.0,
-    rslora=False,
-    dora=False,
-    initialization="default",
-    bias="none",
-    train_norms=False,
-    rank_pattern={},
-    alpha_pattern={},
-    lr_pattern={},
-    lr_ratio=1.0,
-    num_virtual_tokens=4,
-    num_layers=1,
-    **{f"lora_{toggle}": False for toggle in TOGGLES},
-)
-
-
 @pytest.fixture(scope="session")
 def architectures() -> dict[str, ModelConfig]:
     return {
-        family: ModelConfig(source="hub", name=family, random_init=True, architecture={"model_type": family, **sizes})
+        family: HubModel(name=family, random_init=True, architecture={"model_type": family, **sizes})
         for family, sizes in SIZES.items()
     }
 
@@ -104,13 +84,10 @@ def random_model(architectures: dict[str, ModelConfig]) -> Callable[[str], PreTr
 
 
 @pytest.fixture
-def make_adapter() -> Callable[..., AdapterConfig]:
+def make_adapter() -> Callable[..., LoraAdapter]:
     """A LoRA with the named toggles on."""
 
-    def make(*enabled: str, rank: int = 4, dropout: float = 0.0) -> AdapterConfig:
-        made = replace(PLAIN, rank=rank, dropout=dropout)
-        for toggle in enabled:
-            setattr(made, f"lora_{toggle}", True)
-        return made
+    def make(*enabled: str, rank: int = 4, dropout: float = 0.0) -> LoraAdapter:
+        return PLAIN.replaced(rank=rank, dropout=dropout, **{f"lora_{toggle}": True for toggle in enabled})
 
     return make

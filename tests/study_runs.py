@@ -14,12 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 import sweeplab
-from sweeplab.config.compose import CONF, Request, to_study_config
+from sweeplab.config.compose import Request, compose_conf, to_study_config
+from sweeplab.config.conf import CONF
 from sweeplab.config.space import axes
-from sweeplab.config.study import StudyConfig, register
+from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.search.search import Asked, Search
 
@@ -66,7 +67,6 @@ Open = Callable[..., Search]
 @pytest.fixture
 def hydra() -> Iterator[None]:
     """Hydra as the command line sets it up, so that trials can be composed."""
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -76,7 +76,7 @@ def compose_study(hydra: None) -> ComposeStudy:
     """The checked `StudyConfig` of overrides."""
 
     def make(*overrides: str) -> StudyConfig:
-        return to_study_config(compose("config", overrides=list(overrides)), "single")
+        return to_study_config(compose_conf(overrides), "single", overrides)
 
     return make
 

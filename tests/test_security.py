@@ -18,8 +18,7 @@ import pytest
 import torch
 
 from sweeplab.adapters.merging import attach_trained
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel, LocalModel, ModelConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
 from sweeplab.records.record import StudyFacts, TrialRecord
@@ -28,6 +27,7 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import take_stock
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.resources import Resources
+from tests.configs import quantize
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.records.test_record import full_record
 from tests.records.test_store import FACTS
@@ -146,12 +146,12 @@ def hostile_model(folder: Path, marker: Path) -> ModelConfig:
     ):
         values = json.loads((folder / name).read_text())
         (folder / name).write_text(json.dumps(values | changes))
-    return ModelConfig(source="local", name="evil", path=str(folder))
+    return LocalModel(name="evil", path=str(folder))
 
 
 def test_a_models_own_code_does_not_run(tmp_path: Path) -> None:
     model, marker = hostile_model(tmp_path / "model", tmp_path / "marker"), tmp_path / "marker"
-    base = load_base(model, QuantizationConfig("none", False), torch.float32, torch.device("cpu"))
+    base = load_base(model, quantize("none", False), torch.float32, torch.device("cpu"))
     assert load_tokenizer(model).encode("a")
     assert type(base.model).__module__.startswith("transformers.")
     assert not marker.exists()
@@ -201,7 +201,7 @@ def test_a_chat_template_stays_in_its_sandbox(
     from sweeplab.data.tokens import tokenize
 
     monkeypatch.chdir(tmp_path)
-    tokenizer = load_tokenizer(ModelConfig(source="embedded", name="tiny_base"))
+    tokenizer = load_tokenizer(EmbeddedModel(name="tiny_base"))
     tokenizer.chat_template = template
     examples = load_splits(compose_trial().data).train[:1]
     with pytest.raises(ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses: "):

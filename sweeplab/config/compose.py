@@ -50,7 +50,7 @@ def mark_known(override: str) -> str:
     return f"++{override}" if "=" in override and is_known(key) and not is_group(key) else override
 
 
-def compose_study(overrides: Iterable[str]) -> DictConfig:
+def compose_conf(overrides: Iterable[str]) -> DictConfig:
     """What Hydra makes of overrides, unchecked. Raises Hydra's own errors."""
     return compose("config", overrides=[mark_known(one) for one in overrides])
 
@@ -130,7 +130,7 @@ def _composed_with(overrides: tuple[str, ...]) -> bytes:
     To compose takes fifty times as long as to set a value in what was composed. What no trial has and may be large, is
     left out.
     """
-    composed = compose_study(overrides)
+    composed = compose_conf(overrides)
     for key, nothing in NOT_OF_A_TRIAL.items():
         OmegaConf.update(composed, key, nothing, merge=False, force_add=True)  # ~claims took it away
     return pickle.dumps(composed)
@@ -158,7 +158,9 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
     sections = {name: _without_missing(abbreviate_home(section)) for name, section in values.items()}
     for name, group in GROUPS.items():
         if name in sections:
-            idle = _all_keys(name) if name in params else _drawn_keys(name, params)
+            drawn = _drawn_keys(name, params)
+            others = _all_keys(name) if name in params else set[str]()
+            idle = others - drawn if name == "optimizer" else others | drawn  # an optimizer is asked for what it takes
             sections[name] = _without(group.name, sections[name], idle)
     config = parse(TrialConfig, sections)
     check_trial(config)

@@ -2,7 +2,15 @@
 
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import ConfigDict, Discriminator, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from sweeplab.config.section import Section, key
 from sweeplab.runtime.errors import refuse
@@ -46,12 +54,12 @@ class OptimizerConfig(Section):
         return self.target.startswith("torch.")
 
 
-class _Decay(OptimizerConfig):
-    weight_decay: float | None = _share("decay of matrices; what has one dimension does not decay")
+def _decay() -> Any:
+    return _share("decay of matrices; what has one dimension does not decay")
 
 
-class _Betas(_Decay):
-    betas: list[Annotated[float, key("decay of an average", ge=0, lt=1)]] | None = key(
+class _Betas(OptimizerConfig):
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = key(
         "decay of the averages of gradients and of their squares",
         None,
         min_length=2,
@@ -59,6 +67,7 @@ class _Betas(_Decay):
         remedy="try [0.9,0.999]",
     )
     eps: Any = _own("added to a denominator")
+    weight_decay: float | None = _decay()
 
 
 class _Adam(_Betas):
@@ -73,25 +82,26 @@ class _TorchKernels(OptimizerConfig):
     fused: Any = _own("one kernel for all parameters, on CPUs too")
 
 
-class AdamOptimizer(_Adam, _TorchKernels):
+class AdamOptimizer(_TorchKernels, _Adam):
     """Kingma and Ba 2014, arXiv 1412.6980."""
 
     target: Literal["torch.optim.Adam"] = _TARGET
     decoupled_weight_decay: Any = _own("decay as AdamW does")
 
 
-class AdamWOptimizer(_Adam, _TorchKernels):
+class AdamWOptimizer(_TorchKernels, _Adam):
     """Loshchilov and Hutter 2017, arXiv 1711.05101."""
 
     target: Literal["torch.optim.AdamW"] = _TARGET
 
 
-class SgdOptimizer(_Decay):
+class SgdOptimizer(OptimizerConfig):
     """Stochastic gradient descent with a momentum."""
 
     target: Literal["torch.optim.SGD"] = _TARGET
     momentum: float | None = _share("decay of the average of gradients")
     dampening: Any = _own("share of a gradient that its average leaves out")
+    weight_decay: float | None = _decay()
     nesterov: Any = _own("look ahead along the momentum")
     maximize: Any = _own("climb instead of descending")
     foreach: Any = _own("all parameters in one call")
@@ -99,21 +109,23 @@ class SgdOptimizer(_Decay):
     fused: Any = _own("one kernel for all parameters, on CPUs too")
 
 
-class AdafactorOptimizer(_Decay):
+class AdafactorOptimizer(OptimizerConfig):
     """Second moments by row and column only. Shazeer and Stern 2018, arXiv 1804.04235."""
 
     target: Literal["torch.optim.Adafactor"] = _TARGET
     beta2_decay: Any = _own("decay of second moments by step")
     eps: Any = _own("added to squares, and to a matrix's size")
     d: Any = _own("where an update is clipped")
+    weight_decay: float | None = _decay()
     foreach: Any = _own("all parameters in one call")
     maximize: Any = _own("climb instead of descending")
 
 
-class MuonOptimizer(_Decay):
+class MuonOptimizer(OptimizerConfig):
     """The momentum made orthogonal; matrices only. Jordan et al. 2024, kellerjordan.github.io/posts/muon."""
 
     target: Literal["torch.optim.Muon"] = _TARGET
+    weight_decay: float | None = _decay()
     momentum: float | None = _share("decay of the average of gradients")
     nesterov: Any = _own("look ahead along the momentum")
     ns_coefficients: Any = _own("of the Newton-Schulz iteration")
@@ -128,28 +140,29 @@ class _Blocks(OptimizerConfig):
     min_8bit_size: Any = _own("entries below which a state keeps 32 bits")
 
 
-class AdamW8bitOptimizer(_Adam, _Blocks):
+class AdamW8bitOptimizer(_Blocks, _Adam):
     """States in 8 bits per block of 256. Dettmers et al. 2021, arXiv 2110.02861."""
 
     target: Literal["bitsandbytes.optim.AdamW8bit"] = _TARGET
     is_paged: Any = _own("states move to the CPU's memory when the GPU's is full")
 
 
-class LionOptimizer(_Decay, _Blocks):
+class LionOptimizer(_Blocks):
     """The sign of a momentum: one state a weight. Chen et al. 2023, arXiv 2302.06675."""
 
     target: Literal["bitsandbytes.optim.Lion"] = _TARGET
-    betas: list[Annotated[float, key("decay of an average", ge=0, lt=1)]] | None = key(
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] | None = key(
         "decay of the averages",
         None,
         min_length=2,
         rule="must be numbers from 0 to below 1",
         remedy="try [0.9,0.99]",
     )
+    weight_decay: float | None = _decay()
     is_paged: Any = _own("states move to the CPU's memory when the GPU's is full")
 
 
-class PagedAdamWOptimizer(_Adam, _Blocks):
+class PagedAdamWOptimizer(_Blocks, _Adam):
     """States that move to the CPU's memory when the GPU's is full. arXiv 2305.14314, section 3."""
 
     target: Literal["bitsandbytes.optim.PagedAdamW32bit", "bitsandbytes.optim.PagedAdamW8bit"] = _TARGET

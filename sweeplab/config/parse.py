@@ -27,12 +27,12 @@ def _checker_of(name: str) -> "TypeAdapter[Any]":
     return TypeAdapter(get_type_hints(TrialConfig, include_extras=True)[name])
 
 
-def parse_section(name: str, values: Mapping[str, Any]) -> Any:
+def parse_section(name: str, values: Any) -> Any:
     """One section of a trial. Raises `ConfigError` as `parse` does."""
     try:
         return _checker_of(name).validate_python(values)
     except ValidationError as error:
-        raise refusal(error, {name: values}) from error
+        raise refusal(error, {name: values}, (name,)) from error
 
 
 def trial_config_from_dict(values: Mapping[str, Any]) -> TrialConfig:

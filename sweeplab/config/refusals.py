@@ -26,11 +26,12 @@ _FIRST: Final = ("union_tag_invalid", "union_tag_not_found", "extra_forbidden")
 _BOUNDS: Final = ("ge", "gt", "le", "lt")
 
 
-def refusal(error: ValidationError, values: Mapping[str, Any]) -> ConfigError:
-    """The first mistake of a configuration's plain `values`; a key of another option goes before others."""
+def refusal(error: ValidationError, values: Mapping[str, Any], section: tuple[str, ...] = ()) -> ConfigError:
+    """The first mistake of a configuration's plain `values`, or of one `section` of them; a key of another option goes
+    before others."""
     found = error.errors(include_url=False)
     one = min(found, key=lambda each: each["type"] not in _FIRST)
-    return explain(str(one["type"]), _plain_path(one["loc"]), one["input"], values)
+    return explain(str(one["type"]), _plain_path((*section, *one["loc"])), one["input"], values)
 
 
 def _plain_path(loc: Sequence[int | str]) -> tuple[int | str, ...]:
@@ -47,7 +48,7 @@ def dotted(path: Sequence[int | str]) -> str:
 def explain(error: str, path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -> ConfigError:
     """One mistake: pydantic's name of it, the key's path, its value, and the whole configuration."""
     section = str(path[0])
-    if error in ("union_tag_invalid", "union_tag_not_found"):
+    if error in ("union_tag_invalid", "union_tag_not_found") or (section in GROUPS and len(path) == 1):
         return _unknown_option(section, value)
     if error == "extra_forbidden":
         return _extra(path, value, values)
@@ -66,11 +67,9 @@ def explain(error: str, path: tuple[int | str, ...], value: Any, values: Mapping
 
 def _unknown_option(section: str, value: Any) -> ConfigError:
     group = GROUPS[section]
-    if not isinstance(value, Mapping):
-        return refuse(section, "must be a mapping", value, f"choose one of {', '.join(option_names(section))}")
     name = f"{section}.{group.decider}"
-    if group.decider not in value:
-        return ConfigError(f"{name} is missing; choose {section}={next(iter(option_names(section)))}")
+    if not isinstance(value, Mapping) or group.decider not in value:
+        return refuse(name, "is missing", value, f"choose {section}=OPTION, one of {', '.join(option_names(section))}")
     known = [one for one in group.options if one != "mixed"]
     return refuse(name, "is unknown", repr(value[group.decider]), f"choose one of {', '.join(known)}")
 
@@ -114,7 +113,8 @@ def _extra(path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -
     if len(path) > 2:
         known = _keys_of_entry(path)
         return ConfigError(
-            f"{dotted(path[:-2])} holds an entry with {path[-1]}, which is no key of one; choose from {', '.join(known)}"
+            f"{dotted(path[:-2])} holds an entry with {path[-1]}, which is no key of one; choose from "
+            f"{', '.join(known)}"
         )
     return ConfigError(unknown_key(name))
 
@@ -131,7 +131,7 @@ def _field_at(path: tuple[int | str, ...], values: Mapping[str, Any]) -> tuple[F
     section = str(path[0])
     kinds: Sequence[type[Section]] = section_kinds(section)
     if section in GROUPS:
-        chosen = GROUPS[section].kind_of(dict(values[section]))
+        chosen = GROUPS[section].kind_of(values[section]) if isinstance(values[section], dict) else None
         kinds = [] if chosen is None else [chosen]
     if not kinds:
         return schema_keys().get(section), 1

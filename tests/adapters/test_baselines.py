@@ -1,7 +1,6 @@
 """Every method of conf/adapter: what it trains, how it starts, what it leaves behind."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,30 @@ from sweeplab.adapters.attach import LORA_FOLDER, attach, detach, keeps_base, sa
 from sweeplab.adapters.counting import num_lora_params, skeleton
 from sweeplab.adapters.lora import effective_layers
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import EmbeddedModel, ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
 from sweeplab.models.layers import norm_layers
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.optimizers import rate_factor
-from tests.random_models import PLAIN
+from tests.configs import PLAIN, adapter_of
 
-QV: AdapterConfig = replace(PLAIN, lora_query=True, lora_value=True)
+QV: AdapterConfig = PLAIN.replaced(lora_query=True, lora_value=True)
 VARIANTS: dict[str, AdapterConfig] = {
     "lora": QV,
-    "head": replace(QV, lora_head=True),
-    "rslora": replace(QV, rslora=True),
-    "dora": replace(QV, dora=True),
-    "gaussian": replace(QV, initialization="gaussian"),
-    "budget": replace(QV, budget=5000),
-    "rank_pattern": replace(QV, rank_pattern={"q_proj": 1}),
-    "norms_beside": replace(QV, train_norms=True),
-    "norms": replace(PLAIN, method="norms"),
-    "top_layers": replace(PLAIN, method="top_layers"),
-    "none": replace(PLAIN, method="none"),
-    "prompt": replace(PLAIN, method="prompt"),
-    "prefix": replace(PLAIN, method="prefix"),
-    "lora_prefix": replace(QV, method="lora_prefix"),
+    "head": QV.replaced(lora_head=True),
+    "rslora": QV.replaced(rslora=True),
+    "dora": QV.replaced(dora=True),
+    "gaussian": QV.replaced(initialization="gaussian"),
+    "budget": QV.replaced(budget=5000),
+    "rank_pattern": QV.replaced(rank_pattern={"q_proj": 1}),
+    "norms_beside": QV.replaced(train_norms=True),
+    "norms": adapter_of("norms"),
+    "top_layers": adapter_of("top_layers"),
+    "none": adapter_of("none"),
+    "prompt": adapter_of("prompt"),
+    "prefix": adapter_of("prefix"),
+    "lora_prefix": adapter_of("lora_prefix"),
 }
 IDS = torch.tensor([[5, 6, 7, 8, 9], [9, 8, 7, 6, 5]])
 RandomModel = Callable[[str], PreTrainedModel]
@@ -74,7 +73,7 @@ def test_what_trains_is_what_the_plan_counts(
 ) -> None:
     adapter = VARIANTS[variant]
     if family == "gpt2" and adapter.lora_query:
-        adapter = replace(adapter, lora_key=True, rank_pattern={})
+        adapter = adapter.replaced(lora_key=True, rank_pattern={})
     model = attach(random_model(family), adapter, architectures[family], 0)
     counted = sum(weight.numel() for weight in trainable(model).values())
     assert counted == num_lora_params(adapter, architectures[family], skeleton(architectures[family]))
@@ -110,7 +109,7 @@ def test_a_method_that_keeps_the_base_leaves_every_weight_bit_equal(
 @pytest.mark.parametrize("variant", ["lora", "dora", "rslora"])
 def test_nf4_base_is_kept_bit_for_bit(variant: str, nf4_base: Base) -> None:
     before = logits(nf4_base.model)
-    model = attach(nf4_base.model, VARIANTS[variant], ModelConfig(source="embedded", name="tiny_base"), 0)
+    model = attach(nf4_base.model, VARIANTS[variant], EmbeddedModel(name="tiny_base"), 0)
     assert torch.equal(logits(model), before)
     step(model)
     detach(model)
@@ -129,7 +128,7 @@ def test_lora_is_w_plus_scaled_b_a(
     rslora: bool, scaling: float, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
     name = "model.layers.1.self_attn.q_proj"
-    adapter = replace(QV, rank=9, alpha=6.0, rslora=rslora)
+    adapter = QV.replaced(rank=9, alpha=6.0, rslora=rslora)
     model = attach(random_model("llama"), adapter, architectures["llama"], 0).double()
     step(model)
     weight_OI, a_RI, b_OR = adapted_matrix(model, name)
@@ -156,8 +155,8 @@ def test_dora_is_magnitude_times_normed_direction(
 
 
 def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    adapter = replace(
-        QV, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, lr_pattern={r"layers\.1\.": 0.5}, lr_ratio=16.0
+    adapter = QV.replaced(
+        rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, lr_pattern={r"layers\.1\.": 0.5}, lr_ratio=16.0
     )
     layers = effective_layers(
         attach(random_model("llama"), adapter, architectures["llama"], 0),
@@ -175,24 +174,24 @@ def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architec
 def test_bitfit_trains_exactly_the_biases(
     family: str, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
-    model = attach(random_model(family), replace(PLAIN, method="bitfit"), architectures[family], 0)
+    model = attach(random_model(family), adapter_of("bitfit"), architectures[family], 0)
     every = {name for name, _ in model.named_parameters()}
     assert set(trainable(model)) == {name for name in every if name.rpartition(".")[2] == "bias"} != set()
 
 
 def test_bitfit_needs_biases(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
     with pytest.raises(ConfigError, match="adapter=bitfit finds nothing to train: llama has no such weights"):
-        attach(random_model("llama"), replace(PLAIN, method="bitfit"), architectures["llama"], 0)
+        attach(random_model("llama"), adapter_of("bitfit"), architectures["llama"], 0)
 
 
 def test_top_layers_are_the_last_ones(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    model = attach(random_model("llama"), replace(PLAIN, method="top_layers"), architectures["llama"], 0)
+    model = attach(random_model("llama"), adapter_of("top_layers"), architectures["llama"], 0)
     every = {name for name, _ in model.named_parameters()}
     assert set(trainable(model)) == {name for name in every if name.startswith("model.layers.1.")} != set()
 
 
 def test_norms_are_the_normalization_layers(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    model = attach(random_model("qwen3"), replace(PLAIN, method="norms"), architectures["qwen3"], 0)
+    model = attach(random_model("qwen3"), adapter_of("norms"), architectures["qwen3"], 0)
     assert set(trainable(model)) == {f"{name}.weight" for name in norm_layers(model)}
     assert all("norm" in name for name in trainable(model))
 
@@ -212,7 +211,7 @@ def test_peft_loads_what_was_saved_and_gives_the_same_logits(
 def test_an_initialization_that_changes_the_base_is_loaded_by_peft(
     initialization: str, random_model: RandomModel, architectures: dict[str, ModelConfig], tmp_path: Path
 ) -> None:
-    adapter = replace(QV, initialization=initialization)
+    adapter = QV.replaced(initialization=initialization)
     base = random_model("llama")
     before = logits(base)
     model = attach(base, adapter, architectures["llama"], 0)

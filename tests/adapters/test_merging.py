@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from transformers.pytorch_utils import Conv1D
 from sweeplab.adapters.attach import attach, save_adapter
 from sweeplab.adapters.merging import attach_combined, attach_trained, largest_difference, merge, probe_logits
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import HubModel, ModelConfig
 from sweeplab.models.base import architecture, load_base
 from sweeplab.models.quantization.layers import dequantize
 from sweeplab.runtime.errors import ConfigError
+from tests.configs import quantize
 from tests.random_models import SIZES
 
 CPU = torch.device("cpu")
@@ -42,8 +41,8 @@ def trained(random_model: Any, make_adapter: Any) -> Trained:
     """A family's random model in 64 bits with an adapter that moves its logits."""
 
     def make(family: str = "llama", seed: int = 0, *toggles: str, **changes: Any) -> PeftModel:
-        adapter = replace(make_adapter(*(toggles or TOGGLES[family])), **changes)
-        model = attach(random_model(family), adapter, ModelConfig(), seed)
+        adapter = make_adapter(*(toggles or TOGGLES[family])).replaced(**changes)
+        model = attach(random_model(family), adapter, HubModel(name="any"), seed)
         assert isinstance(model, PeftModel)
         moved(model, seed)
         return model.double().eval()
@@ -215,7 +214,9 @@ def test_a_folder_that_cannot_be_loaded_is_named(three: list[Path], random_model
 
 def test_hot_swap_gives_each_its_own_logits(three: list[Path], random_model: Any, make_adapter: Any) -> None:
     adapter = make_adapter(*TOGGLES["llama"])
-    alone = [probe_logits(attach_trained(random_model("llama"), adapter, ModelConfig(), 9, one)) for one in three[:2]]
+    alone = [
+        probe_logits(attach_trained(random_model("llama"), adapter, HubModel(name="any"), 9, one)) for one in three[:2]
+    ]
     assert largest_difference(*alone) > 0.01
     model = PeftModel.from_pretrained(random_model("llama"), str(three[0]), adapter_name="a")
     model.load_adapter(str(three[1]), adapter_name="b")
@@ -229,7 +230,7 @@ def test_a_trained_adapter_comes_back_whatever_the_seed(
 ) -> None:
     model = trained().float()
     folder = saved(model, tmp_path / "a")
-    again = attach_trained(random_model("llama"), make_adapter(*TOGGLES["llama"]), ModelConfig(), 7, folder)
+    again = attach_trained(random_model("llama"), make_adapter(*TOGGLES["llama"]), HubModel(name="any"), 7, folder)
     assert torch.equal(probe_logits(again), probe_logits(model))
 
 
@@ -239,7 +240,7 @@ def test_weights_of_another_trial_are_refused(
 ) -> None:
     adapter = make_adapter("query", "mlp", rank=5) if change == "rank" else make_adapter("query")
     with pytest.raises(ConfigError, match=r"0 holds (no adapter of this trial: |weights that the trial has not: )"):
-        attach_trained(random_model("llama"), adapter, ModelConfig(), 0, three[0])
+        attach_trained(random_model("llama"), adapter, HubModel(name="any"), 0, three[0])
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -247,7 +248,7 @@ def test_weights_of_another_trial_are_refused(
 def test_a_dequantized_base_is_the_plain_architecture(
     architectures: dict[str, ModelConfig], random_model: Any, family: str, scheme: str
 ) -> None:
-    quantization = QuantizationConfig(*SCHEMES[scheme])
+    quantization = quantize(*SCHEMES[scheme])
     model = load_base(architectures[family], quantization, torch.float32, CPU).model
     expected, plain = probe_logits(model), random_model(family)
     dequantize(model)
@@ -268,7 +269,7 @@ def test_a_merged_dequantized_base_survives_the_disk(
     architectures: dict[str, ModelConfig], make_adapter: Any, tmp_path: Path, family: str, scheme: str
 ) -> None:
     def base() -> PreTrainedModel:
-        return load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU).model
+        return load_base(architectures[family], quantize(*SCHEMES[scheme]), torch.float32, CPU).model
 
     adapter: AdapterConfig = make_adapter("query", "key", "value", "mlp")
     first = attach(base(), adapter, architectures[family], 0)
@@ -284,8 +285,7 @@ def test_a_merged_dequantized_base_survives_the_disk(
 
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings")
 def test_a_tied_head_is_untied_before_its_adapter_is_merged(make_adapter: Any, tmp_path: Path) -> None:
-    tied = ModelConfig(
-        source="hub",
+    tied = HubModel(
         name="tied",
         random_init=True,
         architecture={"model_type": "llama", **SIZES["llama"], "tie_word_embeddings": True},

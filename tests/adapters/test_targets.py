@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -212,4 +211,4 @@ def test_published_counts(
     adapter = make_adapter(*enabled, rank=rank)
     assert sizes.num_params == num_params
     assert num_lora_params(adapter, model, sizes) == expected
-    assert num_lora_params(replace(adapter, method="none"), model, sizes) == num_params
+    assert num_lora_params(adapter.replaced(method="none"), model, sizes) == num_params

@@ -16,12 +16,13 @@ from sweeplab.analysis import weights
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.figures import RAMP, color_of, decades
 from sweeplab.analysis.weights import affordable, base_weights
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import EmbeddedModel, LocalModel, ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import EMBEDDED, Base
+from tests.configs import quantize
 
 NAME = "model.layers.1.mlp.down_proj"
-EMBEDDED_MODEL = ModelConfig(source="embedded", name="tiny_base")
+EMBEDDED_MODEL = EmbeddedModel(name="tiny_base")
 
 
 def weight_of(model: ModelConfig, quantization: QuantizationConfig, name: str) -> Array:
@@ -31,14 +32,14 @@ def weight_of(model: ModelConfig, quantization: QuantizationConfig, name: str) -
 
 
 def test_a_plain_base_gives_its_file() -> None:
-    found = weight_of(EMBEDDED_MODEL, QuantizationConfig("none", False), NAME)
+    found = weight_of(EMBEDDED_MODEL, quantize("none", False), NAME)
     stored = load_file(EMBEDDED / "model.safetensors")[f"{NAME}.weight"]
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, stored)
 
 
 def test_a_quantized_base_gives_what_it_computes_from(nf4_base: Base) -> None:
-    found = weight_of(EMBEDDED_MODEL, QuantizationConfig("nf4", True), NAME)
+    found = weight_of(EMBEDDED_MODEL, quantize("nf4", True), NAME)
     weight: Any = nf4_base.model.get_submodule(NAME).weight
     expected = dequantize_4bit(weight.data, weight.quant_state).float().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -52,8 +53,8 @@ def test_transposed_layers_come_as_rows_of_outputs(tmp_path: Path) -> None:
     model.save_pretrained(str(tmp_path))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(EMBEDDED / name, tmp_path)
-    gpt2 = ModelConfig(source="local", name="gpt2", path=str(tmp_path))
-    found = weight_of(gpt2, QuantizationConfig("none", False), "transformer.h.0.attn.c_attn")
+    gpt2 = LocalModel(name="gpt2", path=str(tmp_path))
+    found = weight_of(gpt2, quantize("none", False), "transformer.h.0.attn.c_attn")
     layer = model.transformer.h[0].attn.c_attn
     assert found.shape == (24, 8)
     x = torch.randn(3, 8)

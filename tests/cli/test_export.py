@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -54,11 +53,11 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
         assert record.status is Status.FINISHED, record.reason
         write_record(study, record)
         logits.append(probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter"))))
-    write_record(study, TrialRecord(3, Status.DIVERGED, 0, {}, asdict(configs[0])))
-    full = replace(configs[0], adapter=replace(configs[0].adapter, method="prefix"))
-    write_record(study, TrialRecord(4, Status.FINISHED, 0, {}, asdict(full)))
-    lost = replace(configs[0], quantization=replace(configs[0].quantization, scheme="int8", double=False))
-    write_record(study, TrialRecord(5, Status.FINISHED, 0, {}, asdict(lost)))
+    write_record(study, TrialRecord(3, Status.DIVERGED, 0, {}, configs[0].to_dict()))
+    full = configs[0].replaced(adapter=configs[0].adapter.replaced(method="prefix"))
+    write_record(study, TrialRecord(4, Status.FINISHED, 0, {}, full.to_dict()))
+    lost = configs[0].replaced(quantization=configs[0].quantization.replaced(scheme="int8", double=False))
+    write_record(study, TrialRecord(5, Status.FINISHED, 0, {}, lost.to_dict()))
     return Made(folder, configs, logits)
 
 
@@ -279,8 +278,8 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
 
 
 def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
-    full = replace(made.configs[0], adapter=replace(made.configs[0].adapter, method="none"))
-    record = TrialRecord(6, Status.FINISHED, 0, {}, asdict(full))
+    full = made.configs[0].replaced(adapter=made.configs[0].adapter.replaced(method="none"))
+    record = TrialRecord(6, Status.FINISHED, 0, {}, full.to_dict())
     with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
         source(6, [record], made.folder, "adapter")
 
@@ -288,7 +287,7 @@ def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
 def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:
     settings = compose_study(*STUDY)
     layers = [{"name": name, "rank": rank, "alpha": 2.0 * rank} for name, rank in (("a", 3), ("b", 12), ("c", 3))]
-    record = TrialRecord(0, Status.FINISHED, 0, {}, asdict(settings.trial_config()), adapter_layers=layers)
+    record = TrialRecord(0, Status.FINISHED, 0, {}, settings.trial_config().to_dict(), adapter_layers=layers)
     page = card([record], settings.export, Verdict(0, 1, "float32"), None, "")
     assert "| rank | 3, 12 |" in page
     assert "| alpha | 6, 24 |" in page

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from rich.console import Console
 
 from sweeplab.cli.plan import plan_study, seeds_per_point
 from sweeplab.cli.plan_tables import minutes
-from sweeplab.config.compose import CONF, Request, to_study_config
-from sweeplab.config.study import register
+from sweeplab.config.compose import Request, compose_conf, to_study_config
+from sweeplab.config.conf import CONF
 from sweeplab.runtime.errors import ConfigError
 
 Plan = Callable[..., tuple[dict[str, Any], str]]
@@ -29,13 +29,12 @@ print("heavy:", [one for one in ("peft", "lightning", "lm_eval", "bitsandbytes",
 @pytest.fixture
 def plan(tmp_path: Path) -> Iterator[Plan]:
     """`plan.json` and the printed text of the study that the overrides make."""
-    register()
 
     def make(*overrides: str, width: int = 200) -> tuple[dict[str, Any], str]:
         chosen = ["action=plan", f"study.runs_dir={tmp_path}", "study.name=planned", *overrides]
         console = Console(width=width)
         with console.capture() as printed:
-            plan_study(Request(to_study_config(compose("config", overrides=chosen), "single"), chosen, ""), console)
+            plan_study(Request(to_study_config(compose_conf(chosen), "single"), chosen, ""), console)
         return json.loads((tmp_path / "planned" / "plan.json").read_text()), printed.get()
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -194,7 +193,7 @@ def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
         "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"
     )
     assert [row["num_seeds"] for row in values["rows"]] == [2, 1]
-    assert seeds_per_point(2, to_study_config(compose("config", overrides=["study.num_trials=9"]), "one")) == [1, 1]
+    assert seeds_per_point(2, to_study_config(compose_conf(["study.num_trials=9"]), "one")) == [1, 1]
 
 
 def test_what_could_not_run_is_refused_and_nothing_written(plan: Plan, tmp_path: Path) -> None:

@@ -2,17 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import MISSING, OmegaConf
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 
-from sweeplab.config.compose import CONF, to_study_config, trial_config
+from sweeplab.config.compose import compose_conf, to_study_config, trial_config
+from sweeplab.config.conf import CONF, option_values
+from sweeplab.config.schema import GROUPS, is_known, is_section, key_names
 from sweeplab.config.space import Axis, axes, grid
-from sweeplab.config.study import StudyConfig, register
+from sweeplab.config.study import StudyConfig
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import num_planned
 
@@ -48,7 +49,6 @@ Compose = Callable[..., StudyConfig]
 @pytest.fixture
 def composed(tmp_path: Path) -> Iterator[Compose]:
     """The checked study of overrides, in which {folder} is a model's and {records} a file's path."""
-    register()
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_text("")
     (tmp_path / "records.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 2))
@@ -57,23 +57,17 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 
     def make(*overrides: str) -> StudyConfig:
         said = [one.format(**paths) for one in overrides]
-        return to_study_config(compose("config", overrides=said), "single")
+        return to_study_config(compose_conf(said), "single", said)
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield make
 
 
-def option_values(option: str) -> Any:
-    group, _, name = option.partition("=")
-    return OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-
-
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_checked(option: str, composed: Compose) -> None:
     config = composed(option, *NEEDS.get(option, []))
-    section = getattr(config, option.partition("=")[0])
-    values = section if isinstance(section, dict) else vars(section)
-    said = {key: value for key, value in option_values(option).items() if key != "defaults" and "$" not in str(value)}
+    values = getattr(config, option.partition("=")[0]).to_dict()
+    said = {key: value for key, value in option_values(*option.split("=")).items() if "$" not in str(value)}
     overridden = {one.partition("=")[0].rpartition(".")[2] for one in NEEDS.get(option, [])}
     assert {key: values[key] for key in said if key not in overridden} == {
         key: value for key, value in said.items() if key not in overridden
@@ -121,13 +115,17 @@ def test_the_published_experiment_is_seven_ranks_by_three_seeds(composed: Compos
     assert config.adapter.enabled() == ["query", "key", "value", "projection", "mlp", "head"]
 
 
-def unknown_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> list[str]:
-    """Keys of `values` that `schema` has no field for; dictionaries of the schema take any."""
-    kinds = {one.name: one.default_factory for one in fields(schema)}
-    found = [f"{prefix}{key}" for key in values if key not in kinds and key not in OPEN]
-    for key, value in values.items():
-        if is_dataclass(kinds.get(key)) and isinstance(value, dict):
-            found += unknown_keys(value, kinds[key], f"{prefix}{key}.")
+def unknown_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """Keys of `values` that no option has; mappings whose keys a user chooses take any."""
+    found = []
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if key in OPEN:
+            continue
+        if not is_known(key):
+            found.append(key)
+        elif is_section(key) and isinstance(value, dict):
+            found += unknown_keys(value, f"{key}.")
     return found
 
 
@@ -140,26 +138,20 @@ def nested(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(CONF)) for path in FILES])
 def test_every_key_has_a_field_in_the_schema(path: Path) -> None:
-    assert unknown_keys(nested(path), StudyConfig) == []
+    assert unknown_keys(nested(path)) == []
 
 
 def test_a_key_without_a_field_is_seen() -> None:
     values = {"adapter": {"rnak": 3, "rank": 4}, "study": {"sead": 1}, "optimizer": {"lr": 1}, "foo": 1}
-    assert unknown_keys(values, StudyConfig) == ["foo", "adapter.rnak", "study.sead"]
+    assert unknown_keys(values) == ["foo", "adapter.rnak", "study.sead"]
 
 
-def missing_fields(schema: Any, values: Any, prefix: str = "") -> list[str]:
-    """Fields of `schema` that `values` leaves without a value."""
-    found = []
-    for one in fields(schema):
-        value = values[one.name]
-        if is_dataclass(one.default_factory):
-            found += missing_fields(one.default_factory, value, f"{prefix}{one.name}.")
-        elif value == MISSING:
-            found.append(prefix + one.name)
-    return found
-
-
-def test_conf_gives_every_value_that_the_schema_leaves_open(composed: Compose) -> None:
-    assert "adapter.rank" in missing_fields(StudyConfig, OmegaConf.to_container(OmegaConf.structured(StudyConfig)))
-    assert missing_fields(StudyConfig, OmegaConf.to_container(compose("config"))) == []
+@pytest.mark.parametrize("option", [one for one in OPTIONS if one.partition("=")[0] in GROUPS])
+def test_an_option_s_file_has_every_key_that_the_schema_requires_and_no_other_s(option: str) -> None:
+    group, _, name = option.partition("=")
+    values = option_values(group, name)
+    kind = GROUPS[group].kind_of(values)
+    assert kind is not None
+    keys = key_names(kind)
+    assert values.keys() <= keys.keys()
+    assert {key for key, field in keys.items() if field.is_required()} <= values.keys()

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
-from sweeplab.config.compose import CONF, to_study_config
-from sweeplab.config.study import register
+from sweeplab.config.compose import compose_conf, to_study_config
+from sweeplab.config.conf import CONF
 
 FILES: Final = sorted(CONF.rglob("*.yaml"))
 NAMES: Final = [str(path.relative_to(CONF).with_suffix("")) for path in FILES]
@@ -70,9 +70,8 @@ def test_a_file_begins_with_a_command_that_names_it(name: str, path: Path) -> No
 
 @pytest.mark.parametrize(("name", "path"), list(zip(NAMES, FILES, strict=True)), ids=NAMES)
 def test_the_command_passes_the_checks(name: str, path: Path, stand_ins: dict[str, str]) -> None:
-    register()
     words, _ = split_command(read_heading(path))
     overrides = words[3:]
     for mark, value in stand_ins.items():
         overrides = [re.sub(mark, value, one) for one in overrides]
-    to_study_config(compose("config", overrides=overrides), "single")
+    to_study_config(compose_conf(overrides), "single", overrides)

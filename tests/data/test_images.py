@@ -1,6 +1,5 @@
 """Images to batches, against NumPy and SciPy."""
 
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -55,7 +54,7 @@ def test_images_are_enlarged_to_the_models_size_and_channels(config: DataConfig,
 
 
 def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: DataConfig) -> None:
-    rows = load_images(replace(config, num_examples=23), OWN).train
+    rows = load_images(config.replaced(num_examples=23), OWN).train
     windows = Windows(rows, micro_batch_size=3, accumulation=2, seed=1)
     assert windows.num_per_epoch == 4
     batches: list[Any] = list(islice(cohort_batches([(windows, 0)], 0), 8))
@@ -68,7 +67,7 @@ def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: Da
 
 
 def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DataConfig) -> None:
-    rows = load_images(replace(config, num_examples=9), OWN).train
+    rows = load_images(config.replaced(num_examples=9), OWN).train
     batch = combined([(rows[:3], 6), (rows[4:5], 1), ([], 0)], rows[8], 0)
     assert isinstance(batch.rows, ImageBatch)
     labels = [row.label for row in rows]
@@ -88,13 +87,13 @@ def test_heldout_batches_hold_every_image_once_in_order() -> None:
 
 def test_fewer_images_are_the_first_ones_or_a_nested_share(config: DataConfig) -> None:
     everything = load_images(config, OWN)
-    assert load_images(replace(config, num_examples=50), OWN).train == everything.train[:50]
-    small, large = (load_images(replace(config, fraction=share), OWN).train for share in (0.1, 0.3))
+    assert load_images(config.replaced(num_examples=50), OWN).train == everything.train[:50]
+    small, large = (load_images(config.replaced(fraction=share), OWN).train for share in (0.1, 0.3))
     assert (len(small), len(large)) == (140, 419)
     assert small == large[:140]
 
 
 def test_fingerprints_tell_orientations_and_shares_apart(config: DataConfig) -> None:
-    variants = (config, replace(config, target="upright"), replace(config, num_examples=50))
+    variants = (config, config.replaced(target="upright"), config.replaced(num_examples=50))
     assert len({load_images(one, OWN).fingerprint for one in variants}) == 3
     assert load_images(config, OWN).fingerprint == load_images(config, ImageSize(3, 32, 5)).fingerprint

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeplab.config.data import DataConfig, DataPart
-from sweeplab.config.trial import TrialConfig, trial_config_from_dict
+from sweeplab.config.parse import trial_config_from_dict
+from sweeplab.config.trial import TrialConfig
 from sweeplab.data.mixture import mixed
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import load_splits
@@ -116,16 +116,15 @@ def test_more_than_the_weights_allow_is_refused(mix: Mix) -> None:
 
 def test_a_tiny_weight_may_come_to_no_example(mix: Mix) -> None:
     data = mix()
-    parts = [replace(data.parts[0], weight=1e-9), replace(data.parts[1], weight=1.0)]
-    assert files(load_splits(replace(data, parts=parts)).train) == {"b": 90}
+    parts = [data.parts[0].replaced(weight=1e-9), data.parts[1].replaced(weight=1.0)]
+    assert files(load_splits(data.replaced(parts=parts)).train) == {"b": 90}
 
 
 def test_a_mixture_comes_back_from_its_record(compose_trial: Any, mix: Mix) -> None:
-    from dataclasses import asdict
 
-    config = replace(compose_trial(), data=mix())
+    config = compose_trial().replaced(data=mix())
     assert config.data.parts[0] == DataPart(config.data.parts[0].path, 3.0)
-    assert trial_config_from_dict(json.loads(json.dumps(asdict(config)))) == config
+    assert trial_config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -168,7 +167,7 @@ def test_fraction_and_num_examples_contradict_each_other(mix: Mix) -> None:
 def test_fractions_are_nested_and_seeded(mix: Mix, compose_trial: Any, overrides: tuple[str, ...]) -> None:
     def train(fraction: float | None) -> list[Example]:
         data = compose_trial(*overrides).data if overrides else mix()
-        return load_splits(replace(data, fraction=fraction)).train
+        return load_splits(data.replaced(fraction=fraction)).train
 
     whole = train(None)
     chosen = [train(fraction) for fraction in (1e-6, 0.1, 0.25, 0.5, 1.0)]
@@ -178,14 +177,14 @@ def test_fractions_are_nested_and_seeded(mix: Mix, compose_trial: Any, overrides
         assert not Counter(map(str, smaller)) - Counter(map(str, larger))
     assert Counter(map(str, chosen[-1])) == Counter(map(str, whole))
     assert train(0.25) == chosen[2]
-    assert load_splits(mix()).heldout == load_splits(replace(mix(), fraction=0.1)).heldout
+    assert load_splits(mix()).heldout == load_splits(mix().replaced(fraction=0.1)).heldout
 
 
 def test_a_fraction_is_no_beginning_of_the_file(compose_trial: Any) -> None:
     data = compose_trial("data=tiny_facts").data
-    whole, half = (load_splits(replace(data, fraction=fraction)).train for fraction in (None, 0.5))
+    whole, half = (load_splits(data.replaced(fraction=fraction)).train for fraction in (None, 0.5))
     assert half != whole[: len(half)]
 
 
 def test_a_fraction_of_a_mixture_keeps_the_proportions(mix: Mix) -> None:
-    assert files(load_splits(replace(mix(), fraction=0.5)).train) == {"a": 18, "b": 6}
+    assert files(load_splits(mix().replaced(fraction=0.5)).train) == {"a": 18, "b": 6}

@@ -1,7 +1,6 @@
 """Packed rows against the same examples one by one: partition, loss, gradients and blindness, in 64 bits."""
 
 from collections import Counter
-from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,8 +20,9 @@ from sweeplab.models.base import architecture
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import attention_inputs, target_loss_sum
 from sweeplab.trial.resources import Resources
+from tests.configs import PLAIN
 from tests.conftest import run_alone
-from tests.random_models import PLAIN, architectures  # noqa: F401  # architectures is a fixture
+from tests.random_models import architectures  # noqa: F401  # architectures is a fixture
 
 PAD = 0
 LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=60)
@@ -146,7 +146,7 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
 
 
 def lora(enabled: set[str]) -> AdapterConfig:
-    made = replace(PLAIN, rank=3)
+    made = PLAIN.replaced(rank=3)
     for toggle in enabled:
         setattr(made, f"lora_{toggle}", True)
     return made

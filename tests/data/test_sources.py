@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,14 +99,14 @@ def test_missing_and_null_inputs_are_empty(settings: DataConfig) -> None:
 
 
 def test_fields_can_be_renamed(settings: DataConfig) -> None:
-    renamed = replace(settings, instruction_field="q", input_field="c", output_field="a")
+    renamed = settings.replaced(instruction_field="q", input_field="c", output_field="a")
     assert example({"q": "1", "c": "2", "a": "3"}, "x", renamed) == example(
         {"instruction": "1", "input": "2", "output": "3"}, "x", settings
     )
 
 
 def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
-    chat = replace(settings, messages_field="messages")
+    chat = settings.replaced(messages_field="messages")
     messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
     found = example({"messages": messages}, "x", chat)
     assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -127,7 +126,7 @@ def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
     ],
 )
 def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any) -> None:
-    chat = replace(settings, messages_field="messages")
+    chat = settings.replaced(messages_field="messages")
     with pytest.raises(
         ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
     ):
@@ -153,21 +152,21 @@ def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: flo
 
 
 def test_split_is_the_recorded_one_and_shuffled(settings: DataConfig) -> None:
-    splits = load_splits(replace(settings, heldout_fraction=0.3))
+    splits = load_splits(settings.replaced(heldout_fraction=0.3))
     order = [int(found.response.split()[1].strip(".")) for found in (*splits.heldout, *splits.train)]
     assert order == [6, 9, 0, 2, 4, 3, 5, 1, 8, 7]
 
 
 def test_num_examples_shortens_the_training_part_only(settings: DataConfig) -> None:
-    whole, short = load_splits(settings), load_splits(replace(settings, num_examples=4))
+    whole, short = load_splits(settings), load_splits(settings.replaced(num_examples=4))
     assert (short.train, short.heldout) == (whole.train[:4], whole.heldout)
 
 
 def test_more_examples_than_there_are_is_refused(settings: DataConfig) -> None:
     whole = load_splits(settings)
-    assert load_splits(replace(settings, num_examples=len(whole.train))) == whole
+    assert load_splits(settings.replaced(num_examples=len(whole.train))) == whole
     with pytest.raises(ConfigError, match=r"^data\.num_examples must be at most 9, .*, got 10; lower it, or leave it"):
-        load_splits(replace(settings, num_examples=len(whole.train) + 1))
+        load_splits(settings.replaced(num_examples=len(whole.train) + 1))
 
 
 def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> None:
@@ -175,7 +174,7 @@ def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> Non
     other.write_text(
         lines([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]), encoding="utf-8"
     )
-    splits = load_splits(replace(settings, heldout_path=str(other)))
+    splits = load_splits(settings.replaced(heldout_path=str(other)))
     assert [found.response for found in splits.train] == [row["output"] for row in RECORDS]
     assert [found.response for found in splits.heldout] == ["b", "d"]
 

@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import LocalModel
 from sweeplab.evaluation.harness import Evaluation, run_lm_eval
 from sweeplab.models.base import Base, load_base
+from tests.configs import quantize
 from tests.conftest import SHARED_DATA
 
 SOURCES: Final = {  # task -> lm-eval's file, and the splits of our files
@@ -65,8 +65,8 @@ def stories() -> Base:
     """A small real Llama."""
     if not SHARED_DATA.is_dir():
         pytest.skip("no folder shared/data beside the checkout")
-    model = ModelConfig(source="local", path=str(SHARED_DATA / "stories260K"), random_init=False, modules={})
-    return load_base(model, QuantizationConfig("none", False), torch.float32, torch.device("cpu"))
+    model = LocalModel(path=str(SHARED_DATA / "stories260K"), random_init=False, modules={})
+    return load_base(model, quantize("none", False), torch.float32, torch.device("cpu"))
 
 
 def with_adapter(model: Any, spread: float = 0.1) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from sweeplab.adapters.attach import attach, detach
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel
 from sweeplab.data.batches import Batch
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.identity import OtherModelError, Probe, make_probe, refuse_other_model
@@ -33,7 +33,7 @@ def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[Packed]:
     adapter: AdapterConfig = compose_trial("adapter.rank=4").adapter
     slots = []
     for seed in range(3):
-        adapted = attach(nf4_base.model, adapter, ModelConfig(modules={}), seed)
+        adapted = attach(nf4_base.model, adapter, HubModel(name="any"), seed)
         slot = Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True)
         detach(adapted)
         for _, b_OR in slot.weights().values():

@@ -9,8 +9,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sweeplab.config.compose import CONF
-from sweeplab.config.study import register
+from sweeplab.config.conf import CONF
 
 ROOT: Final = Path(__file__).parents[2]
 NAMES: Final = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -42,7 +41,6 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def experiments() -> dict[str, dict[str, Any]]:
     """Every experiment as Hydra composes it, by name."""
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return {name: OmegaConf.to_container(compose("config", [f"+experiment={name}"])) for name in NAMES}  # type: ignore[misc]
 

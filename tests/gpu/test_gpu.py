@@ -16,19 +16,19 @@ import sweeplab.training.module as module_code
 from experiments.benchmarks.gpu.cases import free_memory
 from experiments.benchmarks.gpu.cohorts import LOSS_BOUND_NATS, equality
 from experiments.benchmarks.gpu.trials import Laboratory
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel
 from sweeplab.models.base import load_base
 from sweeplab.models.quantization.layers import dequantize
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
+from tests.configs import quantize
 from tests.conftest import Compose, SpecFactory, run_alone
 
 pytestmark = pytest.mark.gpu
 
-EMBEDDED: Final = ModelConfig(source="embedded", name="tiny_base")
+EMBEDDED: Final = EmbeddedModel(name="tiny_base")
 ROOT: Final = Path(__file__).parents[2]
 LEAK_BYTES: Final = 1 << 20
 
@@ -40,7 +40,7 @@ LEAK_BYTES: Final = 1 << 20
 def test_a_quantized_base_computes_from_its_dequantized_weights(
     device: torch.device, scheme: str, double: bool, tolerance: float
 ) -> None:
-    base = load_base(EMBEDDED, QuantizationConfig(scheme, double), torch.float32, device)
+    base = load_base(EMBEDDED, quantize(scheme, double), torch.float32, device)
     ids = torch.randint(2, 60, (2, 24), device=device)
     with torch.no_grad():
         quantized = base.model(input_ids=ids).logits

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sweeplab.adapters.merging import probe_inputs
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel
 from sweeplab.models.base import architecture
 from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import auto_class
@@ -18,7 +18,7 @@ def with_rate(family: str, name: str | None, rate: float) -> PreTrainedModel:
     """A random model of two layers that drops nothing, but for the rate that its config calls `name`."""
     values: dict[str, Any] = {"model_type": family, **SIZES[family]}
     values |= dict.fromkeys(rates(family), 0.0) | ({} if name is None else {name: rate})
-    config = architecture(ModelConfig(name=family, architecture=values))
+    config = architecture(HubModel(name=family, architecture=values))
     model: PreTrainedModel = auto_class(config).from_config(config)
     model.train()
     return model
@@ -26,7 +26,7 @@ def with_rate(family: str, name: str | None, rate: float) -> PreTrainedModel:
 
 def rates(family: str) -> list[str]:
     """Every rate of dropout that the family's config has: attn_pdrop, hidden_dropout_prob, layerdrop and the like."""
-    config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
+    config = architecture(HubModel(name=family, architecture={"model_type": family, **SIZES[family]}))
     return sorted(name for name, value in config.to_dict().items() if "drop" in name and isinstance(value, float | int))
 
 

@@ -7,17 +7,18 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel, LocalModel, ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import architecture, load_model
 from sweeplab.models.layers import quantizable_shapes
 from sweeplab.models.quantization.schemes import quantized_layers, storage, stored_tensors
 from sweeplab.models.random_weights import empty_model, fill_layers
+from tests.configs import quantize
 from tests.planning.live import LiveBytes
 
 CPU: Final = torch.device("cpu")
-PLAIN: Final = QuantizationConfig("none", False)
-NF4_DQ: Final = QuantizationConfig("nf4", True)
+PLAIN: Final = quantize("none", False)
+NF4_DQ: Final = quantize("nf4", True)
 
 
 def random(model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -33,9 +34,9 @@ def kinds(model: PreTrainedModel) -> dict[str, str]:
     [
         PLAIN,
         NF4_DQ,
-        QuantizationConfig("fp4", False),
-        QuantizationConfig("int8", False),
-        QuantizationConfig("nf4", True, pattern={"mlp": "int8"}),
+        quantize("fp4", False),
+        quantize("int8", False),
+        quantize("nf4", True, pattern={"mlp": "int8"}),
     ],
     ids=QuantizationConfig.label,
 )
@@ -45,8 +46,8 @@ def test_it_is_what_the_same_weights_on_disk_become(
 ) -> None:
     random(architectures[family], PLAIN).save_pretrained(str(tmp_path))
     if "mlp" in quantization.pattern and family == "vit":
-        quantization = QuantizationConfig("nf4", True, pattern={"attention": "int8"})
-    loaded = load_model(ModelConfig(source="local", name="x", path=str(tmp_path)), quantization, torch.float32, CPU)
+        quantization = quantize("nf4", True, pattern={"attention": "int8"})
+    loaded = load_model(LocalModel(name="x", path=str(tmp_path)), quantization, torch.float32, CPU)
     made = random(architectures[family], quantization)
     assert kinds(made) == kinds(loaded)
     expected, found = loaded.state_dict(), made.state_dict()
@@ -77,8 +78,7 @@ def test_values_are_normal_with_the_architectures_deviation(architectures: dict[
 
 
 def test_no_more_than_a_matrix_stands_beside_the_quantized_model(architectures: dict[str, Any]) -> None:
-    large = ModelConfig(
-        source="hub",
+    large = HubModel(
         name="large",
         random_init=True,
         architecture=architectures["llama"].architecture | {"num_hidden_layers": 12, "intermediate_size": 512},

@@ -1,6 +1,5 @@
 """The embedded vision base and its adapters: starts, steps, quantization, and what is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,32 @@ from sweeplab.adapters.attach import attach, detach, save_adapter
 from sweeplab.adapters.counting import num_lora_params, skeleton
 from sweeplab.builtin.digits import ImageSize, digits
 from sweeplab.config.adapter import TOGGLES, AdapterConfig
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel, LocalModel
 from sweeplab.models.base import EMBEDDED, Base, architecture, load_base
 from sweeplab.models.layers import linear_layers
 from sweeplab.models.vision import image_size, refuse_other_family
 from sweeplab.runtime.errors import ConfigError
-from tests.random_models import PLAIN
+from tests.configs import PLAIN, adapter_of, quantize
 
-MODEL = ModelConfig(source="embedded", name="tiny_vit")
+MODEL = EmbeddedModel(name="tiny_vit")
 CPU = torch.device("cpu")
-QV = replace(PLAIN, lora_query=True, lora_value=True)
-ALL = replace(PLAIN, **{f"lora_{toggle}": True for toggle in TOGGLES})  # type: ignore[arg-type]
+QV = PLAIN.replaced(lora_query=True, lora_value=True)
+ALL = PLAIN.replaced(**{f"lora_{toggle}": True for toggle in TOGGLES})  # type: ignore[arg-type]
 VARIANTS: dict[str, AdapterConfig] = {
     "query and value": QV,
     "all": ALL,
-    "dora": replace(QV, dora=True),
-    "rslora": replace(ALL, rslora=True),
-    "norms beside": replace(QV, train_norms=True),
-    "bitfit": replace(PLAIN, method="bitfit"),
-    "norms": replace(PLAIN, method="norms"),
-    "top layers": replace(PLAIN, method="top_layers"),
-    "none": replace(PLAIN, method="none"),
+    "dora": QV.replaced(dora=True),
+    "rslora": ALL.replaced(rslora=True),
+    "norms beside": QV.replaced(train_norms=True),
+    "bitfit": adapter_of("bitfit"),
+    "norms": adapter_of("norms"),
+    "top layers": adapter_of("top_layers"),
+    "none": adapter_of("none"),
 }
 
 
 def load(scheme: str = "none", double: bool = False) -> Base:
-    return load_base(MODEL, QuantizationConfig(scheme, double), torch.float32, CPU)
+    return load_base(MODEL, quantize(scheme, double), torch.float32, CPU)
 
 
 @pytest.fixture(params=["none", "nf4", "nf4_dq", "fp4", "int8"])
@@ -143,8 +141,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_of_ones_own_is_loaded_by_its_architecture(folder: Path) -> None:
-    model = ModelConfig(source="local", name="own", path=str(folder))
-    base = load_base(model, QuantizationConfig("none", False), torch.float32, CPU)
+    model = LocalModel(name="own", path=str(folder))
+    base = load_base(model, quantize("none", False), torch.float32, CPU)
     assert isinstance(base.model, ViTForImageClassification)
     assert base.tokenizer is None
     assert image_size(base.model.config) == ImageSize(num_channels=3, side=12, num_tokens=10)

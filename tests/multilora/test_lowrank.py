@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from sweeplab.adapters.attach import attach
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel
 from sweeplab.models.base import load_base
 from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update
 from sweeplab.multilora.slots import lora_layers, lora_matrices
+from tests.configs import quantize
 
 M, N, I, O = 5, 6, 7, 4  # noqa: E741
 SCALINGS: Final = {0: 0.5, 1: 2.0, 3: 3.0, 4: 1.5}  # of each trial that has an update; trial 2 has none
@@ -93,8 +93,8 @@ def test_a_trial_without_an_update_and_the_given_result_stay_bit_equal() -> None
 @pytest.mark.parametrize(("scheme", "round_first"), [("none", False), ("nf4", True)])
 def test_it_rounds_where_peft_rounds(scheme: str, round_first: bool, compose_trial: Any) -> None:
     """A base in bfloat16, an adapter in 32 bits: the other order differs in more than a hundredth of the numbers."""
-    model = ModelConfig(source="embedded", name="tiny_base")
-    base = load_base(model, QuantizationConfig(scheme, False), torch.bfloat16, torch.device("cpu"))
+    model = EmbeddedModel(name="tiny_base")
+    base = load_base(model, quantize(scheme, False), torch.bfloat16, torch.device("cpu"))
     config = compose_trial(f"quantization={scheme}", "adapter.rank=8", "adapter.alpha_ratio=2", "adapter.dropout=0")
     adapted = attach(base.model, config.adapter, config.model, 0)
     assert {one.round_first for one in lora_matrices(adapted)} == {round_first}

@@ -1,13 +1,12 @@
 """Random models that are small, and still shaped like the families they stand for."""
 
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import torch
 from peft import get_peft_model
 
 from sweeplab.adapters.lora import lora_config
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import architecture
@@ -15,8 +14,8 @@ from sweeplab.models.vision import auto_class
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
+from tests.configs import PLAIN
 from tests.conftest import Compose
-from tests.random_models import PLAIN
 
 NUM_LAYERS: Final = 4
 SIZES: Final = {
@@ -47,12 +46,10 @@ def planned(
     more: dict[str, Any] = {"vocab_size": vocab_size}
     if model_type == "qwen3":
         more["head_dim"] = 32
-    config.model = ModelConfig(
-        source="hub", name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more}
-    )
+    config.model = HubModel(name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more})
     method = "lora" if toggles else "none"
     given = ("rank", "dropout", "budget", "rank_pattern", "lr_pattern")
-    config.adapter = replace(PLAIN, method=method, **{name: getattr(config.adapter, name) for name in given})
+    config.adapter = PLAIN.replaced(method=method, **{name: getattr(config.adapter, name) for name in given})
     for toggle in toggles:
         setattr(config.adapter, f"lora_{toggle}", True)
     return config

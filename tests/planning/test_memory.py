@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sweeplab.adapters.counting import num_lora_params
-from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.layers import LinearShape
 from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes, weight_bytes
 from sweeplab.runtime.errors import ConfigError
+from tests.configs import quantize
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, Memory, Sizes
 
@@ -43,14 +43,14 @@ def test_double_quantization_saves_0_30_gb_of_a_7b(memory_of: Memory) -> None:
 
 
 def test_int8_has_a_scale_per_row() -> None:
-    assert scale_bytes(QuantizationConfig("int8", False), "int8", LinearShape("up_proj", 4096, 11008), 2) == 4 * 11008
+    assert scale_bytes(quantize("int8", False), "int8", LinearShape("up_proj", 4096, 11008), 2) == 4 * 11008
 
 
 def test_an_incomplete_block_has_a_scale_too() -> None:
     matrix = LinearShape("small", 5, 13)  # 65 weights: two blocks of 64
-    assert scale_bytes(QuantizationConfig("nf4", False), "nf4", matrix, 2) == 8
-    assert scale_bytes(QuantizationConfig("nf4", True), "nf4", matrix, 2) == 2 + 4 + 4
-    assert weight_bytes(QuantizationConfig("nf4", True), "nf4", matrix) == 33
+    assert scale_bytes(quantize("nf4", False), "nf4", matrix, 2) == 8
+    assert scale_bytes(quantize("nf4", True), "nf4", matrix, 2) == 2 + 4 + 4
+    assert weight_bytes(quantize("nf4", True), "nf4", matrix) == 33
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from sweeplab.adapters.counting import num_lora_params, skeleton
 from sweeplab.adapters.lora import lora_config
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import architecture
@@ -36,7 +36,7 @@ SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddin
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, checkpointing: bool) -> None:
     config = compose_trial("quantization=none", f"adapter={adapter}", "adapter.lora_mlp=true")
-    config.model = ModelConfig(source="hub", name="small", random_init=True, architecture=SMALL)
+    config.model = HubModel(name="small", random_init=True, architecture=SMALL)
     config.training.gradient_checkpointing = checkpointing
     base = AutoModelForCausalLM.from_config(architecture(config.model), attn_implementation="eager")
     base.requires_grad_(adapter == "none")

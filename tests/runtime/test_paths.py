@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import LocalModel
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.runtime.paths import abbreviate_home, abbreviate_home_in_text, expand_home, shell_command
 
@@ -22,7 +22,7 @@ def test_values_of_any_depth_are_told_and_found_again(home: Path) -> None:
     path = f"{home}/models/a"
     assert abbreviate_home(path) == "~/models/a"
     assert abbreviate_home({"choices": [path, 3, None], "low": 0.5}) == {"choices": ["~/models/a", 3, None], "low": 0.5}
-    assert abbreviate_home(ModelConfig(source="local", path=path)).path == "~/models/a"
+    assert abbreviate_home(LocalModel(path=path)).path == "~/models/a"
     assert abbreviate_home(ClaimConfig(words="x", better={"data.path": path})).better == {"data.path": "~/models/a"}
     assert expand_home("~/models/a") == Path(path)
     assert expand_home("/models/a") == Path("/models/a")

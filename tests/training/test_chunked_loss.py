@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from sweeplab.adapters.attach import attach, detach
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import HubModel
 from sweeplab.data.batches import Batch, collate
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.packing import PackedRow
@@ -88,7 +88,7 @@ def test_loss_and_gradients_of_every_method(
 ) -> None:
     base = tiny_llama().requires_grad_(False)
     adapter = compose_trial("quantization=none", "adapter.rank=3", *overrides).adapter
-    model = filled(attach(base, adapter, ModelConfig(), seed=1))
+    model = filled(attach(base, adapter, HubModel(name="any"), seed=1))
     if adapter.dropout:
         model.eval()  # the two forwards would draw differently
     assert row_losses(model, batch_of()) is not None
@@ -115,7 +115,7 @@ def test_logits_that_are_not_the_heads_alone_are_taken_at_once() -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_a_head_whose_adapter_drops_is_taken_at_once_in_training_only(tiny_llama: Any, compose_trial: Compose) -> None:
     adapter = compose_trial("quantization=none", "adapter.rank=3", "adapter.dropout=0.5", *ALL).adapter
-    model = filled(attach(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=1))
+    model = filled(attach(tiny_llama().requires_grad_(False), adapter, HubModel(name="any"), seed=1))
     assert row_losses(model, batch_of()) is None
     assert row_losses(model.eval(), batch_of()) is not None
 
@@ -139,7 +139,7 @@ def test_every_trial_of_a_cohort_has_its_own_loss_and_gradients(
     slots = []
     for seed, rank in ((0, 3), (1, 20), (2, 4)):
         chosen = ("quantization=none", f"adapter.rank={rank}", f"adapter.dropout={dropout}", *ALL)
-        adapted = filled(attach(base, compose_trial(*chosen).adapter, ModelConfig(), seed))
+        adapted = filled(attach(base, compose_trial(*chosen).adapter, HubModel(name="any"), seed))
         slots.append(Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True))
         detach(adapted)
     batch = cohort_batch()

@@ -2,7 +2,6 @@
 
 import math
 import re
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -144,7 +143,7 @@ def test_curves_tokens_and_the_last_rate(new_model: Any, train: Any, compose_tri
     assert record.losses[-1].lr == pytest.approx(0.003 * (0.1 + 0.9 * (1 + math.cos(math.pi * 8 / 9)) / 2), rel=1e-12)
     assert [point.step for point in record.heldout_losses] == [4, 8]
     windows = windows_of(data, config, epochs=3)
-    half = replace(config, training=replace(config.training, max_steps=9))
+    half = config.replaced(training=config.training.replaced(max_steps=9))
     heldout = examples(5, seed=9)
     with_schedule(copy, windows[:4], half, 9)
     measured = sum(example_loss_sum(copy.eval(), tokens).item() for tokens in heldout) / sum(map(num_targets, heldout))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sweeplab.config.compose import CONF
+from sweeplab.config.conf import CONF
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.optimizers import build_optimizer, check_made, evaluation_weights, parameter_groups
 from sweeplab.training.sophia import SophiaG

@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -124,7 +123,7 @@ def test_a_trajectory_is_the_plain_loop_s(name: str, tiny_llama: Any, train: Any
 
 
 def test_every_option_of_conf_has_a_trajectory() -> None:
-    from sweeplab.config.compose import CONF
+    from sweeplab.config.conf import CONF
 
     assert {path.stem for path in (CONF / "optimizer").glob("*.yaml")} == set(CASES)
 
@@ -165,7 +164,7 @@ def test_patterns_and_the_ratio_of_b_reach_training(new_model: Any, train: Any, 
         "training.micro_batch_size=2", "training.max_steps=1", "training.gradient_clip=null", "schedule=constant",
         "schedule.warmup_steps=0", "adapter.lr_ratio=4", "++adapter.lr_pattern={mlp: 0.5, layers.1: 8}",
     )  # fmt: skip
-    plain = replace(config, adapter=replace(config.adapter, lr_ratio=1.0, lr_pattern={}))
+    plain = config.replaced(adapter=config.adapter.replaced(lr_ratio=1.0, lr_pattern={}))
     start, scaled, model = trained_weights(new_model()), new_model(), new_model()
     for one in (scaled, model):  # B = 0 would leave A without a gradient
         for name, weight in one.named_parameters():

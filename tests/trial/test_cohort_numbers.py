@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from sweeplab.adapters.attach import attach
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel, HubModel
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Row, Windows, collate_rows, heldout_batches
 from sweeplab.data.images import load_images
@@ -31,6 +30,7 @@ from sweeplab.trial import resources as workbench_module
 from sweeplab.trial.cohort import Cohort
 from sweeplab.trial.lifecycle import Run, TrialSpec, num_steps, train
 from sweeplab.trial.resources import Resources, Tokenized
+from tests.configs import quantize
 from tests.conftest import no_words
 from tests.random_models import SIZES
 from tests.training.conftest import examples
@@ -265,8 +265,8 @@ def load() -> Callable[[str], Base]:
     """The embedded base in 32 bits under a scheme."""
 
     def make(scheme: str) -> Base:
-        quantization = QuantizationConfig(scheme.removesuffix("_dq"), scheme.endswith("_dq"))
-        model = ModelConfig(source="embedded", name="tiny_base")
+        quantization = quantize(scheme.removesuffix("_dq"), scheme.endswith("_dq"))
+        model = EmbeddedModel(name="tiny_base")
         return load_base(model, quantization, torch.float32, torch.device("cpu"))
 
     return make
@@ -454,7 +454,7 @@ def family_model(family: str) -> Any:
     """A random model of two layers, in 64 bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
+        config = architecture(HubModel(name=family, architecture={"model_type": family, **SIZES[family]}))
         return AutoModelForCausalLM.from_config(config).double().requires_grad_(False)
 
 

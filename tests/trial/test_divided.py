@@ -1,7 +1,6 @@
 """One model in two processes against one process that has all rows: whole weight tensors and every loss."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -66,8 +65,8 @@ def specs_of(scenario: str, compose: Callable[..., TrialConfig], folder: Path) -
 
 
 def undivided(spec: TrialSpec) -> TrialSpec:
-    training = replace(spec.config.training, strategy="single", num_devices=1)
-    return spec._replace(config=replace(spec.config, training=training), folder=spec.folder / "whole")
+    training = spec.config.training.replaced(strategy="single", num_devices=1)
+    return spec._replace(config=spec.config.replaced(training=training), folder=spec.folder / "whole")
 
 
 def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:

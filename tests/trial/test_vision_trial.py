@@ -1,7 +1,6 @@
 """Trials of an image classifier, from configuration to record, against plain loops of torch and PEFT alone."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +126,7 @@ def test_text_before_an_image_classifier_is_refused_before_training(
     spec = make_spec(0, *VISION)
     text = make_spec(1, "quantization=none").config.data
     with pytest.raises(ConfigError, match=r"^data.name=tiny_facts does not go with this model, a vit"):
-        run_alone(spec._replace(config=replace(spec.config, data=text)), resources)
+        run_alone(spec._replace(config=spec.config.replaced(data=text)), resources)
 
 
 REFUSED = {

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from unittest.mock import patch
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from rich.console import Console
 
 from experiments.benchmarks.driver.standin import StandinExecutor
-from sweeplab.config.compose import CONF, Request, to_study_config, trial_config
-from sweeplab.config.study import register
+from sweeplab.config.compose import Request, to_study_config, trial_config
+from sweeplab.config.conf import CONF
 from sweeplab.execution import scheduler as rounds
 from sweeplab.execution.driver import Driver
 from sweeplab.records.items import read_items
@@ -63,10 +63,9 @@ class Clock:
 @contextmanager
 def request_of(folder: Path, *overrides: str) -> Iterator[Request]:
     """What the command line would ask of a driver; trials can be composed within."""
-    register()
     everything = [*OVERRIDES, *overrides, f"study.runs_dir={folder}/runs", f"study.reports_dir={folder}/reports"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield Request(to_study_config(compose("config", overrides=everything), NAME), everything, "the command")
+        yield Request(to_study_config(compose_conf(everything), NAME), everything, "the command")
 
 
 def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from hydra import initialize_config_dir
 
 from experiments.benchmarks.gpu.cases import NotMeasured, free_memory
 from sweeplab.adapters.counting import skeleton
-from sweeplab.config.compose import CONF, trial_config
-from sweeplab.config.study import register
+from sweeplab.config.compose import trial_config
+from sweeplab.config.conf import CONF
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Row
 from sweeplab.data.packing import pack
@@ -73,7 +73,6 @@ def random_tokens(lengths: Sequence[int], vocab_size: int) -> list[Tokens]:
 
 def config_of(shape: Sequence[str], *overrides: str) -> TrialConfig:
     """A trial on a base of `shape`, a later override taking the place of an earlier one of the same key."""
-    register()
     chosen = {one.partition("=")[0]: one for one in (*shape, *PLAIN, *overrides, RATE)}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return trial_config(list(chosen.values()), {})

@@ -5,8 +5,8 @@ from typing import Any, Final, NamedTuple
 
 from hydra import initialize_config_dir
 
-from sweeplab.config.compose import CONF, trial_config
-from sweeplab.config.study import register
+from sweeplab.config.compose import trial_config
+from sweeplab.config.conf import CONF
 from sweeplab.config.trial import TrialConfig
 
 RANKS: Final = (2, 8, 16, 32)
@@ -44,7 +44,6 @@ def space() -> list[str]:
 
 
 def config_of(trial: Trial, num_steps: int) -> TrialConfig:
-    register()
     params: dict[str, Any] = {"adapter.rank": trial.rank, "optimizer.lr": trial.rate}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return trial_config(overrides(num_steps), params)

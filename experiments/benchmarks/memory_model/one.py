@@ -12,9 +12,8 @@ import bitsandbytes  # noqa: F401  # a library, so part of what stands before th
 from hydra import initialize_config_dir
 
 from experiments.benchmarks.memory_model.geometries import geometry
-from sweeplab.config.compose import CONF
+from sweeplab.config.conf import CONF
 from sweeplab.config.executor import ExecutorConfig
-from sweeplab.config.study import register
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
@@ -27,7 +26,6 @@ def main() -> None:
     if freed == "returning":
         return_freed_memory()
     executor = ExecutorConfig(device="cpu", num_threads=1, cohort_size=1)
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = geometry(name, Path(data))
     resources = Resources.open(executor)

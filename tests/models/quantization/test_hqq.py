@@ -13,15 +13,14 @@ from transformers.pytorch_utils import Conv1D
 
 from sweeplab.adapters.attach import attach, detach
 from sweeplab.adapters.merging import probe_logits
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel, HubModel
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.quantization.hqq import HQQLinear, hqq_layer
 from sweeplab.models.quantization.layers import dequantize, plain_layer, quantized_layer
 from sweeplab.models.quantization.schemes import storage, stored_tensors
 from sweeplab.training.module import target_loss_sum
+from tests.configs import PLAIN, quantize
 from tests.models.quantization.test_schemes import SCHEMES, batch, fill
-from tests.random_models import PLAIN
 
 CPU: Final = torch.device("cpu")
 BITS: Final = (2, 3, 4)
@@ -124,7 +123,7 @@ def test_products_and_gradients_are_those_of_the_plain_matrix(bits: int) -> None
 def test_a_transposed_layer_comes_back_transposed_with_its_bias() -> None:
     plain = Conv1D(ROWS, COLUMNS)
     nn.init.normal_(plain.bias)
-    layer = quantized_layer(deepcopy(plain), "hqq4", QuantizationConfig("hqq4", False, GROUP), torch.float32, CPU)
+    layer = quantized_layer(deepcopy(plain), "hqq4", quantize("hqq4", False, GROUP), torch.float32, CPU)
     again: Any = plain_layer(layer)
     assert isinstance(again, Conv1D)
     assert torch.equal(again.bias, plain.bias)
@@ -134,13 +133,13 @@ def test_a_transposed_layer_comes_back_transposed_with_its_bias() -> None:
 
 
 def embedded(scheme: str, dtype: torch.dtype) -> Base:
-    quantization = QuantizationConfig(*SCHEMES[scheme])
-    return load_base(ModelConfig(source="embedded", name="tiny_base"), quantization, dtype, CPU)
+    quantization = quantize(*SCHEMES[scheme])
+    return load_base(EmbeddedModel(name="tiny_base"), quantization, dtype, CPU)
 
 
 def adapter_gradients(base: Base, adapter: Any) -> dict[str, torch.Tensor]:
     """Of one step with every A and B non-zero, the same in each base."""
-    adapted = attach(base.model, adapter, ModelConfig(), seed=1)
+    adapted = attach(base.model, adapter, HubModel(name="any"), seed=1)
     adapted.to(base.model.dtype)
     torch.manual_seed(2)
     fill(adapted)
@@ -180,7 +179,7 @@ def test_adapter_gradients_are_those_of_a_dequantized_base(
 
 @pytest.mark.parametrize("family", ["opt", "phi"])
 def test_biases_train_on_a_packed_base_as_on_a_plain_one(family: str, architectures: Any) -> None:
-    base = load_base(architectures[family], QuantizationConfig("hqq3", False, 64), torch.float64, CPU)
+    base = load_base(architectures[family], quantize("hqq3", False, 64), torch.float64, CPU)
     adapter = deepcopy(PLAIN)
     adapter.method = "bitfit"
     gradients = []

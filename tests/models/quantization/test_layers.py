@@ -12,8 +12,7 @@ from sweeplab.adapters.attach import attach, detach
 from sweeplab.adapters.counting import quantized_matrices, skeleton
 from sweeplab.config import quantization as rules
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel
 from sweeplab.config.space import axes, grid
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base, load_base
@@ -21,18 +20,19 @@ from sweeplab.models.layers import LinearShape
 from sweeplab.models.quantization.schemes import layer_schemes, quantized_layers, storage, stored_tensors
 from sweeplab.planning.phases import memory_forecast
 from sweeplab.runtime.errors import ConfigError
+from tests.configs import quantize
 from tests.conftest import Compose
 from tests.models.quantization.test_schemes import SCHEMES
 from tests.planning.conftest import CPU as PLANNED_CPU
 from tests.planning.conftest import bound
 
 CPU: Final = torch.device("cpu")
-EMBEDDED: Final = ModelConfig(source="embedded", name="tiny_base")
+EMBEDDED: Final = EmbeddedModel(name="tiny_base")
 KINDS: Final = {"nf4": "Linear4bit", "fp4": "Linear4bit", "int8": "Linear8bitLt", "hqq2": "HQQLinear"}
 
 
 def embedded(*quantization: Any, dtype: torch.dtype = torch.float32) -> Base:
-    return load_base(EMBEDDED, QuantizationConfig(*quantization), dtype, CPU)
+    return load_base(EMBEDDED, quantize(*quantization), dtype, CPU)
 
 
 def test_each_layer_has_the_scheme_of_the_first_pattern_found_in_its_name() -> None:
@@ -92,7 +92,7 @@ def planned_bytes(config: TrialConfig, base: Base) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_plan_knows_the_bytes_of_every_scheme(scheme: str, compose_trial: Compose) -> None:
     config = compose_trial()
-    config.quantization = QuantizationConfig(*SCHEMES[scheme])
+    config.quantization = quantize(*SCHEMES[scheme])
     base = load_base(config.model, config.quantization, torch.float32, CPU)
     planned_bytes(config, base)
     assert base.num_params == 885_888
@@ -104,7 +104,7 @@ def test_the_plan_knows_the_bytes_of_every_family(
     family: str, scheme: str, architectures: Any, compose_trial: Compose
 ) -> None:
     config = compose_trial("adapter.lora_key=true", "adapter.lora_value=true")
-    config.model, config.quantization = architectures[family], QuantizationConfig(*SCHEMES[scheme])
+    config.model, config.quantization = architectures[family], quantize(*SCHEMES[scheme])
     base = load_base(config.model, config.quantization, torch.float32, CPU)
     planned_bytes(config, base)
     assert {name for name, _ in quantized_layers(base.model)} == {
@@ -130,7 +130,7 @@ def test_a_mixture_is_chosen_varied_and_written_on_the_command_line(compose_tria
     varied = [compose_trial("quantization=mixed", **point).quantization.label() for point in inner]
     assert varied == ["nf4_dq; mlp: hqq2", "nf4_dq; mlp: int8"]
     written = compose_trial("quantization=int8", "++quantization.pattern={down_proj:none,q_proj:hqq3}").quantization
-    assert written == QuantizationConfig("int8", False, 128, {"down_proj": "none", "q_proj": "hqq3"})
+    assert written == quantize("int8", False, 128, {"down_proj": "none", "q_proj": "hqq3"})
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_pattern_that_matches_nothing_is_refused_by_plan_and_run(compose_trial
 def test_groups_fill_a_matrix_and_its_bytes(scheme: str, num_groups: int, fills: bool) -> None:
     shapes = [LinearShape("even", 64, 64), LinearShape("odd", 64, num_groups)]
     if fills:
-        assert set(layer_schemes(QuantizationConfig(scheme, False, 64), shapes).values()) == {scheme}
+        assert set(layer_schemes(quantize(scheme, False, 64), shapes).values()) == {scheme}
         return
     with pytest.raises(ConfigError, match=r"group_size must divide every matrix, .* got 64 for odd \(6 x 64\)"):
-        layer_schemes(QuantizationConfig(scheme, False, 64), shapes)
+        layer_schemes(quantize(scheme, False, 64), shapes)

@@ -9,10 +9,10 @@ from bitsandbytes import functional
 from bitsandbytes.nn.modules import Linear4bit
 from scipy.stats import norm
 
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel
 from sweeplab.models.base import load_base
 from sweeplab.models.quantization.schemes import storage, stored_tensors
+from tests.configs import quantize
 
 BLOCK = 64
 # Probability of the outermost quantile: the mean of 1 - 1/30 and 1 - 1/32, as half a step of 15 and of 16 levels.
@@ -191,8 +191,8 @@ def test_bits_per_parameter_of_a_whole_base(
 ) -> None:
     """The embedded base: 4 layers of 4 matrices 128 x 128 and 3 of 128 x 384; everything else in 32 bits."""
     base = load_base(
-        ModelConfig(source="embedded", name="tiny_base"),
-        QuantizationConfig(scheme, double),
+        EmbeddedModel(name="tiny_base"),
+        quantize(scheme, double),
         torch.float32,
         torch.device("cpu"),
     )

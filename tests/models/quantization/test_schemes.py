@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from sweeplab.adapters.attach import attach, detach, save_adapter
-from sweeplab.config.model import ModelConfig
-from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.model import EmbeddedModel, HubModel
 from sweeplab.data.batches import collate
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import EMBEDDED, Base, load_base
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import target_loss_sum
+from tests.configs import quantize
 
 SCHEMES: dict[str, tuple[Any, ...]] = {
     "none": ("none", False),
@@ -57,8 +57,8 @@ def base(request: pytest.FixtureRequest) -> Base:
 
 
 def fresh(scheme: str) -> Base:
-    quantization = QuantizationConfig(*SCHEMES[scheme])
-    return load_base(ModelConfig(source="embedded", name="tiny_base"), quantization, torch.float32, CPU)
+    quantization = quantize(*SCHEMES[scheme])
+    return load_base(EmbeddedModel(name="tiny_base"), quantization, torch.float32, CPU)
 
 
 def original_weight(name: str = LAYER) -> torch.Tensor:
@@ -97,13 +97,13 @@ def fill(model: torch.nn.Module) -> None:
 class TestEveryScheme:
     def test_a_fresh_adapter_leaves_logits_bit_for_bit(self, base: Base, make_adapter: Any) -> None:
         before = logits(base.model)
-        adapted = attach(base.model, make_adapter("query", "value", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach(base.model, make_adapter("query", "value", "mlp", "head"), HubModel(name="any"), seed=1)
         assert torch.equal(logits(adapted), before)
         detach(adapted)
 
     def test_detaching_restores_the_base_bit_for_bit(self, base: Base, make_adapter: Any) -> None:
         before, weights, names = logits(base.model), state(base.model), [name for name, _ in base.model.named_modules()]
-        adapted = attach(base.model, make_adapter("query", "projection", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach(base.model, make_adapter("query", "projection", "mlp", "head"), HubModel(name="any"), seed=1)
         fill(adapted)
         assert not torch.allclose(logits(adapted), before, atol=1e-3)
         restored = detach(adapted)
@@ -117,7 +117,7 @@ class TestEveryScheme:
 
     def test_gradients_reach_all_of_the_adapter_and_nothing_else(self, base: Base, make_adapter: Any) -> None:
         adapted = attach(
-            base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), ModelConfig(), seed=1
+            base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), HubModel(name="any"), seed=1
         )
         fill(adapted)
         target_loss_sum(adapted, batch()).backward()
@@ -144,7 +144,7 @@ class TestEveryScheme:
     def test_a_saved_adapter_is_one_that_peft_loads(
         self, base: Base, make_adapter: Any, tmp_path: Path, request: Any
     ) -> None:
-        adapted = attach(base.model, make_adapter("value", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach(base.model, make_adapter("value", "mlp", "head"), HubModel(name="any"), seed=1)
         fill(adapted)
         trained = logits(adapted)
         num_bytes = save_adapter(adapted, tmp_path)
@@ -253,7 +253,7 @@ def test_devices_and_precisions_are_resolved(monkeypatch: pytest.MonkeyPatch) ->
 def test_families_load_quantized_train_and_come_back(
     family: str, scheme: str, architectures: Any, make_adapter: Callable[..., Any]
 ) -> None:
-    base = load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU)
+    base = load_base(architectures[family], quantize(*SCHEMES[scheme]), torch.float32, CPU)
     before = logits(base.model)
     adapted = attach(
         base.model, make_adapter("query", "key", "value", "projection", "mlp"), architectures[family], seed=0
@@ -265,9 +265,7 @@ def test_families_load_quantized_train_and_come_back(
 
 
 def test_random_initialisation_is_the_same_each_time(architectures: Any) -> None:
-    first, second = (
-        load_base(architectures["llama"], QuantizationConfig("none", False), torch.float32, CPU) for _ in "ab"
-    )
+    first, second = (load_base(architectures["llama"], quantize("none", False), torch.float32, CPU) for _ in "ab")
     assert first.fingerprint == second.fingerprint == "random:0"
     weights = state(second.model)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in state(first.model).items())
