@@ -14,7 +14,8 @@ from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import choose_task_manager, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import Evaluation, list_item_rows, name_metric, read_scores
 from sweeplab.models.base import Base
-from sweeplab.records.store import trial_items, write_json_lines
+from sweeplab.records.items import read_trial_items
+from sweeplab.records.store import write_json_lines
 from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
 
@@ -158,4 +159,4 @@ def test_an_item_s_number_that_json_has_no_word_for_is_kept_as_text(tmp_path: Pa
     rows = list_item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
     assert rows[0]["metrics"] == {"acc": 1.0, "ppl": "-inf", "pair": "(nan, 1)"}
     write_json_lines(tmp_path / "items.jsonl", rows)
-    assert trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}
+    assert read_trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}
