@@ -52,7 +52,7 @@ def values_of(records: list[TrialRecord]) -> dict[str, str]:
     return {key: joined(values) for key, values in found.items()}
 
 
-def join_sequences(values: Iterable[str]) -> str:
+def joined(values: Iterable[str]) -> str:
     return ", ".join(sorted(values))
 
 
