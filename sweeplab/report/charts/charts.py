@@ -79,7 +79,7 @@ class Chart:
     ramped: bool = False  # colours are ordered, from a low to a high value of what they stand for
 
     @property
-    def join_sequences(self) -> bool:
+    def joined(self) -> bool:
         """Categories have no between, so their means are bars without a line."""
         return self.axis.scale != "category"
 
