@@ -14,7 +14,7 @@ from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import direction
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.search.extension import outdated, restate
 from sweeplab.search.mirror import MirroredStorage
 from sweeplab.search.pruners import build_pruner, settle
@@ -60,7 +60,7 @@ def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> Mirror
             restate(database, name, distributions)
             storage, study, trials = opened()
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError) as error:  # the last: a newer Optuna
-        cause = first_line(error)
+        cause = describe_error(error)
         raise ConfigError(
             f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
@@ -79,7 +79,7 @@ def storing(database: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        why = first_line(error.__cause__ or error)
+        why = describe_error(error.__cause__ or error)
         raise StoreError(
             f"{database} cannot be written: {why}; free space; the same command goes on from here"
         ) from error
