@@ -20,8 +20,8 @@ from sweeplab.config.compose import DEFAULT_NAME, mark_known, to_study_config
 from sweeplab.config.conf import CONF, is_group, options
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, masked
-from sweeplab.runtime.paths import shell_command
+from sweeplab.runtime.errors import ConfigError, mask_passwords
+from sweeplab.runtime.paths import quote_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,9 @@ MOST_NESTED: Final = 30  # brackets of a value within each other
 
 def refuse(message: str) -> NoReturn:
     """One line, also where a name holds line breaks or what moves a terminal's cursor."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in masked(message))
+    shown = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in mask_passwords(message)
+    )
     print(f"sweeplab: {shown}", file=sys.stderr)
     sys.exit(MISTAKE)
 
@@ -81,7 +83,7 @@ def command() -> str:
     """What a user types to run this again; a password is left out."""
     plain = (one.removeprefix("++") for one in sys.argv[1:])
     typed = (one if mark_known(one) == asked else asked for one, asked in zip(plain, sys.argv[1:], strict=True))
-    return shell_command(["python", "-m", "sweeplab", *map(masked, typed)])
+    return quote_command(["python", "-m", "sweeplab", *map(mask_passwords, typed)])
 
 
 def study_name(asked: str | None) -> str:

@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, alike, meant, unknown_key
-from sweeplab.runtime.errors import first_line
+from sweeplab.runtime.errors import describe_error
 
 UNFIT: Final = "Error merging override "
 AMBIGUOUS: Final = "Ambiguous value for argument "
@@ -33,7 +33,7 @@ def _unknown(key: str) -> str:
 
 def _unfit_value(override: str, cause: BaseException | None) -> str:
     """An override whose value does not go where it is set."""
-    why = first_line(cause).rstrip(".") if cause is not None else "no cause given"
+    why = describe_error(cause).rstrip(".") if cause is not None else "no cause given"
     return f"{override} does not fit: {why}; {EVERY_KEY}"
 
 
@@ -81,5 +81,5 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
         return _unfit_value(first.removeprefix(UNFIT).removeprefix("++"), error.__cause__)
     if first.startswith(AMBIGUOUS):
         return several_values(first.removeprefix(AMBIGUOUS).strip("'").removeprefix("++"))
-    cause = f": {first_line(error.__cause__)}" if error.__cause__ is not None else ""
+    cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""
     return f"{first}{cause}"

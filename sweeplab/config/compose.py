@@ -19,7 +19,7 @@ from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, opti
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.study_rules import check_study
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, first_line, refuse
+from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import abbreviate_home
 
 DEFAULT_NAME: Final = "single"  # of a study without an experiment
@@ -77,7 +77,7 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
     try:
         values: Any = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+        raise ConfigError(f"{error.full_key}: {describe_error(error)}") from error
     return {str(name): _without_missing(value) for name, value in values.items()}
 
 
@@ -153,7 +153,7 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
                 OmegaConf.update(composed, key, value, merge=True, force_add=is_known(key))
         values = {name: OmegaConf.to_container(composed[name], resolve=True) for name in OF_A_TRIAL}
     except (HydraException, OmegaConfBaseException) as error:
-        cause = first_line(error.__cause__ or error)
+        cause = describe_error(error.__cause__ or error)
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
     sections = {name: _without_missing(abbreviate_home(section)) for name, section in values.items()}
     for name, group in GROUPS.items():

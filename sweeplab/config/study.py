@@ -37,14 +37,6 @@ class StudySection(Section):
     constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
     enqueue: list[Any] = key("points to try first: axes with their values, or names of published recipes")
     warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)
-    storage: Text | None = key("postgresql://user@host/database, for several drivers; null: SQLite", None)
-    lease_seconds: float = key(
-        "time after which a trial of a silent driver may be taken over",
-        gt=0,
-        unit="seconds",
-        rule="must be a number above 0",
-        remedy="try 60",
-    )
     runs_dir: Text = key("folder of all studies")
     reports_dir: Text = key("folder of all reports")
 

@@ -9,7 +9,7 @@ from sweeplab.config.compatible import check_trial
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import RayWorkers, SlurmWorkers
 from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
-from sweeplab.config.study import StudyConfig, StudySection
+from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import ConfigError, refuse
@@ -47,13 +47,6 @@ def _check_cohort_size(config: StudyConfig) -> None:
         raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
 
 
-def _check_storage(study: StudySection) -> None:
-    """Refuses a database that is none of PostgreSQL's. Raises `ConfigError`."""
-    if study.storage is not None and not study.storage.startswith("postgresql://"):
-        remedy = "write postgresql://user@host/database"
-        raise refuse("study.storage", "must be null or the address of a PostgreSQL database", study.storage, remedy)
-
-
 def _check_seeds(seeds: list[int]) -> None:
     if not seeds or len(set(seeds)) != len(seeds):
         raise refuse("study.seeds", "must be distinct whole numbers", seeds, "try study.seeds=[0,1,2]")
@@ -80,7 +73,6 @@ def check_study(config: StudyConfig) -> None:
     if config.action == "reproduce" and config.trial is None:
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
-    _check_storage(config.study)
     _check_seeds(config.study.seeds)
     check_objectives(config.study.objectives, config.evaluation.tasks)
     check_sampler(config)

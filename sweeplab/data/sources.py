@@ -18,14 +18,14 @@ from sweeplab.config.data import (
     TextData,
     WorldData,
 )
-from sweeplab.data.mixture import mixture
+from sweeplab.data.mixture import make_mixture
 from sweeplab.data.prompts import Example
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
-SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
+_SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
-Item = TypeVar("Item")  # an example of any kind
+_Item = TypeVar("_Item")  # an example of any kind
 
 
 class Splits(NamedTuple):
@@ -36,7 +36,7 @@ class Splits(NamedTuple):
     fingerprint: str
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The rows of a JSON array or of JSON lines, each with its place (`record 3` or `line 3`), counted from 1."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
 
 
-def encodable(text: str, where: str, field: str) -> str:
+def _check_encodable(text: str, where: str, field: str) -> str:
     """`text`, unless it holds half of a surrogate pair, as JSON may spell it. Raises `ConfigError`."""
     try:
         text.encode()
@@ -68,7 +68,7 @@ def encodable(text: str, where: str, field: str) -> str:
     return text
 
 
-def chat_example(row: Any, where: str, field: str) -> Example:
+def _make_chat_example(row: Any, where: str, field: str) -> Example:
     messages = row.get(field)
     well_formed = isinstance(messages, list) and all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
@@ -80,64 +80,66 @@ def chat_example(row: Any, where: str, field: str) -> Example:
             "assistant's; name another field with data.messages_field"
         )
     return Example(
-        [{part: encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
+        [{part: _check_encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
     )
 
 
-def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
+def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
     if name not in row:
         fields = ", ".join(str(field) for field in row) or "none"
         raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
     if not isinstance(row[name], str):
         raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; mend the record")
-    return encodable(row[name], where, name)
+    return _check_encodable(row[name], where, name)
 
 
-def example(row: Any, where: str, fields: RecordFields) -> Example:
+def make_example(row: Any, where: str, fields: RecordFields) -> Example:
     """An `Example` from one record. Raises `ConfigError` naming the place, the field and the remedy."""
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
     if fields.messages is not None:
-        return chat_example(row, where, fields.messages)
-    instruction = text_field(row, where, "instruction_field", fields.instruction)
-    output = text_field(row, where, "output_field", fields.output)
+        return _make_chat_example(row, where, fields.messages)
+    instruction = _read_text_field(row, where, "instruction_field", fields.instruction)
+    output = _read_text_field(row, where, "output_field", fields.output)
     given = row.get(fields.input) if fields.input is not None else None
     if given is not None and not isinstance(given, str):
         raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(given).__name__}; mend it")
-    encodable(given or "", where, str(fields.input))
+    _check_encodable(given or "", where, str(fields.input))
     if not output:
         raise ConfigError(f"{where}: field '{fields.output}' is empty, nothing to learn; remove the record")
     return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
 
 
-def from_file(path: str, config: RecordData) -> list[Example]:
-    return [example(row, f"{path}, {where}", config.record_fields) for where, row in numbered_rows(expand_home(path))]
+def _read_examples(path: str, config: RecordData) -> list[Example]:
+    rows = _read_numbered_rows(expand_home(path))
+    return [make_example(row, f"{path}, {where}", config.record_fields) for where, row in rows]
 
 
-def from_hub(config: HubData) -> list[Example]:
+def _download_examples(config: HubData) -> list[Example]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
-        cause = first_line(error)
+        cause = describe_error(error)
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    return [example(row, f"{config.name}, record {place}", config.record_fields) for place, row in enumerate(rows, 1)]
+    fields = config.record_fields
+    return [make_example(row, f"{config.name}, record {place}", fields) for place, row in enumerate(rows, 1)]
 
 
-def split(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
+def split_examples(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
     """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two in `where`."""
     if len(examples) < 2:
         raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
-    shuffled = random.Random(SPLIT_SEED).sample(examples, len(examples))
+    shuffled = random.Random(_SPLIT_SEED).sample(examples, len(examples))
     num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
     return shuffled[num_heldout:], shuffled[:num_heldout]
 
 
-def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
+def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
     """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
     digest = hashlib.sha256()
     for part in parts:
@@ -145,37 +147,37 @@ def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
+def _load_whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
     """All that there is to learn from, and to measure on. Raises `ConfigError`."""
     if isinstance(config, WorldData):
-        rows = (world.target_examples(config.target), world.skill_items(config.target))
-        train, heldout = ([example(row, config.name, config.record_fields) for row in part] for part in rows)
+        rows = (world.make_target_examples(config.target), world.make_skill_items(config.target))
+        train, heldout = ([make_example(row, config.name, config.record_fields) for row in part] for part in rows)
         return train, heldout
     if isinstance(config, MixtureData):
         parts = [
-            split(from_file(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
+            split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
             for part in config.parts
         ]
-        return mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
+        return make_mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
     assert isinstance(config, HubData | JsonData)
-    examples = from_hub(config) if isinstance(config, HubData) else from_file(config.path, config)
+    examples = _download_examples(config) if isinstance(config, HubData) else _read_examples(config.path, config)
     if config.heldout_path is not None:
-        return examples, from_file(config.heldout_path, config)
+        return examples, _read_examples(config.heldout_path, config)
     where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
-    return split(examples, config.heldout_fraction, where)
+    return split_examples(examples, config.heldout_fraction, where)
 
 
-def share(train: list[Item], config: DataConfig) -> list[Item]:
+def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:
     """A seeded choice of round(fraction * N) examples, at least one; a smaller one is a part of every larger one.
 
     A mixture's own order is kept: its beginnings have its proportions.
     """
     assert config.fraction is not None
-    order = train if config.source == "mixture" else random.Random(SPLIT_SEED).sample(train, len(train))
+    order = train if config.source == "mixture" else random.Random(_SPLIT_SEED).sample(train, len(train))
     return order[: max(1, round(config.fraction * len(train)))]
 
 
-def fewer(train: list[Item], config: DataConfig) -> list[Item]:
+def limit_examples(train: list[_Item], config: DataConfig) -> list[_Item]:
     """The training examples that `num_examples` or `fraction` leaves; all without them. Raises `ConfigError`."""
     if config.num_examples is not None:
         if config.num_examples > len(train):
@@ -184,10 +186,10 @@ def fewer(train: list[Item], config: DataConfig) -> list[Item]:
                 f"{config.num_examples}; lower it, or leave it null for all"
             )
         train = train[: config.num_examples]
-    return train if config.fraction is None else share(train, config)
+    return train if config.fraction is None else _take_fraction(train, config)
 
 
-def num_learned(splits: Splits) -> int:
+def count_learned(splits: Splits) -> int:
     """Held-out examples that stand among those to train on too, prompt and response alike."""
     known = set(map(json.dumps, splits.train))
     return sum(json.dumps(one) in known for one in splits.heldout)
@@ -199,6 +201,6 @@ def load_splits(config: TextData) -> Splits:
     `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded
     split; `fraction` is a seeded choice.
     """
-    train, heldout = whole_splits(config)
-    train = fewer(train, config)
-    return Splits(train, heldout, fingerprint((train, heldout)))
+    train, heldout = _load_whole_splits(config)
+    train = limit_examples(train, config)
+    return Splits(train, heldout, fingerprint_examples((train, heldout)))

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.executor import RayWorkers
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.executor import Workers
 from sweeplab.execution.link import LOOPBACK
@@ -22,7 +22,7 @@ from sweeplab.execution.messages import line_of, receive
 from sweeplab.execution.placement import Place, learns, needs_quiet
 from sweeplab.execution.process import Call, ProcessLink, call_of, refuse_not_shared
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 STOP_SECONDS: Final = 10.0  # for a node to end a process, before Ray ends the actor that holds it
 THREADS: Final = 4  # of an actor: one reads the process, the others write and end it
@@ -115,7 +115,7 @@ def was_preempted(error: Exception, kind: type[Any]) -> bool:
     return isinstance(error, kind) and bool(error.preempted)
 
 
-def connect(executor: ExecutorConfig) -> None:
+def connect(executor: RayWorkers) -> None:
     """Joins the cluster at `executor.address`, or starts one of this machine alone, which nobody else can reach.
 
     Raises `ConfigError`.
@@ -137,14 +137,14 @@ def connect(executor: ExecutorConfig) -> None:
     try:
         ray.init(executor.address or "local", log_to_driver=False, logging_level=logging.ERROR, **alone)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        why = first_line(error)
+        why = describe_error(error)
         raise ConfigError(
             f"executor.address={executor.address} does not answer as a Ray cluster: {why}; start its head with "
             "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null for this machine alone"
         ) from error
 
 
-def room(nodes: list[dict[str, Any]], executor: ExecutorConfig, num_gpus: float) -> int:
+def room(nodes: list[dict[str, Any]], executor: RayWorkers, num_gpus: float) -> int:
     """Workers that the nodes have room for, as `ray.nodes` lists them."""
 
     def on(resources: dict[str, float]) -> int:
@@ -157,6 +157,7 @@ def room(nodes: list[dict[str, Any]], executor: ExecutorConfig, num_gpus: float)
 def ray_places(config: StudyConfig, nodes: list[dict[str, Any]]) -> tuple[list[Place], float]:
     """The workers and how many GPUs each takes; none on a cluster without. Raises `ConfigError`."""
     executor = config.executor
+    assert isinstance(executor, RayWorkers)
     has_gpu = any(node["Resources"].get("GPU", 0) for node in nodes if node["Alive"])
     num_gpus = executor.gpus_per_worker if has_gpu and executor.device != "cpu" else 0
     count = executor.num_workers
@@ -179,6 +180,7 @@ class RayExecutor(Workers):
 
     def __init__(self, config: StudyConfig, pruning: bool, folder: Path) -> None:
         """Raises `ConfigError`."""
+        assert isinstance(config.executor, RayWorkers)
         connect(config.executor)
         ray: Any = import_module("ray")  # without types for what is used of it
         try:

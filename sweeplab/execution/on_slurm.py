@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from sweeplab.config.executor import SlurmWorkers
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.executor import Workers
 from sweeplab.execution.link import Connection, Reception, call
@@ -174,6 +175,7 @@ def submitter(config: StudyConfig, folder: Path) -> Any:
     import submitit
 
     executor = config.executor
+    assert isinstance(executor, SlurmWorkers)
     make_folder(folder)
     folder.chmod(0o700)
     try:
@@ -197,6 +199,7 @@ def submitter(config: StudyConfig, folder: Path) -> Any:
 
 def slurm_places(config: StudyConfig) -> list[Place]:
     executor = config.executor
+    assert isinstance(executor, SlurmWorkers)
     device = executor.device if executor.gpus_per_worker else "cpu"
     threads = executor.num_threads or executor.cpus_per_worker
     mine = executor.replaced(num_threads=threads, device=device)
@@ -210,7 +213,8 @@ class SlurmExecutor(Workers):
         """Raises `ConfigError`."""
         self.folder = folder
         self.submitter = submitter(config, folder / "slurm")
-        host = str(config.executor.address)
+        assert isinstance(config.executor, SlurmWorkers)
+        host = config.executor.address
         try:
             self.reception = Reception(host)
         except OSError as error:

@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 from sweeplab.config.executor import ExecutorConfig
-from sweeplab.config.model import ModelConfig
+from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.search_rules import LEARNING
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import SOLO_METRICS
@@ -49,7 +49,7 @@ def is_small(model: ModelConfig) -> bool:
     """True for a base whose weights are known to take little; of a hub's model nothing is known before it is loaded."""
     if model.source == "embedded":
         return True
-    if model.source != "local" or model.path is None or model.random_init:
+    if not isinstance(model, LocalModel) or model.random_init:
         return False
     return sum(path.stat().st_size for path in expand_home(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
 

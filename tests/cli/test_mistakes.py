@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from sweeplab.cli.mistakes import dashed, explained, refuse_added
+from sweeplab.cli.mistakes import dashed, explained
+from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.execution.messages import receive, spec_to_dict
 from sweeplab.execution.siblings import Voice
@@ -43,9 +43,9 @@ def pickled_model(folder: Path) -> None:
 CASES: list[tuple[list[str], Spoil, str]] = [
     (["action=report"], nothing, r"runs/single holds no study; run it first, with the same study\.name"),
     (["--rank", "8"], nothing, r"--rank is no flag; write adapter\.rank=8, without dashes"),
-    (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--cfg job` lists them all; did you mean adapter\.rank\?"),
+    (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--help` lists them all; did you mean adapter\.rank\?"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
-    (["adapter.rank=four"], nothing, r"adapter\.rank=four does not fit: .*'four'.* Integer; give a whole number"),
+    (["adapter.rank=four"], nothing, r"adapter\.rank must be a whole number, got four; give one, such as 4"),
     (["adapter.rank=0"], nothing, r"adapter\.rank must be at least 1, got 0; use adapter=none to train without one"),
     (["adapter=lroa"], nothing, r"adapter=lroa does not exist; there are: .*, lora, .*; did you mean lora\?"),
     (["adapter=3"], nothing, r"Config group override must be a string.* such as adapter=lora"),
@@ -106,9 +106,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 def explanation(*overrides: str) -> str:
-    with pytest.raises(HydraException) as mistake:
-        compose("config", overrides=list(overrides))
-    said = explained(mistake.value)
+    with pytest.raises((HydraException, ConfigError)) as mistake:
+        to_study_config(compose_conf(overrides), "single", overrides)
+    said = explained(mistake.value) if isinstance(mistake.value, HydraException) else str(mistake.value)
     assert "\n" not in said
     return said
 
@@ -117,16 +117,9 @@ def explanation(*overrides: str) -> str:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (
-            "quantization.pattern={mlp:int8}",
-            r"^quantization\.pattern takes .* \+\+quantization\.pattern=\{NAME: VALUE\}",
-        ),
         ("adaptor=lora", r"^adaptor is no key of the configuration; .*; did you mean adapter\?$"),
         ("study.sed=1", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
-        (
-            "optimizer.eps=1",
-            r"^optimizer\.eps is not set by the chosen optimizer; to give .*, write \+optimizer\.eps=\.\.\.$",
-        ),
+        ("optimizer.foo=1", r"^optimizer\.foo is no key .* lists them all$"),
         ("zzz=1", r"^zzz is no key .* lists them all$"),
         ("rank=8", r"^rank is no key .*; did you mean adapter\.rank\?$"),
         ("lr=1e-3", r"^lr is no key .*; did you mean optimizer\.lr\?$"),
@@ -141,13 +134,10 @@ def explanation(*overrides: str) -> str:
         ("quantization=4bit", r"^quantization=4bit does not exist; .*; did you mean nf4_dq\?$"),
         ("quantization=8bit", r"^quantization=8bit does not exist; .*; did you mean int8\?$"),
         ("tracking=8bit", r"^tracking=8bit does not exist; there are: none, wandb$"),
-        (
-            "optimizer.learning_rate=1",
-            r"; did you mean optimizer\.lr\? To give .*, write \+optimizer\.learning_rate=\.\.\.$",
-        ),
+        ("optimizer.learning_rate=1", r"; did you mean optimizer\.lr\?$"),
         (
             "optimizer.momentum=1",
-            r" chosen optimizer; optimizer=muon\|sgd set it; to give it .*, write \+optimizer\.mom",
+            r"^optimizer\.momentum is no argument of torch\.optim\.AdamW, which takes lr, betas, ",
         ),
         (
             "claims=[{foo: 1}]",
@@ -155,19 +145,25 @@ def explanation(*overrides: str) -> str:
         ),
         ("data.parts=[{foo: 1}]", r"^data\.parts holds an entry with foo, .*; choose from path, weight$"),
         ("study={sed: 1}", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
-        ("adapter.rank=[4,8]", r"; give a whole number; to vary it, write space\.adapter\.rank\.choices=\[4,8\]$"),
-        ("study.name=[4,8]", r"^study\.name=\[4,8\] does not fit: .*; `python -m sweeplab --cfg job` lists them all$"),
+        (
+            "adapter.rank=[4,8]",
+            r"must be a whole number, got \[4, 8\]; to vary it, write space\.adapter\.rank\.choices=\[4,8\]$",
+        ),
+        ("study.name=[4,8]", r"^study\.name must be a text, got \[4, 8\]; take brackets and braces away$"),
         ("++space.adapter.rank.choices=4,8", r"^space\.ada.*; write space\.adapter\.rank\.choices=\[4,8\]$"),
         ("study.seeds=0,1", r"^study\.seeds=0,1 holds several values; write study\.seeds=\[0,1\]$"),
         ("optimizer=adamw,sgd", r"; to vary it, write space\.optimizer\.choices=\[adamw,sgd\]$"),
         ("+experiment=alpha,batch", r"holds several values; give one of them, or add -m for a study of each$"),
         ("model=7b", r"^model=7b does not exist; there are: hub, .*tiny.*$"),
-        ("study.seeds=3", r"^study\.seeds=3 does not fit: .*; give a list, such as \[1,2\]$"),
-        ("adapter.rank=null", r"^adapter\.rank=null does not fit: .*; give a value, since it cannot be null$"),
-        ("adapter.alpha_ratio=big", r"^adapter\.alpha_ratio=big does not fit: .*'big'.*; give a number$"),
-        ("adapter.lora_key=maybe", r"^adapter\.lora_key=maybe does not fit: .*; give true or false$"),
-        ("study=x", r"^study=x does not fit: .*; `python -m sweeplab --cfg job` lists them all$"),
-        ("++space=3", r"^space=3 does not fit: .*"),
+        ("study.seeds=3", r"^study\.seeds must be distinct whole numbers, got 3; try study\.seeds=\[0,1,2\]$"),
+        (
+            "adapter.rank=null",
+            r"^adapter\.rank must be a whole number, got null; give a value, since it cannot be null$",
+        ),
+        ("adapter.alpha_ratio=big", r"^adapter\.alpha_ratio must be a number, got big; give one, such as 0\.5$"),
+        ("adapter.lora_key=maybe", r"^adapter\.lora_key must be true or false, got maybe; give one of the two$"),
+        ("study=x", r"^study must be a mapping, got x; write study\.KEY=VALUE$"),
+        ("++space=3", r"^space must be a mapping, got 3; give one, such as \{NAME: VALUE\}$"),
         ("~training.epochs", r"^~training\.epochs does not fit: .*deletion"),
         ("word", r"^word cannot be read: .*; write key=value"),
         ("optimizer.lr=[1", r"^optimizer\.lr=\[1 cannot be read: .*; write key=value, and quote"),
@@ -176,7 +172,8 @@ def explanation(*overrides: str) -> str:
     ],
 )
 def test_what_hydra_refuses_is_explained(override: str, message: str) -> None:
-    assert re.search(message, explanation(override))
+    needed = ["data=mixture"] if override.startswith("data.parts") else []
+    assert re.search(message, explanation(*needed, override))
 
 
 @pytest.mark.parametrize(
@@ -199,9 +196,10 @@ def test_a_key_that_is_written_as_a_flag_is_explained(arguments: list[str], said
     ("override", "key"), [("+foo=1", "foo"), ("+adapter.rnak=1", "adapter.rnak"), ("++study.x.y=1", "study.x")]
 )
 def test_a_key_that_nothing_reads_is_refused_also_with_a_plus(override: str, key: str) -> None:
-    refuse_added(compose("config", overrides=["+experiment=rank_sweep", "++space.data.name.choices=[a]"]))
+    chosen = ["+experiment=rank_sweep", "++space.data.name.choices=[a]"]
+    to_study_config(compose_conf(chosen), "single", chosen)
     with pytest.raises(ConfigError, match=rf"^{key} is no key of the configuration; "):
-        refuse_added(compose("config", overrides=[override]))
+        to_study_config(compose_conf([override]), "single", [override])
 
 
 def refusal(config: TrialConfig, folder: Path) -> str:

@@ -95,6 +95,7 @@ def test_a_group_and_a_key_inside_it_compose_in_any_order(order: tuple[str, ...]
         "momentum": 0.9,
         "weight_decay": 0.5,
     }
+    assert trial.optimizer.to_dict() == expected
     assert (trial.quantization.scheme, trial.quantization.is_double) == ("fp4", True)
 
 

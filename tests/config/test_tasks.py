@@ -43,7 +43,7 @@ def test_a_task_s_name_may_hold_dots() -> None:
 def test_a_metric_that_no_record_will_have_is_refused(metric: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}"):
         check_metric("key", metric)
-    claim = ClaimConfig("w", "s", metric, every={}, between=[0, None])
+    claim = ClaimConfig(words="w", source="s", metric=metric, every={}, between=[0, None])
     with pytest.raises(ConfigError, match=r"^claims\[0\]\.metric must name"):
         check_claims([claim], {})
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sweeplab.builtin.digits import ImageSize, digits
-from sweeplab.config.data import DataConfig
-from sweeplab.data.batches import Windows, heldout_batches
-from sweeplab.data.images import ImageBatch, collate_images, heldout_images, load_images
+from sweeplab.builtin.digits import ImageSize, split_digits
+from sweeplab.config.data import DigitsData
+from sweeplab.data.batches import Windows, make_heldout_batches
+from sweeplab.data.images import ImageBatch, collate_images, load_heldout_images, load_images
 from sweeplab.data.tokens import IGNORED
 from sweeplab.multilora.batches import Share, cohort_batches, combined
 
@@ -18,8 +18,8 @@ OWN = ImageSize(num_channels=1, side=8, num_tokens=17)
 
 
 @pytest.fixture(scope="module")
-def config(compose_trial: Any) -> DataConfig:
-    data: DataConfig = compose_trial("model=tiny_vit", "data=digits").data
+def config(compose_trial: Any) -> DigitsData:
+    data: DigitsData = compose_trial("model=tiny_vit", "data=digits").data
     return data
 
 
@@ -34,10 +34,10 @@ def enlarged(image: list[list[int]], side: int) -> np.ndarray[Any, Any]:
     return columns
 
 
-def test_grays_go_from_minus_one_to_one(config: DataConfig) -> None:
+def test_grays_go_from_minus_one_to_one(config: DigitsData) -> None:
     rows = load_images(config, OWN).train[:5]
     batch = collate_images(rows, num_window_targets=7)
-    expected = np.array([digit.pixels for digit in digits("rotated")[0][:5]])[:, None] / 8 - 1
+    expected = np.array([digit.pixels for digit in split_digits("rotated")[0][:5]])[:, None] / 8 - 1
     assert np.array_equal(batch.pixels_BCHW.numpy(), expected)
     assert [batch.pixels_BCHW.min().item(), batch.pixels_BCHW.max().item()] == [-1, 1]
     assert batch.labels_B.tolist() == [row.label for row in rows]
@@ -45,7 +45,7 @@ def test_grays_go_from_minus_one_to_one(config: DataConfig) -> None:
 
 
 @pytest.mark.parametrize("side", [12, 32, 224])
-def test_images_are_enlarged_to_the_models_size_and_channels(config: DataConfig, side: int) -> None:
+def test_images_are_enlarged_to_the_models_size_and_channels(config: DigitsData, side: int) -> None:
     rows = load_images(config, ImageSize(3, side, 9)).heldout[:3]
     pixels = collate_images(rows, 3).pixels_BCHW
     for made, row in zip(pixels, rows, strict=True):
@@ -53,7 +53,7 @@ def test_images_are_enlarged_to_the_models_size_and_channels(config: DataConfig,
             np.testing.assert_allclose(channel.numpy(), enlarged(row.pixels, side), atol=1e-5)
 
 
-def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: DataConfig) -> None:
+def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: DigitsData) -> None:
     rows = load_images(config.replaced(num_examples=23), OWN).train
     windows = Windows(rows, micro_batch_size=3, accumulation=2, seed=1)
     assert windows.num_per_epoch == 4
@@ -66,7 +66,7 @@ def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: Da
     )
 
 
-def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DataConfig) -> None:
+def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DigitsData) -> None:
     rows = load_images(config.replaced(num_examples=9), OWN).train
     batch = combined([(rows[:3], 6), (rows[4:5], 1), ([], 0)], rows[8], 0)
     assert isinstance(batch.rows, ImageBatch)
@@ -77,15 +77,15 @@ def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DataConfig)
 
 
 def test_heldout_batches_hold_every_image_once_in_order() -> None:
-    rows = heldout_images("upright", OWN)
-    batches = heldout_batches(rows, 0, batch_size=64)
+    rows = load_heldout_images("upright", OWN)
+    batches = make_heldout_batches(rows, 0, batch_size=64)
     assert all(isinstance(batch, ImageBatch) for batch in batches)
     labels = [label for batch in batches if isinstance(batch, ImageBatch) for label in batch.labels_B.tolist()]
-    assert labels == [digit.label for digit in digits("upright")[1]]
+    assert labels == [digit.label for digit in split_digits("upright")[1]]
     assert sum(batch.num_window_targets for batch in batches) == 400
 
 
-def test_fewer_images_are_the_first_ones_or_a_nested_share(config: DataConfig) -> None:
+def test_fewer_images_are_the_first_ones_or_a_nested_share(config: DigitsData) -> None:
     everything = load_images(config, OWN)
     assert load_images(config.replaced(num_examples=50), OWN).train == everything.train[:50]
     small, large = (load_images(config.replaced(fraction=share), OWN).train for share in (0.1, 0.3))
@@ -93,7 +93,7 @@ def test_fewer_images_are_the_first_ones_or_a_nested_share(config: DataConfig) -
     assert small == large[:140]
 
 
-def test_fingerprints_tell_orientations_and_shares_apart(config: DataConfig) -> None:
+def test_fingerprints_tell_orientations_and_shares_apart(config: DigitsData) -> None:
     variants = (config, config.replaced(target="upright"), config.replaced(num_examples=50))
     assert len({load_images(one, OWN).fingerprint for one in variants}) == 3
     assert load_images(config, OWN).fingerprint == load_images(config, ImageSize(3, 32, 5)).fingerprint

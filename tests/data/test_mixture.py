@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeplab.config.data import DataConfig, DataPart
+from sweeplab.config.data import DataPart, MixtureData
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.mixture import mixed
+from sweeplab.data.mixture import mix_by_weight
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import load_splits
 from sweeplab.runtime.errors import ConfigError
 
-Mix = Callable[..., DataConfig]
+Mix = Callable[..., MixtureData]
 
 
 def pool(name: str, count: int) -> list[Example]:
@@ -45,7 +45,7 @@ def origins(examples: list[Example]) -> Counter[str]:
 )
 def test_as_many_as_the_weights_allow(sizes: Any, weights: Any, counts: Any) -> None:
     pools = [pool(name, size) for name, size in zip("abc", sizes, strict=False)]
-    found = origins(mixed(pools, weights))
+    found = origins(mix_by_weight(pools, weights))
     assert tuple(found[name] for name in "abc"[: len(sizes)]) == counts
 
 
@@ -55,7 +55,7 @@ WEIGHTS = st.lists(st.integers(1, 6), min_size=2, max_size=4)
 @given(WEIGHTS, st.data())
 def test_every_beginning_has_the_proportions_and_nothing_comes_twice(weights: list[int], data: Any) -> None:
     sizes = [data.draw(st.integers(1, 40)) for _ in weights]
-    order = mixed([pool(chr(97 + place), size) for place, size in enumerate(sizes)], weights)
+    order = mix_by_weight([pool(chr(97 + place), size) for place, size in enumerate(sizes)], weights)
     assert len(set(map(str, order))) == len(order)
     whole = sum(weights)
     for rounds in range(1, len(order) // whole + 1):
@@ -81,7 +81,7 @@ def mix(compose_trial: Any, tmp_path: Path) -> Mix:
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, rows["b"])))
     parts = f"data.parts=[{{path: {tmp_path}/a.json, weight: 3}}, {{path: {tmp_path}/b.jsonl, weight: 1}}]"
 
-    def make(*overrides: str) -> DataConfig:
+    def make(*overrides: str) -> MixtureData:
         config: TrialConfig = compose_trial(
             "data=mixture", *([] if "data.parts" in str(overrides) else [parts]), *overrides
         )
@@ -123,7 +123,7 @@ def test_a_tiny_weight_may_come_to_no_example(mix: Mix) -> None:
 def test_a_mixture_comes_back_from_its_record(compose_trial: Any, mix: Mix) -> None:
 
     config = compose_trial().replaced(data=mix())
-    assert config.data.parts[0] == DataPart(config.data.parts[0].path, 3.0)
+    assert config.data.parts[0] == DataPart(path=config.data.parts[0].path, weight=3.0)
     assert trial_config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

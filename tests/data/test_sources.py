@@ -4,23 +4,23 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config.data import DataConfig
+from sweeplab.config.data import JsonData, RecordFields
 from sweeplab.data.prompts import Example
-from sweeplab.data.sources import example, fingerprint, load_splits, split
+from sweeplab.data.sources import fingerprint_examples, load_splits, make_example, split_examples
 from sweeplab.runtime.errors import ConfigError
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
 
 
 @pytest.fixture
-def settings(compose_trial: Any, tmp_path: Path) -> DataConfig:
+def settings(compose_trial: Any, tmp_path: Path) -> JsonData:
     path = tmp_path / "records.json"
     path.write_text(json.dumps(RECORDS), encoding="utf-8")
-    config: DataConfig = compose_trial("data=json", f"data.path='{path}'").data
+    config: JsonData = compose_trial("data=json", f"data.path='{path}'").data
     return config
 
 
-def written(settings: DataConfig, text: str) -> DataConfig:
+def written(settings: JsonData, text: str) -> JsonData:
     assert settings.path is not None
     Path(settings.path).write_text(text, encoding="utf-8")
     return settings
@@ -65,50 +65,50 @@ GOOD = RECORDS[0]
         (lines([GOOD]), r"records.json must hold at least two examples, got 1; add records"),
     ],
 )
-def test_faulty_files_are_refused_with_place_and_remedy(settings: DataConfig, text: str, message: str) -> None:
+def test_faulty_files_are_refused_with_place_and_remedy(settings: JsonData, text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_splits(written(settings, text))
 
 
-def test_bytes_that_are_no_text_are_refused(settings: DataConfig) -> None:
+def test_bytes_that_are_no_text_are_refused(settings: JsonData) -> None:
     Path(str(settings.path)).write_bytes(b'{"instruction": "\xff"}')
     with pytest.raises(ConfigError, match=r"cannot be read as UTF-8 text: .*; check data.path"):
         load_splits(settings)
 
 
-def test_array_and_lines_and_blank_lines_give_the_same(settings: DataConfig) -> None:
+def test_array_and_lines_and_blank_lines_give_the_same(settings: JsonData) -> None:
     array = load_splits(settings)
     assert load_splits(written(settings, lines(RECORDS).replace("\n", "\n\n") + "\n")) == array
 
 
-def test_line_separators_inside_a_text_do_not_end_a_record(settings: DataConfig) -> None:
+def test_line_separators_inside_a_text_do_not_end_a_record(settings: JsonData) -> None:
     rows = [{**GOOD, "output": "one\u2028two\x85three"}, GOOD]
     text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     splits = load_splits(written(settings, text))
     assert {found.response for found in (*splits.train, *splits.heldout)} == {row["output"] for row in rows}
 
 
-def test_missing_and_null_inputs_are_empty(settings: DataConfig) -> None:
+def test_missing_and_null_inputs_are_empty(settings: JsonData) -> None:
     bare = {"instruction": "a", "output": "b"}
     assert (
-        example(bare, "x", settings)
-        == example({**bare, "input": None}, "x", settings)
-        == example({**bare, "input": ""}, "x", settings)
+        make_example(bare, "x", settings.record_fields)
+        == make_example({**bare, "input": None}, "x", settings.record_fields)
+        == make_example({**bare, "input": ""}, "x", settings.record_fields)
     )
-    assert example({**bare, "input": "c"}, "x", settings).given == "c"
+    assert make_example({**bare, "input": "c"}, "x", settings.record_fields).given == "c"
 
 
-def test_fields_can_be_renamed(settings: DataConfig) -> None:
+def test_fields_can_be_renamed(settings: JsonData) -> None:
     renamed = settings.replaced(instruction_field="q", input_field="c", output_field="a")
-    assert example({"q": "1", "c": "2", "a": "3"}, "x", renamed) == example(
+    assert make_example({"q": "1", "c": "2", "a": "3"}, "x", renamed.record_fields) == make_example(
         {"instruction": "1", "input": "2", "output": "3"}, "x", settings
     )
 
 
-def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
+def test_chat_messages_keep_role_and_content_only(settings: JsonData) -> None:
     chat = settings.replaced(messages_field="messages")
     messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
-    found = example({"messages": messages}, "x", chat)
+    found = make_example({"messages": messages}, "x", chat.record_fields)
     assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     assert found.response == "Hello"
 
@@ -125,12 +125,12 @@ def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
         [{"role": "user"}, {"role": "assistant", "content": "Hello"}],
     ],
 )
-def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any) -> None:
+def test_malformed_conversations_are_refused(settings: JsonData, messages: Any) -> None:
     chat = settings.replaced(messages_field="messages")
     with pytest.raises(
         ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
     ):
-        example({"messages": messages}, "line 4", chat)
+        make_example({"messages": messages}, "line 4", chat.record_fields)
 
 
 @pytest.mark.parametrize(
@@ -138,38 +138,38 @@ def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any
 )
 def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
     examples = [
-        example(
+        make_example(
             {"instruction": str(place), "output": "a"},
             "x",
-            DataConfig(instruction_field="instruction", output_field="output", input_field=None),
+            RecordFields("instruction", "output"),
         )
         for place in range(num_examples)
     ]
-    train, heldout = split(examples, fraction, "data.path=records.json")
+    train, heldout = split_examples(examples, fraction, "data.path=records.json")
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
-    assert split(examples, fraction, "data.path=records.json") == (train, heldout)
+    assert split_examples(examples, fraction, "data.path=records.json") == (train, heldout)
 
 
-def test_split_is_the_recorded_one_and_shuffled(settings: DataConfig) -> None:
+def test_split_is_the_recorded_one_and_shuffled(settings: JsonData) -> None:
     splits = load_splits(settings.replaced(heldout_fraction=0.3))
     order = [int(found.response.split()[1].strip(".")) for found in (*splits.heldout, *splits.train)]
     assert order == [6, 9, 0, 2, 4, 3, 5, 1, 8, 7]
 
 
-def test_num_examples_shortens_the_training_part_only(settings: DataConfig) -> None:
+def test_num_examples_shortens_the_training_part_only(settings: JsonData) -> None:
     whole, short = load_splits(settings), load_splits(settings.replaced(num_examples=4))
     assert (short.train, short.heldout) == (whole.train[:4], whole.heldout)
 
 
-def test_more_examples_than_there_are_is_refused(settings: DataConfig) -> None:
+def test_more_examples_than_there_are_is_refused(settings: JsonData) -> None:
     whole = load_splits(settings)
     assert load_splits(settings.replaced(num_examples=len(whole.train))) == whole
     with pytest.raises(ConfigError, match=r"^data\.num_examples must be at most 9, .*, got 10; lower it, or leave it"):
         load_splits(settings.replaced(num_examples=len(whole.train) + 1))
 
 
-def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> None:
+def test_heldout_file_is_used_whole(settings: JsonData, tmp_path: Path) -> None:
     other = tmp_path / "heldout.jsonl"
     other.write_text(
         lines([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": "d"}]), encoding="utf-8"
@@ -179,10 +179,10 @@ def test_heldout_file_is_used_whole(settings: DataConfig, tmp_path: Path) -> Non
     assert [found.response for found in splits.heldout] == ["b", "d"]
 
 
-def test_fingerprint_changes_with_any_text_and_with_the_side(settings: DataConfig) -> None:
+def test_fingerprint_changes_with_any_text_and_with_the_side(settings: JsonData) -> None:
     splits = load_splits(settings)
     changed = [splits.train[0]._replace(given="x"), *splits.train[1:]]
     moved: tuple[list[Example], list[Example]] = ([*splits.train, *splits.heldout], [])
-    prints = {splits.fingerprint, fingerprint((changed, splits.heldout)), fingerprint(moved)}
+    prints = {splits.fingerprint, fingerprint_examples((changed, splits.heldout)), fingerprint_examples(moved)}
     assert len(prints) == 3
     assert load_splits(settings).fingerprint == splits.fingerprint

@@ -65,7 +65,7 @@ def stories() -> Base:
     """A small real Llama."""
     if not SHARED_DATA.is_dir():
         pytest.skip("no folder shared/data beside the checkout")
-    model = LocalModel(path=str(SHARED_DATA / "stories260K"), random_init=False, modules={})
+    model = LocalModel(name="stories", path=str(SHARED_DATA / "stories260K"), random_init=False, modules={})
     return load_base(model, quantize("none", False), torch.float32, torch.device("cpu"))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.config.executor import ExecutorConfig
 from sweeplab.execution.executor import Workers
 from sweeplab.execution.messages import Message, line_of
 from sweeplab.execution.placement import Place
+from tests.configs import workers_of
 
 OBSERVED = line_of("observed", number=1, step=1, values={})
 
@@ -48,7 +48,7 @@ def links() -> list[Spoken]:
 @pytest.fixture
 def workers(links: list[Spoken], tmp_path: Path) -> Iterator[Workers]:
     """Two workers at work, each of which may be silent for half a second."""
-    executor = ExecutorConfig(name="local", device="cpu", num_workers=2, cohort_size=1, stall_seconds=0.5)
+    executor = workers_of(num_workers=2, stall_seconds=0.5)
     with Workers([Place(executor, None)] * 2, False, tmp_path, links.__getitem__) as found:
         for number in range(2):
             found.submit(number, [])

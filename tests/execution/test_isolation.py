@@ -102,7 +102,9 @@ def test_memory_that_runs_out_stops_a_study_that_says_so(
 
 def test_half_a_micro_batch_has_rows_for_every_device() -> None:
     def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
-        training = TrainingConfig(micro_batch_size=size, accumulation=accumulation, num_devices=num_devices)
+        training = TrainingConfig.model_construct(
+            micro_batch_size=size, accumulation=accumulation, num_devices=num_devices
+        )
         found = halved(training)
         return None if found is None else (found.micro_batch_size, found.accumulation)
 
@@ -119,7 +121,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
 def test_half_a_micro_batch_keeps_the_number_of_examples(
     size: int, accumulation: int, smaller: tuple[int, int] | None
 ) -> None:
-    found = halved(TrainingConfig(micro_batch_size=size, accumulation=accumulation))
+    found = halved(TrainingConfig.model_construct(micro_batch_size=size, accumulation=accumulation))
     assert smaller == (None if found is None else (found.micro_batch_size, found.accumulation))
 
 

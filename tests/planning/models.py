@@ -5,16 +5,16 @@ from typing import Any, Final, NamedTuple
 import torch
 from peft import get_peft_model
 
-from sweeplab.adapters.lora import lora_config
+from sweeplab.adapters.lora import make_lora_config
 from sweeplab.config.model import HubModel
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
-from sweeplab.models.base import architecture
-from sweeplab.models.vision import auto_class
+from sweeplab.models.base import read_architecture
+from sweeplab.models.vision import choose_auto_class
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
-from tests.configs import PLAIN
+from tests.configs import PLAIN, adapter_of
 from tests.conftest import Compose
 
 NUM_LAYERS: Final = 4
@@ -46,13 +46,12 @@ def planned(
     more: dict[str, Any] = {"vocab_size": vocab_size}
     if model_type == "qwen3":
         more["head_dim"] = 32
-    config.model = HubModel(name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more})
-    method = "lora" if toggles else "none"
+    model = HubModel(name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more})
     given = ("rank", "dropout", "budget", "rank_pattern", "lr_pattern")
-    config.adapter = PLAIN.replaced(method=method, **{name: getattr(config.adapter, name) for name in given})
-    for toggle in toggles:
-        setattr(config.adapter, f"lora_{toggle}", True)
-    return config
+    chosen = {name: getattr(config.adapter, name) for name in given}
+    on = {f"lora_{toggle}": True for toggle in toggles}
+    adapter = PLAIN.replaced(**chosen, **on) if toggles else adapter_of("none")
+    return config.replaced(model=model, adapter=adapter)
 
 
 def planned_images(compose_trial: Compose, toggles: tuple[str, ...], *overrides: str, batch: int) -> TrialConfig:
@@ -89,14 +88,14 @@ class Built(NamedTuple):
 
 
 def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
-    kind = architecture(config.model)
-    base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
+    kind = read_architecture(config.model)
+    base = choose_auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     model: Any = base
     packed, slot = None, None
     if config.adapter.method == "lora":
-        model = get_peft_model(base, lora_config(config.adapter, config.model, base))
+        model = get_peft_model(base, make_lora_config(config.adapter, config.model, base))
     if why_exclusive(config) is None:
         slot = Slot(lora_matrices(model), lora_weights(model), 0, takes_vectors(config))
         model = model.unload()

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from sweeplab.config.study import TrackingConfig
+from sweeplab.config.tracking import NoTracking
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records
 from sweeplab.tracking.wandb import NoTracker, build_tracker, summary
@@ -182,7 +182,7 @@ def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path)
 
 
 def test_none_needs_no_wandb(tmp_path: Path) -> None:
-    settings = TrackingConfig("none", "offline", "sweeplab")
+    settings = NoTracking()
     assert isinstance(build_tracker(settings, "study", tmp_path, print), NoTracker)
 
 

@@ -33,13 +33,14 @@ PRIVATE: Final = {"USER": "zaphod-beeblebrox", "SECRET_TOKEN": "token-7d1f0c9a55
 GONE: Final = """
 import sys, time
 from pathlib import Path
-from sweeplab.config.study import TrackingConfig, TrialConfig
+from sweeplab.config.tracking import WandbTracking
+from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.tracking import wandb as tracking
 
 tracking.INIT_SECONDS, tracking.FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
-tracker = tracking.WandbTracker(TrackingConfig("wandb", "online", "sweeplab"), "study", folder, print)
+tracker = tracking.WandbTracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
 config = TrialConfig(optimizer={"lr": 1.0})
 tracker.started(0, {}, 0, config)
 (folder / "begun").touch()
@@ -234,8 +235,8 @@ def claimed() -> Findings:
     ]
     ranks: list[dict[str, Any]] = [{"adapter.rank": 8}, {"adapter.rank": 4}]
     claims = [
-        ClaimConfig("more is better", "me", LOSS, better=ranks[0], worse=ranks[1], published=-0.3),
-        ClaimConfig("it is all the same", "you", LOSS, same=ranks, margin=0.01),
+        ClaimConfig(words="more is better", source="me", metric=LOSS, better=ranks[0], worse=ranks[1], published=-0.3),
+        ClaimConfig(words="it is all the same", source="you", metric=LOSS, same=ranks, margin=0.01),
     ]
     facts = StudyFacts(
         "study",

@@ -13,6 +13,7 @@ from sweeplab.config.conf import CONF
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.optimizers import build_optimizer, check_made, evaluation_weights, parameter_groups
 from sweeplab.training.sophia import SophiaG
+from tests.configs import optimizer_of
 
 CONF_OPTIONS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 A, B = "layers.0.q_proj.lora_A.default.weight", "layers.0.q_proj.lora_B.default.weight"
@@ -66,7 +67,7 @@ def test_every_option_steps_towards_the_minimum(
 
 
 def test_arguments_reach_the_optimizer(weights: dict[str, nn.Parameter]) -> None:
-    settings = {"_target_": "torch.optim.AdamW", "lr": 0.25, "betas": [0.5, 0.75], "weight_decay": 0.125}
+    settings = optimizer_of({"_target_": "torch.optim.AdamW", "lr": 0.25, "betas": [0.5, 0.75], "weight_decay": 0.125})
     matrices, others = build_optimizer(weights.items(), settings, {}, 1.0).param_groups
     assert (matrices["lr"], list(matrices["betas"]), matrices["weight_decay"]) == (0.25, [0.5, 0.75], 0.125)
     assert (others["lr"], list(others["betas"]), others["weight_decay"]) == (0.25, [0.5, 0.75], 0.0)
@@ -74,7 +75,12 @@ def test_arguments_reach_the_optimizer(weights: dict[str, nn.Parameter]) -> None
 
 
 def test_groups_by_rate_and_decay_with_the_plain_one_first(adapter: dict[str, nn.Parameter]) -> None:
-    groups = parameter_groups(adapter.items(), {"lr": 0.5}, {r"layers\.1\.": 3.0, "norm": 0.25, "q_proj": 1.0}, 8.0)
+    groups = parameter_groups(
+        adapter.items(),
+        optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5}),
+        {r"layers\.1\.": 3.0, "norm": 0.25, "q_proj": 1.0},
+        8.0,
+    )
     names = {id(weight): name for name, weight in adapter.items()}
     found = [([names[id(one)] for one in group["params"]], group["lr"], group.get("weight_decay")) for group in groups]
     assert found == [
@@ -88,7 +94,7 @@ def test_groups_by_rate_and_decay_with_the_plain_one_first(adapter: dict[str, nn
 
 def test_one_step_of_sgd_is_rate_times_factor_and_decays_matrices_only(adapter: dict[str, nn.Parameter]) -> None:
     before = {name: weight.detach().clone() for name, weight in adapter.items()}
-    settings = {"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.125}
+    settings = optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.125})
     build_optimizer(adapter.items(), settings, {r"layers\.1\.": 0.5, "norm": 0.25}, 4.0).step()
     rates = {A: 0.5, B: 2.0, DEEP_B: 1.0, NORM: 0.125, BIAS: 0.5}
     for name, weight in adapter.items():
@@ -101,7 +107,7 @@ def test_one_step_of_sgd_is_rate_times_factor_and_decays_matrices_only(adapter: 
 @pytest.mark.parametrize("target", ["torch.optim.AdamW", "bitsandbytes.optim.AdamW", "schedulefree.AdamWScheduleFree"])
 def test_an_optimizer_that_decays_by_default_spares_what_has_one_dimension(target: str) -> None:
     weights = {"norm": nn.Parameter(torch.ones(8)), "matrix": nn.Parameter(torch.ones(8, 8))}
-    settings = {"_target_": target, "lr": 0.5, "weight_decay": 0.5}
+    settings = optimizer_of({"_target_": target, "lr": 0.5, "weight_decay": 0.5})
     optimizer: Any = build_optimizer(weights.items(), settings, {}, 1.0)
     getattr(optimizer, "train", lambda: None)()
     for weight in weights.values():
@@ -112,7 +118,7 @@ def test_an_optimizer_that_decays_by_default_spares_what_has_one_dimension(targe
 
 
 def test_a_pattern_that_matches_nothing_or_is_none_is_refused(adapter: dict[str, nn.Parameter]) -> None:
-    settings = {"_target_": "torch.optim.SGD", "lr": 0.5}
+    settings = optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5})
     with pytest.raises(ConfigError, match=r"lr_pattern 'k_proj' matches no trained parameter; there are layers.0.q"):
         build_optimizer(adapter.items(), settings, {"q_proj": 2.0, "k_proj": 2.0}, 1.0)
     with pytest.raises(ConfigError, match=r"adapter.lr_pattern '\(' is no regular expression: missing \)"):
@@ -126,7 +132,7 @@ def test_muon_refuses_what_is_no_matrix(adapter: dict[str, nn.Parameter], compos
 
 def test_evaluation_weights_of_a_schedule_free_optimizer_come_and_go() -> None:
     weight = nn.Parameter(torch.randn(3, 4, dtype=torch.float64))
-    settings = {"_target_": "schedulefree.AdamWScheduleFree", "lr": 0.25, "weight_decay": 0.0}
+    settings = optimizer_of({"_target_": "schedulefree.AdamWScheduleFree", "lr": 0.25, "weight_decay": 0.0})
     optimizer: Any = build_optimizer([("matrix", weight)], settings, {}, 1.0)
     optimizer.train()
     z, average = weight.detach().clone(), weight.detach().clone()
@@ -155,7 +161,7 @@ def test_an_optimizer_from_elsewhere_is_refused_and_not_imported(
     with pytest.raises(
         ConfigError, match=r"_target_ must name an optimizer of torch.optim or bitsandbytes.optim or .*sophia, got opt"
     ):
-        build_optimizer(weights.items(), {"_target_": f"{module_elsewhere}.Adam", "lr": 0.1}, {}, 1.0)
+        build_optimizer(weights.items(), optimizer_of({"_target_": f"{module_elsewhere}.Adam", "lr": 0.1}), {}, 1.0)
     assert module_elsewhere not in sys.modules
 
 
@@ -173,22 +179,24 @@ def test_an_optimizer_from_elsewhere_is_refused_and_not_imported(
 )
 def test_what_is_no_optimizer_is_refused(weights: dict[str, nn.Parameter], target: str) -> None:
     with pytest.raises(ConfigError, match=r"optimizer \S+ cannot be made with {'lr': 0.1}"):
-        build_optimizer(weights.items(), {"_target_": target, "lr": 0.1}, {}, 1.0)
+        build_optimizer(weights.items(), optimizer_of({"_target_": target, "lr": 0.1}), {}, 1.0)
 
 
 def test_a_plan_makes_what_torch_itself_checks_and_imports_no_other_package(compose_trial: Any) -> None:
     check_made(compose_trial("optimizer=muon").optimizer)
     with pytest.raises(ConfigError, match=r"optimizer torch\.optim\.Muon cannot be made with .*'fast'.*; mend that"):
         check_made(compose_trial("optimizer=muon", "optimizer.adjust_lr_fn=fast").optimizer)
-    check_made({"_target_": "bitsandbytes.optim.AdEMAMix", "lr": 0.1, "unheard_of": 1})
+    check_made(optimizer_of({"_target_": "bitsandbytes.optim.AdEMAMix", "lr": 0.1, "unheard_of": 1}))
 
 
 def test_unknown_and_wrong_arguments_are_refused(weights: dict[str, nn.Parameter]) -> None:
     with pytest.raises(ConfigError, match=r"cannot be made with .*unexpected keyword argument 'speed'"):
-        build_optimizer(weights.items(), {"_target_": "torch.optim.RAdam", "lr": 0.1, "speed": 3}, {}, 1.0)
+        build_optimizer(
+            weights.items(), optimizer_of({"_target_": "torch.optim.RAdam", "lr": 0.1, "speed": 3}), {}, 1.0
+        )
     with pytest.raises(ConfigError, match=r"cannot be made with .*Invalid epsilon value: -1; mend that argument, or"):
-        build_optimizer(weights.items(), {"_target_": "torch.optim.AdamW", "lr": 0.1, "eps": -1}, {}, 1.0)
+        build_optimizer(weights.items(), optimizer_of({"_target_": "torch.optim.AdamW", "lr": 0.1, "eps": -1}), {}, 1.0)
     sophia = {"_target_": f"{SophiaG.__module__}.SophiaG", "lr": 0.1}
     for wrong, said in {"gamma": "gamma must be above 0, got 0", "interval": "interval=0 from 1"}.items():
         with pytest.raises(ConfigError, match=said):
-            build_optimizer(weights.items(), sophia | {wrong: 0}, {}, 1.0)
+            build_optimizer(weights.items(), optimizer_of(sophia | {wrong: 0}), {}, 1.0)

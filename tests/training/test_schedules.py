@@ -8,13 +8,14 @@ from torch.optim import lr_scheduler
 
 from sweeplab.config.training import ScheduleConfig
 from sweeplab.training.schedules import num_warmup_steps, rate_factor
+from tests.configs import schedule_of
 from tests.training.conftest import examples
 
 RATE = 0.3
 
 
 def schedule(shape: str, warmup: int = 0, end: float = 0.0) -> ScheduleConfig:
-    return ScheduleConfig(shape=shape, warmup_steps=warmup, warmup_ratio=0.0, end_factor=end)
+    return schedule_of(shape, warmup, 0.0, end)
 
 
 def factors(config: ScheduleConfig, num_steps: int) -> list[float]:
@@ -62,7 +63,7 @@ def test_shapes_equal_their_closed_forms(warmup: int, end: float) -> None:
     ("ratio", "num_steps", "expected"), [(0.0, 10, 0), (0.05, 10, 1), (0.05, 200, 10), (1.0, 8, 7), (0.5, 1, 0)]
 )
 def test_warmup_from_a_ratio_is_rounded_up_and_leaves_a_step(ratio: float, num_steps: int, expected: int) -> None:
-    config = ScheduleConfig(shape="cosine", warmup_steps=None, warmup_ratio=ratio, end_factor=0.0)
+    config = schedule_of("cosine", None, ratio)
     assert num_warmup_steps(config, num_steps) == expected
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.config.training import ScheduleConfig
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.runtime.process_group import WHOLE
+from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import module
 from sweeplab.training.callbacks import Watch
 from sweeplab.training.trial_state import Member, build_member
@@ -20,6 +19,7 @@ from sweeplab.trial import scoring
 from sweeplab.trial.cohort import Cohort
 from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
+from tests.configs import optimizer_of, schedule_of
 
 SpecFactory = Callable[..., TrialSpec]
 SHORT = (
@@ -167,8 +167,8 @@ def test_a_step_that_was_half_taken_is_not_taken_again(make_spec: SpecFactory, m
 def at_step(step: int) -> Member:
     """A trial of six steps with a rung at every second one."""
     weights = [("w", torch.nn.Parameter(torch.zeros(1)))]
-    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1}
-    constant = ScheduleConfig("constant", None, 0.0, 1.0)
+    sgd = optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.1})
+    constant = schedule_of("constant", None, 0.0)
     rungs = {"gradient_clip": None, "log_interval": 1, "heldout_interval": 2, "observe": lambda *_: None}
     return build_member(weights, sgd, constant, {}, 1.0, 6, **rungs, step=step)
 
@@ -176,7 +176,7 @@ def at_step(step: int) -> Member:
 def test_a_rung_that_failed_is_measured_when_training_goes_on() -> None:
     asked: list[list[int]] = []
     waiting = [at_step(2), at_step(3)]
-    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, WHOLE)
+    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, ONE_PROCESS)
     watch.measure()
     assert asked == [[2]]
     assert [[point.step for point in one.heldout_losses] for one in waiting] == [[2], []]

@@ -12,7 +12,7 @@ from hydra import initialize_config_dir
 from rich.console import Console
 
 from experiments.benchmarks.driver.standin import StandinExecutor
-from sweeplab.config.compose import Request, to_study_config, trial_config
+from sweeplab.config.compose import Request, compose_conf, to_study_config, trial_config
 from sweeplab.config.conf import CONF
 from sweeplab.execution import scheduler as rounds
 from sweeplab.execution.driver import Driver

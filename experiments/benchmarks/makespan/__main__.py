@@ -79,17 +79,17 @@ def rows_of(trial: Trial, num_steps: int) -> tuple[list[dict[str, Any]], list[di
     """What the trial trains on, in its order, and the held-out rows."""
     from itertools import islice
 
-    from sweeplab.config.executor import ExecutorConfig
+    from sweeplab.config.executor import LocalWorkers
     from sweeplab.data.batches import Windows
     from sweeplab.trial.resources import Resources
 
     config = config_of(trial, num_steps)
-    resources = Resources.open(ExecutorConfig(device="cpu", cohort_size=1))
+    resources = Resources.open(LocalWorkers(device="cpu", num_workers=1, cohort_size=1, on_out_of_memory="skip"))
     data = resources.tokens_for(config, resources.base_for(config))
     windows = Windows(data.train, config.training.micro_batch_size, 1, trial.seed)
     rows = [
         data.train[index]
-        for window in islice(windows.since(0), num_steps)
+        for window in islice(windows.iterate_from(0), num_steps)
         for micro in window
         for index in micro.indices
     ]
@@ -102,13 +102,13 @@ def plain(rows: Any) -> list[dict[str, Any]]:
 
 def write_tasks(folder: Path) -> None:
     """The four tasks as files for lm-eval's command line."""
-    from sweeplab.builtin.tasks import WORLD_TASKS, documents
+    from sweeplab.builtin.tasks import WORLD_TASKS, make_documents
 
     folder.mkdir()
     for name in TASKS:
         skill = name.removeprefix("tiny_").removesuffix("_choice")
         data = folder / f"{name}.jsonl"
-        documents(skill)["test"].to_json(str(data))
+        make_documents(skill)["test"].to_json(str(data))
         task = {key: value for key, value in WORLD_TASKS[name].items() if key != "custom_dataset"}
         task |= {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
         (folder / f"{name}.yaml").write_text(json.dumps(task))  # which is YAML too
@@ -126,7 +126,7 @@ def job_of(trials: list[Trial], folder: Path, num_steps: int, evaluate: bool) ->
         "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"],
         "num_steps": num_steps,
         "micro_batch_size": config.training.micro_batch_size,
-        "weight_decay": config.optimizer["weight_decay"],
+        "weight_decay": config.optimizer.arguments()["weight_decay"],
         "evaluation_batch_size": config.evaluation.batch_size,
         "tasks": list(TASKS),
         "tasks_folder": str(folder / "tasks"),

@@ -13,7 +13,7 @@ from hydra import initialize_config_dir
 
 from experiments.benchmarks.memory_model.geometries import geometry
 from sweeplab.config.conf import CONF
-from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.executor import LocalWorkers
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.lifecycle import TrialSpec
@@ -25,7 +25,7 @@ def main() -> None:
     name, data, freed = sys.argv[1:]
     if freed == "returning":
         return_freed_memory()
-    executor = ExecutorConfig(device="cpu", num_threads=1, cohort_size=1)
+    executor = LocalWorkers(device="cpu", num_threads=1, num_workers=1, cohort_size=1, on_out_of_memory="skip")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = geometry(name, Path(data))
     resources = Resources.open(executor)
