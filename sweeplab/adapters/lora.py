@@ -31,8 +31,8 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
         lora_dropout=adapter.dropout,
         use_rslora=adapter.rslora,
         use_dora=adapter.dora,
-        init_lora_weights=True if adapter.initialization == "default" else adapter.initialization,  # type: ignore[arg-type]
-        bias=adapter.bias,  # type: ignore[arg-type]
+        init_lora_weights=True if adapter.initialization == "default" else adapter.initialization,
+        bias=adapter.bias,
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern=dict(adapter.alpha_pattern),
         target_modules=find_target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),

@@ -195,12 +195,13 @@ def count_learned(splits: Splits) -> int:
     return sum(json.dumps(one) in known for one in splits.heldout)
 
 
-def load_splits(config: TextData) -> Splits:
+def load_splits(config: DataConfig) -> Splits:
     """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
 
     `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded
     split; `fraction` is a seeded choice.
     """
+    assert isinstance(config, TextData)
     train, heldout = _load_whole_splits(config)
     train = limit_examples(train, config)
     return Splits(train, heldout, fingerprint_examples((train, heldout)))

@@ -85,6 +85,7 @@ def find_rank_in_memory(config: TrialConfig, name: str) -> int:
     """Rank that the matrix's A and B take up, once the adapter's budget is resolved (`budget.fit_to_budget`).
 
     Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it."""
+    assert isinstance(config.adapter, LowRankAdapter)
     rank = find_rank(config.adapter, name)
     return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
 

@@ -45,8 +45,8 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(num_images, tokens, tokens, most_targets=1, num_truncated=0, measured=True)
     if config.data.source == "hub":
         return DataExtent(None, length, length, length - 1, None, measured=False)
-    assert isinstance(config.data, TextData)
     splits = load_splits(config.data)
+    assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
     learned = {"num_learned": count_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
     if len(examples) > MOST_EXAMPLES or not _is_tokenizer_local(config.model):

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from sweeplab.adapters.attach import LORA_FOLDER, attach_adapter, detach_adapter, is_base_kept, save_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.adapters.lora import describe_adapter_layers
-from sweeplab.config.adapter import AdapterConfig
+from sweeplab.config.adapter import AdapterConfig, LoraAdapter
 from sweeplab.config.model import EmbeddedModel, ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
@@ -72,7 +72,7 @@ def test_what_trains_is_what_the_plan_counts(
     family: str, variant: str, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
     adapter = VARIANTS[variant]
-    if family == "gpt2" and isinstance(adapter, LowRankAdapter):
+    if family == "gpt2" and isinstance(adapter, LoraAdapter):
         adapter = adapter.replaced(lora_key=True, rank_pattern={})
     model = attach_adapter(random_model(family), adapter, architectures[family], 0)
     counted = sum(weight.numel() for weight in trainable(model).values())
@@ -120,7 +120,7 @@ def adapted_matrix(model: nn.Module, name: str) -> tuple[Tensor, Tensor, Tensor]
     """W, A and B of one adapted matrix."""
     layer = model.get_submodule(f"base_model.model.{name}")
     a, b = (getattr(layer, f"lora_{part}")["default"].weight for part in "AB")
-    return layer.base_layer.weight, a, b  # type: ignore[return-value, union-attr]
+    return layer.base_layer.weight, a, b  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(("rslora", "scaling"), [(False, 6.0 / 9), (True, 6.0 / 3)])
@@ -146,7 +146,7 @@ def test_dora_is_magnitude_times_normed_direction(
     model = attach_adapter(random_model("llama"), VARIANTS["dora"], architectures["llama"], 0).double()
     step(model)
     layer = model.get_submodule(f"base_model.model.{name}")
-    magnitude_O = layer.lora_magnitude_vector["default"].weight  # type: ignore[union-attr, index]
+    magnitude_O = layer.lora_magnitude_vector["default"].weight  # type: ignore[index]
     weight_OI, a_RI, b_OR = adapted_matrix(model, name)
     direction_OI = weight_OI + 2.0 * b_OR @ a_RI
     x_NI = torch.randn(7, weight_OI.shape[1], dtype=torch.float64)
@@ -155,12 +155,11 @@ def test_dora_is_magnitude_times_normed_direction(
 
 
 def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    adapter = QV.replaced(
-        rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, lr_pattern={r"layers\.1\.": 0.5}, lr_ratio=16.0
-    )
+    rates = {"lr_pattern": {r"layers\.1\.": 0.5}, "lr_ratio": 16.0}
+    adapter = QV.replaced(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, **rates)
     layers = describe_adapter_layers(
         attach_adapter(random_model("llama"), adapter, architectures["llama"], 0),
-        lambda name: 1e-3 * rate_factor(name, adapter.lr_pattern, adapter.lr_ratio),
+        lambda name: 1e-3 * rate_factor(name, adapter.lr_pattern, adapter.factor_of_b()),
     )
     assert [(one["name"][-24:], one["rank"], one["scaling"], one["lr_A"], one["lr_B"]) for one in layers] == [
         ("layers.0.self_attn.q_proj"[-24:], 2, 4.0, 1e-3, 16e-3),

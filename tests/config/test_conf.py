@@ -120,7 +120,7 @@ def unknown_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
     found = []
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if key in OPEN:
+        if name in OPEN:
             continue
         if not is_known(key):
             found.append(key)
@@ -143,7 +143,7 @@ def test_every_key_has_a_field_in_the_schema(path: Path) -> None:
 
 def test_a_key_without_a_field_is_seen() -> None:
     values = {"adapter": {"rnak": 3, "rank": 4}, "study": {"sead": 1}, "optimizer": {"lr": 1}, "foo": 1}
-    assert unknown_keys(values) == ["foo", "adapter.rnak", "study.sead"]
+    assert sorted(unknown_keys(values)) == ["adapter.rnak", "foo", "study.sead"]
 
 
 @pytest.mark.parametrize("option", [one for one in OPTIONS if one.partition("=")[0] in GROUPS])

@@ -85,6 +85,7 @@ def mix(compose_trial: Any, tmp_path: Path) -> Mix:
         config: TrialConfig = compose_trial(
             "data=mixture", *([] if "data.parts" in str(overrides) else [parts]), *overrides
         )
+        assert isinstance(config.data, MixtureData)
         return config.data
 
     return make

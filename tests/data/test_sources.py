@@ -101,7 +101,7 @@ def test_missing_and_null_inputs_are_empty(settings: JsonData) -> None:
 def test_fields_can_be_renamed(settings: JsonData) -> None:
     renamed = settings.replaced(instruction_field="q", input_field="c", output_field="a")
     assert make_example({"q": "1", "c": "2", "a": "3"}, "x", renamed.record_fields) == make_example(
-        {"instruction": "1", "input": "2", "output": "3"}, "x", settings
+        {"instruction": "1", "input": "2", "output": "3"}, "x", settings.record_fields
     )
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from sweeplab.config.executor import RayWorkers
 from sweeplab.execution.driver import Driver
 from sweeplab.execution.on_ray import ray_places, room
 from sweeplab.records.store import read_records
@@ -37,6 +38,7 @@ def node(alive: bool = True, **resources: float) -> dict[str, Any]:
 
 def test_the_cluster_s_room_is_counted_node_by_node(compose_study: ComposeStudy) -> None:
     config = compose_study("executor=ray", "executor.cpus_per_worker=4", "evaluation=none", LOSS)
+    assert isinstance(config.executor, RayWorkers)
     nodes = [node(CPU=7.0), node(CPU=9.0), node(CPU=64.0, alive=False), node()]
     assert room(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
     places, num_gpus = ray_places(config, nodes)

@@ -3,12 +3,11 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 from huggingface_hub import constants
 
-from sweeplab.config.model import HubModel, ModelConfig
+from sweeplab.config.model import HubModel, LocalModel, ModelConfig
 from sweeplab.models import base
 from sweeplab.models.base import load_pretrained, load_tokenizer, read_architecture
 from sweeplab.runtime.errors import ConfigError
@@ -37,7 +36,7 @@ def test_without_a_network_only_the_cache_is_looked_at(server: socket.socket) ->
     server.close()
     assert not base.is_hub_reachable()
     assert base.is_cache_only(OF_THE_HUB)
-    assert not base.is_cache_only(replace(OF_THE_HUB, source="local"))
+    assert not base.is_cache_only(LocalModel(name="nobody/nothing", path="base"))
 
 
 def test_behind_a_proxy_the_hub_is_asked(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +71,6 @@ def test_a_model_out_of_reach_is_refused_at_once_with_a_remedy(
 
 def test_weights_out_of_reach_are_refused_too(server: socket.socket) -> None:
     server.close()
-    known = replace(OF_THE_HUB, architecture={"model_type": "llama"})
+    known = OF_THE_HUB.replaced(architecture={"model_type": "llama"})
     with pytest.raises(ConfigError, match=r"no network, and no weights from an earlier download; download the folder"):
         load_pretrained(known, {})

@@ -45,7 +45,7 @@ def test_it_is_what_the_same_weights_on_disk_become(
     architectures: dict[str, ModelConfig], family: str, quantization: QuantizationConfig, tmp_path: Path
 ) -> None:
     random(architectures[family], PLAIN).save_pretrained(str(tmp_path))
-    if "mlp" in quantization.pattern and family == "vit":
+    if "mlp" in quantization.patterns and family == "vit":
         quantization = quantize("nf4", True, pattern={"attention": "int8"})
     loaded = load_model(LocalModel(name="x", path=str(tmp_path)), quantization, torch.float32, CPU)
     made = random(architectures[family], quantization)

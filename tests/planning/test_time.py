@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.adapters.lora import make_lora_config
+from sweeplab.config.adapter import LoraAdapter
 from sweeplab.config.model import HubModel
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
@@ -45,8 +46,9 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
     base.requires_grad_(adapter == "none")
     if checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
+    lora = config.adapter
     model: Any = (
-        base if adapter == "none" else get_peft_model(base, make_lora_config(config.adapter, config.model, base))
+        get_peft_model(base, make_lora_config(lora, config.model, base)) if isinstance(lora, LoraAdapter) else base
     )
     model.train()
     ids = torch.randint(2, 96, (4, 8))  # short, so that attention's scores hardly count

@@ -75,9 +75,10 @@ def test_arguments_reach_the_optimizer(weights: dict[str, nn.Parameter]) -> None
 
 
 def test_groups_by_rate_and_decay_with_the_plain_one_first(adapter: dict[str, nn.Parameter]) -> None:
+    settings = optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5})
     groups = parameter_groups(
         adapter.items(),
-        optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5}),
+        settings,
         {r"layers\.1\.": 3.0, "norm": 0.25, "q_proj": 1.0},
         8.0,
     )

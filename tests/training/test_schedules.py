@@ -15,7 +15,8 @@ RATE = 0.3
 
 
 def schedule(shape: str, warmup: int = 0, end: float = 0.0) -> ScheduleConfig:
-    return schedule_of(shape, warmup, 0.0, end)
+    made: ScheduleConfig = schedule_of(shape, warmup, 0.0, end)
+    return made
 
 
 def factors(config: ScheduleConfig, num_steps: int) -> list[float]:

@@ -13,6 +13,7 @@ from experiments.benchmarks.gpu.cases import NotMeasured, free_memory
 from sweeplab.adapters.counting import build_skeleton
 from sweeplab.config.compose import trial_config
 from sweeplab.config.conf import CONF
+from sweeplab.config.data import TextData
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Row
 from sweeplab.data.packing import pack_examples
@@ -57,7 +58,8 @@ class Laboratory(Resources):
 
     def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
         examples = random_tokens(self.lengths, int(base.model.config.vocab_size))
-        rows: Sequence[Row] = pack_examples(examples, config.training.max_length) if config.data.packing else examples
+        packing = isinstance(config.data, TextData) and config.data.packing
+        rows: Sequence[Row] = pack_examples(examples, config.training.max_length) if packing else examples
         longest = max(examples, key=lambda one: one.num_tokens)
         return Tokenized(rows, [longest], 0, "random", num_examples=len(rows))
 

@@ -19,7 +19,7 @@ from sweeplab.models.quantization.hqq import HQQLinear, make_hqq_layer
 from sweeplab.models.quantization.layers import dequantize_layer, dequantize_layers, quantize_layer
 from sweeplab.models.quantization.schemes import list_stored_tensors, measure_storage
 from sweeplab.training.module import target_loss_sum
-from tests.configs import PLAIN, quantize
+from tests.configs import adapter_of, quantize
 from tests.models.quantization.test_schemes import SCHEMES, batch, fill
 
 CPU: Final = torch.device("cpu")
@@ -180,8 +180,7 @@ def test_adapter_gradients_are_those_of_a_dequantized_base(
 @pytest.mark.parametrize("family", ["opt", "phi"])
 def test_biases_train_on_a_packed_base_as_on_a_plain_one(family: str, architectures: Any) -> None:
     base = load_base(architectures[family], quantize("hqq3", False, 64), torch.float64, CPU)
-    adapter = deepcopy(PLAIN)
-    adapter.method = "bitfit"
+    adapter = adapter_of("bitfit")
     gradients = []
     for _ in range(2):
         trained = attach_adapter(base.model, adapter, architectures[family], seed=0)
