@@ -12,7 +12,7 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.cohorts import Lineup, Ready
 from sweeplab.execution.executor import Event, Executor
 from sweeplab.execution.messages import Message, spec_to_dict
-from sweeplab.planning.fit import Gate
+from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, trial_folder, write_record
 from sweeplab.report.evidence.formatting import DASH, metric_label
@@ -75,7 +75,7 @@ class Rounds:
         self.executor = executor
         self.tracker = tracker
         self.progress = progress
-        self.gate = Gate(request.config)
+        self.gate = MemoryGate(request.config)
         self.lineup = Lineup(self.to_run(), request.config)
         self.again: deque[Batch] = deque()  # what is to be run before anything new
         self.at_work: dict[int, Batch] = {}  # by worker
