@@ -32,7 +32,7 @@ class Panel(NamedTuple):
 class Heatmap:
     title: str
     subtitle: str
-    rows: list[tuple[str, Sequence[Panel]]]  # each with its title
+    rows: Sequence[tuple[str, Sequence[Panel]]]  # each with its title
 
 
 def draw_heatmap(chart: Heatmap) -> str:
