@@ -12,10 +12,10 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.cohorts import Lineup, Ready
 from sweeplab.execution.executor import Event, Executor
 from sweeplab.execution.messages import Message, spec_to_dict
-from sweeplab.planning.fit import Gate
+from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, trial_folder, write_record
-from sweeplab.report.evidence.wording import DASH, metric_label
+from sweeplab.report.evidence.formatting import DASH, metric_label
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
@@ -75,7 +75,7 @@ class Rounds:
         self.executor = executor
         self.tracker = tracker
         self.progress = progress
-        self.gate = Gate(request.config)
+        self.gate = MemoryGate(request.config)
         self.lineup = Lineup(self.to_run(), request.config)
         self.again: deque[Batch] = deque()  # what is to be run before anything new
         self.at_work: dict[int, Batch] = {}  # by worker
@@ -84,12 +84,8 @@ class Rounds:
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `Stopped`."""
-        while True:
-            while self.employ():
-                self.hear(self.executor.next_event())
-            if not self.search.wait_for_others():
-                return
-            self.lineup = Lineup(self.to_run(), self.config)
+        while self.employ():
+            self.hear(self.executor.next_event())
 
     def hear(self, event: Event) -> None:
         if event.message["kind"] == "refused":
@@ -220,12 +216,6 @@ class Rounds:
         self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
 
     def end(self, record: TrialRecord) -> None:
-        if not self.search.holds(record.number):
-            self.progress.say(f"trial {record.number} is another driver's now (study.lease_seconds): dropped here")
-            self.progress.dropped(record.number)
-            self.tracker.interrupted([record.number])
-            self.search.give_up(record.number)
-            return
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.tell(record)
