@@ -19,8 +19,8 @@ from sweeplab.cli.mistakes import dashed, explained, refuse_added
 from sweeplab.config.compose import CONF, DEFAULT_NAME, is_group, options, to_study_config
 from sweeplab.config.study import StudyConfig, register
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, masked
-from sweeplab.runtime.paths import shell_command
+from sweeplab.runtime.errors import ConfigError, mask_passwords
+from sweeplab.runtime.paths import quote_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,7 +52,9 @@ ADDED: Final = tuple(f"++{one}" for one in OPEN)
 
 def refuse(message: str) -> NoReturn:
     """One line, also where a name holds line breaks or what moves a terminal's cursor."""
-    shown = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in masked(message))
+    shown = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in mask_passwords(message)
+    )
     print(f"sweeplab: {shown}", file=sys.stderr)
     sys.exit(MISTAKE)
 
@@ -93,7 +95,7 @@ def nesting(text: str) -> int:
 def command() -> str:
     """What a user types to run this again; a password is left out."""
     typed = (one.removeprefix("++") if one.startswith(ADDED) else one for one in sys.argv[1:])
-    return shell_command(["python", "-m", "sweeplab", *map(masked, typed)])
+    return quote_command(["python", "-m", "sweeplab", *map(mask_passwords, typed)])
 
 
 def study_name(asked: str | None) -> str:

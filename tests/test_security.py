@@ -198,14 +198,14 @@ def test_an_adapter_is_safetensors_or_refused(make_spec: SpecFactory, resources:
 def test_a_chat_template_stays_in_its_sandbox(
     template: str, compose_trial: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeplab.data.tokens import tokenize
+    from sweeplab.data.tokens import tokenize_examples
 
     monkeypatch.chdir(tmp_path)
     tokenizer = load_tokenizer(ModelConfig(source="embedded", name="tiny_base"))
     tokenizer.chat_template = template
     examples = load_splits(compose_trial().data).train[:1]
     with pytest.raises(ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses: "):
-        tokenize(examples, tokenizer, "template", True, 64)
+        tokenize_examples(examples, tokenizer, "template", True, 64)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -42,20 +42,20 @@ def base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weight
     from transformers.pytorch_utils import Conv1D
 
     from sweeplab.models.base import load_base
-    from sweeplab.models.layers import linear_layers
-    from sweeplab.models.quantization.layers import plain_layer
-    from sweeplab.models.quantization.schemes import quantized_layers
+    from sweeplab.models.layers import find_linear_layers
+    from sweeplab.models.quantization.layers import dequantize_layer
+    from sweeplab.models.quantization.schemes import find_quantized_layers
 
     loaded = load_base(model, quantization, torch.float32, torch.device("cpu")).model
-    quantized = {name for name, _ in quantized_layers(loaded)}
-    modules: dict[str, Any] = dict(linear_layers(loaded))
+    quantized = {name for name, _ in find_quantized_layers(loaded)}
+    modules: dict[str, Any] = dict(find_linear_layers(loaded))
 
     def weight(name: str) -> Array | None:
         module: Any = modules.get(name)
         if module is None:
             return None
         if name in quantized:
-            module = plain_layer(module)
+            module = dequantize_layer(module)
         values: Array = module.weight.detach().double().numpy()
         return values.T if isinstance(module, Conv1D) else values
 

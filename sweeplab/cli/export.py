@@ -114,11 +114,11 @@ def refuse_uncombinable(one: Source) -> None:
 
 def compared(found: "Tensor", expected: "Tensor", kinds: set[str]) -> Verdict:
     """Raises `ConfigError` where the export's logits are too far from the trained model's."""
-    from sweeplab.adapters.merging import largest_difference
+    from sweeplab.adapters.merging import find_largest_difference
 
     coarsest = max(kinds, key=lambda kind: TOLERANCES[kind])
     most = TOLERANCES[coarsest] * expected.abs().max().item()
-    verdict = Verdict(largest_difference(found, expected), most, coarsest)
+    verdict = Verdict(find_largest_difference(found, expected), most, coarsest)
     if not verdict.difference <= most:
         raise ConfigError(
             f"the export's logits differ by {verdict.difference:.3g} from the trained model's, more than {most:.3g} "
@@ -141,15 +141,17 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     """Dequantizes, attaches, merges in at least 32 bits, rounds once, and saves with the tokenizer."""
     import torch
 
-    from sweeplab.adapters.merging import merge
-    from sweeplab.models.base import architecture
-    from sweeplab.models.quantization.layers import dequantize
+    from sweeplab.adapters.merging import merge_adapter
+    from sweeplab.models.base import read_architecture
+    from sweeplab.models.quantization.layers import dequantize_layers
 
-    dequantize(base.model)
-    merged = merge(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
+    dequantize_layers(base.model)
+    merged = merge_adapter(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
     merged.config.dtype = getattr(torch, export.dtype)
     if base.tokenizer is not None:
-        merged.config.use_cache = getattr(architecture(chosen[0].config.model), "use_cache", True)  # off for training
+        merged.config.use_cache = getattr(
+            read_architecture(chosen[0].config.model), "use_cache", True
+        )  # off for training
         base.tokenizer.save_pretrained(str(folder))
     merged.save_pretrained(str(folder))
 
@@ -167,7 +169,7 @@ def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "to
     import torch
     from peft import PeftModel
 
-    from sweeplab.adapters.merging import attach_trained, probe_logits
+    from sweeplab.adapters.merging import attach_trained, compute_probe_logits
     from sweeplab.config.model import ModelConfig
     from sweeplab.config.quantization import QuantizationConfig
     from sweeplab.models.base import load_base, load_model
@@ -176,24 +178,28 @@ def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "to
     config = one.config
     if export.kind == "merged":
         own = ModelConfig(source="local", name=config.model.name, path=str(folder))
-        return probe_logits(load_model(own, QuantizationConfig("none", False), getattr(torch, export.dtype), device))
+        return compute_probe_logits(
+            load_model(own, QuantizationConfig("none", False), getattr(torch, export.dtype), device)
+        )
     dtype = resolve_precision(config.training.precision, device)
     base = load_base(config.model, config.quantization, dtype, device)
     if config.adapter.method in PEFT_ALONE:
-        return probe_logits(PeftModel.from_pretrained(base.model, str(folder)))
-    return probe_logits(attach_trained(base.model, config.adapter, config.model, one.record.seed, folder))
+        return compute_probe_logits(PeftModel.from_pretrained(base.model, str(folder)))
+    return compute_probe_logits(attach_trained(base.model, config.adapter, config.model, one.record.seed, folder))
 
 
 def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verdict:
     """Writes the files and compares them with the trained model. Raises `ConfigError`."""
-    from sweeplab.adapters.merging import probe_logits
+    from sweeplab.adapters.merging import compute_probe_logits
     from sweeplab.models.base import load_base
     from sweeplab.runtime.device import resolve_device, resolve_precision
 
     config, export = chosen[0].config, settings.export
     device = resolve_device(settings.executor.device)
     dtype = resolve_precision(config.training.precision, device)
-    expected = probe_logits(adapted(load_base(config.model, config.quantization, dtype, device), chosen, export))
+    expected = compute_probe_logits(
+        adapted(load_base(config.model, config.quantization, dtype, device), chosen, export)
+    )
     base = load_base(config.model, config.quantization, dtype, device)
     write = write_merged if export.kind == "merged" else write_adapter
     write(base, chosen, export, folder)

@@ -25,7 +25,7 @@ from sweeplab.config.compose import is_group, options
 from sweeplab.config.data import DataPart
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.claim import ClaimConfig
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
 KINDS: Final = {  # OmegaConf's word -> ours
@@ -95,7 +95,7 @@ def refuse_added(composed: DictConfig) -> None:
 def unfit_value(override: str, cause: BaseException | None) -> str:
     """An override whose value has the wrong kind; a list is most likely meant as an axis."""
     key, _, value = override.partition("=")
-    why = first_line(cause).rstrip(".") if cause is not None else "no cause given"
+    why = describe_error(cause).rstrip(".") if cause is not None else "no cause given"
     wanted = [f"give {words}" for kind, words in KINDS.items() if kind in why]
     if value.startswith("[") and of_a_trial(key) and not holds_section(key):
         wanted = [f"{'; '.join([*wanted, 'to vary it'])}, write space.{key}.choices={value}"]
@@ -141,11 +141,13 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
     if "Could not find" in first and "/" in first:
         return unknown_option(first.split("'")[-2])
     if first.startswith("Could not override"):
-        inner = "" if error.__cause__ is None else first_line(error.__cause__).removeprefix("Key '").partition("'")[0]
+        inner = (
+            "" if error.__cause__ is None else describe_error(error.__cause__).removeprefix("Key '").partition("'")[0]
+        )
         return unknown_key(first.split("'")[1], inner)
     if first.startswith(UNFIT):
         return unfit_value(first.removeprefix(UNFIT).removeprefix("++"), error.__cause__)
     if first.startswith(AMBIGUOUS):
         return several_values(first.removeprefix(AMBIGUOUS).strip("'").removeprefix("++"))
-    cause = f": {first_line(error.__cause__)}" if error.__cause__ is not None else ""
+    cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""
     return f"{first}{cause}"

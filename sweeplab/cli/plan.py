@@ -13,7 +13,7 @@ from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, axes
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
-from sweeplab.planning.fit import UNCERTAINTY, Fit, fit_of, memory_asked
+from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.records.store import write_json
 from sweeplab.report.evidence.wording import DASH
 from sweeplab.search.points import planned_configs
@@ -62,7 +62,7 @@ def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float |
 
 def largest_that_fits(rows: Sequence[Row], memory_bytes: int) -> Row | None:
     """The setting with the highest need of those that fit for certain."""
-    fitting = [row for row in rows if fit_of(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
+    fitting = [row for row in rows if judge_fit(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
     return max(fitting, key=lambda row: row.forecast.memory.needed_bytes, default=None)
 
 
@@ -76,7 +76,7 @@ def fits_in_words(fits: Sequence[Fit]) -> str:
 
 def fit_sentences(rows: Sequence[Row], memory_bytes: int) -> list[str]:
     """How many settings fit, the largest one that does, or what to try where none does; and what the words mean."""
-    fits = [fit_of(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
+    fits = [judge_fit(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
     largest = largest_that_fits(rows, memory_bytes)
     if largest is not None:
         named = f"The largest that fits: {setting_in_words(largest)}, "
@@ -158,7 +158,7 @@ def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> l
     if config.sampler.name not in LISTING:
         ranges = "; ".join(map(range_in_words, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
-    asked = memory_asked(config)
+    asked = read_device_memory(config)
     fit = [] if asked is None else fit_sentences(rows, asked)
     measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
     return [*drawn, *said, measure, *device_sentences(config.training), *alone_sentences(rows), *fit]
@@ -172,16 +172,16 @@ def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], se
         "num_total_params": rows[0].forecast.num_total_params,
         "num_trials": num_planned(config, varied),
         "train_seconds": seconds,
-        "device_memory_bytes": memory_asked(config),
+        "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
         "assumptions": sentences(config, varied, rows),
-        "rows": [row_values(row, memory_asked(config)) for row in rows],
+        "rows": [row_values(row, read_device_memory(config)) for row in rows],
     }
 
 
 def row_values(row: Row, memory_bytes: int | None) -> dict[str, Any]:
-    fit = None if memory_bytes is None else str(fit_of(row.forecast.memory.needed_bytes, memory_bytes))
+    fit = None if memory_bytes is None else str(judge_fit(row.forecast.memory.needed_bytes, memory_bytes))
     return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, "alone": row.alone, **row.forecast.to_dict()}
 
 
@@ -194,7 +194,7 @@ def plan_study(request: Request, console: Console) -> None:
     seconds = total_seconds(rows, num_trials, config.sampler.name in LISTING)
     path = study_folder(config) / "plan.json"
     write_json(path, plan_values(config, varied, rows, seconds))
-    console.print(settings_table(str(config.study.name), rows, memory_asked(config)))
+    console.print(settings_table(str(config.study.name), rows, read_device_memory(config)))
     total = DASH if seconds is None else clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
     console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
-from sweeplab.planning.fit import Fit, fit_of
+from sweeplab.planning.fit import Fit, judge_fit
 from sweeplab.report.evidence.wording import DASH
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def setting_in_words(row: Row) -> str:
 def fit_in_words(row: Row, memory_bytes: int) -> str:
     """`yes`, or such as `no, 16.2 in train`: the unit is the column's."""
     memory, unit = row.forecast.memory, unit_of(memory_bytes)
-    fit = fit_of(memory.needed_bytes, memory_bytes)
+    fit = judge_fit(memory.needed_bytes, memory_bytes)
     word = {Fit.FITS: "yes", Fit.UNCERTAIN: "maybe", Fit.DOES_NOT_FIT: "no"}[fit]
     return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
 

@@ -23,7 +23,7 @@ from sweeplab.execution.messages import line_of, receive
 from sweeplab.execution.placement import Place, learns, needs_quiet
 from sweeplab.execution.process import Call, ProcessLink, call_of, refuse_not_shared
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 STOP_SECONDS: Final = 10.0  # for a node to end a process, before Ray ends the actor that holds it
 THREADS: Final = 4  # of an actor: one reads the process, the others write and end it
@@ -138,7 +138,7 @@ def connect(executor: ExecutorConfig) -> None:
     try:
         ray.init(executor.address or "local", log_to_driver=False, logging_level=logging.ERROR, **alone)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        why = first_line(error)
+        why = describe_error(error)
         raise ConfigError(
             f"executor.address={executor.address} does not answer as a Ray cluster: {why}; start its head with "
             "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null for this machine alone"

@@ -13,7 +13,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.cohorts import Lineup
 from sweeplab.execution.executor import Event, Executor
 from sweeplab.execution.messages import Message
-from sweeplab.planning.fit import Gate
+from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, write_record
 from sweeplab.report.evidence.wording import DASH, metric_label
@@ -75,7 +75,7 @@ class Rounds:
         self.executor = executor
         self.tracker = tracker
         self.progress = progress
-        self.gate = Gate(request.config)
+        self.gate = MemoryGate(request.config)
         self.lineup = Lineup(self.to_run(), request.config)
         self.again: deque[Batch] = deque()  # what is to be run before anything new
         self.at_work: dict[int, Batch] = {}  # by worker

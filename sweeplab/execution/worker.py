@@ -82,16 +82,16 @@ def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
 def open_resources(opening: Message, voice: Voice) -> "Resources":
     """The workbench that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
-    from sweeplab.runtime.process_group import WHOLE, join
+    from sweeplab.runtime.process_group import ONE_PROCESS, join_process_group
     from sweeplab.trial.resources import Resources
 
     settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
     patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
-    ranks = WHOLE
+    ranks = ONE_PROCESS
     if count > 1:
         settings = replace(settings, num_threads=max(1, (settings.num_threads or num_cores()) // count))
         device = resolve_device(settings.device)
-        ranks = join(opening["rank"], count, opening["port"], opening["listener"], device)
+        ranks = join_process_group(opening["rank"], count, opening["port"], opening["listener"], device)
     return Resources.open(settings, every(patience, lambda: voice.say("alive")), ranks)
 
 

@@ -24,7 +24,7 @@ from sweeplab.records.store import (
     set_aside,
     trial_folder,
 )
-from sweeplab.runtime.errors import first_line
+from sweeplab.runtime.errors import describe_error
 from sweeplab.search.queue import ENTRY, SEED, identity
 from sweeplab.search.search import Compose, Search
 from sweeplab.search.storage import DATABASE, JOURNALS
@@ -103,7 +103,7 @@ def take_stock(study_folder: Path) -> Stock:
                 if isinstance(found, TrialRecord):
                     records.append(found)
             except StoreError as error:
-                why = first_line(error.__cause__ or error)
+                why = describe_error(error.__cause__ or error)
                 said.append(f"{path} is no {what} ({why}), and is kept as {put_aside(path).name}")
     return Stock(records, said)
 

@@ -15,7 +15,7 @@ from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import direction
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line, masked
+from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
 from sweeplab.search.extension import outdated, restate
 from sweeplab.search.leases import CONNECT_SECONDS, Alone, Drivers, Leases
 from sweeplab.search.mirror import MirroredStorage
@@ -66,7 +66,7 @@ def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> Mirror
             restate(database, name, distributions)
             storage, study, trials = opened()
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError) as error:  # the last: a newer Optuna
-        cause = first_line(error)
+        cause = describe_error(error)
         raise ConfigError(
             f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
@@ -91,8 +91,8 @@ def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optu
     except (psycopg.Error, optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
         cause = " ".join(str(error).split())
         raise ConfigError(
-            f"study.storage={masked(url)} cannot be used: {masked(cause)}; start the server, or mend user, host, port "
-            "and database; a password may stand in PGPASSWORD or ~/.pgpass"
+            f"study.storage={mask_passwords(url)} cannot be used: {mask_passwords(cause)}; start the server, or mend "
+            "user, host, port and database; a password may stand in PGPASSWORD or ~/.pgpass"
         ) from error
 
 
@@ -130,9 +130,9 @@ def storing(database: str) -> Iterator[None]:
 
 
 def unwritten(database: str, cause: BaseException) -> StoreError:
-    why = first_line(cause)
+    why = describe_error(cause)
     return StoreError(
-        masked(
+        mask_passwords(
             f"{database} cannot be written: {why}; free space, bring the server back or choose another one; the same "
             "command goes on from here"
         )

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from sweeplab.adapters.attach import detach, keeps_base
+from sweeplab.adapters.attach import detach_adapter, is_base_kept
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.layers import has_randomness
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside, write_text
-from sweeplab.runtime.errors import ConfigError, first_line, with_kind
+from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
 from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.checkpoints import CheckpointError
 from sweeplab.trial.lifecycle import Observe, Run, begin, go_on_from_checkpoint, train
@@ -34,9 +34,9 @@ def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
-        record.status, record.reason = Status.OUT_OF_MEMORY, first_line(error)
+        record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record
-    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(with_kind(error))
+    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(describe_error_with_kind(error))
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     log.error("trial %d failed", record.number, exc_info=error)
     return record
@@ -89,7 +89,7 @@ class Cohort:
                 kept = set_aside(path).name
                 self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
             if run.slot is None:
-                detach(run.model)
+                detach_adapter(run.model)
                 self.resources.forget_base()
             run = begin(spec, self.resources, record, self.observe)
         return run
@@ -130,7 +130,8 @@ class Cohort:
                 return runs
             self.capacity = len(runs) // 2
             log.error("%d trials at once failed", len(runs), exc_info=error)
-            self.say(f"{len(runs)} trials at once: {with_kind(error)}; going on with {self.capacity} at a time")
+            why = describe_error_with_kind(error)
+            self.say(f"{len(runs)} trials at once: {why}; going on with {self.capacity} at a time")
             return []
         finally:
             for run in runs:
@@ -155,8 +156,8 @@ class Cohort:
         if member.early is not None:
             record.status, record.reason = member.early
         if run.slot is None:
-            detach(run.model)
-            if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
+            detach_adapter(run.model)
+            if record.status is not Status.FINISHED or not is_base_kept(run.spec.config.adapter):
                 self.resources.forget_base()
         return record
 

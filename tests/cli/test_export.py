@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sweeplab
 from sweeplab.adapters.attach import save_adapter
-from sweeplab.adapters.merging import attach_combined, largest_difference, probe_logits
+from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
 from sweeplab.cli.export import TOLERANCES, Source, compared, export_to, exported_logits, source
 from sweeplab.cli.model_card import Verdict, card
 from sweeplab.config.trial import TrialConfig
@@ -53,7 +53,9 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
         record = run_alone(spec, resources)
         assert record.status is Status.FINISHED, record.reason
         write_record(study, record)
-        logits.append(probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter"))))
+        logits.append(
+            compute_probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter")))
+        )
     write_record(study, TrialRecord(3, Status.DIVERGED, 0, {}, asdict(configs[0])))
     full = replace(configs[0], adapter=replace(configs[0].adapter, method="prefix"))
     write_record(study, TrialRecord(4, Status.FINISHED, 0, {}, asdict(full)))
@@ -95,7 +97,7 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     assert (code, err) == (0, ""), err
     model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
     assert {weight.dtype for weight in model.parameters()} == {getattr(torch, dtype)}
-    difference = largest_difference(probe_logits(model), made.logits[1])
+    difference = find_largest_difference(compute_probe_logits(model), made.logits[1])
     assert difference < most
     assert printed_difference(out) == pytest.approx(difference, rel=0.1, abs=1e-4)
     plain = AutoModelForCausalLM.from_config(model.config)
@@ -106,14 +108,14 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     assert model.config.use_cache
     tokenizer = AutoTokenizer.from_pretrained(path)
     assert tokenizer.encode("1+2") == base_of(made.configs[1]).tokenizer.encode("1+2")
-    assert largest_difference(made.logits[1], probe_logits(base_of(made.configs[1]).model)) > most
+    assert find_largest_difference(made.logits[1], compute_probe_logits(base_of(made.configs[1]).model)) > most
 
 
 def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export) -> None:
     code, out, err, path = export("trial=0")
     assert (code, err) == (0, ""), err
     model = PeftModel.from_pretrained(base_of(made.configs[0]).model, str(path))
-    assert torch.equal(probe_logits(model), made.logits[0])
+    assert torch.equal(compute_probe_logits(model), made.logits[0])
     assert printed_difference(out) == 0
     assert sorted(one.name for one in path.iterdir()) == [
         "README.md",
@@ -128,12 +130,12 @@ def test_several_adapters_become_one(made: Made, export: Export, kind: str) -> N
     assert (code, err) == (0, ""), err
     base = base_of(made.configs[0]).model
     folders = [trial_folder(made.folder / "runs" / "made", number) / "adapter" for number in (0, 2)]
-    expected = probe_logits(attach_combined(base, folders, [0.75, 0.25], "cat"))
+    expected = compute_probe_logits(attach_combined(base, folders, [0.75, 0.25], "cat"))
     fresh = base_of(made.configs[0]).model
     model = (
         AutoModelForCausalLM.from_pretrained(path) if kind == "merged" else PeftModel.from_pretrained(fresh, str(path))
     )
-    assert largest_difference(probe_logits(model), expected) < 1e-3
+    assert find_largest_difference(compute_probe_logits(model), expected) < 1e-3
     assert "0.25 × trial 2 + 0.75 × trial 0, combined by PEFT's `cat`" in (path / "README.md").read_text()
 
 
@@ -262,7 +264,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     with pytest.MonkeyPatch.context() as patch:
 
         def saved(model: Any, folder: Path) -> int:
-            expected.append(probe_logits(model))
+            expected.append(compute_probe_logits(model))
             return save_adapter(model, folder)
 
         patch.setattr("sweeplab.trial.scoring.save_adapter", saved)
@@ -274,8 +276,8 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     assert verdict.difference <= verdict.tolerance
     found = exported_logits(made, settings.export, tmp_path / "out", CPU)
     torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
-    base = probe_logits(base_of(config).model)
-    assert largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
+    base = compute_probe_logits(base_of(config).model)
+    assert find_largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
 
 
 def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:

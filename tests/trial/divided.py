@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
-from sweeplab.runtime.process_group import LOOPBACK, Ranks, join
+from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import shard, take_apart
 from sweeplab.trial.lifecycle import Run
@@ -78,7 +78,7 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
 def run_divided(size: int, scenarios: dict[str, list[dict[str, Any]]], folder: Path) -> list[Found]:
     """Every process's findings; the scenarios' trials as messages."""
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    listener = socket.create_server((LOOPBACK, 0))
+    listener = socket.create_server((_LOOPBACK, 0))
     port, descriptor = listener.getsockname()[1], listener.fileno()
     logs = [folder / f"{rank}.log" for rank in range(size)]
     processes = []
@@ -109,7 +109,7 @@ def main() -> None:
     rank, size, port, listener, folder = sys.argv[1:]
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    ranks = join(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
+    ranks = join_process_group(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
     scenarios = json.loads((Path(folder) / "scenarios.json").read_text())
     found = {
         name: outcomes(name, [TrialSpec.from_dict(one) for one in messages], ranks)

@@ -13,15 +13,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Row, Windows, collate_rows, heldout_batches
+from sweeplab.data.batches import Row, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
-from sweeplab.models.base import Base, architecture, load_base
-from sweeplab.models.vision import image_size
+from sweeplab.models.base import Base, load_base, read_architecture
+from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.dropout import Extent, keep_mask
 from sweeplab.multilora.packed import Packed
 from sweeplab.records.record import Status, TrialRecord
@@ -94,7 +94,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
     `nudge`: relative change of the start, to see how far a rounding goes.
     """
     config = spec.config
-    model: Any = attach(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
+    model: Any = attach_adapter(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
     dropouts = []
     for name, module in model.named_modules():
         if hasattr(module, "lora_dropout") and config.adapter.dropout:
@@ -109,7 +109,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
     windows = Windows(data, training.micro_batch_size, training.accumulation, spec.seed)
     total, losses, micro_step = num_steps(training, windows.num_per_epoch), [], 0
     model.train()
-    stream = windows.since(0)
+    stream = windows.iterate_from(0)
     for step in range(total):
         optimizer.zero_grad()
         loss = 0.0
@@ -175,7 +175,7 @@ def vision_bench64(compose_trial: Any) -> GivenBench:
     """The embedded ViT in 64 bits, and images whose last window of an epoch holds a single one."""
     config = compose_trial(*VISION, "quantization=none", "data.num_examples=21")
     base = load_base(config.model, config.quantization, torch.float64, torch.device("cpu"))
-    images = load_images(config.data, image_size(base.model.config))
+    images = load_images(config.data, read_image_size(base.model.config))
     return GivenBench(base.model.device).given(base, images.train, images.heldout[:5])
 
 
@@ -324,7 +324,7 @@ def test_heldout_batches_are_made_once_for_all_trials_and_points(
 
     def counted(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Any]:
         sizes.append((len(rows), batch_size))
-        return list(heldout_batches(rows, pad_id, batch_size))
+        return list(make_heldout_batches(rows, pad_id, batch_size))
 
     monkeypatch.setattr(workbench_module, "heldout_batches", counted)
     made = specs("training.max_steps=4", "training.heldout_interval=2", names=("rank 2, AdamW, cosine", "few steps"))
@@ -456,7 +456,7 @@ def family_model(family: str) -> Any:
     """A random model of two layers, in 64 bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
+        config = read_architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
         return AutoModelForCausalLM.from_config(config).double().requires_grad_(False)
 
 

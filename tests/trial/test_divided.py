@@ -12,7 +12,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.process_group import WHOLE
+from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.trial.resources import refuse_drawing
 from tests.conftest import Compose, small_llama
 from tests.trial.divided import Found, outcomes, run_divided
@@ -50,7 +50,7 @@ def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Bo
     messages = {name: [spec.to_dict() for spec in made] for name, made in specs.items()}
     divided = run_divided(2, messages, folder)
     return Both(
-        {name: outcomes(name, [undivided(one) for one in made], WHOLE) for name, made in specs.items()}, divided
+        {name: outcomes(name, [undivided(one) for one in made], ONE_PROCESS) for name, made in specs.items()}, divided
     )
 
 

@@ -13,7 +13,7 @@ from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
-from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.profile import at_work, fastest
 from sweeplab.trial.resources import Resources, Tokenized
@@ -77,7 +77,7 @@ def main() -> None:
             found = speeds(resources, micro_batch_size, length)
             rows.append({"micro_batch_size": micro_batch_size, "length": length, "speeds": found})
             print(micro_batch_size, length, {size: round(speed) for size, speed in found.items()}, flush=True)
-    facts = {**software_facts(), "device": device_facts(resources.device)}
+    facts = {**describe_software(), "device": describe_device(resources.device)}
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "geometry.json", {"rows": rows, "provenance": facts})
     write_text(FOLDER / "geometry.md", page(rows, facts))

@@ -7,7 +7,7 @@ from typing import Any, Final
 import torch
 
 from sweeplab.records.store import write_json, write_text
-from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import describe_device, describe_software
 
 FOLDER: Final = Path("reports/benchmarks/makespan")
 TITLES: Final = {
@@ -88,7 +88,7 @@ def drawing(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def write(results: dict[str, list[dict[str, Any]]], num_steps: int) -> None:
-    facts = {**software_facts(), "device": device_facts(torch.device("cpu"))}
+    facts = {**describe_software(), "device": describe_device(torch.device("cpu"))}
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "results.json", {"num_steps": num_steps, "results": results, "provenance": facts})
     page = [
