@@ -85,12 +85,8 @@ class Rounds:
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `Stopped`."""
-        while True:
-            while self.employ():
-                self.hear(self.executor.next_event())
-            if not self.search.wait_for_others():
-                return
-            self.lineup = Lineup(self.to_run(), self.config)
+        while self.employ():
+            self.hear(self.executor.next_event())
 
     def hear(self, event: Event) -> None:
         if event.message["kind"] == "refused":
@@ -216,12 +212,6 @@ class Rounds:
         self.again.append(Batch([replace(spec, config=replace(spec.config, training=smaller))]))
 
     def end(self, record: TrialRecord) -> None:
-        if not self.search.holds(record.number):
-            self.progress.say(f"trial {record.number} is another driver's now (study.lease_seconds): dropped here")
-            self.progress.dropped(record.number)
-            self.tracker.interrupted([record.number])
-            self.search.give_up(record.number)
-            return
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.tell(record)

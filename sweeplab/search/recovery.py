@@ -122,19 +122,19 @@ def open_search(
 ) -> tuple[Search, str | None]:
     """The search as the records have it, and a sentence where it had to be built again from them.
 
-    Trials that it was told of but that have no record run again, under their own numbers. A search on a server is never
-    built again: other drivers may be at work on it. Raises `ConfigError`.
+    Trials that it was told of but that have no record run again, under their own numbers.
+    Raises `ConfigError`.
     """
     search, said = Search(config, varied, study_folder, compose), None
-    if config.study.storage is None and not knows_all(search, records):
+    if not knows_all(search, records):
         said = f"{study_folder / DATABASE} was built again from the records, which it did not all know"
         if search.own_trials():
             search.close()
             said += f"; the old one is kept as {put_aside(study_folder / DATABASE).name}"
             search = Search(config, varied, study_folder, compose)
-        with search.drivers.asking():
-            for trial in list(stated_again(search, records)):
-                search.study.add_trial(trial)
+        for trial in list(stated_again(search, records)):
+            search.study.add_trial(trial)
+        search.keep()
         search.close()
         search = Search(config, varied, study_folder, compose)
     search.lost.extend(lost(search, study_folder))

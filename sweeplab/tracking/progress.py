@@ -156,11 +156,6 @@ class StudyProgress:
                 doing = self.bars.tasks[self.steps].description
                 self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
 
-    def dropped(self, number: int) -> None:
-        """The trial goes on elsewhere."""
-        del self.running[number]
-        self.show()
-
     def ended(self, record: TrialRecord, headline: str) -> None:
         """One line of the trial, with the time since it started."""
         trial = self.running.pop(record.number)
