@@ -91,7 +91,8 @@ class Solo(NamedTuple):
 def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row], nudge: float = 0.0) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
 
-    `nudge`: relative change of the start, to see how far a rounding goes.
+    `nudge`: what rounding does, by chance up or down: it changes every number of a gradient, at every step, by this
+    share of the gradient's root mean square. A rounding is as large as the terms that are added up, not as their sum.
     """
     config = spec.config
     model: Any = attach_adapter(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
@@ -101,8 +102,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             dropouts.append(KeyedDropout(name.removeprefix("base_model.model."), config.adapter.dropout, spec.seed))
             module.lora_dropout["default"] = dropouts[-1]
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    for _, weight in named:
-        weight.data.mul_(1 + nudge)
+    signs = torch.Generator().manual_seed(spec.seed)
     optimizer = plain_optimizer(named, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     training = config.training
@@ -121,6 +121,10 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             share.backward()
             loss += share.item()
             micro_step += 1
+        for _, weight in named if nudge else ():
+            assert weight.grad is not None
+            up_or_down = 2 * torch.randint(2, weight.shape, generator=signs) - 1
+            weight.grad += nudge * weight.grad.square().mean().sqrt() * up_or_down
         if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_([weight for _, weight in named], training.gradient_clip)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
