@@ -16,7 +16,7 @@ from sweeplab.execution.messages import Message
 from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, write_record
-from sweeplab.report.evidence.wording import DASH, metric_label
+from sweeplab.report.evidence.formatting import DASH, metric_label
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
