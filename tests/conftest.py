@@ -20,10 +20,10 @@ from sweeplab.config.compose import trial_config
 from sweeplab.config.conf import CONF
 from sweeplab.config.model import EmbeddedModel
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import TrialRecord
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.evidence.wording import plural
+from sweeplab.report.evidence.formatting import plural
 from sweeplab.tracking.status_file import TrialUnderWay, Underway, wall_time, write_underway
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -50,7 +49,7 @@ def write_study(tmp_path: Path, compose_trial: Compose, write_adapter: AdapterWr
 
     def write(name: str = "by_hand", **changes: dict[str, Any]) -> Path:
         folder = tmp_path / "runs" / name
-        config = asdict(compose_trial("quantization=none"))
+        config = compose_trial("quantization=none").to_dict()
         for part, values in changes.items():
             config[part] = config[part] | values
         facts = StudyFacts(name, None, "", {SCORE: "maximize"}, [0, 1], {"adapter.rank": {"choices": [2, 4]}}, 4, {})

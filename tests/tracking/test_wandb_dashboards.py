@@ -5,7 +5,6 @@ import re
 import socket
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -247,7 +246,7 @@ def claimed() -> Findings:
         {"adapter.rank": {"choices": [4, 8]}},
         6,
         {},
-        [asdict(claim) for claim in claims],
+        [claim.model_dump() for claim in claims],
     )
     return Findings(facts, records, None, Path("report.html"))
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from sweeplab.builtin.world import make_skill_items, make_target_examples, render_plain_prompt
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import IGNORED
 from sweeplab.models.base import Base
 from sweeplab.models.quantization.schemes import measure_storage
@@ -20,7 +21,7 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial import cohort
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec, num_steps
+from sweeplab.trial.lifecycle import num_steps
 from sweeplab.trial.resources import Resources
 from tests.configs import optimizer_of, workers_of
 from tests.conftest import no_words, run_alone
@@ -173,7 +174,7 @@ class TestFailures:
     ) -> None:
         spec = make_spec(0, "quantization=none", "optimizer=sgd")
         sparse = optimizer_of({"_target_": "torch.optim.SparseAdam", "lr": 0.1})
-        spec = spec._replace(config=spec.config.replaced(optimizer=sparse))
+        spec = replace(spec, config=spec.config.replaced(optimizer=sparse))
         record = run(spec, resources)
         assert (record.status, record.phase, record.step) == (Status.FAILED, "train", 0)
         assert record.reason is not None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import module
@@ -17,7 +18,6 @@ from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial import scoring
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.configs import optimizer_of, schedule_of
 

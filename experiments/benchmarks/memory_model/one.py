@@ -14,9 +14,9 @@ from hydra import initialize_config_dir
 from experiments.benchmarks.memory_model.geometries import geometry
 from sweeplab.config.conf import CONF
 from sweeplab.config.executor import LocalWorkers
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.measurement import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
 from sweeplab.trial.resources import Resources
 
