@@ -1,6 +1,7 @@
 """One model in two processes against one process that has all rows: whole weight tensors and every loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 

@@ -1,6 +1,7 @@
 """Trials of an image classifier, from configuration to record, against plain loops of torch and PEFT alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
