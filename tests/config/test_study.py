@@ -104,6 +104,9 @@ REFUSED = {
 }
 
 
+NEEDED = {"data.heldout_fraction=1": ["data=hub", "data.name=x/y"]}  # the option whose key it is
+
+
 @pytest.mark.usefixtures("hydra")
 class TestStudy:
     def test_the_defaults_can_run(self) -> None:
@@ -112,7 +115,7 @@ class TestStudy:
     @pytest.mark.parametrize("override", REFUSED)
     def test_what_cannot_run_is_refused_with_key_value_rule_and_remedy(self, override: str) -> None:
         with pytest.raises(ConfigError, match=REFUSED[override]) as refusal:
-            study(override)
+            study(*NEEDED.get(override, []), override)
         assert "\n" not in str(refusal.value)
 
     @pytest.mark.parametrize(
