@@ -1,10 +1,13 @@
-"""Hydra's errors in one line that names key, value, rule and remedy."""
+"""Where every mistake of the user's becomes one line that names key, value, rule and remedy, and exit code 2."""
 
-from collections.abc import Iterator, Sequence
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
-from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,7 +28,8 @@ from sweeplab.config.compose import is_group, options
 from sweeplab.config.data import DataPart
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.claim import ClaimConfig
-from sweeplab.runtime.errors import ConfigError, describe_error
+from sweeplab.records.store import StoreError
+from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
 
 EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
 KINDS: Final = {  # OmegaConf's word -> ours
@@ -37,7 +41,54 @@ KINDS: Final = {  # OmegaConf's word -> ours
 }
 UNFIT: Final = "Error merging override "
 AMBIGUOUS: Final = "Ambiguous value for argument "
+_MISTAKE: Final = 2  # exit code
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 ENTRIES: Final = {"claims": ClaimConfig, "data.parts": DataPart}  # lists of sections
+
+
+@contextmanager
+def exits_with_one_line() -> Iterator[None]:
+    """Within it a mistake of the user's ends the program with one line; other errors pass, with their traceback."""
+    try:
+        yield
+    except Exception as error:
+        line = _describe_mistake(error)
+        if line is None:
+            raise
+        exit_with_line(line)
+
+
+def exit_with_line(message: str) -> NoReturn:
+    """Prints one line, also where a name holds line breaks or what moves a terminal's cursor; exit code 2."""
+    letters = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in mask_passwords(message)
+    )
+    print(f"sweeplab: {''.join(letters)}", file=sys.stderr)
+    sys.exit(_MISTAKE)
+
+
+def _describe_mistake(error: Exception) -> str | None:
+    """The line for an error that the user can mend; None for any other."""
+    if isinstance(error, ConfigError | StoreError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain_hydra_error(error)
+    if isinstance(error, OSError):
+        return _describe_system_error(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        return f"{error}; choose an option by its name, such as adapter=lora"
+    return None
+
+
+def _describe_system_error(error: OSError) -> str | None:
+    """The line for what the system refuses because of what it was given; None for any other error."""
+    if error.errno in _NO_ROOM:
+        file = error.filename or "a file"
+        return f"{file} cannot be written: {error.strerror}; free space or choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{Path(str(error.filename)).name[:60]}... is longer than a file's name can be; choose a shorter one"
+    return None
 
 
 def unknown_option(asked: str) -> str:
@@ -112,23 +163,6 @@ def several_values(argument: str) -> str:
     else:
         remedy = "give one of them, or add -m for a study of each"
     return f"{argument} holds several values; {remedy}"
-
-
-def dashed(arguments: Sequence[str]) -> str | None:
-    """What is wrong with a key that is written as a flag; None where every flag is one of Hydra's."""
-    flags = get_args_parser()._option_string_actions
-    for place, argument in enumerate(arguments):
-        flag, _, value = argument.partition("=")
-        if not argument.startswith("-") or any(one.startswith(flag) for one in flags):
-            continue
-        name = flag.lstrip("-").replace("-", "_")
-        if len(flag) - len(flag.lstrip("-")) == 1 and "." not in name:
-            continue  # short flags may stand together
-        following = arguments[place + 1 :][:1]
-        value = value or (following[0] if following and not following[0].startswith("-") else "...")
-        written = f"{meant(name) or 'KEY'}={value}"
-        return f"{argument} is no flag; write {written}, without dashes"
-    return None
 
 
 def explained(error: HydraException | OmegaConfBaseException) -> str:
