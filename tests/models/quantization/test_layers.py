@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.adapters.counting import build_skeleton, find_quantized_matrices
-from sweeplab.config import quantization
+from sweeplab.config import quantization as rules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
@@ -160,7 +160,7 @@ def test_what_cannot_be_had_is_one_line(overrides: list[str], message: str, comp
 
 
 def test_the_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, compose_trial: Compose) -> None:
-    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
     compose_trial("quantization=nf4")
     for chosen in ("hqq3", "mixed"):
         with pytest.raises(ConfigError, match=r"scheme=hqq3 needs the package hqq, which is not .* '\.\[hqq\]'"):
