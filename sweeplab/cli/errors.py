@@ -14,15 +14,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.cli.suggestions import (
     OTHER_NAMES,
-    alike,
-    holds_list,
-    holds_section,
-    last_part,
-    meant,
-    of_a_trial,
-    optimizer_keys,
-    siblings,
-    suggestion,
+    find_meant_key,
+    find_similar,
+    is_list,
+    is_section,
+    is_trial_key,
+    list_neighbors,
+    list_optimizer_keys,
+    suggest_key,
+    take_last_part,
 )
 from sweeplab.config.compose import is_group, options
 from sweeplab.config.data import DataPart
@@ -31,19 +31,19 @@ from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
 
-EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
-KINDS: Final = {  # OmegaConf's word -> ours
+_EVERY_KEY: Final = "`python -m sweeplab --cfg job` lists them all"
+_KINDS: Final = {  # OmegaConf's word -> ours
     "Integer": "a whole number",
     "Float": "a number",
     "valid bool": "true or false",
     "ListConfig": "a list, such as [1,2]",
     "not Optional": "a value, since it cannot be null",
 }
-UNFIT: Final = "Error merging override "
-AMBIGUOUS: Final = "Ambiguous value for argument "
+_UNFIT: Final = "Error merging override "
+_AMBIGUOUS: Final = "Ambiguous value for argument "
 _MISTAKE: Final = 2  # exit code
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-ENTRIES: Final = {"claims": ClaimConfig, "data.parts": DataPart}  # lists of sections
+_ENTRIES: Final = {"claims": ClaimConfig, "data.parts": DataPart}  # lists of sections
 
 
 @contextmanager
@@ -91,40 +91,40 @@ def _describe_system_error(error: OSError) -> str | None:
     return None
 
 
-def unknown_option(asked: str) -> str:
+def _describe_unknown_option(asked: str) -> str:
     group, _, name = asked.rpartition("/")
     there = options(group)
-    near = [other for other in (OTHER_NAMES.get(name),) if other in there] or alike(name, there)
+    near = [other for other in (OTHER_NAMES.get(name),) if other in there] or find_similar(name, there)
     question = f"; did you mean {near[0]}?" if near else ""
     return f"{group}={name} does not exist; there are: {', '.join(there)}{question}"
 
 
-def unknown_argument(key: str) -> str:
+def _describe_unknown_argument(key: str) -> str:
     """A key of the optimizer's that the chosen one has not."""
-    name, near = last_part(key), meant(key)
+    name, near = take_last_part(key), find_meant_key(key)
     hint = f"did you mean {near}? To" if near not in (None, key) else "to"
-    if name in optimizer_keys():
-        hint = f"optimizer={'|'.join(optimizer_keys()[name])} set it; to"
+    if name in list_optimizer_keys():
+        hint = f"optimizer={'|'.join(list_optimizer_keys()[name])} set it; to"
     return f"{key} is not set by the chosen optimizer; {hint} give it one more argument, write +{key}=..."
 
 
-def unknown_key(key: str, inner: str = "") -> str:
+def _describe_unknown_key(key: str, inner: str = "") -> str:
     """`inner`: what stands in the value of `key`, and is no key there."""
     if key == "experiment":
         return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
     if key.startswith("optimizer."):
-        return unknown_argument(key)
-    if key in ENTRIES:
-        there = [one.name for one in fields(ENTRIES[key])]
+        return _describe_unknown_argument(key)
+    if key in _ENTRIES:
+        there = [one.name for one in fields(_ENTRIES[key])]
         return f"{key} holds an entry with {inner}, which is no key of one; choose from {', '.join(there)}"
-    if holds_section(key) and inner:
-        return unknown_key(f"{key}.{inner}")
-    if key in siblings(key):
+    if is_section(key) and inner:
+        return _describe_unknown_key(f"{key}.{inner}")
+    if key in list_neighbors(key):
         return f"{key} takes a new entry with two pluses: ++{key}={{NAME: VALUE}}"
-    return f"{key} is no key of the configuration; {EVERY_KEY}{suggestion(key)}"
+    return f"{key} is no key of the configuration; {_EVERY_KEY}{suggest_key(key)}"
 
 
-def added_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> Iterator[str]:
+def _find_added_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> Iterator[str]:
     """Keys of a composed configuration that the schema lacks: Hydra takes any that is written with a plus."""
     kinds = {one.name: one.default_factory for one in fields(schema)}
     for name, value in values.items():
@@ -132,40 +132,40 @@ def added_keys(values: dict[str, Any], schema: Any, prefix: str = "") -> Iterato
         if name not in kinds:
             yield prefix + name
         elif is_dataclass(kind) and isinstance(value, dict):
-            yield from added_keys(value, kind, f"{prefix}{name}.")
+            yield from _find_added_keys(value, kind, f"{prefix}{name}.")
 
 
-def refuse_added(composed: DictConfig) -> None:
+def check_added_keys(composed: DictConfig) -> None:
     """Raises `ConfigError` for a key that nothing reads."""
     values = OmegaConf.to_container(composed)
     assert isinstance(values, dict)
-    for key in added_keys({str(name): value for name, value in values.items()}, StudyConfig):
-        raise ConfigError(unknown_key(key))
+    for key in _find_added_keys({str(name): value for name, value in values.items()}, StudyConfig):
+        raise ConfigError(_describe_unknown_key(key))
 
 
-def unfit_value(override: str, cause: BaseException | None) -> str:
+def _describe_unfit_value(override: str, cause: BaseException | None) -> str:
     """An override whose value has the wrong kind; a list is most likely meant as an axis."""
     key, _, value = override.partition("=")
     why = describe_error(cause).rstrip(".") if cause is not None else "no cause given"
-    wanted = [f"give {words}" for kind, words in KINDS.items() if kind in why]
-    if value.startswith("[") and of_a_trial(key) and not holds_section(key):
+    wanted = [f"give {words}" for kind, words in _KINDS.items() if kind in why]
+    if value.startswith("[") and is_trial_key(key) and not is_section(key):
         wanted = [f"{'; '.join([*wanted, 'to vary it'])}, write space.{key}.choices={value}"]
-    return f"{override} does not fit: {why}; {wanted[0] if wanted else EVERY_KEY}"
+    return f"{override} does not fit: {why}; {wanted[0] if wanted else _EVERY_KEY}"
 
 
-def several_values(argument: str) -> str:
+def _describe_several_values(argument: str) -> str:
     """`key=a,b` without `--multirun`: most likely meant as a list, or as an axis."""
     key, _, values = argument.partition("=")
-    if key.startswith("space.") or holds_list(key):
+    if key.startswith("space.") or is_list(key):
         remedy = f"write {key}=[{values}]"
-    elif of_a_trial(key) or is_group(key):
+    elif is_trial_key(key) or is_group(key):
         remedy = f"to vary it, write space.{key}.choices=[{values}]"
     else:
         remedy = "give one of them, or add -m for a study of each"
     return f"{argument} holds several values; {remedy}"
 
 
-def explained(error: HydraException | OmegaConfBaseException) -> str:
+def explain_hydra_error(error: HydraException | OmegaConfBaseException) -> str:
     """The mistake behind an error of Hydra's, with what exists and what is nearest to what was asked for."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = lines[0]
@@ -173,15 +173,15 @@ def explained(error: HydraException | OmegaConfBaseException) -> str:
         typed = error.override.removeprefix("++")
         return f"{typed} cannot be read: {first}; write key=value, and quote what holds brackets, braces or blanks"
     if "Could not find" in first and "/" in first:
-        return unknown_option(first.split("'")[-2])
+        return _describe_unknown_option(first.split("'")[-2])
     if first.startswith("Could not override"):
         inner = (
             "" if error.__cause__ is None else describe_error(error.__cause__).removeprefix("Key '").partition("'")[0]
         )
-        return unknown_key(first.split("'")[1], inner)
-    if first.startswith(UNFIT):
-        return unfit_value(first.removeprefix(UNFIT).removeprefix("++"), error.__cause__)
-    if first.startswith(AMBIGUOUS):
-        return several_values(first.removeprefix(AMBIGUOUS).strip("'").removeprefix("++"))
+        return _describe_unknown_key(first.split("'")[1], inner)
+    if first.startswith(_UNFIT):
+        return _describe_unfit_value(first.removeprefix(_UNFIT).removeprefix("++"), error.__cause__)
+    if first.startswith(_AMBIGUOUS):
+        return _describe_several_values(first.removeprefix(_AMBIGUOUS).strip("'").removeprefix("++"))
     cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""
     return f"{first}{cause}"
