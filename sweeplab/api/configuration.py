@@ -6,6 +6,7 @@ from typing import TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.cli.arguments import check_arguments
@@ -32,12 +33,7 @@ def compose_study(*overrides: str) -> StudyConfig:
     sweeplab.runtime.errors.ConfigError: adapter.rnak is no key ...; did you mean adapter.rank?
     """
 
-    def make(checked: list[str]) -> StudyConfig:
-        composed = compose("config", overrides=checked)
-        check_added_keys(composed)
-        return to_study_config(composed, DEFAULT_NAME)
-
-    return _compose(overrides, make)
+    return _compose(overrides, lambda composed, _: to_study_config(composed, DEFAULT_NAME))
 
 
 def compose_trial(*overrides: str) -> TrialConfig:
@@ -47,16 +43,18 @@ def compose_trial(*overrides: str) -> TrialConfig:
     >>> config.adapter.rank
     4
     """
-    return _compose(overrides, lambda checked: trial_config(checked, {}))
+    return _compose(overrides, lambda _, checked: trial_config(checked, {}))
 
 
-def _compose(overrides: tuple[str, ...], make: Callable[[list[str]], _Config]) -> _Config:
+def _compose(overrides: tuple[str, ...], make: Callable[[DictConfig, list[str]], _Config]) -> _Config:
     register()
     checked = check_arguments(overrides)
     if GlobalHydra.instance().is_initialized():  # within a program that composes with Hydra itself
         raise ConfigError("Hydra is at work already; leave its `initialize` before you compose with sweeplab")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return make(checked)
+            composed = compose("config", overrides=checked)
+            check_added_keys(composed)
+            return make(composed, checked)
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(explain_hydra_error(error)) from error

@@ -114,7 +114,7 @@ def test_an_adapter_comes_back_onto_its_base(small_study: SmallStudy) -> None:
     assert torch.equal(compute_probe_logits(model), small_study.logits)
     with model.disable_adapter():
         assert find_largest_difference(compute_probe_logits(model), small_study.logits) > 0.01
-    with pytest.raises(ConfigError, match="^trial=7 does not exist"):
+    with pytest.raises(ConfigError, match=r"^trial=7 does not exist"):
         study.load_adapter(7, device="cpu")
 
 
