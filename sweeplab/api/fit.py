@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -10,17 +10,18 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from lightning.pytorch import LightningDataModule
 
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.multilora.batches import CohortBatch, cohort_batches
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import Packed
-from sweeplab.records.record import Status, TrainPoint, TrialRecord
+from sweeplab.records.record import Status, TrainPoint
 from sweeplab.runtime.device import resolve_device
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import FinetuneModule, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial.lifecycle import Run, TrialSpec, begin, checkpointed, choosing, set_random_state, together
+from sweeplab.trial.lifecycle import Run, begin, checkpointed, choosing, set_random_state, together
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import save
 
@@ -53,8 +54,8 @@ def build_trial(config: TrialConfig, seed: int = 0, device: str = "auto") -> Bui
     if config.training.num_devices > 1:
         raise ConfigError("training.num_devices must be 1 to build a trial; a Trainer of your own has its own strategy")
     resources = Resources(resolve_device(device))
-    record = TrialRecord(0, Status.FAILED, seed, {}, asdict(config))
-    run = begin(TrialSpec(0, seed, {}, config, Path()), resources, record, lambda number, step, metrics: None)
+    spec = TrialSpec(0, seed, {}, config, Path())
+    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda number, step, metrics: None)
     return BuiltTrial(TrialModule(run), TrialData(run))
 
 
@@ -125,7 +126,7 @@ class TrialModule(FinetuneModule):
     def save_adapter(self, folder: Path) -> None:
         """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
         (run,) = self._run
-        run.spec = run.spec._replace(folder=folder)
+        run.spec = replace(run.spec, folder=folder)
         save(run)
 
     def _begin_batch(self, batch: CohortBatch, place: int) -> None:

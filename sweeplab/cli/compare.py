@@ -11,9 +11,9 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.typed import value_at
+from sweeplab.report.evidence.formatting import value_text
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import Stored, read_stored
-from sweeplab.report.evidence.wording import value_text
 from sweeplab.report.findings.differences import STUDY, differences
 from sweeplab.runtime.errors import ConfigError
 

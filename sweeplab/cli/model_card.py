@@ -8,7 +8,7 @@ from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import LORA_METHODS, TOGGLES
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.pages import escape_markdown, fenced
+from sweeplab.report.templating import escape_markdown, fence_code
 
 
 class Verdict(NamedTuple):
@@ -93,7 +93,7 @@ def write_card(
     first = records[0]
     trained = "What was trained beside the base" if export.kind == "adapter" else f"A merged model in {export.dtype}"
     versions = first.provenance.get("versions", {})
-    study = [] if facts is None else [f"The study, {escape_markdown(facts.name)}:", fenced(facts.command)]
+    study = [] if facts is None else [f"The study, {escape_markdown(facts.name)}:", fence_code(facts.command)]
     parts = [
         _write_front_matter(first.config["model"], export.kind),
         f"# {escape_markdown(first.config['model']['name'])}, {export.kind}",
@@ -102,7 +102,7 @@ def write_card(
         *(f"## Trial {record.number}\n\n{_write_table(_list_trial_facts(record))}" for record in records),
         "## How it was made",
         *study,
-        f"This export:\n\n{fenced(command)}",
+        f"This export:\n\n{fence_code(command)}",
         "Versions: " + ", ".join(f"{name} {version or '–'}" for name, version in versions.items()) + ".",
         f"Commit: {first.provenance.get('commit') or '–'}.",
     ]

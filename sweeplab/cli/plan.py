@@ -22,7 +22,7 @@ from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.records.store import write_json
-from sweeplab.report.evidence.wording import DASH
+from sweeplab.report.evidence.formatting import DASH
 from sweeplab.search.points import planned_configs
 from sweeplab.search.search import num_planned
 from sweeplab.tracking.progress import clock

@@ -10,7 +10,7 @@ from rich.table import Table
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
-from sweeplab.report.evidence.wording import DASH
+from sweeplab.report.evidence.formatting import DASH
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast

@@ -21,9 +21,10 @@ from rich.text import Text
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
-from sweeplab.report.evidence.evidence import evidence
-from sweeplab.report.evidence.settings import by_meaning, group_by_setting, number_of
-from sweeplab.report.evidence.wording import DASH, amount, metric_label, metric_text, plural
+from sweeplab.report.evidence.comparability import by_meaning
+from sweeplab.report.evidence.estimates import evidence
+from sweeplab.report.evidence.formatting import DASH, amount, metric_label, metric_text, plural
+from sweeplab.report.evidence.settings import group_by_setting, number_of
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import clock, named
 from sweeplab.tracking.status_file import Underway, read_underway

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class SmallStudy(NamedTuple):
 @pytest.fixture
 def small_study(make_spec: SpecFactory, resources: Resources, make_facts: FactsFactory, tmp_path: Path) -> SmallStudy:
     study = tmp_path / "runs" / "small"
-    spec = make_spec(0, "optimizer.lr=0.05", "adapter.rank=4")._replace(folder=trial_folder(study, 0))
+    spec = replace(make_spec(0, "optimizer.lr=0.05", "adapter.rank=4"), folder=trial_folder(study, 0))
     record = run_alone(spec, resources)
     assert record.status is Status.FINISHED, record.reason
     write_record(study, record)

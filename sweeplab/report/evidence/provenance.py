@@ -1,10 +1,10 @@
-"""Where the numbers come from: the records' provenance, said once where all trials agree."""
+"""Where the numbers come from: the records' provenance, listed once where all trials agree."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sweeplab.records.record import TrialRecord
-from sweeplab.report.evidence.wording import DASH, value_text
+from sweeplab.report.evidence.formatting import DASH, value_text
 
 
 class Fact(NamedTuple):

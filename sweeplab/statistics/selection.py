@@ -1,11 +1,25 @@
-"""Settings that no other beats in everything."""
+"""Some of many: evenly spaced ones, those that no other beats, and the best within a budget."""
+
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from sweeplab.statistics.intervals import Array
 
+T = TypeVar("T")
 
-def pareto_front(costs_KM: Array) -> list[int]:
+
+def pick_evenly(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` of `items`, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    if most == 1:
+        return [items[0]]
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def find_pareto_front(costs_KM: Array) -> list[int]:
     """Places of the K points that no other matches in all M costs and beats in one; smaller costs are better.
 
     Equal points stand together. A NaN, a cost that is not known, keeps a point out, and out of the others' way.
@@ -22,7 +36,7 @@ def pareto_front(costs_KM: Array) -> list[int]:
     return sorted(found)
 
 
-def best_under(costs_K: Array, scores_K: Array) -> list[int]:
+def find_best_under(costs_K: Array, scores_K: Array) -> list[int]:
     """The staircase of scores over one cost: places in order of cost, each better than all that cost no more."""
     order = np.lexsort((-scores_K, costs_K))
     found: list[int] = []

@@ -1,4 +1,4 @@
-"""One metric of a study's settings as the arrays that the statistics take, and what they say of each setting."""
+"""One metric of a study's settings as the arrays that the statistics take, with an estimate of each setting's mean."""
 
 import math
 import statistics
@@ -10,16 +10,8 @@ import numpy as np
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.metrics import METRICS, direction, score_parts
 from sweeplab.records.record import Score, StudyFacts
-from sweeplab.report.evidence.settings import (
-    LOSS,
-    SHARES,
-    Setting,
-    by_meaning,
-    complete,
-    first_objective,
-    is_usable,
-    number_of,
-)
+from sweeplab.report.evidence.comparability import by_meaning
+from sweeplab.report.evidence.settings import LOSS, SHARES, Setting, complete, first_objective, is_usable, number_of
 from sweeplab.statistics.contrasts import Comparison, Table, compare_with_best, contrast
 from sweeplab.statistics.intervals import (
     LEVEL,

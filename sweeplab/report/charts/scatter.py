@@ -1,87 +1,34 @@
-"""What the figures show, apart from how: lines, dots and levels against an axis."""
+"""Every metric against the varied key: one dot per trial, a line or a bar through the means."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import Axis, main_axis
+from sweeplab.report.charts.chart import Chart, Dot, Level, Line
+from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import base_value
-from sweeplab.report.evidence.evidence import setting_estimates
+from sweeplab.report.evidence.costs import STEP_SECONDS, memory_metric, time_metric
+from sweeplab.report.evidence.estimates import setting_estimates
+from sweeplab.report.evidence.formatting import memory_scale, metric_label, number, score_label, time_scale
 from sweeplab.report.evidence.settings import (
     LOSS,
     SHARES,
     Setting,
+    all_records,
     headline_scores,
     number_of,
     setting_label,
     varied_keys,
 )
-from sweeplab.report.evidence.wording import memory_scale, metric_label, number, score_label, time_scale
-from sweeplab.report.findings.tables import STEP_SECONDS, all_records, memory_metric, time_metric
-from sweeplab.report.findings.verdicts import Published
+from sweeplab.report.findings.claims_table import Published
 from sweeplab.statistics.intervals import Estimate
 
-# Okabe and Ito 2008, without black and yellow, which vanish on a dark and on a light page.
-PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#7F7F7F")
-DARK_PALETTE: Final = ("#56B4E9", "#F28C4B", "#2EC79A", "#F0B93A", "#9AD0F5", "#E3A3C6", "#A8B0B8")
-# Viridis (Smith and van der Walt 2015) without the end that vanishes on the page.
-RAMP: Final = ("#440154", "#472D7B", "#3B528B", "#2C728E", "#21918C", "#28AE80", "#5EC962", "#8FC93A", "#B8A800")
-DARK_RAMP: Final = ("#8A6BC4", "#7B7FD0", "#5F95CF", "#3FA7C2", "#35B7AC", "#4CC98F", "#7AD865", "#B5DE3B", "#FDE725")
 MAX_STRETCH: Final = 1.0  # of the range of the trials, for the base to be drawn too
 MAX_LINES: Final = 6  # of the other axes; more become one cloud, since nobody could tell the lines apart
-
-
-class Dot(NamedTuple):
-    x: float
-    y: float
-    text: str  # shown when pointed at
-    low: float | None = None  # ends of a mean's interval
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """`path` runs through means, or through one trial's steps; `dots` are single trials."""
-
-    label: str
-    color: int  # of PALETTE, or of RAMP where the chart is `ramped`
-    dash: int
-    dots: list[Dot]
-    path: list[Dot]
-    listed: bool = True  # in the legend
-    diamond: bool = False  # dots that are no trials of this study
-
-
-class Level(NamedTuple):
-    """A value that has no place on the axis: a dashed line across."""
-
-    y: float
-    color: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    ident: str
-    title: str
-    note: str
-    y_title: str
-    axis: Axis
-    lines: list[Line]
-    unit_range: bool = False  # y from 0 to 1
-    log_y: bool = False
-    levels: tuple[Level, ...] = ()
-    thin: bool = False  # paths are single trials
-    metrics: tuple[str, ...] = ()  # one for each colour where there are several
-    ramped: bool = False  # colours are ordered, from a low to a high value of what they stand for
-
-    @property
-    def joined(self) -> bool:
-        """Categories have no between, so their means are bars without a line."""
-        return self.axis.scale != "category"
 
 
 class Curve(NamedTuple):
@@ -232,7 +179,7 @@ def trial_dots(settings: list[Setting], axis: Axis, curve: Curve) -> list[Dot]:
             if value is not None:
                 shown = value / curve.divisor
                 text = f"trial {record.number}, {setting.label}, seed {record.seed}: {number(shown)}"
-                dots.append(Dot(axis.place(setting.params), shown, text))
+                dots.append(Dot(axis.find_position(setting.params), shown, text))
     return dots
 
 
@@ -247,7 +194,7 @@ def mean_path(settings: list[Setting], axis: Axis, curve: Curve, estimates: dict
             low, high = (None if end is None else end / curve.divisor for end in ends)
             known = "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
             text = f"mean of {spread.num_seeds}, {setting.label}: {number(mean)}{known}"
-            path.append(Dot(axis.place(setting.params), mean, text, low, high))
+            path.append(Dot(axis.find_position(setting.params), mean, text, low, high))
     return sorted(path, key=lambda dot: dot[:3])
 
 
@@ -256,7 +203,7 @@ def with_published(chart: Chart, curves: list[Curve], published: Sequence[Publis
     axis = chart.axis
     names = {curve.name: curve.label for curve in curves}
     dots = [
-        Dot(axis.place(one.params), one.value, f"{one.source}, {names[one.metric]}: {number(one.value)}")
+        Dot(axis.find_position(one.params), one.value, f"{one.source}, {names[one.metric]}: {number(one.value)}")
         for one in published
         if axis.key in one.params and axis.has(one.params) and one.metric in names
     ]

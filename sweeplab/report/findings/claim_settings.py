@@ -1,4 +1,4 @@
-"""The settings that a claim names, as places in the evidence and as weights of a contrast."""
+"""The settings that a claim names, as indices into the evidence and as weights of a contrast."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.evidence import Evidence
-from sweeplab.report.evidence.settings import Setting, by_meaning
-from sweeplab.report.evidence.wording import value_text
+from sweeplab.report.evidence.comparability import by_meaning
+from sweeplab.report.evidence.estimates import Evidence
+from sweeplab.report.evidence.formatting import value_text
+from sweeplab.report.evidence.settings import Setting
 from sweeplab.statistics.intervals import Array
 
 

@@ -1,25 +1,15 @@
-"""Tables as plain text cells, which the terminal, the Markdown and the HTML each draw in their own way."""
+"""The table of the settings: scores and costs, each with its spread over seeds."""
 
-import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from sweeplab.records.metrics import METRICS
-from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord, metric_value
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.bases import base_score, base_value, named_bases
-from sweeplab.report.evidence.evidence import best_setting, setting_estimates
-from sweeplab.report.evidence.settings import (
-    LOSS,
-    Setting,
-    headline_scores,
-    numbers,
-    score_names,
-    shown,
-    varied_keys,
-)
-from sweeplab.report.evidence.wording import (
+from sweeplab.report.evidence.costs import STEP_SECONDS, TRAIN_SECONDS, any_shared, memory_metric
+from sweeplab.report.evidence.estimates import best_setting, setting_estimates
+from sweeplab.report.evidence.formatting import (
     DASH,
     count,
     duration,
@@ -33,65 +23,12 @@ from sweeplab.report.evidence.wording import (
     short_key,
     step_duration,
 )
+from sweeplab.report.evidence.settings import LOSS, Setting, all_records, score_names, shown, varied_keys
+from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.intervals import Estimate
 
 BITS = "base_bits_per_param"
-TRAIN_SECONDS = "phases.train.seconds"
-STEP_SECONDS = "solo.step_seconds"
-MEMORY_METRICS = (
-    "phases.train.peak_allocated_bytes",
-    "phases.train.peak_resident_bytes",
-    "phases.train.peak_reserved_bytes",
-)
-SOLO_MEMORY_METRICS = ("solo.peak_allocated_bytes", "solo.peak_resident_bytes")
-
-
-class Cell(NamedTuple):
-    """What a cell says, and what it adds in small print."""
-
-    text: str
-    note: str = ""
-    size: float | None = None  # what the row is sorted by, where the text begins with no number or changes its unit
-
-
-class Column(NamedTuple):
-    title: str
-    unit: str = ""
-    numeric: bool = True
-
-
 CellOf = Callable[[Setting], Cell]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows as long as `columns`; `marked` is the row of the best setting, if any."""
-
-    columns: list[Column]
-    rows: list[list[Cell]]
-    marked: int | None = None
-    num_bases: int = 0  # rows at the top that are no settings, and stay there when the others are sorted
-
-
-def any_shared(records: list[TrialRecord]) -> bool:
-    """True where trials trained among others, so that only their probes compare them with the rest."""
-    return any(record.trained_among_others for record in records)
-
-
-def time_metric(records: list[TrialRecord]) -> str:
-    """The time that is reported for the whole study: of the training, or of a step alone."""
-    return STEP_SECONDS if any_shared(records) else TRAIN_SECONDS
-
-
-def memory_metric(records: list[TrialRecord]) -> str | None:
-    """The memory that is reported for the whole study: GPU tensors where measured, else the process's memory."""
-    measured = {name for record in records for name in numbers(record)}
-    names = SOLO_MEMORY_METRICS if any_shared(records) else MEMORY_METRICS
-    return next((name for name in names if name in measured), None)
-
-
-def all_records(settings: list[Setting]) -> list[TrialRecord]:
-    return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)
 
 
 def settings_table(
@@ -226,71 +163,3 @@ def memory_cell(name: str | None, setting: Setting) -> Cell:
     if spread is None:
         return Cell(DASH)
     return Cell(memory(spread.mean), f"± {memory(spread.std)}" if spread.std else "", spread.mean)
-
-
-def trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
-    """One row per trial, failed ones with their reasons."""
-    keys = varied_keys(facts, records)
-    scores = headline_scores(records)
-    shared = any_shared(records)
-    columns = [
-        Column("trial"),
-        *(Column(short_key(key, keys), numeric=False) for key in keys),
-        Column("seed"),
-        Column("status", numeric=False),
-        Column("held-out loss", "nats/target"),
-        *(Column(score_label(task, metric)) for task, metric in scores),
-        *([Column("trained among", "trials, with itself")] if shared else []),
-        Column("time in training" if shared else "training time"),
-        Column("reason", numeric=False),
-    ]
-    rows = []
-    for record in records:
-        found = numbers(record)
-        rows.append(
-            [
-                Cell(str(record.number)),
-                *(param_cell(facts, key, record.params) for key in keys),
-                Cell(str(record.seed)),
-                Cell(record.status.value.replace("_", " ")),
-                Cell(number(found.get(LOSS))),
-                *(Cell(number(found.get(f"scores.{task}.{metric}"))) for task, metric in scores),
-                *([Cell(str(len(record.cohort) or DASH))] if shared else []),
-                seconds_cell(metric_value(record, TRAIN_SECONDS)),
-                reason_cell(record),
-            ]
-        )
-    return Table(columns, rows)
-
-
-def seconds_cell(seconds: float | None) -> Cell:
-    return Cell(duration(seconds), size=seconds)
-
-
-def reason_cell(record: TrialRecord) -> Cell:
-    """Why a trial ended early, and where."""
-    place = [] if record.phase is None else [f"in {record.phase}"]
-    if record.reason is None and not place:
-        return Cell(DASH)
-    if record.step is not None:
-        place.append(f"at step {record.step}")
-    return Cell(record.reason or DASH, ", ".join(place))
-
-
-def phases_table(records: list[TrialRecord]) -> Table:
-    """Time per phase over all trials, failed ones too; without a sum where trials spent the same time together."""
-    names = dict.fromkeys(name for record in records for name in record.phases)
-    shared = any_shared(records)
-    rows = []
-    for name in names:
-        spent = [record.phases[name].seconds for record in records if name in record.phases]
-        each = (min, statistics.median, max) if shared else (sum, statistics.fmean)
-        rows.append([Cell(name), Cell(str(len(spent))), *(seconds_cell(summary(spent)) for summary in each)])
-    titles = ["shortest", "median", "longest"] if shared else ["in total", "per trial"]
-    return Table([Column("phase", numeric=False), Column("trials"), *map(Column, titles)], rows)
-
-
-def phases_title(records: list[TrialRecord]) -> str:
-    if any_shared(records):
-        return "Time a trial was in each phase, failed ones included; shared with others, so it does not add up"
-    return "Time spent, failed trials included"
