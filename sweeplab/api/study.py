@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError
-from sweeplab.report.evidence.evidence import setting_estimates
+from sweeplab.report.evidence.estimates import setting_estimates
 from sweeplab.report.evidence.settings import first_objective, group_by_setting, numbers, varied_keys
 from sweeplab.report.evidence.stored import read_stored
 

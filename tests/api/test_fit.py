@@ -32,7 +32,7 @@ def trainer(tmp_path: Path) -> Trainer:
 
 def make_trainer(folder: Path, **changes: Any) -> Trainer:
     """A user's, with what would write files and print switched off."""
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     settings = {"max_epochs": 1, "accelerator": "cpu", "enable_model_summary": False, "default_root_dir": folder}
     return Trainer(**(quiet | settings | changes))
 
