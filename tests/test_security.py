@@ -22,7 +22,7 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
-from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import take_stock
@@ -261,14 +261,13 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
-    from sweeplab.trial.cohort import new_record
     from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
-    run = begin(spec, resources, new_record(spec), lambda *_: None)
+    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
     run.member.step = 1
     run.keep()
-    fresh = begin(spec, resources, new_record(spec), lambda *_: None)
+    fresh = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
     go_on_from_checkpoint(fresh)
     assert fresh.member.step == 1
     list(run_cohort([spec], resources, lambda *_: None, no_words, list))

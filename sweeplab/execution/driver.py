@@ -3,6 +3,7 @@
 import re
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ class Driver:
         with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
-            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier)
+            compose = partial(trial_config, self.request.overrides)
+            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier, compose)
             if rebuilt is not None:
                 self.say(rebuilt)
             with closing(search), storing(f"{self.folder / DATABASE}"):

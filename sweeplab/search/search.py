@@ -3,9 +3,9 @@
 import math
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -14,8 +14,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis, Params, grid
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.records.store import make_folder
+from sweeplab.records.store import make_folder, trial_folder
 from sweeplab.search.outcome import TOLD, constraint_values, objective_values
 from sweeplab.search.presets import enqueued_points
 from sweeplab.search.queue import ENTRY, SEED, STATUS, Backlog, identity
@@ -28,12 +30,7 @@ PRUNE: Final = "prune"  # why the pruner stopped it
 GENERATIONS: Final = ("cmaes", "nsga2")
 
 
-class Asked(NamedTuple):
-    """A trial that is to run: its number in the study, the values that vary, and its seed."""
-
-    number: int
-    params: Params
-    seed: int
+Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's values on top
 
 
 def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
@@ -52,10 +49,12 @@ class Search:
     Trials that were taken over from another study come first in the storage and have no number here.
     """
 
-    def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
+    def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path, compose: Compose) -> None:
         check_space(config, varied)
         self.config = config
         self.varied = varied
+        self.folder = folder
+        self.compose = compose
         self.num_planned = num_planned(config, varied)
         self.num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         make_folder(folder)
@@ -68,7 +67,7 @@ class Search:
         self.left = deque(number for number, trial in enumerate(trials) if trial.state == TrialState.RUNNING)
         self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self.backlog.fill(trials)
-        self.lost: deque[Asked] = deque()  # told in an earlier run, and without a record now
+        self.lost: deque[TrialSpec] = deque()  # told in an earlier run, and without a record now
 
     def take_over(self) -> int:
         """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
@@ -96,7 +95,7 @@ class Search:
         """Lets go of the database, so that its file can be renamed."""
         self.storage.close()
 
-    def asked(self) -> Iterator[Asked]:
+    def asked(self) -> Iterator[TrialSpec]:
         """Trials to run, until the study has as many as planned, or no point is left.
 
         First those that were left, and those whose records were lost, under their own numbers.
@@ -104,12 +103,12 @@ class Search:
         while (asked := self.next_asked()) is not None:
             yield asked
 
-    def next_asked(self) -> Asked | None:
+    def next_asked(self) -> TrialSpec | None:
         asked = self.choose_next()
         self.keep()
         return asked
 
-    def choose_next(self) -> Asked | None:
+    def choose_next(self) -> TrialSpec | None:
         if self.left:
             return self.again(self.own_trials()[self.left.popleft()])
         if self.lost:
@@ -118,14 +117,14 @@ class Search:
             return None
         return self.ask(self.num_waiting > 0)
 
-    def again(self, trial: FrozenTrial) -> Asked:
+    def again(self, trial: FrozenTrial) -> TrialSpec:
         """A trial that an earlier driver started and never ended: it runs again under its own number.
 
         Where the driver was killed while it drew, the rest is drawn now.
         """
         return self.drawn(Trial(self.study, trial._trial_id), self.backlog.seed_of(trial))
 
-    def ask(self, waiting: bool) -> Asked | None:
+    def ask(self, waiting: bool) -> TrialSpec | None:
         """The next trial: one that is `waiting` in the storage, one that is queued here, or one that is drawn."""
         queued = None
         if not waiting:  # else queued there by a driver that was killed before it asked
@@ -149,7 +148,7 @@ class Search:
         """True where every point of a space that is listed has been asked for."""
         return self.num_points is not None and len(self.backlog.seen) >= self.num_points
 
-    def drawn(self, trial: Trial, seed: int) -> Asked:
+    def drawn(self, trial: Trial, seed: int) -> TrialSpec:
         """Draws each axis that is active beside those before it; values that are stored already stay."""
         self.study.sampler = build_sampler(self.config, self.varied, trial.number)
         params: Params = {}
@@ -162,7 +161,11 @@ class Search:
         known.add(seed)
         if len(known) == 1:
             self.backlog.queue_seeds(params)
-        return Asked(number, params, seed)
+        return self.spec_of(number, params, seed)
+
+    def spec_of(self, number: int, params: Params, seed: int) -> TrialSpec:
+        """A trial as it will run. Raises `ConfigError` where its values cannot."""
+        return TrialSpec(number, seed, params, self.compose(params), trial_folder(self.folder, number))
 
     def note(self, number: int, reason: str) -> None:
         """Leaves with an unended trial why it failed, for whoever opens the storage."""

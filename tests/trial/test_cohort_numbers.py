@@ -4,6 +4,7 @@ import importlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Row, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
 from sweeplab.models.base import Base, load_base, read_architecture
@@ -29,7 +31,7 @@ from sweeplab.training.schedules import rate_factor
 from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import resources as workbench_module
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import Run, TrialSpec, num_steps, train
+from sweeplab.trial.lifecycle import Run, num_steps, train
 from sweeplab.trial.resources import Resources, Tokenized
 from tests.conftest import no_words
 from tests.random_models import SIZES
@@ -486,7 +488,7 @@ def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
     base = embedded_base._replace(model=family_model(family))
 
     def run(names: Sequence[str]) -> Any:
-        made = [spec._replace(seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
+        made = [replace(spec, seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
         return through(GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT), made)
 
     names = ("rank 2, AdamW, cosine", "rank 32, dropout")
@@ -566,7 +568,7 @@ def test_a_checkpoint_of_another_trial_is_left_alone(bench64: GivenBench, specs:
     run = cohort.runs[0]
     run.member.step = 2
     run.keep()
-    other = made._replace(seed=made.seed + 1)
+    other = replace(made, seed=made.seed + 1)
     for spec, step in ((made, 2), (other, 0)):
         again = Cohort(bench64, ignore, no_words, 1)
         assert again.admit(spec) is None
