@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from sweeplab.config.conf import default_options
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, key_names, option_names, schema_keys, section_kinds
 from sweeplab.config.section import Section, said_of
-from sweeplab.config.suggestions import unknown_key
+from sweeplab.config.suggestions import describe_unknown_key
 from sweeplab.runtime.errors import ConfigError, refuse
 
 KINDS: Final[dict[Any, tuple[str, str]]] = {
@@ -116,7 +116,7 @@ def _extra(path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -
             f"{dotted(path[:-2])} holds an entry with {path[-1]}, which is no key of one; choose from "
             f"{', '.join(known)}"
         )
-    return ConfigError(unknown_key(name))
+    return ConfigError(describe_unknown_key(name))
 
 
 def _keys_of_entry(path: tuple[int | str, ...]) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Final
 from sweeplab.config.adapter import TOGGLES
 from sweeplab.config.schema import schema_keys
 
-ALIKE: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
-ALIKE_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
+_SIMILAR: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
+_SIMILAR_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
 OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what is said here
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.lr"),
     **dict.fromkeys(("r", "lora_r", "lora_rank"), "adapter.rank"),
@@ -22,45 +22,47 @@ OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what i
     "4bit": "nf4_dq",
     "8bit": "int8",
 }
-TARGETS: Final = ("targets", "target_modules", "modules")
+_TARGETS: Final = ("targets", "target_modules", "modules")
 EVERY_KEY: Final = "`python -m sweeplab --help` lists them all"
-EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
+_EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 
-def last_part(key: str) -> str:
+def take_last_part(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def alike(name: str, there: list[str], least: float = ALIKE) -> list[str]:
+def find_similar(name: str, there: list[str], least: float = _SIMILAR) -> list[str]:
     """The nearest one, if any is near."""
     return get_close_matches(name, there, 1, least)
 
 
-def meant(key: str) -> str | None:
+def find_meant_key(key: str) -> str | None:
     """The key that is nearest: by another project's name, beside it, in another section, or in all; None: none is."""
-    name, there = last_part(key), list(schema_keys())
+    name, there = take_last_part(key), list(schema_keys())
     if key in there:
         return key
     if OTHER_NAMES.get(name) in there:
         return OTHER_NAMES[name]
     section = key.rpartition(".")[0]
-    beside = alike(name, [last_part(one) for one in there if one.rpartition(".")[0] == section])
+    beside = find_similar(name, [take_last_part(one) for one in there if one.rpartition(".")[0] == section])
     if beside:
         return f"{section}.{beside[0]}".lstrip(".")
     elsewhere = [one for one in there if one.rpartition(".")[0] != section]
     deep = [one for one in elsewhere if one.count(".") == key.count(".")]
-    found = alike(key, [one for one in elsewhere if last_part(one) == name], 0) or alike(key, deep, ALIKE_IN_ALL)
+    found = find_similar(key, [one for one in elsewhere if take_last_part(one) == name], 0) or find_similar(
+        key, deep, _SIMILAR_IN_ALL
+    )
     return found[0] if found else None
 
 
-def suggestion(key: str) -> str:
+def suggest_key(key: str) -> str:
     """How a refusal of a key goes on; empty where nothing is near."""
-    if last_part(key) in TARGETS:
-        return f"; switch matrices on with {EVERY_TOGGLE}"
-    found = meant(key)
+    if take_last_part(key) in _TARGETS:
+        return f"; switch matrices on with {_EVERY_TOGGLE}"
+    found = find_meant_key(key)
     return f"; did you mean {found}?" if found is not None else ""
 
 
-def unknown_key(key: str) -> str:
+def describe_unknown_key(key: str) -> str:
     """The refusal of a key that no option has."""
-    return f"{key} is no key of the configuration; {EVERY_KEY}{suggestion(key)}"
+    return f"{key} is no key of the configuration; {EVERY_KEY}{suggest_key(key)}"

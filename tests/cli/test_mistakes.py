@@ -10,7 +10,8 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from sweeplab.cli.mistakes import dashed, explained
+from sweeplab.cli.arguments import check_flags
+from sweeplab.cli.errors import explain_hydra_error
 from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
@@ -109,7 +110,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def explanation(*overrides: str) -> str:
     with pytest.raises((HydraException, ConfigError)) as mistake:
         to_study_config(compose_conf(overrides), "single", overrides)
-    said = explained(mistake.value) if isinstance(mistake.value, HydraException) else str(mistake.value)
+    error = mistake.value
+    said = explain_hydra_error(error) if isinstance(error, HydraException) else str(error)
     assert "\n" not in said
     return said
 
@@ -189,7 +191,12 @@ def test_what_hydra_refuses_is_explained(override: str, message: str) -> None:
     ],
 )
 def test_a_key_that_is_written_as_a_flag_is_explained(arguments: list[str], said: str | None) -> None:
-    assert dashed(arguments) == said
+    if said is None:
+        check_flags(arguments)
+        return
+    with pytest.raises(ConfigError) as mistake:
+        check_flags(arguments)
+    assert str(mistake.value) == said
 
 
 @pytest.mark.usefixtures("hydra")

@@ -1,0 +1,119 @@
+"""Where every mistake of the user's becomes one line that names key, value, rule and remedy, and exit code 2."""
+
+import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NoReturn
+
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from sweeplab.config.conf import is_group, options
+from sweeplab.config.schema import OF_A_TRIAL, holds
+from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
+from sweeplab.records.store import StoreError
+from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
+
+_UNFIT: Final = "Error merging override "
+_AMBIGUOUS: Final = "Ambiguous value for argument "
+_MISTAKE: Final = 2  # exit code
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+@contextmanager
+def exits_with_one_line() -> Iterator[None]:
+    """Within it a mistake of the user's ends the program with one line; other errors pass, with their traceback."""
+    try:
+        yield
+    except Exception as error:
+        line = _describe_mistake(error)
+        if line is None:
+            raise
+        exit_with_line(line)
+
+
+def exit_with_line(message: str) -> NoReturn:
+    """Prints one line, also where a name holds line breaks or what moves a terminal's cursor; exit code 2."""
+    letters = (
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in mask_passwords(message)
+    )
+    print(f"sweeplab: {''.join(letters)}", file=sys.stderr)
+    sys.exit(_MISTAKE)
+
+
+def _describe_mistake(error: Exception) -> str | None:
+    """The line for an error that the user can mend; None for any other."""
+    if isinstance(error, ConfigError | StoreError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return explain_hydra_error(error)
+    if isinstance(error, OSError):
+        return _describe_system_error(error)
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        return f"{error}; choose an option by its name, such as adapter=lora"
+    return None
+
+
+def _describe_system_error(error: OSError) -> str | None:
+    """The line for what the system refuses because of what it was given; None for any other error."""
+    if error.errno in _NO_ROOM:
+        file = error.filename or "a file"
+        return f"{file} cannot be written: {error.strerror}; free space or choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{Path(str(error.filename)).name[:60]}... is longer than a file's name can be; choose a shorter one"
+    return None
+
+
+def _describe_unknown_option(asked: str) -> str:
+    group, _, name = asked.rpartition("/")
+    there = options(group)
+    near = [other for other in (OTHER_NAMES.get(name),) if other in there] or find_similar(name, there)
+    question = f"; did you mean {near[0]}?" if near else ""
+    return f"{group}={name} does not exist; there are: {', '.join(there)}{question}"
+
+
+def _describe_unknown_key(key: str) -> str:
+    """A key that Hydra does not know: an experiment without its plus, or a mistyped one."""
+    if key == "experiment":
+        return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
+    return describe_unknown_key(key)
+
+
+def _describe_unfit_value(override: str, cause: BaseException | None) -> str:
+    """An override whose value does not go where it is set."""
+    why = describe_error(cause).rstrip(".") if cause is not None else "no cause given"
+    return f"{override} does not fit: {why}; {EVERY_KEY}"
+
+
+def _describe_several_values(argument: str) -> str:
+    """`key=a,b` without `--multirun`: most likely meant as a list, or as an axis."""
+    key, _, values = argument.partition("=")
+    if key.startswith("space.") or holds(key, list):
+        remedy = f"write {key}=[{values}]"
+    elif key.partition(".")[0] in OF_A_TRIAL or is_group(key):
+        remedy = f"to vary it, write space.{key}.choices=[{values}]"
+    else:
+        remedy = "give one of them, or add -m for a study of each"
+    return f"{argument} holds several values; {remedy}"
+
+
+def explain_hydra_error(error: HydraException | OmegaConfBaseException) -> str:
+    """The mistake behind an error of Hydra's, with what exists and what is nearest to what was asked for."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    first = lines[0]
+    if isinstance(error, OverrideParseException):
+        typed = error.override.removeprefix("++")
+        return f"{typed} cannot be read: {first}; write key=value, and quote what holds brackets, braces or blanks"
+    if "Could not find" in first and "/" in first:
+        return _describe_unknown_option(first.split("'")[-2])
+    if first.startswith("Could not override"):
+        return _describe_unknown_key(first.split("'")[1])
+    if first.startswith(_UNFIT):
+        return _describe_unfit_value(first.removeprefix(_UNFIT).removeprefix("++"), error.__cause__)
+    if first.startswith(_AMBIGUOUS):
+        return _describe_several_values(first.removeprefix(_AMBIGUOUS).strip("'").removeprefix("++"))
+    cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""
+    return f"{first}{cause}"
