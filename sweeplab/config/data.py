@@ -120,7 +120,12 @@ class DataPart(Section):
     """One file of a mixture."""
 
     path: Text = key("JSON array or JSON lines")
-    weight: float = key("its share of the training examples over the sum of all weights", gt=0, remedy="try 1")
+    weight: float = key(
+        "its share of the training examples over the sum of all weights",
+        gt=0,
+        rule="must be a number above 0",
+        remedy="try 1",
+    )
 
 
 class MixtureData(RecordData):

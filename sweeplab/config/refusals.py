@@ -137,7 +137,11 @@ def _field_at(path: tuple[int | str, ...], values: Mapping[str, Any]) -> tuple[F
         return schema_keys().get(section), 1
     if len(path) == 1:
         return None, 1
-    return key_names(kinds[0]).get(str(path[1])), 2
+    field = key_names(kinds[0]).get(str(path[1]))
+    entry = get_args(field.annotation)[:1] if field is not None and len(path) == 4 else ()
+    if entry and isinstance(entry[0], type) and issubclass(entry[0], Section):  # such as data.parts[0].weight
+        return key_names(entry[0]).get(str(path[3])), 4
+    return field, 2
 
 
 def _value_at(values: Mapping[str, Any], path: Sequence[int | str]) -> Any:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from sweeplab.adapters.attach import LORA_FOLDER, attach_adapter, detach_adapter, is_base_kept, save_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.adapters.lora import describe_adapter_layers
-from sweeplab.config.adapter import AdapterConfig, LoraAdapter
+from sweeplab.config.adapter import AdapterConfig, LowRankAdapter
 from sweeplab.config.model import EmbeddedModel, ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
@@ -72,7 +72,7 @@ def test_what_trains_is_what_the_plan_counts(
     family: str, variant: str, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
     adapter = VARIANTS[variant]
-    if family == "gpt2" and isinstance(adapter, LoraAdapter):
+    if family == "gpt2" and isinstance(adapter, LowRankAdapter):
         adapter = adapter.replaced(lora_key=True, rank_pattern={})
     model = attach_adapter(random_model(family), adapter, architectures[family], 0)
     counted = sum(weight.numel() for weight in trainable(model).values())

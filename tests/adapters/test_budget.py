@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sweeplab.adapters.budget import count_adapter_params, find_rank, fit_to_budget
 from sweeplab.models.layers import LinearShape
 from sweeplab.runtime.errors import ConfigError
-from tests.configs import PLAIN
+from tests.configs import PLAIN, adapter_of
 
 GPT3_BUDGET = 18_874_368  # Hu et al. 2021, table 5: 18.9 million
 
@@ -78,9 +78,10 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(key: str, 
 
 def test_patterns_of_rates_are_left_to_training_where_more_trains() -> None:
     shapes = [LinearShape("model.layers.0.q_proj", 8, 8)]
-    variants: list[dict[str, Any]] = [{"train_norms": True}, {"bias": "all"}, {"dora": True}, {"method": "lora_prefix"}]
+    variants: list[dict[str, Any]] = [{"train_norms": True}, {"bias": "all"}, {"dora": True}]
     for more in variants:
         fit_to_budget(PLAIN.replaced(lr_pattern={"norm": 2.0}, **more), shapes)
+    fit_to_budget(adapter_of("lora_prefix", lr_pattern={"norm": 2.0}), shapes)
 
 
 def test_patterns_match_whole_names_from_a_dot_on_as_in_peft() -> None:

@@ -96,7 +96,8 @@ def test_every_step_of_training_takes_its_rate_and_the_end_value_is_left(
 
     monkeypatch.setattr(lr_scheduler.LambdaLR, "step", watched)
     config = compose_trial(
-        "optimizer.lr=0.25", f"schedule={shape}", f"schedule.warmup_{warmup_key}", "schedule.end_factor=0.125",
+        "optimizer.lr=0.25", f"schedule={shape}", f"schedule.warmup_{warmup_key}",
+        *([] if shape == "constant" else ["schedule.end_factor=0.125"]),
         f"training.accumulation={accumulation}", f"training.epochs={epochs}", "training.micro_batch_size=2",
         "training.log_interval=1",
     )  # fmt: skip
