@@ -16,9 +16,9 @@ from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.records.record import LargerBatch
 from sweeplab.search.search import Asked
 
-MOST_AT_ONCE: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
-MOST_WHILE_LEARNING: Final = 4  # a sampler that learns from results should not draw too much without any
-LOOK_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
+_LARGEST_COHORT: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
+_LARGEST_LEARNING_COHORT: Final = 4  # a sampler that learns from results should not draw too much without any
+_COHORTS_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ def cohort_size(config: StudyConfig) -> int:
         return 1  # nobody measures how many at once are fastest
     if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
         return 1  # time and memory of a trial are its own only where it is alone
-    return MOST_WHILE_LEARNING if config.sampler.name in LEARNING else MOST_AT_ONCE
+    return _LARGEST_LEARNING_COHORT if config.sampler.name in LEARNING else _LARGEST_COHORT
 
 
 class Lineup:
@@ -53,7 +53,7 @@ class Lineup:
     def __init__(self, ready: Iterator[Ready], config: StudyConfig) -> None:
         self.ready = ready
         self.size = cohort_size(config)
-        self.most_waiting = self.size * (1 if config.sampler.name in LEARNING else LOOK_AHEAD)
+        self.most_waiting = self.size * (1 if config.sampler.name in LEARNING else _COHORTS_AHEAD)
         self.waiting: deque[Ready] = deque()
 
     def fill(self, count: int) -> None:

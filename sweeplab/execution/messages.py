@@ -1,27 +1,11 @@
-"""What driver and worker say to each other: one JSON object a line, no pickle."""
+"""A trial as a message: one JSON object, no pickle."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sweeplab.config.trial import trial_config_from_dict
-
-Message = dict[str, Any]
-
-
-def line_of(kind: str, **content: Any) -> str:
-    return json.dumps({"kind": kind, **content}) + "\n"
-
-
-def send(stream: IO[str], kind: str, **content: Any) -> None:
-    stream.write(line_of(kind, **content))
-    stream.flush()
-
-
-def receive(line: str) -> Message:
-    message: Message = json.loads(line)
-    return message
+from sweeplab.execution.link import Message
 
 
 def spec_to_dict(number: int, seed: int, params: dict[str, Any], config: Any, folder: Path) -> Message:

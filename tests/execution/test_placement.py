@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeplab.execution import placement as module
-from sweeplab.execution.placement import places, visible_gpus
+from sweeplab.execution.placement import places, list_visible_gpus
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import LOSS, ComposeStudy
 
@@ -13,8 +13,8 @@ from tests.study_runs import LOSS, ComposeStudy
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cores, no GPU."""
-    monkeypatch.setattr(module, "num_cores", lambda: 4)
-    monkeypatch.setattr(module, "visible_gpus", list)
+    monkeypatch.setattr(module, "count_cores", lambda: 4)
+    monkeypatch.setattr(module, "list_visible_gpus", list)
 
 
 def threads(compose_study: ComposeStudy, *overrides: str) -> list[int | None]:
@@ -52,7 +52,7 @@ def test_a_base_in_a_folder_is_small_by_its_files(compose_study: ComposeStudy, t
 
 
 def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "visible_gpus", lambda: ["2", "GPU-abc"])
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["2", "GPU-abc"])
     config = compose_study("evaluation=none", LOSS)
     assert [(place.gpu, place.executor.num_threads) for place in places(config)] == [("2", None), ("GPU-abc", None)]
     config.executor.num_workers = 3
@@ -64,20 +64,20 @@ def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypa
 def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-7")
-    assert visible_gpus() == ["1", "GPU-7"]
+    assert list_visible_gpus() == ["1", "GPU-7"]
     for hidden, seen in (("-1", []), ("0,-1,1", ["0"])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert visible_gpus() == seen
+        assert list_visible_gpus() == seen
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+    assert list_visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: x)'\necho 'GPU 1: NVIDIA H100 (UUID: y)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert visible_gpus() == ["0", "1"]
+    assert list_visible_gpus() == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert visible_gpus() == []
+    assert list_visible_gpus() == []
 
 
 DDP = ("training.strategy=ddp", "training.num_devices=2")
@@ -86,7 +86,7 @@ DDP = ("training.strategy=ddp", "training.num_devices=2")
 def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
     compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
     config = compose_study("evaluation=none", LOSS, *DDP)
     assert [(place.gpu, place.num_devices) for place in places(config)] == [("0,1", 2), ("GPU-2,3", 2)]  # one is left
     config.executor.num_workers = 3
