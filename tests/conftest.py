@@ -30,7 +30,7 @@ from sweeplab.trial.resources import Resources
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ("tests.study_runs", "tests.random_models")
+pytest_plugins = ("tests.study_runs", "tests.random_models", "tests.report_records")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

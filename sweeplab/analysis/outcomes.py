@@ -1,16 +1,16 @@
 """Per-item results of a study's trials as one matrix, and the settings' ratings from it."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from sweeplab.analysis.elo import Rating, Strength, bradley_terry, elo, item_matches
+from sweeplab.records.items import read_trial_items
 from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.store import StoreError, trial_folder
+from sweeplab.records.store import trial_folder
 from sweeplab.report.evidence.settings import Setting, first_objective
 from sweeplab.statistics.subsets import evenly
 
@@ -19,7 +19,7 @@ MOST_ITEMS: Final = 1000
 NUM_ORDERS: Final = 200
 SEED: Final = 0
 
-Item = tuple[str, str]
+Item = tuple[str, int]
 
 
 class Standing(NamedTuple):
@@ -37,24 +37,17 @@ class Ratings(NamedTuple):
     standings: list[Standing]  # in the settings' order
 
 
-def read_items(path: Path) -> dict[Item, float]:
+def right_items(path: Path) -> dict[Item, float]:
     """How right each item was, by task and item, of tasks that say so. Raises `StoreError` for a damaged file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        found: dict[Item, float] = {}
-        for line in text.splitlines():
-            for item, value in right_of(json.loads(line)):
-                found.setdefault(item, value)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read as items: {error!r}; run the trial again") from error
-    return found
-
-
-def right_of(row: dict[str, Any]) -> Iterator[tuple[Item, float]]:
-    metrics = {name.split(",")[0]: value for name, value in row["metrics"].items()}
-    name = next((name for name in RIGHT if isinstance(metrics.get(name), int | float)), None)
-    if name is not None:
-        yield (str(row["task"]), str(row["item"])), float(metrics[name])
+    by_metric = read_trial_items(path)
+    chosen: dict[str, tuple[int, str]] = {}  # by task: its first metric in the order of `RIGHT`
+    for name in by_metric:
+        task, metric = score_parts(name)
+        kind = metric.partition("@")[0].split(",")[0]
+        if kind in RIGHT:
+            rank = RIGHT.index(kind)
+            chosen[task] = min(chosen.get(task, (rank, name)), (rank, name), key=lambda one: one[0])
+    return {(task, item): value for task, (_, name) in chosen.items() for item, value in by_metric[name].items()}
 
 
 def rated_tasks(facts: StudyFacts, tasks: Sequence[str]) -> list[str]:
@@ -74,7 +67,7 @@ def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> 
         for record in setting.finished:
             path = trial_folder(study_folder, record.number) / "items.jsonl"
             if path.exists():
-                rows.append((record, place, read_items(path)))
+                rows.append((record, place, right_items(path)))
     tasks = list(dict.fromkeys(task for _, _, items in rows for task, _ in items))
     if not tasks:
         return None

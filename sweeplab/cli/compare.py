@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.store import Items, ItemTable
 from sweeplab.records.typed import value_at
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import Stored, read_stored

@@ -15,6 +15,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.open import open_executor
 from sweeplab.execution.scheduler import Rounds, Stopped
+from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
@@ -22,7 +23,6 @@ from sweeplab.records.store import (
     only_writer,
     read_base_scores,
     read_facts,
-    read_items,
     read_records,
     trial_folders,
     write_facts,

@@ -10,23 +10,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from safetensors import SafetensorError
 
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.stored_study import facts_from_dict
 from sweeplab.records.typed import strict_json
-
-
-class ItemTable(NamedTuple):
-    """One metric of one task, item by item: what differences between trials are paired by."""
-
-    items: list[int]  # the task's own numbers, in its order
-    values: dict[int, list[float]]  # by trial, as long as `items`
-
-
-Items = dict[str, ItemTable]  # by metric, `scores.<task>.<metric>`
 
 
 class StoreError(Exception):
@@ -238,62 +228,3 @@ def read_facts(study_folder: Path) -> StudyFacts | None:
         return facts_from_dict(read_json(path))
     except ValueError as error:
         raise StoreError(f"{path} is no study: {error}; move it out of the way") from error
-
-
-def trial_items(path: Path) -> dict[str, dict[int, float]]:
-    """A trial's item results by metric and item. Raises `StoreError` naming the file that is none."""
-    found: dict[str, dict[int, float]] = {}
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = strict_json(line)
-            suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
-            for metric, value in row["metrics"].items():
-                if isinstance(value, int | float):
-                    name = f"scores.{row['task']}.{metric}{suffix}"
-                    found.setdefault(name, {})[int(row["item"])] = float(value)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
-    return found
-
-
-def read_items(study_folder: Path) -> Items:
-    """Every trial's item results by metric, from `items.jsonl`. Raises `StoreError` for a damaged file.
-
-    A trial that saw other items than the first one is left out, since its results cannot be paired by item.
-    """
-    tables: Items = {}
-    for path in trial_files(study_folder, "items.jsonl"):
-        for name, by_item in trial_items(path).items():
-            table = tables.setdefault(name, ItemTable(list(by_item), {}))
-            if table.items == list(by_item):
-                table.values[int(path.parent.name)] = list(by_item.values())
-    return tables
-
-
-def items_to_dict(tables: Items) -> dict[str, Any]:
-    """Small JSON: items as their count where they are 0, 1, 2, ...; results of 0 and 1 as a text of digits."""
-
-    def packed(values: list[float]) -> str | list[float]:
-        return "".join(str(int(value)) for value in values) if set(values) <= {0.0, 1.0} else values
-
-    return {
-        name: {
-            "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
-            "trials": {str(trial): packed(table.values[trial]) for trial in sorted(table.values)},
-        }
-        for name, table in sorted(tables.items())
-    }
-
-
-def items_from_dict(values: dict[str, Any]) -> Items:
-    """What `items_to_dict` was given. Raises `ValueError` where it is malformed."""
-    try:
-        return {
-            name: ItemTable(
-                list(range(table["items"])) if isinstance(table["items"], int) else table["items"],
-                {int(trial): [float(value) for value in results] for trial, results in table["trials"].items()},
-            )
-            for name, table in values.items()
-        }
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"items are malformed: {error!r}") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 
 if TYPE_CHECKING:
-    from sweeplab.records.store import Items
+    from sweeplab.records.items import Items
     from sweeplab.report.findings.tables import Table
 
 __all__ = ["rebuild_report", "summary_answer", "summary_table", "write_report"]
@@ -25,7 +25,7 @@ def write_report(
 ) -> Path:
     """Writes report.html, report.md, score.svg, records.json and items.json into `folder`; the path of report.html.
 
-    `items` are the trials' results item by item, as `store.read_items` gives them; without them differences are judged
+    `items` are the trials' results item by item, as `read_items` gives them; without them differences are judged
     by seeds alone, and no items.json is written. `bases` are what the base models score without an adapter. The same
     arguments give the same bytes. Raises `StoreError` naming the file that cannot be written.
     """

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
-from sweeplab.records.store import Items, items_to_dict, write_json, write_text
+from sweeplab.records.store import write_json, write_text
 from sweeplab.report.charts.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
 from sweeplab.report.charts.drawing import drawing
 from sweeplab.report.charts.pictures import Figure, figures, study_charts

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeplab.config.space import Axis, Params, fits
 from sweeplab.config.study import StudyConfig
+from sweeplab.records.items import read_trial_items
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import (
     StoreError,
@@ -21,7 +22,6 @@ from sweeplab.records.store import (
     record_path,
     set_aside,
     trial_folder,
-    trial_items,
 )
 from sweeplab.runtime.errors import first_line
 from sweeplab.search.queue import ENTRY, SEED, identity
@@ -75,7 +75,7 @@ def check_search(path: Path) -> None:
 CHECKS: Final[tuple[tuple[str, str, Callable[[Path], object]], ...]] = (
     ("study.json", "study", check_facts),
     ("trials/*/record.json", "record of this trial", check_record),
-    ("trials/*/items.jsonl", "list of results", trial_items),
+    ("trials/*/items.jsonl", "list of results", read_trial_items),
     ("base/*.json", "score of a base", read_base_score),
     (DATABASE, "search state", check_search),
 )

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.store import Items
 
 
 class Findings(NamedTuple):

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.store import Items
 from sweeplab.report import summary_answer, summary_table
 
 

@@ -72,7 +72,10 @@ def write_study(tmp_path: Path, compose_trial: Compose, write_adapter: AdapterWr
             write_record(folder, record)
             trial = folder / "trials" / f"{number:05d}"
             write_adapter(pairs, trial / "adapter")
-            rows = [{"task": "tiny_new_facts", "item": n, "metrics": {"exact_match": r}} for n, r in enumerate(right)]
+            rows = [
+                {"task": "tiny_new_facts", "item": n, "filter": "none", "metrics": {"exact_match": r}}
+                for n, r in enumerate(right)
+            ]
             write_json_lines(trial / "items.jsonl", rows)
         return folder
 
@@ -231,10 +234,10 @@ def test_an_untrained_adapter_has_no_directions(write_study: StudyWriter, weight
     [
         ("adapter/adapter_model.safetensors", b"\x80\x04pickle", "is no LoRA adapter that can be read"),
         ("adapter/adapter_config.json", b"{", "is no LoRA adapter that can be read"),
-        ("items.jsonl", b"{", "cannot be read as items"),
-        ("items.jsonl", b'{"task": 1}', "cannot be read as items"),
-        ("items.jsonl", b"[" * 100_000, "cannot be read as items"),
-        ("items.jsonl", b'{"task": "t", "item": 1, "metrics": []}', "cannot be read as items"),
+        ("items.jsonl", b"{", "items.jsonl cannot be read: "),
+        ("items.jsonl", b'{"task": 1}', "items.jsonl cannot be read: "),
+        ("items.jsonl", b"[" * 100_000, "items.jsonl cannot be read: "),
+        ("items.jsonl", b'{"task": "t", "item": 1, "filter": "none", "metrics": []}', "items.jsonl cannot be read: "),
     ],
 )
 def test_damaged_files_are_one_line(

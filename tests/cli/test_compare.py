@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sweeplab.cli.compare import compare_studies
+from sweeplab.records.items import ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
-from sweeplab.records.store import ItemTable, write_facts, write_record
+from sweeplab.records.store import write_facts, write_record
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.evidence.stored import read_stored
 from sweeplab.runtime.errors import ConfigError

@@ -14,7 +14,8 @@ from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
 from sweeplab.evaluation.harness import Evaluation, item_rows, metric_name, scores_of
 from sweeplab.models.base import Base
-from sweeplab.records.store import trial_items, write_json_lines
+from sweeplab.records.items import read_trial_items
+from sweeplab.records.store import write_json_lines
 from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
 
@@ -156,4 +157,4 @@ def test_an_item_s_number_that_json_has_no_word_for_is_kept_as_text(tmp_path: Pa
     rows = item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
     assert rows[0]["metrics"] == {"acc": 1.0, "ppl": "-inf", "pair": "(nan, 1)"}
     write_json_lines(tmp_path / "items.jsonl", rows)
-    assert trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}
+    assert read_trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from sweeplab.records.items import read_items
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
@@ -21,7 +22,6 @@ from sweeplab.records.store import (
     known_base_score,
     read_base_scores,
     read_facts,
-    read_items,
     read_json,
     read_records,
     trial_folder,

@@ -16,7 +16,8 @@ from sweeplab.config.compose import CONF, Request, to_study_config, trial_config
 from sweeplab.config.study import register
 from sweeplab.execution import scheduler as rounds
 from sweeplab.execution.driver import Driver
-from sweeplab.records.store import make_folder, read_items, read_records, write_facts, write_record
+from sweeplab.records.items import read_items
+from sweeplab.records.store import make_folder, read_records, write_facts, write_record
 from sweeplab.report import write_report
 from sweeplab.search.recovery import open_search
 from sweeplab.tracking.progress import StudyProgress

@@ -7,9 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.metrics import METRICS, direction, score_parts
 from sweeplab.records.record import Score, StudyFacts
-from sweeplab.records.store import Items, ItemTable
 from sweeplab.report.evidence.settings import (
     LOSS,
     SHARES,

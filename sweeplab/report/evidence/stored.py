@@ -3,17 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sweeplab.records.items import Items, items_from_dict, read_items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
-from sweeplab.records.store import (
-    Items,
-    StoreError,
-    items_from_dict,
-    read_base_scores,
-    read_facts,
-    read_items,
-    read_json,
-    read_records,
-)
+from sweeplab.records.store import StoreError, read_base_scores, read_facts, read_json, read_records
 from sweeplab.records.stored_study import facts_from_dict
 
 

@@ -4,9 +4,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.records.store import Items
 from sweeplab.records.typed import is_number, value_at
 from sweeplab.report.evidence.evidence import Evidence, evidence
 from sweeplab.report.evidence.settings import Setting, by_meaning, complete, first_objective

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts
-from sweeplab.records.store import Items
 from sweeplab.report.evidence.evidence import Evidence, evidence
 from sweeplab.report.evidence.settings import Setting, first_objective, headline_scores
 from sweeplab.report.evidence.wording import DASH, interval_text, metric_label, metric_text

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 
 from sweeplab.records.claim import ClaimConfig
+from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts
-from sweeplab.records.store import Items
 from sweeplab.report.evidence.evidence import Evidence, by_chance, evidence
 from sweeplab.report.evidence.settings import Setting
 from sweeplab.report.evidence.wording import DASH, ends_text, interval_text, number, signed_text

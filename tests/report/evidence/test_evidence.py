@@ -1,6 +1,5 @@
 """From records and items to arrays and back: what the statistics are given is what the trials left."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,7 @@ import pytest
 
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord
 from sweeplab.records.store import (
-    ItemTable,
     StoreError,
-    items_from_dict,
-    items_to_dict,
-    read_items,
     trial_folder,
     write_base_score,
     write_facts,
@@ -58,31 +53,6 @@ def study(tmp_path: Path, make_facts: FactsFactory, make_record: RecordFactory) 
         write_json_lines(trial_folder(folder, trial) / "items.jsonl", rows)
     write_facts(folder, make_facts(seeds=[0, 1], objectives={METRIC: "maximize"}, retained_tasks=["old"]))
     return folder
-
-
-def test_items_are_read_by_metric_and_trial(study: Path) -> None:
-    found = read_items(study)
-    assert sorted(found) == [METRIC, "scores.new.acc@strict"]
-    assert found[METRIC].items == list(range(20))
-    assert found[METRIC].values == {trial: hits(trial) for trial in range(4)}
-
-
-def test_a_trial_with_other_items_is_left_out_and_a_damaged_file_is_named(study: Path) -> None:
-    path = trial_folder(study, 3) / "items.jsonl"
-    path.write_text("\n".join(path.read_text().splitlines()[:-2]))
-    assert sorted(read_items(study)[METRIC].values) == [0, 1, 2]
-    path.write_text("{}\n")
-    with pytest.raises(StoreError, match=r"00003/items.jsonl cannot be read: KeyError"):
-        read_items(study)
-
-
-def test_small_items_come_back_as_they_were() -> None:
-    tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
-    stored = items_to_dict(tables)
-    assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
-    assert items_from_dict(json.loads(json.dumps(stored))) == tables
-    with pytest.raises(ValueError, match="malformed"):
-        items_from_dict({"a": {"items": 3}})
 
 
 def test_the_arrays_hold_each_trials_items(study: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
-from sweeplab.records.store import Items, ItemTable
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
 

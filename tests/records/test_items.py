@@ -1,0 +1,55 @@
+"""Results item by item: read from the trials' files, made small beside a report, and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeplab.records.items import ItemTable, items_from_dict, items_to_dict, read_items
+from sweeplab.records.store import StoreError, trial_folder, write_json_lines
+
+METRIC = "scores.new.acc"
+
+
+def hits(trial: int) -> list[float]:
+    return [float(draw < 0.4 + trial / 10) for draw in np.random.default_rng(trial).random(20)]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """The items of four trials, 20 each, by two filters."""
+    for trial in range(4):
+        rows: list[dict[str, Any]] = [
+            {"task": "new", "item": item, "filter": name, "target": "t", "responses": [], "metrics": {"acc": hit}}
+            for item, hit in enumerate(hits(trial))
+            for name in ("none", "strict")
+        ]
+        write_json_lines(trial_folder(tmp_path, trial) / "items.jsonl", rows)
+    return tmp_path
+
+
+def test_items_are_read_by_metric_and_trial(study: Path) -> None:
+    found = read_items(study)
+    assert sorted(found) == [METRIC, "scores.new.acc@strict"]
+    assert found[METRIC].items == list(range(20))
+    assert found[METRIC].values == {trial: hits(trial) for trial in range(4)}
+
+
+def test_a_trial_with_other_items_is_left_out_and_a_damaged_file_is_named(study: Path) -> None:
+    path = trial_folder(study, 3) / "items.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:-2]))
+    assert sorted(read_items(study)[METRIC].values) == [0, 1, 2]
+    path.write_text("{}\n")
+    with pytest.raises(StoreError, match=r"00003/items.jsonl cannot be read: KeyError"):
+        read_items(study)
+
+
+def test_small_items_come_back_as_they_were() -> None:
+    tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
+    stored = items_to_dict(tables)
+    assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
+    assert items_from_dict(json.loads(json.dumps(stored))) == tables
+    with pytest.raises(ValueError, match="malformed"):
+        items_from_dict({"a": {"items": 3}})
