@@ -17,9 +17,10 @@ from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
-from sweeplab.execution.executor import LocalExecutor
+from sweeplab.execution.executor import Executor
 from sweeplab.execution.messages import spec_to_dict
-from sweeplab.execution.placement import Place
+from sweeplab.execution.placement import Placement
+from sweeplab.execution.supervisor import LocalLauncher
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
 from sweeplab.runtime.errors import ConfigError
@@ -131,16 +132,16 @@ def rerun(record: TrialRecord, request: Request, folder: Path, console: Console)
     make_folder(folder)
     config = checked_config(record)
     num_devices = config.training.num_devices
-    place = Place(same_settings(request.config.executor, record, num_devices), None, num_devices)
+    placement = Placement(same_settings(request.config.executor, record, num_devices), None, num_devices)
     spec = spec_to_dict(record.number, record.seed, record.params, config, folder)
-    with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
+    with Executor(LocalLauncher([placement]), False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)
         executor.submit(0, [spec])
         while True:
             message = executor.next_event().message
             if message["kind"] == "observed":
                 progress.observed(message["number"], message["step"], message["values"])
-            elif message["kind"] == "said":
+            elif message["kind"] == "notice":
                 progress.say(message["text"])
             elif message["kind"] == "refused":
                 raise ConfigError(message["message"])

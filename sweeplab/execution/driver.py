@@ -12,8 +12,7 @@ from rich.text import Text
 from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
-from sweeplab.execution.executor import Executor
-from sweeplab.execution.open import open_executor
+from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Rounds, Stopped
 from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction

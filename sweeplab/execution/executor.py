@@ -255,7 +255,7 @@ class Executor:
         self.workers[worker].send("refill", specs=specs)
 
     def send_verdict(self, worker: int, why: str | None) -> None:
-        """None where the trial goes on whose held-out loss the worker reported, else why not; owed if a pruner is on."""
+        """None where the trial of the last held-out loss goes on, else why not; owed for each where a pruner is on."""
         self.workers[worker].send("verdict", why=why)
 
     def next_event(self) -> Event:

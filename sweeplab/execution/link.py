@@ -112,7 +112,7 @@ def _is_proof(proof: object, token: str, role: str, nonce: str) -> bool:
 
 
 def connect(invitation: Invitation) -> Link:
-    """A process's link to its driver. Raises `OSError` where nobody listens, `NotAuthorized` where someone else does."""
+    """A process's link to its driver. Raises `OSError` where nobody listens, `NotAuthorized` where a stranger does."""
     if invitation.descriptor is not None:
         return Link(socket.socket(fileno=invitation.descriptor))
     _, host, port, token, key = invitation

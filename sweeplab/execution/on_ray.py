@@ -6,7 +6,6 @@ The study's folder is one that all nodes share: workers write checkpoints and ad
 import logging
 import os
 import secrets
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any, Final

@@ -11,7 +11,8 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.cohorts import Lineup, Ready
 from sweeplab.execution.executor import Event, Executor
-from sweeplab.execution.messages import Message, spec_to_dict
+from sweeplab.execution.link import Message
+from sweeplab.execution.messages import spec_to_dict
 from sweeplab.planning.fit import Gate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, trial_folder, write_record
@@ -151,13 +152,13 @@ class Rounds:
         match message["kind"]:
             case "observed":
                 self.observed(event.worker, message)
-            case "said":
+            case "notice":
                 self.progress.say(message["text"])
             case "ended":
                 ended = batch.running.pop(message["record"]["number"])
                 self.ended(ended, TrialRecord.from_dict(message["record"]))
                 newcomers = self.lineup.newcomer(ended) if not self.again else []
-                self.executor.join(event.worker, [self.start(one, batch) for one in newcomers])
+                self.executor.refill(event.worker, [self.start(one, batch) for one in newcomers])
             case "done":
                 del self.at_work[event.worker]
             case "died":
@@ -171,7 +172,7 @@ class Rounds:
         self.progress.observed(number, step, values)
         self.tracker.observed(number, step, values)
         if self.config.pruner.name != "none" and "heldout_loss" in values:
-            self.executor.verdict(worker, self.search.report(number, step, values["heldout_loss"]))
+            self.executor.send_verdict(worker, self.search.report(number, step, values["heldout_loss"]))
 
     def died(self, batch: Batch, died: Message) -> None:
         """What a worker's death costs the trials that it had: one retry; then halves find the trial to blame."""

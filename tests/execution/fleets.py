@@ -1,6 +1,7 @@
 """Executors under test: each over the stand-in worker, with what it needs of a cluster."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,11 @@ import psutil
 import pytest
 
 from sweeplab.config.study import StudyConfig
-from sweeplab.execution import executor as local
-from sweeplab.execution import on_ray, on_slurm
+from sweeplab.execution import executor as module
+from sweeplab.execution import on_slurm
 from sweeplab.execution.executor import Event, Executor
-from sweeplab.execution.link import LOOPBACK
-from sweeplab.execution.messages import Message, spec_to_dict
-from sweeplab.execution.process import Call, call_of
+from sweeplab.execution.link import LOOPBACK, Link, Message
+from sweeplab.execution.messages import spec_to_dict
 from tests.study_runs import Standin
 
 RAY_ENVIRONMENT: Final = {  # of a cluster that only this machine reaches
@@ -47,12 +47,7 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 def use_standin(standin: Standin, patch: pytest.MonkeyPatch) -> None:
     """Workers of every executor are the stand-in."""
-
-    def call(log: Path, environment: dict[str, str]) -> Call:
-        return call_of(log, environment)._replace(program=[str(standin.program)])
-
-    for module in (local, on_ray, on_slurm):
-        patch.setattr(module, "call_of", call)
+    patch.setattr(module, "worker_program", lambda: [str(standin.program)])
 
 
 @contextmanager
@@ -103,6 +98,21 @@ def standin_pids(standin: Standin) -> list[int]:
         except psutil.Error:  # it ended while one looked
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+class ReportedLink(Link):
+    """A link whose other end the test reads once everything is sent."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        self.other = Link(theirs)
+
+    def read(self) -> list[Message]:
+        self.close()
+        messages = list(self.other.messages())
+        self.other.close()
+        return messages
 
 
 Open = Callable[..., Executor]

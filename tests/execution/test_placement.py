@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeplab.execution import placement as module
-from sweeplab.execution.placement import places, list_visible_gpus
+from sweeplab.execution.placement import choose_placements, list_visible_gpus
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import LOSS, ComposeStudy
 
@@ -18,7 +18,10 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads(compose_study: ComposeStudy, *overrides: str) -> list[int | None]:
-    return [place.executor.num_threads for place in places(compose_study("evaluation=none", LOSS, *overrides))]
+    return [
+        placement.executor.num_threads
+        for placement in choose_placements(compose_study("evaluation=none", LOSS, *overrides))
+    ]
 
 
 def test_a_small_base_has_a_worker_for_each_core(compose_study: ComposeStudy) -> None:
@@ -54,11 +57,14 @@ def test_a_base_in_a_folder_is_small_by_its_files(compose_study: ComposeStudy, t
 def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "list_visible_gpus", lambda: ["2", "GPU-abc"])
     config = compose_study("evaluation=none", LOSS)
-    assert [(place.gpu, place.executor.num_threads) for place in places(config)] == [("2", None), ("GPU-abc", None)]
+    assert [(placement.gpu, placement.executor.num_threads) for placement in choose_placements(config)] == [
+        ("2", None),
+        ("GPU-abc", None),
+    ]
     config.executor.num_workers = 3
-    assert [place.gpu for place in places(config)] == ["2", "GPU-abc", "2"]
+    assert [placement.gpu for placement in choose_placements(config)] == ["2", "GPU-abc", "2"]
     config.executor.device = "cpu"
-    assert [place.gpu for place in places(config)] == [None] * 3
+    assert [placement.gpu for placement in choose_placements(config)] == [None] * 3
 
 
 def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,15 +94,18 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
 ) -> None:
     monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
     config = compose_study("evaluation=none", LOSS, *DDP)
-    assert [(place.gpu, place.num_devices) for place in places(config)] == [("0,1", 2), ("GPU-2,3", 2)]  # one is left
+    assert [(placement.gpu, placement.num_devices) for placement in choose_placements(config)] == [
+        ("0,1", 2),
+        ("GPU-2,3", 2),
+    ]  # one is left
     config.executor.num_workers = 3
-    assert [place.gpu for place in places(config)] == ["0,1", "GPU-2,3", "0,1"]
+    assert [placement.gpu for placement in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
     config.training.num_devices = 8
     message = (
         r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
     )
     with pytest.raises(ConfigError, match=message):
-        places(config)
+        choose_placements(config)
 
 
 def test_a_model_in_several_processes_leaves_cores_for_each(compose_study: ComposeStudy) -> None:

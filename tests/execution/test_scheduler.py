@@ -60,7 +60,7 @@ def test_six_trials_of_one_geometry_are_a_cohort_of_four_and_two_newcomers(
 ) -> None:
     assert drive(make_request(ranks(6), FOUR))[0] == 6
     assert standin_here.heard("cohort") == [[0, 1, 2, 3]]
-    assert standin_here.heard("join") == [[4], [5]]
+    assert standin_here.heard("refill") == [[4], [5]]
     assert sorted(written) == [0, 1, 2, 3, 4, 5]
     records = read_records(tmp_path / "runs" / "single")
     assert [record.params["adapter.rank"] for record in records] == [1, 2, 3, 4, 5, 6]
@@ -73,9 +73,9 @@ def test_two_geometries_are_two_cohorts_and_dora_is_alone(
     lengths, dora = "++space.training.max_length.choices=[64,128]", "++space.adapter.dora.choices=[false,true]"
     assert drive(make_request(lengths, dora, "study.seeds=[0,1]", FOUR))[0] == 8
     records = read_records(tmp_path / "runs" / "single")
-    groups = [*standin_here.heard("cohort"), *standin_here.heard("join")]
+    groups = [*standin_here.heard("cohort"), *standin_here.heard("refill")]
     assert sorted(number for group in groups for number in group) == list(range(8))
-    assert standin_here.heard("join") == []
+    assert standin_here.heard("refill") == []
     for group in groups:
         members = [records[number] for number in group]
         assert len({record.config["training"]["max_length"] for record in members}) == 1
@@ -154,7 +154,7 @@ def test_bad_ends_within_a_cohort_leave_their_places_to_newcomers(
     standin_here.plan(diverge=[0], **{"break": [1]})
     assert drive(make_request(ranks(6), FOUR))[0] == 4
     assert statuses(tmp_path) == ["diverged", "failed", *["finished"] * 4]
-    assert standin_here.heard("join") == [[4], [5]]
+    assert standin_here.heard("refill") == [[4], [5]]
 
 
 def test_a_stored_record_is_told_and_not_put_into_a_cohort(
