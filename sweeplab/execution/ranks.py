@@ -1,7 +1,7 @@
 """A worker's processes where its model is on several devices, a rank each.
 
-Rank 0 has the link to the driver. It starts the others and sends them what it receives, so that all run the same trials.
-If one process ends, all do.
+Rank 0 has the link to the driver. It starts the others and sends them what it receives, so that all run the same
+trials. If one process ends, all do.
 """
 
 import os

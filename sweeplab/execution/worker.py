@@ -1,8 +1,8 @@
 """The worker process: holds the base model, runs cohorts, reports. Started as `python -m sweeplab.execution.worker`.
 
-It receives `open` once, then a `cohort` at a time; a `refill` after each `ended`; and where the study prunes, a `verdict`
-after each `observed` with a held-out loss. It sends `observed`, `alive`, `notice`, `ended`, `refused` and `done`. What any
-library prints goes to the log, which is stdout and stderr.
+It receives `open` once, then a `cohort` at a time; a `refill` after each `ended`; and where the study prunes, a
+`verdict` after each `observed` with a held-out loss. It sends `observed`, `alive`, `notice`, `ended`, `refused` and
+`done`. What any library prints goes to the log, which is stdout and stderr.
 """
 
 import math

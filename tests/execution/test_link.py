@@ -1,6 +1,7 @@
 """Lines of JSON between two processes: what arrives, who may connect, and what ends a link."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -169,12 +170,12 @@ def test_a_side_that_has_finished_still_receives() -> None:
 def test_threads_do_not_mix_their_lines() -> None:
     ours, invitation = invite_child()
     theirs = connect(invitation)
-    senders = [
-        threading.Thread(
-            target=lambda number=number: [theirs.send("n", number=number, pad="p" * 999) for _ in range(50)]
-        )
-        for number in range(8)
-    ]
+
+    def send_fifty(number: int) -> None:
+        for _ in range(50):
+            theirs.send("n", number=number, pad="p" * 999)
+
+    senders = [threading.Thread(target=send_fifty, args=(number,)) for number in range(8)]
     for sender in senders:
         sender.start()
     messages = ours.messages()
@@ -199,8 +200,6 @@ print(*(message["kind"] for message in link.messages()))
 
 def test_only_the_child_that_inherits_it_has_the_other_end() -> None:
     """And its prints are no messages."""
-    import os
-
     link, invitation = invite_child()
     assert invitation.descriptor is not None
     with subprocess.Popen(

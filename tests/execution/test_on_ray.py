@@ -40,13 +40,11 @@ def test_the_cluster_s_room_is_counted_node_by_node(compose_study: ComposeStudy)
     assert count_free_workers(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
     placements, num_gpus = choose_ray_placements(config, nodes)
     assert num_gpus == 0
-    assert [(placement.executor.num_threads, placement.executor.device) for placement in placements] == [(4, "cpu")] * 3
+    assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "cpu")] * 3
     nodes.append(node(CPU=16.0, GPU=2.0))
     placements, num_gpus = choose_ray_placements(config, nodes)
     assert num_gpus == 1
-    assert [(placement.executor.num_threads, placement.executor.device) for placement in placements] == [
-        (4, "auto")
-    ] * 2
+    assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "auto")] * 2
     config.executor.gpus_per_worker = 0.5
     assert len(choose_ray_placements(config, nodes)[0]) == 4
     config.executor.cpus_per_worker = 128

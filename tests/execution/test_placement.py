@@ -18,10 +18,7 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads(compose_study: ComposeStudy, *overrides: str) -> list[int | None]:
-    return [
-        placement.executor.num_threads
-        for placement in choose_placements(compose_study("evaluation=none", LOSS, *overrides))
-    ]
+    return [one.executor.num_threads for one in choose_placements(compose_study("evaluation=none", LOSS, *overrides))]
 
 
 def test_a_small_base_has_a_worker_for_each_core(compose_study: ComposeStudy) -> None:
@@ -57,14 +54,14 @@ def test_a_base_in_a_folder_is_small_by_its_files(compose_study: ComposeStudy, t
 def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "list_visible_gpus", lambda: ["2", "GPU-abc"])
     config = compose_study("evaluation=none", LOSS)
-    assert [(placement.gpu, placement.executor.num_threads) for placement in choose_placements(config)] == [
+    assert [(one.gpu, one.executor.num_threads) for one in choose_placements(config)] == [
         ("2", None),
         ("GPU-abc", None),
     ]
     config.executor.num_workers = 3
-    assert [placement.gpu for placement in choose_placements(config)] == ["2", "GPU-abc", "2"]
+    assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
     config.executor.device = "cpu"
-    assert [placement.gpu for placement in choose_placements(config)] == [None] * 3
+    assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
 
 def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -94,12 +91,12 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
 ) -> None:
     monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
     config = compose_study("evaluation=none", LOSS, *DDP)
-    assert [(placement.gpu, placement.num_devices) for placement in choose_placements(config)] == [
+    assert [(one.gpu, one.num_devices) for one in choose_placements(config)] == [
         ("0,1", 2),
         ("GPU-2,3", 2),
     ]  # one is left
     config.executor.num_workers = 3
-    assert [placement.gpu for placement in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
+    assert [one.gpu for one in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
     config.training.num_devices = 8
     message = (
         r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
