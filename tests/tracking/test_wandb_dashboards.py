@@ -212,7 +212,7 @@ def test_a_server_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=30)
     last = err.strip().splitlines()[-1]
     assert last.startswith(
-        "sweeplab.config.study.ConfigError: tracking.mode=online: W&B cannot be reached or refuses: "
+        "sweeplab.runtime.errors.ConfigError: tracking.mode=online: W&B cannot be reached or refuses: "
     )
     assert last.endswith("; use tracking.mode=offline or tracking=none")
 

@@ -24,7 +24,7 @@ from sweeplab.trial.lifecycle import Run, TrialSpec
 from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 UNEVEN: Final = DATA[:13]  # the last window of an epoch has one row, which one process has
 SMALL_CHUNKS: Final = 4 * 128 * 3  # logits of a few positions at once
 

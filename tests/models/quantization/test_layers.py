@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.attach import attach, detach
 from sweeplab.adapters.counting import quantized_matrices, skeleton
-from sweeplab.config import compatible as trials
+from sweeplab.config import quantization as rules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
@@ -155,7 +155,7 @@ def test_what_cannot_be_had_is_one_line(overrides: list[str], message: str, comp
 
 
 def test_the_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, compose_trial: Compose) -> None:
-    monkeypatch.setattr(trials, "find_spec", lambda name: None)
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
     compose_trial("quantization=nf4")
     for chosen in ("hqq3", "mixed"):
         with pytest.raises(ConfigError, match=r"scheme=hqq3 needs the package hqq, which is not .* '\.\[hqq\]'"):
