@@ -16,7 +16,7 @@ from sweeplab.execution.messages import spec_to_dict
 from sweeplab.execution.ranks import Reporter
 from sweeplab.execution.worker import serve
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import ReportedLink
+from tests.execution.executors import ReportedLink
 from tests.study_runs import QUICK, ComposeStudy, run_cli
 
 Spoil = Callable[[Path], None]

@@ -14,22 +14,23 @@ import pytest
 
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.execution import executor as module
-from sweeplab.execution.executor import Event, Executor, open_executor
+from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.link import Link, Message, Reception, connect
 from sweeplab.execution.placement import Placement
 from sweeplab.execution.supervisor import Call, Ending
+from sweeplab.execution.worker_handle import Event
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import (
+from tests.execution.executors import (
     Open,
-    heard,
     make_specs,
     ray_cluster,
     standin_pids,
     submitit_here,
     use_standin,
-    wait_for,
+    wait_for_event,
+    wait_until_ready,
 )
 from tests.study_runs import LOSS, ComposeStudy, Standin, wait_until
 
@@ -45,7 +46,7 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(params=EXECUTORS)
-def open_fleet(
+def open_under_test(
     request: pytest.FixtureRequest,
     compose_study: ComposeStudy,
     standin: Standin,
@@ -77,27 +78,27 @@ class TestEveryExecutor:
         config = compose_study(*QUICK)
         return lambda *numbers: make_specs(config, tmp_path / "study", *numbers)
 
-    def test_a_cohort_its_refill_and_the_next_cohort(self, open_fleet: Open, specs: Any, standin: Standin) -> None:
-        with open_fleet() as executor:
-            wait_for(executor, 0)
+    def test_a_cohort_its_refill_and_the_next_cohort(self, open_under_test: Open, specs: Any, standin: Standin) -> None:
+        with open_under_test() as executor:
+            wait_until_ready(executor, 0)
             executor.submit(0, specs(0, 1))
             ended = []
             for numbers in ([2], list[int](), list[int]()):
-                ended += records(heard(executor, "ended"))
+                ended += records(wait_for_event(executor, "ended"))
                 executor.refill(0, specs(*numbers))
-            heard(executor, "done")
+            wait_for_event(executor, "done")
             executor.submit(0, specs(3))
-            ended += records(heard(executor, "ended"))
+            ended += records(wait_for_event(executor, "ended"))
             executor.refill(0, [])
-            heard(executor, "done")
+            wait_for_event(executor, "done")
         assert [(one.number, one.status) for one in ended] == [(number, Status.FINISHED) for number in range(4)]
         assert standin.heard("cohort") == [[0, 1], [3]]
         assert standin.heard("refill") == [[2]]
         assert len({one["pid"] for one in standin.given()}) == 1
 
-    def test_a_trial_stops_where_the_verdict_says_so(self, open_fleet: Open, specs: Any) -> None:
-        with open_fleet("pruner=median", "training.heldout_interval=1") as executor:
-            wait_for(executor, 0)
+    def test_a_trial_stops_where_the_verdict_says_so(self, open_under_test: Open, specs: Any) -> None:
+        with open_under_test("pruner=median", "training.heldout_interval=1") as executor:
+            wait_until_ready(executor, 0)
             executor.submit(0, specs(0, 1))
             verdicts = {0: "worse than the median", 1: None}
             ended: list[TrialRecord] = []
@@ -114,42 +115,44 @@ class TestEveryExecutor:
         ]
 
     def test_a_worker_that_dies_says_how_and_a_fresh_one_takes_its_place(
-        self, open_fleet: Open, specs: Any, standin: Standin, tmp_path: Path
+        self, open_under_test: Open, specs: Any, standin: Standin, tmp_path: Path
     ) -> None:
         standin.plan(die_once=[0], cut_off=[1])
-        with open_fleet() as executor:
+        with open_under_test() as executor:
             for _ in range(2):  # once silently, once in the middle of a message
-                wait_for(executor, 0)
+                wait_until_ready(executor, 0)
                 executor.submit(0, specs(0, 1))
-                died = heard(executor, "died", "ended")[-1].message
+                died = wait_for_event(executor, "died", "ended")[-1].message
                 if died["kind"] == "ended":
                     executor.refill(0, [])
-                    died = heard(executor, "died")[-1].message
+                    died = wait_for_event(executor, "died")[-1].message
                 assert (died["status"], died["taken"]) == ("failed", False)
                 assert died["reason"].startswith("the worker process ended with signal 9, as the system ends what ")
                 assert died["reason"].endswith(f"; see {tmp_path}/study/worker-0.log")
                 executor.restart(0)
-            wait_for(executor, 0)
+            wait_until_ready(executor, 0)
             executor.submit(0, specs(1))
-            assert [one.number for one in records(heard(executor, "ended"))] == [1]
+            assert [one.number for one in records(wait_for_event(executor, "ended"))] == [1]
         assert len({one["pid"] for one in standin.given()}) == 3
 
-    def test_a_worker_that_hangs_is_ended_and_timed_out(self, open_fleet: Open, specs: Any, standin: Standin) -> None:
+    def test_a_worker_that_hangs_is_ended_and_timed_out(
+        self, open_under_test: Open, specs: Any, standin: Standin
+    ) -> None:
         standin.plan(hang_always=[0])
-        with open_fleet("executor.stall_seconds=2") as executor:
-            wait_for(executor, 0)
+        with open_under_test("executor.stall_seconds=2") as executor:
+            wait_until_ready(executor, 0)
             executor.submit(0, specs(0))
-            died = heard(executor, "died")[-1].message
+            died = wait_for_event(executor, "died")[-1].message
             assert died["status"] == "timed_out"
             assert died["reason"].startswith("no forward pass for executor.stall_seconds=2; see ")
 
     def test_two_workers_run_at_once_and_none_is_left_in_the_end(
-        self, open_fleet: Open, specs: Any, standin: Standin
+        self, open_under_test: Open, specs: Any, standin: Standin
     ) -> None:
         standin.plan(seconds=30)
-        with open_fleet("executor.num_workers=2") as executor:
+        with open_under_test("executor.num_workers=2") as executor:
             for worker in (0, 1):
-                wait_for(executor, worker)
+                wait_until_ready(executor, worker)
                 executor.submit(worker, specs(worker))
             wait_until(lambda: len(standin.given()) == 2)
             assert len(standin_pids(standin)) == 2

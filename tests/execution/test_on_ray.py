@@ -16,7 +16,7 @@ from sweeplab.execution.driver import Driver
 from sweeplab.execution.on_ray import choose_ray_placements, count_free_workers
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import ray_cluster, standin_pids, use_standin
+from tests.execution.executors import ray_cluster, standin_pids, use_standin
 from tests.study_runs import LOSS, SHORT, ComposeStudy, MakeRequest, Standin, gone, running, wait_until
 
 SIX_RANKS: Final = "++space.adapter.rank.choices=[1,2,3,4,5,6]"

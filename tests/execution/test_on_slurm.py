@@ -18,7 +18,7 @@ from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.supervisor import Call
 from sweeplab.records.store import make_folder, read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import standin_pids, submitit_here, use_standin
+from tests.execution.executors import standin_pids, submitit_here, use_standin
 from tests.study_runs import LOSS, SHORT, ComposeStudy, MakeRequest, Standin, wait_until
 
 GOLDEN: Final = Path(__file__).parent / "golden" / "array.sbatch"

@@ -22,7 +22,7 @@ from sweeplab.records.store import read_record, read_records
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.samplers import check_space
 from tests.conftest import SpecFactory, run_alone
-from tests.execution.fleets import ReportedLink
+from tests.execution.executors import ReportedLink
 from tests.study_runs import LOSS, SHORT, ComposeStudy, run_cli, running
 
 DDP: Final = ("training.strategy=ddp", "training.num_devices=2")

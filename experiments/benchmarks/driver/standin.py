@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sweeplab.execution.executor import Event, Executor
+from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
+from sweeplab.execution.worker_handle import Event
 from sweeplab.records.record import HeldoutPoint, Phase, Score, Status, TrainPoint, TrialRecord
 
 NUM_STEPS: Final = 200

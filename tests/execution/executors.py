@@ -13,9 +13,10 @@ import pytest
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution import executor as module
 from sweeplab.execution import on_slurm
-from sweeplab.execution.executor import Event, Executor
+from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import LOOPBACK, Link, Message
 from sweeplab.execution.messages import spec_to_dict
+from sweeplab.execution.worker_handle import Event
 from tests.study_runs import Standin
 
 RAY_ENVIRONMENT: Final = {  # of a cluster that only this machine reaches
@@ -75,7 +76,7 @@ def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message
     return [spec_to_dict(number, 0, {"adapter.rank": number}, config.trial_config(), folder) for number in numbers]
 
 
-def heard(executor: Executor, *kinds: str) -> list[Event]:
+def wait_for_event(executor: Executor, *kinds: str) -> list[Event]:
     """Events up to the first of one of the kinds."""
     found: list[Event] = []
     while not found or found[-1].message["kind"] not in kinds:
@@ -83,7 +84,7 @@ def heard(executor: Executor, *kinds: str) -> list[Event]:
     return found
 
 
-def wait_for(executor: Executor, worker: int) -> None:
+def wait_until_ready(executor: Executor, worker: int) -> None:
     while not executor.is_ready(worker):
         executor.next_event()
 
