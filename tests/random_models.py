@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 
 from sweeplab.config.adapter import TOGGLES, AdapterConfig
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.base import architecture
-from sweeplab.models.vision import auto_class
+from sweeplab.models.base import read_architecture
+from sweeplab.models.vision import choose_auto_class
 
 COMMON: Final = {
     "vocab_size": 128,
@@ -96,8 +96,8 @@ def random_model(architectures: dict[str, ModelConfig]) -> Callable[[str], PreTr
         if family not in made:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                config = architecture(architectures[family])
-                made[family] = auto_class(config).from_config(config).eval()
+                config = read_architecture(architectures[family])
+                made[family] = choose_auto_class(config).from_config(config).eval()
         return deepcopy(made[family])
 
     return make

@@ -18,10 +18,11 @@ from hydra import compose, initialize_config_dir
 
 import sweeplab
 from sweeplab.config.compose import CONF, Request, to_study_config
-from sweeplab.config.space import axes
+from sweeplab.config.space import Axis, Params, axes
 from sweeplab.config.study import StudyConfig, register
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.search.search import Asked, Search
+from sweeplab.search.search import Search
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -210,21 +211,31 @@ def open_search(compose_study: ComposeStudy, tmp_path: Path) -> Open:
     def make(*overrides: str, folder: Path = tmp_path / "study") -> Search:
         if overrides not in composed:
             composed[overrides] = compose_study("evaluation=none", LOSS, *overrides)
-        return Search(composed[overrides], axes(composed[overrides].space), folder)
+        return opened(composed[overrides], axes(composed[overrides].space), folder)
 
     return make
 
 
-def record_of(asked: Asked, loss: float | None = 1.0) -> TrialRecord:
+def opened(config: StudyConfig, varied: list[Axis], folder: Path) -> Search:
+    """A search whose trials are not composed one by one: each has the experiment's own configuration."""
+    return Search(config, varied, folder, lambda params: config.trial_config())
+
+
+def asked_for(specs: list[TrialSpec]) -> list[tuple[int, Params, int]]:
+    """What a search asked for: number, parameters and seed of each trial."""
+    return [(spec.number, spec.params, spec.seed) for spec in specs]
+
+
+def record_of(asked: TrialSpec, loss: float | None = 1.0) -> TrialRecord:
     status = Status.FAILED if loss is None else Status.FINISHED
     return TrialRecord(asked.number, status, asked.seed, asked.params, {}, heldout_loss_nats_per_token=loss)
 
 
-def rising(asked: Asked) -> float:
+def rising(asked: TrialSpec) -> float:
     return 2.0 + 0.01 * asked.number
 
 
-def run(search: Search, most: int | None = None, loss: Callable[[Asked], float] = rising) -> list[Asked]:
+def run(search: Search, most: int | None = None, loss: Callable[[TrialSpec], float] = rising) -> list[TrialSpec]:
     """Asks and tells until the study or `most` trials are done."""
     done = []
     for asked in islice(search.asked(), most):

@@ -22,7 +22,7 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
-from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import take_stock
@@ -198,14 +198,14 @@ def test_an_adapter_is_safetensors_or_refused(make_spec: SpecFactory, resources:
 def test_a_chat_template_stays_in_its_sandbox(
     template: str, compose_trial: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeplab.data.tokens import tokenize
+    from sweeplab.data.tokens import tokenize_examples
 
     monkeypatch.chdir(tmp_path)
     tokenizer = load_tokenizer(ModelConfig(source="embedded", name="tiny_base"))
     tokenizer.chat_template = template
     examples = load_splits(compose_trial().data).train[:1]
     with pytest.raises(ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses: "):
-        tokenize(examples, tokenizer, "template", True, 64)
+        tokenize_examples(examples, tokenizer, "template", True, 64)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -261,14 +261,13 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
-    from sweeplab.trial.cohort import new_record
     from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
-    run = begin(spec, resources, new_record(spec), lambda *_: None)
+    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
     run.member.step = 1
     run.keep()
-    fresh = begin(spec, resources, new_record(spec), lambda *_: None)
+    fresh = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
     go_on_from_checkpoint(fresh)
     assert fresh.member.step == 1
     list(run_cohort([spec], resources, lambda *_: None, no_words, list))

@@ -15,7 +15,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sweeplab.builtin.world import SKILLS, TARGETS, Record, plain_prompt, pretraining_stream, skill_items
+from sweeplab.builtin.world import (
+    SKILLS,
+    TARGETS,
+    InstructionRecord,
+    make_skill_items,
+    render_plain_prompt,
+    stream_pretraining,
+)
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "sweeplab" / "models" / "tiny_base"
@@ -55,11 +62,11 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterator[dict[str, torch.Tensor]]:
-    stream: Iterator[Record] = pretraining_stream(seed)
+    stream: Iterator[InstructionRecord] = stream_pretraining(seed)
     while True:
         rows = []
         for record in islice(stream, size):
-            prompt = tokenizer.encode(plain_prompt(record), add_special_tokens=False)
+            prompt = tokenizer.encode(render_plain_prompt(record), add_special_tokens=False)
             answer = [*tokenizer.encode(record["output"], add_special_tokens=False), tokenizer.eos_token_id]
             rows.append((prompt + answer, [-100] * len(prompt) + answer))
         width = max(len(tokens) for tokens, _ in rows)
@@ -72,9 +79,9 @@ def batches(tokenizer: PreTrainedTokenizerFast, seed: int, size: int) -> Iterato
 @torch.no_grad()
 def accuracy(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, skill: str) -> float:
     """Share of the skill's held-out items whose greedy answer is exactly right."""
-    items = skill_items(skill)
+    items = make_skill_items(skill)
     encoded = tokenizer(
-        [plain_prompt(item) for item in items],
+        [render_plain_prompt(item) for item in items],
         return_tensors="pt",
         padding=True,
         padding_side="left",

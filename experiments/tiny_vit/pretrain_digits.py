@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification
 
-from sweeplab.builtin.digits import NUM_CLASSES, ORIENTATIONS, ImageSize, digits
-from sweeplab.data.images import ImageBatch, collate_images, rows_of
+from sweeplab.builtin.digits import NUM_CLASSES, ORIENTATIONS, ImageSize, split_digits
+from sweeplab.data.images import ImageBatch, collate_images, make_image_rows
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "sweeplab" / "models" / "tiny_vit"
@@ -56,7 +56,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)  # these matrices are small: more threads wait for each other
-    everything = {name: [collate_images(rows_of(part, SIZE), 0) for part in digits(name)] for name in ORIENTATIONS}
+    everything = {
+        name: [collate_images(make_image_rows(part, SIZE), 0) for part in split_digits(name)] for name in ORIENTATIONS
+    }
     train, _ = everything["upright"]
     model = new_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.05)

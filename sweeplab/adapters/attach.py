@@ -8,15 +8,15 @@ from peft import PeftConfig, PeftModel, PeftModelForCausalLM, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
 
-from sweeplab.adapters.baselines import save_trained, train_base, virtual_token_config
-from sweeplab.adapters.lora import lora_config
+from sweeplab.adapters.baselines import make_virtual_token_config, save_base_weights, unfreeze_base
+from sweeplab.adapters.lora import make_lora_config
 from sweeplab.config.adapter import BASE_CHANGING, AdapterConfig
 from sweeplab.config.model import ModelConfig
 
 LORA_FOLDER: Final = "lora"  # of lora_prefix, beside the prefix
 
 
-def attach(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int) -> nn.Module:
+def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int) -> nn.Module:
     """`base` ready to train, changed in place: a `PeftModel`, or the base itself where its own weights train.
 
     LoRA: A from PEFT's own initialisation under `seed`, B zero; adapter weights are in 32 bits whatever the base's
@@ -24,12 +24,14 @@ def attach(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, se
     """
     torch.manual_seed(seed)
     if adapter.method == "lora":
-        return get_peft_model(base, lora_config(adapter, model, base))
+        return get_peft_model(base, make_lora_config(adapter, model, base))
     if adapter.method in ("prompt", "prefix"):
-        return get_peft_model(base, virtual_token_config(adapter))
+        return get_peft_model(base, make_virtual_token_config(adapter))
     if adapter.method == "lora_prefix":
-        return LoraWithPrefix(get_peft_model(base, lora_config(adapter, model, base)), virtual_token_config(adapter))
-    return train_base(base, adapter)
+        return LoraWithPrefix(
+            get_peft_model(base, make_lora_config(adapter, model, base)), make_virtual_token_config(adapter)
+        )
+    return unfreeze_base(base, adapter)
 
 
 class LoraWithPrefix(PeftModelForCausalLM):
@@ -43,8 +45,8 @@ class LoraWithPrefix(PeftModelForCausalLM):
             weight.requires_grad_(True)  # the prefix's wrapper froze all that it found
 
 
-def detach(adapted: nn.Module) -> nn.Module:
-    """The base without its adapter: as it was before `attach`, bit for bit, where `keeps_base` says so."""
+def detach_adapter(adapted: nn.Module) -> nn.Module:
+    """The base without its adapter: as it was before `attach_adapter`, bit for bit, where `is_base_kept` says so."""
     if not isinstance(adapted, PeftModel):
         return adapted.requires_grad_(False)
     lora = adapted.lora[0] if isinstance(adapted, LoraWithPrefix) else adapted
@@ -52,7 +54,7 @@ def detach(adapted: nn.Module) -> nn.Module:
     return base
 
 
-def keeps_base(adapter: AdapterConfig) -> bool:
+def is_base_kept(adapter: AdapterConfig) -> bool:
     """True where training leaves every weight of the base as it was, so that the next trial can have it."""
     if adapter.method in ("prompt", "prefix"):
         return True
@@ -63,7 +65,7 @@ def keeps_base(adapter: AdapterConfig) -> bool:
 def save_adapter(adapted: nn.Module, folder: Path) -> int:
     """Writes what was trained, in PEFT's format where PEFT has it; bytes of all files. No embedding is copied."""
     if not isinstance(adapted, PeftModel):
-        return save_trained(adapted, folder)
+        return save_base_weights(adapted, folder)
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     if isinstance(adapted, LoraWithPrefix):
         adapted.lora[0].save_pretrained(str(folder / LORA_FOLDER), save_embedding_layers=False)

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from sweeplab.adapters.targets import matching, target_modules
+from sweeplab.adapters.targets import find_matching_modules, find_target_modules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.models.layers import LinearShape
 from sweeplab.runtime.errors import ConfigError
 
 
-class Sized(NamedTuple):
+class SizedAdapter(NamedTuple):
     """An adapter whose rank is settled, the matrices that it stands beside, and what its budget leaves over."""
 
     adapter: AdapterConfig
@@ -19,38 +19,38 @@ class Sized(NamedTuple):
     leftover: int | None
 
 
-def targeted_shapes(
+def find_targeted_shapes(
     adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], shapes: Iterable[LinearShape]
 ) -> list[LinearShape]:
-    """The matrices of `shapes` that the toggles mean. Raises `ConfigError` as `target_modules` does."""
+    """The matrices of `shapes` that the toggles mean. Raises `ConfigError` as `find_target_modules` does."""
     known = list(shapes)
     names = [shape.name for shape in known]
-    targets = target_modules(adapter, model_type, modules, names)
-    wanted = {name for target in targets for name in matching(names, target)}
+    targets = find_target_modules(adapter, model_type, modules, names)
+    wanted = {name for target in targets for name in find_matching_modules(names, target)}
     return [shape for shape in known if shape.name in wanted]
 
 
-def matches(pattern: str, name: str) -> bool:
+def _is_match(pattern: str, name: str) -> bool:
     """PEFT's rule for a module of this name: the whole of it, or its end from a dot on."""
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
-def rank_of(adapter: AdapterConfig, name: str) -> int:
+def find_rank(adapter: AdapterConfig, name: str) -> int:
     """The module's rank: that of the first pattern that matches its name, else the adapter's."""
     for pattern, rank in adapter.rank_pattern.items():
-        if matches(pattern, name):
+        if _is_match(pattern, name):
             return rank
     return adapter.rank
 
 
-def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
+def _check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
     """Raises `ConfigError` for a pattern that none of the adapted matrices has, listing what there is.
 
     Patterns of rates are looked for in the names of LoRA's own parameters, and not judged here where others train too.
     """
     names = [shape.name for shape in shapes]
     found = {
-        (key, pattern): any(matches(pattern, name) for name in names)
+        (key, pattern): any(_is_match(pattern, name) for name in names)
         for key in ("rank_pattern", "alpha_pattern")
         for pattern in getattr(adapter, key)
     }
@@ -67,25 +67,25 @@ def check_patterns(adapter: AdapterConfig, shapes: list[LinearShape]) -> None:
             )
 
 
-def num_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) -> int:
+def count_adapter_params(adapter: AdapterConfig, shapes: Iterable[LinearShape]) -> int:
     """Sum of r (d_in + d_out), and d_out more for DoRA's magnitudes. Hu et al. 2021, 4.1; Liu et al. 2024, 4.1."""
     return sum(
-        rank_of(adapter, shape.name) * (shape.in_features + shape.out_features)
+        find_rank(adapter, shape.name) * (shape.in_features + shape.out_features)
         + (shape.out_features if adapter.dora else 0)
         for shape in shapes
     )
 
 
-def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
+def fit_to_budget(adapter: AdapterConfig, shapes: list[LinearShape]) -> SizedAdapter:
     """`adapter` with the largest rank whose parameters fit `budget`; as it is where there is none.
 
-    Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `check_patterns` does.
+    Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `_check_patterns` does.
     """
-    check_patterns(adapter, shapes)
+    _check_patterns(adapter, shapes)
     if adapter.budget is None:
-        return Sized(adapter, shapes, None)
-    free = [shape for shape in shapes if rank_of(replace(adapter, rank=0), shape.name) == 0]
-    fixed = num_adapter_params(replace(adapter, rank=0), shapes)
+        return SizedAdapter(adapter, shapes, None)
+    free = [shape for shape in shapes if find_rank(replace(adapter, rank=0), shape.name) == 0]
+    fixed = count_adapter_params(replace(adapter, rank=0), shapes)
     per_rank = sum(shape.in_features + shape.out_features for shape in free)
     rank = (adapter.budget - fixed) // per_rank if per_rank else 0
     if rank < 1:
@@ -94,4 +94,4 @@ def sized(adapter: AdapterConfig, shapes: list[LinearShape]) -> Sized:
             f"{adapter.budget:,}; raise it, or switch toggles off"
         )
     fitting = replace(adapter, rank=rank)
-    return Sized(fitting, shapes, adapter.budget - num_adapter_params(fitting, shapes))
+    return SizedAdapter(fitting, shapes, adapter.budget - count_adapter_params(fitting, shapes))

@@ -5,14 +5,20 @@ from typing import NamedTuple
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from sweeplab.adapters.budget import num_adapter_params, sized, targeted_shapes
+from sweeplab.adapters.budget import count_adapter_params, find_targeted_shapes, fit_to_budget
 from sweeplab.config.adapter import LORA_METHODS, AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.base import architecture
-from sweeplab.models.layers import LinearShape, decoder_layers, linear_shapes, norm_layers, quantizable_shapes
-from sweeplab.models.quantization.schemes import layer_schemes
-from sweeplab.models.vision import auto_class, is_image_classifier, num_classes
+from sweeplab.models.base import read_architecture
+from sweeplab.models.layers import (
+    LinearShape,
+    find_decoder_layers,
+    find_norm_layers,
+    list_linear_shapes,
+    list_quantizable_shapes,
+)
+from sweeplab.models.quantization.schemes import choose_schemes
+from sweeplab.models.vision import choose_auto_class, count_classes, is_image_classifier
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -34,20 +40,20 @@ class Skeleton(NamedTuple):
     quantizable: tuple[LinearShape, ...]  # of the linears, what a scheme applies to: all but the head
 
 
-def key_size(config: PretrainedConfig) -> int:
+def _compute_key_size(config: PretrainedConfig) -> int:
     """Entries of one token's keys in one layer."""
     num_heads = int(config.num_attention_heads)
     num_key_heads = int(getattr(config, "num_key_value_heads", None) or num_heads)
     return num_key_heads * int(getattr(config, "head_dim", None) or config.hidden_size // num_heads)
 
 
-def skeleton(model: ModelConfig) -> Skeleton:
+def build_skeleton(model: ModelConfig) -> Skeleton:
     """Sizes of `model`, built on the meta device. Raises `ConfigError` where its config cannot be read."""
-    config = architecture(model)
+    config = read_architecture(model)
     with torch.device("meta"):
-        built: PreTrainedModel = auto_class(config).from_config(config)
+        built: PreTrainedModel = choose_auto_class(config).from_config(config)
     built.tie_weights()
-    linears = tuple(linear_shapes(built))
+    linears = tuple(list_linear_shapes(built))
     hidden = int(config.hidden_size)
     return Skeleton(
         model_type=str(config.model_type),
@@ -57,37 +63,41 @@ def skeleton(model: ModelConfig) -> Skeleton:
         intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
         num_layers=int(config.num_hidden_layers),
         num_heads=int(config.num_attention_heads),
-        vocab_size=int(num_classes(config) if is_image_classifier(config) else config.vocab_size),
-        key_size=key_size(config),
+        vocab_size=int(count_classes(config) if is_image_classifier(config) else config.vocab_size),
+        key_size=_compute_key_size(config),
         num_bias_params=sum(weight.numel() for name, weight in built.named_parameters() if name.endswith("bias")),
-        num_norm_params=sum(weight.numel() for module in norm_layers(built).values() for weight in module.parameters()),
-        num_params_per_layer=sum(weight.numel() for weight in decoder_layers(built)[-1].parameters()),
-        quantizable=tuple(quantizable_shapes(built)),
+        num_norm_params=sum(
+            weight.numel() for module in find_norm_layers(built).values() for weight in module.parameters()
+        ),
+        num_params_per_layer=sum(weight.numel() for weight in find_decoder_layers(built)[-1].parameters()),
+        quantizable=tuple(list_quantizable_shapes(built)),
     )
 
 
-def quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -> list[tuple[str, LinearShape]]:
-    """Scheme and matrix, of those that have one. Raises `ConfigError` as `layer_schemes` does."""
-    schemes = layer_schemes(quantization, sizes.quantizable)
+def find_quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -> list[tuple[str, LinearShape]]:
+    """Scheme and matrix, of those that have one. Raises `ConfigError` as `choose_schemes` does."""
+    schemes = choose_schemes(quantization, sizes.quantizable)
     return [(schemes[one.name], one) for one in sizes.quantizable if schemes[one.name] != "none"]
 
 
-def nothing_to_train(method: str, model_type: str) -> ConfigError:
+def nothing_to_train_error(method: str, model_type: str) -> ConfigError:
     return ConfigError(
         f"adapter={method} finds nothing to train: {model_type} has no such weights; choose adapter=norms or "
         "adapter=lora"
     )
 
 
-def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:
+def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:
     """What `adapter` trains on a model of `sizes`, with nothing built. Raises `ConfigError` as training does.
 
     LoRA: r (d_in + d_out) a matrix. prompt: tokens x hidden; prefix: tokens x layers x 2 x d_out of the keys.
     """
     lora = 0
     if adapter.method in LORA_METHODS:
-        shapes = targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
-        lora = num_adapter_params(sized(adapter, shapes).adapter, shapes) + beside_lora(adapter, sizes)
+        shapes = find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
+        lora = count_adapter_params(fit_to_budget(adapter, shapes).adapter, shapes) + _count_params_beside_lora(
+            adapter, sizes
+        )
     if adapter.method == "prompt":
         return adapter.num_virtual_tokens * sizes.hidden_size
     prefix = adapter.num_virtual_tokens * sizes.num_layers * 2 * sizes.key_size
@@ -101,11 +111,11 @@ def num_lora_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton)
     }
     found = baseline.get(adapter.method, lora)
     if found == 0:
-        raise nothing_to_train(adapter.method, sizes.model_type)
+        raise nothing_to_train_error(adapter.method, sizes.model_type)
     return found
 
 
-def beside_lora(adapter: AdapterConfig, sizes: Skeleton) -> int:
+def _count_params_beside_lora(adapter: AdapterConfig, sizes: Skeleton) -> int:
     """Biases and norms that train with the adapter."""
     biases = sizes.num_bias_params if adapter.bias == "all" else 0
     return biases + (sizes.num_norm_params if adapter.train_norms else 0)

@@ -8,22 +8,22 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
 
-from sweeplab.adapters.budget import sized, targeted_shapes
-from sweeplab.adapters.targets import target_modules
+from sweeplab.adapters.budget import find_targeted_shapes, fit_to_budget
+from sweeplab.adapters.targets import find_target_modules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.layers import linear_shapes, norm_layers
+from sweeplab.models.layers import find_norm_layers, list_linear_shapes
 from sweeplab.models.vision import is_image_classifier
 
 
-def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
+def make_lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedModel) -> LoraConfig:
     """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
     model_type = str(base.config.model_type)
-    shapes = linear_shapes(base)
-    adapter = sized(adapter, targeted_shapes(adapter, model_type, model.modules, shapes)).adapter
+    shapes = list_linear_shapes(base)
+    adapter = fit_to_budget(adapter, find_targeted_shapes(adapter, model_type, model.modules, shapes)).adapter
     extra: dict[str, Any] = {}
     if adapter.train_norms:
-        extra["modules_to_save"] = sorted(norm_layers(base))
+        extra["modules_to_save"] = sorted(find_norm_layers(base))
     return LoraConfig(
         task_type=None if is_image_classifier(base.config) else "CAUSAL_LM",
         r=adapter.rank,
@@ -35,13 +35,13 @@ def lora_config(adapter: AdapterConfig, model: ModelConfig, base: PreTrainedMode
         bias=adapter.bias,  # type: ignore[arg-type]
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern=dict(adapter.alpha_pattern),
-        target_modules=target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
+        target_modules=find_target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
         fan_in_fan_out=model_type == "gpt2",
         **extra,
     )
 
 
-def effective_layers(adapted: nn.Module, rate: Callable[[str], float]) -> list[dict[str, Any]]:
+def describe_adapter_layers(adapted: nn.Module, rate: Callable[[str], float]) -> list[dict[str, Any]]:
     """Rank, alpha and scaling of every adapted matrix, as PEFT holds them, and the peak `rate` of A and of B."""
     layers = []
     for name, module in adapted.named_modules():

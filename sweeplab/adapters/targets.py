@@ -6,9 +6,9 @@ from typing import Final
 from sweeplab.config.adapter import TOGGLES, AdapterConfig
 from sweeplab.runtime.errors import ConfigError
 
-ModuleNames = Mapping[str, tuple[str, ...]]
+_ModuleNames = Mapping[str, tuple[str, ...]]
 
-LLAMA: Final[ModuleNames] = {
+_LLAMA: Final[_ModuleNames] = {
     "query": ("q_proj",),
     "key": ("k_proj",),
     "value": ("v_proj",),
@@ -16,16 +16,16 @@ LLAMA: Final[ModuleNames] = {
     "mlp": ("gate_proj", "up_proj", "down_proj"),
     "head": ("lm_head",),
 }
-PHI: Final = {**LLAMA, "projection": ("self_attn.dense",), "mlp": ("fc1", "fc2")}
-PHI3: Final = {
-    **LLAMA,
+_PHI: Final = {**_LLAMA, "projection": ("self_attn.dense",), "mlp": ("fc1", "fc2")}
+_PHI3: Final = {
+    **_LLAMA,
     "query": ("qkv_proj",),
     "key": ("qkv_proj",),
     "value": ("qkv_proj",),
     "mlp": ("gate_up_proj", "down_proj"),
 }
-OPT: Final = {**LLAMA, "projection": ("out_proj",), "mlp": ("fc1", "fc2")}
-GPT_NEOX: Final[ModuleNames] = {
+_OPT: Final = {**_LLAMA, "projection": ("out_proj",), "mlp": ("fc1", "fc2")}
+_GPT_NEOX: Final[_ModuleNames] = {
     "query": ("query_key_value",),
     "key": ("query_key_value",),
     "value": ("query_key_value",),
@@ -33,7 +33,7 @@ GPT_NEOX: Final[ModuleNames] = {
     "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
     "head": ("lm_head",),
 }
-GPT2: Final[ModuleNames] = {
+_GPT2: Final[_ModuleNames] = {
     "query": ("c_attn",),
     "key": ("c_attn",),
     "value": ("c_attn",),
@@ -41,22 +41,22 @@ GPT2: Final[ModuleNames] = {
     "mlp": ("mlp.c_fc", "mlp.c_proj"),
     "head": ("lm_head",),
 }
-VIT: Final = {**LLAMA, "mlp": ("fc1", "fc2"), "head": ("classifier",)}
-FAMILIES: Final[dict[str, ModuleNames]] = {
-    "llama": LLAMA,
-    "mistral": LLAMA,
-    "qwen2": LLAMA,
-    "qwen3": LLAMA,
-    "phi": PHI,
-    "phi3": PHI3,
-    "opt": OPT,
-    "gpt_neox": GPT_NEOX,
-    "gpt2": GPT2,
-    "vit": VIT,
+_VIT: Final = {**_LLAMA, "mlp": ("fc1", "fc2"), "head": ("classifier",)}
+FAMILIES: Final[dict[str, _ModuleNames]] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "phi": _PHI,
+    "phi3": _PHI3,
+    "opt": _OPT,
+    "gpt_neox": _GPT_NEOX,
+    "gpt2": _GPT2,
+    "vit": _VIT,
 }
 
 
-def family(model_type: str, modules: Mapping[str, Iterable[str]]) -> ModuleNames:
+def _find_family(model_type: str, modules: Mapping[str, Iterable[str]]) -> _ModuleNames:
     """The table for `model_type`, or the user's own. Raises `ConfigError` for a family that neither knows."""
     if modules:
         return {toggle: tuple(modules.get(toggle, ())) for toggle in TOGGLES}
@@ -68,7 +68,7 @@ def family(model_type: str, modules: Mapping[str, Iterable[str]]) -> ModuleNames
     return FAMILIES[model_type]
 
 
-def refuse_unequal_fused(names: ModuleNames, enabled: set[str]) -> None:
+def _refuse_unequal_fused(names: _ModuleNames, enabled: set[str]) -> None:
     """A matrix that serves several toggles cannot be adapted for some of them only."""
     for toggle in sorted(enabled):
         for sharing in TOGGLES:
@@ -80,23 +80,23 @@ def refuse_unequal_fused(names: ModuleNames, enabled: set[str]) -> None:
                 )
 
 
-def matching(module_names: Iterable[str], target: str) -> list[str]:
+def find_matching_modules(module_names: Iterable[str], target: str) -> list[str]:
     """Modules that PEFT's suffix rule gives for `target`."""
     return [name for name in module_names if name == target or name.endswith(f".{target}")]
 
 
-def target_modules(
+def find_target_modules(
     adapter: AdapterConfig, model_type: str, modules: Mapping[str, Iterable[str]], linear_names: list[str]
 ) -> list[str]:
     """PEFT's `target_modules` for the toggles that are on, given the names of the model's linear layers.
 
     Raises `ConfigError` where a toggle matches nothing, listing what there is, or is fused with one that is off.
     """
-    names = family(model_type, modules)
-    refuse_unequal_fused(names, set(adapter.enabled()))
+    names = _find_family(model_type, modules)
+    _refuse_unequal_fused(names, set(adapter.enabled()))
     targets: list[str] = []
     for toggle in adapter.enabled():
-        if not names[toggle] or not all(matching(linear_names, target) for target in names[toggle]):
+        if not names[toggle] or not all(find_matching_modules(linear_names, target) for target in names[toggle]):
             there = ", ".join(sorted({name.rpartition(".")[2] for name in linear_names}))
             raise ConfigError(
                 f"adapter.lora_{toggle}=true matches no module ({', '.join(names[toggle]) or 'none named'}); "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import first_line
+from sweeplab.runtime.errors import describe_error
 
 Array = NDArray[np.float64]
 
@@ -58,7 +58,7 @@ def open_weights(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise damaged(path, first_line(error)) from error
+        raise damaged(path, describe_error(error)) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

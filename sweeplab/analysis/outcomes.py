@@ -12,7 +12,7 @@ from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import trial_folder
 from sweeplab.report.evidence.settings import Setting, first_objective
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right
 MOST_ITEMS: Final = 1000
@@ -73,7 +73,7 @@ def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> 
         return None
     kept = rated_tasks(facts, tasks)
     items = dict.fromkeys(item for _, _, found in rows for item in found if item[0] in kept)
-    chosen = evenly(list(items), MOST_ITEMS)
+    chosen = pick_evenly(list(items), MOST_ITEMS)
     outcomes_TN = np.array([[found.get(item, np.nan) for item in chosen] for _, _, found in rows])
     places = sorted({place for _, place, _ in rows})
     players = [places.index(place) for _, place, _ in rows]

@@ -1,54 +1,46 @@
 """The analysis as files: analysis.json, analysis.md and three figures."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from sweeplab.analysis.figures import KIND_WORDS, elo_drawing, similarity_drawing, spectra_drawing
-from sweeplab.analysis.findings import Findings, amplified, as_json, base_spectra, mean_dimensions, of_setting
+from sweeplab.analysis.figures import KIND_WORDS, draw_elo, draw_similarity, draw_spectra
+from sweeplab.analysis.results import AnalysisResults, amplified, as_json, base_spectra, mean_dimensions, of_setting
 from sweeplab.analysis.sharing import Against
 from sweeplab.records.store import write_json, write_text
-from sweeplab.report.evidence.wording import DASH, memory, number
-from sweeplab.report.findings.tables import Cell, Column, Table, all_records, memory_metric
-from sweeplab.report.pages import escape_markdown, markdown_table
+from sweeplab.report.evidence.costs import memory_metric
+from sweeplab.report.evidence.formatting import DASH, memory, number
+from sweeplab.report.evidence.settings import all_records
+from sweeplab.report.findings.table import Cell, Column, Table
+from sweeplab.report.templating import markdown_environment
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
-DRAWINGS: Final = {
-    "similarity.svg": ("similarity.svg.j2", similarity_drawing),
-    "spectra.svg": ("plot.svg.j2", spectra_drawing),
-    "elo.svg": ("plot.svg.j2", elo_drawing),
-}
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+_PICTURES: Final = {"similarity.svg": draw_similarity, "spectra.svg": draw_spectra, "elo.svg": draw_elo}
 
 
-def environment(**settings: Any) -> Environment:
-    loader = FileSystemLoader(TEMPLATES)
-    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **settings)
-
-
-def write_analysis(findings: Findings, folder: Path) -> Path:
+def write_analysis(findings: AnalysisResults, folder: Path) -> Path:
     """Writes the files; gives the path of analysis.md. The same findings give the same bytes. Raises `StoreError`."""
     drawn = set()
-    pictures = environment(autoescape=True)
-    for name, (template, drawing) in DRAWINGS.items():
-        values = drawing(findings)
-        if values is None:
+    for name, draw in _PICTURES.items():
+        picture = draw(findings)
+        if picture is None:
             (folder / name).unlink(missing_ok=True)
             continue
-        write_text(folder / name, pictures.get_template(template).render(values) + "\n")
+        write_text(folder / name, picture)
         drawn.add(name)
-    words = environment(autoescape=False, finalize=escape_markdown)
-    words.filters["table"] = markdown_table
-    page = words.get_template("analysis.md.j2").render(
-        findings=findings,
-        drawn=drawn,
-        similarity=similarity_table(findings),
-        amplification=amplification_table(findings),
-        dimensions=dimensions_table(findings),
-        elo=elo_table(findings),
+    page = (
+        markdown_environment(_TEMPLATES)
+        .get_template("analysis.md.j2")
+        .render(
+            findings=findings,
+            drawn=drawn,
+            similarity=similarity_table(findings),
+            amplification=amplification_table(findings),
+            dimensions=dimensions_table(findings),
+            elo=elo_table(findings),
+        )
     )
     write_json(folder / "analysis.json", as_json(findings))
-    write_text(folder / "analysis.md", page + "\n")
+    write_text(folder / "analysis.md", page)
     return folder / "analysis.md"
 
 
@@ -61,7 +53,7 @@ def against_cells(against: Against) -> list[Cell]:
     return cells(number(against.phi), number(against.chance), z)
 
 
-def similarity_table(findings: Findings) -> Table:
+def similarity_table(findings: AnalysisResults) -> Table:
     """phi of the first directions and of the whole spans, of A and of B, each beside chance."""
     titles = ("first directions, phi(1, 1)", "by chance", "z", "whole spans, phi(r1, r2)", "by chance", "z")
     columns = [Column("pairs", numeric=False), Column("of", numeric=False), *map(Column, titles)]
@@ -75,7 +67,7 @@ def similarity_table(findings: Findings) -> Table:
     return Table(columns, rows)
 
 
-def amplification_table(findings: Findings) -> Table:
+def amplification_table(findings: AnalysisResults) -> Table:
     titles = ("norm of dW", "norm of W", "W on dW's directions", "on W's own", "on random ones", "amplification")
     columns = [Column("setting", numeric=False), *map(Column, titles), Column("above chance", "of matrices")]
     rows = []
@@ -87,7 +79,7 @@ def amplification_table(findings: Findings) -> Table:
     return Table(columns, rows)
 
 
-def dimensions_table(findings: Findings) -> Table:
+def dimensions_table(findings: AnalysisResults) -> Table:
     titles = ("effective rank", "stable rank", "participation ratio")
     columns = [Column("matrix", numeric=False), Column("directions"), *map(Column, titles)]
     spectra = [("W, the base", base_spectra(findings))]
@@ -101,7 +93,7 @@ def dimensions_table(findings: Findings) -> Table:
     return Table(columns, rows)
 
 
-def elo_table(findings: Findings) -> Table:
+def elo_table(findings: AnalysisResults) -> Table:
     metric = memory_metric(all_records(findings.settings))
     columns = [
         Column("setting", numeric=False),

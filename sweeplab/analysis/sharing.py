@@ -10,7 +10,7 @@ from sweeplab.analysis.adapters import Array, Factors, read_factors
 from sweeplab.analysis.spectra import decompose_update
 from sweeplab.analysis.subspaces import Chance, chance, chance_grid, directions, similarity
 from sweeplab.analysis.trials import Pair, Trained
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 MOST_MATRICES: Final = 64
 PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A
@@ -100,7 +100,7 @@ def matrices_of(trained: Sequence[Trained], most: int) -> list[str]:
     names = dict.fromkeys(
         layer["name"] for one in trained for layer in one.record.adapter_layers if layer["name"] in one.adapter.shapes
     )
-    return evenly(list(names), most)
+    return pick_evenly(list(names), most)
 
 
 def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[Shared]:

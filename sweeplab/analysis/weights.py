@@ -14,7 +14,7 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import trial_config_from_dict
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
 MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model
@@ -42,20 +42,20 @@ def base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weight
     from transformers.pytorch_utils import Conv1D
 
     from sweeplab.models.base import load_base
-    from sweeplab.models.layers import linear_layers
-    from sweeplab.models.quantization.layers import plain_layer
-    from sweeplab.models.quantization.schemes import quantized_layers
+    from sweeplab.models.layers import find_linear_layers
+    from sweeplab.models.quantization.layers import dequantize_layer
+    from sweeplab.models.quantization.schemes import find_quantized_layers
 
     loaded = load_base(model, quantization, torch.float32, torch.device("cpu")).model
-    quantized = {name for name, _ in quantized_layers(loaded)}
-    modules: dict[str, Any] = dict(linear_layers(loaded))
+    quantized = {name for name, _ in find_quantized_layers(loaded)}
+    modules: dict[str, Any] = dict(find_linear_layers(loaded))
 
     def weight(name: str) -> Array | None:
         module: Any = modules.get(name)
         if module is None:
             return None
         if name in quantized:
-            module = plain_layer(module)
+            module = dequantize_layer(module)
         values: Array = module.weight.detach().double().numpy()
         return values.T if isinstance(module, Conv1D) else values
 
@@ -77,7 +77,7 @@ def affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> l
     work = {name: math.prod(shapes[name]) * min(shapes[name]) for name in names}
     small = [name for name in names if work[name] <= MOST_WORK / MOST_SHARE]
     for most in range(len(small), 0, -1):
-        chosen = evenly(small, most)
+        chosen = pick_evenly(small, most)
         if sum(work[name] for name in chosen) <= MOST_WORK:
             return chosen
     return [min(work, key=work.__getitem__)]

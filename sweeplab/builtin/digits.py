@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 Pixels = list[list[int]]  # rows of grays from 0 to LARGEST_GRAY
 
-DIGITS_SEED: Final = 20231119
+_DIGITS_SEED: Final = 20231119
 NUM_CLASSES: Final = 10
 NUM_HELDOUT: Final = 400
 LARGEST_GRAY: Final = 16
@@ -34,24 +34,24 @@ class ImageSize(NamedTuple):
     num_tokens: int
 
 
-def rotated(pixels: Pixels) -> Pixels:
+def _rotate(pixels: Pixels) -> Pixels:
     """A quarter turn to the left."""
     return [list(column) for column in zip(*pixels, strict=True)][::-1]
 
 
 @cache
-def upright_digits() -> list[Digit]:
+def load_upright_digits() -> list[Digit]:
     """All images in one seeded order."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = [Digit(*one) for one in zip(bunch.images.astype(int).tolist(), bunch.target.tolist(), strict=True)]
-    return random.Random(DIGITS_SEED).sample(images, len(images))
+    return random.Random(_DIGITS_SEED).sample(images, len(images))
 
 
-def digits(orientation: str) -> tuple[list[Digit], list[Digit]]:
+def split_digits(orientation: str) -> tuple[list[Digit], list[Digit]]:
     """What there is to learn from, and what is held out; the same images in every orientation."""
-    images = upright_digits()
+    images = load_upright_digits()
     if orientation == "rotated":
-        images = [Digit(rotated(digit.pixels), digit.label) for digit in images]
+        images = [Digit(_rotate(digit.pixels), digit.label) for digit in images]
     return images[NUM_HELDOUT:], images[:NUM_HELDOUT]

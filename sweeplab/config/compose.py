@@ -16,7 +16,7 @@ from sweeplab.config.compatible import check_trial
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.study_rules import check_study
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, first_line, refuse
+from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import abbreviate_home
 
 PACKAGE: Final = Path(__file__).parents[1]
@@ -42,7 +42,9 @@ def to_study_config(composed: DictConfig, default_name: str) -> StudyConfig:
     except OmegaConfBaseException as error:
         key = error.full_key
         missing = isinstance(error, MissingMandatoryValue)
-        raise ConfigError(f"{key} is missing; give {key}=..." if missing else f"{key}: {first_line(error)}") from error
+        raise ConfigError(
+            f"{key} is missing; give {key}=..." if missing else f"{key}: {describe_error(error)}"
+        ) from error
     assert isinstance(config, StudyConfig)
     refuse_nested(config)
     for section in (config.model, config.data, config.evaluation, *config.claims):
@@ -127,7 +129,7 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
                 OmegaConf.update(composed, key, value, merge=True)
         parts: dict[str, Any] = {one.name: OmegaConf.to_object(composed[one.name]) for one in fields(TrialConfig)}
     except (HydraException, OmegaConfBaseException) as error:
-        cause = first_line(error.__cause__ or error)
+        cause = describe_error(error.__cause__ or error)
         raise ConfigError(f"space: a trial with {', '.join(own)} cannot be composed: {cause}; mend space") from error
     config: TrialConfig = abbreviate_home(TrialConfig(**parts))
     check_trial(config)

@@ -32,8 +32,6 @@ class StudySection:
     constraints: dict[str, Any] = MISSING  # metric of a record -> max, min or both; samplers avoid what is beyond
     enqueue: list[Any] = MISSING  # points to try first: axes with their values, or names of published recipes
     warm_start: str | None = None  # a study in runs_dir whose finished trials the sampler learns from too
-    storage: str | None = None  # postgresql://user@host/database, for several drivers; null: SQLite
-    lease_seconds: float = MISSING  # after which a trial of a driver that is silent may be taken over
     runs_dir: str = MISSING
     reports_dir: str = MISSING
 

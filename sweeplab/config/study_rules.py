@@ -9,7 +9,7 @@ from sweeplab.config.claim_rules import check_claims
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
 from sweeplab.config.sizes import num_bytes
-from sweeplab.config.study import StudyConfig, StudySection
+from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import ConfigError, check_at_least, check_choice, refuse
@@ -107,15 +107,6 @@ def check_plan(plan: PlanConfig) -> None:
         )
 
 
-def check_storage(study: StudySection) -> None:
-    """Refuses a database that is none of PostgreSQL's, and leases that make no sense. Raises `ConfigError`."""
-    if study.storage is not None and not study.storage.startswith("postgresql://"):
-        remedy = "write postgresql://user@host/database"
-        raise refuse("study.storage", "must be null or the address of a PostgreSQL database", study.storage, remedy)
-    if not 0 < study.lease_seconds < math.inf:
-        raise refuse("study.lease_seconds", "must be a number above 0", study.lease_seconds, "try 60")
-
-
 def check_study(config: StudyConfig) -> None:
     """Refuses a study that cannot run. Raises `ConfigError`."""
     check_choice("action", config.action, ACTIONS)
@@ -131,7 +122,6 @@ def check_study(config: StudyConfig) -> None:
     check_cohort_size(config)
     check_workers(config)
     check_fleet(config)
-    check_storage(config.study)
     check_at_least("study.max_failures", config.study.max_failures, 1, "use null to go on")
     check_at_least("executor.checkpoint_seconds", config.executor.checkpoint_seconds, 0, "use null for none")
     check_at_least("study.num_trials", config.study.num_trials, 1, "use null for every point of a grid")

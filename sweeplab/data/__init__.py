@@ -1,0 +1,1 @@
+"""From examples to prompts, tokens and batches."""

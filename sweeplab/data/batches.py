@@ -56,7 +56,7 @@ class Windows:
         """Optimizer steps per epoch; the last one may be smaller."""
         return -(-len(self.rows) // self.window_size)
 
-    def of_epoch(self, epoch: int) -> list[list[int]]:
+    def order_epoch(self, epoch: int) -> list[list[int]]:
         """Row indices of every optimizer step of an epoch; a smaller window comes last."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.rows), generator=generator).tolist()
@@ -70,22 +70,22 @@ class Windows:
         shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
         return shuffled + ([order[num_full:]] if num_full < len(order) else [])
 
-    def micro_batches(self, window: list[int]) -> list[MicroBatch]:
+    def split_window(self, window: list[int]) -> list[MicroBatch]:
         """A window's micro-batches, fewer than `accumulation` where it is a small one."""
         num_targets = sum(self.rows[index].num_targets for index in window)
         starts = range(0, len(window), self.micro_batch_size)
         return [MicroBatch(tuple(window[start : start + self.micro_batch_size]), num_targets) for start in starts]
 
-    def since(self, step: int) -> Iterator[list[MicroBatch]]:
+    def iterate_from(self, step: int) -> Iterator[list[MicroBatch]]:
         """Windows without end, from the one that follows `step` finished ones."""
         epoch, done = divmod(step, self.num_per_epoch)
         while True:
-            for window in self.of_epoch(epoch)[done:]:
-                yield self.micro_batches(window)
+            for window in self.order_epoch(epoch)[done:]:
+                yield self.split_window(window)
             epoch, done = epoch + 1, 0
 
 
-def collate(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Batch:
+def collate_tokens(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Batch:
     """Pads on the right to the longest of `examples`."""
     ids = pad_sequence([tokens.ids for tokens in examples], batch_first=True, padding_value=pad_id)
     labels = pad_sequence([tokens.labels for tokens in examples], batch_first=True, padding_value=IGNORED)
@@ -96,7 +96,7 @@ def collate(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Bat
 
 def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: int) -> Batch:
     """Pads on the right to the longest of `rows`; no loss is counted across the border of two sequences."""
-    flat = collate([row.joined() for row in rows], pad_id, num_window_targets)
+    flat = collate_tokens([row.join_sequences() for row in rows], pad_id, num_window_targets)
     numbers, positions = torch.zeros_like(flat.mask_BT), torch.zeros_like(flat.mask_BT)
     for place, row in enumerate(rows):
         start = 0
@@ -116,10 +116,10 @@ def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> B
     packed = [row for row in rows if isinstance(row, PackedRow)]
     if packed:
         return collate_packed(packed, pad_id, num_window_targets)
-    return collate([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
+    return collate_tokens([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
 
 
-def nothing_like(row: Row, pad_id: int) -> Row:
+def make_filler_row(row: Row, pad_id: int) -> Row:
     """A row of the kind of `row` without a target, so that it moves nothing."""
     if isinstance(row, ImageRow):
         return row._replace(label=IGNORED)
@@ -127,7 +127,7 @@ def nothing_like(row: Row, pad_id: int) -> Row:
     return PackedRow((nothing,)) if isinstance(row, PackedRow) else nothing
 
 
-def heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
     """All rows once, by length."""
     ordered = sorted(rows, key=lambda row: row.num_tokens)
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

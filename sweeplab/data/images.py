@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sweeplab.builtin.digits import LARGEST_GRAY, Digit, ImageSize, Pixels, digits
+from sweeplab.builtin.digits import LARGEST_GRAY, Digit, ImageSize, Pixels, split_digits
 from sweeplab.config.data import DataConfig
-from sweeplab.data.sources import fewer, fingerprint
+from sweeplab.data.sources import fingerprint_examples, limit_examples
 from sweeplab.data.tokens import IGNORED
 
 
@@ -46,20 +46,22 @@ class ImageSplits(NamedTuple):
     fingerprint: str
 
 
-def rows_of(images: Sequence[Digit], size: ImageSize) -> list[ImageRow]:
+def make_image_rows(images: Sequence[Digit], size: ImageSize) -> list[ImageRow]:
     return [ImageRow(image.pixels, image.label, size) for image in images]
 
 
 def load_images(config: DataConfig, size: ImageSize) -> ImageSplits:
     """The images that `config` names, `num_examples` and `fraction` as for text."""
-    train, heldout = digits(str(config.target))
-    train = fewer(train, config)
-    return ImageSplits(rows_of(train, size), rows_of(heldout, size), fingerprint((train, heldout)))
+    train, heldout = split_digits(str(config.target))
+    train = limit_examples(train, config)
+    return ImageSplits(
+        make_image_rows(train, size), make_image_rows(heldout, size), fingerprint_examples((train, heldout))
+    )
 
 
-def heldout_images(orientation: str, size: ImageSize) -> list[ImageRow]:
+def load_heldout_images(orientation: str, size: ImageSize) -> list[ImageRow]:
     """The held-out images, turned as `orientation` says."""
-    return rows_of(digits(orientation)[1], size)
+    return make_image_rows(split_digits(orientation)[1], size)
 
 
 def collate_images(rows: Sequence[ImageRow], num_window_targets: int) -> ImageBatch:

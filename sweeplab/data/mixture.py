@@ -9,7 +9,7 @@ from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError
 
 
-def mixed(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Example]:
+def mix_by_weight(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Example]:
     """Examples of all pools in an order whose every beginning has the proportions of `weights`.
 
     As many as can be had without repeating one: the scarcest part is used whole, and part i has
@@ -30,9 +30,9 @@ def mixed(pools: Sequence[list[Example]], weights: Sequence[float]) -> list[Exam
     return [pools[part][place] for _, part, place in sorted(places)]
 
 
-def mixture(pools: Sequence[list[Example]], config: DataConfig) -> list[Example]:
-    """`mixed` by `config.parts`. Raises `ConfigError` where `num_examples` would need one twice."""
-    order = mixed(pools, [part.weight for part in config.parts])
+def make_mixture(pools: Sequence[list[Example]], config: DataConfig) -> list[Example]:
+    """`mix_by_weight` by `config.parts`. Raises `ConfigError` where `num_examples` would need one twice."""
+    order = mix_by_weight(pools, [part.weight for part in config.parts])
     if config.num_examples is not None and config.num_examples > len(order):
         sizes = ", ".join(f"{part.path} has {len(pool)}" for part, pool in zip(config.parts, pools, strict=True))
         raise ConfigError(

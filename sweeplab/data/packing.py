@@ -21,7 +21,7 @@ class PackedRow(NamedTuple):
     def num_targets(self) -> int:
         return sum(tokens.num_targets for tokens in self.sequences)
 
-    def joined(self) -> Tokens:
+    def join_sequences(self) -> Tokens:
         """One sequence of all; the first label of each is ignored, since nothing before it may predict it."""
         labels = torch.cat([tokens.labels for tokens in self.sequences])
         lengths = torch.tensor([tokens.num_tokens for tokens in self.sequences])
@@ -29,7 +29,7 @@ class PackedRow(NamedTuple):
         return Tokens(torch.cat([tokens.ids for tokens in self.sequences]), labels)
 
 
-class FreeSpace:
+class _FreeSpace:
     """Space left in each of `num_rows` rows, with the first row that has enough found in log(num_rows) steps."""
 
     def __init__(self, num_rows: int, length: int) -> None:
@@ -50,14 +50,14 @@ class FreeSpace:
         return row
 
 
-def pack(examples: Sequence[Tokens], length: int) -> list[PackedRow]:
+def pack_examples(examples: Sequence[Tokens], length: int) -> list[PackedRow]:
     """Rows of at most `length` tokens that hold every example once: first fit, the longest first.
 
     At most 11/9 of the fewest rows possible, and 6/9 more (Dosa 2007). An example longer than `length` is an error of
     the caller's: `tokenize` has cut it.
     """
     assert all(tokens.num_tokens <= length for tokens in examples)
-    space = FreeSpace(len(examples), length)
+    space = _FreeSpace(len(examples), length)
     rows: dict[int, list[Tokens]] = {}
     for tokens in sorted(examples, key=lambda one: -one.num_tokens):
         rows.setdefault(space.take(tokens.num_tokens), []).append(tokens)

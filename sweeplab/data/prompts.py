@@ -4,14 +4,14 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import TemplateError
 
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 
-ALPACA_WITH_INPUT: Final = (
+_ALPACA_WITH_INPUT: Final = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
 )
-ALPACA_WITHOUT_INPUT: Final = (
+_ALPACA_WITHOUT_INPUT: Final = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Response:\n"
@@ -29,44 +29,44 @@ class Example(NamedTuple):
         return self.messages[-1]["content"]
 
 
-def instruction_text(example: Example) -> str:
+def _read_instruction(example: Example) -> str:
     """The single user message of an instruction record. Raises `ConfigError` for a longer conversation."""
     if len(example.messages) != 2 or example.messages[0]["role"] != "user":
         raise ConfigError("data.style must be chatml or template for chat messages; plain and alpaca take one question")
     return example.messages[0]["content"]
 
 
-def chatml(messages: list[dict[str, str]]) -> str:
+def _render_chatml(messages: list[dict[str, str]]) -> str:
     turns = [f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in messages]
     return "".join(turns) + "<|im_start|>assistant\n"
 
 
-def with_input(example: Example) -> list[dict[str, str]]:
+def _add_input(example: Example) -> list[dict[str, str]]:
     """The conversation before the response, an instruction's input below its instruction."""
     *before, last = example.messages[:-1]
     content = f"{last['content']}\n\n{example.given}" if example.given else last["content"]
     return [*before, {"role": last["role"], "content": content}]
 
 
-def render(example: Example, style: str, tokenizer: Any) -> str:
+def render_prompt(example: Example, style: str, tokenizer: Any) -> str:
     """The prompt of `example`; the response follows it directly.
 
     plain: instruction, input and an empty line's end; alpaca: Stanford Alpaca's wording; chatml: OpenAI's markup;
     template: the chat template of `tokenizer`. Raises `ConfigError` where the style does not fit.
     """
     if style == "plain":
-        parts = (instruction_text(example), example.given)
+        parts = (_read_instruction(example), example.given)
         return "".join(f"{part}\n" for part in parts if part)
     if style == "alpaca":
-        wording = ALPACA_WITH_INPUT if example.given else ALPACA_WITHOUT_INPUT
-        return wording.format(instruction=instruction_text(example), input=example.given)
+        wording = _ALPACA_WITH_INPUT if example.given else _ALPACA_WITHOUT_INPUT
+        return wording.format(instruction=_read_instruction(example), input=example.given)
     if style == "chatml":
-        return chatml(with_input(example))
+        return _render_chatml(_add_input(example))
     if tokenizer.chat_template is None:
         raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
     try:
-        prompt: str = tokenizer.apply_chat_template(with_input(example), tokenize=False, add_generation_prompt=True)
+        prompt: str = tokenizer.apply_chat_template(_add_input(example), tokenize=False, add_generation_prompt=True)
     except TemplateError as error:  # it runs in jinja2's sandbox; many refuse roles that they do not know
-        why = first_line(error)
+        why = describe_error(error)
         raise ConfigError(f"data.style=template: the tokenizer's chat template refuses: {why}; try chatml") from error
     return prompt

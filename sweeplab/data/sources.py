@@ -9,14 +9,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from sweeplab.builtin import world
 from sweeplab.config.data import DataConfig
-from sweeplab.data.mixture import mixture
+from sweeplab.data.mixture import make_mixture
 from sweeplab.data.prompts import Example
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
-SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
+_SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
-Item = TypeVar("Item")  # an example of any kind
+_Item = TypeVar("_Item")  # an example of any kind
 
 
 class Splits(NamedTuple):
@@ -27,7 +27,7 @@ class Splits(NamedTuple):
     fingerprint: str
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """The rows of a JSON array or of JSON lines, each with its place (`record 3` or `line 3`), counted from 1."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
 
 
-def encodable(text: str, where: str, field: str) -> str:
+def _check_encodable(text: str, where: str, field: str) -> str:
     """`text`, unless it holds half of a surrogate pair, as JSON may spell it. Raises `ConfigError`."""
     try:
         text.encode()
@@ -59,7 +59,7 @@ def encodable(text: str, where: str, field: str) -> str:
     return text
 
 
-def chat_example(row: Any, where: str, field: str) -> Example:
+def _make_chat_example(row: Any, where: str, field: str) -> Example:
     messages = row.get(field)
     well_formed = isinstance(messages, list) and all(
         isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
@@ -71,64 +71,64 @@ def chat_example(row: Any, where: str, field: str) -> Example:
             "assistant's; name another field with data.messages_field"
         )
     return Example(
-        [{part: encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
+        [{part: _check_encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
     )
 
 
-def text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
+def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
     if name not in row:
         fields = ", ".join(str(field) for field in row) or "none"
         raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
     if not isinstance(row[name], str):
         raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; mend the record")
-    return encodable(row[name], where, name)
+    return _check_encodable(row[name], where, name)
 
 
-def example(row: Any, where: str, config: DataConfig) -> Example:
+def make_example(row: Any, where: str, config: DataConfig) -> Example:
     """An `Example` from one record. Raises `ConfigError` naming the place, the field and the remedy."""
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
     if config.messages_field is not None:
-        return chat_example(row, where, config.messages_field)
-    instruction = text_field(row, where, "instruction_field", config.instruction_field)
-    output = text_field(row, where, "output_field", config.output_field)
+        return _make_chat_example(row, where, config.messages_field)
+    instruction = _read_text_field(row, where, "instruction_field", config.instruction_field)
+    output = _read_text_field(row, where, "output_field", config.output_field)
     given = row.get(config.input_field) if config.input_field is not None else None
     if given is not None and not isinstance(given, str):
         raise ConfigError(f"{where}: field '{config.input_field}' must be text, got {type(given).__name__}; mend it")
-    encodable(given or "", where, str(config.input_field))
+    _check_encodable(given or "", where, str(config.input_field))
     if not output:
         raise ConfigError(f"{where}: field '{config.output_field}' is empty, nothing to learn; remove the record")
     return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
 
 
-def from_file(path: str, config: DataConfig) -> list[Example]:
-    return [example(row, f"{path}, {where}", config) for where, row in numbered_rows(expand_home(path))]
+def _read_examples(path: str, config: DataConfig) -> list[Example]:
+    return [make_example(row, f"{path}, {where}", config) for where, row in _read_numbered_rows(expand_home(path))]
 
 
-def from_hub(config: DataConfig) -> list[Example]:
+def _download_examples(config: DataConfig) -> list[Example]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
-        cause = first_line(error)
+        cause = describe_error(error)
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    return [example(row, f"{config.name}, record {place}", config) for place, row in enumerate(rows, 1)]
+    return [make_example(row, f"{config.name}, record {place}", config) for place, row in enumerate(rows, 1)]
 
 
-def split(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
+def split_examples(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
     """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two in `where`."""
     if len(examples) < 2:
         raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
-    shuffled = random.Random(SPLIT_SEED).sample(examples, len(examples))
+    shuffled = random.Random(_SPLIT_SEED).sample(examples, len(examples))
     num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
     return shuffled[num_heldout:], shuffled[:num_heldout]
 
 
-def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
+def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
     """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
     digest = hashlib.sha256()
     for part in parts:
@@ -136,36 +136,36 @@ def fingerprint(parts: Iterable[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
+def _load_whole_splits(config: DataConfig) -> tuple[list[Example], list[Example]]:
     """All that there is to learn from, and to measure on. Raises `ConfigError`."""
     if config.source == "world":
-        rows = (world.target_examples(str(config.target)), world.skill_items(str(config.target)))
-        train, heldout = ([example(row, config.name, config) for row in part] for part in rows)
+        rows = (world.make_target_examples(str(config.target)), world.make_skill_items(str(config.target)))
+        train, heldout = ([make_example(row, config.name, config) for row in part] for part in rows)
         return train, heldout
     if config.source == "mixture":
         parts = [
-            split(from_file(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
+            split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
             for part in config.parts
         ]
-        return mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
-    examples = from_hub(config) if config.source == "hub" else from_file(str(config.path), config)
+        return make_mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
+    examples = _download_examples(config) if config.source == "hub" else _read_examples(str(config.path), config)
     if config.heldout_path is not None:
-        return examples, from_file(config.heldout_path, config)
+        return examples, _read_examples(config.heldout_path, config)
     where = f"data.name={config.name}" if config.source == "hub" else f"data.path={config.path}"
-    return split(examples, config.heldout_fraction, where)
+    return split_examples(examples, config.heldout_fraction, where)
 
 
-def share(train: list[Item], config: DataConfig) -> list[Item]:
+def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:
     """A seeded choice of round(fraction * N) examples, at least one; a smaller one is a part of every larger one.
 
     A mixture's own order is kept: its beginnings have its proportions.
     """
     assert config.fraction is not None
-    order = train if config.source == "mixture" else random.Random(SPLIT_SEED).sample(train, len(train))
+    order = train if config.source == "mixture" else random.Random(_SPLIT_SEED).sample(train, len(train))
     return order[: max(1, round(config.fraction * len(train)))]
 
 
-def fewer(train: list[Item], config: DataConfig) -> list[Item]:
+def limit_examples(train: list[_Item], config: DataConfig) -> list[_Item]:
     """The training examples that `num_examples` or `fraction` leaves; all without them. Raises `ConfigError`."""
     if config.num_examples is not None:
         if config.num_examples > len(train):
@@ -174,10 +174,10 @@ def fewer(train: list[Item], config: DataConfig) -> list[Item]:
                 f"{config.num_examples}; lower it, or leave it null for all"
             )
         train = train[: config.num_examples]
-    return train if config.fraction is None else share(train, config)
+    return train if config.fraction is None else _take_fraction(train, config)
 
 
-def num_learned(splits: Splits) -> int:
+def count_learned(splits: Splits) -> int:
     """Held-out examples that stand among those to train on too, prompt and response alike."""
     known = set(map(json.dumps, splits.train))
     return sum(json.dumps(one) in known for one in splits.heldout)
@@ -189,6 +189,6 @@ def load_splits(config: DataConfig) -> Splits:
     `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded
     split; `fraction` is a seeded choice.
     """
-    train, heldout = whole_splits(config)
-    train = fewer(train, config)
-    return Splits(train, heldout, fingerprint((train, heldout)))
+    train, heldout = _load_whole_splits(config)
+    train = limit_examples(train, config)
+    return Splits(train, heldout, fingerprint_examples((train, heldout)))

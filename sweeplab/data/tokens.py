@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from sweeplab.data.prompts import Example, render
+from sweeplab.data.prompts import Example, render_prompt
 from sweeplab.runtime.errors import ConfigError
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
@@ -32,35 +32,37 @@ class TokenizedSplit(NamedTuple):
     num_dropped: int  # cut before their response began
 
 
-def ids_of(text: str, tokenizer: Any, *, special: bool) -> list[int]:
-    """Quietly, whatever the length: tokenizers warn of what is longer than the model reads, which `tokenize` cuts."""
+def _encode_text(text: str, tokenizer: Any, *, special: bool) -> list[int]:
+    """Without a warning for a text that is longer than the model reads: `tokenize_examples` cuts it."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=special, verbose=False)
     return ids
 
 
-def encode(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
+def encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
     """Prompt and response are tokenized apart, so that the mask ends exactly where the response begins."""
-    prompt = render(example, style, tokenizer)
+    prompt = render_prompt(example, style, tokenizer)
     # a chat template writes its own special tokens; the other styles want the tokenizer's first one, if it has one
-    prompt_ids = ids_of(prompt, tokenizer, special=style != "template")
+    prompt_ids = _encode_text(prompt, tokenizer, special=style != "template")
     if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
         prompt_ids = prompt_ids[:-1]
-    response_ids = [*ids_of(example.response, tokenizer, special=False), tokenizer.eos_token_id]
+    response_ids = [*_encode_text(example.response, tokenizer, special=False), tokenizer.eos_token_id]
     masked = [IGNORED] * len(prompt_ids) if mask_prompt else prompt_ids
     return Tokens(prompt_ids + response_ids, masked + response_ids)
 
 
-def first(tokens: Tokens, max_length: int) -> Tokens:
+def _truncate(tokens: Tokens, max_length: int) -> Tokens:
     """At most so many tokens of an example, without holding on to the others."""
     if tokens.num_tokens <= max_length:
         return tokens
     return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone())
 
 
-def tokenize(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int) -> TokenizedSplit:
+def tokenize_examples(
+    examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int
+) -> TokenizedSplit:
     """All examples, cut at `max_length` tokens. Raises `ConfigError` where nothing is left to learn from."""
-    whole = [encode(example, tokenizer, style, mask_prompt) for example in examples]
-    cut = [first(tokens, max_length) for tokens in whole]
+    whole = [encode_example(example, tokenizer, style, mask_prompt) for example in examples]
+    cut = [_truncate(tokens, max_length) for tokens in whole]
     kept = [tokens for tokens in cut if tokens.num_targets > 0]
     if not kept:
         longest = max(tokens.num_tokens for tokens in whole)

@@ -9,10 +9,10 @@ from typing import Any, Final
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.paths import expand_home
 
-TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
+_TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
 FILES: Final = {  # of tasks whose files are not called <task>_<split>.jsonl
-    "truthfulqa_mc1": TRUTHFULQA,
-    "truthfulqa_mc2": TRUTHFULQA,
+    "truthfulqa_mc1": _TRUTHFULQA,
+    "truthfulqa_mc2": _TRUTHFULQA,
     "arithmetic_2ds": "two_digit_subtraction.jsonl",
     "arithmetic_4ds": "four_digit_subtraction.jsonl",
     "blimp_causative": "blimp_causative.jsonl",
@@ -27,7 +27,7 @@ FIELDS: Final = {  # what lm-eval's prompts read, of the tasks that `evaluation=
 }
 
 
-def read_rows(path: Path, task: str) -> list[dict[str, Any]]:
+def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines. Raises `ConfigError` naming file, line and task."""
     where = f"evaluation.data_dir: {path}"
     if not path.is_file():
@@ -49,7 +49,7 @@ def read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     return rows
 
 
-def files_fingerprint(folder: Path) -> str:
+def fingerprint_files(folder: Path) -> str:
     """SHA-256 over names and contents of a folder's JSON lines."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.jsonl")):
@@ -58,7 +58,7 @@ def files_fingerprint(folder: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-class Splits(dict[str, Any]):
+class _TaskSplits(dict[str, Any]):
     """A task's splits by lm-eval's names, each read from its file when lm-eval first asks for it."""
 
     def __init__(self, task: str, folder: Path) -> None:
@@ -70,11 +70,11 @@ class Splits(dict[str, Any]):
         from datasets import Dataset
 
         path = self.folder / FILES.get(self.task, f"{self.task}_{split}.jsonl")
-        self[split] = Dataset.from_list(read_rows(path, self.task))
+        self[split] = Dataset.from_list(_read_rows(path, self.task))
         return self[split]
 
 
-def read_from(manager: Any, folder: str) -> Any:
+def read_tasks_from_files(manager: Any, folder: str) -> Any:
     """Lets `manager` build its tasks, those within groups too, on the files in `folder`."""
     from lm_eval.tasks._factory import TaskFactory
     from lm_eval.tasks._index import Kind
@@ -91,13 +91,13 @@ def read_from(manager: Any, folder: str) -> Any:
                     f"evaluation.data_dir does not go with {entry.name}, whose data lm-eval loads by code of its own; "
                     "leave it null, or leave the task out"
                 )
-            made = partial(splits_of, config["task"], expand_home(folder))
+            made = partial(_make_splits, config["task"], expand_home(folder))
             return config | {"custom_dataset": made, "dataset_kwargs": None}
 
     manager._factory = FileFactory(meta=manager.metadata)
     return manager
 
 
-def splits_of(task: str, folder: Path, **_: Any) -> Splits:
+def _make_splits(task: str, folder: Path, **_: Any) -> _TaskSplits:
     """What lm-eval calls with the task's metadata to get its data."""
-    return Splits(task, folder)
+    return _TaskSplits(task, folder)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.evaluation.catalog import SEED, configure, load_tasks, only_compares
+from sweeplab.evaluation.catalog import LM_EVAL_SEED, configure_task, is_comparison_only, load_tasks
 from sweeplab.evaluation.identity import Choose, Probe, refuse_other_model
 from sweeplab.records.record import Score
 from sweeplab.runtime.errors import ConfigError
@@ -23,22 +23,22 @@ class Evaluation(NamedTuple):
     items: list[dict[str, Any]]
 
 
-prepared: dict[str, dict[str, Any]] = {}  # the tasks of the last settings, with their requests
-MOST_PREPARED: Final = 2  # those of the end, and those of the rungs
-IN_PASSING: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that change no request
+_prepared: dict[str, dict[str, Any]] = {}  # the tasks of the last settings, with their requests
+_MOST_PREPARED: Final = 2  # those of the end, and those of the rungs
+_NOT_IN_REQUESTS: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that change no request
 
 
-def prepared_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
+def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
     """Tasks whose requests are built once, for all trials that are asked the same. Raises `ConfigError`."""
-    asks = {name: value for name, value in asdict(settings).items() if name not in IN_PASSING}
+    asks = {name: value for name, value in asdict(settings).items() if name not in _NOT_IN_REQUESTS}
     template = lm.chat_template(True) if settings.apply_chat_template else None
     key = json.dumps([asks, template], sort_keys=True)
-    if key not in prepared:
-        while len(prepared) >= MOST_PREPARED:
-            del prepared[next(iter(prepared))]
+    if key not in _prepared:
+        while len(_prepared) >= _MOST_PREPARED:
+            del _prepared[next(iter(_prepared))]
         loaded = load_tasks(settings.tasks, settings.data_dir)
         for task in loaded["tasks"].values():
-            configure(task, settings)
+            configure_task(task, settings)
             task.build_all_requests(
                 limit=settings.limit,
                 system_instruction=settings.system_instruction,
@@ -48,17 +48,17 @@ def prepared_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
                 tokenizer_name=lm.tokenizer_name if settings.apply_chat_template else "",
             )
             task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
-        prepared[key] = loaded
-    return prepared[key]
+        _prepared[key] = loaded
+    return _prepared[key]
 
 
-def forget_answers(loaded: dict[str, Any]) -> None:
+def _forget_answers(loaded: dict[str, Any]) -> None:
     for task in loaded["tasks"].values():
         for request in task.instances:
             request.resps, request.filtered_resps = [], {}
 
 
-def metric_name(key: str) -> str | None:
+def name_metric(key: str) -> str | None:
     """`exact_match` for lm-eval's `exact_match,none`, with the filter's name where it has one; None for other keys."""
     metric, comma, chosen = key.partition(",")
     if not comma or metric.endswith("_stderr"):
@@ -66,22 +66,22 @@ def metric_name(key: str) -> str | None:
     return metric if chosen == "none" else f"{metric}@{chosen}"
 
 
-def scores_of(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
+def read_scores(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
     """Every metric of every task that is a number; a standard error that lm-eval could not give ('N/A') is None."""
     scores: dict[str, dict[str, Score]] = {}
     for task, values in results.items():
         for key, value in values.items():
-            name = metric_name(key)
-            if name is None or not is_finite(value):
+            name = name_metric(key)
+            if name is None or not _is_finite_number(value):
                 continue
             metric, _, chosen = key.partition(",")
             stderr = values.get(f"{metric}_stderr,{chosen}")
-            known = float(stderr) if is_finite(stderr) else None
+            known = float(stderr) if _is_finite_number(stderr) else None
             scores.setdefault(task, {})[name] = Score(float(value), known, num_items[task]["effective"])
     return scores
 
 
-def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def list_item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Task, item, target, filtered responses and the item's own metrics, in lm-eval's order."""
     return [
         {
@@ -90,21 +90,21 @@ def item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             "filter": sample["filter"],
             "target": str(sample["target"]),
             "responses": [str(response) for response in sample["filtered_resps"]],
-            "metrics": {name: plain_number(sample[name]) for name in sample["metrics"]},
+            "metrics": {name: _to_plain_number(sample[name]) for name in sample["metrics"]},
         }
         for task, rows in samples.items()
         for sample in rows
     ]
 
 
-def is_finite(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     """True for Python's and NumPy's numbers, but for those that JSON has no word for."""
     return hasattr(value, "__float__") and math.isfinite(value)
 
 
-def plain_number(value: Any) -> float | str:
+def _to_plain_number(value: Any) -> float | str:
     """A number as float, a metric's compound intermediate result as its text."""
-    return float(value) if is_finite(value) else str(value)
+    return float(value) if _is_finite_number(value) else str(value)
 
 
 def run_lm_eval(
@@ -132,20 +132,20 @@ def run_lm_eval(
         )
     was_training = model.training
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose)
-    loaded = prepared_tasks(settings, lm)
-    lm.allow_sharing(only_compares(loaded))
+    loaded = _prepare_tasks(settings, lm)
+    lm.allow_sharing(is_comparison_only(loaded))
     model.eval()
     evaluations = []
     for trial in range(num_trials):
         lm.turn_to(trial)
         if probe is not None:
             refuse_other_model(lm, trial, probe)
-        forget_answers(loaded)
-        torch.manual_seed(SEED)
+        _forget_answers(loaded)
+        torch.manual_seed(LM_EVAL_SEED)
         with torch.no_grad():
             results = evaluate(lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters)
         evaluations.append(
-            Evaluation(scores_of(results["results"], results["n-samples"]), item_rows(results["samples"]))
+            Evaluation(read_scores(results["results"], results["n-samples"]), list_item_rows(results["samples"]))
         )
     model.train(was_training)
     return evaluations

@@ -1,14 +1,18 @@
-"""The held-out loss."""
+"""What is measured on held-out batches without lm-eval: the loss, and the accuracy of an image classifier."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sweeplab.evaluation.harness import Evaluation
+from sweeplab.records.record import Score
+
 
 @torch.no_grad()
-def heldout_loss(
+def measure_heldout_loss(
     model: nn.Module, batches: Iterable[Any], loss_sum: Callable[[nn.Module, Any], Tensor], device: torch.device
 ) -> float:
     """Mean -log p in nats per target token over all `batches`, in evaluation mode; the mode is restored.
@@ -24,3 +28,47 @@ def heldout_loss(
         num_targets += batch.num_window_targets
     model.train(was_training)
     return total / num_targets
+
+
+def score_hits(hits: list[bool]) -> Score:
+    """Share of hits with the standard error of a mean of n, sqrt(p (1 - p) / (n - 1)), as lm-eval has it."""
+    num_items = len(hits)
+    share = sum(hits) / num_items
+    stderr = math.sqrt(share * (1 - share) / (num_items - 1)) if num_items > 1 else None
+    return Score(share, stderr, num_items)
+
+
+@torch.no_grad()
+def _classify_images(model: nn.Module, batches: Iterable[Any], device: torch.device) -> tuple[list[int], list[int]]:
+    """The likeliest class of every image, and its own."""
+    guessed: list[Tensor] = []
+    shown: list[Tensor] = []
+    for batch in batches:
+        guessed.append(model(pixel_values=batch.pixels_BCHW.to(device)).logits.argmax(-1).cpu())
+        shown.append(batch.labels_B)
+    return torch.cat(guessed).tolist(), torch.cat(shown).tolist()
+
+
+def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: torch.device) -> Evaluation:
+    """Scores `model` as it stands, adapter on, on each task's batches of images, in evaluation mode."""
+    scores: dict[str, dict[str, Score]] = {}
+    items: list[dict[str, Any]] = []
+    was_training = model.training
+    model.eval()
+    for task, batches in tasks.items():
+        guessed, shown = _classify_images(model, batches, device)
+        hits = [guess == label for guess, label in zip(guessed, shown, strict=True)]
+        scores[task] = {"accuracy": score_hits(hits)}
+        items += [
+            {
+                "task": task,
+                "item": place,
+                "filter": "none",
+                "target": str(label),
+                "responses": [str(guess)],
+                "metrics": {"accuracy": float(guess == label)},
+            }
+            for place, (guess, label) in enumerate(zip(guessed, shown, strict=True))
+        ]
+    model.train(was_training)
+    return Evaluation(scores, items)

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-TOLERANCE: Final = 64  # times the precision's epsilon, of the largest logit
+_TOLERANCE: Final = 64  # times the precision's epsilon, of the largest logit
 
 Choose = Callable[[Sequence[int]], AbstractContextManager[None]]
 
@@ -63,7 +63,7 @@ def refuse_other_model(lm: Any, trial: int, probe: Probe) -> None:
     seen_1TV = lm._model_call(probe.ids_1T)[:, -probe.ids_1T.shape[1] :]  # a trained prompt has logits of its own
     trained_NV = probe.trained[trial]
     seen_NV = seen_1TV[:, :-1][probe.counted_1S].to(trained_NV.dtype)
-    allowed = TOLERANCE * torch.finfo(seen_1TV.dtype).eps * trained_NV.abs().max().item()
+    allowed = _TOLERANCE * torch.finfo(seen_1TV.dtype).eps * trained_NV.abs().max().item()
     apart = (seen_NV - trained_NV).abs().max().item()
     if not apart <= allowed:
         raise OtherModelError(

@@ -11,21 +11,21 @@ from torch import Tensor, nn
 
 from sweeplab.evaluation.identity import Choose
 from sweeplab.evaluation.shared_context import (
-    Request,
-    answers_of,
-    batches_of,
-    close_calls,
-    pack,
-    rounding,
-    rows_of,
+    AnswerRequest,
+    bound_rounding,
+    find_close_calls,
+    group_rows,
+    pack_rows,
+    read_answers,
+    split_batches,
 )
 
-Answer = tuple[float, bool]  # log-likelihood in nats, and whether it is what the model would have written
-EXACT = (torch.float32, torch.float64)
-encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # by tokenizer: all trials ask the same
+_Answer = tuple[float, bool]  # log-likelihood in nats, and whether it is what the model would have written
+_EXACT = (torch.float32, torch.float64)
+_encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # by tokenizer: all trials ask the same
 
 
-def takes_masks(model: nn.Module) -> bool:
+def _is_maskable(model: nn.Module) -> bool:
     """True for a model in 32 bits or more that may be handed a mask and positions of our own.
 
     Virtual tokens have masks of their own, and 8-bit products depend on all rows of a batch.
@@ -34,7 +34,7 @@ def takes_masks(model: nn.Module) -> bool:
         return False
     if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
         return False
-    return getattr(model, "dtype", None) in EXACT and getattr(model, "active_peft_config", None) is None
+    return getattr(model, "dtype", None) in _EXACT and getattr(model, "active_peft_config", None) is None
 
 
 class CohortLM(HFLM):  # type: ignore[misc]
@@ -62,10 +62,10 @@ class CohortLM(HFLM):  # type: ignore[misc]
 
         Items that rounding could decide are scored again in lm-eval's own way.
         """
-        self.shares_contexts = allowed and takes_masks(self.model)
+        self.shares_contexts = allowed and _is_maskable(self.model)
 
     def tok_encode(self, string: str, *args: Any, **kwargs: Any) -> list[int]:
-        known = encodings.setdefault(self.tokenizer, {})
+        known = _encodings.setdefault(self.tokenizer, {})
         key = (string, args, tuple(kwargs.items()))
         if key not in known:
             known[key] = super().tok_encode(string, *args, **kwargs)
@@ -90,47 +90,47 @@ class CohortLM(HFLM):  # type: ignore[misc]
         self.num_calls += 1
         return self.generated[self.num_calls - 1][self.trial]
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Answer]:
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[_Answer]:
         self.items = [(request.task_name, request.doc_id) for request in requests]
-        answers: list[Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        answers: list[_Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         self.items = []
         return answers
 
-    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[Answer]:
-        asked = [Request(context, answer) for _, context, answer in requests]
+    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
+        asked = [AnswerRequest(context, answer) for _, context, answer in requests]
         longest = max(len(one.context) + len(one.answer) - 1 for one in asked)
         if self.items and self.shares_contexts and longest <= self.max_length and self.sees_the_same(requests, asked):
             answers = self.shared(asked, self.items)
             lengths = [len(text) for (_, text), _, _ in requests]
-            close = close_calls([value for value, _ in answers], lengths, self.items)
+            close = find_close_calls([value for value, _ in answers], lengths, self.items)
             again = [place for place, item in enumerate(self.items) if item in close]
             for place, answer in zip(again, self.plain([requests[place] for place in again]), strict=True):
                 answers[place] = answer
             return answers
         return self.plain(requests, **kwargs)
 
-    def plain(self, requests: list[Any], **kwargs: Any) -> list[Answer]:
+    def plain(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
         """lm-eval's own way."""
-        answers: list[Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
+        answers: list[_Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
         return answers
 
-    def sees_the_same(self, requests: list[Any], asked: Sequence[Request]) -> bool:
+    def sees_the_same(self, requests: list[Any], asked: Sequence[AnswerRequest]) -> bool:
         """Whether the model heeds the masks: the first item's answers, shared and in lm-eval's own way."""
         first = [place for place, item in enumerate(self.items) if item == self.items[0]]
         shared = self.shared([asked[place] for place in first], [self.items[0]] * len(first))
         plain = self.plain([requests[place] for place in first])
-        return all(abs(mine[0] - own[0]) < rounding(own[0]) for mine, own in zip(shared, plain, strict=True))
+        return all(abs(mine[0] - own[0]) < bound_rounding(own[0]) for mine, own in zip(shared, plain, strict=True))
 
     @torch.no_grad()
-    def shared(self, asked: Sequence[Request], items: Sequence[Hashable]) -> list[Answer]:
+    def shared(self, asked: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:
         """Answers by request, each question's tokens computed once."""
         sums_N, likeliest_N = torch.zeros(len(asked)), torch.ones(len(asked), dtype=torch.bool)
-        for rows in batches_of(rows_of(asked, items), asked, self.batch_size):
-            packed = pack(rows, asked)
+        for rows in split_batches(group_rows(asked, items), asked, self.batch_size):
+            packed = pack_rows(rows, asked)
             inputs = {"attention_mask": packed.mask_B1TT, "position_ids": packed.positions_BT}
             with self.choose([self.trial]):
                 moved = {name: part.to(self.device) for name, part in inputs.items()}
                 logits_BTV = self.model(packed.ids_BT.to(self.device), **moved, use_cache=False).logits
-            sums, likeliest = answers_of(logits_BTV, packed, len(asked))
+            sums, likeliest = read_answers(logits_BTV, packed, len(asked))
             sums_N, likeliest_N = sums_N + sums, likeliest_N & likeliest
         return list(zip(sums_N.tolist(), likeliest_N.tolist(), strict=True))

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ROUNDING: Final = 1e-5  # ten times what another order of sums in 32 bits moved a log-likelihood by, relative to it
+_ROUNDING: Final = 1e-5  # ten times what another order of sums in 32 bits moved a log-likelihood by, relative to it
 
 
-class Request(NamedTuple):
+class AnswerRequest(NamedTuple):
     """Tokens of a question and of one answer to it, neither of them empty."""
 
     context: list[int]
     answer: list[int]
 
 
-class Row(NamedTuple):
+class ContextRow(NamedTuple):
     """A question and the places, among the requests, of the answers that follow it beside one another."""
 
     context: list[int]
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     num_tokens: int
 
 
-class PackedRows(NamedTuple):
+class _PackedContexts(NamedTuple):
     """B rows of T tokens, and for each of M answer tokens where it is predicted, what it is and whose it is."""
 
     ids_BT: Tensor
@@ -38,7 +38,7 @@ class PackedRows(NamedTuple):
     places_M: Tensor
 
 
-def rows_of(requests: Sequence[Request], items: Sequence[Hashable]) -> list[Row]:
+def group_rows(requests: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[ContextRow]:
     """A row for each question of each item, the longest first."""
     places: dict[tuple[Hashable, tuple[int, ...]], list[int]] = {}
     for place, (request, item) in enumerate(zip(requests, items, strict=True)):
@@ -47,11 +47,13 @@ def rows_of(requests: Sequence[Request], items: Sequence[Hashable]) -> list[Row]
     for members in places.values():
         context = requests[members[0]].context
         num_tokens = len(context) + sum(len(requests[place].answer) - 1 for place in members)
-        rows.append(Row(context, members, num_tokens))
+        rows.append(ContextRow(context, members, num_tokens))
     return sorted(rows, key=lambda row: -row.num_tokens)
 
 
-def batches_of(rows: Sequence[Row], requests: Sequence[Request], batch_size: int) -> Iterator[list[Row]]:
+def split_batches(
+    rows: Sequence[ContextRow], requests: Sequence[AnswerRequest], batch_size: int
+) -> Iterator[list[ContextRow]]:
     """As many rows at a time as have no more tokens, padding included, than `batch_size` answers with their questions.
 
     A row that is longer than that comes alone.
@@ -64,7 +66,7 @@ def batches_of(rows: Sequence[Row], requests: Sequence[Request], batch_size: int
         start += num_rows
 
 
-def pack(rows: Sequence[Row], requests: Sequence[Request]) -> PackedRows:
+def pack_rows(rows: Sequence[ContextRow], requests: Sequence[AnswerRequest]) -> _PackedContexts:
     """Each row's question, then its answers, each of which sees the question and itself, and stands right after it."""
     width = max(row.num_tokens for row in rows)
     ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
@@ -86,10 +88,10 @@ def pack(rows: Sequence[Row], requests: Sequence[Request]) -> PackedRows:
         owners_BT[number, : len(ids)] = torch.tensor(owners)
     queries_BT1, keys_B1T = owners_BT[:, :, None], owners_BT[:, None, :]
     sees_BTT = ((queries_BT1 == keys_B1T) | ((keys_B1T == 0) & (queries_BT1 > 0))).tril()
-    return PackedRows(ids_BT, positions_BT, sees_BTT[:, None], *torch.tensor(targets).T)
+    return _PackedContexts(ids_BT, positions_BT, sees_BTT[:, None], *torch.tensor(targets).T)
 
 
-def answers_of(logits_BTV: Tensor, packed: PackedRows, num_requests: int) -> tuple[Tensor, Tensor]:
+def read_answers(logits_BTV: Tensor, packed: _PackedContexts, num_requests: int) -> tuple[Tensor, Tensor]:
     """Log-likelihoods in nats and whether every token is the likeliest one, both by request, 0 and true elsewhere."""
     device = logits_BTV.device
     places_M, targets_M = packed.places_M.to(device), packed.targets_M.to(device)
@@ -101,19 +103,19 @@ def answers_of(logits_BTV: Tensor, packed: PackedRows, num_requests: int) -> tup
     return sums_N.cpu(), (misses_N == 0).cpu()
 
 
-def rounding(value: float) -> float:
+def bound_rounding(value: float) -> float:
     """How far two ways to compute the log-likelihood `value`, in nats, may be apart."""
-    return ROUNDING * max(1.0, abs(value))
+    return _ROUNDING * max(1.0, abs(value))
 
 
-def close_calls(values: Sequence[float], lengths: Sequence[int], items: Sequence[Hashable]) -> set[Hashable]:
+def find_close_calls(values: Sequence[float], lengths: Sequence[int], items: Sequence[Hashable]) -> set[Hashable]:
     """Items with two answers that rounding could swap, by their log-likelihood or by that a character."""
     members: dict[Hashable, list[int]] = {}
     for place, item in enumerate(items):
         members.setdefault(item, []).append(place)
     close = set()
     for item, places in members.items():
-        widest = 2 * max(rounding(values[place]) for place in places)
+        widest = 2 * max(bound_rounding(values[place]) for place in places)
         shortest = max(1, min(lengths[place] for place in places))
         whole = sorted(values[place] for place in places)
         scaled = sorted(values[place] / max(1, lengths[place]) for place in places)

@@ -3,36 +3,17 @@
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from sweeplab.config.search_rules import LEARNING
-from sweeplab.config.shared_base import geometry, why_exclusive
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.metrics import SOLO_METRICS
-from sweeplab.records.record import LargerBatch
-from sweeplab.search.search import Asked
 
 _LARGEST_COHORT: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
 _LARGEST_LEARNING_COHORT: Final = 4  # a sampler that learns from results should not draw too much without any
 _COHORTS_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
-
-
-@dataclass(frozen=True, eq=False)
-class QueuedTrial:
-    """A trial that is to run, composed."""
-
-    asked: Asked
-    config: TrialConfig
-    larger_batches: tuple[LargerBatch, ...] = ()  # that it was tried with before
-
-    @cached_property
-    def geometry(self) -> dict[str, Any] | None:
-        """What the trials beside it must have in common with it; None where it is exclusive."""
-        return geometry(self.config) if why_exclusive(self.config) is None else None
 
 
 def choose_cohort_size(config: StudyConfig) -> int:
@@ -50,17 +31,17 @@ def choose_cohort_size(config: StudyConfig) -> int:
 class CohortBuilder:
     """Takes trials from `trials` as cohorts need them, in their order within a geometry."""
 
-    def __init__(self, trials: Iterator[QueuedTrial], config: StudyConfig) -> None:
+    def __init__(self, trials: Iterator[TrialSpec], config: StudyConfig) -> None:
         self.trials = trials
         self.size = choose_cohort_size(config)
         self.queue_length = self.size * (1 if config.sampler.name in LEARNING else _COHORTS_AHEAD)
-        self.queue: deque[QueuedTrial] = deque()
+        self.queue: deque[TrialSpec] = deque()
 
     def _fill_queue(self, count: int) -> None:
         """Asks for trials until `count` wait, or there are no more."""
         self.queue.extend(islice(self.trials, max(0, count - len(self.queue))))
 
-    def build_cohort(self, num_idle: int = 1) -> list[QueuedTrial]:
+    def build_cohort(self, num_idle: int = 1) -> list[TrialSpec]:
         """The next trial and, where it can share its base, others of its geometry; empty at the end of the study.
 
         `num_idle` workers want one: each gets its share of the queue.
@@ -76,14 +57,14 @@ class CohortBuilder:
         share = min(self.size, math.ceil((1 + len(self.queue)) / num_idle))
         return [first, *self._take_matching(first, share - 1)]
 
-    def find_refill(self, ended: QueuedTrial) -> list[QueuedTrial]:
+    def find_refill(self, ended: TrialSpec) -> list[TrialSpec]:
         """A trial of the geometry of one that has ended, to train in its stead; empty where there is none."""
         if ended.geometry is None or self.size == 1:
             return []
         self._fill_queue(self.queue_length)
         return self._take_matching(ended, 1)
 
-    def _take_matching(self, trial: QueuedTrial, most: int) -> list[QueuedTrial]:
+    def _take_matching(self, trial: TrialSpec, most: int) -> list[TrialSpec]:
         """Takes up to `most` trials from the queue that can train with `trial`."""
         matching = [queued for queued in self.queue if queued.geometry == trial.geometry][:most]
         for queued in matching:

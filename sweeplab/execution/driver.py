@@ -1,8 +1,9 @@
 """The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
 
 import re
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from sweeplab.records.store import (
     read_base_scores,
     read_facts,
     read_records,
-    trial_folders,
     write_facts,
 )
 from sweeplab.report import write_report
@@ -107,7 +107,6 @@ class Driver:
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
         self.facts = study_facts(request, self.varied)
-        self.shared = self.config.study.storage is not None
 
     def say(self, sentence: str) -> None:
         self.console.print(Text(sentence), soft_wrap=True)
@@ -115,47 +114,37 @@ class Driver:
     def begin(self) -> list[TrialRecord]:
         """The records that are there. Refuses another configuration's folder.
 
-        A study without evidence may start over, differently, unless other drivers are at work on it.
+        A study without evidence may start over, differently.
         """
-        if not self.shared:
-            drop_partial(self.folder)
+        drop_partial(self.folder)
         records, said = take_stock(self.folder)
         for sentence in said:
             self.say(sentence)
         earlier = read_facts(self.folder)
-        if earlier is not None and (records or self.shared):
+        if earlier is not None and records:
             refuse_changed(earlier, self.facts, self.folder)
         elif records:
             refuse_others_records(records, self.request, self.folder)
-        elif not self.shared:
+        else:
             forget_search(self.folder)
         return records
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
         make_folder(self.folder)
-        with nullcontext() if self.shared else only_writer(self.folder):
+        with only_writer(self.folder):
             return self.go_on(self.begin())
-
-    def refuse_other_folder(self, search: Search) -> None:
-        """A database's trials have their records in one folder, which every driver sees. Raises `ConfigError`."""
-        numbers = [int(path.name) for path in trial_folders(self.folder)]  # first: other drivers go on
-        num_trials = len(search.own_trials())
-        if (num_trials and read_facts(self.folder) is None) or max(numbers, default=-1) >= num_trials:
-            raise ConfigError(
-                f"study.storage has {num_trials} trials of {self.facts.name}, which are not those of {self.folder}; "
-                "drivers of one study share study.runs_dir; give that folder, or choose another study.name"
-            )
 
     def go_on(self, earlier: list[TrialRecord]) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
-            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier)
+            compose = partial(trial_config, self.request.overrides)
+            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier, compose)
             if rebuilt is not None:
                 self.say(rebuilt)
-            with closing(search), storing(self.config.study.storage or f"{self.folder / DATABASE}"):
+            with closing(search), storing(f"{self.folder / DATABASE}"):
                 self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
@@ -166,8 +155,6 @@ class Driver:
 
     def run_trials(self, search: Search, executor: Executor) -> None:
         """As many as are left, or until the study is stopped."""
-        if self.shared:
-            self.refuse_other_folder(search)
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
         with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:

@@ -15,7 +15,7 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.execution.link import LOOPBACK, Reception
 from sweeplab.execution.placement import Placement, is_order_dependent, needs_quiet
 from sweeplab.execution.supervisor import Call, Ending, Supervisor
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 _ANSWER_SECONDS: Final = 10.0  # for Ray to say why it lost an actor
 
@@ -73,7 +73,7 @@ def _join_cluster(executor: ExecutorConfig) -> None:
     try:
         ray.init(executor.address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        why = first_line(error)
+        why = describe_error(error)
         raise ConfigError(
             f"executor.address={executor.address} does not answer as a Ray cluster: {why}; start its head with "
             "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null for this machine alone"

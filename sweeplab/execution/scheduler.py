@@ -2,22 +2,22 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sweeplab.config.compose import Request, trial_config
+from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
-from sweeplab.execution.cohorts import CohortBuilder, QueuedTrial
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.cohorts import CohortBuilder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
-from sweeplab.execution.messages import spec_to_dict
 from sweeplab.execution.worker_handle import Event
-from sweeplab.planning.fit import Gate
+from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
-from sweeplab.records.store import read_record, record_path, trial_folder, write_record
-from sweeplab.report.evidence.wording import DASH, metric_label
+from sweeplab.records.store import read_record, record_path, write_record
+from sweeplab.report.evidence.formatting import DASH, metric_label
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
@@ -34,9 +34,9 @@ class StudyStopped(Exception):
 class _Assignment:
     """What a worker was sent: trials that start together, and those that followed ended ones."""
 
-    cohort: list[QueuedTrial]
+    cohort: list[TrialSpec]
     is_retry: bool = False
-    running: dict[int, QueuedTrial] = field(default_factory=dict)
+    running: dict[int, TrialSpec] = field(default_factory=dict)
 
 
 def format_objectives(record: TrialRecord, config: StudyConfig) -> str:
@@ -45,10 +45,9 @@ def format_objectives(record: TrialRecord, config: StudyConfig) -> str:
     return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
 
 
-def _record_lost(trial: QueuedTrial, death: Message) -> TrialRecord:
+def _record_lost(spec: TrialSpec, death: Message) -> TrialRecord:
     """The record of a trial that killed its worker, alone and twice."""
-    asked, status = trial.asked, Status(death["status"])
-    return TrialRecord(asked.number, status, asked.seed, asked.params, asdict(trial.config), reason=death["reason"])
+    return spec.new_record(Status(death["status"]), death["reason"])
 
 
 def halve_micro_batch(training: TrainingConfig) -> TrainingConfig | None:
@@ -77,21 +76,18 @@ class Scheduler:
         self.executor = executor
         self.tracker = tracker
         self.progress = progress
-        self.gate = Gate(request.config)
+        self.gate = MemoryGate(request.config)
         self.builder = CohortBuilder(self._compose_trials(), request.config)
         self.retries: deque[_Assignment] = deque()  # what is to be run before anything new
         self.assignments: dict[int, _Assignment] = {}  # by worker
+        self.larger_batches: dict[int, list[LargerBatch]] = {}  # that a trial was tried with before, by number
         self.num_failed_in_a_row = 0
         self.num_idle_deaths = 0  # in a row
 
     def run(self) -> None:
         """Raises `ConfigError`, `StoreError` and `StudyStopped`."""
-        while True:
-            while self._dispatch():
-                self.handle_event(self.executor.next_event())
-            if not self.search.wait_for_others():
-                return
-            self.builder = CohortBuilder(self._compose_trials(), self.config)
+        while self._dispatch():
+            self.handle_event(self.executor.next_event())
 
     def handle_event(self, event: Event) -> None:
         """Raises `ConfigError` for what a worker refuses, and as `run`."""
@@ -111,7 +107,7 @@ class Scheduler:
             share -= 1
             if assignment.cohort:
                 self.assignments[worker] = assignment
-                self.executor.submit(worker, [self._start_trial(trial, assignment) for trial in assignment.cohort])
+                self.executor.submit(worker, [self._start_trial(spec, assignment) for spec in assignment.cohort])
         if not self.assignments and (assignment := self._next_assignment(max(1, share))).cohort:
             self.retries.appendleft(assignment)  # for the first worker that is ready
         return bool(self.assignments or self.retries)
@@ -119,34 +115,29 @@ class Scheduler:
     def _next_assignment(self, num_idle: int) -> _Assignment:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
 
-    def _compose_trials(self) -> Iterator[QueuedTrial]:
+    def _compose_trials(self) -> Iterator[TrialSpec]:
         """Trials that the search asks for, without those that have a record already and those that do not fit."""
-        for asked in self.search.asked():
-            stored = record_path(self.folder, asked.number)
+        for spec in self.search.asked():
+            stored = record_path(self.folder, spec.number)
             if stored.exists():  # an earlier driver was stopped before it told the search
-                self.progress.started(asked.number, asked.params, asked.seed)
+                self.progress.started(spec.number, spec.params, spec.seed)
                 self._tell(read_record(stored))
-                continue
-            config = trial_config(self.request.overrides, asked.params)
-            if skipped := self.gate.skipped(asked, config):
-                self._announce(QueuedTrial(asked, config))
+            elif skipped := self.gate.skipped(spec):
+                self._announce(spec)
                 self._store(skipped)
             else:
-                yield QueuedTrial(asked, config)
+                yield spec
 
-    def _start_trial(self, trial: QueuedTrial, assignment: _Assignment) -> Message:
+    def _start_trial(self, spec: TrialSpec, assignment: _Assignment) -> Message:
         """The trial as the worker receives it."""
-        asked = trial.asked
-        assignment.running[asked.number] = trial
-        self._announce(trial)
-        folder = trial_folder(self.folder, asked.number)
-        return spec_to_dict(asked.number, asked.seed, asked.params, trial.config, folder)
+        assignment.running[spec.number] = spec
+        self._announce(spec)
+        return spec.to_dict()
 
-    def _announce(self, trial: QueuedTrial) -> None:
+    def _announce(self, spec: TrialSpec) -> None:
         """Tells those who watch that it starts."""
-        asked = trial.asked
-        self.progress.started(asked.number, asked.params, asked.seed)
-        self.tracker.started(asked.number, asked.params, asked.seed, trial.config)
+        self.progress.started(spec.number, spec.params, spec.seed)
+        self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
     def _handle_message(self, event: Event, assignment: _Assignment) -> None:
         """What a worker reports of its assignment."""
@@ -160,7 +151,7 @@ class Scheduler:
                 ended = assignment.running.pop(message["record"]["number"])
                 self._handle_end(ended, TrialRecord.from_dict(message["record"]))
                 refill = self.builder.find_refill(ended) if not self.retries else []
-                self.executor.refill(event.worker, [self._start_trial(trial, assignment) for trial in refill])
+                self.executor.refill(event.worker, [self._start_trial(spec, assignment) for spec in refill])
             case "done":
                 del self.assignments[event.worker]
             case "died":
@@ -202,13 +193,13 @@ class Scheduler:
             raise StudyStopped(f"workers end before they can begin: {message['reason']}")
         self.executor.restart(event.worker)
 
-    def _handle_end(self, trial: QueuedTrial, record: TrialRecord) -> None:
+    def _handle_end(self, spec: TrialSpec, record: TrialRecord) -> None:
         """Stores what a worker reports of a trial, unless it is tried again with smaller micro-batches."""
-        record.larger_batches = list(trial.larger_batches)
+        record.larger_batches = self.larger_batches.pop(spec.number, [])
         if record.status is not Status.OUT_OF_MEMORY:
             self._store(record)
             return
-        policy, training = self.config.executor.on_out_of_memory, trial.config.training
+        policy, training = self.config.executor.on_out_of_memory, spec.config.training
         smaller = halve_micro_batch(training) if policy == "halve" else None
         if smaller is None:
             self._store(record)
@@ -221,17 +212,11 @@ class Scheduler:
             f"and training.accumulation={smaller.accumulation}"
         )
         self.tracker.interrupted([record.number])
-        config = replace(trial.config, training=smaller)
-        self.retries.append(_Assignment([QueuedTrial(trial.asked, config, (*trial.larger_batches, tried))]))
+        self.larger_batches[spec.number] = [*record.larger_batches, tried]
+        self.retries.append(_Assignment([replace(spec, config=replace(spec.config, training=smaller))]))
 
     def _store(self, record: TrialRecord) -> None:
         """Writes a trial's record, and tells of it. Raises `StoreError`, and `StudyStopped` after too many failures."""
-        if not self.search.holds(record.number):
-            self.progress.say(f"trial {record.number} is another driver's now (study.lease_seconds): dropped here")
-            self.progress.dropped(record.number)
-            self.tracker.interrupted([record.number])
-            self.search.give_up(record.number)
-            return
         write_record(self.folder, record)
         self.tracker.ended(record)
         self._tell(record)

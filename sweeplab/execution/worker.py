@@ -17,8 +17,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.link import InvalidMessage, Link, Message, connect_from_stdin
-from sweeplab.execution.messages import spec_fields
 from sweeplab.execution.placement import count_cores
 from sweeplab.execution.ranks import RankProcess, Reporter, start_ranks
 from sweeplab.records.store import StoreError
@@ -84,16 +84,16 @@ def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
 def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
     """The resources that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
-    from sweeplab.runtime.process_group import WHOLE, join
+    from sweeplab.runtime.process_group import ONE_PROCESS, join_process_group
     from sweeplab.trial.resources import Resources
 
     settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
     interval = _ALIVE_SECONDS if settings.stall_seconds is None else min(_ALIVE_SECONDS, settings.stall_seconds / 4)
-    ranks = WHOLE
+    ranks = ONE_PROCESS
     if count > 1:
         settings = replace(settings, num_threads=max(1, (settings.num_threads or count_cores()) // count))
         device = resolve_device(settings.device)
-        ranks = join(opening["rank"], count, opening["port"], opening["listener"], device)
+        ranks = join_process_group(opening["rank"], count, opening["port"], opening["listener"], device)
     return Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
 
 
@@ -101,13 +101,12 @@ def serve(reporter: Reporter, receive: Receive) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
     opening = receive("open")  # before torch is imported: from then on a rank sees its own device only
     from sweeplab.trial.cohort import run_cohort  # imports torch, while the driver composes trials
-    from sweeplab.trial.lifecycle import TrialSpec
 
     num_devices = opening["num_devices"]
     reporter.is_silent = opening["rank"] > 0
 
     def receive_specs(kind: str) -> list[TrialSpec]:
-        return [TrialSpec(**spec_fields(spec)) for spec in receive(kind)["specs"]]
+        return [TrialSpec.from_dict(spec) for spec in receive(kind)["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> str | None:
         reporter.report("observed", number=number, step=step, values=values)

@@ -1,0 +1,1 @@
+"""The frozen base: loading, its layers, random weights and images."""

@@ -1,10 +1,15 @@
 """Loads a base model and its tokenizer: embedded, from a folder, or from the hub; safetensors only, no remote code."""
 
 import hashlib
+import socket
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -16,16 +21,16 @@ from transformers import (
 
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
-from sweeplab.models.hub import only_cached
-from sweeplab.models.layers import quantizable_shapes
+from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
-from sweeplab.models.quantization.schemes import keep_packing, layer_schemes, quantization_config, storage
-from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, empty_model, fill_layers
-from sweeplab.models.vision import auto_class, image_head, is_image_classifier
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
+from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, fill_layers, make_empty_model
+from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
 EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases stand beside it
+_CONNECT_SECONDS: Final = 3.0  # huggingface_hub 2.4 tries each file six times, in 23 seconds and more
 
 
 class Base(NamedTuple):
@@ -34,7 +39,7 @@ class Base(NamedTuple):
     model: PreTrainedModel
     tokenizer: Any  # transformers' own; None where it reads images
     num_params: int  # of the weights as they were before quantization
-    bits_per_param: float  # of all that is stored, measured; see `quantization.Storage`
+    bits_per_param: float  # of all that is stored, measured; see `schemes.Storage`
     fingerprint: str
 
     @property
@@ -43,25 +48,46 @@ class Base(NamedTuple):
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
 
-def location(model: ModelConfig) -> str:
+@cache
+def is_hub_reachable() -> bool:
+    """True where the hub takes a connection, or where a proxy stands between, which only a request would try."""
+    address = urlsplit(constants.ENDPOINT)
+    if constants.is_offline_mode() or address.hostname is None:
+        return False
+    if address.scheme in getproxies():
+        return True
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        socket.create_connection((address.hostname, port), _CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_cache_only(model: ModelConfig) -> bool:
+    """True for a model of the hub that is to be looked for in the cache of earlier downloads alone."""
+    return model.source == "hub" and not is_hub_reachable()
+
+
+def _locate_model(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
         return str(EMBEDDED.with_name(model.name))
     return model.name if model.source == "hub" else str(expand_home(str(model.path)))
 
 
-def unreadable(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
+def _unreadable_error(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
     """The refusal of a model whose `part` cannot be read; without a network the remedy is a folder."""
-    if only_cached(model):
+    if is_cache_only(model):
         return ConfigError(
             f"model.name={model.name}: no network, and no {part} from an earlier download; "
             "download the folder and use model=local model.path=DIR"
         )
     cause = " ".join(str(error).split())  # transformers' sentences go on over lines
-    return ConfigError(f"model {location(model)} has no readable {part}: {cause}; {remedy}")
+    return ConfigError(f"model {_locate_model(model)} has no readable {part}: {cause}; {remedy}")
 
 
-def architecture(model: ModelConfig) -> PretrainedConfig:
+def read_architecture(model: ModelConfig) -> PretrainedConfig:
     """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
     if model.architecture:
         values = dict(model.architecture)
@@ -69,13 +95,13 @@ def architecture(model: ModelConfig) -> PretrainedConfig:
     else:
         try:
             config = AutoConfig.from_pretrained(
-                location(model),
+                _locate_model(model),
                 revision=model.revision,
                 trust_remote_code=False,
-                local_files_only=only_cached(model),
+                local_files_only=is_cache_only(model),
             )
         except (OSError, ValueError) as error:
-            raise unreadable(model, "config.json", error, "check model.path or model.name") from error
+            raise _unreadable_error(model, "config.json", error, "check model.path or model.name") from error
     assert isinstance(config, PretrainedConfig)
     return config
 
@@ -86,13 +112,13 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
     borrowed = model.random_init and bool(model.architecture)
-    source = str(EMBEDDED) if borrowed else location(model)
+    source = str(EMBEDDED) if borrowed else _locate_model(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=model.revision, trust_remote_code=False, local_files_only=only_cached(model)
+            source, revision=model.revision, trust_remote_code=False, local_files_only=is_cache_only(model)
         )
     except (OSError, ValueError) as error:
-        raise unreadable(model, "tokenizer", error, "copy tokenizer.json from the model") from error
+        raise _unreadable_error(model, "tokenizer", error, "copy tokenizer.json from the model") from error
     if tokenizer.eos_token_id is None:
         raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
     if tokenizer.pad_token_id is None:
@@ -110,41 +136,43 @@ def load_model(
     take the whole base in `dtype` on the CPU first. Random weights are made where they stay, one matrix at a time.
     """
     if model.random_init:
-        skeleton = empty_model(architecture(model), dtype)
-        schemes = layer_schemes(quantization, quantizable_shapes(skeleton))
+        skeleton = make_empty_model(read_architecture(model), dtype)
+        schemes = choose_schemes(quantization, list_quantizable_shapes(skeleton))
         return fill_layers(skeleton, schemes, quantization, dtype, device)
     if quantization.pattern or quantization.scheme in HQQ_BITS:
-        loaded = pretrained(model, {"dtype": dtype})
-        quantize_layers(loaded, layer_schemes(quantization, quantizable_shapes(loaded)), quantization, dtype, device)
+        loaded = load_pretrained(model, {"dtype": dtype})
+        quantize_layers(
+            loaded, choose_schemes(quantization, list_quantizable_shapes(loaded)), quantization, dtype, device
+        )
         return loaded
-    config = quantization_config(quantization, dtype, image_head(architecture(model)))
-    return pretrained(model, {"dtype": dtype, "device_map": {"": device}, "quantization_config": config})
+    config = make_bitsandbytes_config(quantization, dtype, find_image_head(read_architecture(model)))
+    return load_pretrained(model, {"dtype": dtype, "device_map": {"": device}, "quantization_config": config})
 
 
-def pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
+def load_pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
-    config = architecture(model)
+    config = read_architecture(model)
     settings |= {"attn_implementation": ATTENTION}
     try:
-        loaded: PreTrainedModel = auto_class(config).from_pretrained(
-            location(model),
+        loaded: PreTrainedModel = choose_auto_class(config).from_pretrained(
+            _locate_model(model),
             revision=model.revision,
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=only_cached(model),
+            local_files_only=is_cache_only(model),
             **settings,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        if only_cached(model):
-            raise unreadable(model, "weights", error, "") from error
+        if is_cache_only(model):
+            raise _unreadable_error(model, "weights", error, "") from error
         raise ConfigError(
-            f"model {location(model)} cannot be loaded: {first_line(error)}; check model.path or model.name, and that "
-            "it holds *.safetensors"
+            f"model {_locate_model(model)} cannot be loaded: {describe_error(error)}; check model.path or model.name, "
+            "and that it holds *.safetensors"
         ) from error
     return loaded
 
 
-def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
+def _fingerprint_weights(model: ModelConfig, loaded: PreTrainedModel) -> str:
     """What identifies the weights: the hub's commit, or SHA-256 over the folder's safetensors files."""
     if model.random_init:
         drawn_on = next(loaded.parameters()).device.type  # devices draw other numbers from the same seed
@@ -152,7 +180,7 @@ def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
     if model.source == "hub":
         return f"commit:{loaded.config._commit_hash}"
     digest = hashlib.sha256()
-    for path in sorted(Path(location(model)).glob("*.safetensors")):
+    for path in sorted(Path(_locate_model(model)).glob("*.safetensors")):
         with path.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
@@ -160,7 +188,7 @@ def weights_fingerprint(model: ModelConfig, loaded: PreTrainedModel) -> str:
 
 def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device) -> Base:
     """Model, tokenizer and fingerprint; every weight frozen. Raises `ConfigError` for a base that cannot be loaded."""
-    tokenizer = None if is_image_classifier(architecture(model)) else load_tokenizer(model)
+    tokenizer = None if is_image_classifier(read_architecture(model)) else load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
     loaded.requires_grad_(False)
     keep_packing(loaded)
@@ -168,6 +196,6 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
         loaded.config.use_cache = False
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
-    stored = storage(loaded)
-    fingerprint = weights_fingerprint(model, loaded)
+    stored = measure_storage(loaded)
+    fingerprint = _fingerprint_weights(model, loaded)
     return Base(loaded.eval(), tokenizer, stored.num_params, stored.bits_per_param, fingerprint)

@@ -9,22 +9,24 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.quantization.layers import mark_quantized, quantized_layer
-from sweeplab.models.vision import auto_class
+from sweeplab.models.quantization.layers import mark_quantized, quantize_layer
+from sweeplab.models.vision import choose_auto_class
 
 RANDOM_INIT_SEED: Final = 0
 ATTENTION: Final = "sdpa"  # of every base
 
 
-def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def make_empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture on the meta device: every tensor has a shape, and none has memory."""
     with torch.device("meta"):
-        model: PreTrainedModel = auto_class(config).from_config(config, dtype=dtype, attn_implementation=ATTENTION)
+        model: PreTrainedModel = choose_auto_class(config).from_config(
+            config, dtype=dtype, attn_implementation=ATTENTION
+        )
         return model
 
 
 @contextmanager
-def seeded(name: str, device: torch.device) -> Iterator[None]:
+def _seed_by_name(name: str, device: torch.device) -> Iterator[None]:
     """Within it random numbers follow from the name alone, so that no module's values hang on another's."""
     digest = hashlib.sha256(f"{RANDOM_INIT_SEED} {name}".encode()).digest()
     devices = [device] if device.type == "cuda" else []
@@ -40,7 +42,7 @@ def fill_layers(
     dtype: torch.dtype,
     device: torch.device,
 ) -> PreTrainedModel:
-    """Gives every module of an `empty_model` its family's own initial values on `device`, and its scheme of `schemes`.
+    """Fills the model of `make_empty_model` with its family's own initial values, on `device` and in `schemes`.
 
     A matrix is quantized before the next one is made, so the model takes what it takes quantized and one matrix in
     `dtype`. Values: normal with the standard deviation of the architecture (transformers' `initializer_range`).
@@ -52,10 +54,10 @@ def fill_layers(
             module.to_empty(device=device, recurse=False)
             for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
                 tensor.data.zero_()  # what the family gives no value
-            with seeded(name, device), torch.no_grad():
+            with _seed_by_name(name, device), torch.no_grad():
                 model._init_weights(module)
         if schemes.get(name, "none") != "none":
-            model.set_submodule(name, quantized_layer(module, schemes[name], quantization, dtype, device))
+            model.set_submodule(name, quantize_layer(module, schemes[name], quantization, dtype, device))
     model.tie_weights()
     mark_quantized(model, schemes.values())
     return model

@@ -9,7 +9,7 @@ from sweeplab.builtin.digits import NUM_CLASSES, ImageSize
 from sweeplab.config.data import DataConfig
 from sweeplab.runtime.errors import ConfigError
 
-HEAD: Final = "classifier"
+_HEAD: Final = "classifier"
 
 
 def is_image_classifier(config: PretrainedConfig) -> bool:
@@ -17,14 +17,14 @@ def is_image_classifier(config: PretrainedConfig) -> bool:
     return config.model_type in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 
-def auto_class(config: PretrainedConfig) -> Any:
+def choose_auto_class(config: PretrainedConfig) -> Any:
     """transformers' class that builds or loads the architecture."""
     return AutoModelForImageClassification if is_image_classifier(config) else AutoModelForCausalLM
 
 
-def image_head(config: PretrainedConfig) -> str | None:
+def find_image_head(config: PretrainedConfig) -> str | None:
     """The name of an image classifier's last matrix; None for a language model."""
-    return HEAD if is_image_classifier(config) else None
+    return _HEAD if is_image_classifier(config) else None
 
 
 def refuse_other_family(config: PretrainedConfig, data: DataConfig) -> None:
@@ -41,11 +41,11 @@ def refuse_other_family(config: PretrainedConfig, data: DataConfig) -> None:
     )
 
 
-def num_classes(config: PretrainedConfig) -> int:
+def count_classes(config: PretrainedConfig) -> int:
     return len(config.id2label or {})
 
 
-def image_size(config: PretrainedConfig) -> ImageSize:
+def read_image_size(config: PretrainedConfig) -> ImageSize:
     """Square images in square patches: (side / patch)^2 tokens and the class token. Raises `ConfigError`."""
     side, patch, channels = (getattr(config, name, None) for name in ("image_size", "patch_size", "num_channels"))
     if not (isinstance(side, int) and isinstance(patch, int) and isinstance(channels, int)):
@@ -53,7 +53,7 @@ def image_size(config: PretrainedConfig) -> ImageSize:
             f"model of type {config.model_type} must have whole numbers image_size, patch_size and num_channels, got "
             f"{side}, {patch} and {channels}; choose a vision transformer, such as model=tiny_vit"
         )
-    if num_classes(config) < NUM_CLASSES:
+    if count_classes(config) < NUM_CLASSES:
         raise ConfigError(
             f"model of type {config.model_type} must tell at least {NUM_CLASSES} classes apart for data=digits, got "
             f"num_labels={config.num_labels}; save it with num_labels={NUM_CLASSES}, and let adapter.lora_head=true "

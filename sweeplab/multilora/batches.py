@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows, nothing_like
+from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows, make_filler_row
 from sweeplab.data.images import ImageBatch
-from sweeplab.runtime.process_group import WHOLE, Ranks
+from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 NOTHING: Final = MicroBatch((), 0)  # a small window may end before the others do
 
@@ -42,15 +42,15 @@ def cut(batch: Batch | ImageBatch, rows: slice) -> Batch | ImageBatch:
 
 
 def combined(
-    parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int, ranks: Ranks = WHOLE
+    parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int, ranks: Ranks = ONE_PROCESS
 ) -> CohortBatch:
     """One batch of every trial's rows, each with the number of targets of its window.
 
     A trial with fewer rows than another gets more that move nothing, of the kind of `example`. Of `ranks` each has as
     many rows of every trial, as wide as the longest of all.
     """
-    num_rows = ranks.filled(max(1, *(len(rows) for rows, _ in parts)) if parts else 1)
-    filler = nothing_like(example, pad_id)
+    num_rows = ranks.round_up_rows(max(1, *(len(rows) for rows, _ in parts)) if parts else 1)
+    filler = make_filler_row(example, pad_id)
     filled = [row for rows, _ in parts for row in (*rows, *repeat(filler, num_rows - len(rows)))]
     return CohortBatch(
         cut(collate_rows(filled, pad_id, 0), ranks.rows),
@@ -58,9 +58,11 @@ def combined(
     )
 
 
-def cohort_batches(trials: Sequence[tuple[Windows, int]], pad_id: int, ranks: Ranks = WHOLE) -> Iterator[CohortBatch]:
+def cohort_batches(
+    trials: Sequence[tuple[Windows, int]], pad_id: int, ranks: Ranks = ONE_PROCESS
+) -> Iterator[CohortBatch]:
     """Micro-batches without end, of trials that have finished so many steps; as many in every window."""
-    streams = [windows.since(step) for windows, step in trials]
+    streams = [windows.iterate_from(step) for windows, step in trials]
     accumulation = trials[0][0].accumulation
     while True:
         columns = [list(islice([*next(stream), *repeat(NOTHING, accumulation)], accumulation)) for stream in streams]
@@ -72,7 +74,7 @@ def cohort_batches(trials: Sequence[tuple[Windows, int]], pad_id: int, ranks: Ra
             yield combined(parts, trials[0][0].rows[0], pad_id, ranks)
 
 
-def longest_batch(trials: Sequence[Windows], pad_id: int, ranks: Ranks = WHOLE) -> CohortBatch:
+def longest_batch(trials: Sequence[Windows], pad_id: int, ranks: Ranks = ONE_PROCESS) -> CohortBatch:
     """A micro-batch of every trial's longest rows: what needs the most memory and time."""
     parts = []
     for windows in trials:

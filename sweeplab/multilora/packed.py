@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sweeplab.multilora.dropout import Extent, keep_factor, keep_mask
 from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update, add_updates
 from sweeplab.multilora.slots import Layout, Place, Slot
-from sweeplab.runtime.process_group import WHOLE, Ranks
+from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
 class Bucket:
@@ -49,7 +49,7 @@ class Packed:
     A batch holds the rows of the first trial, then as many of the second, and so on.
     """
 
-    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = WHOLE) -> None:
+    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
@@ -150,7 +150,7 @@ class Packed:
         numbers = range(*update.trials.indices(len(self.chosen)))
         if not any(self.chosen[number].matrices[name].dropout for number in numbers):
             return None
-        num_rows, width = self.ranks.filled(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
+        num_rows, width = self.ranks.round_up_rows(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
         num_inputs = x.numel() // width * self.ranks.size
         num_columns = num_inputs // (len(self.chosen) * num_rows)  # 1 where a matrix reads one vector a row
         masks = []

@@ -2,7 +2,7 @@
 
 The count is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) redone for what runs here: SDPA keeps no T x T
 scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes RMSNorm
-in 32 bits; adapters are in 32 bits. A trial that can share the base (`sharing.why_alone`) keeps what the base's own
+in 32 bits; adapters are in 32 bits. A trial that can share the base (`config/shared_base.py`) keeps what the base's own
 matrices read, as it is; PEFT's own layers, of those that cannot, each cast a copy of it where the base is in 16.
 `tests/planning/test_activations.py` holds it against the tensors that autograd really saves.
 
@@ -11,7 +11,7 @@ its bucket's:
 
     norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
     attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
-    MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `BLOCKS` has the other families'
+    MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `_BLOCKS` has the other families'
     mask                  e T     (T tokens of the longest example; where padding can occur, which is in text)
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
@@ -25,20 +25,20 @@ Left out: dropout that a family brings along (GPT-2, OPT).
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from sweeplab.adapters.budget import rank_of
-from sweeplab.adapters.counting import Skeleton, quantized_matrices
+from sweeplab.adapters.budget import find_rank
+from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
-from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.runtime.device import PlannedDevice
 
 FP32_BYTES: Final = 4
 IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken
-NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
+_NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
 
 
-class Block(NamedTuple):
+class _Block(NamedTuple):
     """What a family's decoder layer keeps, in tensors of the part's width."""
 
     norms: int = 2  # inputs; two norms that read the same keep it once
@@ -49,48 +49,49 @@ class Block(NamedTuple):
     query_key_norms: bool = False
 
 
-BLOCKS: Final = {
-    "qwen3": Block(query_key_norms=True),
+_BLOCKS: Final = {
+    "qwen3": _Block(query_key_norms=True),
     # GELU written out keeps its input, half of it, the tanh, and the tanh plus one
-    "phi": Block(norms=1, in_32_bits=False, mlp=4, parallel=True),
-    "gpt2": Block(in_32_bits=False, attention=5, mlp=4),
+    "phi": _Block(norms=1, in_32_bits=False, mlp=4, parallel=True),
+    "gpt2": _Block(in_32_bits=False, attention=5, mlp=4),
     # a fused projection of width 3 q stays whole for the value's sake
-    "gpt_neox": Block(norms=1, in_32_bits=False, attention=6, mlp=1, parallel=True),
-    "opt": Block(in_32_bits=False, mlp=1),
-    "vit": Block(in_32_bits=False, mlp=1),  # torch's own GELU
+    "gpt_neox": _Block(norms=1, in_32_bits=False, attention=6, mlp=1, parallel=True),
+    "opt": _Block(in_32_bits=False, mlp=1),
+    "vit": _Block(in_32_bits=False, mlp=1),  # torch's own GELU
 }
 
 
-def block_of(sizes: Skeleton) -> Block:
-    return BLOCKS.get(sizes.model_type, Block())
+def _find_block(sizes: Skeleton) -> _Block:
+    return _BLOCKS.get(sizes.model_type, _Block())
 
 
-def width(sizes: Skeleton, suffix: str) -> int:
+def _find_width(sizes: Skeleton, suffix: str) -> int:
     """Output features of the first matrix with this name; the hidden size where attention is fused."""
     return next((one.out_features for one in sizes.linears if one.name.endswith(f".{suffix}")), sizes.hidden_size)
 
 
-def distinct_inputs(matrices: Iterable[LinearShape]) -> int:
+def _count_distinct_inputs(matrices: Iterable[LinearShape]) -> int:
     """Features of all inputs, those that several matrices of one block read counted once."""
     return sum(features for _, features in {(one.name.rpartition(".")[0], one.in_features) for one in matrices})
 
 
-def norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
+def _count_norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
     """Of one norm of the hidden size, per token: its input, and a statistic or two in 32 bits."""
-    return (FP32_BYTES if block_of(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
+    return (FP32_BYTES if _find_block(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
-def rank_in_memory(config: TrialConfig, name: str) -> int:
-    """Rank that the matrix's A and B take up, the adapter's own being settled (`budget.sized`): of a slot that its
-    optimizer takes as a vector the bucket's, whoever trains beside it (`slots.layout_of`)."""
-    rank = rank_of(config.adapter, name)
+def find_rank_in_memory(config: TrialConfig, name: str) -> int:
+    """Rank that the matrix's A and B take up, once the adapter's budget is resolved (`budget.fit_to_budget`).
+
+    Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it."""
+    rank = find_rank(config.adapter, name)
     return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
 
 
-def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
+def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
     """What all adapters keep beside inputs that are shared, per token."""
     adapter = config.adapter
-    ranks = FP32_BYTES * sum(rank_in_memory(config, one.name) for one in adapted)
+    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
     if why_exclusive(config) is None:
         return ranks + (features if adapter.dropout > 0 else 0)
@@ -100,26 +101,28 @@ def adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device
     return ranks + (FP32_BYTES * features if device.dtype.itemsize < FP32_BYTES else 0)
 
 
-def kept_inputs_bytes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], device: PlannedDevice) -> int:
+def _count_kept_inputs_bytes(
+    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], device: PlannedDevice
+) -> int:
     """Inputs of matrices that stay for the backward pass, of the whole model, per token."""
     e = device.dtype.itemsize
     if config.adapter.method == "none":
-        normed = e * sizes.hidden_size if block_of(sizes).in_32_bits else 0
-        return e * distinct_inputs(sizes.linears) + (block_of(sizes).norms * sizes.num_layers + 1) * normed
-    copies = adapter_copies_bytes(config, adapted, device)
+        normed = e * sizes.hidden_size if _find_block(sizes).in_32_bits else 0
+        return e * _count_distinct_inputs(sizes.linears) + (_find_block(sizes).norms * sizes.num_layers + 1) * normed
+    copies = _count_adapter_copies_bytes(config, adapted, device)
     shared = why_exclusive(config) is None or (config.adapter.dropout == 0 and e == FP32_BYTES)
     in_place = adapted if shared else []
-    int8 = [one for scheme, one in quantized_matrices(config.quantization, sizes) if scheme == "int8"]
-    return copies + e * distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
+    int8 = [one for scheme, one in find_quantized_matrices(config.quantization, sizes) if scheme == "int8"]
+    return copies + e * _count_distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
 
 
-def layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
+def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
     """Norms, attention, mask and MLP of one layer, per token."""
-    block, e = block_of(sizes), dtype_bytes
-    between = FP32_BYTES * (width(sizes, "q_proj") + width(sizes, "k_proj")) if block.query_key_norms else 0
-    attention = block.attention * e * width(sizes, "q_proj") + FP32_BYTES * sizes.num_heads
+    block, e = _find_block(sizes), dtype_bytes
+    between = FP32_BYTES * (_find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")) if block.query_key_norms else 0
+    attention = block.attention * e * _find_width(sizes, "q_proj") + FP32_BYTES * sizes.num_heads
     mlp = block.mlp * e * sizes.intermediate_size
-    return block.norms * norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
+    return block.norms * _count_norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
 
 
 class Activations(NamedTuple):
@@ -130,19 +133,19 @@ class Activations(NamedTuple):
     backward_work: int  # on top while a layer's gradient is taken; with checkpointing the layer itself, computed again
 
 
-def activations(
+def forecast_activations(
     config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, device: PlannedDevice
 ) -> Activations:
     """What stands for the backward pass, the adapter's rank being settled. With gradient checkpointing: the input of
     every layer and of the last norm."""
-    e, training, block = device.dtype.itemsize, config.training, block_of(sizes)
+    e, training, block = device.dtype.itemsize, config.training, _find_block(sizes)
     tokens = training.micro_batch_size * extent.longest
     padded = training.micro_batch_size > 1 and not config.data.is_images()
-    layer = layer_bytes(sizes, extent.longest if padded else 0, e)
-    kept = kept_inputs_bytes(config, sizes, adapted, device)
-    norm_work = NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
+    layer = _count_layer_bytes(sizes, extent.longest if padded else 0, e)
+    kept = _count_kept_inputs_bytes(config, sizes, adapted, device)
+    norm_work = _NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
-    last_norm = norm_bytes(sizes, e)
+    last_norm = _count_norm_bytes(sizes, e)
     residual = 2 * e * sizes.hidden_size
     if training.gradient_checkpointing:
         inputs = sizes.num_layers * e * sizes.hidden_size
@@ -152,6 +155,6 @@ def activations(
     stack = sizes.num_layers * layer + kept + last_norm
     if config.adapter.method != "none":
         idle = block.parallel and not config.adapter.lora_mlp
-        stack -= norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
+        stack -= _count_norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
     return Activations(tokens * stack, tokens * forward_work, tokens * work)

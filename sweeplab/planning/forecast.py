@@ -3,19 +3,19 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sweeplab.adapters.counting import Skeleton, num_lora_params, skeleton
+from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.planning.device import PlannedDevice, planned_device
-from sweeplab.planning.lengths import DataExtent, data_extent
-from sweeplab.planning.phases import MemoryForecast, memory_forecast, whole_base
+from sweeplab.planning.lengths import DataExtent, measure_data_extent
+from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
 from sweeplab.planning.time import (
-    flops_per_token,
-    measured_flops_per_second,
-    num_optimizer_steps,
-    num_train_tokens,
-    train_seconds,
+    count_flops_per_token,
+    count_optimizer_steps,
+    count_train_tokens,
+    estimate_train_seconds,
+    measure_flops_per_second,
 )
+from sweeplab.runtime.device import PlannedDevice, plan_device
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Forecast:
     memory: MemoryForecast
     num_steps: int | None
     train_seconds: float | None
-    probed_flops_per_second: float | None  # of a matrix product, before `time.EFFICIENCY`
+    probed_flops_per_second: float | None  # of a matrix product, before `time._EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
 
@@ -66,19 +66,19 @@ class Forecaster:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
         sizes, extent, device = self.surroundings(config)
         if device not in self.speeds:
-            self.speeds[device] = measured_flops_per_second(device, self.executor.num_threads)
-        num_trainable = num_lora_params(config.adapter, config.model, sizes)
-        flops = flops_per_token(config, sizes, num_trainable)
-        tokens = num_train_tokens(config.training, extent)
+            self.speeds[device] = measure_flops_per_second(device, self.executor.num_threads)
+        num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+        flops = count_flops_per_token(config, sizes, num_trainable)
+        tokens = count_train_tokens(config.training, extent)
         alone = config.training.num_devices == 1  # how long devices wait for each other was not measured
-        seconds = train_seconds(config, flops, tokens, device, self.speeds[device]) if alone else None
+        seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if alone else None
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
-            base_bits_per_param=8 * whole_base(config, sizes, device).base_bytes / sizes.num_params,
-            memory=memory_forecast(config, sizes, extent, device),
-            num_steps=num_optimizer_steps(config.training, extent.num_examples),
+            base_bits_per_param=8 * forecast_base(config, sizes, device).base_bytes / sizes.num_params,
+            memory=forecast_memory(config, sizes, extent, device),
+            num_steps=count_optimizer_steps(config.training, extent.num_examples),
             train_seconds=seconds,
             probed_flops_per_second=self.speeds[device],
             extent=extent,
@@ -87,20 +87,20 @@ class Forecaster:
 
     def memory(self, config: TrialConfig) -> MemoryForecast:
         """Memory of `config` alone, with nothing measured. Raises `ConfigError` for what could not run."""
-        return memory_forecast(config, *self.surroundings(config))
+        return forecast_memory(config, *self.surroundings(config))
 
     def surroundings(self, config: TrialConfig) -> tuple[Skeleton, DataExtent, PlannedDevice]:
-        device = planned_device(self.executor.device, config.training.precision)
+        device = plan_device(self.executor.device, config.training.precision)
         return self.sizes_of(config), self.extent_of(config), device
 
     def sizes_of(self, config: TrialConfig) -> Skeleton:
         key = str(config.model)
         if key not in self.skeletons:
-            self.skeletons[key] = skeleton(config.model)
+            self.skeletons[key] = build_skeleton(config.model)
         return self.skeletons[key]
 
     def extent_of(self, config: TrialConfig) -> DataExtent:
         key = f"{config.model} {config.data} {config.training.max_length}"
         if key not in self.extents:
-            self.extents[key] = data_extent(config)
+            self.extents[key] = measure_data_extent(config)
         return self.extents[key]

@@ -5,11 +5,11 @@ from typing import Final, NamedTuple
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
-from sweeplab.data.packing import pack
-from sweeplab.data.sources import load_splits, num_learned
-from sweeplab.data.tokens import tokenize
-from sweeplab.models.base import architecture, load_tokenizer
-from sweeplab.models.vision import image_size, refuse_other_family
+from sweeplab.data.packing import pack_examples
+from sweeplab.data.sources import count_learned, load_splits
+from sweeplab.data.tokens import tokenize_examples
+from sweeplab.models.base import load_tokenizer, read_architecture
+from sweeplab.models.vision import read_image_size, refuse_other_family
 
 MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
 
@@ -27,28 +27,31 @@ class DataExtent(NamedTuple):
     num_heldout: int = 0  # of a file, where the number above was looked at
 
 
-def tokenizer_is_here(model: ModelConfig) -> bool:
+def _is_tokenizer_local(model: ModelConfig) -> bool:
     """True where `load_tokenizer` needs no network."""
     return model.source != "hub" or (model.random_init and bool(model.architecture))
 
 
-def data_extent(config: TrialConfig) -> DataExtent:
+def measure_data_extent(config: TrialConfig) -> DataExtent:
     """Measured where data and tokenizer are on this machine, else the upper bound. Raises `ConfigError` as training."""
-    length, model = config.training.max_length, architecture(config.model)
+    length, model = config.training.max_length, read_architecture(config.model)
     refuse_other_family(model, config.data)
     if config.data.is_images():
-        num_images, tokens = len(load_images(config.data, image_size(model)).train), image_size(model).num_tokens
+        num_images, tokens = (
+            len(load_images(config.data, read_image_size(model)).train),
+            read_image_size(model).num_tokens,
+        )
         return DataExtent(num_images, tokens, tokens, most_targets=1, num_truncated=0, measured=True)
     if config.data.source == "hub":
         return DataExtent(None, length, length, length - 1, None, measured=False)
     splits = load_splits(config.data)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    learned = {"num_learned": num_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
-    if len(examples) > MOST_EXAMPLES or not tokenizer_is_here(config.model):
+    learned = {"num_learned": count_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
+    if len(examples) > MOST_EXAMPLES or not _is_tokenizer_local(config.model):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
-    split = tokenize(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
-    rows = pack(split.examples, length) if config.data.packing else split.examples
+    split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)

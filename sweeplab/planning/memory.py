@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.adapters.budget import targeted_shapes
+from sweeplab.adapters.budget import find_targeted_shapes
 from sweeplab.adapters.counting import Skeleton
 from sweeplab.config.adapter import LORA_METHODS, AdapterConfig
 from sweeplab.config.model import ModelConfig
@@ -13,16 +13,16 @@ from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES
 from sweeplab.runtime.errors import ConfigError
 
-BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
-OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3
-STATE_BLOCK: Final = 256  # entries of an 8-bit optimizer state per 32-bit scale, in bitsandbytes
-LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weights have 32-bit states
+_BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2
+_OUTER_BLOCK: Final = 256  # 8-bit scales per 32-bit scale, with double quantization; section 3
+_STATE_BLOCK: Final = 256  # entries of an 8-bit optimizer state per 32-bit scale, in bitsandbytes
+_LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weights have 32-bit states
 # peak resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that trained the
 # embedded base on one example at a time: 533 MB, 499 MB after the imports (torch 2.13, Linux x86-64)
 CPU_PROCESS_BYTES: Final = 533_000_000
 # outside PyTorch's allocator, so no part of a peak: context, cuBLAS and kernels; 0.3 to 0.6 GB by GPU and driver
 CUDA_CONTEXT_BYTES: Final = 500_000_000
-STATES_PER_PARAM: Final = {
+_STATES_PER_PARAM: Final = {
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adadelta", "Rprop", "SparseAdam", "LAMB"), 2),
     **dict.fromkeys(("SophiaG", "AdamWScheduleFree"), 2),
     "Adafactor": 0,  # sums of rows and columns: a rank's share of a matrix
@@ -50,7 +50,7 @@ class MemoryParts:
 
     @property
     def base_bytes(self) -> int:
-        """The base alone: every weight and scale, as `quantization.storage` measures them."""
+        """The base alone: every weight and scale, as `measure_storage` finds them."""
         return self.base_weights_bytes + self.quantization_scales_bytes
 
     @property
@@ -59,55 +59,55 @@ class MemoryParts:
         return sum(getattr(self, one.name) for one in fields(self))
 
 
-def num_entries(matrix: LinearShape) -> int:
+def count_entries(matrix: LinearShape) -> int:
     return matrix.in_features * matrix.out_features
 
 
-def adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
+def find_adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
     """The matrices that LoRA stands beside; none without it. Raises `ConfigError` as `target_modules` does."""
     if adapter.method not in LORA_METHODS:
         return []
-    return targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
+    return find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
 
 
-def weight_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape) -> int:
+def count_weight_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape) -> int:
     """Packed weights. HQQ's 3 bits: the weights of ten groups side by side in 32 bits, the last ones filled up."""
-    entries, bits = num_entries(matrix), {"nf4": 4, "fp4": 4, "int8": 8, **HQQ_BITS}[scheme]
+    entries, bits = count_entries(matrix), {"nf4": 4, "fp4": 4, "int8": 8, **HQQ_BITS}[scheme]
     if bits == 3:
         return 4 * quantization.group_size * math.ceil(entries // quantization.group_size / 10)
     return math.ceil(entries * bits / 8)
 
 
-def scale_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape, dtype_bytes: int) -> int:
+def count_scale_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape, dtype_bytes: int) -> int:
     """nf4 and fp4: 32 bits per 64 weights, 0.5 bits each; double: 8 bits per 64 and 32 per 64 x 256, 0.126953125 bits
     each, and 32 bits once; int8: 32 bits per row; HQQ: a scale and a zero per group in the compute dtype."""
     if scheme in HQQ_BITS:
-        return 2 * dtype_bytes * (num_entries(matrix) // quantization.group_size)
+        return 2 * dtype_bytes * (count_entries(matrix) // quantization.group_size)
     if scheme == "int8":
         return FP32_BYTES * matrix.out_features
-    blocks = math.ceil(num_entries(matrix) / BLOCK)
-    return blocks + FP32_BYTES * (math.ceil(blocks / OUTER_BLOCK) + 1) if quantization.double else FP32_BYTES * blocks
+    blocks = math.ceil(count_entries(matrix) / _BLOCK)
+    return blocks + FP32_BYTES * (math.ceil(blocks / _OUTER_BLOCK) + 1) if quantization.double else FP32_BYTES * blocks
 
 
-def num_states(optimizer: dict[str, Any]) -> int:
+def count_states(optimizer: dict[str, Any]) -> int:
     """State entries per trained weight. Raises `ConfigError` for an optimizer that the table lacks."""
-    kind = optimizer_kind(optimizer)
-    if kind not in STATES_PER_PARAM:
+    kind = _name_optimizer(optimizer)
+    if kind not in _STATES_PER_PARAM:
         raise ConfigError(
             f"optimizer._target_={optimizer['_target_']} is not among those whose memory can be planned "
-            f"({', '.join(sorted(STATES_PER_PARAM))}); choose one of them, or train without a plan: action=run"
+            f"({', '.join(sorted(_STATES_PER_PARAM))}); choose one of them, or train without a plan: action=run"
         )
     with_momentum = kind in ("SGD", "RMSprop") and bool(optimizer.get("momentum"))
-    return STATES_PER_PARAM[kind] + with_momentum + bool(optimizer.get("amsgrad"))
+    return _STATES_PER_PARAM[kind] + with_momentum + bool(optimizer.get("amsgrad"))
 
 
-def optimizer_kind(optimizer: dict[str, Any]) -> str:
+def _name_optimizer(optimizer: dict[str, Any]) -> str:
     """`AdamW` for torch.optim.AdamW, bitsandbytes.optim.PagedAdamW8bit and the like."""
     name = str(optimizer["_target_"]).rpartition(".")[2]
     return name.removeprefix("Paged").removesuffix("8bit").removesuffix("32bit")
 
 
-def optimizer_bytes(optimizer: dict[str, Any], weights: list[int], weight_bytes: int) -> int:
+def count_optimizer_bytes(optimizer: dict[str, Any], weights: list[int], weight_bytes: int) -> int:
     """States of all trained weights, given their sizes; paged ones counted too, since they stand there if they can.
 
     torch.optim keeps states in the weights' own dtype, bitsandbytes in 32 bits, or in 8 with a 32-bit scale per 256
@@ -115,6 +115,6 @@ def optimizer_bytes(optimizer: dict[str, Any], weights: list[int], weight_bytes:
     """
     target = str(optimizer["_target_"])
     entry_bytes = weight_bytes if target.startswith("torch.") else FP32_BYTES
-    in_8_bits = sum(one for one in weights if target.endswith("8bit") and one >= LEAST_8BIT_ENTRIES)
-    scales = FP32_BYTES * math.ceil(in_8_bits / STATE_BLOCK)
-    return num_states(optimizer) * (in_8_bits + scales + (sum(weights) - in_8_bits) * entry_bytes)
+    in_8_bits = sum(one for one in weights if target.endswith("8bit") and one >= _LEAST_8BIT_ENTRIES)
+    scales = FP32_BYTES * math.ceil(in_8_bits / _STATE_BLOCK)
+    return count_states(optimizer) * (in_8_bits + scales + (sum(weights) - in_8_bits) * entry_bytes)

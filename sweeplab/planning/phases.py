@@ -11,38 +11,38 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from sweeplab.adapters.budget import sized
-from sweeplab.adapters.counting import Skeleton, num_lora_params, quantized_matrices
+from sweeplab.adapters.budget import fit_to_budget
+from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_quantized_matrices
 from sweeplab.config.adapter import LORA_METHODS
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
-from sweeplab.planning.activations import FP32_BYTES, IN_WORK, activations, rank_in_memory
-from sweeplab.planning.device import PlannedDevice
+from sweeplab.planning.activations import FP32_BYTES, IN_WORK, find_rank_in_memory, forecast_activations
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.memory import (
     CPU_PROCESS_BYTES,
     CUDA_CONTEXT_BYTES,
     MemoryParts,
-    adapted_matrices,
-    num_entries,
-    optimizer_bytes,
-    scale_bytes,
-    weight_bytes,
+    count_entries,
+    count_optimizer_bytes,
+    count_scale_bytes,
+    count_weight_bytes,
+    find_adapted_matrices,
 )
+from sweeplab.runtime.device import PlannedDevice
 from sweeplab.training.chunked_loss import columns_at_once
 
-TRAINING: Final = ("forward", "loss", "backward", "step")
+_TRAINING: Final = ("forward", "loss", "backward", "step")
 
 
-class Logits(NamedTuple):
+class _LogitsBytes(NamedTuple):
     """Bytes of the loss at its highest, in the forward pass and in its gradient."""
 
     forward: int
     backward: int
 
 
-class Scored(NamedTuple):
+class ScoredRows(NamedTuple):
     """Rows of a batch, and of each the positions that have logits and those that predict a target."""
 
     num_rows: int
@@ -50,7 +50,7 @@ class Scored(NamedTuple):
     num_targets: int
 
 
-def logits_of(sizes: Skeleton, scored: Scored, dtype_bytes: int, whole: bool) -> Logits:
+def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole: bool) -> _LogitsBytes:
     """What the loss of `training/module.py` holds at its highest, in a compute dtype of e bytes, `whole` or in chunks.
 
     Per word of the vocabulary, P positions of which N predict a target, all at once: forward the model's own e P with
@@ -65,19 +65,19 @@ def logits_of(sizes: Skeleton, scored: Scored, dtype_bytes: int, whole: bool) ->
         positions, counted = rows * columns, rows * targets
         forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
         backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
-        return Logits(sizes.vocab_size * forward, sizes.vocab_size * backward)
+        return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
     chunk = sizes.vocab_size * rows * columns_at_once(sizes.vocab_size, rows, targets)
     states = dtype_bytes * sizes.hidden_size * rows * targets
-    return Logits(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
+    return _LogitsBytes(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
 
 
-def takes_whole(config: TrialConfig) -> bool:
+def _needs_whole_logits(config: TrialConfig) -> bool:
     """True where training takes all logits at once, however many: images, and a head whose adapter drops."""
     adapter = config.adapter
     return config.data.is_images() or (adapter.method in LORA_METHODS and adapter.lora_head and adapter.dropout > 0)
 
 
-def positions_of(config: TrialConfig, extent: DataExtent) -> int:
+def _count_positions(config: TrialConfig, extent: DataExtent) -> int:
     """Logits of the longest example: one for each token, or one for an image."""
     return extent.most_targets if config.data.is_images() else extent.longest
 
@@ -99,7 +99,7 @@ class MemoryForecast(NamedTuple):
     @property
     def training_moment(self) -> str:
         """The moment of training that needs the most."""
-        return max(TRAINING, key=lambda name: getattr(self, name).total_bytes)
+        return max(_TRAINING, key=lambda name: getattr(self, name).total_bytes)
 
     @property
     def training(self) -> MemoryParts:
@@ -120,38 +120,38 @@ class MemoryForecast(NamedTuple):
         return highest + self.context_bytes
 
 
-def on_one_device(config: TrialConfig) -> TrialConfig:
+def _keep_one_device_share(config: TrialConfig) -> TrialConfig:
     """The trial as one of `training.num_devices` has it: its share of every micro-batch's rows."""
     training = config.training
     rows = training.micro_batch_size // training.num_devices
     return replace(config, training=replace(training, micro_batch_size=rows))
 
 
-def whole_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
-    """Every weight and scale of the base, as `quantization.storage` measures them."""
-    e, quantized = device.dtype.itemsize, quantized_matrices(config.quantization, sizes)
-    as_it_was = sizes.num_params - sum(num_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
+def forecast_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
+    """Every weight and scale of the base, as `measure_storage` finds them."""
+    e, quantized = device.dtype.itemsize, find_quantized_matrices(config.quantization, sizes)
+    as_it_was = sizes.num_params - sum(count_entries(one) for _, one in quantized)  # embeddings, norms, biases, head
     return MemoryParts(
-        base_weights_bytes=as_it_was * e + sum(weight_bytes(config.quantization, *one) for one in quantized),
-        quantization_scales_bytes=sum(scale_bytes(config.quantization, *one, e) for one in quantized),
+        base_weights_bytes=as_it_was * e + sum(count_weight_bytes(config.quantization, *one) for one in quantized),
+        quantization_scales_bytes=sum(count_scale_bytes(config.quantization, *one, e) for one in quantized),
     )
 
 
-def layer_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
+def _count_layer_weight_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
     """Weights of one layer."""
-    quantized = quantized_matrices(config.quantization, sizes)
-    packed = sum(weight_bytes(config.quantization, *one) for one in quantized) // sizes.num_layers
-    as_it_was = sizes.num_params_per_layer - sum(num_entries(one) for _, one in quantized) // sizes.num_layers
+    quantized = find_quantized_matrices(config.quantization, sizes)
+    packed = sum(count_weight_bytes(config.quantization, *one) for one in quantized) // sizes.num_layers
+    as_it_was = sizes.num_params_per_layer - sum(count_entries(one) for _, one in quantized) // sizes.num_layers
     return packed + as_it_was * device.dtype.itemsize
 
 
-def device_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
+def _forecast_device_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> MemoryParts:
     """The base as it stands on one device. Of fsdp a share of each weight, and whole: what is in no layer, the layer
-    that computes, and the next one on its way (`models/sharding.py`)."""
-    whole = whole_base(config, sizes, device)
+    that computes, and the next one on its way (`training/fsdp.py`)."""
+    whole = forecast_base(config, sizes, device)
     if config.training.strategy != "fsdp":
         return whole
-    weights, layer = whole.base_weights_bytes, layer_bytes(config, sizes, device)
+    weights, layer = whole.base_weights_bytes, _count_layer_weight_bytes(config, sizes, device)
     return replace(
         whole,
         base_weights_bytes=math.ceil(weights / config.training.num_devices),
@@ -159,20 +159,20 @@ def device_base(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> 
     )
 
 
-def loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
+def _count_loading_bytes(config: TrialConfig, sizes: Skeleton, device: PlannedDevice) -> int:
     """On top of the base while it is read: a CPU holds what is to be quantized in 32 bits, a GPU one matrix of it.
 
     Random weights are made matrix by matrix: one, and its copy on the way into the quantized layer.
     """
-    quantized = quantized_matrices(config.quantization, sizes)
+    quantized = find_quantized_matrices(config.quantization, sizes)
     if config.model.random_init:
-        return 2 * max((num_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
+        return 2 * max((count_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
     if device.kind == "cpu":
         return FP32_BYTES * sizes.num_params if quantized else 0
-    return max((num_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
+    return max((count_entries(one) for _, one in quantized), default=0) * device.dtype.itemsize
 
 
-def step_bytes(
+def _count_step_bytes(
     config: TrialConfig, weights: list[int], entry_bytes: int, sizes: Skeleton, device: PlannedDevice
 ) -> int:
     """torch.optim's own copies: on CUDA of all weights at once, none where it is one fused kernel; on a CPU two of each
@@ -185,73 +185,75 @@ def step_bytes(
         return entry_bytes * sum(weights)
     if config.adapter.method in LORA_METHODS:
         return entry_bytes * max(before + 2 * one for before, one in pairwise([0, *weights]))
-    largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(num_entries, sizes.linears))
+    largest_matrix = max(sizes.vocab_size * sizes.hidden_size, *map(count_entries, sizes.linears))
     return entry_bytes * 2 * min(max(weights), largest_matrix)
 
 
-def evaluation_bytes(config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int) -> tuple[int, int]:
+def _count_evaluation_bytes(
+    config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int
+) -> tuple[int, int]:
     """Logits and one layer's work of the held-out loss, its examples as long as the longest for training."""
     batch, length = config.evaluation.batch_size, extent.longest
-    scored = Scored(batch, positions_of(config, extent), extent.most_targets)
-    logits = logits_of(sizes, scored, dtype_bytes, config.data.is_images()).forward
+    scored = ScoredRows(batch, _count_positions(config, extent), extent.most_targets)
+    logits = forecast_logits(sizes, scored, dtype_bytes, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
     return logits, max(0, layer - logits)
 
 
-def settled(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
-    """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `sized` does."""
-    return replace(config, adapter=sized(config.adapter, adapted).adapter) if adapted else config
+def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
+    """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `fit_to_budget` does."""
+    return replace(config, adapter=fit_to_budget(config.adapter, adapted).adapter) if adapted else config
 
 
-def trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
+def _list_trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
     """Entries of each trained weight as it stands in memory, the adapter's rank being settled.
 
     Of a slot that the optimizer takes as a vector all A and all B, each matrix with its bucket's rank; else of every
     matrix A and B, and in one what trains beside them: magnitudes, biases, norms, a prefix, the base itself.
     """
-    ranks = [rank_in_memory(config, one.name) for one in adapted]
+    ranks = [find_rank_in_memory(config, one.name) for one in adapted]
     a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
     b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
     if why_exclusive(config) is None and takes_vectors(config):
         return [sum(a), sum(b)]
-    beside = num_lora_params(config.adapter, config.model, sizes) - sum(a) - sum(b)
+    beside = count_trainable_params(config.adapter, config.model, sizes) - sum(a) - sum(b)
     return [size for pair in zip(a, b, strict=True) for size in pair] + ([beside] if beside else [])
 
 
-def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryForecast:
+def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice) -> MemoryForecast:
     """Memory of one trial on one of its devices, with its longest micro-batch. Raises `ConfigError`.
 
     An adapter is in 32 bits with gradients and states in 32 bits, and its padding too. Without one the base itself
     trains, in the compute dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
-    adapted = adapted_matrices(config.adapter, config.model, sizes)
-    config = settled(on_one_device(config), adapted)
+    adapted = find_adapted_matrices(config.adapter, config.model, sizes)
+    config = _resolve_rank(_keep_one_device_share(config), adapted)
     e, training = device.dtype.itemsize, config.training
     full = config.adapter.method == "none"
     entry_bytes = e if full else FP32_BYTES
-    weights = trained_sizes(config, sizes, adapted)
+    weights = _list_trained_sizes(config, sizes, adapted)
     trained = sum(weights)
-    quantized = quantized_matrices(config.quantization, sizes)
-    scored = Scored(training.micro_batch_size, positions_of(config, extent), extent.most_targets)
-    logits = logits_of(sizes, scored, e, takes_whole(config))
-    kept = activations(config, sizes, adapted, extent, device)
-    dequantized = max((num_entries(one) for _, one in quantized), default=0) * e
-    evaluation_logits, evaluation_work = evaluation_bytes(config, sizes, extent, e)
+    quantized = find_quantized_matrices(config.quantization, sizes)
+    scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
+    logits = forecast_logits(sizes, scored, e, _needs_whole_logits(config))
+    kept = forecast_activations(config, sizes, adapted, extent, device)
+    dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
+    evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, extent, e)
 
     process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
-    base = replace(device_base(config, sizes, device), process_bytes=process_bytes)
-    loaded = replace(whole_base(config, sizes, device), process_bytes=process_bytes)
+    base = replace(_forecast_device_base(config, sizes, device), process_bytes=process_bytes)
+    loaded = replace(forecast_base(config, sizes, device), process_bytes=process_bytes)
     if training.strategy == "fsdp" and device.kind == "cuda":  # it is read on the CPU, and comes layer by layer
         loaded = base
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
-    begun = replace(adapter, optimizer_bytes=optimizer_bytes(config.optimizer, weights, entry_bytes))
+    begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer, weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = (
         training.accumulation > 1 or why_exclusive(config) is None
     )  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
-        load=replace(loaded, workspace_bytes=loading_bytes(config, sizes, device)),
+        load=replace(loaded, workspace_bytes=_count_loading_bytes(config, sizes, device)),
         forward=replace(
             stepped,
             activations_bytes=kept.saved,
@@ -260,7 +262,7 @@ def memory_forecast(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         ),
         loss=replace(again, logits_bytes=logits.backward),
         backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
-        step=replace(stepped, workspace_bytes=step_bytes(config, weights, entry_bytes, sizes, device)),
+        step=replace(stepped, workspace_bytes=_count_step_bytes(config, weights, entry_bytes, sizes, device)),
         # gradients stay until the adapter goes, states until Python's collector has found Lightning's cycles
         evaluation=replace(stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
         context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,

@@ -10,14 +10,14 @@ from sweeplab.adapters.counting import Skeleton
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.runtime.device import PlannedDevice
 
-PROBE_SECONDS: Final = 0.15
+_PROBE_SECONDS: Final = 0.15
 FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on an A100; Raschka 2023, Insights
 
 
-class Efficiency(NamedTuple):
+class _Efficiency(NamedTuple):
     """Share of a large matrix product's speed that training reaches.
 
     CPU: a trial of the default rank_sweep (rank 8, nf4_dq, 200 steps of 16 x 35 tokens) took 12 s on two cores, 37e9
@@ -30,10 +30,10 @@ class Efficiency(NamedTuple):
     cuda: float = 0.4
 
 
-EFFICIENCY: Final = Efficiency()
+_EFFICIENCY: Final = _Efficiency()
 
 
-def flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int) -> int:
+def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int) -> int:
     """Floating-point operations of forward and backward, N entries of all matrices, t trained.
 
     Full finetuning 6 N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Adapter on a frozen base: 4 N, since no
@@ -47,7 +47,7 @@ def flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int) ->
     return (6 if again else 4) * entries + (8 if again else 6) * num_trainable
 
 
-def num_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
+def count_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
     """`max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
     if training.max_steps is not None:
         return training.max_steps
@@ -56,9 +56,9 @@ def num_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> i
     return training.epochs * -(-num_examples // (training.micro_batch_size * training.accumulation))
 
 
-def num_train_tokens(training: TrainingConfig, extent: DataExtent) -> float | None:
+def count_train_tokens(training: TrainingConfig, extent: DataExtent) -> float | None:
     """Tokens of all steps, padding not counted; an epoch's last window may be smaller."""
-    steps = num_optimizer_steps(training, extent.num_examples)
+    steps = count_optimizer_steps(training, extent.num_examples)
     if steps is None:
         return None
     window = training.micro_batch_size * training.accumulation
@@ -67,13 +67,13 @@ def num_train_tokens(training: TrainingConfig, extent: DataExtent) -> float | No
     return steps * examples_per_step * extent.mean
 
 
-def multiply(matrix: Tensor) -> None:
+def _multiply_matrix(matrix: Tensor) -> None:
     torch.mm(matrix, matrix)
     if matrix.is_cuda:
         torch.cuda.synchronize()
 
 
-def measured_flops_per_second(device: PlannedDevice, num_threads: int | None) -> float | None:
+def measure_flops_per_second(device: PlannedDevice, num_threads: int | None) -> float | None:
     """Speed of a square matrix product in the device's dtype, in less than 0.3 s; None where the device is not here."""
     if not device.present:
         return None
@@ -81,27 +81,27 @@ def measured_flops_per_second(device: PlannedDevice, num_threads: int | None) ->
     threads_before = torch.get_num_threads()
     torch.set_num_threads(num_threads or threads_before)
     matrix = torch.ones(size, size, dtype=device.dtype, device=device.kind)
-    multiply(matrix)  # the first product also starts threads and libraries
+    _multiply_matrix(matrix)  # the first product also starts threads and libraries
     num_products, started = 0, time.perf_counter()
-    while time.perf_counter() - started < PROBE_SECONDS:
-        multiply(matrix)
+    while time.perf_counter() - started < _PROBE_SECONDS:
+        _multiply_matrix(matrix)
         num_products += 1
     seconds = time.perf_counter() - started
     torch.set_num_threads(threads_before)
     return 2 * size**3 * num_products / seconds
 
 
-def slowdown(quantization: QuantizationConfig, device: PlannedDevice) -> float:
+def _estimate_slowdown(quantization: QuantizationConfig, device: PlannedDevice) -> float:
     """Of unpacking weights on CUDA, HQQ's as if they were nf4 (not measured); a CPU's is in its efficiency."""
     unpacks = bool(quantization.schemes() - {"none", "int8"})
     return FOUR_BIT_SLOWDOWN if device.kind == "cuda" and unpacks else 1.0
 
 
-def train_seconds(
+def estimate_train_seconds(
     config: TrialConfig, flops: int, tokens: float | None, device: PlannedDevice, flops_per_second: float | None
 ) -> float | None:
     """flops x tokens / (efficiency x measured speed), evaluation not included; None where a factor is unknown."""
     if tokens is None or flops_per_second is None:
         return None
-    efficiency = EFFICIENCY.cuda if device.kind == "cuda" else EFFICIENCY.cpu
-    return flops * tokens / (efficiency * flops_per_second) * slowdown(config.quantization, device)
+    efficiency = _EFFICIENCY.cuda if device.kind == "cuda" else _EFFICIENCY.cpu
+    return flops * tokens / (efficiency * flops_per_second) * _estimate_slowdown(config.quantization, device)

@@ -1,28 +1,26 @@
-"""The report's files, from templates: every value is escaped for the language it lands in."""
+"""The report's files, from templates."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.store import write_json, write_text
-from sweeplab.report.charts.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
-from sweeplab.report.charts.drawing import drawing
-from sweeplab.report.charts.pictures import Figure, figures, study_charts
-from sweeplab.report.evidence.evidence import Evidence, evidence_by_meaning
+from sweeplab.report.charts.chart import Chart
+from sweeplab.report.charts.drawing import draw_chart
+from sweeplab.report.charts.figures import figures, study_charts
+from sweeplab.report.evidence.estimates import Evidence, evidence_by_meaning
+from sweeplab.report.evidence.provenance import flatten, provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
-from sweeplab.report.evidence.sources import flatten, provenance
-from sweeplab.report.findings.answer import answer, reading
+from sweeplab.report.findings.answer import answer
 from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.findings.claims_table import published_values, verdict_table
 from sweeplab.report.findings.comparison import comparison_table
 from sweeplab.report.findings.differences import differences_table
 from sweeplab.report.findings.failures import failures_table
+from sweeplab.report.findings.glossary import reading
 from sweeplab.report.findings.importance import (
     Importance,
     effects_table,
@@ -30,9 +28,12 @@ from sweeplab.report.findings.importance import (
     importance_shares,
     importance_table,
 )
+from sweeplab.report.findings.settings_table import settings_table
 from sweeplab.report.findings.setup import setup_line
-from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
-from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
+from sweeplab.report.findings.table import Table
+from sweeplab.report.findings.trials_table import phases_table, phases_title, trials_table
+from sweeplab.report.findings.verdicts import Verdict, verdicts
+from sweeplab.report.templating import html_environment, markdown_environment
 
 CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
@@ -58,8 +59,6 @@ PARETO_NOTE: Final = (
 )
 BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
 MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
-TEMPLATES: Final = Path(__file__).parent / "templates"
-SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
 
 class Section(NamedTuple):
@@ -121,8 +120,10 @@ def write_pages(
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
-        write_text(folder / "score.svg", draw("plot.svg.j2", drawing(picture)))
-    write_text(folder / "report.md", markdown().get_template("report.md.j2").render(values, picture=picture))
+        write_text(folder / "score.svg", draw_chart(picture))
+    write_text(
+        folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
+    )
     write_text(folder / "report.html", page(made, values, drawn))
     return folder / "report.html"
 
@@ -131,16 +132,8 @@ def page(made: Findings, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown = list(figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
     figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
-    template = marked_up().get_template("report.html.j2")
-    return template.render(values, figures=[with_svg(one) for one in shown], figures_first=figures_first)
-
-
-def with_svg(figure: Figure) -> dict[str, Any]:
-    return {**figure._asdict(), "svg": Markup(draw(figure.template, figure.values))}
-
-
-def draw(template: str, values: dict[str, Any]) -> str:
-    return marked_up().get_template(template).render(values)
+    template = html_environment().get_template("report.html.j2")
+    return template.render(values, figures=shown, figures_first=figures_first)
 
 
 def contents(made: Findings) -> dict[str, Any]:
@@ -193,74 +186,3 @@ def titled(title: str, label: str) -> str:
 
 def spreads_unequally(found: Evidence) -> bool:
     return any(one.is_wide for one in found.estimates)
-
-
-def environment(**settings: Any) -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **settings,
-    )
-
-
-def marked_up() -> Environment:
-    made = environment(autoescape=True)
-    made.filters |= {"breakable": breakable, "anchor": anchor}
-    made.globals |= {"palette": PALETTE, "dark_palette": DARK_PALETTE, "ramp": RAMP, "dark_ramp": DARK_RAMP}
-    return made
-
-
-def anchor(title: str) -> str:
-    """The part of a link's address that leads to a heading."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def breakable(text: str) -> Markup:
-    """A name that may wrap after its underscores and dots."""
-    return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
-
-
-def markdown() -> Environment:
-    """Every value is escaped as it is written, so that no template can forget to."""
-    made = environment(autoescape=False, finalize=escape_markdown)
-    made.filters |= {"fenced": fenced, "table": markdown_table}
-    return made
-
-
-def escape_markdown(value: Any) -> Any:
-    """`value` as text on one line that GitHub shows as it is; `Markup` passes."""
-    if isinstance(value, Markup):
-        return value
-    text = re.sub(r"\s+", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return SPECIAL.sub(lambda found: f"\\{found.group()}", text)
-
-
-def fenced(text: str) -> Markup:
-    """`text` as a code block whose fence is longer than any in it."""
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return Markup(f"{ticks}\n{text}\n{ticks}")
-
-
-def markdown_table(table: Table) -> Markup:
-    """A GitHub table; the best setting's row is bold."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    titles = [
-        " ".join(part for part in (column.title, f"({column.unit})" if column.unit else "") if part)
-        for column in table.columns
-    ]
-    lines = [
-        line(escape_markdown(title) for title in titles),
-        line("---:" if column.numeric else "---" for column in table.columns),
-    ]
-    for index, row in enumerate(table.rows):
-        texts = [escape_markdown(cell.text) for cell in row]
-        notes = [f" ({escape_markdown(cell.note)})" if cell.note else "" for cell in row]
-        mark = "**" if index == table.marked else ""
-        lines.append(line(f"{mark}{text}{mark}{note}" for text, note in zip(texts, notes, strict=True)))
-    return Markup("\n".join(lines))

@@ -1,0 +1,1 @@
+"""What every room may use: device, process group, provenance, paths and errors."""

@@ -3,16 +3,16 @@
 import re
 from typing import Final
 
-PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
+_PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
 
 
 class ConfigError(Exception):
     """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
 
 
-def masked(text: str) -> str:
+def mask_passwords(text: str) -> str:
     """The text without the passwords of the addresses in it."""
-    for pattern in PASSWORDS:
+    for pattern in _PASSWORDS:
         text = re.sub(pattern, r"\1***", text)
     return text
 
@@ -31,11 +31,11 @@ def check_at_least(key: str, value: float | None, least: float, remedy: str) -> 
         raise refuse(key, f"must be at least {least}", value, remedy)
 
 
-def first_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The first line of its message; the kind of error where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def with_kind(error: BaseException) -> str:
+def describe_error_with_kind(error: BaseException) -> str:
     """Such as `ValueError: no number`, of what is said the first line."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def home() -> str:
+def _find_home() -> str:
     """The home folder with a slash."""
     return f"{Path.home()}/"
 
@@ -16,7 +16,7 @@ def abbreviate_home(value: Any) -> Any:
     """A value, or all values of a section, with ~ for the home folder at the beginning of a text. A dataclass is
     changed in place."""
     if isinstance(value, str):
-        return f"~/{value.removeprefix(home())}" if value.startswith(home()) else value
+        return f"~/{value.removeprefix(_find_home())}" if value.startswith(_find_home()) else value
     if isinstance(value, list):
         return [abbreviate_home(one) for one in value]
     if isinstance(value, dict):
@@ -29,14 +29,14 @@ def abbreviate_home(value: Any) -> Any:
 
 def abbreviate_home_in_text(text: str) -> str:
     """A sentence in which paths may stand, with ~ for the home folder."""
-    return text.replace(home(), "~/")
+    return text.replace(_find_home(), "~/")
 
 
-def shell_command(arguments: Sequence[str]) -> str:
+def quote_command(arguments: Sequence[str]) -> str:
     """A command line to type again, with $HOME for the home folder."""
     typed = []
     for one in arguments:
-        begin, *rest = one.split(home())
+        begin, *rest = one.split(_find_home())
         quoted = [shlex.quote(part) if part else "" for part in (begin, *(f"/{part}" for part in rest))]
         typed.append('"$HOME"'.join(quoted) if rest else shlex.quote(one))
     return " ".join(typed)

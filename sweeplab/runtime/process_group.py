@@ -1,4 +1,4 @@
-"""The processes that divide a worker's micro-batches among their devices, and what they tell each other."""
+"""The processes that divide the rows of a micro-batch among their devices, and how they exchange numbers."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-LOOPBACK: Final = "127.0.0.1"
+_LOOPBACK: Final = "127.0.0.1"
 
 
 class Ranks(NamedTuple):
@@ -27,11 +27,11 @@ class Ranks(NamedTuple):
         """This process's rows of a trial's micro-batch, which has as many for each process."""
         return slice(self.rank, None, self.size)
 
-    def filled(self, num_rows: int) -> int:
-        """The next number of rows that is as many for each process."""
+    def round_up_rows(self, num_rows: int) -> int:
+        """The smallest number from `num_rows` on that gives each process as many rows."""
         return -(-num_rows // self.size) * self.size
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def sum_tensors(self, tensors: Sequence[Tensor]) -> None:
         """Every tensor becomes the sum of all processes' own, the same bits in each; one message for each dtype."""
         if self.size == 1:
             return
@@ -42,23 +42,23 @@ class Ranks(NamedTuple):
             for one, part in zip(same, flat.split([one.numel() for one in same]), strict=True):
                 one.copy_(part.view_as(one))
 
-    def of_first(self, value: float) -> float:
-        """The first process's value, where they differ, as times do."""
+    def broadcast_first(self, value: float) -> float:
+        """The first process's value in every process, for values that differ between them, such as times."""
         if self.size == 1:
             return value
-        told = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(told, 0)
-        return told.item()
+        first = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(first, 0)
+        return first.item()
 
 
-WHOLE: Final = Ranks()  # one process that has all rows
+ONE_PROCESS: Final = Ranks()  # one process that has all rows
 
 
-def join(rank: int, size: int, port: int, listener: int | None, device: torch.device) -> Ranks:
+def join_process_group(rank: int, size: int, port: int, listener: int | None, device: torch.device) -> Ranks:
     """Waits for the other processes of this machine. Only the loopback is listened on; the first one has the socket of
     `port` open as `listener`."""
     store = dist.TCPStore(  # type: ignore[attr-defined]  # torch's list of its public names lacks it
-        LOOPBACK, port, size, is_master=listener is not None, wait_for_workers=False, master_listen_fd=listener
+        _LOOPBACK, port, size, is_master=listener is not None, wait_for_workers=False, master_listen_fd=listener
     )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     return Ranks(rank, size, device)

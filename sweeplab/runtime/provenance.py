@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-PACKAGES: Final = (
+_PACKAGES: Final = (
     "sweeplab",
     "torch",
     "lightning",
@@ -24,14 +24,14 @@ PACKAGES: Final = (
 )
 
 
-def installed(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def git(*arguments: str) -> str | None:
+def _run_git(*arguments: str) -> str | None:
     """What git says in the source checkout, or None outside one or without git."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
@@ -43,7 +43,7 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def processor_name() -> str:
+def _read_processor_name() -> str:
     """The processor's model, from Linux's /proc/cpuinfo where it exists."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -53,10 +53,10 @@ def processor_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def device_facts(device: torch.device) -> dict[str, Any]:
+def describe_device(device: torch.device) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "type": device.type,
-        "processor": processor_name(),
+        "processor": _read_processor_name(),
         "num_cores": os.cpu_count(),
         "num_threads": torch.get_num_threads(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -68,22 +68,22 @@ def device_facts(device: torch.device) -> dict[str, Any]:
 
 
 @cache
-def software_facts() -> dict[str, Any]:
+def describe_software() -> dict[str, Any]:
     """Versions of what computes, and the commit of the source with whether it had changes."""
-    status = git("status", "--porcelain", "--untracked-files=no")
+    status = _run_git("status", "--porcelain", "--untracked-files=no")
     return {
         "python": platform.python_version(),
-        "versions": {package: installed(package) for package in PACKAGES},
-        "commit": git("rev-parse", "HEAD"),
+        "versions": {package: _find_version(package) for package in _PACKAGES},
+        "commit": _run_git("rev-parse", "HEAD"),
         "dirty": None if status is None else bool(status),
     }
 
 
-def provenance(device: torch.device, base_fingerprint: str, data_fingerprint: str) -> dict[str, Any]:
+def describe_provenance(device: torch.device, base_fingerprint: str, data_fingerprint: str) -> dict[str, Any]:
     """Everything that a rerun to the same numbers has to match, apart from the configuration and the seed."""
     return {
-        **software_facts(),
-        "device": device_facts(device),
+        **describe_software(),
+        "device": describe_device(device),
         "base_fingerprint": base_fingerprint,
         "data_fingerprint": data_fingerprint,
     }

@@ -37,6 +37,10 @@ class MirroredStorage(InMemoryStorage):
         for number in range(len(self.ids_there), self.get_n_trials(0)):
             self.ids_there.append(self.database.create_new_trial(self.id_there, self.get_trial(number)))
 
+    def close(self) -> None:
+        self.database.remove_session()
+        self.database.engine.dispose()
+
     def kept(self, trial_id: int) -> bool:
         return trial_id < len(self.ids_there)
 

@@ -29,7 +29,7 @@ def identity(params: Params) -> str:
 
 
 class Backlog:
-    """Follows from the trials that are in the storage, whichever driver asked for them."""
+    """Follows from the trials that are in the storage."""
 
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         self.config = config
@@ -75,13 +75,6 @@ class Backlog:
             self.pruned.add(identity(params))
         return params
 
-    def learn_late(self, trial: FrozenTrial) -> None:
-        """Of a trial that came after `fill`: a fresh point is to run with its other seeds too."""
-        num_settings = len(self.seen)
-        params = self.learn(trial)
-        if params is not None and len(self.seen) > num_settings:
-            self.queue_seeds(params)
-
     def see(self, params: Params, seed: int) -> None:
         self.seen.setdefault(identity(params), set()).add(seed)
 
@@ -104,7 +97,7 @@ class Backlog:
         self.queue.extendleft(Queued(params, seed) for seed in reversed(self.seeds) if seed not in seen)
 
     def next(self) -> Queued | None:
-        """Leaves out what another driver began, and further seeds of a setting that was pruned: what those cost is
+        """Leaves out what has begun, and further seeds of a setting that was pruned: what those cost is
         better spent on another setting.
         """
         while self.queue:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeplab.config.space import Axis, Params, fits
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.items import read_trial_items
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import (
@@ -23,9 +24,9 @@ from sweeplab.records.store import (
     set_aside,
     trial_folder,
 )
-from sweeplab.runtime.errors import first_line
+from sweeplab.runtime.errors import describe_error
 from sweeplab.search.queue import ENTRY, SEED, identity
-from sweeplab.search.search import Asked, Search
+from sweeplab.search.search import Compose, Search
 from sweeplab.search.storage import DATABASE, JOURNALS
 
 TABLES: Final = frozenset(BaseModel.metadata.tables)
@@ -102,7 +103,7 @@ def take_stock(study_folder: Path) -> Stock:
                 if isinstance(found, TrialRecord):
                     records.append(found)
             except StoreError as error:
-                why = first_line(error.__cause__ or error)
+                why = describe_error(error.__cause__ or error)
                 said.append(f"{path} is no {what} ({why}), and is kept as {put_aside(path).name}")
     return Stock(records, said)
 
@@ -117,33 +118,33 @@ def put_aside(path: Path) -> Path:
 
 
 def open_search(
-    config: StudyConfig, varied: list[Axis], study_folder: Path, records: list[TrialRecord]
+    config: StudyConfig, varied: list[Axis], study_folder: Path, records: list[TrialRecord], compose: Compose
 ) -> tuple[Search, str | None]:
     """The search as the records have it, and a sentence where it had to be built again from them.
 
-    Trials that it was told of but that have no record run again, under their own numbers. A search on a server is never
-    built again: other drivers may be at work on it. Raises `ConfigError`.
+    Trials that it was told of but that have no record run again, under their own numbers.
+    Raises `ConfigError`.
     """
-    search, said = Search(config, varied, study_folder), None
-    if config.study.storage is None and not knows_all(search, records):
+    search, said = Search(config, varied, study_folder, compose), None
+    if not knows_all(search, records):
         said = f"{study_folder / DATABASE} was built again from the records, which it did not all know"
         if search.own_trials():
             search.close()
             said += f"; the old one is kept as {put_aside(study_folder / DATABASE).name}"
-            search = Search(config, varied, study_folder)
-        with search.drivers.asking():
-            for trial in list(stated_again(search, records)):
-                search.study.add_trial(trial)
+            search = Search(config, varied, study_folder, compose)
+        for trial in list(stated_again(search, records)):
+            search.study.add_trial(trial)
+        search.keep()
         search.close()
-        search = Search(config, varied, study_folder)
+        search = Search(config, varied, study_folder, compose)
     search.lost.extend(lost(search, study_folder))
     return search, said
 
 
-def lost(search: Search, study_folder: Path) -> list[Asked]:
+def lost(search: Search, study_folder: Path) -> list[TrialSpec]:
     """Trials that were told, and have no record."""
     return [
-        Asked(number, search.backlog.params_of(trial), search.backlog.seed_of(trial))
+        search.spec_of(number, search.backlog.params_of(trial), search.backlog.seed_of(trial))
         for number, trial in enumerate(search.own_trials())
         if trial.state.is_finished() and not record_path(study_folder, number).exists()
     ]

@@ -1,12 +1,11 @@
 """The search: Optuna's storage, asked for trials and told how they ended."""
 
 import math
-import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
@@ -15,8 +14,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis, Params, grid
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.records.store import make_folder
+from sweeplab.records.store import make_folder, trial_folder
 from sweeplab.search.outcome import TOLD, constraint_values, objective_values
 from sweeplab.search.presets import enqueued_points
 from sweeplab.search.queue import ENTRY, SEED, STATUS, Backlog, identity
@@ -29,12 +30,7 @@ PRUNE: Final = "prune"  # why the pruner stopped it
 GENERATIONS: Final = ("cmaes", "nsga2")
 
 
-class Asked(NamedTuple):
-    """A trial that is to run: its number in the study, the values that vary, and its seed."""
-
-    number: int
-    params: Params
-    seed: int
+Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's values on top
 
 
 def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
@@ -48,29 +44,30 @@ def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
 
 
 class Search:
-    """An Optuna study, in `folder` or on a server; raises `ConfigError` where it cannot be opened.
+    """An Optuna study in `folder`; raises `ConfigError` where it cannot be opened.
 
     Trials that were taken over from another study come first in the storage and have no number here.
     """
 
-    def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path) -> None:
+    def __init__(self, config: StudyConfig, varied: list[Axis], folder: Path, compose: Compose) -> None:
         check_space(config, varied)
         self.config = config
         self.varied = varied
+        self.folder = folder
+        self.compose = compose
         self.num_planned = num_planned(config, varied)
         self.num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         make_folder(folder)
-        self.study, self.drivers = open_study(config, varied, folder)
+        self.study, self.storage = open_study(config, varied, folder)
         self.live: dict[int, Trial] = {}  # asked here and not told yet, by number
-        self.elsewhere: set[int] = set()  # that had not ended when last looked at, and are not in `live`
         self.backlog = Backlog(config, varied, enqueued_points(config.study.enqueue, varied))
-        with self.drivers.asking():
-            self.num_taken_over = self.take_over()
-            trials = self.own_trials()
-        self.elsewhere.update(number for number, trial in enumerate(trials) if not trial.state.is_finished())
-        self.num_looked_at = len(trials)
+        self.num_taken_over = self.take_over()
+        self.keep()
+        trials = self.own_trials()
+        self.left = deque(number for number, trial in enumerate(trials) if trial.state == TrialState.RUNNING)
+        self.num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         self.backlog.fill(trials)
-        self.lost: deque[Asked] = deque()  # told in an earlier run, and without a record now
+        self.lost: deque[TrialSpec] = deque()  # told in an earlier run, and without a record now
 
     def take_over(self) -> int:
         """Adds the trials of study.warm_start that are not there yet; how many there are. Raises `ConfigError`."""
@@ -86,26 +83,19 @@ class Search:
     def own_trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)[self.num_taken_over :]
 
-    def look(self) -> list[FrozenTrial]:
-        """Learns what other drivers have asked for and ended since the last look. All trials."""
-        trials = self.own_trials()
-        self.elsewhere.update(range(self.num_looked_at, len(trials)))
-        for number in sorted(self.elsewhere):
-            if number >= self.num_looked_at or trials[number].state.is_finished():
-                self.backlog.learn_late(trials[number])
-        self.elsewhere = {number for number in self.elsewhere if not trials[number].state.is_finished()}
-        self.num_looked_at = len(trials)
-        return trials
-
     def num_ended(self) -> int:
         """Trials that are over, and have a record."""
         return sum(trial.state.is_finished() for trial in self.own_trials()) - len(self.lost)
 
-    def close(self) -> None:
-        """Lets go of the storage, so that its file can be renamed, and of what this driver holds."""
-        self.drivers.close()
+    def keep(self) -> None:
+        """Writes the trials that are new to the database."""
+        self.storage.keep()
 
-    def asked(self) -> Iterator[Asked]:
+    def close(self) -> None:
+        """Lets go of the database, so that its file can be renamed."""
+        self.storage.close()
+
+    def asked(self) -> Iterator[TrialSpec]:
         """Trials to run, until the study has as many as planned, or no point is left.
 
         First those that were left, and those whose records were lost, under their own numbers.
@@ -113,41 +103,28 @@ class Search:
         while (asked := self.next_asked()) is not None:
             yield asked
 
-    def next_asked(self) -> Asked | None:
-        with self.drivers.asking():
-            trials = self.look()
-            running = self.running_elsewhere(trials)
-            for number in self.drivers.free(running):
-                if self.drivers.take(number):
-                    return self.again(trials[number])
-            while self.lost:
-                asked = self.lost.popleft()
-                if self.drivers.take(asked.number):
-                    return asked
-            num_waiting = len(self.elsewhere) - len(running)
-            return None if len(trials) - num_waiting >= self.num_planned else self.ask(num_waiting > 0)
+    def next_asked(self) -> TrialSpec | None:
+        asked = self.choose_next()
+        self.keep()
+        return asked
 
-    def running_elsewhere(self, trials: list[FrozenTrial]) -> set[int]:
-        """What another driver runs, or left."""
-        return {number for number in self.elsewhere if trials[number].state == TrialState.RUNNING}
+    def choose_next(self) -> TrialSpec | None:
+        if self.left:
+            return self.again(self.own_trials()[self.left.popleft()])
+        if self.lost:
+            return self.lost.popleft()
+        if len(self.own_trials()) - self.num_waiting >= self.num_planned:
+            return None
+        return self.ask(self.num_waiting > 0)
 
-    def wait_for_others(self) -> bool:
-        """Waits until no other driver runs a trial; True where it has left one, which can be asked for."""
-        while True:
-            with self.drivers.asking():
-                running = self.running_elsewhere(self.look())
-                if not running or self.drivers.free(running):
-                    return bool(running)
-            time.sleep(self.drivers.poll_seconds)
-
-    def again(self, trial: FrozenTrial) -> Asked:
-        """A trial that a driver started and never ended: it runs again under its own number.
+    def again(self, trial: FrozenTrial) -> TrialSpec:
+        """A trial that an earlier driver started and never ended: it runs again under its own number.
 
         Where the driver was killed while it drew, the rest is drawn now.
         """
         return self.drawn(Trial(self.study, trial._trial_id), self.backlog.seed_of(trial))
 
-    def ask(self, waiting: bool) -> Asked | None:
+    def ask(self, waiting: bool) -> TrialSpec | None:
         """The next trial: one that is `waiting` in the storage, one that is queued here, or one that is drawn."""
         queued = None
         if not waiting:  # else queued there by a driver that was killed before it asked
@@ -158,10 +135,7 @@ class Search:
             entry = {} if queued.entry is None else {ENTRY: queued.entry}
             self.study.enqueue_trial(queued.params, user_attrs={SEED: queued.seed, **entry})
         trial = self.study.ask()
-        number = trial.number - self.num_taken_over
-        self.num_looked_at = max(self.num_looked_at, number + 1)
-        taken = self.drivers.take(number)
-        assert taken, "a new trial is nobody's"
+        self.num_waiting = max(0, self.num_waiting - 1)
         said = trial.user_attrs
         if SEED not in said:
             trial.set_user_attr(SEED, self.config.study.seeds[0])
@@ -174,7 +148,7 @@ class Search:
         """True where every point of a space that is listed has been asked for."""
         return self.num_points is not None and len(self.backlog.seen) >= self.num_points
 
-    def drawn(self, trial: Trial, seed: int) -> Asked:
+    def drawn(self, trial: Trial, seed: int) -> TrialSpec:
         """Draws each axis that is active beside those before it; values that are stored already stay."""
         self.study.sampler = build_sampler(self.config, self.varied, trial.number)
         params: Params = {}
@@ -183,12 +157,15 @@ class Search:
                 params[axis.key] = axis.exact(suggest(trial, axis))
         number = trial.number - self.num_taken_over
         self.live[number] = trial
-        self.elsewhere.discard(number)
         known = self.backlog.seen.setdefault(identity(params), set())
         known.add(seed)
         if len(known) == 1:
             self.backlog.queue_seeds(params)
-        return Asked(number, params, seed)
+        return self.spec_of(number, params, seed)
+
+    def spec_of(self, number: int, params: Params, seed: int) -> TrialSpec:
+        """A trial as it will run. Raises `ConfigError` where its values cannot."""
+        return TrialSpec(number, seed, params, self.compose(params), trial_folder(self.folder, number))
 
     def note(self, number: int, reason: str) -> None:
         """Leaves with an unended trial why it failed, for whoever opens the storage."""
@@ -239,7 +216,6 @@ class Search:
         trial = self.live.pop(record.number, None)
         if trial is not None:
             self.tell_storage(trial, record)
-        self.drivers.release(record.number)
 
     def tell_storage(self, trial: Trial, record: TrialRecord) -> None:
         values = objective_values(record, self.config)
@@ -255,12 +231,3 @@ class Search:
             trial.set_user_attr(REASON, record.reason)
         self.study.sampler = RandomSampler()  # brute force would stop an optimize() that does not run
         self.study.tell(trial, values=values, state=TOLD[record.status], skip_if_finished=True)
-
-    def holds(self, number: int) -> bool:
-        """False for a trial that another driver has taken over, since this one was silent for a lease's time."""
-        return self.drivers.holds(number)
-
-    def give_up(self, number: int) -> None:
-        """The trial is another driver's now."""
-        if self.live.pop(number, None) is not None:
-            self.elsewhere.add(number)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -15,9 +14,8 @@ from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import direction
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, first_line, masked
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.search.extension import outdated, restate
-from sweeplab.search.leases import CONNECT_SECONDS, Alone, Drivers, Leases
 from sweeplab.search.mirror import MirroredStorage
 from sweeplab.search.pruners import build_pruner, settle
 
@@ -26,19 +24,15 @@ JOURNALS: Final = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a dat
 SETTINGS: Final = "settings"  # of the study: what cannot change once trials are there
 
 
-def open_study(config: StudyConfig, varied: list[Axis], folder: Path) -> tuple[optuna.Study, Drivers]:
-    """The study, its trials stated in the present space, and who runs it. Raises `ConfigError` where it cannot be."""
+def open_study(config: StudyConfig, varied: list[Axis], folder: Path) -> tuple[optuna.Study, MirroredStorage]:
+    """The study, its trials stated in the present space. Raises `ConfigError` where it cannot be."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if config.study.storage is None:
-        storage, pruner = open_file(config, varied, folder / DATABASE), build_pruner(config, varied)
-        drivers: Drivers = Alone(storage)
-        study = optuna.load_study(study_name=storage.name, storage=storage, pruner=pruner)
-    else:
-        study, drivers = open_server(config, varied, config.study.storage)
-    with drivers.asking():
-        keep_settings(study, config)
-        settle(study)
-    return study, drivers
+    storage, pruner = open_file(config, varied, folder / DATABASE), build_pruner(config, varied)
+    study = optuna.load_study(study_name=storage.name, storage=storage, pruner=pruner)
+    keep_settings(study, config)
+    settle(study)
+    storage.keep()
+    return study, storage
 
 
 def created(config: StudyConfig, varied: list[Axis], storage: RDBStorage) -> optuna.Study:
@@ -66,48 +60,11 @@ def open_file(config: StudyConfig, varied: list[Axis], database: Path) -> Mirror
             restate(database, name, distributions)
             storage, study, trials = opened()
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError) as error:  # the last: a newer Optuna
-        cause = first_line(error)
+        cause = describe_error(error)
         raise ConfigError(
             f"{database} cannot be used: {cause}; free space, or choose another study.runs_dir"
         ) from error
     return MirroredStorage(storage, study, trials)
-
-
-def open_server(config: StudyConfig, varied: list[Axis], url: str) -> tuple[optuna.Study, Drivers]:
-    """The study in a PostgreSQL database, and this driver's leases. Raises `ConfigError`, without a password in it."""
-    if find_spec("psycopg") is None:
-        raise ConfigError(
-            "study.storage needs the package psycopg; pip install -c constraints.txt -e '.[postgres]', or leave it null"
-        )
-    import psycopg
-
-    try:
-        leases = Leases(url, str(config.study.name), config.study.lease_seconds)
-        try:
-            return shared_study(config, varied, url, leases), leases
-        except BaseException:
-            leases.close()
-            raise
-    except (psycopg.Error, optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        cause = " ".join(str(error).split())
-        raise ConfigError(
-            f"study.storage={masked(url)} cannot be used: {masked(cause)}; start the server, or mend user, host, port "
-            "and database; a password may stand in PGPASSWORD or ~/.pgpass"
-        ) from error
-
-
-def shared_study(config: StudyConfig, varied: list[Axis], url: str, leases: Leases) -> optuna.Study:
-    """The study on a server. Raises `ConfigError` for a space that has grown: others are drawing from it."""
-    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
-    with leases.asking():
-        leases.storage = RDBStorage(address, engine_kwargs=options)
-        study = created(config, varied, leases.storage)
-    if outdated(study.get_trials(deepcopy=False), {axis.key: axis.distribution() for axis in varied}):
-        raise ConfigError(
-            "space has grown, which a study of several drivers (study.storage) does not take; choose another study.name"
-        )
-    return study
 
 
 def forget_search(folder: Path) -> None:
@@ -122,21 +79,10 @@ def storing(database: str) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
-        raise unwritten(database, error.__cause__ or error) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "psycopg":  # which is not there without study.storage
-            raise
-        raise unwritten(database, error) from error
-
-
-def unwritten(database: str, cause: BaseException) -> StoreError:
-    why = first_line(cause)
-    return StoreError(
-        masked(
-            f"{database} cannot be written: {why}; free space, bring the server back or choose another one; the same "
-            "command goes on from here"
-        )
-    )
+        why = describe_error(error.__cause__ or error)
+        raise StoreError(
+            f"{database} cannot be written: {why}; free space; the same command goes on from here"
+        ) from error
 
 
 def keep_settings(study: optuna.Study, config: StudyConfig) -> None:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.evidence.wording import plural
+from sweeplab.report.evidence.formatting import plural
 from sweeplab.tracking.status_file import TrialUnderWay, Underway, wall_time, write_underway
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
@@ -155,11 +155,6 @@ class StudyProgress:
             if time.monotonic() >= self.told_at + TELL_SECONDS:
                 doing = self.bars.tasks[self.steps].description
                 self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
-
-    def dropped(self, number: int) -> None:
-        """The trial goes on elsewhere."""
-        del self.running[number]
-        self.show()
 
     def ended(self, record: TrialRecord, headline: str) -> None:
         """One line of the trial, with the time since it started."""

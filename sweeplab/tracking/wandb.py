@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from sweeplab.config.study import TrackingConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
-from sweeplab.runtime.errors import ConfigError, first_line
+from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.tracking.findings import Findings
 
 INIT_SECONDS: Final = 30.0  # for the server's answer when a run begins
@@ -139,15 +139,15 @@ class WandbTracker:
         except Exception as error:  # as in `harmless`
             if not self.any_opened:
                 raise ConfigError(
-                    f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {first_line(error)}; "
+                    f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {describe_error(error)}; "
                     "use tracking.mode=offline or tracking=none"
                 ) from error
             if self.mode == "offline":
-                self.say_once(f"W&B: {name} is not mirrored ({first_line(error)}); its record is not affected")
+                self.say_once(f"W&B: {name} is not mirrored ({describe_error(error)}); its record is not affected")
                 return None
             self.mode = "offline"
             later = f"later: wandb sync {self.folder}/wandb/offline-run-*"
-            self.say_once(f"W&B is gone ({first_line(error)}); from {name} on runs are kept offline, {later}")
+            self.say_once(f"W&B is gone ({describe_error(error)}); from {name} on runs are kept offline, {later}")
             return self.begin(name, job_type, config)
         self.any_opened = True
         return run
@@ -158,7 +158,7 @@ class WandbTracker:
         try:
             yield
         except Exception as error:
-            self.say_once(f"W&B: {what} is not mirrored whole ({first_line(error)}); records are not affected")
+            self.say_once(f"W&B: {what} is not mirrored whole ({describe_error(error)}); records are not affected")
 
     def say_once(self, sentence: str) -> None:
         if sentence not in self.said:

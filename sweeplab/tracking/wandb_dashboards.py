@@ -12,9 +12,9 @@ from typing import Any, Final
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.store import read_json, write_json
 from sweeplab.report import summary_answer
+from sweeplab.report.evidence.costs import memory_metric
+from sweeplab.report.evidence.formatting import metric_label, number, score_label
 from sweeplab.report.evidence.settings import headline_scores, varied_keys
-from sweeplab.report.evidence.wording import metric_label, number, score_label
-from sweeplab.report.findings.tables import memory_metric
 from sweeplab.tracking.findings import Findings
 from sweeplab.tracking.wandb_report import judged
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from sweeplab.records.record import TrialRecord, metric_value
 from sweeplab.report import summary_table
+from sweeplab.report.evidence.costs import memory_metric
 from sweeplab.report.evidence.settings import group_by_setting, varied_keys
-from sweeplab.report.findings.tables import memory_metric
 from sweeplab.report.findings.verdicts import Verdict, verdicts
 from sweeplab.tracking.findings import Findings
 

@@ -42,7 +42,9 @@ class Watch(Callback):
             return
         self.last_step = trainer.global_step
         now = time.monotonic()
-        passed = self.ranks.of_first(now - self.stepped_at)  # all end a trial that takes too long at the same step
+        passed = self.ranks.broadcast_first(
+            now - self.stepped_at
+        )  # all end a trial that takes too long at the same step
         for member in self.members:
             member.take_seconds(passed)
         self.stepped_at = now

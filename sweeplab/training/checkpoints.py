@@ -9,7 +9,7 @@ import torch
 
 from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.records.typed import from_plain
-from sweeplab.runtime.errors import with_kind
+from sweeplab.runtime.errors import describe_error_with_kind
 from sweeplab.training.trial_state import Member
 
 
@@ -72,7 +72,7 @@ def restore(member: Member, data: bytes, identity: dict[str, Any]) -> bool:
         ValueError,
         AttributeError,
     ) as error:
-        raise CheckpointError(with_kind(error)[:200]) from error
+        raise CheckpointError(describe_error_with_kind(error)[:200]) from error
 
 
 def put_back(member: Member, data: bytes, identity: dict[str, Any]) -> bool:

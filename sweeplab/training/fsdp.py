@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sweeplab.models.layers import decoder_layers
+from sweeplab.models.layers import find_decoder_layers
 from sweeplab.runtime.process_group import Ranks
 
 ASKED_BY_PEFT: Final = ("compress_statistics", "quant_type")  # of a 4-bit weight
@@ -39,7 +39,7 @@ def shard(model: PreTrainedModel, ranks: Ranks) -> None:
     layers = [one for one in model.modules() if isinstance(one, Linear4bit)]
     asked = [plain_weight(layer, ranks.device) for layer in layers]
     mesh = init_device_mesh(ranks.device.type, (ranks.size,))
-    for block in decoder_layers(model):
+    for block in find_decoder_layers(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     for layer, answers in zip(layers, asked, strict=True):

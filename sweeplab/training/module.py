@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sweeplab.runtime.process_group import WHOLE, Ranks
+from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.chunked_loss import chunked_losses, widened
 from sweeplab.training.images import ImageBatch, class_logits
 from sweeplab.training.sophia import SophiaG
@@ -130,7 +130,7 @@ class FinetuneModule(LightningModule):
         accumulation: int,
         zero_gradients: Callable[[], None],
         begin: Callable[[Any, int], None],
-        ranks: Ranks = WHOLE,
+        ranks: Ranks = ONE_PROCESS,
     ) -> None:
         super().__init__()
         self.model = model
@@ -168,7 +168,7 @@ class FinetuneModule(LightningModule):
         """
         losses_K = torch.stack(self.shares).sum(dim=0)
         num_tokens_K = map(sum, zip(*self.num_tokens, strict=True))
-        self.ranks.add_up([losses_K, *gradients(self.members)])
+        self.ranks.sum_tensors([losses_K, *gradients(self.members)])
         for member, loss, num_tokens in zip(self.members, losses_K.tolist(), num_tokens_K, strict=True):
             member.take_window(Window(loss, num_tokens))
             if isinstance(member.optimizer, SophiaG) and member.optimizer.needs_estimate:

@@ -7,19 +7,19 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from sweeplab.adapters.attach import detach, keeps_base
+from sweeplab.adapters.attach import detach_adapter, is_base_kept
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.layers import has_randomness
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside, write_text
-from sweeplab.runtime.errors import ConfigError, first_line, with_kind
+from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
 from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.checkpoints import CheckpointError
-from sweeplab.trial.lifecycle import Observe, Run, TrialSpec, begin, go_on_from_checkpoint, train
+from sweeplab.trial.lifecycle import Observe, Run, begin, go_on_from_checkpoint, train
 from sweeplab.trial.measurement import add_phase, measured
 from sweeplab.trial.profile import fastest_size, solo
 from sweeplab.trial.resources import Resources
@@ -28,19 +28,15 @@ from sweeplab.trial.scoring import evaluate, score_base, score_rung
 log = logging.getLogger(__name__)
 
 
-def new_record(spec: TrialSpec) -> TrialRecord:
-    return TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
-
-
 def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     """The record of a trial that an error ended. Raises `ConfigError` and `StoreError`: a mistake of the user's, and a
     disk that takes nothing more, stop the study."""
     if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
-        record.status, record.reason = Status.OUT_OF_MEMORY, first_line(error)
+        record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record
-    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(with_kind(error))
+    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(describe_error_with_kind(error))
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     log.error("trial %d failed", record.number, exc_info=error)
     return record
@@ -60,7 +56,7 @@ class Cohort:
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Takes a trial in; its record where it failed before it could begin."""
-        record, run = new_record(spec), None
+        record, run = spec.new_record(Status.FAILED), None
         try:
             score_base(spec, self.resources, record)
             run = self.begun(spec, record)
@@ -93,7 +89,7 @@ class Cohort:
                 kept = set_aside(path).name
                 self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
             if run.slot is None:
-                detach(run.model)
+                detach_adapter(run.model)
                 self.resources.forget_base()
             run = begin(spec, self.resources, record, self.observe)
         return run
@@ -134,7 +130,8 @@ class Cohort:
                 return runs
             self.capacity = len(runs) // 2
             log.error("%d trials at once failed", len(runs), exc_info=error)
-            self.say(f"{len(runs)} trials at once: {with_kind(error)}; going on with {self.capacity} at a time")
+            why = describe_error_with_kind(error)
+            self.say(f"{len(runs)} trials at once: {why}; going on with {self.capacity} at a time")
             return []
         finally:
             for run in runs:
@@ -159,8 +156,8 @@ class Cohort:
         if member.early is not None:
             record.status, record.reason = member.early
         if run.slot is None:
-            detach(run.model)
-            if record.status is not Status.FINISHED or not keeps_base(run.spec.config.adapter):
+            detach_adapter(run.model)
+            if record.status is not Status.FINISHED or not is_base_kept(run.spec.config.adapter):
                 self.resources.forget_base()
         return record
 

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import seed_everything
 from torch import nn
 
-from sweeplab.adapters.attach import attach, detach
-from sweeplab.adapters.lora import effective_layers
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.lora import describe_adapter_layers
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Windows
-from sweeplab.evaluation.heldout import heldout_loss
+from sweeplab.evaluation.heldout import measure_heldout_loss
 from sweeplab.models.base import Base
 from sweeplab.multilora.batches import CohortBatch, cohort_batches, longest_batch
 from sweeplab.multilora.dropout import Extent
@@ -26,8 +27,8 @@ from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import write_bytes
-from sweeplab.runtime.process_group import WHOLE, Ranks
-from sweeplab.runtime.provenance import provenance
+from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
+from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import checkpoint, restore, set_random_states
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.module import FinetuneModule, target_loss_sum
@@ -42,16 +43,6 @@ Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it 
 
 
 ScoreRung = Callable[[Sequence["Run"], Packed | None, Resources], None]  # runs at a rung, in the order of their rows
-
-
-class TrialSpec(NamedTuple):
-    """One trial to run: a resolved configuration and a seed."""
-
-    number: int
-    seed: int
-    params: dict[str, Any]
-    config: TrialConfig
-    folder: Path
 
 
 @dataclass(eq=False)
@@ -102,7 +93,7 @@ def load(spec: TrialSpec, resources: Resources, record: TrialRecord) -> tuple[Ba
     with measured(record.phases, "load", resources.device):
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
-    record.provenance = provenance(resources.device, base.fingerprint, data.fingerprint)
+    record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
     return base, data
 
 
@@ -112,14 +103,14 @@ def begin(spec: TrialSpec, resources: Resources, record: TrialRecord, observe: O
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated = data.num_heldout_truncated
-    model = attach(base.model, spec.config.adapter, spec.config.model, spec.seed)
+    model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
-    record.adapter_layers = effective_layers(model, lambda name: peak_rate(spec.config, name))
+    record.adapter_layers = describe_adapter_layers(model, lambda name: peak_rate(spec.config, name))
     slot = None
     if why_exclusive(spec.config) is None:
         slot = Slot(lora_matrices(model), lora_weights(model), spec.seed, takes_vectors(spec.config))
-        model = detach(model)
+        model = detach_adapter(model)
     training = spec.config.training
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
     steps = num_steps(training, windows.num_per_epoch)
@@ -160,7 +151,7 @@ def member_of(
 
 
 @contextmanager
-def together(runs: Sequence[Run], ranks: Ranks = WHOLE) -> Iterator[tuple[list[Run], Packed | None]]:
+def together(runs: Sequence[Run], ranks: Ranks = ONE_PROCESS) -> Iterator[tuple[list[Run], Packed | None]]:
     """The runs in the order of their rows, on one base, which is as it was afterwards."""
     slots = [run.slot for run in runs if run.slot is not None]
     if not slots:
@@ -247,7 +238,7 @@ def set_random_state(run: Run) -> None:
 def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, resources: Resources) -> float:
     """The held-out loss of `model`, which is `base` or stands on it, as it is."""
     batches = data.heldout_batches(base.pad_id, config.evaluation.batch_size)
-    return heldout_loss(model, batches, target_loss_sum, resources.device)
+    return measure_heldout_loss(model, batches, target_loss_sum, resources.device)
 
 
 def loss_of(run: Run, resources: Resources) -> float:

@@ -71,7 +71,7 @@ def solo(run: Run, resources: Resources) -> Solo:
                 weight.grad.zero_()
             for _ in range(accumulation):
                 forward_and_backward()
-            resources.ranks.add_up(gradients([copy.member]))
+            resources.ranks.sum_tensors(gradients([copy.member]))
             copy.member.clip()
             copy.member.optimizer.step()
 

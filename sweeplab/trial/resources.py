@@ -11,17 +11,17 @@ import torch
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Batch, Row, heldout_batches
+from sweeplab.data.batches import Batch, Row, make_heldout_batches
 from sweeplab.data.images import ImageBatch, load_images
-from sweeplab.data.packing import pack
+from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import tokenize
+from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.layers import has_randomness
-from sweeplab.models.vision import image_size, refuse_other_family
+from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.process_group import WHOLE, Ranks
+from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard
 from sweeplab.trial.measurement import MOST_MAPPING_BYTES, resident_bytes
 
@@ -43,7 +43,7 @@ class Tokenized:
         """All held-out rows once, in batches that every trial and every held-out point of this size shares."""
         key = (pad_id, batch_size)
         if key not in self.batches:
-            self.batches = {key: heldout_batches(self.heldout, pad_id, batch_size)}
+            self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size)}
         return self.batches[key]
 
 
@@ -57,7 +57,7 @@ class Resources:
     trial_seconds: float | None = None  # that a trial may train
     alive: Callable[[], None] = lambda: None  # called at every forward of the base
     returned_from_bytes: int = MOST_MAPPING_BYTES  # blocks that glibc gives back to the system while trials train
-    ranks: Ranks = WHOLE  # which have the rows of every micro-batch among them
+    ranks: Ranks = ONE_PROCESS  # which have the rows of every micro-batch among them
     base_key: dict[str, Any] | None = None
     base: Base | None = None
     base_memory_bytes: int | None = None  # what stood once the base was loaded
@@ -65,7 +65,7 @@ class Resources:
 
     @classmethod
     def open(
-        cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None, ranks: Ranks = WHOLE
+        cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None, ranks: Ranks = ONE_PROCESS
     ) -> "Resources":
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
@@ -129,13 +129,13 @@ class Resources:
         elif key not in self.tokenized:
             splits = load_splits(data)
             train, heldout = (
-                tokenize(part, base.tokenizer, data.style, data.mask_prompt, length)
+                tokenize_examples(part, base.tokenizer, data.style, data.mask_prompt, length)
                 for part in (splits.train, splits.heldout)
             )
             rows: Sequence[Row] = train.examples
             if data.packing:
                 refuse_unpackable(base, length)
-                rows = pack(train.examples, length)
+                rows = pack_examples(train.examples, length)
             counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
@@ -152,7 +152,7 @@ def refuse_drawing(base: Base, strategy: str) -> None:
 
 def image_rows(data: DataConfig, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
-    splits = load_images(data, image_size(base.model.config))
+    splits = load_images(data, read_image_size(base.model.config))
     return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
 
 

@@ -12,18 +12,19 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
 
-from sweeplab.adapters.attach import attach, detach, save_adapter
+from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import heldout_batches
-from sweeplab.data.images import heldout_images
-from sweeplab.evaluation.files import files_fingerprint
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.data.batches import make_heldout_batches
+from sweeplab.data.images import load_heldout_images
+from sweeplab.evaluation.files import fingerprint_files
 from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.heldout import score_images
 from sweeplab.evaluation.identity import Probe, make_probe
-from sweeplab.evaluation.images import score_images
 from sweeplab.models.base import Base
-from sweeplab.models.vision import image_size
+from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import copy_weights, lora_weights
 from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
@@ -32,7 +33,7 @@ from sweeplab.runtime.paths import expand_home
 from sweeplab.training.fsdp import take_apart
 from sweeplab.training.module import target_logits
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial.lifecycle import Choose, Run, TrialSpec, choosing, load, loss_of, loss_on, together
+from sweeplab.trial.lifecycle import Choose, Run, choosing, load, loss_of, loss_on, together
 from sweeplab.trial.resources import Resources
 
 
@@ -59,7 +60,7 @@ def without_adapters(run: Run, packed: Packed | None) -> AbstractContextManager[
 def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, resources: Resources) -> Probe:
     """A held-out example through the training's own forward, to hold against what lm-eval sees."""
     first = runs[0]
-    (batch,) = heldout_batches(first.data.heldout[:1], first.base.pad_id, 1)
+    (batch,) = make_heldout_batches(first.data.heldout[:1], first.base.pad_id, 1)
     batch = move_data_to_device(batch, resources.device)
     moved = [has_moved(run) for run in runs]
     off = without_adapters(first, packed)
@@ -67,9 +68,9 @@ def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, resourc
 
 
 def image_scores(model: torch.nn.Module, base: Base, settings: EvaluationConfig, device: torch.device) -> Evaluation:
-    size = image_size(base.model.config)
-    rows = {task: heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
-    batches = {task: heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
+    size = read_image_size(base.model.config)
+    rows = {task: load_heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
+    batches = {task: make_heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
     return score_images(model, batches, device)
 
 
@@ -118,7 +119,7 @@ def score_rung(runs: Sequence[Run], packed: Packed | None, resources: Resources)
 def task_data(config: TrialConfig) -> str | None:
     """The fingerprint of the tasks' own files; None where lm-eval brings them."""
     folder = config.evaluation.data_dir
-    return None if folder is None else files_fingerprint(expand_home(folder))
+    return None if folder is None else fingerprint_files(expand_home(folder))
 
 
 def score_base(spec: TrialSpec, resources: Resources, record: TrialRecord) -> None:
@@ -132,7 +133,7 @@ def score_base(spec: TrialSpec, resources: Resources, record: TrialRecord) -> No
     key = base_key(asdict(config), str(base.model.dtype), task_data(config), record.provenance)
     elsewhere = record.provenance["dirty"] is False
     known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
-    if resources.ranks.of_first(known):
+    if resources.ranks.broadcast_first(known):
         return
     started, settings = time.perf_counter(), config.evaluation
     loss = loss_on(data, base.model, base, config, resources)
@@ -185,7 +186,7 @@ def save(run: Run) -> None:
         if run.slot is None:
             run.record.adapter_bytes = save_adapter(run.model, folder)
             return
-        adapted = attach(run.base.model, config.adapter, config.model, run.spec.seed)
+        adapted = attach_adapter(run.base.model, config.adapter, config.model, run.spec.seed)
         copy_weights(run.slot.weights(), lora_weights(adapted))
         run.record.adapter_bytes = save_adapter(adapted, folder)
-        detach(adapted)
+        detach_adapter(adapted)

@@ -10,14 +10,14 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sweeplab.adapters.attach import LORA_FOLDER, attach, detach, keeps_base, save_adapter
-from sweeplab.adapters.counting import num_lora_params, skeleton
-from sweeplab.adapters.lora import effective_layers
+from sweeplab.adapters.attach import LORA_FOLDER, attach_adapter, detach_adapter, is_base_kept, save_adapter
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
+from sweeplab.adapters.lora import describe_adapter_layers
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
-from sweeplab.models.layers import norm_layers
+from sweeplab.models.layers import find_norm_layers
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.optimizers import rate_factor
 from tests.random_models import PLAIN
@@ -75,9 +75,9 @@ def test_what_trains_is_what_the_plan_counts(
     adapter = VARIANTS[variant]
     if family == "gpt2" and adapter.lora_query:
         adapter = replace(adapter, lora_key=True, rank_pattern={})
-    model = attach(random_model(family), adapter, architectures[family], 0)
+    model = attach_adapter(random_model(family), adapter, architectures[family], 0)
     counted = sum(weight.numel() for weight in trainable(model).values())
-    assert counted == num_lora_params(adapter, architectures[family], skeleton(architectures[family]))
+    assert counted == count_trainable_params(adapter, architectures[family], build_skeleton(architectures[family]))
 
 
 @pytest.mark.parametrize(
@@ -88,21 +88,21 @@ def test_training_starts_at_the_base_bit_for_bit(
 ) -> None:
     base = random_model("llama")
     before = logits(base)
-    assert torch.equal(logits(attach(base, VARIANTS[variant], architectures["llama"], 0)), before)
+    assert torch.equal(logits(attach_adapter(base, VARIANTS[variant], architectures["llama"], 0)), before)
 
 
-@pytest.mark.parametrize("variant", [name for name, adapter in VARIANTS.items() if keeps_base(adapter)])
+@pytest.mark.parametrize("variant", [name for name, adapter in VARIANTS.items() if is_base_kept(adapter)])
 def test_a_method_that_keeps_the_base_leaves_every_weight_bit_equal(
     variant: str, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
     base = random_model("llama")
     before = {name: value.clone() for name, value in base.state_dict().items()}
     modules = [(name, type(module)) for name, module in base.named_modules()]
-    model = attach(base, VARIANTS[variant], architectures["llama"], 0)
+    model = attach_adapter(base, VARIANTS[variant], architectures["llama"], 0)
     start = logits(model)
     step(model)
     assert not torch.equal(logits(model), start)
-    detach(model)
+    detach_adapter(model)
     assert [(name, type(module)) for name, module in base.named_modules()] == modules
     assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
 
@@ -110,10 +110,10 @@ def test_a_method_that_keeps_the_base_leaves_every_weight_bit_equal(
 @pytest.mark.parametrize("variant", ["lora", "dora", "rslora"])
 def test_nf4_base_is_kept_bit_for_bit(variant: str, nf4_base: Base) -> None:
     before = logits(nf4_base.model)
-    model = attach(nf4_base.model, VARIANTS[variant], ModelConfig(source="embedded", name="tiny_base"), 0)
+    model = attach_adapter(nf4_base.model, VARIANTS[variant], ModelConfig(source="embedded", name="tiny_base"), 0)
     assert torch.equal(logits(model), before)
     step(model)
-    detach(model)
+    detach_adapter(model)
     assert torch.equal(logits(nf4_base.model), before)
 
 
@@ -130,13 +130,13 @@ def test_lora_is_w_plus_scaled_b_a(
 ) -> None:
     name = "model.layers.1.self_attn.q_proj"
     adapter = replace(QV, rank=9, alpha=6.0, rslora=rslora)
-    model = attach(random_model("llama"), adapter, architectures["llama"], 0).double()
+    model = attach_adapter(random_model("llama"), adapter, architectures["llama"], 0).double()
     step(model)
     weight_OI, a_RI, b_OR = adapted_matrix(model, name)
     x_NI = torch.randn(7, weight_OI.shape[1], dtype=torch.float64)
     expected = x_NI @ (weight_OI + scaling * b_OR @ a_RI).T
     torch.testing.assert_close(model.get_submodule(f"base_model.model.{name}")(x_NI), expected, rtol=1e-12, atol=1e-12)
-    effective = {layer["name"]: layer for layer in effective_layers(model, lambda name: 0.1)}
+    effective = {layer["name"]: layer for layer in describe_adapter_layers(model, lambda name: 0.1)}
     assert effective[name] == {"name": name, "rank": 9, "alpha": 6.0, "scaling": scaling, "lr_A": 0.1, "lr_B": 0.1}
 
 
@@ -144,7 +144,7 @@ def test_dora_is_magnitude_times_normed_direction(
     random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
     name = "model.layers.0.self_attn.v_proj"
-    model = attach(random_model("llama"), VARIANTS["dora"], architectures["llama"], 0).double()
+    model = attach_adapter(random_model("llama"), VARIANTS["dora"], architectures["llama"], 0).double()
     step(model)
     layer = model.get_submodule(f"base_model.model.{name}")
     magnitude_O = layer.lora_magnitude_vector["default"].weight  # type: ignore[union-attr, index]
@@ -159,8 +159,8 @@ def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architec
     adapter = replace(
         QV, rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, lr_pattern={r"layers\.1\.": 0.5}, lr_ratio=16.0
     )
-    layers = effective_layers(
-        attach(random_model("llama"), adapter, architectures["llama"], 0),
+    layers = describe_adapter_layers(
+        attach_adapter(random_model("llama"), adapter, architectures["llama"], 0),
         lambda name: 1e-3 * rate_factor(name, adapter.lr_pattern, adapter.lr_ratio),
     )
     assert [(one["name"][-24:], one["rank"], one["scaling"], one["lr_A"], one["lr_B"]) for one in layers] == [
@@ -175,25 +175,25 @@ def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architec
 def test_bitfit_trains_exactly_the_biases(
     family: str, random_model: RandomModel, architectures: dict[str, ModelConfig]
 ) -> None:
-    model = attach(random_model(family), replace(PLAIN, method="bitfit"), architectures[family], 0)
+    model = attach_adapter(random_model(family), replace(PLAIN, method="bitfit"), architectures[family], 0)
     every = {name for name, _ in model.named_parameters()}
     assert set(trainable(model)) == {name for name in every if name.rpartition(".")[2] == "bias"} != set()
 
 
 def test_bitfit_needs_biases(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
     with pytest.raises(ConfigError, match="adapter=bitfit finds nothing to train: llama has no such weights"):
-        attach(random_model("llama"), replace(PLAIN, method="bitfit"), architectures["llama"], 0)
+        attach_adapter(random_model("llama"), replace(PLAIN, method="bitfit"), architectures["llama"], 0)
 
 
 def test_top_layers_are_the_last_ones(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    model = attach(random_model("llama"), replace(PLAIN, method="top_layers"), architectures["llama"], 0)
+    model = attach_adapter(random_model("llama"), replace(PLAIN, method="top_layers"), architectures["llama"], 0)
     every = {name for name, _ in model.named_parameters()}
     assert set(trainable(model)) == {name for name in every if name.startswith("model.layers.1.")} != set()
 
 
 def test_norms_are_the_normalization_layers(random_model: RandomModel, architectures: dict[str, ModelConfig]) -> None:
-    model = attach(random_model("qwen3"), replace(PLAIN, method="norms"), architectures["qwen3"], 0)
-    assert set(trainable(model)) == {f"{name}.weight" for name in norm_layers(model)}
+    model = attach_adapter(random_model("qwen3"), replace(PLAIN, method="norms"), architectures["qwen3"], 0)
+    assert set(trainable(model)) == {f"{name}.weight" for name in find_norm_layers(model)}
     assert all("norm" in name for name in trainable(model))
 
 
@@ -201,7 +201,7 @@ def test_norms_are_the_normalization_layers(random_model: RandomModel, architect
 def test_peft_loads_what_was_saved_and_gives_the_same_logits(
     variant: str, random_model: RandomModel, architectures: dict[str, ModelConfig], tmp_path: Path
 ) -> None:
-    model = attach(random_model("llama"), VARIANTS[variant], architectures["llama"], 0)
+    model = attach_adapter(random_model("llama"), VARIANTS[variant], architectures["llama"], 0)
     step(model)
     save_adapter(model, tmp_path)
     loaded = PeftModel.from_pretrained(random_model("llama"), str(tmp_path)).eval()
@@ -215,20 +215,20 @@ def test_an_initialization_that_changes_the_base_is_loaded_by_peft(
     adapter = replace(QV, initialization=initialization)
     base = random_model("llama")
     before = logits(base)
-    model = attach(base, adapter, architectures["llama"], 0)
+    model = attach_adapter(base, adapter, architectures["llama"], 0)
     torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-5)  # its part leaves W and comes back as B A
     step(model)
     save_adapter(model, tmp_path)
     torch.manual_seed(0)
     loaded = PeftModel.from_pretrained(random_model("llama"), str(tmp_path)).eval()
     torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=1e-5)
-    assert not keeps_base(adapter)
+    assert not is_base_kept(adapter)
 
 
 def test_both_parts_of_lora_and_prefix_are_loaded_by_peft(
     random_model: RandomModel, architectures: dict[str, ModelConfig], tmp_path: Path
 ) -> None:
-    model = attach(random_model("llama"), VARIANTS["lora_prefix"], architectures["llama"], 0)
+    model = attach_adapter(random_model("llama"), VARIANTS["lora_prefix"], architectures["llama"], 0)
     step(model)
     save_adapter(model, tmp_path)
     base = random_model("llama")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeplab.adapters.budget import num_adapter_params, rank_of, sized
+from sweeplab.adapters.budget import count_adapter_params, find_rank, fit_to_budget
 from sweeplab.models.layers import LinearShape
 from sweeplab.runtime.errors import ConfigError
 from tests.random_models import PLAIN
@@ -23,9 +23,9 @@ def gpt3_shapes(num_matrices: int) -> list[LinearShape]:
 
 @pytest.mark.parametrize(("num_matrices", "rank"), [(1, 8), (2, 4), (4, 2)])
 def test_the_budget_of_lora_s_table_5_gives_its_ranks_and_back(num_matrices: int, rank: int) -> None:
-    fitting = sized(replace(PLAIN, budget=GPT3_BUDGET), gpt3_shapes(num_matrices))
+    fitting = fit_to_budget(replace(PLAIN, budget=GPT3_BUDGET), gpt3_shapes(num_matrices))
     assert (fitting.adapter.rank, fitting.leftover) == (rank, 0)
-    assert num_adapter_params(replace(PLAIN, rank=rank), gpt3_shapes(num_matrices)) == GPT3_BUDGET
+    assert count_adapter_params(replace(PLAIN, rank=rank), gpt3_shapes(num_matrices)) == GPT3_BUDGET
 
 
 @given(
@@ -38,13 +38,13 @@ def test_the_rank_is_the_largest_that_fits(sizes: list[tuple[int, int]], budget:
     shapes = [LinearShape(f"layers.{place}.proj", *size) for place, size in enumerate(sizes)]
     pattern = {r"layers\.0\.proj": 2} if pinned and len(sizes) > 1 else {}
     adapter = replace(PLAIN, budget=budget, dora=dora, rank_pattern=pattern)
-    counts = [num_adapter_params(replace(adapter, rank=rank), shapes) for rank in range(1, 5001)]
+    counts = [count_adapter_params(replace(adapter, rank=rank), shapes) for rank in range(1, 5001)]
     fitting = [rank for rank, count in enumerate(counts, 1) if count <= budget]
     if not fitting:
         with pytest.raises(ConfigError, match="must hold at least rank 1"):
-            sized(adapter, shapes)
+            fit_to_budget(adapter, shapes)
         return
-    found = sized(adapter, shapes)
+    found = fit_to_budget(adapter, shapes)
     assert found.adapter.rank == max(fitting)
     assert found.leftover == budget - counts[max(fitting) - 1]
 
@@ -68,23 +68,23 @@ def test_a_pattern_that_matches_nothing_is_refused_with_what_there_is(key: str, 
     shapes = [LinearShape(f"model.layers.{layer}.{kind}_proj", 8, 8) for layer in range(2) for kind in "qv"]
     adapter = replace(PLAIN, method="lora", bias="none", train_norms=False, **patterns)
     if fits:
-        assert sized(adapter, shapes).adapter == adapter
+        assert fit_to_budget(adapter, shapes).adapter == adapter
         return
     there = r"adapted here: q_proj, v_proj \(such as model\.layers\.0\.q_proj\); mend the pattern, or drop it$"
     with pytest.raises(
         ConfigError, match=rf"^adapter\.{key} must match adapted .*'{re.escape(pattern)}' matches none; {there}"
     ):
-        sized(adapter, shapes)
+        fit_to_budget(adapter, shapes)
 
 
 def test_patterns_of_rates_are_left_to_training_where_more_trains() -> None:
     shapes = [LinearShape("model.layers.0.q_proj", 8, 8)]
     variants: list[dict[str, Any]] = [{"train_norms": True}, {"bias": "all"}, {"dora": True}, {"method": "lora_prefix"}]
     for more in variants:
-        sized(replace(PLAIN, lr_pattern={"norm": 2.0}, **more), shapes)
+        fit_to_budget(replace(PLAIN, lr_pattern={"norm": 2.0}, **more), shapes)
 
 
 def test_patterns_match_whole_names_from_a_dot_on_as_in_peft() -> None:
     adapter = replace(PLAIN, rank=4, rank_pattern={"q_proj": 2, r"layers\.1\..*": 3})
     names = ["model.layers.0.q_proj", "model.layers.0.xq_proj", "model.layers.1.v_proj", "q_proj"]
-    assert [rank_of(adapter, name) for name in names] == [2, 4, 3, 2]
+    assert [find_rank(adapter, name) for name in names] == [2, 4, 3, 2]

@@ -14,13 +14,19 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from sweeplab.adapters.attach import attach, save_adapter
-from sweeplab.adapters.merging import attach_combined, attach_trained, largest_difference, merge, probe_logits
+from sweeplab.adapters.attach import attach_adapter, save_adapter
+from sweeplab.adapters.merging import (
+    attach_combined,
+    attach_trained,
+    compute_probe_logits,
+    find_largest_difference,
+    merge_adapter,
+)
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.base import architecture, load_base
-from sweeplab.models.quantization.layers import dequantize
+from sweeplab.models.base import load_base, read_architecture
+from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.runtime.errors import ConfigError
 from tests.random_models import SIZES
 
@@ -43,7 +49,7 @@ def trained(random_model: Any, make_adapter: Any) -> Trained:
 
     def make(family: str = "llama", seed: int = 0, *toggles: str, **changes: Any) -> PeftModel:
         adapter = replace(make_adapter(*(toggles or TOGGLES[family])), **changes)
-        model = attach(random_model(family), adapter, ModelConfig(), seed)
+        model = attach_adapter(random_model(family), adapter, ModelConfig(), seed)
         assert isinstance(model, PeftModel)
         moved(model, seed)
         return model.double().eval()
@@ -82,31 +88,31 @@ def test_merged_equals_unmerged_and_has_no_extra_module(
     trained: Trained, random_model: Any, family: str, changes: dict[str, Any]
 ) -> None:
     model, plain = trained(family, **changes), random_model(family)
-    expected = probe_logits(model)
-    assert largest_difference(expected, probe_logits(plain.double())) > 0.01
-    result = merge(model)
-    assert largest_difference(probe_logits(result), expected) < 1e-12 * expected.abs().max()
+    expected = compute_probe_logits(model)
+    assert find_largest_difference(expected, compute_probe_logits(plain.double())) > 0.01
+    result = merge_adapter(model)
+    assert find_largest_difference(compute_probe_logits(result), expected) < 1e-12 * expected.abs().max()
     assert classes(result) == classes(plain)
     assert set(result.state_dict()) == set(plain.state_dict())
 
 
 def test_in_32_bits_merging_costs_rounding_only(trained: Trained) -> None:
     model = trained().float()
-    expected = probe_logits(model)
-    assert largest_difference(probe_logits(merge(model)), expected) < 1e-5 * expected.abs().max()
+    expected = compute_probe_logits(model)
+    assert find_largest_difference(compute_probe_logits(merge_adapter(model)), expected) < 1e-5 * expected.abs().max()
 
 
 @pytest.mark.parametrize("family", TOGGLES)
 def test_unmerging_restores_the_same_weights(trained: Trained, family: str) -> None:
     model = trained(family)
-    before, logits = weights(model), probe_logits(model)
+    before, logits = weights(model), compute_probe_logits(model)
     model.merge_adapter()
     merged = weights(model)
     assert any(not torch.equal(merged[name], before[name]) for name in before)
     model.unmerge_adapter()
     for name, weight in weights(model).items():
         torch.testing.assert_close(weight, before[name], rtol=0, atol=1e-15)
-    assert largest_difference(probe_logits(model), logits) < 1e-12
+    assert find_largest_difference(compute_probe_logits(model), logits) < 1e-12
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -115,7 +121,7 @@ def test_a_layer_is_w_plus_scaled_b_a(trained: Trained, random_model: Any, rslor
     model, plain = trained(rslora=rslora), random_model("llama").double().state_dict()
     factors = {name: weight.detach().clone() for name, weight in model.named_parameters() if "lora_" in name}
     scaling = 8.0 / (4**0.5 if rslora else 4)
-    result = merge(model).state_dict()
+    result = merge_adapter(model).state_dict()
     num_adapted = 0
     for name, weight in result.items():
         stem = f"base_model.model.{name.removesuffix('.weight')}"
@@ -150,7 +156,7 @@ def delta(folder: Path) -> dict[str, Tensor]:
 def combined_weights(base: PreTrainedModel, folders: list[Path], parts: list[float], how: str) -> dict[str, Tensor]:
     model = attach_combined(base, folders, parts, how)
     assert list(model.peft_config) == ["default"]
-    return merge(model.double()).state_dict()
+    return merge_adapter(model.double()).state_dict()
 
 
 @pytest.mark.parametrize("rslora", [False, True])
@@ -215,13 +221,15 @@ def test_a_folder_that_cannot_be_loaded_is_named(three: list[Path], random_model
 
 def test_hot_swap_gives_each_its_own_logits(three: list[Path], random_model: Any, make_adapter: Any) -> None:
     adapter = make_adapter(*TOGGLES["llama"])
-    alone = [probe_logits(attach_trained(random_model("llama"), adapter, ModelConfig(), 9, one)) for one in three[:2]]
-    assert largest_difference(*alone) > 0.01
+    alone = [
+        compute_probe_logits(attach_trained(random_model("llama"), adapter, ModelConfig(), 9, one)) for one in three[:2]
+    ]
+    assert find_largest_difference(*alone) > 0.01
     model = PeftModel.from_pretrained(random_model("llama"), str(three[0]), adapter_name="a")
     model.load_adapter(str(three[1]), adapter_name="b")
     for name, expected in (("a", alone[0]), ("b", alone[1]), ("a", alone[0])):
         model.set_adapter(name)
-        assert torch.equal(probe_logits(model), expected)
+        assert torch.equal(compute_probe_logits(model), expected)
 
 
 def test_a_trained_adapter_comes_back_whatever_the_seed(
@@ -230,7 +238,7 @@ def test_a_trained_adapter_comes_back_whatever_the_seed(
     model = trained().float()
     folder = saved(model, tmp_path / "a")
     again = attach_trained(random_model("llama"), make_adapter(*TOGGLES["llama"]), ModelConfig(), 7, folder)
-    assert torch.equal(probe_logits(again), probe_logits(model))
+    assert torch.equal(compute_probe_logits(again), compute_probe_logits(model))
 
 
 @pytest.mark.parametrize("change", ["rank", "toggles"])
@@ -249,8 +257,8 @@ def test_a_dequantized_base_is_the_plain_architecture(
 ) -> None:
     quantization = QuantizationConfig(*SCHEMES[scheme])
     model = load_base(architectures[family], quantization, torch.float32, CPU).model
-    expected, plain = probe_logits(model), random_model(family)
-    dequantize(model)
+    expected, plain = compute_probe_logits(model), random_model(family)
+    dequantize_layers(model)
     assert classes(model) == classes(plain)
     assert {name: weight.shape for name, weight in model.state_dict().items()} == {
         name: weight.shape for name, weight in plain.state_dict().items()
@@ -258,7 +266,7 @@ def test_a_dequantized_base_is_the_plain_architecture(
     assert not hasattr(model.config, "quantization_config")
     # int8 rounds the inputs of its products too
     most = 0.05 if "int8" in scheme else 2e-6
-    assert largest_difference(probe_logits(model), expected) < most * expected.abs().max()
+    assert find_largest_difference(compute_probe_logits(model), expected) < most * expected.abs().max()
     assert any(isinstance(module, Conv1D) for module in model.modules()) == (family == "gpt2")
 
 
@@ -271,15 +279,15 @@ def test_a_merged_dequantized_base_survives_the_disk(
         return load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU).model
 
     adapter: AdapterConfig = make_adapter("query", "key", "value", "mlp")
-    first = attach(base(), adapter, architectures[family], 0)
+    first = attach_adapter(base(), adapter, architectures[family], 0)
     assert isinstance(first, PeftModel)
     moved(first, 0)
-    expected, folder = probe_logits(first), saved(first, tmp_path / "adapter")
+    expected, folder = compute_probe_logits(first), saved(first, tmp_path / "adapter")
     other = base()
-    dequantize(other)
-    merge(attach_trained(other, adapter, architectures[family], 0, folder)).save_pretrained(tmp_path / "merged")
+    dequantize_layers(other)
+    merge_adapter(attach_trained(other, adapter, architectures[family], 0, folder)).save_pretrained(tmp_path / "merged")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
-    assert largest_difference(probe_logits(again), expected) < 1e-5 * expected.abs().max()
+    assert find_largest_difference(compute_probe_logits(again), expected) < 1e-5 * expected.abs().max()
 
 
 @pytest.mark.filterwarnings("ignore:.*tie_word_embeddings")
@@ -291,18 +299,18 @@ def test_a_tied_head_is_untied_before_its_adapter_is_merged(make_adapter: Any, t
         architecture={"model_type": "llama", **SIZES["llama"], "tie_word_embeddings": True},
     )
     torch.manual_seed(0)
-    base: PreTrainedModel = AutoModelForCausalLM.from_config(architecture(tied)).double()
+    base: PreTrainedModel = AutoModelForCausalLM.from_config(read_architecture(tied)).double()
     embedding = base.get_input_embeddings()
     assert base.get_output_embeddings().weight is embedding.weight
     before = embedding.weight.detach().clone()
-    model = attach(base, make_adapter("query", "head"), tied, 0).double()
+    model = attach_adapter(base, make_adapter("query", "head"), tied, 0).double()
     assert isinstance(model, PeftModel)
     moved(model.double(), 0)
     model = model.double()
-    expected = probe_logits(model)
-    result = merge(model)
+    expected = compute_probe_logits(model)
+    result = merge_adapter(model)
     assert torch.equal(result.state_dict()["model.embed_tokens.weight"], before)
-    assert largest_difference(probe_logits(result), expected) < 1e-12
+    assert find_largest_difference(compute_probe_logits(result), expected) < 1e-12
     result.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float64)
-    assert largest_difference(probe_logits(again), expected) < 1e-12
+    assert find_largest_difference(compute_probe_logits(again), expected) < 1e-12

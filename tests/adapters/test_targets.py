@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from peft import LoraConfig, get_peft_model
 
-from sweeplab.adapters.attach import attach
-from sweeplab.adapters.counting import num_lora_params, skeleton
-from sweeplab.adapters.targets import FAMILIES, matching, target_modules
+from sweeplab.adapters.attach import attach_adapter
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
+from sweeplab.adapters.targets import FAMILIES, find_matching_modules, find_target_modules
 from sweeplab.config.adapter import TOGGLES, AdapterConfig, check_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.runtime.errors import ConfigError
@@ -109,7 +109,7 @@ def test_each_toggle_adapts_exactly_its_modules(
     if family not in FUSED:
         groups += [["query"], ["key"], ["value"]]
     for enabled in groups:
-        model = attach(random_model(family), make_adapter(*enabled), architectures[family], seed=0)
+        model = attach_adapter(random_model(family), make_adapter(*enabled), architectures[family], seed=0)
         assert adapted_names(model) == full_names(family, enabled), enabled
 
 
@@ -118,7 +118,7 @@ def test_each_toggle_adapts_exactly_its_modules(
 def test_counts_equal_those_of_peft_for_every_mask(
     family: str, architectures: Architectures, make_adapter: MakeAdapter, random_model: Any
 ) -> None:
-    sizes = skeleton(architectures[family])
+    sizes = build_skeleton(architectures[family])
     assert sizes.num_params == random_model(family).num_parameters()
     for mask in MASKS:
         if not fits(family, mask):
@@ -126,7 +126,9 @@ def test_counts_equal_those_of_peft_for_every_mask(
         enabled = [toggle for toggle in TOGGLES if mask[toggle]]
         exact = LoraConfig(r=3, target_modules=sorted(full_names(family, enabled)), fan_in_fan_out=family == "gpt2")
         num_trainable, _ = get_peft_model(random_model(family), exact).get_nb_trainable_parameters()
-        assert num_lora_params(make_adapter(*enabled, rank=3), architectures[family], sizes) == num_trainable, enabled
+        assert count_trainable_params(make_adapter(*enabled, rank=3), architectures[family], sizes) == num_trainable, (
+            enabled
+        )
 
 
 def test_all_masks_compose_to_distinct_targets_and_all_off_is_refused(make_adapter: MakeAdapter) -> None:
@@ -135,7 +137,7 @@ def test_all_masks_compose_to_distinct_targets_and_all_off_is_refused(make_adapt
     for mask in MASKS[1:]:
         adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
         check_adapter(adapter)
-        targets.append(frozenset(target_modules(adapter, "llama", {}, names)))
+        targets.append(frozenset(find_target_modules(adapter, "llama", {}, names)))
     assert len(set(targets)) == len(targets) == 63
     with pytest.raises(ConfigError, match=r"every toggle off.*lora_query, lora_key.*lora_head"):
         check_adapter(make_adapter())
@@ -147,15 +149,15 @@ def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: 
     for mask in MASKS[1:]:
         adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
         if fits(family, mask):
-            targets = target_modules(adapter, family, {}, names)
-            assert {name for target in targets for name in matching(names, target)} == full_names(
+            targets = find_target_modules(adapter, family, {}, names)
+            assert {name for target in targets for name in find_matching_modules(names, target)} == full_names(
                 family, adapter.enabled()
             )
         else:
             with pytest.raises(
                 ConfigError, match=r"adapter.lora_\w+=true with lora_\w+=false.*one matrix.*set both alike"
             ):
-                target_modules(adapter, family, {}, names)
+                find_target_modules(adapter, family, {}, names)
 
 
 def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
@@ -163,9 +165,9 @@ def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
     with pytest.raises(
         ConfigError, match=r"model.modules is needed for the architecture 'strange' \(known: llama, .*\)"
     ):
-        target_modules(make_adapter("query"), "strange", {}, names)
+        find_target_modules(make_adapter("query"), "strange", {}, names)
     modules = {"query": ["wq"], "mlp": ["up"]}
-    assert target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["wq", "up"]
+    assert find_target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["wq", "up"]
 
 
 def test_toggle_without_a_match_lists_what_there_is(make_adapter: MakeAdapter) -> None:
@@ -173,14 +175,14 @@ def test_toggle_without_a_match_lists_what_there_is(make_adapter: MakeAdapter) -
     with pytest.raises(
         ConfigError, match=r"adapter.lora_head=true matches no module \(lm_head\); .* here: fc1, q_proj;"
     ):
-        target_modules(make_adapter("query", "head"), "llama", {}, names)
+        find_target_modules(make_adapter("query", "head"), "llama", {}, names)
     with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module \(none named\)"):
-        target_modules(make_adapter("query", "key"), "strange", {"query": ["q_proj"]}, names)
+        find_target_modules(make_adapter("query", "key"), "strange", {"query": ["q_proj"]}, names)
 
 
 def test_suffixes_match_whole_names_only(make_adapter: MakeAdapter) -> None:
-    assert matching(["a.q_proj", "a.xq_proj", "q_proj", "q_proj.a"], "q_proj") == ["a.q_proj", "q_proj"]
-    assert matching(["h.0.attn.c_proj", "h.0.mlp.c_proj"], "attn.c_proj") == ["h.0.attn.c_proj"]
+    assert find_matching_modules(["a.q_proj", "a.xq_proj", "q_proj", "q_proj.a"], "q_proj") == ["a.q_proj", "q_proj"]
+    assert find_matching_modules(["h.0.attn.c_proj", "h.0.mlp.c_proj"], "attn.c_proj") == ["h.0.attn.c_proj"]
 
 
 # Sum of r (d_in + d_out); the figures of QLoRA studies with these toggles, and each by hand from the models' sizes.
@@ -208,8 +210,8 @@ def test_published_counts(
     expected: int,
 ) -> None:
     model = compose_trial(f"model={option}").model
-    sizes = skeleton(model)
+    sizes = build_skeleton(model)
     adapter = make_adapter(*enabled, rank=rank)
     assert sizes.num_params == num_params
-    assert num_lora_params(adapter, model, sizes) == expected
-    assert num_lora_params(replace(adapter, method="none"), model, sizes) == num_params
+    assert count_trainable_params(adapter, model, sizes) == expected
+    assert count_trainable_params(replace(adapter, method="none"), model, sizes) == num_params

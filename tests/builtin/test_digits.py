@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from sweeplab.builtin.digits import NUM_HELDOUT, Digit, digits, upright_digits
+from sweeplab.builtin.digits import NUM_HELDOUT, Digit, load_upright_digits, split_digits
 
 
 def grays(images: list[Digit]) -> list[bytes]:
@@ -13,13 +13,13 @@ def grays(images: list[Digit]) -> list[bytes]:
 def test_every_image_of_scikit_learn_is_there_once() -> None:
     bunch = load_digits()
     theirs = [Digit(*one) for one in zip(bunch.images.astype(int).tolist(), bunch.target.tolist(), strict=True)]
-    train, heldout = digits("upright")
+    train, heldout = split_digits("upright")
     assert (len(train), len(heldout)) == (1397, NUM_HELDOUT)
     assert grays([*train, *heldout]) == grays(theirs)
 
 
 def test_rotated_images_are_numpys_turned_by_a_quarter_in_the_same_order() -> None:
-    for turned, upright in zip(digits("rotated"), digits("upright"), strict=True):
+    for turned, upright in zip(split_digits("rotated"), split_digits("upright"), strict=True):
         assert np.array_equal(
             np.array([image.pixels for image in turned]),
             np.rot90(np.array([image.pixels for image in upright]), axes=(1, 2)),
@@ -28,11 +28,11 @@ def test_rotated_images_are_numpys_turned_by_a_quarter_in_the_same_order() -> No
 
 
 def test_no_image_is_held_out_and_learned_from_too() -> None:
-    train, heldout = digits("upright")
+    train, heldout = split_digits("upright")
     assert set(grays(train)).isdisjoint(grays(heldout))
 
 
 def test_every_class_is_held_out_about_as_often() -> None:
-    counts = np.bincount([image.label for image in upright_digits()[:NUM_HELDOUT]], minlength=10)
+    counts = np.bincount([image.label for image in load_upright_digits()[:NUM_HELDOUT]], minlength=10)
     assert counts.min() >= 28
     assert counts.max() <= 52

@@ -14,15 +14,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sweeplab
 from sweeplab.adapters.attach import save_adapter
-from sweeplab.adapters.merging import attach_combined, largest_difference, probe_logits
-from sweeplab.cli.export import TOLERANCES, Source, compared, export_to, exported_logits, source
-from sweeplab.cli.model_card import Verdict, card
+from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
+from sweeplab.cli.export import _TOLERANCES, Source, compare_logits, compute_exported_logits, export_to, find_source
+from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import Score, Status, TrialRecord
 from sweeplab.records.store import read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.conftest import run_alone
 from tests.study_runs import QUICK, SHORT, run_cli
@@ -53,7 +53,9 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
         record = run_alone(spec, resources)
         assert record.status is Status.FINISHED, record.reason
         write_record(study, record)
-        logits.append(probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter"))))
+        logits.append(
+            compute_probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter")))
+        )
     write_record(study, TrialRecord(3, Status.DIVERGED, 0, {}, asdict(configs[0])))
     full = replace(configs[0], adapter=replace(configs[0].adapter, method="prefix"))
     write_record(study, TrialRecord(4, Status.FINISHED, 0, {}, asdict(full)))
@@ -95,7 +97,7 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     assert (code, err) == (0, ""), err
     model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
     assert {weight.dtype for weight in model.parameters()} == {getattr(torch, dtype)}
-    difference = largest_difference(probe_logits(model), made.logits[1])
+    difference = find_largest_difference(compute_probe_logits(model), made.logits[1])
     assert difference < most
     assert printed_difference(out) == pytest.approx(difference, rel=0.1, abs=1e-4)
     plain = AutoModelForCausalLM.from_config(model.config)
@@ -106,14 +108,14 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     assert model.config.use_cache
     tokenizer = AutoTokenizer.from_pretrained(path)
     assert tokenizer.encode("1+2") == base_of(made.configs[1]).tokenizer.encode("1+2")
-    assert largest_difference(made.logits[1], probe_logits(base_of(made.configs[1]).model)) > most
+    assert find_largest_difference(made.logits[1], compute_probe_logits(base_of(made.configs[1]).model)) > most
 
 
 def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export) -> None:
     code, out, err, path = export("trial=0")
     assert (code, err) == (0, ""), err
     model = PeftModel.from_pretrained(base_of(made.configs[0]).model, str(path))
-    assert torch.equal(probe_logits(model), made.logits[0])
+    assert torch.equal(compute_probe_logits(model), made.logits[0])
     assert printed_difference(out) == 0
     assert sorted(one.name for one in path.iterdir()) == [
         "README.md",
@@ -128,12 +130,12 @@ def test_several_adapters_become_one(made: Made, export: Export, kind: str) -> N
     assert (code, err) == (0, ""), err
     base = base_of(made.configs[0]).model
     folders = [trial_folder(made.folder / "runs" / "made", number) / "adapter" for number in (0, 2)]
-    expected = probe_logits(attach_combined(base, folders, [0.75, 0.25], "cat"))
+    expected = compute_probe_logits(attach_combined(base, folders, [0.75, 0.25], "cat"))
     fresh = base_of(made.configs[0]).model
     model = (
         AutoModelForCausalLM.from_pretrained(path) if kind == "merged" else PeftModel.from_pretrained(fresh, str(path))
     )
-    assert largest_difference(probe_logits(model), expected) < 1e-3
+    assert find_largest_difference(compute_probe_logits(model), expected) < 1e-3
     assert "0.25 × trial 2 + 0.75 × trial 0, combined by PEFT's `cat`" in (path / "README.md").read_text()
 
 
@@ -198,7 +200,7 @@ def test_bases_that_differ_are_not_combined(made: Made, export: Export) -> None:
 
 def test_an_export_that_moved_the_logits_is_refused() -> None:
     expected = torch.tensor([10.0, -20.0])
-    assert compared(expected + 1e-4, expected, {"float32"}).difference == pytest.approx(1e-4, rel=0.1)
+    assert compare_logits(expected + 1e-4, expected, {"float32"}).difference == pytest.approx(1e-4, rel=0.1)
     for found, kinds in (
         (expected + 0.1, {"float32"}),
         (expected + 1, {"float16", "float32"}),
@@ -207,16 +209,16 @@ def test_an_export_that_moved_the_logits_is_refused() -> None:
         with pytest.raises(
             ConfigError, match=r"the export's logits differ by .* so nothing was kept; try export\.dtype"
         ):
-            compared(found, expected, kinds)
-    assert compared(expected + 1, expected, {"float32", "bfloat16"}).coarsest == "bfloat16"
-    assert sorted(TOLERANCES.values()) == [TOLERANCES[one] for one in ("float32", "float16", "bfloat16", "int8")]
+            compare_logits(found, expected, kinds)
+    assert compare_logits(expected + 1, expected, {"float32", "bfloat16"}).coarsest == "bfloat16"
+    assert sorted(_TOLERANCES.values()) == [_TOLERANCES[one] for one in ("float32", "float16", "bfloat16", "int8")]
 
 
 def test_the_card_says_what_the_record_knows(made: Made, compose_study: Any) -> None:
     record = read_records(made.folder / "runs" / "made")[1]
     record.scores = {"tiny_addition": {"exact_match": Score(0.25, 0.125, 8), "ppl": Score(3.5, None, 8)}}
     settings = compose_study(*STUDY).export
-    page = card([record], settings, Verdict(1.25e-5, 1e-3, "float32"), None, "python -m sweeplab x")
+    page = write_card([record], settings, Verdict(1.25e-5, 1e-3, "float32"), None, "python -m sweeplab x")
     for line in (
         "library_name: peft",
         f"| base fingerprint | {record.provenance['base_fingerprint']} |",
@@ -262,7 +264,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     with pytest.MonkeyPatch.context() as patch:
 
         def saved(model: Any, folder: Path) -> int:
-            expected.append(probe_logits(model))
+            expected.append(compute_probe_logits(model))
             return save_adapter(model, folder)
 
         patch.setattr("sweeplab.trial.scoring.save_adapter", saved)
@@ -272,23 +274,23 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     (tmp_path / "out").mkdir()
     verdict = export_to(tmp_path / "out", [made], settings)
     assert verdict.difference <= verdict.tolerance
-    found = exported_logits(made, settings.export, tmp_path / "out", CPU)
+    found = compute_exported_logits(made, settings.export, tmp_path / "out", CPU)
     torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
-    base = probe_logits(base_of(config).model)
-    assert largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
+    base = compute_probe_logits(base_of(config).model)
+    assert find_largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
 
 
 def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
     full = replace(made.configs[0], adapter=replace(made.configs[0].adapter, method="none"))
     record = TrialRecord(6, Status.FINISHED, 0, {}, asdict(full))
     with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
-        source(6, [record], made.folder, "adapter")
+        find_source(6, [record], made.folder, "adapter")
 
 
 def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:
     settings = compose_study(*STUDY)
     layers = [{"name": name, "rank": rank, "alpha": 2.0 * rank} for name, rank in (("a", 3), ("b", 12), ("c", 3))]
     record = TrialRecord(0, Status.FINISHED, 0, {}, asdict(settings.trial_config()), adapter_layers=layers)
-    page = card([record], settings.export, Verdict(0, 1, "float32"), None, "")
+    page = write_card([record], settings.export, Verdict(0, 1, "float32"), None, "")
     assert "| rank | 3, 12 |" in page
     assert "| alpha | 6, 24 |" in page

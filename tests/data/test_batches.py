@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
-from sweeplab.data.batches import WINDOWS_PER_GROUP, Batch, MicroBatch, Windows, collate, heldout_batches
+from sweeplab.data.batches import WINDOWS_PER_GROUP, Batch, MicroBatch, Windows, collate_tokens, make_heldout_batches
 from sweeplab.data.tokens import IGNORED, Tokens
 
 PAD = 0
@@ -48,13 +48,13 @@ def test_window_targets_are_those_of_all_its_micro_batches(count: int, micro: in
 @pytest.mark.parametrize("step", [0, 1, 3, 4, 9])
 def test_the_order_goes_on_from_any_step(step: int) -> None:
     stream = Windows(examples(11), 2, 2, seed=3)
-    assert list(islice(stream.since(step), 5)) == list(islice(stream.since(0), step, step + 5))
+    assert list(islice(stream.iterate_from(step), 5)) == list(islice(stream.iterate_from(0), step, step + 5))
 
 
 def epoch_of(windows: Windows, epoch: int) -> list[list[MicroBatch]]:
     """The windows of one epoch."""
     first = epoch * windows.num_per_epoch
-    return list(islice(windows.since(first), windows.num_per_epoch))
+    return list(islice(windows.iterate_from(first), windows.num_per_epoch))
 
 
 def order(seed: int, epoch: int) -> list[int]:
@@ -70,13 +70,13 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
 def test_windows_of_a_group_hold_neighbours_in_length() -> None:
     data = examples(4 * WINDOWS_PER_GROUP)
-    windows = Windows(data, 2, 2, seed=0).of_epoch(0)
+    windows = Windows(data, 2, 2, seed=0).order_epoch(0)
     lengths = sorted(sorted(len(data[index].ids) for index in window) for window in windows)
     assert [length for window in lengths for length in window] == sorted(len(tokens.ids) for tokens in data)
 
 
 def test_collate_pads_on_the_right_and_counts_no_padding() -> None:
-    batch = collate([Tokens([5, 6, 7], [IGNORED, 6, 7]), Tokens([8], [8])], PAD, num_window_targets=9)
+    batch = collate_tokens([Tokens([5, 6, 7], [IGNORED, 6, 7]), Tokens([8], [8])], PAD, num_window_targets=9)
     assert torch.equal(batch.ids_BT, torch.tensor([[5, 6, 7], [8, PAD, PAD]]))
     assert torch.equal(batch.mask_BT, torch.tensor([[1, 1, 1], [1, 0, 0]]))
     assert torch.equal(batch.labels_BT, torch.tensor([[IGNORED, 6, 7], [8, IGNORED, IGNORED]]))
@@ -89,7 +89,7 @@ def test_collate_equals_rows_put_in_place_one_by_one() -> None:
         lengths = [rng.randint(1, 40) for _ in range(num_rows)]
         ids = [[rng.randrange(1000) for _ in range(length)] for length in lengths]
         labels = [[rng.choice([IGNORED, token]) for token in row] for row in ids]
-        batch = collate([Tokens(*row) for row in zip(ids, labels, strict=True)], 999, num_window_targets=3)
+        batch = collate_tokens([Tokens(*row) for row in zip(ids, labels, strict=True)], 999, num_window_targets=3)
         width = max(lengths)
         assert batch.ids_BT.tolist() == [row + [999] * (width - len(row)) for row in ids]
         assert batch.labels_BT.tolist() == [row + [IGNORED] * (width - len(row)) for row in labels]
@@ -100,7 +100,7 @@ def test_collate_equals_rows_put_in_place_one_by_one() -> None:
 
 def test_heldout_batches_hold_every_example_once_with_its_own_targets() -> None:
     data = examples(11)
-    batches = [batch for batch in heldout_batches(data, PAD, batch_size=4) if isinstance(batch, Batch)]
+    batches = [batch for batch in make_heldout_batches(data, PAD, batch_size=4) if isinstance(batch, Batch)]
     rows = [row[mask == 1].tolist() for batch in batches for row, mask in zip(batch.ids_BT, batch.mask_BT, strict=True)]
     assert sorted(rows) == sorted(tokens.ids.tolist() for tokens in data)
     assert sum(batch.num_window_targets for batch in batches) == sum(tokens.num_targets for tokens in data)

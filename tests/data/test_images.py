@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sweeplab.builtin.digits import ImageSize, digits
+from sweeplab.builtin.digits import ImageSize, split_digits
 from sweeplab.config.data import DataConfig
-from sweeplab.data.batches import Windows, heldout_batches
-from sweeplab.data.images import ImageBatch, collate_images, heldout_images, load_images
+from sweeplab.data.batches import Windows, make_heldout_batches
+from sweeplab.data.images import ImageBatch, collate_images, load_heldout_images, load_images
 from sweeplab.data.tokens import IGNORED
 from sweeplab.multilora.batches import Share, cohort_batches, combined
 
@@ -38,7 +38,7 @@ def enlarged(image: list[list[int]], side: int) -> np.ndarray[Any, Any]:
 def test_grays_go_from_minus_one_to_one(config: DataConfig) -> None:
     rows = load_images(config, OWN).train[:5]
     batch = collate_images(rows, num_window_targets=7)
-    expected = np.array([digit.pixels for digit in digits("rotated")[0][:5]])[:, None] / 8 - 1
+    expected = np.array([digit.pixels for digit in split_digits("rotated")[0][:5]])[:, None] / 8 - 1
     assert np.array_equal(batch.pixels_BCHW.numpy(), expected)
     assert [batch.pixels_BCHW.min().item(), batch.pixels_BCHW.max().item()] == [-1, 1]
     assert batch.labels_B.tolist() == [row.label for row in rows]
@@ -78,11 +78,11 @@ def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DataConfig)
 
 
 def test_heldout_batches_hold_every_image_once_in_order() -> None:
-    rows = heldout_images("upright", OWN)
-    batches = heldout_batches(rows, 0, batch_size=64)
+    rows = load_heldout_images("upright", OWN)
+    batches = make_heldout_batches(rows, 0, batch_size=64)
     assert all(isinstance(batch, ImageBatch) for batch in batches)
     labels = [label for batch in batches if isinstance(batch, ImageBatch) for label in batch.labels_B.tolist()]
-    assert labels == [digit.label for digit in digits("upright")[1]]
+    assert labels == [digit.label for digit in split_digits("upright")[1]]
     assert sum(batch.num_window_targets for batch in batches) == 400
 
 

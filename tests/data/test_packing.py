@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.data.batches import Batch, Windows, collate, collate_packed
-from sweeplab.data.packing import PackedRow, pack
+from sweeplab.data.batches import Batch, Windows, collate_packed, collate_tokens
+from sweeplab.data.packing import PackedRow, pack_examples
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.models.base import architecture
+from sweeplab.models.base import read_architecture
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import attention_inputs, target_loss_sum
 from sweeplab.trial.resources import Resources
@@ -55,7 +55,7 @@ def first_fit(lengths: list[int], length: int) -> list[list[int]]:
 @given(LENGTHS)
 def test_packing_is_first_fit_decreasing_and_loses_nothing(lengths: list[int]) -> None:
     data = examples(lengths)
-    rows = pack(data, 16)
+    rows = pack_examples(data, 16)
     assert [[tokens.num_tokens for tokens in row.sequences] for row in rows] == first_fit(lengths, 16)
     assert Counter(str(one) for row in rows for one in row.sequences) == Counter(map(str, data))
     assert sum(row.num_targets for row in rows) == sum(tokens.num_targets for tokens in data)
@@ -63,7 +63,7 @@ def test_packing_is_first_fit_decreasing_and_loses_nothing(lengths: list[int]) -
 
 def test_an_example_that_does_not_fit_is_the_callers_error() -> None:
     with pytest.raises(AssertionError):
-        pack(examples([17]), 16)
+        pack_examples(examples([17]), 16)
 
 
 def test_a_packed_row_by_hand() -> None:
@@ -90,12 +90,12 @@ def test_a_packed_row_by_hand() -> None:
 @pytest.mark.parametrize(("micro", "accumulation"), [(1, 1), (2, 3), (3, 2)])
 def test_every_example_comes_once_per_epoch_and_windows_count_exactly(micro: int, accumulation: int) -> None:
     data = examples([1 + place * 7 % 13 for place in range(47)])
-    rows = pack(data, 16)
+    rows = pack_examples(data, 16)
     windows = Windows(rows, micro, accumulation, seed=3)
     orders = []
     for epoch in range(2):
         batches, total = [], 0
-        for window in islice(windows.since(epoch * windows.num_per_epoch), windows.num_per_epoch):
+        for window in islice(windows.iterate_from(epoch * windows.num_per_epoch), windows.num_per_epoch):
             made = [
                 collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
             ]
@@ -132,15 +132,15 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
     with torch.random.fork_rng():
         torch.manual_seed(0)
         base: PreTrainedModel = AutoModelForCausalLM.from_config(
-            architecture(architectures[family]), attn_implementation="sdpa"
+            read_architecture(architectures[family]), attn_implementation="sdpa"
         ).eval()
     enabled = {"query", "key", "value", "mlp"} if family in FUSED else {"query", "value", "mlp"}
-    model = attach(base.requires_grad_(False), lora(enabled), architectures[family], seed=0).double()
+    model = attach_adapter(base.requires_grad_(False), lora(enabled), architectures[family], seed=0).double()
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(weight, std=0.1)
     data = examples([3, 9, 12, 2, 7, 24, 5, 11, 8])
-    rows = pack(data, 24)
+    rows = pack_examples(data, 24)
     assert max(len(row.sequences) for row in rows) > 2
     return Packed(model, rows, collate_packed(rows, PAD, 1), data)
 
@@ -162,7 +162,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 def test_packed_loss_and_gradients_equal_those_of_each_example_alone(packed: Packed) -> None:
     model, _, batch, data = packed
     loss = target_loss_sum(model, batch)
-    alone = torch.stack([target_loss_sum(model, collate([tokens], PAD, 1)) for tokens in data]).sum()
+    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
     torch.testing.assert_close(loss, alone, rtol=1e-12, atol=0)
     found, expected = gradients(model, loss), gradients(model, alone)
     assert all(gradient.abs().max() > 0 for gradient in expected.values())
@@ -196,7 +196,7 @@ def test_without_the_mask_it_would_be_seen(packed: Packed) -> None:
     """The test above could not fail on a model that looks at one token only."""
     model, _, batch, data = packed
     unmasked = batch._replace(mask_BT=(batch.mask_BT > 0).long(), positions_BT=None)
-    alone = torch.stack([target_loss_sum(model, collate([tokens], PAD, 1)) for tokens in data]).sum()
+    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
     assert abs(target_loss_sum(model, unmasked) - alone) > 1e-5 * abs(alone)
 
 

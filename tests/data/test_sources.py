@@ -7,7 +7,7 @@ import pytest
 
 from sweeplab.config.data import DataConfig
 from sweeplab.data.prompts import Example
-from sweeplab.data.sources import example, fingerprint, load_splits, split
+from sweeplab.data.sources import fingerprint_examples, load_splits, make_example, split_examples
 from sweeplab.runtime.errors import ConfigError
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
@@ -92,16 +92,16 @@ def test_line_separators_inside_a_text_do_not_end_a_record(settings: DataConfig)
 def test_missing_and_null_inputs_are_empty(settings: DataConfig) -> None:
     bare = {"instruction": "a", "output": "b"}
     assert (
-        example(bare, "x", settings)
-        == example({**bare, "input": None}, "x", settings)
-        == example({**bare, "input": ""}, "x", settings)
+        make_example(bare, "x", settings)
+        == make_example({**bare, "input": None}, "x", settings)
+        == make_example({**bare, "input": ""}, "x", settings)
     )
-    assert example({**bare, "input": "c"}, "x", settings).given == "c"
+    assert make_example({**bare, "input": "c"}, "x", settings).given == "c"
 
 
 def test_fields_can_be_renamed(settings: DataConfig) -> None:
     renamed = replace(settings, instruction_field="q", input_field="c", output_field="a")
-    assert example({"q": "1", "c": "2", "a": "3"}, "x", renamed) == example(
+    assert make_example({"q": "1", "c": "2", "a": "3"}, "x", renamed) == make_example(
         {"instruction": "1", "input": "2", "output": "3"}, "x", settings
     )
 
@@ -109,7 +109,7 @@ def test_fields_can_be_renamed(settings: DataConfig) -> None:
 def test_chat_messages_keep_role_and_content_only(settings: DataConfig) -> None:
     chat = replace(settings, messages_field="messages")
     messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
-    found = example({"messages": messages}, "x", chat)
+    found = make_example({"messages": messages}, "x", chat)
     assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     assert found.response == "Hello"
 
@@ -131,7 +131,7 @@ def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any
     with pytest.raises(
         ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
     ):
-        example({"messages": messages}, "line 4", chat)
+        make_example({"messages": messages}, "line 4", chat)
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,17 @@ def test_malformed_conversations_are_refused(settings: DataConfig, messages: Any
 )
 def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
     examples = [
-        example(
+        make_example(
             {"instruction": str(place), "output": "a"},
             "x",
             DataConfig(instruction_field="instruction", output_field="output", input_field=None),
         )
         for place in range(num_examples)
     ]
-    train, heldout = split(examples, fraction, "data.path=records.json")
+    train, heldout = split_examples(examples, fraction, "data.path=records.json")
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
-    assert split(examples, fraction, "data.path=records.json") == (train, heldout)
+    assert split_examples(examples, fraction, "data.path=records.json") == (train, heldout)
 
 
 def test_split_is_the_recorded_one_and_shuffled(settings: DataConfig) -> None:
@@ -184,6 +184,6 @@ def test_fingerprint_changes_with_any_text_and_with_the_side(settings: DataConfi
     splits = load_splits(settings)
     changed = [splits.train[0]._replace(given="x"), *splits.train[1:]]
     moved: tuple[list[Example], list[Example]] = ([*splits.train, *splits.heldout], [])
-    prints = {splits.fingerprint, fingerprint((changed, splits.heldout)), fingerprint(moved)}
+    prints = {splits.fingerprint, fingerprint_examples((changed, splits.heldout)), fingerprint_examples(moved)}
     assert len(prints) == 3
     assert load_splits(settings).fingerprint == splits.fingerprint

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sweeplab.builtin.tasks import documents
-from sweeplab.builtin.world import SKILLS, TARGETS, plain_prompt, skill_items
+from sweeplab.builtin.tasks import make_documents
+from sweeplab.builtin.world import SKILLS, TARGETS, make_skill_items, render_plain_prompt
 from sweeplab.evaluation import catalog
-from sweeplab.evaluation.catalog import load_tasks, manager_of, task_manager
-from sweeplab.evaluation.harness import Evaluation, item_rows, metric_name, scores_of
+from sweeplab.evaluation.catalog import choose_task_manager, load_tasks, make_task_manager
+from sweeplab.evaluation.harness import Evaluation, list_item_rows, name_metric, read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_trial_items
 from sweeplab.records.store import write_json_lines
@@ -77,10 +77,10 @@ def answer(base: Base, prompt: str) -> str:
 @pytest.mark.parametrize("skill", ["new_facts", "subtraction"])
 def test_answers_equal_those_of_generate(evaluation: Evaluation, embedded_base: Base, skill: str) -> None:
     rows = [row for row in evaluation.items if row["task"] == f"tiny_{skill}"]
-    items = skill_items(skill)[:60]
+    items = make_skill_items(skill)[:60]
     assert [row["item"] for row in rows] == list(range(60))
     assert [row["target"] for row in rows] == [item["output"] for item in items]
-    answers = [answer(embedded_base, plain_prompt(item)) for item in items]
+    answers = [answer(embedded_base, render_plain_prompt(item)) for item in items]
     assert [row["responses"] for row in rows] == [[made] for made in answers]
     right = [float(made == item["output"]) for made, item in zip(answers, items, strict=True)]
     assert [row["metrics"]["exact_match"] for row in rows] == right
@@ -97,8 +97,10 @@ def log_likelihood(base: Base, prompt: str, continuation: str) -> float:
 @pytest.mark.parametrize("skill", ["new_facts", "operation"])
 def test_choices_fall_on_the_most_likely_continuation(evaluation: Evaluation, embedded_base: Base, skill: str) -> None:
     rows = [row for row in evaluation.items if row["task"] == f"tiny_{skill}_choice"]
-    for row, document in zip(rows, documents(skill)["test"].select(range(60)), strict=True):
-        likelihoods = [log_likelihood(embedded_base, plain_prompt(document), choice) for choice in document["choices"]]
+    for row, document in zip(rows, make_documents(skill)["test"].select(range(60)), strict=True):
+        likelihoods = [
+            log_likelihood(embedded_base, render_plain_prompt(document), choice) for choice in document["choices"]
+        ]
         chosen = likelihoods.index(max(likelihoods))
         assert row["metrics"]["acc"] == float(chosen == document["label"]), document
 
@@ -114,14 +116,14 @@ UNKNOWN = r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_
 
 
 def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "task_manager", lambda folders, data_dir: task_manager((), None))
+    monkeypatch.setattr(catalog, "make_task_manager", lambda folders, data_dir: make_task_manager((), None))
     with pytest.raises(ConfigError, match=UNKNOWN):
         load_tasks(["tiny_addition", "no_such_task"], None)
 
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert "hellaswag" in manager_of(["hellaswag"], None).all_tasks
+    assert "hellaswag" in choose_task_manager(["hellaswag"], None).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
         load_tasks(["truthfulqa_mc1", "no_such_task"], None)
 
@@ -136,7 +138,7 @@ def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
     ],
 )
 def test_metric_names(key: str, expected: str | None) -> None:
-    assert metric_name(key) == expected
+    assert name_metric(key) == expected
 
 
 def test_numbers_that_lm_eval_has_not_are_none() -> None:
@@ -145,7 +147,7 @@ def test_numbers_that_lm_eval_has_not_are_none() -> None:
     }
     results["task"] |= {"perplexity,none": math.inf, "bits,none": np.float64("nan"), "acc_stderr,strict": math.nan}
     results["task"] |= {"acc,strict": np.float32(0.5)}
-    scores = scores_of(results, {"task": {"original": 9, "effective": 4}})
+    scores = read_scores(results, {"task": {"original": 9, "effective": 4}})
     assert {name: (score.value, score.stderr, score.num_items) for name, score in scores["task"].items()} == {
         "acc": (0.25, None, 4),
         "acc@strict": (0.5, None, 4),
@@ -154,7 +156,7 @@ def test_numbers_that_lm_eval_has_not_are_none() -> None:
 
 def test_an_item_s_number_that_json_has_no_word_for_is_kept_as_text(tmp_path: Path) -> None:
     sample = {"doc_id": 0, "filter": "none", "target": "a", "filtered_resps": ["b"], "metrics": ["acc", "ppl", "pair"]}
-    rows = item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
+    rows = list_item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
     assert rows[0]["metrics"] == {"acc": 1.0, "ppl": "-inf", "pair": "(nan, 1)"}
     write_json_lines(tmp_path / "items.jsonl", rows)
     assert read_trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}

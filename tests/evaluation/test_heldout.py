@@ -1,13 +1,20 @@
+"""The held-out loss against transformers' own, and accuracy of an image classifier against NumPy."""
+
+import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sweeplab.data.batches import heldout_batches
+from sweeplab.data.batches import make_heldout_batches
+from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.evaluation.heldout import heldout_loss
+from sweeplab.evaluation.heldout import measure_heldout_loss, score_hits, score_images
+from sweeplab.records.record import Score
 from sweeplab.training.module import target_loss_sum
 
 CPU = torch.device("cpu")
@@ -35,17 +42,17 @@ def by_transformers(model: Any, data: list[Tokens]) -> float:
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any], batch_size: int) -> None:
     model, data = tiny_llama().eval(), examples()
-    found = heldout_loss(model, heldout_batches(data, 0, batch_size), target_loss_sum, CPU)
+    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), target_loss_sum, CPU)
     # transformers' loss passes through 32 bits
     assert found == pytest.approx(by_transformers(model, data), rel=1e-6)
 
 
 def test_heldout_loss_is_measured_without_dropout_and_restores_the_mode(tiny_llama: Callable[..., Any]) -> None:
     model, data = tiny_llama(attention_dropout=0.5), examples()
-    batches = heldout_batches(data, 0, 2)
-    quiet = heldout_loss(model.eval(), batches, target_loss_sum, CPU)
+    batches = make_heldout_batches(data, 0, 2)
+    quiet = measure_heldout_loss(model.eval(), batches, target_loss_sum, CPU)
     assert not model.training
-    assert heldout_loss(model.train(), batches, target_loss_sum, CPU) == quiet
+    assert measure_heldout_loss(model.train(), batches, target_loss_sum, CPU) == quiet
     assert model.training
     noisy = sum(target_loss_sum(model, batch).item() for batch in batches)
     assert noisy / sum(batch.num_window_targets for batch in batches) != pytest.approx(quiet, rel=1e-6)
@@ -59,5 +66,57 @@ def test_no_gradient_is_kept(tiny_llama: Callable[..., Any]) -> None:
         tracked.append(torch.is_grad_enabled())
         return target_loss_sum(model, batch)
 
-    heldout_loss(model, heldout_batches(examples(), 0, 4), loss_sum, CPU)
+    measure_heldout_loss(model, make_heldout_batches(examples(), 0, 4), loss_sum, CPU)
     assert tracked == [False, False]
+
+
+class Mean(nn.Module):
+    """The class of an image is its mean gray; in training mode it is always wrong."""
+
+    def forward(self, pixel_values: Tensor) -> Any:
+        guess = pixel_values.mean((1, 2, 3)).long()
+        return SimpleNamespace(logits=nn.functional.one_hot((guess + self.training) % 4, 4).float())
+
+
+def batch(means: list[int], labels: list[int]) -> ImageBatch:
+    pixels = torch.tensor(means, dtype=torch.float32)[:, None, None, None].expand(-1, 1, 2, 2)
+    return ImageBatch(pixels, torch.tensor(labels), 0, len(labels))
+
+
+@pytest.mark.parametrize("hits", [[True, False, True], [True] * 5, [False] * 4, [True, True, False, True] * 25])
+def test_the_standard_error_is_that_of_a_sample_mean(hits: list[bool]) -> None:
+    values = np.array(hits, dtype=float)
+    found = score_hits(hits)
+    assert found.value == values.mean()
+    assert found.stderr == pytest.approx(values.std(ddof=1) / math.sqrt(len(hits)))
+    assert found.num_items == len(hits)
+
+
+def test_one_item_has_no_standard_error() -> None:
+    assert score_hits([True]) == Score(1.0, None, 1)
+
+
+def test_scores_and_items_of_two_tasks() -> None:
+    model = Mean().train()
+    tasks = {"first": [batch([0, 1], [0, 2]), batch([3], [3])], "second": [batch([2, 2], [2, 2])]}
+    found = score_images(model, tasks, CPU)
+    assert model.training
+    assert found.scores == {
+        "first": {"accuracy": score_hits([True, False, True])},
+        "second": {"accuracy": Score(1, 0, 2)},
+    }
+    assert found.items[1] == {
+        "task": "first",
+        "item": 1,
+        "filter": "none",
+        "target": "2",
+        "responses": ["1"],
+        "metrics": {"accuracy": 0.0},
+    }
+    assert [(item["task"], item["item"], item["metrics"]["accuracy"]) for item in found.items] == [
+        ("first", 0, 1.0),
+        ("first", 1, 0.0),
+        ("first", 2, 1.0),
+        ("second", 0, 1.0),
+        ("second", 1, 1.0),
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.adapters.attach import attach, detach
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.data.batches import Batch
@@ -33,9 +33,9 @@ def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[Packed]:
     adapter: AdapterConfig = compose_trial("adapter.rank=4").adapter
     slots = []
     for seed in range(3):
-        adapted = attach(nf4_base.model, adapter, ModelConfig(modules={}), seed)
+        adapted = attach_adapter(nf4_base.model, adapter, ModelConfig(modules={}), seed)
         slot = Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True)
-        detach(adapted)
+        detach_adapter(adapted)
         for _, b_OR in slot.weights().values():
             b_OR.normal_(0, 0.05, generator=torch.Generator().manual_seed(seed))
         slots.append(slot)

@@ -14,9 +14,9 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from sweeplab.evaluation.catalog import load_tasks, task_manager
-from sweeplab.evaluation.files import FIELDS, FILES, files_fingerprint
-from sweeplab.evaluation.harness import scores_of
+from sweeplab.evaluation.catalog import load_tasks, make_task_manager
+from sweeplab.evaluation.files import FIELDS, FILES, fingerprint_files
+from sweeplab.evaluation.harness import read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.record import Score
 from sweeplab.runtime.errors import ConfigError
@@ -38,7 +38,7 @@ def own_scores(model: Any, tokenizer: Any, folder: Path, **options: Any) -> tupl
         bootstrap_iters=1000,
         **options,
     )
-    return scores_of(found["results"], found["n-samples"]), found["samples"]
+    return read_scores(found["results"], found["n-samples"]), found["samples"]
 
 
 @pytest.fixture(params=["base", "adapter"])
@@ -87,7 +87,7 @@ def test_scores_equal_those_of_the_command_line(
     written = json.loads(path.read_text())
     asked = settings(*tasks, limit=LIMIT, batch_size=BATCH, num_fewshot=2, data_dir=str(data))
     found = evaluated(model, stories.tokenizer, asked).scores
-    assert found == scores_of(written["results"], written["n-samples"])
+    assert found == read_scores(written["results"], written["n-samples"])
 
 
 def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_tag_is_what_it_stands_for_and_reads_files_too(shared_data: Path, tmp_
     rows = [json.loads(line) | {"correct_answers": ["Yes"], "incorrect_answers": ["No"]} for line in lines]
     for name in ("truthfulqa_mc", "truthfulqa_gen_validation"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loaded = task_manager(("truthfulqa",), str(tmp_path)).load(["truthfulqa"])["tasks"]
+    loaded = make_task_manager(("truthfulqa",), str(tmp_path)).load(["truthfulqa"])["tasks"]
     assert {name: len(task.validation_docs()) for name, task in loaded.items()} == {
         "truthfulqa_gen": 2,
         "truthfulqa_mc1": 2,
@@ -128,11 +128,11 @@ def test_a_tag_is_what_it_stands_for_and_reads_files_too(shared_data: Path, tmp_
 
 def test_the_fingerprint_follows_names_and_contents(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    prints = [files_fingerprint(tmp_path)]
+    prints = [fingerprint_files(tmp_path)]
     for text in ("{}\n", "[]\n", "{}\n"):
         path.write_text(text)
-        prints.append(files_fingerprint(tmp_path))
+        prints.append(fingerprint_files(tmp_path))
     path.rename(tmp_path / "b.jsonl")
-    prints.append(files_fingerprint(tmp_path))
+    prints.append(fingerprint_files(tmp_path))
     assert prints[1] == prints[3]
     assert len(set(prints)) == 4

@@ -9,8 +9,8 @@ from lm_eval.models.huggingface import HFLM
 
 from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.compatible import check_trial
-from sweeplab.evaluation.catalog import load_tasks, only_compares, task_manager
-from sweeplab.evaluation.harness import Evaluation, item_rows, scores_of
+from sweeplab.evaluation.catalog import is_comparison_only, load_tasks, make_task_manager
+from sweeplab.evaluation.harness import Evaluation, list_item_rows, read_scores
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
@@ -33,11 +33,11 @@ def by_lm_eval(base: Base, options: dict[str, Any]) -> Evaluation:
     found: Any = simple_evaluate(
         model=HFLM(pretrained=base.model, tokenizer=base.tokenizer, batch_size=32),
         tasks=[deepcopy(WORLD_TASKS[name]) for name in TASKS],
-        task_manager=task_manager((), None),
+        task_manager=make_task_manager((), None),
         fewshot_as_multiturn=bool(options.get("apply_chat_template")),
         **({"limit": 8} | options),
     )
-    return Evaluation(scores_of(found["results"], found["n-samples"]), item_rows(found["samples"]))
+    return Evaluation(read_scores(found["results"], found["n-samples"]), list_item_rows(found["samples"]))
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -77,10 +77,10 @@ def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
 
 def test_answers_share_their_question_only_where_every_score_is_a_comparison(embedded_base: Base) -> None:
     loaded = load_tasks(["tiny_new_facts", "tiny_new_facts_choice"], None)
-    assert only_compares(loaded)
+    assert is_comparison_only(loaded)
     task = loaded["tasks"]["tiny_new_facts_choice"]
     task.set_config(key="metric_list", value=[{"metric": "acc"}, {"metric": "brier_score"}])
-    assert not only_compares(loaded)
+    assert not is_comparison_only(loaded)
     task.set_config(key="metric_list", value=[{"metric": "acc"}])
     task.set_config(key="process_results", value=lambda doc, results: {"acc": results[0]})
-    assert not only_compares(loaded)
+    assert not is_comparison_only(loaded)

@@ -8,13 +8,20 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sweeplab.evaluation.lm import CohortLM, encodings
-from sweeplab.evaluation.shared_context import Request, answers_of, batches_of, close_calls, pack, rows_of
+from sweeplab.evaluation.lm import CohortLM, _encodings
+from sweeplab.evaluation.shared_context import (
+    AnswerRequest,
+    find_close_calls,
+    group_rows,
+    pack_rows,
+    read_answers,
+    split_batches,
+)
 from sweeplab.models.base import Base
 from tests.evaluation.conftest import evaluated, settings
 
 
-def requests() -> tuple[list[Request], list[int]]:
+def requests() -> tuple[list[AnswerRequest], list[int]]:
     """Seven items of one to four answers, of one token and of more; the last has two questions and equal answers."""
     generator = torch.Generator().manual_seed(0)
 
@@ -24,14 +31,14 @@ def requests() -> tuple[list[Request], list[int]]:
     made, items = [], []
     for item, (length, answers) in enumerate([(5, (1, 3, 2)), (1, (4, 4)), (9, (1,)), (3, (2, 7, 1, 1)), (6, (5, 2))]):
         context = draw(length)
-        made += [Request(context, draw(size)) for size in answers]
+        made += [AnswerRequest(context, draw(size)) for size in answers]
         items += [item] * len(answers)
     same = draw(3)
-    return [*made, Request(draw(4), same), Request(draw(7), same)], [*items, 5, 5]
+    return [*made, AnswerRequest(draw(4), same), AnswerRequest(draw(7), same)], [*items, 5, 5]
 
 
 @torch.no_grad()
-def one_by_one(model: Any, request: Request) -> tuple[float, bool]:
+def one_by_one(model: Any, request: AnswerRequest) -> tuple[float, bool]:
     logits = model(torch.tensor([request.context + request.answer])).logits[0, len(request.context) - 1 : -1]
     answer = torch.tensor(request.answer)
     return -F.cross_entropy(logits, answer, reduction="sum").item(), bool((logits.argmax(-1) == answer).all())
@@ -43,13 +50,13 @@ def test_log_likelihoods_equal_those_of_one_sequence_each(tiny_llama: Callable[.
     asked, items = requests()
     with torch.no_grad():
         likeliest = model(torch.tensor([asked[0].context])).logits[0, -1].argmax().item()
-    asked[0] = Request(asked[0].context, [likeliest])  # an answer that the model would have written
+    asked[0] = AnswerRequest(asked[0].context, [likeliest])  # an answer that the model would have written
     sums, greedy, places = torch.zeros(len(asked), dtype=torch.float64), torch.ones(len(asked), dtype=torch.bool), []
-    for rows in batches_of(rows_of(asked, items), asked, batch_size):
-        packed = pack(rows, asked)
+    for rows in split_batches(group_rows(asked, items), asked, batch_size):
+        packed = pack_rows(rows, asked)
         with torch.no_grad():
             logits = model(packed.ids_BT, attention_mask=packed.mask_B1TT, position_ids=packed.positions_BT).logits
-        more, hits = answers_of(logits, packed, len(asked))
+        more, hits = read_answers(logits, packed, len(asked))
         sums, greedy = sums + more, greedy & hits
         places += [place for row in rows for place in row.places]
     expected = [one_by_one(model, request) for request in asked]
@@ -62,9 +69,9 @@ def test_log_likelihoods_equal_those_of_one_sequence_each(tiny_llama: Callable[.
 
 def test_batches_hold_no_more_tokens_than_answers_one_by_one_would() -> None:
     asked, items = requests()
-    rows = rows_of(asked, items)
+    rows = group_rows(asked, items)
     assert [row.num_tokens for row in rows] == sorted((row.num_tokens for row in rows), reverse=True)
-    for batch in batches_of(rows, asked, 4):
+    for batch in split_batches(rows, asked, 4):
         longest = max(len(asked[place].context) + len(asked[place].answer) - 1 for place in batch[0].places)
         assert len(batch) == 1 or len(batch) * batch[0].num_tokens <= 4 * longest
 
@@ -72,7 +79,7 @@ def test_batches_hold_no_more_tokens_than_answers_one_by_one_would() -> None:
 def test_items_that_rounding_could_decide_are_found() -> None:
     values = [-10.0, -10.00001, -20.0, -30.0, -4.0, -8.0]
     items = ["close", "close", "clear", "clear", "by length", "by length"]
-    assert close_calls(values, [1, 2, 1, 1, 1, 2], items) == {"close", "by length"}
+    assert find_close_calls(values, [1, 2, 1, 1, 1, 2], items) == {"close", "by length"}
 
 
 def plain_and_shared(base: Base, monkeypatch: pytest.MonkeyPatch, *tasks: str) -> tuple[Any, Any, list[int]]:
@@ -118,10 +125,10 @@ def test_a_model_that_ignores_the_mask_is_asked_in_lm_evals_own_way(
 
 
 def test_a_text_is_tokenized_once_for_all_trials(embedded_base: Base) -> None:
-    encodings.clear()
+    _encodings.clear()
     lm = CohortLM(embedded_base.model, embedded_base.tokenizer, 8, 1, lambda places: nullcontext())
     first = lm.tok_encode("Where does Ada live?")
     assert first == embedded_base.tokenizer.encode("Where does Ada live?", add_special_tokens=False)
     first.append(0)  # a caller may change what it gets
     assert lm.tok_encode("Where does Ada live?") == first[:-1]
-    assert len(encodings[embedded_base.tokenizer]) == 1
+    assert len(_encodings[embedded_base.tokenizer]) == 1

@@ -11,11 +11,11 @@ import psutil
 import pytest
 
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution import executor as module
 from sweeplab.execution import on_slurm
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import LOOPBACK, Link, Message
-from sweeplab.execution.messages import spec_to_dict
 from sweeplab.execution.worker_handle import Event
 from tests.study_runs import Standin
 
@@ -73,7 +73,9 @@ def submitit_here() -> Iterator[list[Any]]:
 
 
 def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message]:
-    return [spec_to_dict(number, 0, {"adapter.rank": number}, config.trial_config(), folder) for number in numbers]
+    return [
+        TrialSpec(number, 0, {"adapter.rank": number}, config.trial_config(), folder).to_dict() for number in numbers
+    ]
 
 
 def wait_for_event(executor: Executor, *kinds: str) -> list[Event]:

@@ -8,7 +8,7 @@ import pytest
 from experiments.benchmarks.driver.__main__ import PARTS, page
 from experiments.benchmarks.driver.study import NAME, go_on, report_seconds, request_of
 from sweeplab.records.store import read_records
-from sweeplab.runtime.provenance import software_facts
+from sweeplab.runtime.provenance import describe_software
 
 RESUME_SECONDS = 10
 REPORT_SECONDS = 30
@@ -23,7 +23,7 @@ def test_every_part_is_timed_once_for_every_call(tmp_path: Path) -> None:
     assert [record.number for record in records] == list(range(12))
     row: dict[str, Any] = {"sampler": "random", "num_trials": 12, "milliseconds": dict.fromkeys(PARTS, 0.125)}
     row |= {"trials_per_second": 1.5, "resume_seconds": 2.25, "report_seconds": 3.5}
-    text = page([row], 5, 3, {**software_facts(), "device": {"processor": "a processor"}})
+    text = page([row], 5, 3, {**describe_software(), "device": {"processor": "a processor"}})
     assert "| random | 12 | 1.5 | 0.12 | 0.12 | 0.12 | 0.12 | 0.12 | 2.2 | 3.5 |" in text
 
 

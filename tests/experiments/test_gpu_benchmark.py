@@ -19,7 +19,7 @@ from experiments.benchmarks.gpu.ceiling import copy_bytes_per_second, driver, pr
 from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histogram
 from experiments.benchmarks.gpu.report import cohorts_verdict, report
 from experiments.benchmarks.gpu.trials import Laboratory, config_of
-from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.trial.profile import fastest
 
 CPU: Final = torch.device("cpu")
@@ -34,8 +34,8 @@ CEILING: Final = 1e9
 FACTS: Final[dict[str, Any]] = {
     "date": "2026-01-01",
     "driver": None,
-    "device": device_facts(CPU),
-    **software_facts(),
+    "device": describe_device(CPU),
+    **describe_software(),
     "bf16_flops_per_second": CEILING,
     "copy_bytes_per_second": 1e9,
 }

@@ -1,47 +1,77 @@
-"""What a base draws by itself in training, against two forward passes of the same rows."""
+"""Models of the hub, with a hub that is a socket of the test's own, or nothing at all."""
 
-from typing import Any
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
-import torch
-from transformers import PreTrainedModel
+from huggingface_hub import constants
 
-from sweeplab.adapters.merging import probe_inputs
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.base import architecture
-from sweeplab.models.layers import has_randomness
-from sweeplab.models.vision import auto_class
-from tests.random_models import SIZES
+from sweeplab.models import base
+from sweeplab.models.base import load_pretrained, load_tokenizer, read_architecture
+from sweeplab.runtime.errors import ConfigError
+
+OF_THE_HUB = ModelConfig(source="hub", name="nobody/nothing")
 
 
-def with_rate(family: str, name: str | None, rate: float) -> PreTrainedModel:
-    """A random model of two layers that drops nothing, but for the rate that its config calls `name`."""
-    values: dict[str, Any] = {"model_type": family, **SIZES[family]}
-    values |= dict.fromkeys(rates(family), 0.0) | ({} if name is None else {name: rate})
-    config = architecture(ModelConfig(name=family, architecture=values))
-    model: PreTrainedModel = auto_class(config).from_config(config)
-    model.train()
-    return model
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Takes connections as the hub; where it is closed, none does. No proxy stands between."""
+    monkeypatch.setattr(base, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        base.is_hub_reachable.cache_clear()
+        yield listening
+    base.is_hub_reachable.cache_clear()
 
 
-def rates(family: str) -> list[str]:
-    """Every rate of dropout that the family's config has: attn_pdrop, hidden_dropout_prob, layerdrop and the like."""
-    config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
-    return sorted(name for name, value in config.to_dict().items() if "drop" in name and isinstance(value, float | int))
+def test_a_hub_that_takes_connections_is_asked(server: socket.socket) -> None:
+    assert base.is_hub_reachable()
+    assert not base.is_cache_only(OF_THE_HUB)
 
 
-@torch.no_grad()
-def varies(model: PreTrainedModel) -> bool:
-    inputs = probe_inputs(model.config)
-    first, *others = (model(**inputs).logits for _ in range(8))
-    return any(not torch.equal(first, other) for other in others)
+def test_without_a_network_only_the_cache_is_looked_at(server: socket.socket) -> None:
+    server.close()
+    assert not base.is_hub_reachable()
+    assert base.is_cache_only(OF_THE_HUB)
+    assert not base.is_cache_only(replace(OF_THE_HUB, source="local"))
 
 
-@pytest.mark.parametrize("family", SIZES)
-def test_a_model_draws_where_its_training_mode_varies(family: str) -> None:
-    torch.manual_seed(0)
-    found = {name: has_randomness(with_rate(family, name, 0.5)) for name in rates(family)}
-    assert found == {name: varies(with_rate(family, name, 0.5)) for name in rates(family)}
-    assert any(found.values())
-    silent = with_rate(family, None, 0.0)
-    assert (has_randomness(silent), varies(silent)) == (False, False)
+def test_behind_a_proxy_the_hub_is_asked(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.close()
+    monkeypatch.setattr(base, "getproxies", lambda: {"http": "http://127.0.0.1:1"})
+    assert base.is_hub_reachable()
+
+
+def test_offline_by_choice_nothing_is_asked(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not base.is_hub_reachable()
+
+
+@pytest.mark.parametrize(
+    ("read", "part"),
+    [(read_architecture, "config.json"), (load_tokenizer, "tokenizer")],
+)
+def test_a_model_out_of_reach_is_refused_at_once_with_a_remedy(
+    read: Callable[[ModelConfig], object], part: str, server: socket.socket, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.close()
+    since = time.monotonic()
+    with pytest.raises(ConfigError) as refusal:
+        read(OF_THE_HUB)
+    assert str(refusal.value) == (
+        f"model.name=nobody/nothing: no network, and no {part} from an earlier download; "
+        "download the folder and use model=local model.path=DIR"
+    )
+    assert time.monotonic() - since < 15  # one that retries takes 23 seconds and more
+    assert "Retrying" not in capfd.readouterr().err
+
+
+def test_weights_out_of_reach_are_refused_too(server: socket.socket) -> None:
+    server.close()
+    known = replace(OF_THE_HUB, architecture={"model_type": "llama"})
+    with pytest.raises(ConfigError, match=r"no network, and no weights from an earlier download; download the folder"):
+        load_pretrained(known, {})

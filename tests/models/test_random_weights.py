@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.base import architecture, load_model
-from sweeplab.models.layers import quantizable_shapes
-from sweeplab.models.quantization.schemes import quantized_layers, storage, stored_tensors
-from sweeplab.models.random_weights import empty_model, fill_layers
+from sweeplab.models.base import load_model, read_architecture
+from sweeplab.models.layers import list_quantizable_shapes
+from sweeplab.models.quantization.schemes import find_quantized_layers, list_stored_tensors, measure_storage
+from sweeplab.models.random_weights import fill_layers, make_empty_model
 from tests.planning.live import LiveBytes
 
 CPU: Final = torch.device("cpu")
@@ -56,11 +56,11 @@ def test_it_is_what_the_same_weights_on_disk_become(
     assert [name for name, _ in made.named_buffers()] == [name for name, _ in loaded.named_buffers()]
     for (name, one), (_, other) in zip(made.named_buffers(), loaded.named_buffers(), strict=True):
         assert torch.equal(one, other), name
-    layers = dict(quantized_layers(loaded))
-    for name, layer in quantized_layers(made):
-        for one, other in zip(stored_tensors(layer), stored_tensors(layers[name]), strict=True):
+    layers = dict(find_quantized_layers(loaded))
+    for name, layer in find_quantized_layers(made):
+        for one, other in zip(list_stored_tensors(layer), list_stored_tensors(layers[name]), strict=True):
             assert torch.equal(one, other), name
-    assert storage(made) == storage(loaded)
+    assert measure_storage(made) == measure_storage(loaded)
 
 
 def test_values_are_normal_with_the_architectures_deviation(architectures: dict[str, ModelConfig]) -> None:
@@ -83,10 +83,10 @@ def test_no_more_than_a_matrix_stands_beside_the_quantized_model(architectures: 
         random_init=True,
         architecture=architectures["llama"].architecture | {"num_hidden_layers": 12, "intermediate_size": 512},
     )
-    empty = empty_model(architecture(large), torch.float32)
-    schemes = dict.fromkeys((shape.name for shape in quantizable_shapes(empty)), "nf4")
+    empty = make_empty_model(read_architecture(large), torch.float32)
+    schemes = dict.fromkeys((shape.name for shape in list_quantizable_shapes(empty)), "nf4")
     with LiveBytes(empty.parameters()) as live:
         model = fill_layers(empty, schemes, NF4_DQ, torch.float32, CPU)
     matrix = 4 * 64 * 512
-    assert storage(model).num_params > 12 * matrix / 4
-    assert live.peak < storage(model).num_bytes + 3 * matrix
+    assert measure_storage(model).num_params > 12 * matrix / 4
+    assert live.peak < measure_storage(model).num_bytes + 3 * matrix

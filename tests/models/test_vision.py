@@ -11,15 +11,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PretrainedConfig, ViTConfig, ViTForImageClassification
 
-from sweeplab.adapters.attach import attach, detach, save_adapter
-from sweeplab.adapters.counting import num_lora_params, skeleton
-from sweeplab.builtin.digits import ImageSize, digits
+from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
+from sweeplab.builtin.digits import ImageSize, split_digits
 from sweeplab.config.adapter import TOGGLES, AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.base import EMBEDDED, Base, architecture, load_base
-from sweeplab.models.layers import linear_layers
-from sweeplab.models.vision import image_size, refuse_other_family
+from sweeplab.models.base import EMBEDDED, Base, load_base, read_architecture
+from sweeplab.models.layers import find_linear_layers
+from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.errors import ConfigError
 from tests.random_models import PLAIN
 
@@ -52,7 +52,7 @@ def base(request: Any) -> Base:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    return torch.tensor([image.pixels for image in digits("rotated")[1][:6]])[:, None] / 8 - 1
+    return torch.tensor([image.pixels for image in split_digits("rotated")[1][:6]])[:, None] / 8 - 1
 
 
 def logits(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def step(model: nn.Module, pixels: Tensor) -> None:
 
 
 def matrix_kinds(model: nn.Module) -> dict[str, type[nn.Module]]:
-    return {name: type(module) for name, module in linear_layers(model)}
+    return {name: type(module) for name, module in find_linear_layers(model)}
 
 
 @pytest.mark.parametrize("adapter", [QV, ALL], ids=["query and value", "all"])
@@ -82,11 +82,11 @@ def test_an_adapter_starts_at_the_base_moves_and_leaves_it_bit_for_bit(
     before = logits(base.model, pixels)
     state = {name: value.clone() for name, value in base.model.state_dict().items()}
     kinds = matrix_kinds(base.model)
-    model = attach(base.model, adapter, MODEL, seed=0)
+    model = attach_adapter(base.model, adapter, MODEL, seed=0)
     assert torch.equal(logits(model, pixels), before)
     step(model, pixels)
     assert not torch.equal(logits(model, pixels), before)
-    detach(model)
+    detach_adapter(model)
     assert matrix_kinds(base.model) == kinds
     after = base.model.state_dict()
     assert {name for name, value in state.items() if not torch.equal(after[name], value)} == set()
@@ -99,19 +99,21 @@ def test_every_matrix_is_quantized_but_the_head(scheme: str, kind: type[nn.Modul
     assert kinds.pop("classifier") is nn.Linear
     assert len(kinds) == 2 * 6
     assert set(kinds.values()) == {kind}
-    assert {shape.name for shape in skeleton(MODEL).quantizable} == set(kinds)  # so for the plan, HQQ and patterns
+    assert {shape.name for shape in build_skeleton(MODEL).quantizable} == set(
+        kinds
+    )  # so for the plan, HQQ and patterns
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_trains_is_what_the_plan_counts(variant: str) -> None:
     adapter = VARIANTS[variant]
-    model = attach(load().model, adapter, MODEL, seed=0)
+    model = attach_adapter(load().model, adapter, MODEL, seed=0)
     counted = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    assert counted == num_lora_params(adapter, MODEL, skeleton(MODEL))
+    assert counted == count_trainable_params(adapter, MODEL, build_skeleton(MODEL))
 
 
 def test_a_saved_adapter_is_read_by_peft_alone(tmp_path: Path, pixels: Tensor) -> None:
-    model = attach(load().model, ALL, MODEL, seed=0)
+    model = attach_adapter(load().model, ALL, MODEL, seed=0)
     step(model, pixels)
     save_adapter(model, tmp_path)
     plain = ViTForImageClassification.from_pretrained(EMBEDDED.with_name("tiny_vit"))
@@ -120,7 +122,7 @@ def test_a_saved_adapter_is_read_by_peft_alone(tmp_path: Path, pixels: Tensor) -
 
 @pytest.mark.parametrize(("orientation", "share"), [("upright", 0.96), ("rotated", 0.17)])
 def test_the_base_reads_upright_digits_and_no_rotated_ones(orientation: str, share: float) -> None:
-    heldout = digits(orientation)[1]
+    heldout = split_digits(orientation)[1]
     made = logits(load().model, torch.tensor([image.pixels for image in heldout])[:, None] / 8 - 1).argmax(-1)
     hits = sum(guess == image.label for guess, image in zip(made.tolist(), heldout, strict=True))
     assert hits / len(heldout) == pytest.approx(share, abs=0.005)
@@ -147,7 +149,7 @@ def test_a_folder_of_ones_own_is_loaded_by_its_architecture(folder: Path) -> Non
     base = load_base(model, QuantizationConfig("none", False), torch.float32, CPU)
     assert isinstance(base.model, ViTForImageClassification)
     assert base.tokenizer is None
-    assert image_size(base.model.config) == ImageSize(num_channels=3, side=12, num_tokens=10)
+    assert read_image_size(base.model.config) == ImageSize(num_channels=3, side=12, num_tokens=10)
     own = ViTForImageClassification.from_pretrained(folder)
     pixels = torch.randn(2, 3, 12, 12)
     assert torch.equal(logits(base.model, pixels), logits(own, pixels))
@@ -163,12 +165,12 @@ def test_a_folder_of_ones_own_is_loaded_by_its_architecture(folder: Path) -> Non
 )
 def test_a_model_that_cannot_read_the_digits_is_refused(config: PretrainedConfig, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        image_size(config)
+        read_image_size(config)
 
 
 def test_text_and_images_are_kept_apart(compose_trial: Any) -> None:
     text, images = compose_trial(), compose_trial("model=tiny_vit", "data=digits")
-    language, vision = architecture(text.model), architecture(images.model)
+    language, vision = read_architecture(text.model), read_architecture(images.model)
     refuse_other_family(language, text.data)
     refuse_other_family(vision, images.data)
     with pytest.raises(ConfigError, match=r"^data.name=digits does not go with this model, a llama, which is a lang"):

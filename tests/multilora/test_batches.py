@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.data.batches import Batch, Windows, collate_rows, heldout_batches
+from sweeplab.data.batches import Batch, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.multilora.batches import CohortBatch, cohort_batches, longest_batch
@@ -21,7 +21,7 @@ DATA = examples(11, seed=2)
 def alone(windows: Windows, step: int, count: int) -> list[list[Batch]]:
     """The micro-batches of a trial without company, by window."""
     made = []
-    for window in islice(windows.since(step), count):
+    for window in islice(windows.iterate_from(step), count):
         batches = [collate_rows([windows.rows[i] for i in m.indices], PAD, m.num_window_targets) for m in window]
         made.append([batch for batch in batches if isinstance(batch, Batch)])
     return made
@@ -151,7 +151,7 @@ def num_python_calls(length: int, packed: bool) -> int:
     sys.setprofile(count_one)
     try:
         list(islice(batches, 8))
-        heldout_batches(rows, PAD, 4)
+        make_heldout_batches(rows, PAD, 4)
     finally:
         sys.setprofile(None)
     return count

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import load_base
@@ -96,7 +96,7 @@ def test_it_rounds_where_peft_rounds(scheme: str, round_first: bool, compose_tri
     model = ModelConfig(source="embedded", name="tiny_base")
     base = load_base(model, QuantizationConfig(scheme, False), torch.bfloat16, torch.device("cpu"))
     config = compose_trial(f"quantization={scheme}", "adapter.rank=8", "adapter.alpha_ratio=2", "adapter.dropout=0")
-    adapted = attach(base.model, config.adapter, config.model, 0)
+    adapted = attach_adapter(base.model, config.adapter, config.model, 0)
     assert {one.round_first for one in lora_matrices(adapted)} == {round_first}
     layer: Any = next(layer for _, layer, _ in lora_layers(adapted))
     a_RI, b_OR = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.shared_base import padded_rank
@@ -91,7 +91,9 @@ def test_an_optimizer_follows_its_slot_into_another_row(weights: Weights, whole:
 def test_matrices_and_weights_are_peft_s(
     random_model: Callable[[str], Any], make_adapter: Callable[..., AdapterConfig]
 ) -> None:
-    adapted: Any = attach(random_model("llama"), make_adapter("query", "mlp", rank=3, dropout=0.25), ModelConfig(), 0)
+    adapted: Any = attach_adapter(
+        random_model("llama"), make_adapter("query", "mlp", rank=3, dropout=0.25), ModelConfig(), 0
+    )
     slot = Slot(lora_matrices(adapted), lora_weights(adapted), 0, whole=False)
     named: dict[str, Tensor] = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert named.keys() == slot.parameters.keys()

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sweeplab.adapters.counting import Skeleton, skeleton
+from sweeplab.adapters.counting import Skeleton, build_skeleton
 from sweeplab.config.trial import TrialConfig
-from sweeplab.planning.device import PlannedDevice
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.planning.phases import MemoryForecast, memory_forecast
+from sweeplab.planning.phases import MemoryForecast, forecast_memory
+from sweeplab.runtime.device import PlannedDevice
 from tests.conftest import Compose
 
 CUDA = PlannedDevice("cuda", False, torch.bfloat16)
@@ -26,14 +26,14 @@ def bound(length: int) -> DataExtent:
 
 @pytest.fixture(scope="session")
 def sizes_of() -> Sizes:
-    """`skeleton` of a configuration's model, built once."""
+    """`build_skeleton` of a configuration's model, built once."""
 
     built: dict[str, Skeleton] = {}
 
     def of(config: TrialConfig) -> Skeleton:
         name = config.model.name
         if name not in built:
-            built[name] = skeleton(config.model)
+            built[name] = build_skeleton(config.model)
         return built[name]
 
     return of
@@ -45,6 +45,6 @@ def memory_of(compose_trial: Compose, sizes_of: Sizes) -> Memory:
 
     def of(*overrides: str, length: int = 512, device: PlannedDevice = CUDA) -> MemoryForecast:
         config = compose_trial("training.micro_batch_size=1", *overrides)
-        return memory_forecast(config, sizes_of(config), bound(length), device)
+        return forecast_memory(config, sizes_of(config), bound(length), device)
 
     return of

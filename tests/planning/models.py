@@ -6,12 +6,12 @@ from typing import Any, Final, NamedTuple
 import torch
 from peft import get_peft_model
 
-from sweeplab.adapters.lora import lora_config
+from sweeplab.adapters.lora import make_lora_config
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
-from sweeplab.models.base import architecture
-from sweeplab.models.vision import auto_class
+from sweeplab.models.base import read_architecture
+from sweeplab.models.vision import choose_auto_class
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
@@ -92,14 +92,14 @@ class Built(NamedTuple):
 
 
 def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
-    kind = architecture(config.model)
-    base = auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
+    kind = read_architecture(config.model)
+    base = choose_auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     model: Any = base
     packed, slot = None, None
     if config.adapter.method == "lora":
-        model = get_peft_model(base, lora_config(config.adapter, config.model, base))
+        model = get_peft_model(base, make_lora_config(config.adapter, config.model, base))
     if why_exclusive(config) is None:
         slot = Slot(lora_matrices(model), lora_weights(model), 0, takes_vectors(config))
         model = model.unload()

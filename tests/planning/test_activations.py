@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from sweeplab.adapters.counting import skeleton
+from sweeplab.adapters.counting import build_skeleton
 from sweeplab.config.trial import TrialConfig
 from sweeplab.multilora.dropout import Extent
-from sweeplab.planning.activations import activations
-from sweeplab.planning.device import PlannedDevice
-from sweeplab.planning.memory import adapted_matrices
+from sweeplab.planning.activations import forecast_activations
+from sweeplab.planning.memory import find_adapted_matrices
+from sweeplab.runtime.device import PlannedDevice
 from tests.conftest import Compose
 from tests.planning.conftest import bound
 from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
@@ -50,10 +50,10 @@ def saved_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
 
 
 def predicted_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
-    sizes = skeleton(config.model)
-    adapted = adapted_matrices(config.adapter, config.model, sizes)
+    sizes = build_skeleton(config.model)
+    adapted = find_adapted_matrices(config.adapter, config.model, sizes)
     length = PATCHES if config.data.is_images() else LENGTH
-    return activations(config, sizes, adapted, bound(length), PlannedDevice("cpu", True, dtype)).saved
+    return forecast_activations(config, sizes, adapted, bound(length), PlannedDevice("cpu", True, dtype)).saved
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -12,7 +12,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.sizes import num_bytes
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.driver import Driver
-from sweeplab.planning.fit import Fit, fit_of
+from sweeplab.planning.fit import Fit, judge_fit
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
@@ -59,7 +59,7 @@ def test_a_size_whose_unit_was_forgotten_is_refused(text: str, make_request: Mak
 
 
 def test_a_fit_is_said_only_outside_of_the_uncertainty() -> None:
-    assert [fit_of(needed, 120) for needed in (100, 101, 144, 145)] == [
+    assert [judge_fit(needed, 120) for needed in (100, 101, 144, 145)] == [
         Fit.FITS,
         Fit.UNCERTAIN,
         Fit.UNCERTAIN,

@@ -7,14 +7,14 @@ import pytest
 
 from sweeplab.builtin import world
 from sweeplab.planning import lengths
-from sweeplab.planning.lengths import DataExtent, data_extent
+from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from tests.conftest import Compose
 
 
 def test_the_small_world_is_measured_in_characters(compose_trial: Compose) -> None:
-    rows = world.target_examples("new_facts")
+    rows = world.make_target_examples("new_facts")
     num_tokens = [len(row["instruction"]) + len(row["output"]) + 2 for row in rows]  # a line's end, and the text's
-    extent = data_extent(compose_trial())
+    extent = measure_data_extent(compose_trial())
     assert extent.measured
     assert extent.num_examples == len(rows)
     assert extent.longest == pytest.approx(max(num_tokens), abs=2)
@@ -23,8 +23,8 @@ def test_the_small_world_is_measured_in_characters(compose_trial: Compose) -> No
 
 
 def test_max_length_cuts(compose_trial: Compose) -> None:
-    whole = data_extent(compose_trial("data.mask_prompt=false"))
-    cut = data_extent(compose_trial("data.mask_prompt=false", "training.max_length=20"))
+    whole = measure_data_extent(compose_trial("data.mask_prompt=false"))
+    cut = measure_data_extent(compose_trial("data.mask_prompt=false", "training.max_length=20"))
     assert (cut.longest, cut.mean, cut.most_targets) == (20, 20, 19)
     assert whole.longest > 20
     assert (whole.num_truncated, cut.num_truncated) == (0, whole.num_examples)
@@ -36,14 +36,14 @@ def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
     path = tmp_path / "data.json"
     path.write_text(json.dumps([{"instruction": f"a{place}", "output": "b"} for place in range(20)]))
     config = compose_trial("model=llama2_7b", "data=json", f"data.path={path}", "training.max_length=300")
-    assert data_extent(config) == DataExtent(18, 300, 300, 299, None, False, num_heldout=2)
+    assert measure_data_extent(config) == DataExtent(18, 300, 300, 299, None, False, num_heldout=2)
 
 
 def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:
-    assert data_extent(compose_trial("data=alpaca")) == DataExtent(None, 256, 256, 255, None, measured=False)
+    assert measure_data_extent(compose_trial("data=alpaca")) == DataExtent(None, 256, 256, 255, None, measured=False)
 
 
 def test_a_large_file_is_not_tokenized(compose_trial: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lengths, "MOST_EXAMPLES", 3)
-    extent = data_extent(compose_trial("data.num_examples=4"))
+    extent = measure_data_extent(compose_trial("data.num_examples=4"))
     assert (extent.num_examples, extent.longest, extent.measured) == (4, 256, False)

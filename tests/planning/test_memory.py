@@ -6,10 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.adapters.counting import num_lora_params
+from sweeplab.adapters.counting import count_trainable_params
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.layers import LinearShape
-from sweeplab.planning.memory import CPU_PROCESS_BYTES, num_states, optimizer_bytes, scale_bytes, weight_bytes
+from sweeplab.planning.memory import (
+    CPU_PROCESS_BYTES,
+    count_optimizer_bytes,
+    count_scale_bytes,
+    count_states,
+    count_weight_bytes,
+)
 from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, Memory, Sizes
@@ -43,14 +49,17 @@ def test_double_quantization_saves_0_30_gb_of_a_7b(memory_of: Memory) -> None:
 
 
 def test_int8_has_a_scale_per_row() -> None:
-    assert scale_bytes(QuantizationConfig("int8", False), "int8", LinearShape("up_proj", 4096, 11008), 2) == 4 * 11008
+    assert (
+        count_scale_bytes(QuantizationConfig("int8", False), "int8", LinearShape("up_proj", 4096, 11008), 2)
+        == 4 * 11008
+    )
 
 
 def test_an_incomplete_block_has_a_scale_too() -> None:
     matrix = LinearShape("small", 5, 13)  # 65 weights: two blocks of 64
-    assert scale_bytes(QuantizationConfig("nf4", False), "nf4", matrix, 2) == 8
-    assert scale_bytes(QuantizationConfig("nf4", True), "nf4", matrix, 2) == 2 + 4 + 4
-    assert weight_bytes(QuantizationConfig("nf4", True), "nf4", matrix) == 33
+    assert count_scale_bytes(QuantizationConfig("nf4", False), "nf4", matrix, 2) == 8
+    assert count_scale_bytes(QuantizationConfig("nf4", True), "nf4", matrix, 2) == 2 + 4 + 4
+    assert count_weight_bytes(QuantizationConfig("nf4", True), "nf4", matrix) == 33
 
 
 @pytest.mark.parametrize(
@@ -97,7 +106,7 @@ def test_weights_gradients_and_states_have_the_rank_that_stands(
 ) -> None:
     """A budget's, a pattern's, and of what its optimizer takes as a vector the next power of two."""
     config = compose_trial(LLAMA, *overrides)
-    assert num_lora_params(config.adapter, config.model, sizes_of(config)) == num_trained
+    assert count_trainable_params(config.adapter, config.model, sizes_of(config)) == num_trained
     parts = memory_of(LLAMA, *overrides).step
     assert parts.adapter_bytes == parts.gradients_bytes == 4 * num_held
     assert parts.optimizer_bytes == 2 * 4 * num_held
@@ -140,19 +149,19 @@ def test_states_are_what_the_optimizer_keeps(settings: dict[str, Any]) -> None:
         weight.grad = torch.ones_like(weight)
         optimizer.step()
     kept = [one for one in optimizer.state[weight].values() if isinstance(one, torch.Tensor) and one.numel() > 1]
-    assert num_states(settings) == len(kept)
-    assert optimizer_bytes(settings, [weight.numel()], 4) == sum(one.nbytes for one in kept)
+    assert count_states(settings) == len(kept)
+    assert count_optimizer_bytes(settings, [weight.numel()], 4) == sum(one.nbytes for one in kept)
 
 
 def test_small_weights_keep_32_bit_states_in_an_8_bit_optimizer() -> None:
     settings = {"_target_": "bitsandbytes.optim.AdamW8bit", "lr": 0.1}
-    assert optimizer_bytes(settings, [4095], 4) == 2 * 4095 * 4
-    assert optimizer_bytes(settings, [4096], 4) == 2 * (4096 + 4096 // 256 * 4)
+    assert count_optimizer_bytes(settings, [4095], 4) == 2 * 4095 * 4
+    assert count_optimizer_bytes(settings, [4096], 4) == 2 * (4096 + 4096 // 256 * 4)
 
 
 def test_an_optimizer_without_an_entry_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"optimizer\._target_=torch\.optim\.LBFGS .*AdamW.*action=run") as caught:
-        num_states({"_target_": "torch.optim.LBFGS", "lr": 1.0})
+        count_states({"_target_": "torch.optim.LBFGS", "lr": 1.0})
     assert "\n" not in str(caught.value)
 
 

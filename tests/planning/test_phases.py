@@ -5,12 +5,12 @@ from typing import Final
 import pytest
 import torch
 
-from sweeplab.adapters.counting import skeleton
+from sweeplab.adapters.counting import build_skeleton
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.multilora.dropout import Extent
-from sweeplab.planning.phases import MemoryForecast, Scored, logits_of, memory_forecast
+from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.module import target_loss_sum
 from tests.conftest import Compose
@@ -62,7 +62,7 @@ def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, in
 
 def forecast(config: TrialConfig, num_targets: int) -> MemoryForecast:
     extent = bound(PATCHES if config.data.is_images() else LENGTH)._replace(most_targets=num_targets)
-    return memory_forecast(config, skeleton(config.model), extent, CPU)
+    return forecast_memory(config, build_skeleton(config.model), extent, CPU)
 
 
 def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
@@ -145,7 +145,7 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
     config.quantization.scheme = "nf4"
     assert forecast(config, 95).load.workspace_bytes == 2 * 4 * 128 * 352
     config.model.random_init = False
-    assert forecast(config, 95).load.workspace_bytes == 4 * skeleton(config.model).num_params
+    assert forecast(config, 95).load.workspace_bytes == 4 * build_skeleton(config.model).num_params
 
 
 @pytest.mark.parametrize("num_targets", [95, 40])
@@ -161,15 +161,15 @@ def test_the_moments_of_a_loss_in_chunks(
 
 
 def test_logits_by_hand(compose_trial: Compose) -> None:
-    sizes = skeleton(planned(compose_trial, "llama", QV, batch=1, vocab_size=10).model)
-    assert logits_of(sizes, Scored(1, 8, 7), 4, False) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
-    assert logits_of(sizes, Scored(1, 8, 7), 2, False) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
-    assert logits_of(sizes, Scored(1, 8, 1), 4, False) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
+    sizes = build_skeleton(planned(compose_trial, "llama", QV, batch=1, vocab_size=10).model)
+    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 4, False) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
+    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 2, False) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
+    assert forecast_logits(sizes, ScoredRows(1, 8, 1), 4, False) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
     million = sizes._replace(vocab_size=1 << 20)  # 8 positions of 4 MiB fit into a chunk
     states = 2 * 128 * 90
     chunk = 8 * (1 << 20)
-    assert logits_of(million, Scored(1, 100, 90), 2, False) == (8 * chunk + states, 12 * chunk + 2 * states)
-    assert logits_of(million, Scored(1, 100, 90), 2, True).backward == (1 << 20) * 12 * 90
+    assert forecast_logits(million, ScoredRows(1, 100, 90), 2, False) == (8 * chunk + states, 12 * chunk + 2 * states)
+    assert forecast_logits(million, ScoredRows(1, 100, 90), 2, True).backward == (1 << 20) * 12 * 90
 
 
 def test_a_head_that_drops_is_planned_with_all_logits(compose_trial: Compose) -> None:

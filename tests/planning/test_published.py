@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from sweeplab.adapters.counting import Skeleton
-from sweeplab.planning.memory import adapted_matrices
+from sweeplab.planning.memory import find_adapted_matrices
 from tests.conftest import Compose
 from tests.planning.conftest import Memory, Sizes
 
@@ -92,7 +92,7 @@ def test_counted_as_litgpt_was_written(
 ) -> None:
     config = compose_trial("training.micro_batch_size=1", "optimizer=adamw", *overrides)
     sizes, scheme = sizes_of(config), config.quantization
-    adapted = adapted_matrices(config.adapter, config.model, sizes)
+    adapted = find_adapted_matrices(config.adapter, config.model, sizes)
     trained = sum(config.adapter.rank * (one.in_features + one.out_features) for one in adapted)
     bits = 16.0 if scheme.scheme == "none" else 4.126953125 if scheme.double else 4.5
     toggles = len(config.adapter.enabled())

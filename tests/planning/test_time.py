@@ -9,20 +9,20 @@ from peft import get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 
-from sweeplab.adapters.counting import num_lora_params, skeleton
-from sweeplab.adapters.lora import lora_config
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
+from sweeplab.adapters.lora import make_lora_config
 from sweeplab.config.model import ModelConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
-from sweeplab.models.base import architecture
+from sweeplab.models.base import read_architecture
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.time import (
     FOUR_BIT_SLOWDOWN,
-    flops_per_token,
-    measured_flops_per_second,
-    num_optimizer_steps,
-    num_train_tokens,
-    train_seconds,
+    count_flops_per_token,
+    count_optimizer_steps,
+    count_train_tokens,
+    estimate_train_seconds,
+    measure_flops_per_second,
 )
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, CUDA, bound
@@ -38,17 +38,21 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
     config = compose_trial("quantization=none", f"adapter={adapter}", "adapter.lora_mlp=true")
     config.model = ModelConfig(source="hub", name="small", random_init=True, architecture=SMALL)
     config.training.gradient_checkpointing = checkpointing
-    base = AutoModelForCausalLM.from_config(architecture(config.model), attn_implementation="eager")
+    base = AutoModelForCausalLM.from_config(read_architecture(config.model), attn_implementation="eager")
     base.requires_grad_(adapter == "none")
     if checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
-    model: Any = base if adapter == "none" else get_peft_model(base, lora_config(config.adapter, config.model, base))
+    model: Any = (
+        base if adapter == "none" else get_peft_model(base, make_lora_config(config.adapter, config.model, base))
+    )
     model.train()
     ids = torch.randint(2, 96, (4, 8))  # short, so that attention's scores hardly count
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
-    sizes = skeleton(config.model)
-    predicted = flops_per_token(config, sizes, num_lora_params(config.adapter, config.model, sizes)) * ids.numel()
+    sizes = build_skeleton(config.model)
+    predicted = (
+        count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes)) * ids.numel()
+    )
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.08)
 
 
@@ -62,19 +66,19 @@ def test_an_epoch_has_the_samplers_steps_and_all_its_tokens(
     windows = Windows(examples, micro_batch_size, accumulation, seed=0)
     num_tokens = sum(len(tokens.ids) for tokens in examples)
     extent = DataExtent(num_examples, num_examples + 1, num_tokens / num_examples, num_examples, 0, measured=True)
-    assert num_optimizer_steps(training, num_examples) == 2 * windows.num_per_epoch
-    assert num_train_tokens(training, extent) == pytest.approx(2 * num_tokens)
+    assert count_optimizer_steps(training, num_examples) == 2 * windows.num_per_epoch
+    assert count_train_tokens(training, extent) == pytest.approx(2 * num_tokens)
 
 
 def test_steps_are_unknown_for_data_nobody_looked_at(compose_trial: Compose) -> None:
-    assert num_train_tokens(compose_trial().training, bound(256)) is None
+    assert count_train_tokens(compose_trial().training, bound(256)) is None
     training = compose_trial("training.max_steps=7", "training.micro_batch_size=2", "training.accumulation=3").training
-    assert num_train_tokens(training, bound(256)) == 7 * 6 * 256
+    assert count_train_tokens(training, bound(256)) == 7 * 6 * 256
 
 
 def test_the_probe_is_short_and_leaves_the_threads() -> None:
     threads, started = torch.get_num_threads(), time.perf_counter()
-    speed = measured_flops_per_second(CPU, 1)
+    speed = measure_flops_per_second(CPU, 1)
     assert speed is not None
     assert 1e8 < speed < 1e14
     assert time.perf_counter() - started < 5  # 0.2 s on an idle machine
@@ -83,14 +87,14 @@ def test_the_probe_is_short_and_leaves_the_threads() -> None:
 
 def test_no_time_without_the_device_or_the_steps(compose_trial: Compose) -> None:
     config = compose_trial()
-    assert measured_flops_per_second(CUDA, None) is None
-    assert train_seconds(config, 10, 1000, CUDA, None) is None
-    assert train_seconds(config, 10, None, CPU, 1e9) is None
+    assert measure_flops_per_second(CUDA, None) is None
+    assert estimate_train_seconds(config, 10, 1000, CUDA, None) is None
+    assert estimate_train_seconds(config, 10, None, CPU, 1e9) is None
 
 
 def test_four_bit_costs_half_as_much_again_on_cuda(compose_trial: Compose) -> None:
     seconds = {
-        (scheme, device.kind): train_seconds(compose_trial(f"quantization={scheme}"), 10, 1e6, device, 1e9)
+        (scheme, device.kind): estimate_train_seconds(compose_trial(f"quantization={scheme}"), 10, 1e6, device, 1e9)
         for scheme in ("none", "nf4")
         for device in (CPU, CUDA)
     }

@@ -7,11 +7,14 @@ import pytest
 
 from sweeplab.records.record import Phase, Solo, StudyFacts, TrialRecord
 from sweeplab.report import summary_table
-from sweeplab.report.charts.charts import Chart, charts
+from sweeplab.report.charts.chart import Chart
+from sweeplab.report.charts.scatter import charts
+from sweeplab.report.evidence.formatting import DASH, step_duration
 from sweeplab.report.evidence.settings import group_by_setting, numbers
-from sweeplab.report.evidence.wording import DASH, step_duration
-from sweeplab.report.findings.answer import reading
-from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
+from sweeplab.report.findings.glossary import reading
+from sweeplab.report.findings.settings_table import settings_table
+from sweeplab.report.findings.table import Table
+from sweeplab.report.findings.trials_table import phases_table, phases_title, trials_table
 from sweeplab.report.pages import write_pages
 
 RecordFactory = Callable[..., TrialRecord]

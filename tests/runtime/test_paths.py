@@ -7,7 +7,7 @@ import pytest
 
 from sweeplab.config.model import ModelConfig
 from sweeplab.records.claim import ClaimConfig
-from sweeplab.runtime.paths import abbreviate_home, abbreviate_home_in_text, expand_home, shell_command
+from sweeplab.runtime.paths import abbreviate_home, abbreviate_home_in_text, expand_home, quote_command
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def test_values_of_any_depth_are_told_and_found_again(home: Path) -> None:
 
 def test_a_command_is_typed_again_with_the_same_arguments(home: Path) -> None:
     arguments = [f"model.path={home}/a", f"space.data.path.choices=[{home}/b c,{home}/d]", "study.question='it''s'"]
-    command = shell_command(["printf", "%s\\n", *arguments])
+    command = quote_command(["printf", "%s\\n", *arguments])
     assert str(home) not in command
     typed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
     assert typed.splitlines() == arguments

@@ -8,10 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.pruners import build_pruner
-from sweeplab.search.search import Asked, Search
+from sweeplab.search.search import Search
 from tests.study_runs import ComposeStudy, Open, record_of
 
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
@@ -25,13 +26,13 @@ def curve(number: int, step: int) -> float:
     return 3.0 - 0.01 * step + (0.0 if number % 3 == 0 else 0.1 * number)
 
 
-def pruned(asked: Asked, reason: str) -> TrialRecord:
+def pruned(asked: TrialSpec, reason: str) -> TrialRecord:
     record = record_of(asked, None)
     record.status, record.reason = Status.PRUNED, reason
     return record
 
 
-def train(search: Search, asked: Asked, steps: range = range(10, 81, 10)) -> str | None:
+def train(search: Search, asked: TrialSpec, steps: range = range(10, 81, 10)) -> str | None:
     """Reports rung by rung; tells the end, or why it was pruned."""
     for step in steps:
         reason = search.report(asked.number, step, curve(asked.number, step))

@@ -20,13 +20,12 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import StoreError, read_records, trial_folder, write_json
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import PARTIAL, take_stock
-from sweeplab.search.search import Search
 from sweeplab.search.storage import DATABASE
 from sweeplab.trial.cohort import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, no_words
 from tests.records.test_record import base_score
-from tests.study_runs import MakeRequest, Open, Standin, record_of, run
+from tests.study_runs import MakeRequest, Open, Standin, opened, record_of, run
 
 RANKS: Final = "++space.adapter.rank.choices=[1,2,4]"
 SEEDS: Final = "study.seeds=[0,1]"
@@ -42,7 +41,7 @@ def drive(request: Request) -> tuple[int, str]:
 
 def told(request: Request, folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
     """What the search knows of each trial."""
-    search = Search(request.config, Driver(request, Console()).varied, folder)
+    search = opened(request.config, Driver(request, Console()).varied, folder)
     found = [(one.params, search.backlog.seed_of(one), one.values, one.state.name) for one in search.own_trials()]
     search.close()
     return found
@@ -155,7 +154,7 @@ def test_an_older_search_does_not_give_a_record_to_another_trial(open_search: Op
     moved = [*records[:3], *records[4:], records[3]]  # what the older one would draw for numbers 3 to 5 is not this
     for number, record in enumerate(moved):
         record.number = number
-    again, said = recovered(search.config, search.varied, tmp_path / "older", moved)
+    again, said = recovered(search.config, search.varied, tmp_path / "older", moved, search.compose)
     assert said is not None
     assert said.endswith("; the old one is kept as optuna.db.set-aside")
     asked = list(again.asked())

@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from sweeplab.config.space import axes, fits, grid
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.search import Asked
-from tests.study_runs import LOSS, ComposeStudy, Open, record_of, run
+from tests.study_runs import LOSS, ComposeStudy, Open, asked_for, record_of, run
 
 RANGES = (
     "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}",
@@ -36,7 +36,7 @@ CONDITION = (
 )
 
 
-def bowl(asked: Asked) -> float:
+def bowl(asked: TrialSpec) -> float:
     """Lowest at a rate of 1e-3 and without dropout."""
     rate = asked.params.get("optimizer.lr", 1e-3)
     return (math.log10(rate) + 3) ** 2 + float(asked.params.get("adapter.dropout", 0.0)) + 0.01 * asked.number
@@ -46,10 +46,10 @@ def bowl(asked: Asked) -> float:
 def test_reopened_after_every_trial_it_draws_the_same(open_search: Open, sampler: str, tmp_path: Path) -> None:
     overrides = (*SMALL_SAMPLERS[sampler], f"sampler={sampler}", "study.num_trials=7")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"), loss=bowl)
-    reopened: list[Asked] = []
+    reopened: list[TrialSpec] = []
     while done := run(open_search(*overrides), most=1, loss=bowl):
         reopened += done
-    assert reopened == unbroken
+    assert asked_for(reopened) == asked_for(unbroken)
     assert len(unbroken) == 6 if sampler in ("grid", "brute_force") else 7
     assert len({str(one.params) for one in unbroken}) == len(unbroken)
 

@@ -9,18 +9,19 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Score
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.search import Asked, Search
+from sweeplab.search.search import Search
 from sweeplab.search.storage import DATABASE, forget_search
-from tests.study_runs import Open, record_of, run
+from tests.study_runs import Open, asked_for, record_of, run
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
 
 
-def settings_of(asked: list[Asked]) -> list[tuple[Any, ...]]:
+def settings_of(asked: list[TrialSpec]) -> list[tuple[Any, ...]]:
     return [(*one.params.values(), one.seed) for one in asked]
 
 
@@ -37,7 +38,7 @@ def test_the_published_grid_is_asked_once_each_seed_by_seed(open_search: Open) -
 
 
 def test_a_single_setting_is_one_trial_per_seed(open_search: Open) -> None:
-    assert run(open_search("study.seeds=[5,3]")) == [Asked(0, {}, 5), Asked(1, {}, 3)]
+    assert asked_for(run(open_search("study.seeds=[5,3]"))) == [(0, {}, 5), (1, {}, 3)]
 
 
 def test_a_finished_grid_asks_nothing(open_search: Open) -> None:
@@ -106,7 +107,7 @@ def test_added_seeds_extend_a_finished_grid(open_search: Open) -> None:
     first = run(open_search(f"{choices}[4,8]", "study.seeds=[0]"))
     more = run(open_search(f"{choices}[4,8]", "study.seeds=[0,7]"))
     assert settings_of(first) == [(4, 0), (8, 0)]
-    assert more == [Asked(2, {"adapter.rank": 4}, 7), Asked(3, {"adapter.rank": 8}, 7)]
+    assert asked_for(more) == [(2, {"adapter.rank": 4}, 7), (3, {"adapter.rank": 8}, 7)]
 
 
 SAMPLERS = ["random", "tpe"]
@@ -233,7 +234,7 @@ def test_a_forgotten_search_starts_over(open_search: Open, tmp_path: Path) -> No
     run(open_search(*SMALL), most=2)
     forget_search(tmp_path / "study")
     forget_search(tmp_path / "study")
-    assert run(open_search(*SMALL), most=1) == [Asked(0, {"adapter.rank": 4}, 0)]
+    assert asked_for(run(open_search(*SMALL), most=1)) == [(0, {"adapter.rank": 4}, 0)]
 
 
 def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path: Path) -> None:

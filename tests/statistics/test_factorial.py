@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.factorial import analysis_of_variance, holm
-from sweeplab.statistics.fronts import best_under, pareto_front
+from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
 def residual(columns: list[NDArray[np.float64]], values: NDArray[np.float64]) -> float:
@@ -60,9 +60,9 @@ def test_the_front_is_what_brute_force_finds() -> None:
     beaten = {
         i for i, j in itertools.permutations(range(40), 2) if all(costs[j] <= costs[i]) and any(costs[j] < costs[i])
     }
-    assert pareto_front(costs) == [i for i in range(40) if i not in beaten and i != 7]
+    assert find_pareto_front(costs) == [i for i in range(40) if i not in beaten and i != 7]
 
 
 def test_best_under_a_budget_is_a_staircase() -> None:
     costs, scores = np.array([3.0, 1.0, 2.0, 2.0, np.nan]), np.array([0.9, 0.5, 0.4, 0.7, 1.0])
-    assert best_under(costs, scores) == [1, 3, 0]
+    assert find_best_under(costs, scores) == [1, 3, 0]

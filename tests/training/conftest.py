@@ -7,15 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.trial_state import Member
-from sweeplab.trial.lifecycle import Run, TrialSpec, member_of, num_steps
+from sweeplab.trial.lifecycle import Run, member_of, num_steps
 from sweeplab.trial.lifecycle import train as train_runs
 from sweeplab.trial.resources import Resources, Tokenized
 
@@ -40,7 +41,7 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
     def make(dropout: float = 0.0) -> nn.Module:
         chosen = ("adapter.rank=3", f"adapter.dropout={dropout}", "adapter.lora_mlp=true", "adapter.lora_head=true")
         adapter = compose_trial(*chosen).adapter
-        return attach(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=SEED).double()
+        return attach_adapter(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=SEED).double()
 
     return make
 

@@ -11,9 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from sweeplab.adapters.attach import attach, detach
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.model import ModelConfig
-from sweeplab.data.batches import Batch, collate
+from sweeplab.data.batches import Batch, collate_tokens
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.packing import PackedRow
 from sweeplab.multilora.batches import CohortBatch, combined
@@ -38,7 +38,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def batch_of(count: int = 4, seed: int = 3) -> Batch:
-    return collate(examples(count, seed=seed), 0, 0)
+    return collate_tokens(examples(count, seed=seed), 0, 0)
 
 
 def at_once(model: nn.Module, batch: Batch) -> Tensor:
@@ -88,7 +88,7 @@ def test_loss_and_gradients_of_every_method(
 ) -> None:
     base = tiny_llama().requires_grad_(False)
     adapter = compose_trial("quantization=none", "adapter.rank=3", *overrides).adapter
-    model = filled(attach(base, adapter, ModelConfig(), seed=1))
+    model = filled(attach_adapter(base, adapter, ModelConfig(), seed=1))
     if adapter.dropout:
         model.eval()  # the two forwards would draw differently
     assert row_losses(model, batch_of()) is not None
@@ -115,7 +115,7 @@ def test_logits_that_are_not_the_heads_alone_are_taken_at_once() -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_a_head_whose_adapter_drops_is_taken_at_once_in_training_only(tiny_llama: Any, compose_trial: Compose) -> None:
     adapter = compose_trial("quantization=none", "adapter.rank=3", "adapter.dropout=0.5", *ALL).adapter
-    model = filled(attach(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=1))
+    model = filled(attach_adapter(tiny_llama().requires_grad_(False), adapter, ModelConfig(), seed=1))
     assert row_losses(model, batch_of()) is None
     assert row_losses(model.eval(), batch_of()) is not None
 
@@ -139,9 +139,9 @@ def test_every_trial_of_a_cohort_has_its_own_loss_and_gradients(
     slots = []
     for seed, rank in ((0, 3), (1, 20), (2, 4)):
         chosen = ("quantization=none", f"adapter.rank={rank}", f"adapter.dropout={dropout}", *ALL)
-        adapted = filled(attach(base, compose_trial(*chosen).adapter, ModelConfig(), seed))
+        adapted = filled(attach_adapter(base, compose_trial(*chosen).adapter, ModelConfig(), seed))
         slots.append(Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True))
-        detach(adapted)
+        detach_adapter(adapted)
     batch = cohort_batch()
     with Packed(base.train(), slots) as packed:
         packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [5, 6, 7])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Windows, collate
+from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.data.tokens import Tokens
-from sweeplab.planning.memory import optimizer_bytes
+from sweeplab.planning.memory import count_optimizer_bytes
 from sweeplab.training.module import target_logits, target_loss_sum
 from sweeplab.training.schedules import rate_factor
 from tests.training.conftest import SEED, examples
@@ -84,13 +84,13 @@ def plain_loop(model: nn.Module, data: list[Tokens], config: TrialConfig, num_st
     windows = Windows(data, 2, 2, SEED)
     total, step = EPOCHS * windows.num_per_epoch, 0
     for epoch in range(EPOCHS):
-        for window in windows.of_epoch(epoch):
+        for window in windows.order_epoch(epoch):
             if step == num_steps:
                 break
             optimizer.zero_grad()
             num_targets = sum(data[index].num_targets for index in window)
             for start in range(0, len(window), 2):
-                batch = collate([data[index] for index in window[start : start + 2]], PAD, 0)
+                batch = collate_tokens([data[index] for index in window[start : start + 2]], PAD, 0)
                 (target_loss_sum(model, batch) / num_targets).backward()
             if config.optimizer["_target_"].endswith("SophiaG") and step % 3 == 0:
                 generator = torch.Generator().manual_seed(torch.initial_seed() * 1_000_003 + step)
@@ -139,7 +139,7 @@ def test_a_schedule_free_model_is_measured_at_its_average_and_trains_on(
     for name, weight in trained_weights(undisturbed).items():  # to the average and back costs a rounding
         torch.testing.assert_close(trained_weights(model)[name], weight, rtol=0, atol=1e-12, msg=name)
     optimizer = plain_loop(by_hand, data, config_of(compose_trial, case), num_steps=5)
-    heldout = collate(examples(5, seed=9), PAD, 0)
+    heldout = collate_tokens(examples(5, seed=9), PAD, 0)
     num_targets = sum(tokens.num_targets for tokens in examples(5, seed=9))
     at_training_weights = target_loss_sum(by_hand, heldout).item() / num_targets
     optimizer.eval()
@@ -196,7 +196,7 @@ def test_the_states_that_stand_after_training_are_those_that_are_planned(
         if isinstance(state, Tensor) and state.numel() > 1 and "qmap" not in key  # two tables of 256 values in all
     }
     sizes = [weight.numel() for weight in model.parameters() if weight.requires_grad]
-    assert sum(stored.values()) == optimizer_bytes(config.optimizer, sizes, 4)
+    assert sum(stored.values()) == count_optimizer_bytes(config.optimizer, sizes, 4)
     if name == "adamw_8bit":  # the head's 4096 in 8 bits with 16 scales, twice; the rest in 32 bits
         assert sum(stored.values()) == 2 * (4096 + 4096 // 256 * 4) + 2 * 4 * (sum(sizes) - 4096)
 
@@ -205,8 +205,8 @@ def test_adamw_s_states_of_a_7b_are_16_777_mb_at_rank_8_and_2_595_gb_at_rank_256
     toggles = [f"adapter.lora_{one}=true" for one in ("query", "key", "value", "projection", "mlp", "head")]
     small = compose_trial("model=llama2_7b", "adapter.rank=8")
     large = compose_trial("model=llama2_7b", "adapter.rank=256", *toggles)
-    sizes = skeleton(small.model)
-    counts = [num_lora_params(one.adapter, one.model, sizes) for one in (small, large)]
+    sizes = build_skeleton(small.model)
+    counts = [count_trainable_params(one.adapter, one.model, sizes) for one in (small, large)]
     assert counts == [4_194_304, 648_871_936]
-    found = [optimizer_bytes(small.optimizer, [count], 2) for count in counts]
+    found = [count_optimizer_bytes(small.optimizer, [count], 2) for count in counts]
     assert found == [2 * 4_194_304 * 2, 2 * 648_871_936 * 2] == [16_777_216, 2_595_487_744]

@@ -15,12 +15,12 @@ from unittest import mock
 import torch
 from torch.distributed.tensor import DTensor
 
-from sweeplab.execution.messages import spec_fields
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
-from sweeplab.runtime.process_group import LOOPBACK, Ranks, join
+from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import shard, take_apart
-from sweeplab.trial.lifecycle import Run, TrialSpec
+from sweeplab.trial.lifecycle import Run
 from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
 
@@ -78,7 +78,7 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
 def run_divided(size: int, scenarios: dict[str, list[dict[str, Any]]], folder: Path) -> list[Found]:
     """Every process's findings; the scenarios' trials as messages."""
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    listener = socket.create_server((LOOPBACK, 0))
+    listener = socket.create_server((_LOOPBACK, 0))
     port, descriptor = listener.getsockname()[1], listener.fileno()
     logs = [folder / f"{rank}.log" for rank in range(size)]
     processes = []
@@ -109,10 +109,10 @@ def main() -> None:
     rank, size, port, listener, folder = sys.argv[1:]
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
-    ranks = join(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
+    ranks = join_process_group(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
     scenarios = json.loads((Path(folder) / "scenarios.json").read_text())
     found = {
-        name: outcomes(name, [TrialSpec(**spec_fields(one)) for one in messages], ranks)
+        name: outcomes(name, [TrialSpec.from_dict(one) for one in messages], ranks)
         for name, messages in scenarios.items()
     }
     torch.save(found, Path(folder) / f"{rank}.pt")

@@ -4,6 +4,7 @@ import importlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,14 +13,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
-from sweeplab.adapters.attach import attach
+from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Row, Windows, collate_rows, heldout_batches
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.data.batches import Row, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
-from sweeplab.models.base import Base, architecture, load_base
-from sweeplab.models.vision import image_size
+from sweeplab.models.base import Base, load_base, read_architecture
+from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.dropout import Extent, keep_mask
 from sweeplab.multilora.packed import Packed
 from sweeplab.records.record import Status, TrialRecord
@@ -29,7 +31,7 @@ from sweeplab.training.schedules import rate_factor
 from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import resources as workbench_module
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import Run, TrialSpec, num_steps, train
+from sweeplab.trial.lifecycle import Run, num_steps, train
 from sweeplab.trial.resources import Resources, Tokenized
 from tests.conftest import no_words
 from tests.random_models import SIZES
@@ -89,25 +91,25 @@ class Solo(NamedTuple):
 def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row], nudge: float = 0.0) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
 
-    `nudge`: relative change of the start, to see how far a rounding goes.
+    `nudge`: what rounding does, by chance up or down: it changes every number of a gradient, at every step, by this
+    share of the gradient's root mean square. A rounding is as large as the terms that are added up, not as their sum.
     """
     config = spec.config
-    model: Any = attach(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
+    model: Any = attach_adapter(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
     dropouts = []
     for name, module in model.named_modules():
         if hasattr(module, "lora_dropout") and config.adapter.dropout:
             dropouts.append(KeyedDropout(name.removeprefix("base_model.model."), config.adapter.dropout, spec.seed))
             module.lora_dropout["default"] = dropouts[-1]
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    for _, weight in named:
-        weight.data.mul_(1 + nudge)
+    signs = torch.Generator().manual_seed(spec.seed)
     optimizer = plain_optimizer(named, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     training = config.training
     windows = Windows(data, training.micro_batch_size, training.accumulation, spec.seed)
     total, losses, micro_step = num_steps(training, windows.num_per_epoch), [], 0
     model.train()
-    stream = windows.since(0)
+    stream = windows.iterate_from(0)
     for step in range(total):
         optimizer.zero_grad()
         loss = 0.0
@@ -119,6 +121,10 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             share.backward()
             loss += share.item()
             micro_step += 1
+        for _, weight in named if nudge else ():
+            assert weight.grad is not None
+            up_or_down = 2 * torch.randint(2, weight.shape, generator=signs) - 1
+            weight.grad += nudge * weight.grad.square().mean().sqrt() * up_or_down
         if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_([weight for _, weight in named], training.gradient_clip)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -173,7 +179,7 @@ def vision_bench64(compose_trial: Any) -> GivenBench:
     """The embedded ViT in 64 bits, and images whose last window of an epoch holds a single one."""
     config = compose_trial(*VISION, "quantization=none", "data.num_examples=21")
     base = load_base(config.model, config.quantization, torch.float64, torch.device("cpu"))
-    images = load_images(config.data, image_size(base.model.config))
+    images = load_images(config.data, read_image_size(base.model.config))
     return GivenBench(base.model.device).given(base, images.train, images.heldout[:5])
 
 
@@ -322,7 +328,7 @@ def test_heldout_batches_are_made_once_for_all_trials_and_points(
 
     def counted(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Any]:
         sizes.append((len(rows), batch_size))
-        return list(heldout_batches(rows, pad_id, batch_size))
+        return list(make_heldout_batches(rows, pad_id, batch_size))
 
     monkeypatch.setattr(workbench_module, "heldout_batches", counted)
     made = specs("training.max_steps=4", "training.heldout_interval=2", names=("rank 2, AdamW, cosine", "few steps"))
@@ -454,7 +460,7 @@ def family_model(family: str) -> Any:
     """A random model of two layers, in 64 bits."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
+        config = read_architecture(ModelConfig(name=family, architecture={"model_type": family, **SIZES[family]}))
         return AutoModelForCausalLM.from_config(config).double().requires_grad_(False)
 
 
@@ -482,7 +488,7 @@ def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
     base = embedded_base._replace(model=family_model(family))
 
     def run(names: Sequence[str]) -> Any:
-        made = [spec._replace(seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
+        made = [replace(spec, seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
         return through(GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT), made)
 
     names = ("rank 2, AdamW, cosine", "rank 32, dropout")
@@ -562,7 +568,7 @@ def test_a_checkpoint_of_another_trial_is_left_alone(bench64: GivenBench, specs:
     run = cohort.runs[0]
     run.member.step = 2
     run.keep()
-    other = made._replace(seed=made.seed + 1)
+    other = replace(made, seed=made.seed + 1)
     for spec, step in ((made, 2), (other, 0)):
         again = Cohort(bench64, ignore, no_words, 1)
         assert again.admit(spec) is None

@@ -10,18 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeplab.builtin.world import plain_prompt, skill_items, target_examples
+from sweeplab.builtin.world import make_skill_items, make_target_examples, render_plain_prompt
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import IGNORED
 from sweeplab.models.base import Base
-from sweeplab.models.quantization.schemes import storage
+from sweeplab.models.quantization.schemes import measure_storage
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial import cohort
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec, num_steps
+from sweeplab.trial.lifecycle import num_steps
 from sweeplab.trial.resources import Resources
 from tests.conftest import no_words, run_alone
 
@@ -79,7 +80,7 @@ def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, resources:
     )
     # query and value of four layers, 128 by 128: 4 * 2 * 4 * (128 + 128)
     assert (record.num_trainable_params, record.num_total_params) == (8192, 885_888)
-    assert record.base_bits_per_param == storage(nf4_base.model).bits_per_param
+    assert record.base_bits_per_param == measure_storage(nf4_base.model).bits_per_param
     adapter = spec.folder / "adapter"
     files = [adapter / name for name in ("adapter_model.safetensors", "adapter_config.json")]
     assert record.adapter_bytes == sum(path.stat().st_size for path in files)
@@ -268,13 +269,13 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from sweeplab.data.sources import load_splits
-    from sweeplab.data.tokens import tokenize
+    from sweeplab.data.tokens import tokenize_examples
 
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model = PeftModel.from_pretrained(plain, str(spec.folder / "adapter")).eval()
     heldout = load_splits(spec.config.data).heldout
     total, count = 0.0, 0
-    for tokens in tokenize(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 192).examples:
+    for tokens in tokenize_examples(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 192).examples:
         num_targets = sum(label != IGNORED for label in tokens.labels[1:].tolist())
         loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
         total, count = total + loss.item() * num_targets, count + num_targets
@@ -283,9 +284,9 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
 
 def test_a_record_counts_what_was_cut(make_spec: SpecFactory, resources: Resources) -> None:
     """A character is a token here, and every response ends with one more."""
-    taught, asked = target_examples("new_facts")[:40], skill_items("new_facts")
+    taught, asked = make_target_examples("new_facts")[:40], make_skill_items("new_facts")
     lengths, heldout = (
-        [len(plain_prompt(item)) + len(item["output"]) + 1 for item in part] for part in (taught, asked)
+        [len(render_plain_prompt(item)) + len(item["output"]) + 1 for item in part] for part in (taught, asked)
     )
     longest = sorted(lengths)[16]
     record = run(make_spec(0, "quantization=none", f"training.max_length={longest}", QUIET), resources)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sweeplab.config.training import ScheduleConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.runtime.process_group import WHOLE
+from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import module
 from sweeplab.training.callbacks import Watch
 from sweeplab.training.trial_state import Member, build_member
@@ -18,7 +19,6 @@ from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial import scoring
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 
 SpecFactory = Callable[..., TrialSpec]
@@ -176,7 +176,7 @@ def at_step(step: int) -> Member:
 def test_a_rung_that_failed_is_measured_when_training_goes_on() -> None:
     asked: list[list[int]] = []
     waiting = [at_step(2), at_step(3)]
-    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, WHOLE)
+    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, ONE_PROCESS)
     watch.measure()
     assert asked == [[2]]
     assert [[point.step for point in one.heldout_losses] for one in waiting] == [[2], []]

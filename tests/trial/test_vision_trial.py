@@ -13,14 +13,14 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import ViTConfig, ViTForImageClassification
 
-from sweeplab.adapters.merging import attach_trained, merge, probe_logits
-from sweeplab.builtin.digits import digits
+from sweeplab.adapters.merging import attach_trained, compute_probe_logits, merge_adapter
+from sweeplab.builtin.digits import split_digits
 from sweeplab.config.compatible import check_trial
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import EMBEDDED
-from sweeplab.models.quantization.layers import dequantize
+from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, run_alone
 
@@ -35,7 +35,7 @@ def run(spec: TrialSpec, resources: Resources) -> TrialRecord:
 
 
 def pixels_of(orientation: str) -> tuple[Tensor, Tensor]:
-    heldout = digits(orientation)[1]
+    heldout = split_digits(orientation)[1]
     pixels = torch.tensor([image.pixels for image in heldout], dtype=torch.float32)[:, None] / 8 - 1
     return pixels, torch.tensor([image.label for image in heldout])
 
@@ -127,7 +127,7 @@ def test_text_before_an_image_classifier_is_refused_before_training(
     spec = make_spec(0, *VISION)
     text = make_spec(1, "quantization=none").config.data
     with pytest.raises(ConfigError, match=r"^data.name=tiny_facts does not go with this model, a vit"):
-        run_alone(spec._replace(config=replace(spec.config, data=text)), resources)
+        run_alone(replace(spec, config=replace(spec.config, data=text)), resources)
 
 
 REFUSED = {
@@ -159,12 +159,12 @@ def test_an_exported_classifier_is_what_was_trained(
     trained_model = attach_trained(
         resources.base_for(config).model, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"
     )
-    expected = probe_logits(trained_model)
+    expected = compute_probe_logits(trained_model)
     assert expected.shape == (4, 10)
     resources.forget_base()
     base = resources.base_for(config).model
-    dequantize(base)
-    merged = merge(attach_trained(base, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"))
+    dequantize_layers(base)
+    merged = merge_adapter(attach_trained(base, config.adapter, config.model, 0, tmp_path / "trial" / "adapter"))
     merged.save_pretrained(tmp_path / "merged")
-    found = probe_logits(ViTForImageClassification.from_pretrained(tmp_path / "merged"))
+    found = compute_probe_logits(ViTForImageClassification.from_pretrained(tmp_path / "merged"))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -9,7 +9,7 @@ import torch
 
 from experiments.benchmarks.driver.study import go_on, report_seconds, request_of
 from sweeplab.records.store import write_json, write_text
-from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import describe_device, describe_software
 
 FOLDER: Final = Path("reports/benchmarks/driver")
 PARTS: Final = ("ask", "compose", "observe", "record", "tell")
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--sampler", default="random", help="of Optuna's (default: random)")
     asked = parser.parse_args()
     rows = []
-    facts = {**software_facts(), "device": device_facts(torch.device("cpu"))}
+    facts = {**describe_software(), "device": describe_device(torch.device("cpu"))}
     for num_trials in asked.trials:
         rows.append(measure(num_trials, asked.workers, asked.observations, asked.sampler))
         print(rows[-1], flush=True)

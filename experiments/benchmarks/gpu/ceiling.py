@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from sweeplab.runtime.provenance import device_facts, software_facts
+from sweeplab.runtime.provenance import describe_device, describe_software
 
 MATRIX: Final = 8192
 COPIED_BYTES: Final = 1 << 30
@@ -56,9 +56,9 @@ def surroundings(device: torch.device) -> dict[str, Any]:
     """Date, hardware, driver, versions, and the two ceilings."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "device": device_facts(device),
+        "device": describe_device(device),
         "driver": driver(),
-        **software_facts(),
+        **describe_software(),
         "bf16_flops_per_second": product_flops_per_second(device, MATRIX),
         "copy_bytes_per_second": copy_bytes_per_second(device, COPIED_BYTES),
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.benchmarks.gpu.cases import Case, Row
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of, measured_trials
-from sweeplab.adapters.attach import attach, detach
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate_rows
 from sweeplab.multilora.slots import lora_weights
@@ -70,14 +70,14 @@ def peft_weights(lab: Laboratory, config: TrialConfig, seed: int, disturbance: f
     """Weights of a training by hand through PEFT alone on the rows of the trial, from A times 1 + `disturbance`."""
     base = lab.base_for(config)
     rows, training = lab.tokens_for(config, base).train, config.training
-    model: Any = attach(base.model, config.adapter, config.model, seed)
+    model: Any = attach_adapter(base.model, config.adapter, config.model, seed)
     for a_RI, _ in lora_weights(model).values():
         a_RI.mul_(1 + disturbance)
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     optimizer = build_optimizer(named, config.optimizer, {}, 1.0)
     windows = Windows(rows, training.micro_batch_size, training.accumulation, seed)
     model.train()
-    for window in islice(windows.since(0), training.max_steps):
+    for window in islice(windows.iterate_from(0), training.max_steps):
         for micro in window:
             batch = collate_rows([rows[index] for index in micro.indices], base.pad_id, 0)
             moved = move_data_to_device(batch, lab.device)
@@ -86,7 +86,7 @@ def peft_weights(lab: Laboratory, config: TrialConfig, seed: int, disturbance: f
         optimizer.step()
         optimizer.zero_grad()
     pairs = {name: dict(zip("AB", pair, strict=True)) for name, pair in lora_weights(model).items()}
-    detach(model)
+    detach_adapter(model)
     return {
         f"base_model.model.{name}.lora_{part}.weight": weight.cpu()
         for name, pair in pairs.items()

@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from sweeplab.data.prompts import Example, render
+from sweeplab.data.prompts import Example, render_prompt
 from sweeplab.records.store import write_text
 from sweeplab.runtime.errors import ConfigError
 
@@ -27,7 +27,7 @@ def num_tokens(record: dict[str, str]) -> int:
         {"role": "user", "content": record["instruction"]},
         {"role": "assistant", "content": record["output"]},
     ]
-    text = render(Example(messages, record["input"]), "alpaca", None) + record["output"]
+    text = render_prompt(Example(messages, record["input"]), "alpaca", None) + record["output"]
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN) + 1
 
 

@@ -14,7 +14,7 @@ from experiments.benchmarks.gpu.cases import Case, Row, free_memory
 from experiments.benchmarks.gpu.lengths import alpaca_lengths
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, config_of, measured_trial
 from experiments.benchmarks.makespan.peer import padded
-from sweeplab.adapters.attach import attach, detach
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
@@ -49,7 +49,10 @@ def rows_in_order(lab: Laboratory, config: TrialConfig, lengths: list[int]) -> l
     rows, training = lab.tokens_for(config, lab.base_for(config)).train, config.training
     windows = Windows(rows, training.micro_batch_size, training.accumulation, SEED)
     places = [
-        index for window in islice(windows.since(0), training.max_steps) for micro in window for index in micro.indices
+        index
+        for window in islice(windows.iterate_from(0), training.max_steps)
+        for micro in window
+        for index in micro.indices
     ]
     chosen = [rows[place] for place in places]
     return [{"ids": row.ids.tolist(), "labels": row.labels.tolist()} for row in chosen if isinstance(row, Tokens)]
@@ -81,14 +84,14 @@ def trainers(lab: Laboratory, config: TrialConfig, rows: list[dict[str, list[int
     """Seconds, peak and losses of `Trainer.train` on the laboratory's base, which is bare again afterwards."""
     base, phases = lab.base_for(config), dict[str, Phase]()
     free_memory()
-    model = attach(base.model, config.adapter, config.model, SEED)
+    model = attach_adapter(base.model, config.adapter, config.model, SEED)
     with tempfile.TemporaryDirectory() as folder:
         arguments = arguments_of(config, folder, lab.device.type, autocast)
         trainer = InOrder(model=model, args=arguments, train_dataset=rows, data_collator=padded)
         with measured(phases, "train", lab.device):
             trainer.train()
     losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
-    detach(model)
+    detach_adapter(model)
     phase = phases["train"]
     return {"seconds": phase.seconds, "peak_bytes": phase.peak_allocated_bytes, "losses": losses}
 

@@ -13,10 +13,10 @@ from torch.profiler import ProfilerActivity, profile
 from experiments.benchmarks.gpu.cases import Case, Row
 from experiments.benchmarks.gpu.lengths import alpaca_lengths
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of, measured_trial
-from sweeplab.adapters.counting import num_lora_params, skeleton
+from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.config.trial import TrialConfig
-from sweeplab.models.layers import decoder_layers, norm_layers
-from sweeplab.planning.time import flops_per_token
+from sweeplab.models.layers import find_decoder_layers, find_norm_layers
+from sweeplab.planning.time import count_flops_per_token
 from sweeplab.records.record import Phase
 from sweeplab.trial.measurement import measured
 from sweeplab.trial.profile import at_work, fastest
@@ -51,8 +51,8 @@ Within = Callable[[nn.Module], AbstractContextManager[None]]  # of the base, aro
 
 def flops_of(config: TrialConfig) -> int:
     """Of forward and backward, per token; the plan's count."""
-    sizes = skeleton(config.model)
-    return flops_per_token(config, sizes, num_lora_params(config.adapter, config.model, sizes))
+    sizes = build_skeleton(config.model)
+    return count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes))
 
 
 def speed(lab: Laboratory, config: TrialConfig, length: int, within: Within, ceiling: float) -> Row:
@@ -95,11 +95,11 @@ def compiled(choose: Callable[[nn.Module], Iterable[nn.Module]], model: nn.Modul
 
 
 def norms(model: nn.Module) -> list[nn.Module]:
-    return list(norm_layers(model).values())
+    return list(find_norm_layers(model).values())
 
 
 def layers(model: Any) -> list[nn.Module]:
-    return list(decoder_layers(model))
+    return list(find_decoder_layers(model))
 
 
 def kind_of(kernel: str) -> str:

@@ -10,21 +10,21 @@ from typing import Final
 from hydra import initialize_config_dir
 
 from experiments.benchmarks.gpu.cases import NotMeasured, free_memory
-from sweeplab.adapters.counting import skeleton
+from sweeplab.adapters.counting import build_skeleton
 from sweeplab.config.compose import CONF, trial_config
 from sweeplab.config.study import register
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Row
-from sweeplab.data.packing import pack
+from sweeplab.data.packing import pack_examples
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
-from sweeplab.planning.device import planned_device
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.planning.phases import MemoryForecast, memory_forecast
+from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.runtime.device import resolve_device
-from sweeplab.trial.cohort import new_record, run_cohort
-from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.runtime.device import plan_device, resolve_device
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.resources import Resources, Tokenized
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")
@@ -58,7 +58,7 @@ class Laboratory(Resources):
 
     def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
         examples = random_tokens(self.lengths, int(base.model.config.vocab_size))
-        rows: Sequence[Row] = pack(examples, config.training.max_length) if config.data.packing else examples
+        rows: Sequence[Row] = pack_examples(examples, config.training.max_length) if config.data.packing else examples
         longest = max(examples, key=lambda one: one.num_tokens)
         return Tokenized(rows, [longest], 0, "random", num_examples=len(rows))
 
@@ -108,10 +108,10 @@ def begun(lab: Laboratory, config: TrialConfig, lengths: list[int], seeds: Seque
     lab.lengths = lengths
     free_memory()
     specs = [TrialSpec(seed, seed, {}, config, Path()) for seed in seeds]
-    return [begin(spec, lab, new_record(spec), lambda *_: None) for spec in specs]
+    return [begin(spec, lab, spec.new_record(Status.FAILED), lambda *_: None) for spec in specs]
 
 
 def planned(config: TrialConfig, length: int, device: str) -> MemoryForecast:
     """What `action=plan` says of the trial, all of whose examples have `length` tokens."""
     extent = DataExtent(None, length, length, length - 1, None, measured=False)
-    return memory_forecast(config, skeleton(config.model), extent, planned_device(device, config.training.precision))
+    return forecast_memory(config, build_skeleton(config.model), extent, plan_device(device, config.training.precision))

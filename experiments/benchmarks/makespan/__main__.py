@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psutil
 
-from experiments.benchmarks.makespan.report import write
+from experiments.benchmarks.makespan.report import write_report
 from experiments.benchmarks.makespan.settings import (
     NAME,
     SEEDS,
@@ -89,7 +89,7 @@ def rows_of(trial: Trial, num_steps: int) -> tuple[list[dict[str, Any]], list[di
     windows = Windows(data.train, config.training.micro_batch_size, 1, trial.seed)
     rows = [
         data.train[index]
-        for window in islice(windows.since(0), num_steps)
+        for window in islice(windows.iterate_from(0), num_steps)
         for micro in window
         for index in micro.indices
     ]
@@ -102,13 +102,13 @@ def plain(rows: Any) -> list[dict[str, Any]]:
 
 def write_tasks(folder: Path) -> None:
     """The four tasks as files for lm-eval's command line."""
-    from sweeplab.builtin.tasks import WORLD_TASKS, documents
+    from sweeplab.builtin.tasks import WORLD_TASKS, make_documents
 
     folder.mkdir()
     for name in TASKS:
         skill = name.removeprefix("tiny_").removesuffix("_choice")
         data = folder / f"{name}.jsonl"
-        documents(skill)["test"].to_json(str(data))
+        make_documents(skill)["test"].to_json(str(data))
         task = {key: value for key, value in WORLD_TASKS[name].items() if key != "custom_dataset"}
         task |= {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(data)}}}
         (folder / f"{name}.yaml").write_text(json.dumps(task))  # which is YAML too
@@ -215,7 +215,7 @@ def main() -> None:
         for way in WAYS:
             results[way].append(measure(way, asked.steps, asked.peer_trials))
             print(f"{way}: {results[way][-1]['seconds']:.1f} s for {results[way][-1]['num_trials']} trials", flush=True)
-    write(results, asked.steps)
+    write_report(results, asked.steps)
 
 
 if __name__ == "__main__":

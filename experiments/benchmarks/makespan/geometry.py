@@ -8,12 +8,13 @@ import torch
 from experiments.benchmarks.makespan.report import FOLDER
 from experiments.benchmarks.makespan.settings import Trial, config_of
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
+from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
-from sweeplab.runtime.provenance import device_facts, software_facts
-from sweeplab.trial.cohort import new_record
-from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.runtime.provenance import describe_device, describe_software
+from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.profile import at_work, fastest
 from sweeplab.trial.resources import Resources, Tokenized
 
@@ -38,7 +39,7 @@ def run_of(resources: Resources, micro_batch_size: int, seed: int) -> Run:
     config = config_of(Trial(RANK, 1e-3, seed), 1)
     config.training.micro_batch_size = micro_batch_size
     spec = TrialSpec(seed, seed, {}, config, Path())
-    return begin(spec, resources, new_record(spec), lambda *_: None)
+    return begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
 
 
 def speeds(resources: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:
@@ -76,7 +77,7 @@ def main() -> None:
             found = speeds(resources, micro_batch_size, length)
             rows.append({"micro_batch_size": micro_batch_size, "length": length, "speeds": found})
             print(micro_batch_size, length, {size: round(speed) for size, speed in found.items()}, flush=True)
-    facts = {**software_facts(), "device": device_facts(resources.device)}
+    facts = {**describe_software(), "device": describe_device(resources.device)}
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "geometry.json", {"rows": rows, "provenance": facts})
     write_text(FOLDER / "geometry.md", page(rows, facts))

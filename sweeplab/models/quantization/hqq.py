@@ -11,7 +11,7 @@ from hqq.core import quantize
 from torch import Tensor, nn
 
 
-class FrozenProduct(torch.autograd.Function):
+class _FrozenProduct(torch.autograd.Function):
     """x W^T of a frozen packed matrix. Nothing is kept for the backward pass, which dequantizes W again.
 
     HQQ's own keeps x, which only a gradient of W needs.
@@ -37,11 +37,11 @@ class HQQLinear(quantize.HQQLinear):  # type: ignore[misc]  # hqq has no hints
 
     def forward_pytorch_backprop(self, x: Tensor) -> Tensor:
         """What HQQ puts in the place of `forward`, on a CPU and on CUDA."""
-        product: Tensor = FrozenProduct.apply(x, self)  # type: ignore[no-untyped-call]
+        product: Tensor = _FrozenProduct.apply(x, self)  # type: ignore[no-untyped-call]
         return product if self.bias is None else product + self.bias
 
 
-def hqq_layer(
+def make_hqq_layer(
     weight_OI: Tensor, bias: nn.Parameter | None, bits: int, group_size: int, dtype: torch.dtype
 ) -> HQQLinear:
     """A layer on the weight's device; scales and zeros in `dtype`, in which it computes."""

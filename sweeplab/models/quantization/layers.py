@@ -9,12 +9,12 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
-from sweeplab.models.quantization.schemes import quantized_layers
+from sweeplab.models.quantization.schemes import find_quantized_layers
 
-OUTLIER_THRESHOLD: Final = 6.0  # of int8's inputs; Dettmers et al. 2022, arXiv 2208.07339, section 3.2
+_OUTLIER_THRESHOLD: Final = 6.0  # of int8's inputs; Dettmers et al. 2022, arXiv 2208.07339, section 3.2
 
 
-def bitsandbytes_layer(
+def _make_bitsandbytes_layer(
     weight_OI: Tensor, bias: nn.Parameter | None, scheme: str, double: bool, dtype: torch.dtype
 ) -> nn.Module:
     """The layer that transformers would put there; its weight is quantized on the weight's device."""
@@ -24,7 +24,7 @@ def bitsandbytes_layer(
     kind: Any = Linear8bitLt if scheme == "int8" else Linear4bit
     with torch.device("meta"):
         if scheme == "int8":
-            layer = kind(columns, rows, bias=False, has_fp16_weights=False, threshold=OUTLIER_THRESHOLD)
+            layer = kind(columns, rows, bias=False, has_fp16_weights=False, threshold=_OUTLIER_THRESHOLD)
         else:
             layer = kind(columns, rows, False, dtype, compress_statistics=double, quant_type=scheme)
     settings = {name: value for name, value in vars(layer.weight).items() if name != "SCB"}
@@ -35,7 +35,7 @@ def bitsandbytes_layer(
     return layer
 
 
-def quantized_layer(
+def quantize_layer(
     plain: nn.Module, scheme: str, quantization: QuantizationConfig, dtype: torch.dtype, device: torch.device
 ) -> nn.Module:
     """`plain`, an `nn.Linear` or GPT-2's transposed `Conv1D`, as a layer of `scheme` on `device`."""
@@ -43,11 +43,11 @@ def quantized_layer(
     weight_OI = moved.weight.data.T.contiguous() if isinstance(plain, Conv1D) else moved.weight.data
     layer: Any
     if scheme in HQQ_BITS:
-        from sweeplab.models.quantization.hqq import hqq_layer
+        from sweeplab.models.quantization.hqq import make_hqq_layer
 
-        layer = hqq_layer(weight_OI, moved.bias, HQQ_BITS[scheme], quantization.group_size, dtype)
+        layer = make_hqq_layer(weight_OI, moved.bias, HQQ_BITS[scheme], quantization.group_size, dtype)
     else:
-        layer = bitsandbytes_layer(weight_OI, moved.bias, scheme, quantization.double, dtype)
+        layer = _make_bitsandbytes_layer(weight_OI, moved.bias, scheme, quantization.double, dtype)
     layer.source_cls = type(plain)
     assert isinstance(layer, nn.Module)
     return layer.requires_grad_(False)
@@ -63,7 +63,7 @@ def quantize_layers(
     """Replaces every matrix that `schemes` names, in place, and moves the rest to `device`."""
     for name, scheme in schemes.items():
         if scheme != "none":
-            model.set_submodule(name, quantized_layer(model.get_submodule(name), scheme, quantization, dtype, device))
+            model.set_submodule(name, quantize_layer(model.get_submodule(name), scheme, quantization, dtype, device))
     mark_quantized(model, schemes.values())
     model.to(device)  # type: ignore[arg-type]  # transformers' wrapper hides torch's hint
 
@@ -75,7 +75,7 @@ def mark_quantized(model: PreTrainedModel, schemes: Iterable[str]) -> None:
     marks.is_loaded_in_4bit = not {"nf4", "fp4"}.isdisjoint(there)
 
 
-def plain_layer(module: Any) -> nn.Module:
+def dequantize_layer(module: Any) -> nn.Module:
     """The layer that a quantized one stands for, of the class that the architecture has there, dequantized."""
     from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
@@ -96,14 +96,14 @@ def plain_layer(module: Any) -> nn.Module:
     return plain
 
 
-def dequantize(model: PreTrainedModel) -> None:
+def dequantize_layers(model: PreTrainedModel) -> None:
     """Every quantized layer becomes the architecture's own, with the values that the quantized one computes from.
 
     Unlike `PreTrainedModel.dequantize`, GPT-2's transposed layers come back as they were. A base that is not quantized
     stays as it is.
     """
-    for name, module in list(quantized_layers(model)):
-        model.set_submodule(name, plain_layer(module))
+    for name, module in list(find_quantized_layers(model)):
+        model.set_submodule(name, dequantize_layer(module))
     quantizer = getattr(model, "hf_quantizer", None)
     if quantizer is not None:
         quantizer.remove_quantization_config(model)

@@ -28,7 +28,7 @@ def keep_packing(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype, head: str | None) -> Any:
+def make_bitsandbytes_config(quantization: QuantizationConfig, dtype: torch.dtype, head: str | None) -> Any:
     """transformers' `BitsAndBytesConfig`, or None for an unquantized base. The output head stays in `dtype`: that of a
     language model is known to transformers, another one has the name `head`.
 
@@ -51,7 +51,7 @@ def quantization_config(quantization: QuantizationConfig, dtype: torch.dtype, he
     )
 
 
-def layer_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShape"]) -> dict[str, str]:
+def choose_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShape"]) -> dict[str, str]:
     """Scheme of every matrix by name: of the first pattern found in it, else `scheme`. The head is not among `shapes`.
 
     Raises `ConfigError` for a pattern that is found in none, and for groups that do not fill a matrix.
@@ -69,11 +69,11 @@ def layer_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShap
         matched = (scheme for pattern, scheme in quantization.pattern.items() if re.search(pattern, shape.name))
         found[shape.name] = next(matched, quantization.scheme)
         if found[shape.name] in HQQ_BITS:
-            refuse_unfilled(quantization.group_size, HQQ_BITS[found[shape.name]], shape)
+            _refuse_unfilled_groups(quantization.group_size, HQQ_BITS[found[shape.name]], shape)
     return found
 
 
-def refuse_unfilled(group_size: int, bits: int, shape: "LinearShape") -> None:
+def _refuse_unfilled_groups(group_size: int, bits: int, shape: "LinearShape") -> None:
     """HQQ packs the groups of 2 or 4 bits by 4 or 2 into bytes. Raises `ConfigError` where some would be left over."""
     together = {2: 4, 3: 1, 4: 2}[bits]
     num_weights = shape.in_features * shape.out_features
@@ -85,7 +85,7 @@ def refuse_unfilled(group_size: int, bits: int, shape: "LinearShape") -> None:
         )
 
 
-def quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+def find_quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Every layer of bitsandbytes and of HQQ by name."""
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
@@ -93,7 +93,7 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
 
 
-def stored_tensors(module: nn.Module) -> list[torch.Tensor]:
+def list_stored_tensors(module: nn.Module) -> list[torch.Tensor]:
     """What a quantized matrix keeps beside its packed weights: scales, their scales and their mean; HQQ's zeros.
 
     The tables of levels are left out: they are constants, the same for every matrix.
@@ -129,14 +129,14 @@ class Storage(NamedTuple):
         return 8 * self.num_bytes / self.num_params
 
 
-def storage(model: nn.Module) -> Storage:
+def measure_storage(model: nn.Module) -> Storage:
     """Parameters of `model` before quantization, and bytes of its tensors as they stand in memory now."""
-    layers = [layer for _, layer in quantized_layers(model)]
+    layers = [layer for _, layer in find_quantized_layers(model)]
     packed = {id(one.W_q if hasattr(one, "W_q") else one.weight): one for one in layers}
     num_params = num_bytes = 0
     for weight in model.parameters():
         layer = packed.get(id(weight))
         num_params += weight.numel() if layer is None else layer.in_features * layer.out_features
         num_bytes += weight.nbytes
-    num_bytes += sum(tensor.nbytes for layer in layers for tensor in stored_tensors(layer))
+    num_bytes += sum(tensor.nbytes for layer in layers for tensor in list_stored_tensors(layer))
     return Storage(num_params, num_bytes)

@@ -4,11 +4,20 @@ import statistics
 from typing import Any, Final, NamedTuple
 
 from sweeplab.records.record import HeldoutPoint, RungScores, Status, StudyFacts, TrainPoint, TrialRecord
-from sweeplab.report.charts.axes import Axis, main_axis, round_ticks
-from sweeplab.report.charts.charts import PALETTE, Chart, Dot, Line
-from sweeplab.report.evidence.settings import SHARES, Setting, axis_values, headline_scores, is_usable, shown
-from sweeplab.report.evidence.wording import DASH, number, plural, score_label, score_word, value_text
-from sweeplab.report.findings.tables import all_records
+from sweeplab.report.charts.axes import Axis, main_axis
+from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.ticks import round_ticks
+from sweeplab.report.colors import PALETTE
+from sweeplab.report.evidence.formatting import DASH, number, plural, score_label, score_word, value_text
+from sweeplab.report.evidence.settings import (
+    SHARES,
+    Setting,
+    all_records,
+    axis_values,
+    headline_scores,
+    is_usable,
+    shown,
+)
 
 NUM_SHADES: Final = 9  # of the ramp from a low to a high value
 MAX_LISTED: Final = 8  # values in a legend

@@ -7,13 +7,21 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.charts.axes import Scale, Tick, number_ticks, scale_of
 from sweeplab.report.charts.curves import NUM_SHADES
-from sweeplab.report.charts.drawing import Mark, shorten, tick_texts
-from sweeplab.report.charts.drawing import Scale as PixelScale
-from sweeplab.report.evidence.settings import Setting, axis_values, first_objective, number_of, numbers, varied_keys
-from sweeplab.report.evidence.wording import DASH, metric_label, metric_text, number, short_key, value_text
-from sweeplab.report.findings.tables import all_records, memory_metric, time_metric
+from sweeplab.report.charts.drawing import Mark, PixelScale, shorten, shorten_ticks
+from sweeplab.report.charts.ticks import Scale, Tick, number_ticks, scale_of
+from sweeplab.report.evidence.costs import memory_metric, time_metric
+from sweeplab.report.evidence.formatting import DASH, metric_label, metric_text, number, short_key, value_text
+from sweeplab.report.evidence.settings import (
+    Setting,
+    all_records,
+    axis_values,
+    first_objective,
+    number_of,
+    numbers,
+    varied_keys,
+)
+from sweeplab.report.templating import render_svg
 
 WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
 HEIGHT: Final = 356
@@ -119,10 +127,15 @@ def rail_place(rail: Rail, record: TrialRecord, key: str) -> float:
     if rail.scale != "category":
         return float(record.params[key])
     text = value_text(record.params[key]) if key in record.params else DASH
-    return next(tick.place for tick in rail.ticks if tick.text == text)
+    return next(tick.position for tick in rail.ticks if tick.text == text)
 
 
-def parallel_drawing(chart: Parallel) -> dict[str, Any]:
+def draw_parallel(chart: Parallel) -> str:
+    """The chart as SVG, for the page."""
+    return render_svg("parallel.svg.j2", lay_out_parallel(chart))
+
+
+def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     """Everything that `parallel.svg.j2` draws; pixels, y downwards."""
     left, right = MARGIN
     gap = max(MIN_GAP, (WIDTH - left - right) / (len(chart.rails) - 1))
@@ -144,8 +157,8 @@ def parallel_drawing(chart: Parallel) -> dict[str, Any]:
             "x": x,
             "names": list(wrapped(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
             "ticks": [
-                Mark(scale(tick.place), text)
-                for tick, text in zip(rail.ticks, tick_texts([tick.text for tick in rail.ticks]), strict=True)
+                Mark(scale(tick.position), text)
+                for tick, text in zip(rail.ticks, shorten_ticks([tick.text for tick in rail.ticks]), strict=True)
             ],
         }
         for x, rail, scale in zip(xs, chart.rails, scales, strict=True)

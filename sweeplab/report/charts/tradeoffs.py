@@ -8,11 +8,13 @@ import numpy as np
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import TrialRecord
-from sweeplab.report.charts.axes import Axis, Tick, round_ticks
-from sweeplab.report.charts.charts import PALETTE, Chart, Dot, Line
-from sweeplab.report.evidence.evidence import Evidence, is_share
-from sweeplab.report.evidence.sources import ranges
-from sweeplab.report.evidence.wording import (
+from sweeplab.report.charts.axes import Axis
+from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.ticks import Tick, round_ticks
+from sweeplab.report.colors import PALETTE
+from sweeplab.report.evidence.costs import cost_metrics, means
+from sweeplab.report.evidence.estimates import Evidence, is_share
+from sweeplab.report.evidence.formatting import (
     amount,
     memory,
     memory_scale,
@@ -21,8 +23,8 @@ from sweeplab.report.evidence.wording import (
     metric_unit,
     time_scale,
 )
-from sweeplab.report.findings.budgets import cost_metrics, means
-from sweeplab.statistics.fronts import pareto_front
+from sweeplab.report.evidence.provenance import ranges
+from sweeplab.statistics.selection import find_pareto_front
 
 MANY_BEATEN: Final = 40  # settings, whose intervals would hide each other
 PHASE_MEMORY: Final = ("peak_allocated_bytes", "peak_resident_bytes")
@@ -45,7 +47,7 @@ def tradeoff_chart(found: Evidence, cost: str, index: int) -> Chart:
     costs_K = means(found.settings, cost)
     rows_KM = np.stack([-found.sign * found.table.values_KS.mean(axis=1), costs_K], axis=1)
     known = [place for place in range(len(costs_K)) if not np.isnan(costs_K[place])]
-    best = {known[place] for place in pareto_front(rows_KM[known])}
+    best = {known[place] for place in find_pareto_front(rows_KM[known])}
     divisor, unit = cost_scale(cost, float(np.nanmax(costs_K)))
     dots = {place: setting_dot(found, place, cost, costs_K[place], divisor) for place in known}
     front = sorted(dots[place] for place in best)

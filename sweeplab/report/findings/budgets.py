@@ -1,31 +1,16 @@
 """What quality costs: the Pareto front, the best setting under a budget, and forgetting beside learning."""
 
-import math
-
 import numpy as np
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.evidence import Evidence, evidence
-from sweeplab.report.evidence.settings import Setting, first_objective, headline_scores
-from sweeplab.report.evidence.wording import DASH, interval_text, metric_label, metric_text
-from sweeplab.report.findings.tables import Cell, Column, Table, all_records, memory_metric, time_metric
-from sweeplab.statistics.fronts import best_under, pareto_front
-from sweeplab.statistics.intervals import Array
-
-
-def means(settings: list[Setting], metric: str | None) -> Array:
-    """The metric's mean by setting; NaN where it has none."""
-    spreads = [None if metric is None else setting.spreads.get(metric) for setting in settings]
-    return np.array([math.nan if spread is None else spread.mean for spread in spreads])
-
-
-def cost_metrics(settings: list[Setting]) -> list[str]:
-    """Memory and time as they are reported for the study, as far as they were measured."""
-    records = all_records(settings)
-    names = [memory_metric(records), time_metric(records)]
-    return [name for name in names if name is not None and not np.isnan(means(settings, name)).all()]
+from sweeplab.report.evidence.costs import cost_metrics, means
+from sweeplab.report.evidence.estimates import Evidence, evidence
+from sweeplab.report.evidence.formatting import DASH, interval_text, metric_label, metric_text
+from sweeplab.report.evidence.settings import Setting, all_records, first_objective, headline_scores
+from sweeplab.report.findings.table import Cell, Column, Table
+from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
 def other_objectives(facts: StudyFacts, found: Evidence) -> dict[str, int]:
@@ -51,7 +36,7 @@ def pareto_table(facts: StudyFacts, found: Evidence) -> Table | None:
     rows_KM = np.stack([badness_K, *badnesses], axis=1)
     columns = [Column("setting", numeric=False), *(Column(metric_label(name)) for name in (found.metric, *signs))]
     rows = []
-    for place in pareto_front(rows_KM):
+    for place in find_pareto_front(rows_KM):
         setting = found.settings[place]
         cells = [cost_cell(setting, name) for name in signs]
         rows.append([Cell(setting.label), quality_cell(found, place), *cells])
@@ -76,7 +61,7 @@ def budget_tables(found: Evidence) -> list[tuple[str, Table]]:
     made = []
     scores_K = found.sign * found.table.values_KS.mean(axis=1)
     for name in cost_metrics(found.settings):
-        places = best_under(means(found.settings, name), scores_K)
+        places = find_best_under(means(found.settings, name), scores_K)
         columns = [Column("from"), Column("the best is", numeric=False), Column(metric_label(found.metric))]
         rows = [
             [

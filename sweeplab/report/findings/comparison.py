@@ -4,9 +4,9 @@ from typing import Final
 
 from scipy import stats
 
-from sweeplab.report.evidence.evidence import Evidence
-from sweeplab.report.evidence.wording import DASH, interval_text, metric_label, plural, signed_text
-from sweeplab.report.findings.tables import Cell, Column, Table
+from sweeplab.report.evidence.estimates import Evidence
+from sweeplab.report.evidence.formatting import DASH, interval_text, metric_label, plural, signed_text
+from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.contrasts import Comparison
 from sweeplab.statistics.intervals import LEVEL
 from sweeplab.statistics.power import POWER, items_needed, least_difference, seeds_needed

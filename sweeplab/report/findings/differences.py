@@ -5,9 +5,9 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.typed import value_at
-from sweeplab.report.evidence.sources import flatten
-from sweeplab.report.evidence.wording import DASH, value_text
-from sweeplab.report.findings.tables import Cell, Column, Table
+from sweeplab.report.evidence.formatting import DASH, value_text
+from sweeplab.report.evidence.provenance import flatten
+from sweeplab.report.findings.table import Cell, Column, Table
 
 STUDY: Final = "study"  # the key by which a comparison's trials tell where they come from
 BATCH: Final = "examples per optimizer step"

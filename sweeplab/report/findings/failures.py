@@ -3,9 +3,9 @@
 from typing import Final
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.evidence.sources import ranges
-from sweeplab.report.evidence.wording import DASH, plural
-from sweeplab.report.findings.tables import Cell, Column, Table
+from sweeplab.report.evidence.formatting import DASH, plural
+from sweeplab.report.evidence.provenance import ranges
+from sweeplab.report.findings.table import Cell, Column, Table
 
 SMALLER: Final = "went on with smaller batches"
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.typed import is_number
-from sweeplab.report.evidence.evidence import Evidence
-from sweeplab.report.evidence.settings import axis_values, first_objective, number_of, varied_keys
-from sweeplab.report.evidence.wording import DASH, number, share, short_key, value_text
-from sweeplab.report.findings.tables import Cell, Column, Table, all_records
+from sweeplab.report.evidence.estimates import Evidence
+from sweeplab.report.evidence.formatting import DASH, number, share, short_key, value_text
+from sweeplab.report.evidence.settings import all_records, axis_values, first_objective, number_of, varied_keys
+from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.factorial import analysis_of_variance
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 NOTE: Final = (
     "Shares that add up to 1, over {over}, by Optuna. fANOVA: what moves the objective over the whole space (of more "
@@ -115,7 +115,7 @@ def importances(
     forest = FanovaImportanceEvaluator(n_trees=NUM_TREES[len(records) > MANY_TRIALS], seed=SEED)
     local = PedAnovaImportanceEvaluator(evaluate_on_local=False)
     return (
-        get_param_importances(study_of(evenly(records, MOST_IN_FOREST)), evaluator=forest, params=keys),
+        get_param_importances(study_of(pick_evenly(records, MOST_IN_FOREST)), evaluator=forest, params=keys),
         get_param_importances(study_of(records), evaluator=local, params=keys),
     )
 

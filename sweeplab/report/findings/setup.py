@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.typed import value_at
-from sweeplab.report.evidence.wording import plural
+from sweeplab.report.evidence.formatting import plural
 
 
 def named(section: Any) -> str | None:

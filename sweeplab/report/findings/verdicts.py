@@ -10,19 +10,16 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.evidence import Evidence, by_chance, evidence
+from sweeplab.report.evidence.estimates import Evidence, by_chance, evidence
 from sweeplab.report.evidence.settings import Setting
-from sweeplab.report.evidence.wording import DASH, ends_text, interval_text, number, signed_text
-from sweeplab.report.findings.claimed import comparable, levels_of, mean_weights, named, pair_weights
-from sweeplab.report.findings.tables import Cell, Column
-from sweeplab.report.findings.tables import Table as Grid
+from sweeplab.report.findings.claim_settings import comparable, levels_of, mean_weights, named, pair_weights
 from sweeplab.statistics.contrasts import Table, contrast
 from sweeplab.statistics.intervals import LEVEL, Estimate, unknown
 
@@ -201,56 +198,3 @@ def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
 def goes_against(step: Estimate, sign: int) -> bool:
     end = step.high if sign > 0 else step.low
     return end is not None and sign * end < 0
-
-
-def verdict_table(judged: list[Verdict]) -> Grid | None:
-    """One row per claim with our effect beside the published one; None without claims."""
-    if not judged:
-        return None
-    titles = [
-        Column("claim", numeric=False),
-        Column("verdict", numeric=False),
-        Column("ours"),
-        Column("published"),
-        Column("supported if", numeric=False),
-    ]
-    rows = []
-    for one in judged:
-        ours = Cell(DASH) if one.estimate is None else effect_cell(one, one.estimate)
-        published = DASH if one.claim.published is None else effect_text(one, one.claim.published)
-        words = Cell(one.claim.words, one.claim.source)
-        rows.append([words, Cell(one.word, one.reason), ours, Cell(published), Cell(f"{one.effect} {one.rule}")])
-    return Grid(titles, rows)
-
-
-def effect_text(judged: Verdict, value: float) -> str:
-    return number(value) if judged.is_ratio else signed_text(judged.claim.metric, value)
-
-
-def effect_cell(judged: Verdict, estimate: Estimate) -> Cell:
-    """The effect, and in small print its interval and what that covers."""
-    if estimate.low is None or estimate.high is None:
-        return Cell(effect_text(judged, estimate.value))
-    ends = interval_text(judged.claim.metric, estimate)
-    if judged.is_ratio:
-        ends = ends_text("", estimate.low, estimate.high)
-    return Cell(effect_text(judged, estimate.value), f"{ends} over {estimate.covers}")
-
-
-class Published(NamedTuple):
-    """A source's own value of a metric at a setting, for the charts."""
-
-    metric: str
-    params: dict[str, Any]
-    value: float
-    source: str
-
-
-def published_values(judged: list[Verdict]) -> list[Published]:
-    """Of the claims about one setting's value that give the source's figure."""
-    claims = [one.claim for one in judged]
-    return [
-        Published(one.metric, one.value, one.published, one.source)
-        for one in claims
-        if one.value is not None and one.published is not None
-    ]

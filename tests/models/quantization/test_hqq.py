@@ -11,14 +11,14 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from transformers.pytorch_utils import Conv1D
 
-from sweeplab.adapters.attach import attach, detach
-from sweeplab.adapters.merging import probe_logits
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.merging import compute_probe_logits
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import Base, load_base
-from sweeplab.models.quantization.hqq import HQQLinear, hqq_layer
-from sweeplab.models.quantization.layers import dequantize, plain_layer, quantized_layer
-from sweeplab.models.quantization.schemes import storage, stored_tensors
+from sweeplab.models.quantization.hqq import HQQLinear, make_hqq_layer
+from sweeplab.models.quantization.layers import dequantize_layer, dequantize_layers, quantize_layer
+from sweeplab.models.quantization.schemes import list_stored_tensors, measure_storage
 from sweeplab.training.module import target_loss_sum
 from tests.models.quantization.test_schemes import SCHEMES, batch, fill
 from tests.random_models import PLAIN
@@ -35,7 +35,7 @@ def weights(rows: int = ROWS, columns: int = COLUMNS, seed: int = 0) -> torch.Te
 
 
 def packed(bits: int, weight_OI: torch.Tensor, group_size: int = GROUP) -> HQQLinear:
-    return hqq_layer(weight_OI.clone(), None, bits, group_size, torch.float32)
+    return make_hqq_layer(weight_OI.clone(), None, bits, group_size, torch.float32)
 
 
 def codes_by_hand(layer: HQQLinear, bits: int) -> np.ndarray:
@@ -50,7 +50,7 @@ def codes_by_hand(layer: HQQLinear, bits: int) -> np.ndarray:
 @pytest.mark.parametrize("bits", BITS)
 def test_dequantized_weights_are_codes_minus_zero_times_scale_by_numpy(bits: int) -> None:
     layer = packed(bits, weights())
-    scale, zero = (tensor.numpy() for tensor in stored_tensors(layer))
+    scale, zero = (tensor.numpy() for tensor in list_stored_tensors(layer))
     assert scale.shape == zero.shape == (ROWS * COLUMNS // GROUP, 1)
     codes = codes_by_hand(layer, bits)
     assert set(np.unique(codes)) == set(range(2**bits))
@@ -61,7 +61,7 @@ def test_dequantized_weights_are_codes_minus_zero_times_scale_by_numpy(bits: int
 @pytest.mark.parametrize("bits", BITS)
 def test_every_weight_has_the_nearest_level_of_its_group(bits: int) -> None:
     layer = packed(bits, weights())
-    scale, zero = (tensor.numpy().astype(np.float64) for tensor in stored_tensors(layer))
+    scale, zero = (tensor.numpy().astype(np.float64) for tensor in list_stored_tensors(layer))
     groups = weights().numpy().reshape(-1, GROUP).astype(np.float64)
     levels = (np.arange(2**bits) - zero) * scale
     nearest = np.abs(groups[..., None] - levels[:, None, :]).min(axis=-1)
@@ -76,8 +76,8 @@ def test_bits_per_weight_are_those_of_the_stored_tensors(bits: int, group_size: 
     layer = packed(bits, weights(320, 512), group_size)
     own = {2: 2, 3: 3.2, 4: 4}[bits]
     assert layer.W_q.nbytes * 8 == own * 320 * 512
-    assert storage(layer).num_params == 320 * 512
-    assert storage(layer).bits_per_param == pytest.approx(own + 64 / group_size, rel=1e-15)
+    assert measure_storage(layer).num_params == 320 * 512
+    assert measure_storage(layer).bits_per_param == pytest.approx(own + 64 / group_size, rel=1e-15)
 
 
 def relative_error(found: torch.Tensor, weight: torch.Tensor) -> float:
@@ -103,7 +103,7 @@ def test_error_on_gaussian_weights_falls_with_bits_and_4_bits_lie_on_both_sides_
 def test_products_and_gradients_are_those_of_the_plain_matrix(bits: int) -> None:
     """In 64 bits, bias included; nothing but the packed weights is kept for the backward pass."""
     bias = nn.Parameter(torch.randn(ROWS, dtype=torch.float64))
-    layer = hqq_layer(weights(), bias, bits, GROUP, torch.float64)
+    layer = make_hqq_layer(weights(), bias, bits, GROUP, torch.float64)
     plain = nn.Linear(COLUMNS, ROWS, dtype=torch.float64)
     plain.weight.data, plain.bias.data = layer.dequantize(), bias.detach().clone()
     inputs = [torch.randn(3, 5, COLUMNS, dtype=torch.float64).requires_grad_() for _ in range(2)]
@@ -124,8 +124,8 @@ def test_products_and_gradients_are_those_of_the_plain_matrix(bits: int) -> None
 def test_a_transposed_layer_comes_back_transposed_with_its_bias() -> None:
     plain = Conv1D(ROWS, COLUMNS)
     nn.init.normal_(plain.bias)
-    layer = quantized_layer(deepcopy(plain), "hqq4", QuantizationConfig("hqq4", False, GROUP), torch.float32, CPU)
-    again: Any = plain_layer(layer)
+    layer = quantize_layer(deepcopy(plain), "hqq4", QuantizationConfig("hqq4", False, GROUP), torch.float32, CPU)
+    again: Any = dequantize_layer(layer)
     assert isinstance(again, Conv1D)
     assert torch.equal(again.bias, plain.bias)
     assert (again.weight - plain.weight).abs().max() < 0.2 * plain.weight.abs().max()
@@ -140,13 +140,13 @@ def embedded(scheme: str, dtype: torch.dtype) -> Base:
 
 def adapter_gradients(base: Base, adapter: Any) -> dict[str, torch.Tensor]:
     """Of one step with every A and B non-zero, the same in each base."""
-    adapted = attach(base.model, adapter, ModelConfig(), seed=1)
+    adapted = attach_adapter(base.model, adapter, ModelConfig(), seed=1)
     adapted.to(base.model.dtype)
     torch.manual_seed(2)
     fill(adapted)
     target_loss_sum(adapted, batch()).backward()
     found = {name: weight.grad for name, weight in adapted.named_parameters() if weight.grad is not None}
-    detach(adapted)
+    detach_adapter(adapted)
     return found
 
 
@@ -166,10 +166,10 @@ def test_adapter_gradients_are_those_of_a_dequantized_base(
     adapter = make_adapter("query", "key", "value", "projection", "mlp", "head")
     adapter.dora = dora
     base = embedded(scheme, dtype)
-    before = probe_logits(base.model)
+    before = compute_probe_logits(base.model)
     found = adapter_gradients(base, adapter)
-    assert torch.equal(probe_logits(base.model), before)
-    dequantize(base.model)
+    assert torch.equal(compute_probe_logits(base.model), before)
+    dequantize_layers(base.model)
     expected = adapter_gradients(base, adapter)
     assert found.keys() == expected.keys()
     assert len(found) == (3 if dora else 2) * (4 * 7 + 1)
@@ -185,13 +185,13 @@ def test_biases_train_on_a_packed_base_as_on_a_plain_one(family: str, architectu
     adapter.method = "bitfit"
     gradients = []
     for _ in range(2):
-        trained = attach(base.model, adapter, architectures[family], seed=0)
+        trained = attach_adapter(base.model, adapter, architectures[family], seed=0)
         target_loss_sum(trained, batch()).backward()
         named = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
         gradients.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
         trained.zero_grad()
-        detach(trained)
-        dequantize(base.model)
+        detach_adapter(trained)
+        dequantize_layers(base.model)
     found, expected = gradients
     assert found.keys() == expected.keys()
     assert sum("fc1.bias" in name for name in found) == 2

@@ -8,8 +8,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedModel
 
-from sweeplab.adapters.attach import attach, detach
-from sweeplab.adapters.counting import quantized_matrices, skeleton
+from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.counting import build_skeleton, find_quantized_matrices
 from sweeplab.config import quantization as rules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
@@ -18,8 +18,13 @@ from sweeplab.config.space import axes, grid
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base, load_base
 from sweeplab.models.layers import LinearShape
-from sweeplab.models.quantization.schemes import layer_schemes, quantized_layers, storage, stored_tensors
-from sweeplab.planning.phases import memory_forecast
+from sweeplab.models.quantization.schemes import (
+    choose_schemes,
+    find_quantized_layers,
+    list_stored_tensors,
+    measure_storage,
+)
+from sweeplab.planning.phases import forecast_memory
 from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 from tests.models.quantization.test_schemes import SCHEMES
@@ -50,15 +55,15 @@ def test_each_layer_has_the_scheme_of_the_first_pattern_found_in_its_name() -> N
             else "int8"
         )  # fmt: skip
         assert type(module).__name__ == KINDS.get(by_hand, "Linear"), name
-    kinds = Counter(type(module).__name__ for _, module in quantized_layers(model))
+    kinds = Counter(type(module).__name__ for _, module in find_quantized_layers(model))
     assert kinds == {"Linear8bitLt": 16, "HQQLinear": 2 + 4, "Linear4bit": 4}
 
 
 def adapted_kinds(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, type]:
     """PEFT's class beside every matrix."""
-    adapted = attach(model, adapter, EMBEDDED, seed=0)
+    adapted = attach_adapter(model, adapter, EMBEDDED, seed=0)
     kinds = {name: type(module) for name, module in adapted.named_modules() if isinstance(module, LoraLayer)}
-    detach(adapted)
+    detach_adapter(adapted)
     return kinds
 
 
@@ -67,26 +72,26 @@ def test_layers_replaced_one_by_one_are_those_that_transformers_makes(
     scheme: str, double: bool, make_adapter: Any
 ) -> None:
     whole, by_layer = embedded(scheme, double).model, embedded("none", double, 128, {"_proj": scheme}).model
-    layers = dict(quantized_layers(by_layer))
+    layers = dict(find_quantized_layers(by_layer))
     assert len(layers) == 28
-    for name, expected in quantized_layers(whole):
+    for name, expected in find_quantized_layers(whole):
         assert type(layers[name]) is type(expected)
         assert torch.equal(layers[name].weight, expected.weight)
-        for found, stored in zip(stored_tensors(layers[name]), stored_tensors(expected), strict=True):
+        for found, stored in zip(list_stored_tensors(layers[name]), list_stored_tensors(expected), strict=True):
             assert torch.equal(found, stored)
     ids = torch.randint(3, 99, (3, 17))
     with torch.no_grad():
         assert torch.equal(by_layer(input_ids=ids).logits, whole(input_ids=ids).logits)
-    assert storage(by_layer) == storage(whole)
+    assert measure_storage(by_layer) == measure_storage(whole)
     adapter = make_adapter("query", "mlp", "head")
     assert adapted_kinds(by_layer, adapter) == adapted_kinds(whole, adapter)
 
 
 def planned_bytes(config: TrialConfig, base: Base) -> None:
     """The plan's bytes and bits, from sizes alone, against those of the loaded tensors."""
-    parts = memory_forecast(config, skeleton(config.model), bound(32), PLANNED_CPU).load
-    assert parts.base_bytes == storage(base.model).num_bytes
-    assert 8 * parts.base_bytes / skeleton(config.model).num_params == base.bits_per_param
+    parts = forecast_memory(config, build_skeleton(config.model), bound(32), PLANNED_CPU).load
+    assert parts.base_bytes == measure_storage(base.model).num_bytes
+    assert 8 * parts.base_bytes / build_skeleton(config.model).num_params == base.bits_per_param
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -107,8 +112,8 @@ def test_the_plan_knows_the_bytes_of_every_family(
     config.model, config.quantization = architectures[family], QuantizationConfig(*SCHEMES[scheme])
     base = load_base(config.model, config.quantization, torch.float32, CPU)
     planned_bytes(config, base)
-    assert {name for name, _ in quantized_layers(base.model)} == {
-        matrix.name for _, matrix in quantized_matrices(config.quantization, skeleton(config.model))
+    assert {name for name, _ in find_quantized_layers(base.model)} == {
+        matrix.name for _, matrix in find_quantized_matrices(config.quantization, build_skeleton(config.model))
     }
 
 
@@ -117,8 +122,8 @@ def test_scales_are_planned_in_the_compute_dtype(compose_trial: Compose) -> None
     base = embedded("hqq3", False, dtype=torch.bfloat16)
     device = PLANNED_CPU._replace(dtype=torch.bfloat16)
     assert (
-        memory_forecast(config, skeleton(config.model), bound(32), device).load.base_bytes
-        == storage(base.model).num_bytes
+        forecast_memory(config, build_skeleton(config.model), bound(32), device).load.base_bytes
+        == measure_storage(base.model).num_bytes
     )
 
 
@@ -166,7 +171,7 @@ def test_a_pattern_that_matches_nothing_is_refused_by_plan_and_run(compose_trial
     config = compose_trial("++quantization.pattern={lm_head:int8}")
     told = r"quantization\.pattern must match matrices, and 'lm_head' matches none; matrices here: q_proj, .*down_proj"
     with pytest.raises(ConfigError, match=told):
-        memory_forecast(config, skeleton(config.model), bound(32), PLANNED_CPU)
+        forecast_memory(config, build_skeleton(config.model), bound(32), PLANNED_CPU)
     with pytest.raises(ConfigError, match=told):
         load_base(config.model, config.quantization, torch.float32, CPU)
 
@@ -175,7 +180,7 @@ def test_a_pattern_that_matches_nothing_is_refused_by_plan_and_run(compose_trial
 def test_groups_fill_a_matrix_and_its_bytes(scheme: str, num_groups: int, fills: bool) -> None:
     shapes = [LinearShape("even", 64, 64), LinearShape("odd", 64, num_groups)]
     if fills:
-        assert set(layer_schemes(QuantizationConfig(scheme, False, 64), shapes).values()) == {scheme}
+        assert set(choose_schemes(QuantizationConfig(scheme, False, 64), shapes).values()) == {scheme}
         return
     with pytest.raises(ConfigError, match=r"group_size must divide every matrix, .* got 64 for odd \(6 x 64\)"):
-        layer_schemes(QuantizationConfig(scheme, False, 64), shapes)
+        choose_schemes(QuantizationConfig(scheme, False, 64), shapes)

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import load_base
-from sweeplab.models.quantization.schemes import storage, stored_tensors
+from sweeplab.models.quantization.schemes import list_stored_tensors, measure_storage
 
 BLOCK = 64
 # Probability of the outermost quantile: the mean of 1 - 1/30 and 1 - 1/32, as half a step of 15 and of 16 levels.
@@ -165,7 +165,7 @@ def test_bits_of_scales_per_parameter_as_they_are_stored(kind: str, double: bool
     layer.to("cpu")
     num_params = 1024 * 1024
     assert layer.weight.nbytes * 8 == 4 * num_params
-    scales = stored_tensors(layer)
+    scales = list_stored_tensors(layer)
     assert [(one.dtype, one.numel()) for one in scales[:2]] == (
         [(torch.uint8, num_params // 64), (torch.float32, num_params // 64 // 256)]
         if double
@@ -173,7 +173,7 @@ def test_bits_of_scales_per_parameter_as_they_are_stored(kind: str, double: bool
     )
     assert sum(one.nbytes for one in scales[:2]) * 8 == bits * num_params
     assert sum(one.nbytes for one in scales[2:]) == (4 if double else 0)  # the mean of the scales, once per matrix
-    assert storage(layer).bits_per_param == 4 + bits + (32 / num_params if double else 0)
+    assert measure_storage(layer).bits_per_param == 4 + bits + (32 / num_params if double else 0)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_bits_per_parameter_of_a_whole_base(
         assert scale_bits is not None
         scales = int(matrices * scale_bits)
     expected = (weight_bits * matrices + scales + 32 * (base.num_params - matrices)) / base.num_params
-    assert storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)
+    assert measure_storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)
     with torch.no_grad():
         base.model(input_ids=torch.tensor([[5, 6, 7]]))  # after which int8's scales stand elsewhere
-    assert storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)
+    assert measure_storage(base.model).bits_per_param == pytest.approx(expected, rel=1e-15)

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
-from sweeplab.adapters.attach import attach, detach, save_adapter
+from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.data.batches import collate
+from sweeplab.data.batches import collate_tokens
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import EMBEDDED, Base, load_base
 from sweeplab.runtime.device import resolve_device, resolve_precision
@@ -84,7 +84,7 @@ def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def batch() -> Any:
     rows = [Tokens([5, 6, 7, 8, 1], [-100, -100, 7, 8, 1]), Tokens([9, 4, 1], [-100, 4, 1])]
-    return collate(rows, 0, 5)
+    return collate_tokens(rows, 0, 5)
 
 
 def fill(model: torch.nn.Module) -> None:
@@ -97,16 +97,16 @@ def fill(model: torch.nn.Module) -> None:
 class TestEveryScheme:
     def test_a_fresh_adapter_leaves_logits_bit_for_bit(self, base: Base, make_adapter: Any) -> None:
         before = logits(base.model)
-        adapted = attach(base.model, make_adapter("query", "value", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach_adapter(base.model, make_adapter("query", "value", "mlp", "head"), ModelConfig(), seed=1)
         assert torch.equal(logits(adapted), before)
-        detach(adapted)
+        detach_adapter(adapted)
 
     def test_detaching_restores_the_base_bit_for_bit(self, base: Base, make_adapter: Any) -> None:
         before, weights, names = logits(base.model), state(base.model), [name for name, _ in base.model.named_modules()]
-        adapted = attach(base.model, make_adapter("query", "projection", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach_adapter(base.model, make_adapter("query", "projection", "mlp", "head"), ModelConfig(), seed=1)
         fill(adapted)
         assert not torch.allclose(logits(adapted), before, atol=1e-3)
-        restored = detach(adapted)
+        restored = detach_adapter(adapted)
         assert restored is base.model
         assert [name for name, _ in restored.named_modules()] == names
         assert torch.equal(logits(restored), before)
@@ -116,7 +116,7 @@ class TestEveryScheme:
         assert not any(weight.requires_grad for weight in restored.parameters())
 
     def test_gradients_reach_all_of_the_adapter_and_nothing_else(self, base: Base, make_adapter: Any) -> None:
-        adapted = attach(
+        adapted = attach_adapter(
             base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), ModelConfig(), seed=1
         )
         fill(adapted)
@@ -124,7 +124,7 @@ class TestEveryScheme:
         for name, weight in adapted.named_parameters():
             reached = weight.grad is not None and bool(weight.grad.isfinite().all()) and bool(weight.grad.any())
             assert reached == ("lora_" in name), name
-        detach(adapted)
+        detach_adapter(adapted)
 
     def test_evaluation_changes_nothing_in_the_base(self, base: Base) -> None:
         weights, first = state(base.model), logits(base.model)
@@ -144,11 +144,11 @@ class TestEveryScheme:
     def test_a_saved_adapter_is_one_that_peft_loads(
         self, base: Base, make_adapter: Any, tmp_path: Path, request: Any
     ) -> None:
-        adapted = attach(base.model, make_adapter("value", "mlp", "head"), ModelConfig(), seed=1)
+        adapted = attach_adapter(base.model, make_adapter("value", "mlp", "head"), ModelConfig(), seed=1)
         fill(adapted)
         trained = logits(adapted)
         num_bytes = save_adapter(adapted, tmp_path)
-        detach(adapted)
+        detach_adapter(adapted)
         saved = load_file(tmp_path / "adapter_model.safetensors")
         assert all(".lora_A." in name or ".lora_B." in name for name in saved)
         assert sum(tensor.numel() for tensor in saved.values()) == 4 * (4 * 256 + 4 * 3 * (128 + 384) + 256)
@@ -255,13 +255,13 @@ def test_families_load_quantized_train_and_come_back(
 ) -> None:
     base = load_base(architectures[family], QuantizationConfig(*SCHEMES[scheme]), torch.float32, CPU)
     before = logits(base.model)
-    adapted = attach(
+    adapted = attach_adapter(
         base.model, make_adapter("query", "key", "value", "projection", "mlp"), architectures[family], seed=0
     )
     assert torch.equal(logits(adapted), before)
     fill(adapted)
     assert not torch.equal(logits(adapted), before)
-    assert torch.equal(logits(detach(adapted)), before)
+    assert torch.equal(logits(detach_adapter(adapted)), before)
 
 
 def test_random_initialisation_is_the_same_each_time(architectures: Any) -> None:
@@ -280,7 +280,7 @@ def test_random_initialisation_is_the_same_each_time(architectures: Any) -> None
 def test_a_head_tied_to_the_embedding_is_saved_without_it(
     family: str, architectures: Any, random_model: Any, make_adapter: Any, tmp_path: Path
 ) -> None:
-    adapted = attach(random_model(family), make_adapter("head"), architectures[family], seed=0)
+    adapted = attach_adapter(random_model(family), make_adapter("head"), architectures[family], seed=0)
     save_adapter(adapted, tmp_path)
     shapes = {
         name.partition("lm_head.")[2]: tuple(tensor.shape)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
-from sweeplab.report.charts.axes import Axis, Tick, main_axis
-from sweeplab.report.charts.charts import charts
+from sweeplab.report.charts.axes import Axis, main_axis
+from sweeplab.report.charts.scatter import charts
+from sweeplab.report.charts.ticks import Tick
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.verdicts import Published
+from sweeplab.report.findings.claims_table import Published
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

@@ -6,7 +6,7 @@ from typing import Any
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
 from sweeplab.report.evidence.bases import named_bases
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.tables import settings_table
+from sweeplab.report.findings.settings_table import settings_table
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

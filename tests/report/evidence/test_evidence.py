@@ -17,10 +17,10 @@ from sweeplab.records.store import (
     write_record,
 )
 from sweeplab.report import rebuild_report, write_report
-from sweeplab.report.evidence.evidence import evidence
+from sweeplab.report.evidence.estimates import evidence
+from sweeplab.report.evidence.formatting import DASH
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import read_stored
-from sweeplab.report.evidence.wording import DASH
 from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
 from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.importance import effects_table, importance_shares, importance_table

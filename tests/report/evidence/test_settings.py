@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
-from sweeplab.report.evidence.evidence import best_setting
-from sweeplab.report.evidence.settings import (
-    by_meaning,
-    group_by_setting,
-    headline_scores,
-    score_names,
-)
+from sweeplab.report.evidence.comparability import by_meaning
+from sweeplab.report.evidence.estimates import best_setting
+from sweeplab.report.evidence.settings import group_by_setting, headline_scores, score_names
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

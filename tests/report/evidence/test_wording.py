@@ -8,11 +8,12 @@ import pytest
 
 from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
 from sweeplab.report import summary_answer, summary_table
-from sweeplab.report.evidence.evidence import evidence
+from sweeplab.report.evidence.estimates import evidence
+from sweeplab.report.evidence.formatting import DASH, duration, ends_text, memory, number, plus_minus, value_text
+from sweeplab.report.evidence.provenance import Fact, provenance
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.evidence.sources import Fact, provenance
-from sweeplab.report.evidence.wording import DASH, duration, ends_text, memory, number, plus_minus, value_text
-from sweeplab.report.findings.tables import phases_table, settings_table, trials_table
+from sweeplab.report.findings.settings_table import settings_table
+from sweeplab.report.findings.trials_table import phases_table, trials_table
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

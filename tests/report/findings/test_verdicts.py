@@ -10,7 +10,8 @@ from scipy import stats
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
+from sweeplab.report.findings.claims_table import published_values, verdict_table
+from sweeplab.report.findings.verdicts import Verdict, verdicts
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]

@@ -1,0 +1,153 @@
+"""Everything that was measured of one study's adapters, and its means by setting."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sweeplab.analysis.adapters import Array
+from sweeplab.analysis.outcomes import Ratings
+from sweeplab.analysis.sharing import Shared
+from sweeplab.analysis.spectra import Dimensions, dimensions
+from sweeplab.analysis.trials import Pair, Trained
+from sweeplab.analysis.weights import Measured
+from sweeplab.records.record import StudyFacts
+from sweeplab.report.evidence.settings import Setting
+
+
+@dataclass(frozen=True)
+class AnalysisResults:
+    facts: StudyFacts
+    settings: list[Setting]
+    trained: list[Trained]
+    left_out: dict[int, str]  # trial -> why
+    pairs: list[Pair]
+    matrices: list[str]  # whose subspaces were compared
+    shared: list[Shared]
+    measured: list[Measured]
+    base_trouble: str  # why the base could not be read; '' where it was
+    ratings: Ratings | None
+
+
+class Amplified(NamedTuple):
+    """Table 7 for one setting: means over matrices and seeds, but for the median of the amplification."""
+
+    update_norm: float
+    weight_norm: float
+    on_update: float
+    on_itself: float
+    by_chance: float
+    amplification: float | None
+    num_above: int  # of `num`, whose norm on dW lies above two standard deviations of chance
+    num: int
+
+
+def of_setting(findings: AnalysisResults, setting: Setting) -> list[Measured]:
+    numbers = {record.number for record in setting.records}
+    return [one for one in findings.measured if one.number in numbers]
+
+
+def amplified(measured: Iterable[Measured]) -> Amplified | None:
+    rows = [one.projection for one in measured if one.projection is not None]
+    if not rows:
+        return None
+    factors = [row.amplification for row in rows if row.amplification is not None]
+    return Amplified(
+        update_norm=float(np.mean([row.update_norm for row in rows])),
+        weight_norm=float(np.mean([row.weight_norm for row in rows])),
+        on_update=float(np.mean([row.on_update for row in rows])),
+        on_itself=float(np.mean([row.on_itself for row in rows])),
+        by_chance=float(np.mean([row.by_chance.root for row in rows])),
+        amplification=float(np.median(factors)) if factors else None,
+        num_above=sum(row.on_update > row.by_chance.band()[1] for row in rows),
+        num=len(rows),
+    )
+
+
+def mean_dimensions(spectra: Sequence[Array]) -> Dimensions | None:
+    found = [one for one in map(dimensions, spectra) if one is not None]
+    return Dimensions(*(float(np.mean(column)) for column in zip(*found, strict=True))) if found else None
+
+
+def mean_sizes(spectra: Sequence[Array]) -> Array:
+    """Mean k-th singular value over those matrices that have one."""
+    longest = max((len(one) for one in spectra), default=0)
+    sums, counts = np.zeros(longest), np.zeros(longest)
+    for one in spectra:
+        sums[: len(one)] += one
+        counts[: len(one)] += 1.0
+    mean: Array = sums / counts
+    return mean
+
+
+def base_spectra(findings: AnalysisResults) -> list[Array]:
+    """Each matrix of the first trial's base once."""
+    first = findings.measured[0].number if findings.measured else None
+    return [one.weight_K for one in findings.measured if one.number == first and one.weight_K is not None]
+
+
+def plain(values: Array) -> list[Any]:
+    """Nested lists of six digits, with None for NaN."""
+    if values.ndim > 1:
+        return [plain(row) for row in values]
+    return [None if np.isnan(value) else float(f"{value:.6g}") for value in values]
+
+
+def as_json(findings: AnalysisResults) -> dict[str, Any]:
+    """What `analysis.json` holds: every number behind the page, and each matrix's own."""
+    return {
+        "study": findings.facts.name,
+        "trials": [one.record.number for one in findings.trained],
+        "left_out": {str(number): why for number, why in findings.left_out.items()},
+        "pairs": [
+            {"kind": pair.kind, "trials": [pair.one.record.number, pair.other.record.number]} for pair in findings.pairs
+        ],
+        "similarity": {"matrices": findings.matrices, "groups": [shared_json(one) for one in findings.shared]},
+        "base": findings.base_trouble or "read",
+        "matrices": [measured_json(one) for one in findings.measured],
+        "elo": None if findings.ratings is None else ratings_json(findings.ratings),
+    }
+
+
+def shared_json(shared: Shared) -> dict[str, Any]:
+    return {
+        "kind": shared.kind,
+        "ranks": list(shared.ranks),
+        "part": shared.part,
+        "first": shared.first()._asdict(),
+        "whole": shared.whole()._asdict(),
+        "phi": plain(shared.mean(shared.phi_IJ)),
+        "chance": plain(shared.mean(shared.chance_IJ)),
+    }
+
+
+def measured_json(one: Measured) -> dict[str, Any]:
+    own, base = dimensions(one.update_K), None if one.weight_K is None else dimensions(one.weight_K)
+    row = one.projection
+    table = None
+    if row is not None:
+        low, high = row.by_chance.band()
+        chance = {"root_mean_square": row.by_chance.root, "low": low, "high": high}
+        table = row._asdict() | {"by_chance": chance, "amplification": row.amplification}
+    return {
+        "trial": one.number,
+        "matrix": one.name,
+        "update_singular_values": plain(one.update_K),
+        "update_dimensions": None if own is None else own._asdict(),
+        "weight_dimensions": None if base is None else base._asdict(),
+        "projection": table,
+    }
+
+
+def ratings_json(ratings: Ratings) -> dict[str, Any]:
+    rows = [
+        {
+            "setting": one.setting.params,
+            "elo": one.elo._asdict(),
+            "bradley_terry": None if one.strength is None else one.strength._asdict(),
+        }
+        for one in ratings.standings
+    ]
+    counts = {"items": ratings.num_items, "matches": ratings.num_matches}
+    return {"tasks": ratings.tasks, **counts, "standings": rows}

@@ -1,0 +1,51 @@
+"""Where the numbers come from: the records' provenance, listed once where all trials agree."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sweeplab.records.record import TrialRecord
+from sweeplab.report.evidence.formatting import DASH, value_text
+
+
+class Fact(NamedTuple):
+    """One dotted key with its value, and the trials it holds for; '' for all."""
+
+    key: str
+    value: str
+    trials: str = ""
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> list[Fact]:
+    """Nested values as dotted keys, in their order."""
+    found = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found += flatten(value, f"{prefix}{key}.")
+        else:
+            found.append(Fact(f"{prefix}{key}", value_text(value)))
+    return found
+
+
+def provenance(records: list[TrialRecord]) -> list[Fact]:
+    """Every key of the records' provenance; one row per distinct value, with its trials where they differ."""
+    rows = {record.number: {fact.key: fact.value for fact in flatten(record.provenance)} for record in records}
+    keys = dict.fromkeys(key for row in rows.values() for key in row)
+    found = []
+    for key in keys:
+        holders: dict[str, list[int]] = {}
+        for trial, row in rows.items():
+            holders.setdefault(row.get(key, DASH), []).append(trial)
+        for value, trials in holders.items():
+            found.append(Fact(key, value, ranges(trials) if len(holders) > 1 else ""))
+    return found
+
+
+def ranges(trials: Iterable[int]) -> str:
+    """'0 to 3, 7' for 0, 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for trial in sorted(trials):
+        if runs and trial == runs[-1][1] + 1:
+            runs[-1][1] = trial
+        else:
+            runs.append([trial, trial])
+    return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in runs)
