@@ -25,7 +25,7 @@ from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH
 from sweeplab.search.points import planned_configs
 from sweeplab.search.search import num_planned
-from sweeplab.tracking.progress import clock
+from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
@@ -205,7 +205,7 @@ def plan_study(request: Request, console: Console) -> None:
     path = study_folder(config) / "plan.json"
     write_json(path, _list_plan_values(config, varied, rows, seconds))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
-    total = DASH if seconds is None else clock(seconds)
+    total = DASH if seconds is None else format_clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):
