@@ -19,8 +19,8 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
 
-_INIT_SECONDS: Final = 30.0  # for the server's answer when a run begins
-_FINISH_SECONDS: Final = 60.0  # for the rest of a run to be sent
+INIT_SECONDS: Final = 30.0  # for the server's answer when a run begins
+FINISH_SECONDS: Final = 60.0  # for the rest of a run to be sent
 
 
 def summarize_record(record: TrialRecord) -> dict[str, Any]:
@@ -90,8 +90,8 @@ class WandbTracker:
                 host="",
                 username="",
                 program="",
-                init_timeout=_INIT_SECONDS,
-                finish_timeout=_FINISH_SECONDS,
+                init_timeout=INIT_SECONDS,
+                finish_timeout=FINISH_SECONDS,
                 finish_timeout_raises=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
@@ -209,7 +209,7 @@ class WandbTracker:
     def wait(self) -> None:
         """Until every run that was closed is sent or given up, and says which were."""
         for thread in self.sending:
-            thread.join(2 * _FINISH_SECONDS)
+            thread.join(2 * FINISH_SECONDS)
         self.sending.clear()
         if self.unsent:
             self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
