@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -124,10 +123,10 @@ class TrialModule(FinetuneModule):
     def on_validation_end(self) -> None:
         self._validation.close()
 
-    def save_adapter(self, folder: str | PathLike[str]) -> None:
+    def save_adapter(self, folder: Path) -> None:
         """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
         (run,) = self._run
-        run.spec = replace(run.spec, folder=Path(folder))
+        run.spec = replace(run.spec, folder=folder)
         save(run)
 
     def _begin_batch(self, batch: CohortBatch, place: int) -> None:
