@@ -117,7 +117,7 @@ def _make_heading(seen: _StudyState) -> Text:
 
 
 def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
-    """The trials that train, as the driver last told; nothing without a driver."""
+    """The trials that train, as the driver last wrote; empty without a driver."""
     running = seen.underway.running if seen.underway is not None and seen.driven is not False else []
     if not running:
         return Text("")
