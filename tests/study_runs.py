@@ -18,10 +18,13 @@ from hydra import compose, initialize_config_dir
 
 import sweeplab
 from sweeplab.config.compose import CONF, Request, to_study_config
-from sweeplab.config.space import axes
+from sweeplab.config.space import Axis, Params, axes
 from sweeplab.config.study import StudyConfig, register
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.search.search import Asked, Search
+from sweeplab.records.store import write_record
+from sweeplab.search.search import Search
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -210,25 +213,42 @@ def open_search(compose_study: ComposeStudy, tmp_path: Path) -> Open:
     def make(*overrides: str, folder: Path = tmp_path / "study") -> Search:
         if overrides not in composed:
             composed[overrides] = compose_study("evaluation=none", LOSS, *overrides)
-        return Search(composed[overrides], axes(composed[overrides].space), folder)
+        return opened(composed[overrides], axes(composed[overrides].space), folder)
 
     return make
 
 
-def record_of(asked: Asked, loss: float | None = 1.0) -> TrialRecord:
+def opened(config: StudyConfig, varied: list[Axis], folder: Path) -> Search:
+    """A search whose trials are not composed one by one: each has the experiment's own configuration."""
+    files = read_study(folder)
+    return Search(config, varied, folder, files, lambda params: config.trial_config(), print)
+
+
+def end(search: Search, record: TrialRecord) -> None:
+    """Stores what came of a trial, and tells it, as the scheduler does."""
+    write_record(search.folder, record)
+    search.tell(record)
+
+
+def asked_for(specs: list[TrialSpec]) -> list[tuple[int, Params, int]]:
+    """What a search asked for: number, parameters and seed of each trial."""
+    return [(spec.number, spec.params, spec.seed) for spec in specs]
+
+
+def record_of(asked: TrialSpec, loss: float | None = 1.0) -> TrialRecord:
     status = Status.FAILED if loss is None else Status.FINISHED
     return TrialRecord(asked.number, status, asked.seed, asked.params, {}, heldout_loss_nats_per_token=loss)
 
 
-def rising(asked: Asked) -> float:
+def rising(asked: TrialSpec) -> float:
     return 2.0 + 0.01 * asked.number
 
 
-def run(search: Search, most: int | None = None, loss: Callable[[Asked], float] = rising) -> list[Asked]:
+def run(search: Search, most: int | None = None, loss: Callable[[TrialSpec], float] = rising) -> list[TrialSpec]:
     """Asks and tells until the study or `most` trials are done."""
     done = []
-    for asked in islice(search.asked(), most):
-        search.tell(record_of(asked, loss(asked)))
+    for asked in islice(search.ask_all(), most):
+        end(search, record_of(asked, loss(asked)))
         done.append(asked)
     return done
 

@@ -17,8 +17,8 @@ from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.executor import LocalExecutor
-from sweeplab.execution.messages import spec_to_dict
 from sweeplab.execution.placement import Place
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
@@ -132,7 +132,7 @@ def rerun(record: TrialRecord, request: Request, folder: Path, console: Console)
     config = checked_config(record)
     num_devices = config.training.num_devices
     place = Place(same_settings(request.config.executor, record, num_devices), None, num_devices)
-    spec = spec_to_dict(record.number, record.seed, record.params, config, folder)
+    spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()
     with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)
         executor.submit(0, [spec])

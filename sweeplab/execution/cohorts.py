@@ -3,36 +3,17 @@
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from sweeplab.config.search_rules import LEARNING
-from sweeplab.config.shared_base import geometry, why_exclusive
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.metrics import SOLO_METRICS
-from sweeplab.records.record import LargerBatch
-from sweeplab.search.search import Asked
 
 MOST_AT_ONCE: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
 MOST_WHILE_LEARNING: Final = 4  # a sampler that learns from results should not draw too much without any
 LOOK_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """A trial that is to run, composed."""
-
-    asked: Asked
-    config: TrialConfig
-    larger_batches: tuple[LargerBatch, ...] = ()  # that it was tried with before
-
-    @cached_property
-    def geometry(self) -> dict[str, Any] | None:
-        """What the trials beside it must have in common with it; None where it must be alone."""
-        return geometry(self.config) if why_exclusive(self.config) is None else None
 
 
 def cohort_size(config: StudyConfig) -> int:
@@ -50,17 +31,17 @@ def cohort_size(config: StudyConfig) -> int:
 class Lineup:
     """Takes trials from `ready` as cohorts need them, in its order within a geometry."""
 
-    def __init__(self, ready: Iterator[Ready], config: StudyConfig) -> None:
+    def __init__(self, ready: Iterator[TrialSpec], config: StudyConfig) -> None:
         self.ready = ready
         self.size = cohort_size(config)
         self.most_waiting = self.size * (1 if config.sampler.name in LEARNING else LOOK_AHEAD)
-        self.waiting: deque[Ready] = deque()
+        self.waiting: deque[TrialSpec] = deque()
 
     def fill(self, count: int) -> None:
         """Asks for trials until `count` wait, or there are no more."""
         self.waiting.extend(islice(self.ready, max(0, count - len(self.waiting))))
 
-    def cohort(self, num_idle: int = 1) -> list[Ready]:
+    def cohort(self, num_idle: int = 1) -> list[TrialSpec]:
         """The next trial and, where it can share its base, others of its geometry; empty at the end of the study.
 
         `num_idle` workers want one: each gets its share of what waits.
@@ -75,14 +56,14 @@ class Lineup:
             self.fill(self.most_waiting)
         return [first, *self.like(first, min(self.size, math.ceil((1 + len(self.waiting)) / num_idle)) - 1)]
 
-    def newcomer(self, member: Ready) -> list[Ready]:
+    def newcomer(self, member: TrialSpec) -> list[TrialSpec]:
         """A trial for the place of one that has ended, of the geometry of `member`; none where there is none."""
         if member.geometry is None or self.size == 1:
             return []
         self.fill(self.most_waiting)
         return self.like(member, 1)
 
-    def like(self, member: Ready, most: int) -> list[Ready]:
+    def like(self, member: TrialSpec, most: int) -> list[TrialSpec]:
         """Takes up to `most` waiting trials that can train with `member`."""
         found = [one for one in self.waiting if one.geometry == member.geometry][:most]
         for one in found:

@@ -1,11 +1,7 @@
 """What driver and worker say to each other: one JSON object a line, no pickle."""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
 from typing import IO, Any
-
-from sweeplab.config.trial import trial_config_from_dict
 
 Message = dict[str, Any]
 
@@ -22,14 +18,3 @@ def send(stream: IO[str], kind: str, **content: Any) -> None:
 def receive(line: str) -> Message:
     message: Message = json.loads(line)
     return message
-
-
-def spec_to_dict(number: int, seed: int, params: dict[str, Any], config: Any, folder: Path) -> Message:
-    """A `TrialSpec` as a message; the driver has no torch, so it does not have the class."""
-    return {"number": number, "seed": seed, "params": params, "config": asdict(config), "folder": str(folder)}
-
-
-def spec_fields(message: Message) -> Message:
-    """The keyword arguments of `TrialSpec`."""
-    config, folder = trial_config_from_dict(message["config"]), Path(message["folder"])
-    return message | {"config": config, "folder": folder}

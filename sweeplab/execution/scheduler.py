@@ -2,19 +2,20 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sweeplab.config.compose import Request, trial_config
+from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
-from sweeplab.execution.cohorts import Lineup, Ready
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.cohorts import Lineup
 from sweeplab.execution.executor import Event, Executor
-from sweeplab.execution.messages import Message, spec_to_dict
+from sweeplab.execution.messages import Message
 from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
-from sweeplab.records.store import read_record, record_path, trial_folder, write_record
+from sweeplab.records.store import write_record
 from sweeplab.report.evidence.wording import DASH, metric_label
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
@@ -32,9 +33,9 @@ class Stopped(Exception):
 class Batch:
     """What a worker was sent: trials that start together, and those that took the place of ended ones."""
 
-    cohort: list[Ready]
+    cohort: list[TrialSpec]
     retried: bool = False
-    running: dict[int, Ready] = field(default_factory=dict)
+    running: dict[int, TrialSpec] = field(default_factory=dict)
 
 
 def headline(record: TrialRecord, config: StudyConfig) -> str:
@@ -43,10 +44,9 @@ def headline(record: TrialRecord, config: StudyConfig) -> str:
     return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
 
 
-def lost(one: Ready, died: Message) -> TrialRecord:
+def lost(spec: TrialSpec, died: Message) -> TrialRecord:
     """The record of a trial whose worker died, and died again."""
-    asked, status = one.asked, Status(died["status"])
-    return TrialRecord(asked.number, status, asked.seed, asked.params, asdict(one.config), reason=died["reason"])
+    return spec.new_record(Status(died["status"]), died["reason"])
 
 
 def halved(training: TrainingConfig) -> TrainingConfig | None:
@@ -79,6 +79,7 @@ class Rounds:
         self.lineup = Lineup(self.to_run(), request.config)
         self.again: deque[Batch] = deque()  # what is to be run before anything new
         self.at_work: dict[int, Batch] = {}  # by worker
+        self.larger_batches: dict[int, list[LargerBatch]] = {}  # that a trial was tried with before, by number
         self.num_failed_in_a_row = 0
         self.num_idle_deaths = 0  # in a row
 
@@ -112,34 +113,25 @@ class Rounds:
     def next_batch(self, num_idle: int) -> Batch:
         return self.again.popleft() if self.again else Batch(self.lineup.cohort(num_idle))
 
-    def to_run(self) -> Iterator[Ready]:
-        """Trials that the search asks for, but for those that have a record already and those that do not fit."""
-        for asked in self.search.asked():
-            stored = record_path(self.folder, asked.number)
-            if stored.exists():  # an earlier driver was stopped before it told the search
-                self.progress.started(asked.number, asked.params, asked.seed)
-                self.tell(read_record(stored))
-                continue
-            config = trial_config(self.request.overrides, asked.params)
-            if skipped := self.gate.skipped(asked, config):
-                self.introduce(Ready(asked, config))
+    def to_run(self) -> Iterator[TrialSpec]:
+        """Trials that the search asks for, but for those that do not fit."""
+        for spec in self.search.ask_all():
+            if skipped := self.gate.skipped(spec):
+                self.introduce(spec)
                 self.end(skipped)
             else:
-                yield Ready(asked, config)
+                yield spec
 
-    def start(self, one: Ready, batch: Batch) -> Message:
+    def start(self, spec: TrialSpec, batch: Batch) -> Message:
         """A trial as the worker takes it."""
-        asked = one.asked
-        batch.running[asked.number] = one
-        self.introduce(one)
-        folder = trial_folder(self.folder, asked.number)
-        return spec_to_dict(asked.number, asked.seed, asked.params, one.config, folder)
+        batch.running[spec.number] = spec
+        self.introduce(spec)
+        return spec.to_dict()
 
-    def introduce(self, one: Ready) -> None:
+    def introduce(self, spec: TrialSpec) -> None:
         """To who watches."""
-        asked = one.asked
-        self.progress.started(asked.number, asked.params, asked.seed)
-        self.tracker.started(asked.number, asked.params, asked.seed, one.config)
+        self.progress.started(spec.number, spec.params, spec.seed)
+        self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
     def take(self, event: Event, batch: Batch) -> None:
         """What a worker says of its batch."""
@@ -193,13 +185,13 @@ class Rounds:
             raise Stopped(f"workers end before they can begin: {message['reason']}")
         self.executor.restart(event.worker)
 
-    def ended(self, one: Ready, record: TrialRecord) -> None:
+    def ended(self, spec: TrialSpec, record: TrialRecord) -> None:
         """Stores what a worker tells of a trial, unless it is tried again with smaller micro-batches."""
-        record.larger_batches = list(one.larger_batches)
+        record.larger_batches = self.larger_batches.pop(spec.number, [])
         if record.status is not Status.OUT_OF_MEMORY:
             self.end(record)
             return
-        policy, training = self.config.executor.on_out_of_memory, one.config.training
+        policy, training = self.config.executor.on_out_of_memory, spec.config.training
         smaller = halved(training) if policy == "halve" else None
         if smaller is None:
             self.end(record)
@@ -212,8 +204,8 @@ class Rounds:
             f"and training.accumulation={smaller.accumulation}"
         )
         self.tracker.interrupted([record.number])
-        config = replace(one.config, training=smaller)
-        self.again.append(Batch([Ready(one.asked, config, (*one.larger_batches, tried))]))
+        self.larger_batches[spec.number] = [*record.larger_batches, tried]
+        self.again.append(Batch([replace(spec, config=replace(spec.config, training=smaller))]))
 
     def end(self, record: TrialRecord) -> None:
         write_record(self.folder, record)

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TextIO
 
 from sweeplab.config.executor import ExecutorConfig
-from sweeplab.execution.messages import Message, receive, spec_fields
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.messages import Message, receive
 from sweeplab.execution.placement import num_cores
 from sweeplab.execution.siblings import Sibling, Voice, gather
 from sweeplab.records.store import StoreError
@@ -98,13 +99,12 @@ def serve(voice: Voice, heard: Next) -> None:
     """Runs cohorts one after another, for ever."""
     opening = heard("open")  # first: a process on one of several devices sees no other, if it is told in time
     from sweeplab.trial.cohort import run_cohort  # imports torch, while the driver composes trials
-    from sweeplab.trial.lifecycle import TrialSpec
 
     num_devices = opening["num_devices"]
     voice.silent = opening["rank"] > 0
 
     def specs(kind: str) -> list[TrialSpec]:
-        return [TrialSpec(**spec_fields(spec)) for spec in heard(kind)["specs"]]
+        return [TrialSpec.from_dict(spec) for spec in heard(kind)["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> str | None:
         voice.say("observed", number=number, step=step, values=values)

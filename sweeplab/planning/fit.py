@@ -1,14 +1,12 @@
 """Whether a trial will fit in `plan.device_memory`, and the record of one that is skipped because it will not."""
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from sweeplab.config.sizes import num_bytes
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.search.search import Asked
 
 if TYPE_CHECKING:
     from sweeplab.planning.phases import MemoryForecast
@@ -59,12 +57,11 @@ class MemoryGate:
 
             self.forecaster = Forecaster(config.executor)
 
-    def skipped(self, asked: Asked, config: TrialConfig) -> TrialRecord | None:
+    def skipped(self, spec: TrialSpec) -> TrialRecord | None:
         """The record of a trial that will not fit; None for one that is to run. Raises `ConfigError`."""
         if self.memory_bytes is None:
             return None
-        memory = self.forecaster.memory(config)
+        memory = self.forecaster.memory(spec.config)
         if judge_fit(memory.needed_bytes, self.memory_bytes) is not Fit.DOES_NOT_FIT:
             return None
-        reason = _describe_shortage(memory, self.memory_bytes)
-        return TrialRecord(asked.number, Status.SKIPPED, asked.seed, asked.params, asdict(config), reason=reason)
+        return spec.new_record(Status.SKIPPED, _describe_shortage(memory, self.memory_bytes))

@@ -24,6 +24,9 @@ class AskedTrial:
     seed: int
     params: dict[str, Any]  # what the study varies, by key
     distributions: dict[str, dict[str, Any]]  # what each value was drawn from, in Optuna's words
+    drawn: dict[str, Any] = field(
+        default_factory=dict
+    )  # values that a sampler has otherwise: 0.8999999999999999 for 0.9
     user_attrs: dict[str, Any] = field(default_factory=dict)
     system_attrs: dict[str, Any] = field(default_factory=dict)  # such as the generation that the trial belongs to
     study_attrs: dict[str, Any] = field(default_factory=dict)  # what the sampler noted for the study as it drew this

@@ -1,4 +1,4 @@
-"""Files of a study that are not what their names say are named and set aside, so that the study goes on without them."""
+"""Files of a study that are not what their names say are named and set aside; the study goes on without them."""
 
 import re
 from collections.abc import Callable

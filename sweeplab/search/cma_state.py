@@ -1,4 +1,4 @@
-"""Optuna keeps the state of CMA-ES as a pickle among a trial's attributes: one that names other classes is not loaded."""
+"""Optuna keeps the state of CMA-ES as a pickle among a trial's attributes: one of other classes is not loaded."""
 
 import io
 import pickle

@@ -54,14 +54,17 @@ def _rows(trial: FrozenTrial) -> Iterator[tuple[type[Any], Row]]:
         yield models.TrialSystemAttributeModel, own | {"key": key, "value_json": json.dumps(value)}
     for key, value in trial.params.items():
         drawn_from = trial.distributions[key]
-        stored = {"param_value": drawn_from.to_internal_repr(value), "distribution_json": distribution_to_json(drawn_from)}
+        stored = {
+            "param_value": drawn_from.to_internal_repr(value),
+            "distribution_json": distribution_to_json(drawn_from),
+        }
         yield models.TrialParamModel, own | {"param_name": key} | stored
     for objective, value in enumerate(trial.values or []):
         number, kind = models.TrialValueModel.value_to_stored_repr(value)
         yield models.TrialValueModel, own | {"objective": objective, "value": number, "value_type": kind}
     for step, value in trial.intermediate_values.items():
-        number, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
-        stored = {"intermediate_value": number, "intermediate_value_type": kind}
+        loss, loss_kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        stored = {"intermediate_value": loss, "intermediate_value_type": loss_kind}
         yield models.TrialIntermediateValueModel, own | {"step": step} | stored
 
 
@@ -73,6 +76,19 @@ def _insert(connection: Connection, trials: Iterable[FrozenTrial]) -> None:
             by_table.setdefault(table, []).append(row)
     for table, rows in by_table.items():
         connection.execute(insert(table.__table__), rows)
+
+
+def _write_database(path: Path, study: optuna.Study) -> None:
+    path.unlink(missing_ok=True)
+    storage = RDBStorage(f"sqlite:///{path}")
+    try:
+        study_id = storage.create_new_study(study.directions, study.study_name)
+        assert study_id == _STUDY_ID
+        with storage.engine.begin() as connection:
+            _insert(connection, study.get_trials(deepcopy=False))
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 class Dashboard:
@@ -95,23 +111,15 @@ class Dashboard:
 
     def rebuild(self, study: optuna.Study) -> None:
         """Puts a new database in the place of whatever is there."""
+        partial = self._path.with_name(f".{DATABASE}.{os.getpid()}")
         with self._writing():
-            partial = self._path.with_name(f".{DATABASE}.{os.getpid()}")
-            partial.unlink(missing_ok=True)
-            storage = RDBStorage(f"sqlite:///{partial}")
-            study_id = storage.create_new_study(study.directions, study.study_name)
-            assert study_id == _STUDY_ID
-            for key, value in study.user_attrs.items():
-                storage.set_study_user_attr(study_id, key, value)
-            with storage.engine.begin() as connection:
-                _insert(connection, study.get_trials(deepcopy=False))
-            storage.remove_session()
-            storage.engine.dispose()
-            if self._path.is_file():
-                remove_dashboard(self._path.parent)
-            for end in _BESIDE:
-                self._path.with_name(f"{DATABASE}{end}").unlink(missing_ok=True)
-            partial.replace(self._path)
+            try:
+                _write_database(partial, study)
+                for end in _BESIDE:
+                    self._path.with_name(f"{DATABASE}{end}").unlink(missing_ok=True)
+                partial.replace(self._path)
+            finally:
+                partial.unlink(missing_ok=True)
             self._connection = create_engine(f"sqlite:///{self._path}").connect()
             self._connection.exec_driver_sql("PRAGMA synchronous = OFF")  # a lost database is built again
             self._connection.commit()

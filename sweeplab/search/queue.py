@@ -39,13 +39,17 @@ class Queue:
         self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
         self._pruned: set[str] = set()
-        self.num_left_out = 0  # seeds that did not run, since another seed of their setting was pruned
         self._queue: deque[Queued] = deque()
 
     @property
     def num_settings(self) -> int:
         """Settings that have a trial."""
         return len(self._begun_seeds)
+
+    @property
+    def num_left_out(self) -> int:
+        """Seeds that do not run, since another seed of their setting was pruned."""
+        return sum(len(set(self._seeds) - self._begun_seeds.get(setting, set())) for setting in self._pruned)
 
     def fill(self, trials: list[FrozenTrial]) -> None:
         """Seeds that were added or cut off, and entries; a grid seed by seed, a drawn point for all its seeds."""
@@ -55,7 +59,7 @@ class Queue:
         self._queue.extend(one for one in entries if not self._is_begun(one))
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
-        """What has no trial yet of a grid, in its order; of samplers that draw, of each `drawn` point with all seeds."""
+        """What has no trial yet: of a grid, in its order; of samplers that draw, each `drawn` point with all seeds."""
         if self._is_grid:
             wanted = [Queued(point, seed) for seed in self._seeds for point in grid(self._varied)]
         else:
@@ -104,7 +108,6 @@ class Queue:
                 continue
             if queued.entry is not None or identity(queued.params) not in self._pruned:
                 return queued
-            self.num_left_out += 1
         return None
 
 

@@ -23,18 +23,17 @@ from sweeplab.search.queue import ENTRY, SEED, Queue, identity
 _CMA: Final = "cma:"  # attributes of Optuna's CMA-ES
 
 
-def describe_distributions(trial: FrozenTrial) -> dict[str, Any]:
-    return {key: json.loads(distribution_to_json(one)) for key, one in trial.distributions.items()}
-
-
-def describe_trial(trial: FrozenTrial, number: int, params: Params, study_attrs: dict[str, Any], sign: float) -> AskedTrial:
+def describe_trial(
+    trial: FrozenTrial, number: int, params: Params, study_attrs: dict[str, Any], sign: float
+) -> AskedTrial:
     """A running trial of Optuna's, to be stored; `sign` as `loss_sign` gives it."""
     start = trial.datetime_start
     return AskedTrial(
         number,
         trial.user_attrs[SEED],
         params,
-        describe_distributions(trial),
+        {key: json.loads(distribution_to_json(one)) for key, one in trial.distributions.items()},
+        {key: drawn for key, drawn in trial.params.items() if repr(drawn) != repr(params[key])},
         dict(trial.user_attrs),
         dict(trial.system_attrs),
         study_attrs,
@@ -65,7 +64,7 @@ def _asked_from_record(record: TrialRecord, entries: dict[str, Params], varied: 
         del entries[entry]
     drawn_from = {axis.key: axis.distribution() for axis in varied if axis.key in record.params}
     distributions = {key: json.loads(distribution_to_json(one)) for key, one in drawn_from.items()}
-    return AskedTrial(record.number, record.seed, record.params, distributions, attrs)
+    return AskedTrial(record.number, record.seed, record.params, distributions, user_attrs=attrs)
 
 
 def match_files(
@@ -99,9 +98,7 @@ def match_files(
     return asked, sentences
 
 
-def _build_trial(
-    asked: AskedTrial, record: TrialRecord | None, config: StudyConfig, varied: list[Axis]
-) -> FrozenTrial:
+def _build_trial(asked: AskedTrial, record: TrialRecord | None, config: StudyConfig, varied: list[Axis]) -> FrozenTrial:
     """A running trial as Optuna has it, its values drawn from the present space.
 
     Optuna takes no new choices within a study, and samplers drop an axis whose range differs between trials. Where the
@@ -120,7 +117,7 @@ def _build_trial(
     losses = {point.step: point.loss for point in [*seen, *asked.heldout_losses]}
     trial = create_trial(
         state=TrialState.RUNNING,
-        params=asked.params,
+        params={**asked.params, **asked.drawn},
         distributions=distributions,
         user_attrs={**asked.user_attrs, SEED: asked.seed},
         system_attrs=system_attrs,
@@ -132,7 +129,11 @@ def _build_trial(
 
 
 def rebuild_trials(
-    study: optuna.Study, files: StudyFiles, asked: dict[int, AskedTrial], queue: Queue, varied: list[Axis],
+    study: optuna.Study,
+    files: StudyFiles,
+    asked: dict[int, AskedTrial],
+    queue: Queue,
+    varied: list[Axis],
     config: StudyConfig,
 ) -> None:
     """Adds a running trial for each number, those that have a record too.
@@ -144,8 +145,9 @@ def rebuild_trials(
         queue.note(one.params, one.seed)
     missing = iter(queue.list_missing([one.params for _, one in sorted(asked.items())]))
     for number in range(max(asked, default=-1) + 1):
-        one = asked.get(number)
-        if one is None:
+        if number in asked:
+            one = asked[number]
+        else:
             queued = next(missing, None)
             params, seed = (queued.params, queued.seed) if queued else ({}, config.study.seeds[0])
             one = AskedTrial(number, seed, params, {})

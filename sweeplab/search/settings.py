@@ -17,9 +17,13 @@ def list_changed_settings(earlier: SearchFacts, config: StudyConfig) -> list[str
         "constraints": (earlier.constraints, config.study.constraints),
         "warm_start": (earlier.warm_start, config.study.warm_start),
     }
-    return [
-        f"study.{key} was {was} when the study began, now {now}" for key, (was, now) in pairs.items() if was != now
-    ]
+    return [f"study.{key} was {was} when the study began, now {now}" for key, (was, now) in pairs.items() if was != now]
+
+
+def has_changed_settings(folder: Path, config: StudyConfig) -> bool:
+    """Raises `StoreError` for a damaged file."""
+    earlier = read_search_facts(folder)
+    return earlier is not None and bool(list_changed_settings(earlier, config))
 
 
 def keep_settings(folder: Path, config: StudyConfig, varied: list[Axis], has_trials: bool) -> SearchFacts:

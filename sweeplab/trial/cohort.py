@@ -7,29 +7,25 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from sweeplab.adapters.attach import detach_adapter, is_base_kept
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.layers import has_randomness
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside, write_text
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
 from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.checkpoints import CheckpointError
-from sweeplab.trial.lifecycle import Observe, Run, TrialSpec, begin, go_on_from_checkpoint, train
+from sweeplab.trial.lifecycle import Observe, Run, begin, go_on_from_checkpoint, train
 from sweeplab.trial.measurement import add_phase, measured
 from sweeplab.trial.profile import fastest_size, solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate, score_base, score_rung
 
 log = logging.getLogger(__name__)
-
-
-def new_record(spec: TrialSpec) -> TrialRecord:
-    return TrialRecord(spec.number, Status.FAILED, spec.seed, spec.params, asdict(spec.config))
 
 
 def fail(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
@@ -60,7 +56,7 @@ class Cohort:
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Takes a trial in; its record where it failed before it could begin."""
-        record, run = new_record(spec), None
+        record, run = spec.new_record(Status.FAILED), None
         try:
             score_base(spec, self.resources, record)
             run = self.begun(spec, record)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import seed_everything
 from torch import nn
@@ -17,6 +17,7 @@ from sweeplab.adapters.lora import describe_adapter_layers
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Windows
 from sweeplab.evaluation.heldout import measure_heldout_loss
 from sweeplab.models.base import Base
@@ -42,16 +43,6 @@ Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it 
 
 
 ScoreRung = Callable[[Sequence["Run"], Packed | None, Resources], None]  # runs at a rung, in the order of their rows
-
-
-class TrialSpec(NamedTuple):
-    """One trial to run: a resolved configuration and a seed."""
-
-    number: int
-    seed: int
-    params: dict[str, Any]
-    config: TrialConfig
-    folder: Path
 
 
 @dataclass(eq=False)

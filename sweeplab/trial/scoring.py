@@ -16,6 +16,7 @@ from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapte
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
@@ -32,7 +33,7 @@ from sweeplab.runtime.paths import expand_home
 from sweeplab.training.fsdp import take_apart
 from sweeplab.training.module import target_logits
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial.lifecycle import Choose, Run, TrialSpec, choosing, load, loss_of, loss_on, together
+from sweeplab.trial.lifecycle import Choose, Run, choosing, load, loss_of, loss_on, together
 from sweeplab.trial.resources import Resources
 
 

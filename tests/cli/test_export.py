@@ -18,11 +18,11 @@ from sweeplab.adapters.merging import attach_combined, compute_probe_logits, fin
 from sweeplab.cli.export import TOLERANCES, Source, compared, export_to, exported_logits, source
 from sweeplab.cli.model_card import Verdict, card
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import Score, Status, TrialRecord
 from sweeplab.records.store import read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.conftest import run_alone
 from tests.study_runs import QUICK, SHORT, run_cli

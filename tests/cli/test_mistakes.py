@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 
 from sweeplab.cli.mistakes import dashed, explained, refuse_added
 from sweeplab.config.trial import TrialConfig
-from sweeplab.execution.messages import receive, spec_to_dict
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.messages import receive
 from sweeplab.execution.siblings import Voice
 from sweeplab.execution.worker import serve
 from sweeplab.runtime.errors import ConfigError
@@ -209,7 +210,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     executor = {"device": "cpu", "cohort_size": "auto"}
     messages: dict[str, Any] = {
         "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
-        "cohort": {"specs": [spec_to_dict(0, 0, {}, config, folder)]},
+        "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
     }
     out = io.StringIO()
     serve(Voice(out), messages.__getitem__)

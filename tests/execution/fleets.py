@@ -10,11 +10,12 @@ import psutil
 import pytest
 
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution import executor as local
 from sweeplab.execution import on_ray, on_slurm
 from sweeplab.execution.executor import Event, Executor
 from sweeplab.execution.link import LOOPBACK
-from sweeplab.execution.messages import Message, spec_to_dict
+from sweeplab.execution.messages import Message
 from sweeplab.execution.process import Call, call_of
 from tests.study_runs import Standin
 
@@ -77,7 +78,9 @@ def submitit_here() -> Iterator[list[Any]]:
 
 
 def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message]:
-    return [spec_to_dict(number, 0, {"adapter.rank": number}, config.trial_config(), folder) for number in numbers]
+    return [
+        TrialSpec(number, 0, {"adapter.rank": number}, config.trial_config(), folder).to_dict() for number in numbers
+    ]
 
 
 def heard(executor: Executor, *kinds: str) -> list[Event]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from sweeplab.config.compose import trial_config
 from sweeplab.config.trial import TrialConfig
-from sweeplab.execution.cohorts import Lineup, Ready, cohort_size
-from sweeplab.search.search import Asked
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.cohorts import Lineup, cohort_size
 from tests.study_runs import LOSS, ComposeStudy
 
 RANDOM = ("sampler=random", "study.num_trials=40", "++space.adapter.rank={low: 1, high: 64}")
@@ -27,14 +28,14 @@ class Source:
     def __init__(self, *each: str) -> None:
         self.each, self.num_asked = each, 0
 
-    def __iter__(self) -> Iterator[Ready]:
+    def __iter__(self) -> Iterator[TrialSpec]:
         for number, override in enumerate(self.each):
             self.num_asked += 1
-            yield Ready(Asked(number, {}, 0), composed(override))
+            yield TrialSpec(number, 0, {}, composed(override), Path(str(number)))
 
 
-def numbers(cohort: list[Ready]) -> list[int]:
-    return [one.asked.number for one in cohort]
+def numbers(cohort: list[TrialSpec]) -> list[int]:
+    return [one.number for one in cohort]
 
 
 def all_cohorts(lineup: Lineup) -> list[list[int]]:

@@ -22,7 +22,6 @@ from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, only_writer, read_facts, read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.search import Search
 from tests.study_runs import (
     QUICK,
     REAL,
@@ -30,6 +29,7 @@ from tests.study_runs import (
     RealStudy,
     Standin,
     gone,
+    opened,
     run_cli,
     running,
     wait_until,
@@ -206,13 +206,13 @@ def test_a_record_that_was_written_but_not_told_is_told_and_not_run_again(
     folder = tmp_path / "runs" / "single"
     drive(make_request(RANKS, "study.num_trials=1"))
     driver = Driver(request, Console(file=io.StringIO()))
-    asked = next(Search(request.config, driver.varied, folder).asked())
+    asked = next(opened(request.config, driver.varied, folder).ask_all())
     written = TrialRecord(asked.number, Status.FINISHED, asked.seed, asked.params, {}, heldout_loss_nats_per_token=2.75)
     write_record(folder, written)  # the driver was killed here
     assert drive(request)[0] == 2
     assert standin_here.numbers() == [0]
     assert read_records(folder)[1] == written
-    told = Search(request.config, driver.varied, folder).study.trials
+    told = opened(request.config, driver.varied, folder).study.trials
     assert [trial.values for trial in told][1] == [2.75]
 
 

@@ -14,8 +14,7 @@ from sweeplab.execution import scheduler as rounds
 from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
-from sweeplab.search.search import Search
-from tests.study_runs import MakeRequest, Standin, gone, wait_until
+from tests.study_runs import MakeRequest, Standin, gone, opened, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
 MEMORY: Final = "as the system ends what takes its last memory"
@@ -163,14 +162,14 @@ def test_a_stored_record_is_told_and_not_put_into_a_cohort(
     request, folder = make_request(ranks(4), FOUR), tmp_path / "runs" / "single"
     drive(make_request(ranks(4), FOUR, "study.num_trials=1"))
     driver = Driver(request, Console(file=io.StringIO()))
-    asked = next(Search(request.config, driver.varied, folder).asked())
+    asked = next(opened(request.config, driver.varied, folder).ask_all())
     stored = TrialRecord(asked.number, Status.FINISHED, asked.seed, asked.params, {}, heldout_loss_nats_per_token=2.75)
     write_record(folder, stored)  # the driver was killed here
     assert drive(request)[0] == 4
     assert standin_here.heard("cohort") == [[0], [2, 3]]
     assert written == [0, 2, 3]
     assert read_records(folder)[1] == stored
-    told: Any = Search(request.config, driver.varied, folder).study.trials[1].values
+    told: Any = opened(request.config, driver.varied, folder).study.trials[1].values
     assert told == [2.75]
 
 

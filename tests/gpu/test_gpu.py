@@ -18,11 +18,11 @@ from experiments.benchmarks.gpu.cohorts import LOSS_BOUND_NATS, equality
 from experiments.benchmarks.gpu.trials import Laboratory
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import load_base
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, run_alone
 

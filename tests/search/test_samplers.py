@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 from scipy.stats import qmc
 
 from sweeplab.config.space import axes, fits, grid
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.search import Asked
-from tests.study_runs import LOSS, ComposeStudy, Open, record_of, run
+from tests.study_runs import LOSS, ComposeStudy, Open, asked_for, end, record_of, run
 
 RANGES = (
     "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}",
@@ -36,7 +36,7 @@ CONDITION = (
 )
 
 
-def bowl(asked: Asked) -> float:
+def bowl(asked: TrialSpec) -> float:
     """Lowest at a rate of 1e-3 and without dropout."""
     rate = asked.params.get("optimizer.lr", 1e-3)
     return (math.log10(rate) + 3) ** 2 + float(asked.params.get("adapter.dropout", 0.0)) + 0.01 * asked.number
@@ -46,10 +46,10 @@ def bowl(asked: Asked) -> float:
 def test_reopened_after_every_trial_it_draws_the_same(open_search: Open, sampler: str, tmp_path: Path) -> None:
     overrides = (*SMALL_SAMPLERS[sampler], f"sampler={sampler}", "study.num_trials=7")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"), loss=bowl)
-    reopened: list[Asked] = []
+    reopened: list[TrialSpec] = []
     while done := run(open_search(*overrides), most=1, loss=bowl):
         reopened += done
-    assert reopened == unbroken
+    assert asked_for(reopened) == asked_for(unbroken)
     assert len(unbroken) == 6 if sampler in ("grid", "brute_force") else 7
     assert len({str(one.params) for one in unbroken}) == len(unbroken)
 
@@ -107,11 +107,11 @@ def test_trials_asked_at_once_are_apart(open_search: Open, sampler: str) -> None
     """A cohort of four is drawn before any of it has ended: none of it repeats another's point."""
     options = ("sampler.n_startup_trials=4", f"sampler={sampler}", "study.num_trials=12")
     search = open_search("++space.adapter.dropout={low: 0.0, high: 0.5}", *options)
-    asking = search.asked()
+    asking = search.ask_all()
     for _ in range(2):
         cohort = [next(asking) for _ in range(4)]
         for one in cohort:
-            search.tell(record_of(one, abs(one.params["adapter.dropout"] - 0.2)))
+            end(search, record_of(one, abs(one.params["adapter.dropout"] - 0.2)))
     last = [next(asking).params["adapter.dropout"] for _ in range(4)]
     assert min(abs(a - b) for place, a in enumerate(last) for b in last[:place]) > 1e-4
 
@@ -120,10 +120,10 @@ def test_trials_asked_at_once_are_apart(open_search: Open, sampler: str) -> None
 def test_several_objectives(open_search: Open, sampler: str) -> None:
     metrics = "study.objectives=[heldout_loss_nats_per_token,num_trainable_params]"
     search = open_search(*SMALL_SAMPLERS[sampler], f"sampler={sampler}", "study.num_trials=8", metrics)
-    for asked in search.asked():
+    for asked in search.ask_all():
         record = record_of(asked, bowl(asked))
         record.num_trainable_params = round(1000 * asked.params["adapter.dropout"])
-        search.tell(record)
+        end(search, record)
     assert [trial.state for trial in search.study.trials] == [TrialState.COMPLETE] * 8
 
 

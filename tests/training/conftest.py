@@ -10,12 +10,13 @@ from torch import nn
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.trial_state import Member
-from sweeplab.trial.lifecycle import Run, TrialSpec, member_of, num_steps
+from sweeplab.trial.lifecycle import Run, member_of, num_steps
 from sweeplab.trial.lifecycle import train as train_runs
 from sweeplab.trial.resources import Resources, Tokenized
 

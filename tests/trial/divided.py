@@ -15,12 +15,12 @@ from unittest import mock
 import torch
 from torch.distributed.tensor import DTensor
 
-from sweeplab.execution.messages import spec_fields
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
 from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import shard, take_apart
-from sweeplab.trial.lifecycle import Run, TrialSpec
+from sweeplab.trial.lifecycle import Run
 from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
 
@@ -112,7 +112,7 @@ def main() -> None:
     ranks = join_process_group(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
     scenarios = json.loads((Path(folder) / "scenarios.json").read_text())
     found = {
-        name: outcomes(name, [TrialSpec(**spec_fields(one)) for one in messages], ranks)
+        name: outcomes(name, [TrialSpec.from_dict(one) for one in messages], ranks)
         for name, messages in scenarios.items()
     }
     torch.save(found, Path(folder) / f"{rank}.pt")

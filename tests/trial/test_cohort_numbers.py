@@ -4,6 +4,7 @@ import importlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Row, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
 from sweeplab.models.base import Base, load_base, read_architecture
@@ -29,7 +31,7 @@ from sweeplab.training.schedules import rate_factor
 from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import resources as workbench_module
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import Run, TrialSpec, num_steps, train
+from sweeplab.trial.lifecycle import Run, num_steps, train
 from sweeplab.trial.resources import Resources, Tokenized
 from tests.conftest import no_words
 from tests.random_models import SIZES
@@ -89,7 +91,8 @@ class Solo(NamedTuple):
 def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row], nudge: float = 0.0) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
 
-    `nudge`: relative change of the start, to see how far a rounding goes.
+    `nudge`: what rounding does, by chance up or down: it changes every number of a gradient, at every step, by this
+    share of the gradient's root mean square. A rounding is as large as the terms that are added up, not as their sum.
     """
     config = spec.config
     model: Any = attach_adapter(base, config.adapter, config.model, spec.seed)  # type: ignore[arg-type]
@@ -99,8 +102,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             dropouts.append(KeyedDropout(name.removeprefix("base_model.model."), config.adapter.dropout, spec.seed))
             module.lora_dropout["default"] = dropouts[-1]
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    for _, weight in named:
-        weight.data.mul_(1 + nudge)
+    signs = torch.Generator().manual_seed(spec.seed)
     optimizer = plain_optimizer(named, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     training = config.training
@@ -119,6 +121,10 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             share.backward()
             loss += share.item()
             micro_step += 1
+        for _, weight in named if nudge else ():
+            assert weight.grad is not None
+            up_or_down = 2 * torch.randint(2, weight.shape, generator=signs) - 1
+            weight.grad += nudge * weight.grad.square().mean().sqrt() * up_or_down
         if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_([weight for _, weight in named], training.gradient_clip)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -482,7 +488,7 @@ def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
     base = embedded_base._replace(model=family_model(family))
 
     def run(names: Sequence[str]) -> Any:
-        made = [spec._replace(seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
+        made = [replace(spec, seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
         return through(GivenBench(torch.device("cpu")).given(base, DATA, HELDOUT), made)
 
     names = ("rank 2, AdamW, cosine", "rank 32, dropout")
@@ -562,7 +568,7 @@ def test_a_checkpoint_of_another_trial_is_left_alone(bench64: GivenBench, specs:
     run = cohort.runs[0]
     run.member.step = 2
     run.keep()
-    other = made._replace(seed=made.seed + 1)
+    other = replace(made, seed=made.seed + 1)
     for spec, step in ((made, 2), (other, 0)):
         again = Cohort(bench64, ignore, no_words, 1)
         assert again.admit(spec) is None

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from sweeplab.config.trial import TrialConfig
-from sweeplab.execution.messages import spec_to_dict
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import refuse_drawing
 from tests.conftest import Compose, small_llama
 from tests.trial.divided import Found, outcomes, run_divided
@@ -48,7 +47,7 @@ def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Bo
     """Every scenario's trials in this process, and in two."""
     folder = tmp_path_factory.mktemp("divided")
     specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS}
-    messages = {name: [spec_to_dict(*spec) for spec in made] for name, made in specs.items()}
+    messages = {name: [spec.to_dict() for spec in made] for name, made in specs.items()}
     divided = run_divided(2, messages, folder)
     return Both(
         {name: outcomes(name, [undivided(one) for one in made], ONE_PROCESS) for name, made in specs.items()}, divided
@@ -67,7 +66,7 @@ def specs_of(scenario: str, compose: Callable[..., TrialConfig], folder: Path) -
 
 def undivided(spec: TrialSpec) -> TrialSpec:
     training = replace(spec.config.training, strategy="single", num_devices=1)
-    return spec._replace(config=replace(spec.config, training=training), folder=spec.folder / "whole")
+    return replace(spec, config=replace(spec.config, training=training), folder=spec.folder / "whole")
 
 
 def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from sweeplab.builtin.world import make_skill_items, make_target_examples, render_plain_prompt
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import IGNORED
 from sweeplab.models.base import Base
 from sweeplab.models.quantization.schemes import measure_storage
@@ -21,7 +22,7 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial import cohort
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import TrialSpec, num_steps
+from sweeplab.trial.lifecycle import num_steps
 from sweeplab.trial.resources import Resources
 from tests.conftest import no_words, run_alone
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from sweeplab.data.batches import Windows
-from sweeplab.records.record import Phase
+from sweeplab.records.record import Phase, Status
 from sweeplab.trial import profile as probe
-from sweeplab.trial.cohort import new_record
 from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.profile import fastest, fastest_size, solo
 from sweeplab.trial.resources import Resources
@@ -26,7 +25,7 @@ CPU = torch.device("cpu")
 def begun(make_spec: SpecFactory, resources: Resources) -> Callable[..., Run]:
     def make(number: int, *overrides: str) -> Run:
         spec = make_spec(number, "quantization=none", "evaluation=none", *overrides)
-        return begin(spec, resources, new_record(spec), lambda *_: None)
+        return begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
 
     return make
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sweeplab.config.training import ScheduleConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import module
@@ -18,7 +19,6 @@ from sweeplab.trial import cohort as cohort_module
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial import scoring
 from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 
 SpecFactory = Callable[..., TrialSpec]

@@ -16,11 +16,11 @@ from transformers import ViTConfig, ViTForImageClassification
 from sweeplab.adapters.merging import attach_trained, compute_probe_logits, merge_adapter
 from sweeplab.builtin.digits import split_digits
 from sweeplab.config.compatible import check_trial
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import EMBEDDED
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial.lifecycle import TrialSpec
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, run_alone
 
@@ -127,7 +127,7 @@ def test_text_before_an_image_classifier_is_refused_before_training(
     spec = make_spec(0, *VISION)
     text = make_spec(1, "quantization=none").config.data
     with pytest.raises(ConfigError, match=r"^data.name=tiny_facts does not go with this model, a vit"):
-        run_alone(spec._replace(config=replace(spec.config, data=text)), resources)
+        run_alone(replace(spec, config=replace(spec.config, data=text)), resources)
 
 
 REFUSED = {

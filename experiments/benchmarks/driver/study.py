@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from sweeplab.execution.driver import Driver
 from sweeplab.records.items import read_items
 from sweeplab.records.store import make_folder, read_records, write_facts, write_record
 from sweeplab.report import write_report
-from sweeplab.search.recovery import open_search
+from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.wandb import NoTracker
 
@@ -75,10 +76,11 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
     driver = Driver(request, quiet)
     began = time.process_time()
     make_folder(driver.folder)
-    search, _ = open_search(request.config, driver.varied, driver.folder, driver.begin())
+    compose_trial = clock.timed("compose", partial(trial_config, request.overrides))
+    search = Search(request.config, driver.varied, driver.folder, driver.begin(), compose_trial, driver.say)
     write_facts(driver.folder, driver.facts)
     opened = time.process_time()
-    search.next_asked = clock.timed("ask", search.next_asked)  # type: ignore[method-assign]
+    search.ask = clock.timed("ask", search.ask)  # type: ignore[method-assign]
     search.tell = clock.timed("tell", search.tell)  # type: ignore[method-assign]
     with (
         timed_functions(clock),
@@ -100,8 +102,7 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
 @contextmanager
 def timed_functions(clock: Clock) -> Iterator[None]:
     """What `Rounds` calls by name is timed within."""
-    compose_one, record_one = clock.timed("compose", trial_config), clock.timed("record", write_record)
-    with patch.object(rounds, "trial_config", compose_one), patch.object(rounds, "write_record", record_one):
+    with patch.object(rounds, "write_record", clock.timed("record", write_record)):
         yield
 
 

@@ -14,6 +14,7 @@ from sweeplab.adapters.counting import build_skeleton
 from sweeplab.config.compose import CONF, trial_config
 from sweeplab.config.study import register
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Row
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.tokens import Tokens
@@ -22,8 +23,8 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.device import plan_device, resolve_device
-from sweeplab.trial.cohort import new_record, run_cohort
-from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.resources import Resources, Tokenized
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")
@@ -107,7 +108,7 @@ def begun(lab: Laboratory, config: TrialConfig, lengths: list[int], seeds: Seque
     lab.lengths = lengths
     free_memory()
     specs = [TrialSpec(seed, seed, {}, config, Path()) for seed in seeds]
-    return [begin(spec, lab, new_record(spec), lambda *_: None) for spec in specs]
+    return [begin(spec, lab, spec.new_record(Status.FAILED), lambda *_: None) for spec in specs]
 
 
 def planned(config: TrialConfig, length: int, device: str) -> MemoryForecast:

@@ -8,12 +8,13 @@ import torch
 from experiments.benchmarks.makespan.report import FOLDER
 from experiments.benchmarks.makespan.settings import Trial, config_of
 from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
+from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
 from sweeplab.runtime.provenance import describe_device, describe_software
-from sweeplab.trial.cohort import new_record
-from sweeplab.trial.lifecycle import Run, TrialSpec, begin
+from sweeplab.trial.lifecycle import Run, begin
 from sweeplab.trial.profile import at_work, fastest
 from sweeplab.trial.resources import Resources, Tokenized
 
@@ -38,7 +39,7 @@ def run_of(resources: Resources, micro_batch_size: int, seed: int) -> Run:
     config = config_of(Trial(RANK, 1e-3, seed), 1)
     config.training.micro_batch_size = micro_batch_size
     spec = TrialSpec(seed, seed, {}, config, Path())
-    return begin(spec, resources, new_record(spec), lambda *_: None)
+    return begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
 
 
 def speeds(resources: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:
