@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.scaling.model import Outcome, Plan, Service, Simulation, fixed
-from experiments.scaling.report import write
+from experiments.scaling.report import write_report
 from sweeplab.records.store import read_json
 
 RECORDS: Final = Path("reports/rank_sweep/records.json")
@@ -85,7 +85,7 @@ def main() -> None:
         for num_gpus in NUM_GPUS:
             plan = Plan(NUM_TRIALS, num_gpus, scaled(times, mean_seconds), fixed, means, **ASSUMED)
             rows.append(row(plan, mean_seconds, Simulation(plan, seed).run()))
-    write(rows, seed, means, ASSUMED)
+    write_report(rows, seed, means, ASSUMED)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
 """The simulation's table, figures and drawing in `reports/scaling`."""
 
-import math
 from pathlib import Path
 from typing import Any, Final
 
 from experiments.scaling.model import Service
 from sweeplab.records.store import write_json, write_text
+from sweeplab.report.charts.axes import Axis
+from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.drawing import draw_chart
+from sweeplab.report.charts.ticks import Tick
 
 FOLDER: Final = Path("reports/scaling")
-WIDTH: Final = 640
-HEIGHT: Final = 360
-MARGIN: Final = 60
-COLORS: Final = ("#4477aa", "#ee6677", "#228833")
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -30,38 +29,24 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def drawing(rows: list[dict[str, Any]]) -> str:
+def draw_efficiency(rows: list[dict[str, Any]]) -> str:
     """Ideal over makespan against GPUs, a line for each length of a trial."""
     gpus = sorted({one["num_gpus"] for one in rows})
-    span = math.log2(gpus[-1] / gpus[0])
-
-    def x(num_gpus: float) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * math.log2(num_gpus / gpus[0]) / span
-
-    def y(efficiency: float) -> float:
-        return HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * efficiency
-
-    text = 'font-family="sans-serif" font-size="12"'
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">']
-    for share in (0.0, 0.5, 1.0):
-        parts.append(f'<path d="M{MARGIN} {y(share):.1f}H{WIDTH - MARGIN}" stroke="#ccc"/>')
-        parts.append(f'<text x="{MARGIN - 8}" y="{y(share) + 4:.1f}" text-anchor="end" {text}>{share:g}</text>')
-    for one in gpus:
-        parts.append(f'<text x="{x(one):.1f}" y="{HEIGHT - MARGIN + 18}" text-anchor="middle" {text}>{one}</text>')
-    parts.append(f'<text x="{WIDTH / 2:g}" y="{HEIGHT - 18}" text-anchor="middle" {text}>GPUs</text>')
-    parts.append(f'<text x="{MARGIN}" y="24" {text}>ideal time over makespan, 10,000 trials of ASHA</text>')
-    for place, seconds in enumerate(sorted({one["mean_trial_seconds"] for one in rows})):
-        line = [(one["num_gpus"], one["efficiency"]) for one in rows if one["mean_trial_seconds"] == seconds]
-        points = " ".join(f"{x(count):.1f},{y(efficiency):.1f}" for count, efficiency in line)
-        color = COLORS[place]
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
-        parts.append(
-            f'<text x="{MARGIN + 8}" y="{y(0.4) + 18 * place:.1f}" fill="{color}" {text}>full trial {seconds} s</text>'
-        )
-    return "\n".join([*parts, "</svg>", ""])
+    axis = Axis(None, "GPUs", "log", [Tick(one, f"{one:,}") for one in gpus])
+    lines = []
+    for color, seconds in enumerate(sorted({one["mean_trial_seconds"] for one in rows})):
+        label = f"full trial {seconds:g} s"
+        path = [
+            Dot(one["num_gpus"], one["efficiency"], f"{label}, {one['num_gpus']} GPUs: {one['efficiency']:.3f}")
+            for one in rows
+            if one["mean_trial_seconds"] == seconds
+        ]
+        lines.append(Line(label, color, 0, [], path))
+    title = "Ideal time over makespan, 10,000 trials of ASHA"
+    return draw_chart(Chart("scaling", title, "", "ideal / makespan", axis, lines, unit_range=True))
 
 
-def write(rows: list[dict[str, Any]], seed: int, means: Service, assumed: dict[str, Any]) -> None:
+def write_report(rows: list[dict[str, Any]], seed: int, means: Service, assumed: dict[str, Any]) -> None:
     head = [
         "# A study of 10,000 trials on 8 to 1,024 GPUs, simulated",
         "",
@@ -71,5 +56,5 @@ def write(rows: list[dict[str, Any]], seed: int, means: Service, assumed: dict[s
         "",
     ]
     write_json(FOLDER / "results.json", {"seed": seed, "service": means._asdict(), "assumed": assumed, "rows": rows})
-    write_text(FOLDER / "scaling.svg", drawing(rows))
+    write_text(FOLDER / "scaling.svg", draw_efficiency(rows))
     write_text(FOLDER / "report.md", "\n".join([*head, *table(rows), "", "![efficiency](scaling.svg)", ""]))

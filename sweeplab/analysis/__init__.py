@@ -1,36 +1,3 @@
 """What a study's adapters hold: shared subspaces, amplification, spectra, and Elo of the settings."""
 
-from collections.abc import Callable
-from pathlib import Path
-
-__all__ = ["analyze"]
-
-
-def analyze(study_folder: Path, reports_dir: Path, say: Callable[[str], None]) -> Path:
-    """Reads the finished trials in `study_folder`, writes `reports_dir`/<study>/analysis; gives analysis.md's path.
-
-    `say` is told in a few words what is being done. Loads the base, for its weights; one that cannot be loaded is
-    named on the page. Raises `StoreError` in one line for a folder without a study, and for a damaged adapter or items.
-    """
-    from sweeplab.analysis.findings import Findings
-    from sweeplab.analysis.outcomes import rate
-    from sweeplab.analysis.pages import write_analysis
-    from sweeplab.analysis.sharing import MOST_MATRICES, matrices_of, measure_sharing
-    from sweeplab.analysis.trials import find_pairs, read_trials
-    from sweeplab.analysis.weights import measure_weights
-    from sweeplab.records.store import StoreError, read_facts, read_records
-    from sweeplab.report.evidence.settings import group_by_setting
-
-    facts = read_facts(study_folder)
-    if facts is None:
-        raise StoreError(f"{study_folder} holds no study; run it first, with the same study.name")
-    records = read_records(study_folder)
-    settings = group_by_setting(facts, records)
-    trained, left_out = read_trials(study_folder, records)
-    pairs, names = find_pairs(trained), matrices_of(trained, MOST_MATRICES)
-    shared = measure_sharing(pairs, names, say)
-    measured, trouble = measure_weights(trained, MOST_MATRICES, say)
-    say("Elo over items")
-    ratings = rate(facts, settings, study_folder)
-    findings = Findings(facts, settings, trained, left_out, pairs, names, shared, measured, trouble, ratings)
-    return write_analysis(findings, reports_dir / facts.name / "analysis")
+from sweeplab.analysis.study import analyze as analyze

@@ -10,7 +10,7 @@ from sweeplab.analysis.adapters import Array, Factors, read_factors
 from sweeplab.analysis.spectra import decompose_update
 from sweeplab.analysis.subspaces import Chance, chance, chance_grid, directions, similarity
 from sweeplab.analysis.trials import Pair, Trained
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 MOST_MATRICES: Final = 64
 PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A
@@ -100,15 +100,15 @@ def matrices_of(trained: Sequence[Trained], most: int) -> list[str]:
     names = dict.fromkeys(
         layer["name"] for one in trained for layer in one.record.adapter_layers if layer["name"] in one.adapter.shapes
     )
-    return evenly(list(names), most)
+    return pick_evenly(list(names), most)
 
 
 def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[Shared]:
     """One `Shared` per kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
     groups: dict[tuple[str, tuple[int, int], str], Shared] = {}
     members = {trial.record.number: trial for pair in pairs for trial in (pair.one, pair.other)}
-    for place, name in enumerate(names, 1):
-        say(f"subspaces of {name}, matrix {place} of {len(names)}")
+    for index, name in enumerate(names, 1):
+        say(f"subspaces of {name}, matrix {index} of {len(names)}")
         bases = {
             number: bases_of(read_factors(trial.adapter, name))
             for number, trial in members.items()

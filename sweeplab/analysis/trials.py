@@ -11,7 +11,7 @@ from sweeplab.config.trial import trial_config_from_dict
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, record_path, trial_folder
 from sweeplab.records.typed import value_at
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 RANK: Final = "adapter.rank"
 MOST_PAIRS: Final = 12  # of each kind
@@ -87,4 +87,4 @@ def find_pairs(trained: Sequence[Trained]) -> list[Pair]:
         kind = kind_of(one, other)
         if kind is not None:
             found[kind].append(Pair(kind, one, other))
-    return [pair for pairs in found.values() for pair in evenly(pairs, MOST_PAIRS)]
+    return [pair for pairs in found.values() for pair in pick_evenly(pairs, MOST_PAIRS)]

@@ -14,7 +14,7 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import trial_config_from_dict
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.statistics.subsets import evenly
+from sweeplab.statistics.selection import pick_evenly
 
 MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
 MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model
@@ -77,7 +77,7 @@ def affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> l
     work = {name: math.prod(shapes[name]) * min(shapes[name]) for name in names}
     small = [name for name in names if work[name] <= MOST_WORK / MOST_SHARE]
     for most in range(len(small), 0, -1):
-        chosen = evenly(small, most)
+        chosen = pick_evenly(small, most)
         if sum(work[name] for name in chosen) <= MOST_WORK:
             return chosen
     return [min(work, key=work.__getitem__)]
@@ -99,8 +99,8 @@ def measure_weights(trained: Sequence[Trained], most: int, say: Callable[[str], 
             weights = base_weights(model, quantization)
         except ConfigError as error:
             trouble = str(error)
-        for place, name in enumerate(names, 1):
-            say(f"spectra of {name}, matrix {place} of {len(names)}")
+        for index, name in enumerate(names, 1):
+            say(f"spectra of {name}, matrix {index} of {len(names)}")
             found += measure_matrix(members, name, weights)
     return found, trouble
 

@@ -1,38 +1,39 @@
-"""The report's files, from templates: every value is escaped for the language it lands in."""
+"""The report's files, from templates."""
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.store import write_json, write_text
-from sweeplab.report.charts.charts import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP, Chart
-from sweeplab.report.charts.drawing import drawing
-from sweeplab.report.charts.pictures import Figure, figures, study_charts
-from sweeplab.report.evidence.evidence import Evidence, evidence_by_meaning
+from sweeplab.report.charts.chart import Chart
+from sweeplab.report.charts.drawing import draw_chart
+from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
+from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
-from sweeplab.report.evidence.sources import flatten, provenance
-from sweeplab.report.findings.answer import answer, reading
-from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
-from sweeplab.report.findings.comparison import comparison_table
-from sweeplab.report.findings.differences import differences_table
-from sweeplab.report.findings.failures import failures_table
+from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
+from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
+from sweeplab.report.findings.comparison import build_comparison_table
+from sweeplab.report.findings.differences import build_differences_table
+from sweeplab.report.findings.failures import build_failures_table
+from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.importance import (
     Importance,
-    effects_table,
-    importance_note,
-    importance_shares,
-    importance_table,
+    build_effects_table,
+    build_importance_table,
+    describe_importance,
+    measure_importance,
 )
-from sweeplab.report.findings.setup import setup_line
-from sweeplab.report.findings.tables import Table, phases_table, phases_title, settings_table, trials_table
-from sweeplab.report.findings.verdicts import Verdict, published_values, verdict_table, verdicts
+from sweeplab.report.findings.settings_table import build_settings_table
+from sweeplab.report.findings.setup import describe_setup
+from sweeplab.report.findings.table import Table
+from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table, title_phases
+from sweeplab.report.findings.verdicts import Verdict, judge_claims
+from sweeplab.report.templating import html_environment, markdown_environment
 
 CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
@@ -58,11 +59,9 @@ PARETO_NOTE: Final = (
 )
 BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
 MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
-TEMPLATES: Final = Path(__file__).parent / "templates"
-SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
 
-class Section(NamedTuple):
+class _Section(NamedTuple):
     """A table with its heading and what it means."""
 
     title: str
@@ -72,7 +71,7 @@ class Section(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Findings:
+class _ReportContent:
     """What both pages are made of; `found` is the evidence on the first objective, by `by_meaning`'s families."""
 
     facts: StudyFacts
@@ -85,14 +84,14 @@ class Findings:
     shares: list[Importance]
 
 
-def findings(
+def _gather_content(
     facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
-) -> Findings:
+) -> _ReportContent:
     settings = group_by_setting(facts, records)
-    judged = verdicts(facts, settings, items)
-    found = evidence_by_meaning(facts, settings, first_objective(facts)[0], items)
-    shares = importance_shares(facts, records) if list(found) == [""] else []
-    return Findings(facts, records, items, bases, settings, judged, found, shares)
+    judged = judge_claims(facts, settings, items)
+    found = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
+    shares = measure_importance(facts, records) if list(found) == [""] else []
+    return _ReportContent(facts, records, items, bases, settings, judged, found, shares)
 
 
 def write_pages(
@@ -104,9 +103,9 @@ def write_pages(
 ) -> Path:
     """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
-    made = findings(facts, records, items, bases)
-    drawn = study_charts(facts, made.settings, published_values(made.judged), bases) if records else []
-    values = contents(made)
+    made = _gather_content(facts, records, items, bases)
+    drawn = build_study_charts(facts, made.settings, list_published_values(made.judged), bases) if records else []
+    values = _list_values(made)
     stored = {
         "study": facts.to_dict(),
         "bases": [one.to_dict() for one in bases],
@@ -121,146 +120,75 @@ def write_pages(
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
-        write_text(folder / "score.svg", draw("plot.svg.j2", drawing(picture)))
-    write_text(folder / "report.md", markdown().get_template("report.md.j2").render(values, picture=picture))
-    write_text(folder / "report.html", page(made, values, drawn))
+        write_text(folder / "score.svg", draw_chart(picture))
+    write_text(
+        folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
+    )
+    write_text(folder / "report.html", _render_html(made, values, drawn))
     return folder / "report.html"
 
 
-def page(made: Findings, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(made: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
+    shown = list(draw_figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
     figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
-    template = marked_up().get_template("report.html.j2")
-    return template.render(values, figures=[with_svg(one) for one in shown], figures_first=figures_first)
+    template = html_environment().get_template("report.html.j2")
+    return template.render(values, figures=shown, figures_first=figures_first)
 
 
-def with_svg(figure: Figure) -> dict[str, Any]:
-    return {**figure._asdict(), "svg": Markup(draw(figure.template, figure.values))}
-
-
-def draw(template: str, values: dict[str, Any]) -> str:
-    return marked_up().get_template(template).render(values)
-
-
-def contents(made: Findings) -> dict[str, Any]:
+def _list_values(made: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = made.facts, made.records
-    settings = settings_table(facts, made.settings, bases=made.bases)
+    settings = build_settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
-        "setup": setup_line(records),
-        "answer": answer(facts, made.settings, made.items),
+        "setup": describe_setup(records),
+        "answer": state_answer(facts, made.settings, made.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in sections(made) if section.table is not None],
-        "failures": failures_table(records),
-        "trials": trials_table(facts, records),
-        "phases": phases_table(records),
-        "phases_title": phases_title(records),
-        "provenance": provenance(records),
-        "config": flatten(facts.config),
-        "reading": reading(facts, records),
+        "sections": [section for section in _list_sections(made) if section.table is not None],
+        "failures": build_failures_table(records),
+        "trials": build_trials_table(facts, records),
+        "phases": build_phases_table(records),
+        "phases_title": title_phases(records),
+        "provenance": list_provenance(records),
+        "config": flatten_values(facts.config),
+        "reading": explain_terms(facts, records),
         "has_items": made.items is not None,
     }
 
 
-def sections(made: Findings) -> Iterator[Section]:
+def _list_sections(made: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = made.facts
-    yield Section("What differs between the studies", STUDIES_NOTE, differences_table(facts, made.records))
-    yield Section("Claims", CLAIMS_NOTE, verdict_table(made.judged))
+    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, made.records))
+    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(made.judged))
     if not made.found:
         return
     for label, found in made.found.items():
         compared = found.compared()
         if compared is not None:
-            yield Section(titled("Against the best", label), COMPARED_NOTE, comparison_table(found, compared))
-    yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, made.settings, made.items))
-    yield Section("Importance of what was varied", importance_note(facts, made.records), importance_table(made.shares))
+            yield _Section(
+                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
+            )
+    yield _Section(
+        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, made.settings, made.items)
+    )
+    yield _Section(
+        "Importance of what was varied", describe_importance(facts, made.records), build_importance_table(made.shares)
+    )
     if "" in made.found:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if spreads_unequally(made.found[""]) else "")
-        yield Section("Main effects and interactions", note, effects_table(facts, made.found[""]))
+        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.found[""]) else "")
+        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.found[""]))
     for label, found in made.found.items():
-        yield Section(titled("Pareto front", label), PARETO_NOTE, pareto_table(facts, found))
-        for title, table in budget_tables(found):
-            yield Section(titled(title, label), BUDGET_NOTE, table, minor=True)
+        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, found))
+        for title, table in build_budget_tables(found):
+            yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)
 
 
-def titled(title: str, label: str) -> str:
+def _join_title(title: str, label: str) -> str:
     return f"{title}, {label}" if label else title
 
 
-def spreads_unequally(found: Evidence) -> bool:
-    return any(one.is_wide for one in found.estimates)
-
-
-def environment(**settings: Any) -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        **settings,
-    )
-
-
-def marked_up() -> Environment:
-    made = environment(autoescape=True)
-    made.filters |= {"breakable": breakable, "anchor": anchor}
-    made.globals |= {"palette": PALETTE, "dark_palette": DARK_PALETTE, "ramp": RAMP, "dark_ramp": DARK_RAMP}
-    return made
-
-
-def anchor(title: str) -> str:
-    """The part of a link's address that leads to a heading."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
-def breakable(text: str) -> Markup:
-    """A name that may wrap after its underscores and dots."""
-    return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
-
-
-def markdown() -> Environment:
-    """Every value is escaped as it is written, so that no template can forget to."""
-    made = environment(autoescape=False, finalize=escape_markdown)
-    made.filters |= {"fenced": fenced, "table": markdown_table}
-    return made
-
-
-def escape_markdown(value: Any) -> Any:
-    """`value` as text on one line that GitHub shows as it is; `Markup` passes."""
-    if isinstance(value, Markup):
-        return value
-    text = re.sub(r"\s+", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return SPECIAL.sub(lambda found: f"\\{found.group()}", text)
-
-
-def fenced(text: str) -> Markup:
-    """`text` as a code block whose fence is longer than any in it."""
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return Markup(f"{ticks}\n{text}\n{ticks}")
-
-
-def markdown_table(table: Table) -> Markup:
-    """A GitHub table; the best setting's row is bold."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    titles = [
-        " ".join(part for part in (column.title, f"({column.unit})" if column.unit else "") if part)
-        for column in table.columns
-    ]
-    lines = [
-        line(escape_markdown(title) for title in titles),
-        line("---:" if column.numeric else "---" for column in table.columns),
-    ]
-    for index, row in enumerate(table.rows):
-        texts = [escape_markdown(cell.text) for cell in row]
-        notes = [f" ({escape_markdown(cell.note)})" if cell.note else "" for cell in row]
-        mark = "**" if index == table.marked else ""
-        lines.append(line(f"{mark}{text}{mark}{note}" for text, note in zip(texts, notes, strict=True)))
-    return Markup("\n".join(lines))
+def _has_unequal_spreads(evidence: Evidence) -> bool:
+    return any(one.is_wide for one in evidence.estimates)

@@ -1,0 +1,1 @@
+"""Arrays in, estimates and intervals out; knows nothing of trials."""

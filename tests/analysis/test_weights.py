@@ -14,7 +14,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from sweeplab.analysis import weights
 from sweeplab.analysis.adapters import Array
-from sweeplab.analysis.figures import RAMP, color_of, decades
 from sweeplab.analysis.weights import affordable, base_weights
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
@@ -71,17 +70,3 @@ def test_only_what_time_allows_is_decomposed(monkeypatch: pytest.MonkeyPatch) ->
     assert affordable(names, shapes) == ["layer0", "layer4", "layer8"]
     monkeypatch.setattr(weights, "MOST_WORK", 1)
     assert math.prod(shapes[affordable(names, shapes)[0]]) == 100
-
-
-def test_colours_are_the_ramps_and_between() -> None:
-    assert [color_of(place / 8) for place in range(9)] == list(RAMP)
-    assert color_of(1 / 16) == "#092c5f"
-    assert color_of(-1.0) == RAMP[0]
-    assert color_of(2.0) == RAMP[-1]
-    lightness = [sum(w * int(c[k : k + 2], 16) for w, k in ((0.2126, 1), (0.7152, 3), (0.0722, 5))) for c in RAMP]
-    assert lightness == sorted(lightness)
-
-
-def test_powers_of_ten_or_the_ends() -> None:
-    assert [tick.place for tick in decades(0.05, 20)] == [0.1, 1, 10]
-    assert [tick.text for tick in decades(2, 5)] == ["2", "5"]

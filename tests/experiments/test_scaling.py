@@ -75,7 +75,7 @@ def test_the_report_says_what_was_simulated(tmp_path: Path, monkeypatch: pytest.
         outcomes = [Simulation(plan, seed).run() for seed in (5, 5, 6)]
         assert outcomes[0] == outcomes[1] != outcomes[2]
         rows.append(row(plan, 60.0, outcomes[0]))
-    report.write(rows, 5, Service(0.01, 0.001, 0.01), ASSUMED)
+    report.write_report(rows, 5, Service(0.01, 0.001, 0.01), ASSUMED)
     page = (tmp_path / "report.md").read_text()
     assert "Seed 5." in page
     assert page.count("| 60.0 |") == 2

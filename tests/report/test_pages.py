@@ -11,7 +11,7 @@ import pytest
 
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.report import write_report
-from sweeplab.report.pages import escape_markdown, fenced
+from sweeplab.report.templating import escape_markdown, fence_code
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -145,7 +145,7 @@ def test_markdown_escapes_what_github_would_read() -> None:
         "a\\|b &lt;c&gt; \\*d\\* \\`e\\` \\_f\\_ g_h \\$i\\$ \\[j\\]"
     )
     assert escape_markdown("two\nlines") == "two lines"
-    assert fenced("x ``` y") == "````\nx ``` y\n````"
+    assert fence_code("x ``` y") == "````\nx ``` y\n````"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_markdown_escapes_what_github_would_read() -> None:
     [
         ("import sweeplab.report.pages", ["torch", "transformers", "lightning"]),
         (
-            "import sweeplab.report, sweeplab.report.evidence.settings, sweeplab.report.findings.tables",
+            "import sweeplab.report, sweeplab.report.evidence.settings, sweeplab.report.findings.settings_table",
             ["torch", "jinja2"],
         ),
     ],

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psutil
 
-from experiments.benchmarks.makespan.report import write
+from experiments.benchmarks.makespan.report import write_report
 from experiments.benchmarks.makespan.settings import (
     NAME,
     SEEDS,
@@ -215,7 +215,7 @@ def main() -> None:
         for way in WAYS:
             results[way].append(measure(way, asked.steps, asked.peer_trials))
             print(f"{way}: {results[way][-1]['seconds']:.1f} s for {results[way][-1]['num_trials']} trials", flush=True)
-    write(results, asked.steps)
+    write_report(results, asked.steps)
 
 
 if __name__ == "__main__":

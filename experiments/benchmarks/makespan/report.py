@@ -7,6 +7,7 @@ from typing import Any, Final
 import torch
 
 from sweeplab.records.store import write_json, write_text
+from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.runtime.provenance import describe_device, describe_software
 
 FOLDER: Final = Path("reports/benchmarks/makespan")
@@ -16,7 +17,6 @@ TITLES: Final = {
     "one_process": "PEFT, Trainer and lm-eval in one process, base loaded once",
     "process_per_trial": "PEFT and Trainer, then lm-eval's command line, two processes a trial",
 }
-BAR: Final = 520  # pixels of the longest
 
 
 def per_trial(result: dict[str, Any]) -> float:
@@ -69,25 +69,14 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def drawing(results: dict[str, list[dict[str, Any]]]) -> str:
+def draw_makespan(results: dict[str, list[dict[str, Any]]]) -> str:
     """Bars of seconds a trial."""
     means = {way: statistics.mean(per_trial(one) for one in runs) for way, runs in results.items()}
-    longest = max(means.values())
-    lines = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="760" height="230" font-family="sans-serif" font-size="13">'
-    ]
-    lines.append(
-        '<rect width="760" height="230" fill="white"/><text x="10" y="22">seconds a trial, less is better</text>'
-    )
-    for place, (way, mean) in enumerate(means.items()):
-        y = 38 + 47 * place
-        lines.append(f'<text x="10" y="{y + 12}">{TITLES[way].replace("`", "")}</text>')
-        lines.append(f'<rect x="10" y="{y + 18}" width="{BAR * mean / longest:.1f}" height="16" fill="#0072b2"/>')
-        lines.append(f'<text x="{18 + BAR * mean / longest:.1f}" y="{y + 31}">{mean:.1f} s</text>')
-    return "\n".join([*lines, "</svg>", ""])
+    groups = [BarGroup(TITLES[way].replace("`", ""), [Bar(mean, 0, f"{mean:.1f} s")]) for way, mean in means.items()]
+    return draw_bars(BarChart("Sixteen trials from start to report", "seconds a trial, less is better", groups))
 
 
-def write(results: dict[str, list[dict[str, Any]]], num_steps: int) -> None:
+def write_report(results: dict[str, list[dict[str, Any]]], num_steps: int) -> None:
     facts = {**describe_software(), "device": describe_device(torch.device("cpu"))}
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "results.json", {"num_steps": num_steps, "results": results, "provenance": facts})
@@ -104,4 +93,4 @@ def write(results: dict[str, list[dict[str, Any]]], num_steps: int) -> None:
         "",
     ]
     write_text(FOLDER / "report.md", "\n".join(page))
-    write_text(FOLDER / "makespan.svg", drawing(results))
+    write_text(FOLDER / "makespan.svg", draw_makespan(results))

@@ -1,0 +1,1 @@
+"""Charts as SVG: one kit of axes, ticks, marks and templates for report, analysis and experiments."""

@@ -1,11 +1,13 @@
-"""One chart as a static SVG: places in pixels, which the template draws with the page's colours or on white."""
+"""A chart as SVG: values to pixels, and a template that draws them with the page's colors or alone, on white."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sweeplab.report.charts.axes import Tick, number_ticks, round_ticks
-from sweeplab.report.charts.charts import PALETTE, Chart, Dot, Line
+from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.ticks import Tick, list_number_ticks, list_round_ticks
+from sweeplab.report.colors import PALETTE
+from sweeplab.report.templating import render_svg
 
 WIDTH: Final = 760  # of the picture that stands alone
 PAGE_WIDTH: Final = 520  # in the page, where two stand side by side, and a phone shrinks them by a third only
@@ -15,6 +17,7 @@ HEADROOM: Final = 10  # above a plot that has its title beside it
 LEFT, RIGHT, TOP, BOTTOM = 68, 24, 44, 56
 INSET: Final = 20  # from the frame to the first and the last value
 LEGEND_ROW: Final = 22
+LABEL_ROW: Final = 15  # from one text beside a dot to the next
 LETTER: Final = 7.0  # width of a letter at 13 px, on average
 LONGEST_TICK: Final = 24  # letters
 LONGEST_LEGEND: Final = 70
@@ -32,8 +35,8 @@ class Mark(NamedTuple):
     text: str
 
 
-class Entry(NamedTuple):
-    """A line or a level of the legend; `shade` is the class that colours it."""
+class LegendEntry(NamedTuple):
+    """A line or a level of the legend; `shade` is the class that colors it."""
 
     x: float
     y: float
@@ -44,7 +47,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scale:
+class PixelScale:
     """Values to pixels, both ends included; `log` needs values above 0."""
 
     low: float
@@ -59,15 +62,21 @@ class Scale:
         return round(self.start + part * (self.end - self.start), 2)
 
 
-def drawing(chart: Chart, alone: bool = True) -> dict[str, Any]:
+def draw_chart(chart: Chart, alone: bool = True) -> str:
+    """The chart as SVG. `alone`: a picture of its own, with title and legend, on white; else for the page."""
+    return render_svg("plot.svg.j2", lay_out_chart(chart, alone))
+
+
+def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
     """Everything that `plot.svg.j2` draws of a chart; pixels, y downwards. `alone`: with title and legend, on white."""
     width = WIDTH if alone else PAGE_WIDTH
-    entries = placed(legend(chart), width) if alone else []
-    top = (TOP if alone else HEADROOM) + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
+    entries = _arrange_legend(list_legend(chart), width) if alone else []
+    head = TOP + (LEGEND_ROW if chart.subtitle else 0) if alone else HEADROOM
+    top = head + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
     bottom = top + (PLOT_HEIGHT if alone else PAGE_PLOT_HEIGHT)
-    x_scale, y_scale, y_ticks = scales(chart, width, top, bottom)
-    texts = tick_texts([tick.text for tick in chart.axis.ticks])
-    ticks = [Mark(x_scale(tick.place), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
+    x_scale, y_scale, y_ticks = _choose_scales(chart, width, top, bottom)
+    texts = shorten_ticks([tick.text for tick in chart.axis.ticks])
+    ticks = [Mark(x_scale(tick.position), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
     slot = (width - LEFT - RIGHT) / max(len(ticks), 1)
     widest = max((len(tick.text) for tick in ticks), default=0) * LETTER
     turned = widest > slot
@@ -82,47 +91,61 @@ def drawing(chart: Chart, alone: bool = True) -> dict[str, Any]:
         "bottom": bottom,
         "middle": (top + bottom) / 2,
         "title": chart.title if chart.axis.key is None else f"{chart.title} against {chart.axis.name}",
+        "subtitle": chart.subtitle,
         "x_title": chart.axis.title,
         "y_title": chart.y_title,
         "x_ticks": ticks,
         "turned": turned,
-        "y_ticks": [Mark(y_scale(tick.place), tick.text) for tick in y_ticks],
-        "legend": [entry._replace(y=TOP + LEGEND_ROW * (entry.y + 0.3)) for entry in entries],
+        "y_ticks": [Mark(y_scale(tick.position), tick.text) for tick in y_ticks],
+        "legend": [entry._replace(y=head + LEGEND_ROW * (entry.y + 0.3)) for entry in entries],
         "levels": [{"y": y_scale(one.y), "shade": f"c{one.color}", "text": one.text} for one in chart.levels],
-        "lines": [drawn_line(chart, line, x_scale, y_scale) for line in chart.lines],
+        "lines": [_lay_out_line(chart, line, x_scale, y_scale) for line in chart.lines],
         "thin": chart.thin,
         "pale": chart.thin and len(chart.lines) > THIN_FROM,
     }
 
 
-def drawn_line(chart: Chart, line: Line, x_scale: Scale, y_scale: Scale) -> dict[str, Any]:
+def _lay_out_line(chart: Chart, line: Line, x_scale: PixelScale, y_scale: PixelScale) -> dict[str, Any]:
     return {
         "label": line.path[-1].text if chart.thin else line.label,
-        "shade": shade(chart, line),
+        "shade": _shade_of(chart, line),
         "dash": DASHES[line.dash % len(DASHES)],
-        "shape": shape(line),
-        "dots": [(*place, dot.text) for place, dot in zip(pixels(line.dots, x_scale, y_scale), line.dots, strict=True)],
+        "shape": _shape_of(line),
+        "dots": [(*at, dot.text) for at, dot in zip(_to_pixels(line.dots, x_scale, y_scale), line.dots, strict=True)],
         "radius": 2.5 if len(line.dots) > MANY_DOTS else 4,
-        "means": [(*at, dot.text) for at, dot in zip(pixels(line.path, x_scale, y_scale), line.path, strict=True)],
-        "bars": bars([*line.path, *line.dots], x_scale, y_scale),
+        "means": [(*at, dot.text) for at, dot in zip(_to_pixels(line.path, x_scale, y_scale), line.path, strict=True)],
+        "bars": _lay_out_bars([*line.path, *line.dots], x_scale, y_scale),
+        "labels": _lay_out_labels(line.dots, x_scale, y_scale),
         "joined": chart.joined and len(line.path) > 1,
     }
 
 
-def shade(chart: Chart, line: Line) -> str:
-    """The class of a colour: `c` of the palette, `s` of the ramp."""
+def _lay_out_labels(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[dict[str, Any]]:
+    """Texts beside their dots, the highest dot first; a text that would cover the one above moves down."""
+    labels: list[dict[str, Any]] = []
+    last = -math.inf
+    for dot in sorted((one for one in dots if one.label), key=lambda one: -one.y):
+        x, last = x_scale(dot.x), max(y_scale(dot.y) + 4.5, last + LABEL_ROW)
+        near_end = x > WIDTH * 0.7
+        side = {"x": x - 10, "anchor": "end"} if near_end else {"x": x + 10, "anchor": "start"}
+        labels.append({"y": round(last, 1), "text": shorten(dot.label), **side})
+    return labels
+
+
+def _shade_of(chart: Chart, line: Line) -> str:
+    """The class of a color: `c` of the palette, `s` of the ramp."""
     return f"s{line.color}" if chart.ramped else f"c{line.color % NUM_COLORS}"
 
 
-def shape(line: Line) -> str:
+def _shape_of(line: Line) -> str:
     return "diamond" if line.diamond else "hollow" if line.dash % 2 == 1 else "dot"
 
 
-def pixels(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float]]:
+def _to_pixels(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[tuple[float, float]]:
     return [(x_scale(dot.x), y_scale(dot.y)) for dot in dots]
 
 
-def bars(dots: list[Dot], x_scale: Scale, y_scale: Scale) -> list[tuple[float, float, float]]:
+def _lay_out_bars(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[tuple[float, float, float]]:
     """Intervals as (x, y of the low end, y of the high end); none for a mean without one."""
     return [
         (x_scale(dot.x), y_scale(dot.low), y_scale(dot.high))
@@ -135,7 +158,7 @@ def shorten(text: str, longest: int = LONGEST_TICK) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def tick_texts(texts: list[str]) -> list[str]:
+def shorten_ticks(texts: list[str]) -> list[str]:
     """As short as ticks are; where two then begin alike, as paths of one folder do, their ends and not their starts."""
     starts = [shorten(text) for text in texts]
     if len(set(starts)) == len(set(texts)):
@@ -143,49 +166,50 @@ def tick_texts(texts: list[str]) -> list[str]:
     return [text if len(text) <= LONGEST_TICK else f"…{text[1 - LONGEST_TICK :]}" for text in texts]
 
 
-def scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[Scale, Scale, list[Tick]]:
+def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[PixelScale, PixelScale, list[Tick]]:
     """x and y scales with a margin inside the frame, and the ticks of y."""
     drawn = [dot for line in chart.lines for dot in (*line.dots, *line.path)]
     if chart.axis.scale == "category":
-        x_scale = Scale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
+        x_scale = PixelScale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
     else:
-        xs = [tick.place for tick in chart.axis.ticks] + [dot.x for dot in drawn]
-        x_scale = Scale(min(xs), max(xs), LEFT + INSET, width - RIGHT - INSET, chart.axis.scale == "log")
+        xs = [tick.position for tick in chart.axis.ticks] + [dot.x for dot in drawn]
+        x_scale = PixelScale(min(xs), max(xs), LEFT + INSET, width - RIGHT - INSET, chart.axis.scale == "log")
     ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
     if chart.log_y:
-        return x_scale, Scale(min(ys), max(ys), bottom - 8, top + 8, True), number_ticks(sorted(set(ys)), "log", 0)
-    low, high = (0.0, 1.0) if chart.unit_range else padded(min(ys), max(ys))
-    return x_scale, Scale(low, high, bottom - 8, top + 8), round_ticks(low, high)
+        return (
+            x_scale,
+            PixelScale(min(ys), max(ys), bottom - 8, top + 8, True),
+            list_number_ticks(sorted(set(ys)), "log", 0),
+        )
+    low, high = (0.0, 1.0) if chart.unit_range else _pad_range(min(ys), max(ys))
+    return x_scale, PixelScale(low, high, bottom - 8, top + 8), list_round_ticks(low, high)
 
 
-def padded(low: float, high: float) -> tuple[float, float]:
+def _pad_range(low: float, high: float) -> tuple[float, float]:
     """A range with room above and below, also where all values are equal."""
     room = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
     return low - room, high + room
 
 
-def legend(chart: Chart) -> list[Entry]:
+def list_legend(chart: Chart) -> list[LegendEntry]:
     """What is drawn and how, at the origin; none for a single line without a level."""
-    entries = [
-        Entry(
-            0, 0, shorten(line.label, LONGEST_LEGEND), shade(chart, line), DASHES[line.dash % len(DASHES)], shape(line)
-        )
-        for line in chart.lines
-        if line.listed
-    ]
-    entries = [one._replace(shape="none") for one in entries] if chart.thin else entries
+    entries = []
+    for line in (one for one in chart.lines if one.listed):
+        shape = "none" if chart.thin or not line.dots else _shape_of(line)
+        text, dash = shorten(line.label, LONGEST_LEGEND), DASHES[line.dash % len(DASHES)]
+        entries.append(LegendEntry(0, 0, text, _shade_of(chart, line), dash, shape))
     if chart.levels:
-        entries.append(Entry(0, 0, "base model without adapter", f"c{NUM_COLORS - 1}", LEVEL_DASH, "none"))
+        entries.append(LegendEntry(0, 0, "base model without adapter", f"c{NUM_COLORS - 1}", LEVEL_DASH, "none"))
     return entries if len(entries) > 1 else []
 
 
-def placed(entries: list[Entry], width: float) -> list[Entry]:
+def _arrange_legend(entries: list[LegendEntry], width: float) -> list[LegendEntry]:
     """From left to right, wrapped; y counts rows."""
-    made, x, row = [], float(LEFT), 0
+    arranged, x, row = [], float(LEFT), 0
     for entry in entries:
         size = 40 + LETTER * len(entry.text)
         if x > LEFT and x + size > width - RIGHT:
             x, row = float(LEFT), row + 1
-        made.append(entry._replace(x=round(x, 1), y=row))
+        arranged.append(entry._replace(x=round(x, 1), y=row))
         x += size
-    return made
+    return arranged

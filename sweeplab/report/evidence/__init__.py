@@ -1,0 +1,1 @@
+"""Records to numbers: settings, spreads, estimates with intervals, and how numbers are written."""

@@ -1,0 +1,1 @@
+"""Numbers to tables and sentences, which the terminal and the pages show."""

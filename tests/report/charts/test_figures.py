@@ -18,16 +18,16 @@ from sweeplab.records.record import (
     TrainPoint,
     TrialRecord,
 )
-from sweeplab.report.charts.axes import round_ticks, scale_of
-from sweeplab.report.charts.charts import PALETTE, Chart, charts
-from sweeplab.report.charts.drawing import Scale, drawing, legend, tick_texts
-from sweeplab.report.charts.parallel import parallel_chart, parallel_drawing
-from sweeplab.report.charts.pictures import figures, study_charts
-from sweeplab.report.charts.tradeoffs import phase_memory_chart, tradeoff_charts
-from sweeplab.report.evidence.evidence import evidence
+from sweeplab.report.charts.chart import Chart
+from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
+from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
+from sweeplab.report.charts.scatter import build_metric_charts
+from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
+from sweeplab.report.colors import PALETTE
+from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.importance import Importance
-from sweeplab.report.pages import draw
 
 SVG: Final = "{http://www.w3.org/2000/svg}"
 RecordFactory = Callable[..., TrialRecord]
@@ -35,32 +35,13 @@ FactsFactory = Callable[..., StudyFacts]
 
 
 def charts_of(facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Chart]:
-    return {chart.ident: chart for chart in study_charts(facts, group_by_setting(facts, records), [], [])}
+    return {chart.ident: chart for chart in build_study_charts(facts, group_by_setting(facts, records), [], [])}
 
 
 def scored(
     make_record: RecordFactory, number: int, params: dict[str, Any], seed: int, value: float, **others: Any
 ) -> TrialRecord:
     return make_record(number, params, seed, **others, scores={"new": {"acc": Score(value, 0.05, 10)}})
-
-
-@pytest.mark.parametrize(
-    ("values", "log", "scale"),
-    [
-        ([1, 2, 4, 8], False, "log"),
-        ([4, 8, 16, 32, 64], False, "log"),
-        ([1e-4, 3e-4, 1e-3, 3e-3], False, "log"),
-        ([1, 2, 3, 4], False, "linear"),
-        ([0.0, 0.05, 0.1], False, "linear"),
-        ([4, 8], False, "linear"),
-        ([4, 8], True, "log"),
-        ([True, False], False, "category"),
-        (["a", 1], False, "category"),
-        ([None, 1.0], False, "category"),
-    ],
-)
-def test_scale_of_an_axis(values: list[Any], log: bool, scale: str) -> None:
-    assert scale_of(values, log) == scale
 
 
 def test_every_seed_is_a_dot_and_the_line_runs_through_means(
@@ -72,7 +53,7 @@ def test_every_seed_is_a_dot_and_the_line_runs_through_means(
     (line,) = chart.lines
     assert sorted((dot.x, dot.y) for dot in line.dots) == sorted((float(rank), value) for rank, _, value in rows)
     assert [(dot.x, dot.y) for dot in line.path] == [(4.0, 0.5), (8.0, 0.75), (16.0, 1.0)]
-    drawn = drawing(chart)
+    drawn = lay_out_chart(chart)
     assert chart.axis.scale == "log"
     assert [tick.text for tick in drawn["x_ticks"]] == ["4", "8", "16"]
     assert [tick.text for tick in drawn["y_ticks"]] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
@@ -86,11 +67,12 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     ]
     facts = make_facts()
     settings = group_by_setting(facts, records)
-    found = evidence(facts, settings, "scores.new.acc", None)
+    found = gather_evidence(facts, settings, "scores.new.acc", None)
     assert found is not None
     shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
     drawn = {
-        one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), {"": found}, shares)
+        one.ident: one
+        for one in draw_figures(facts, settings, build_study_charts(facts, settings, [], []), {"": found}, shares)
     }
     assert list(drawn) == [
         *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
@@ -98,7 +80,7 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     ]
     texts = {}
     for ident, one in drawn.items():
-        root = ElementTree.fromstring(draw(one.template, one.values))
+        root = ElementTree.fromstring(one.svg)
         texts[ident] = "".join(root.itertext())
         numbers = [
             float(n) for mark in root.iter(f"{SVG}circle") for n in (mark.get("cx", "nan"), mark.get("cy", "nan"))
@@ -160,14 +142,14 @@ def test_names_are_categories_side_by_side(make_facts: FactsFactory, make_record
     new, old = ([round(dot.x) for dot in line.dots] for line in chart.lines)
     assert new == old == [0, 1]
     assert chart.lines[0].dots[0].x < chart.lines[1].dots[0].x
-    assert not any(line["joined"] for line in drawing(chart)["lines"])
+    assert not any(line["joined"] for line in lay_out_chart(chart)["lines"])
 
 
 def test_a_study_without_an_axis_has_one_place(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     found = charts_of(make_facts(space={}), [scored(make_record, n, {}, n, 0.5) for n in range(2)])
     axis = found["score-0"].axis
     assert [tick.text for tick in axis.ticks] == ["as configured"]
-    assert "svg" in draw("plot.svg.j2", drawing(found["score-0"]))
+    assert "svg" in draw_chart(found["score-0"])
 
 
 def test_a_key_that_some_trials_lack_has_a_place_of_its_own(
@@ -200,7 +182,7 @@ def test_curves_are_coloured_in_the_order_of_the_values(make_facts: FactsFactory
         ("rank=8", 4),
         ("rank=16", 8),
     ]
-    assert [entry.text for entry in legend(chart)] == ["rank=4", "rank=8", "rank=16"]
+    assert [entry.text for entry in list_legend(chart)] == ["rank=4", "rank=8", "rank=16"]
 
 
 def test_many_curves_are_a_sample_that_the_note_names(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -217,9 +199,9 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
         for n, (rank, value, seconds) in enumerate(made)
     ]
     facts = make_facts(objectives={"scores.new.acc": "maximize"})
-    found = evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
+    found = gather_evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
     assert found is not None
-    (chart,) = tradeoff_charts(found)
+    (chart,) = build_tradeoff_charts(found)
     beaten, front = chart.lines
     assert [(dot.x, dot.y) for dot in front.path] == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75)]
     assert [(dot.x, dot.y) for dot in beaten.dots] == [(40.0, 0.5)]
@@ -227,11 +209,11 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
 
 def test_a_cohorts_memory_is_one_dot(make_record: RecordFactory) -> None:
     together = [make_record(n, {}, cohort=[0, 1], phases={"train": Phase(1.0, 4 * 2**30)}) for n in (0, 1)]
-    chart = phase_memory_chart([*together, make_record(2, {}, phases={"train": Phase(1.0, 2 * 2**30)})])
+    chart = build_phase_memory_chart([*together, make_record(2, {}, phases={"train": Phase(1.0, 2 * 2**30)})])
     assert chart is not None
     assert sorted(dot.y for dot in chart.lines[0].dots) == [2.0, 4.0]
     assert [dot.y for dot in chart.lines[0].path] == [3.0]
-    assert phase_memory_chart([make_record(0, {}, phases={"train": Phase(1.0)})]) is None
+    assert build_phase_memory_chart([make_record(0, {}, phases={"train": Phase(1.0)})]) is None
 
 
 def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
@@ -244,18 +226,21 @@ def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
         for n, rate in enumerate(rates)
     ]
     facts = make_facts(space=space)
-    chart = parallel_chart(facts, group_by_setting(facts, records))
+    chart = build_parallel_chart(facts, group_by_setting(facts, records))
     assert chart is not None
     assert [rail.name for rail in chart.rails] == [
         *("optimizer", "lr", "held-out loss", "peak resident memory, training", "training time")
     ]
     assert chart.threads[-1].values[:3] == [0.0, rates[4], 1.0]
-    drawn = parallel_drawing(chart)
+    drawn = lay_out_parallel(chart)
     assert (drawn["lines"][0]["color"], drawn["lines"][-1]["color"]) == (0, 8)
     heights = {text: points[1][1] for text, points in ((one["text"], one["points"]) for one in drawn["lines"])}
     by_trial = [next(y for text, y in heights.items() if text.startswith(f"trial {n},")) for n in (0, 6, 12)]
     assert by_trial[0] - by_trial[1] == pytest.approx(by_trial[1] - by_trial[2], abs=0.11)  # even on a log scale
-    assert parallel_chart(make_facts(), group_by_setting(make_facts(), [make_record(0, {"adapter.rank": 4})])) is None
+    assert (
+        build_parallel_chart(make_facts(), group_by_setting(make_facts(), [make_record(0, {"adapter.rank": 4})]))
+        is None
+    )
 
 
 def test_the_base_is_a_level_where_it_is_near_and_a_note_where_it_is_not(
@@ -263,10 +248,10 @@ def test_the_base_is_a_level_where_it_is_near_and_a_note_where_it_is_not(
 ) -> None:
     base = BaseScore("0" * 32, 9.0, {"new": {"acc": Score(0.125, 0.05, 10)}}, 1.0, {})
     records = [scored(make_record, n, {"adapter.rank": 2**n}, 0, n / 4, loss=1.0 + n / 8) for n in range(3)]
-    drawn = charts(make_facts(), group_by_setting(make_facts(), records), [], [base, base])
+    drawn = build_metric_charts(make_facts(), group_by_setting(make_facts(), records), [], [base, base])
     found = {chart.ident: chart for chart in drawn}
     assert [(level.y, level.color) for level in found["score-0"].levels] == [(0.125, len(PALETTE) - 1)]
-    scale = drawing(found["score-0"])
+    scale = lay_out_chart(found["score-0"])
     zero, tenth = (tick.at for tick in scale["y_ticks"][:2])
     assert scale["levels"][0]["y"] == pytest.approx(zero + 0.625 * (tenth - zero), abs=0.02)
     assert found["heldout-loss"].levels == ()
@@ -278,35 +263,21 @@ def test_names_cannot_become_markup(make_facts: FactsFactory, make_record: Recor
     evil = "</svg><b>x</b>"
     facts = make_facts(space={"data.name": {"choices": [evil]}})
     chart = charts_of(facts, [scored(make_record, 0, {"data.name": evil}, 0, 0.5)])["score-0"]
-    root = ElementTree.fromstring(draw("plot.svg.j2", drawing(chart)))
+    root = ElementTree.fromstring(draw_chart(chart))
     assert evil in "".join(root.itertext())
     assert not list(root.iter(f"{SVG}b"))
 
 
 def test_pixels_of_a_log_scale() -> None:
-    scale = Scale(1, 64, 100, 700, log=True)
+    scale = PixelScale(1, 64, 100, 700, log=True)
     assert [scale(value) for value in (1, 8, 64)] == [100, 400, 700]
-    assert Scale(3, 3, 0, 10)(3) == 5
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "texts"),
-    [
-        (0.0, 1.0, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-        (37.0, 52.0, ["38", "40", "42", "44", "46", "48", "50", "52"]),
-        (0.31, 0.34, ["0.310", "0.315", "0.320", "0.325", "0.330", "0.335", "0.340"]),
-        (5.0, 5.0, ["5"]),
-    ],
-)
-def test_round_ticks(low: float, high: float, texts: list[str]) -> None:
-    assert [tick.text for tick in round_ticks(low, high)] == texts
-    assert all(low - 1e-9 <= tick.place <= high + 1e-9 for tick in round_ticks(low, high))
+    assert PixelScale(3, 3, 0, 10)(3) == 5
 
 
 def test_svg_draws_every_dot_where_its_value_is(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     records = [scored(make_record, n, {"adapter.rank": 4 * 2**n}, 0, value) for n, value in enumerate((0.0, 0.5, 1.0))]
     chart = charts_of(make_facts(name="a<b"), records)["score-0"]
-    root = ElementTree.fromstring(draw("plot.svg.j2", drawing(chart)))
+    root = ElementTree.fromstring(draw_chart(chart))
     circles = [one for one in root.iter(f"{SVG}circle") if one.get("class") == "dot"]
     xs, ys = ([float(one.get(name, "nan")) for one in circles] for name in ("cx", "cy"))
     assert len(circles) == 3
@@ -329,7 +300,7 @@ def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
     ]
     pruned = make_record(3, {"adapter.rank": 8}, 1, None, rung_scores=[at(10, 0.3)])
     facts = make_facts(seeds=[0, 1])
-    drawn = {one.ident: one for one in study_charts(facts, group_by_setting(facts, [*records, pruned]), [], [])}
+    drawn = {one.ident: one for one in build_study_charts(facts, group_by_setting(facts, [*records, pruned]), [], [])}
     lines = {line.label: [(dot.x, dot.y) for dot in line.path] for line in drawn["rungs-0"].lines}
     assert lines == {
         "rank=4": [(10, pytest.approx(0.3)), (20, 0.5), (40, pytest.approx(0.7))],
@@ -340,6 +311,6 @@ def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
 
 def test_ticks_of_one_folder_show_their_ends() -> None:
     paths = [f"experiments/forgetting/{name}.json" for name in ("facts", "facts_and_a_half")]
-    assert tick_texts(paths) == ["…s/forgetting/facts.json", "…g/facts_and_a_half.json"]
-    assert {len(text) for text in tick_texts(paths)} == {24}
-    assert tick_texts(["a" * 30, "b"]) == ["a" * 23 + "…", "b"]
+    assert shorten_ticks(paths) == ["…s/forgetting/facts.json", "…g/facts_and_a_half.json"]
+    assert {len(text) for text in shorten_ticks(paths)} == {24}
+    assert shorten_ticks(["a" * 30, "b"]) == ["a" * 23 + "…", "b"]

@@ -1,4 +1,4 @@
-"""Everything that was measured of one study, and its means by setting."""
+"""Everything that was measured of one study's adapters, and its means by setting."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from sweeplab.report.evidence.settings import Setting
 
 
 @dataclass(frozen=True)
-class Findings:
+class AnalysisResults:
     facts: StudyFacts
     settings: list[Setting]
     trained: list[Trained]
@@ -43,7 +43,7 @@ class Amplified(NamedTuple):
     num: int
 
 
-def of_setting(findings: Findings, setting: Setting) -> list[Measured]:
+def of_setting(findings: AnalysisResults, setting: Setting) -> list[Measured]:
     numbers = {record.number for record in setting.records}
     return [one for one in findings.measured if one.number in numbers]
 
@@ -81,7 +81,7 @@ def mean_sizes(spectra: Sequence[Array]) -> Array:
     return mean
 
 
-def base_spectra(findings: Findings) -> list[Array]:
+def base_spectra(findings: AnalysisResults) -> list[Array]:
     """Each matrix of the first trial's base once."""
     first = findings.measured[0].number if findings.measured else None
     return [one.weight_K for one in findings.measured if one.number == first and one.weight_K is not None]
@@ -94,7 +94,7 @@ def plain(values: Array) -> list[Any]:
     return [None if np.isnan(value) else float(f"{value:.6g}") for value in values]
 
 
-def as_json(findings: Findings) -> dict[str, Any]:
+def as_json(findings: AnalysisResults) -> dict[str, Any]:
     """What `analysis.json` holds: every number behind the page, and each matrix's own."""
     return {
         "study": findings.facts.name,

@@ -1,0 +1,62 @@
+"""The table of claims: the verdict, our effect and the published one; and published values for the charts."""
+
+from typing import Any, NamedTuple
+
+from sweeplab.report.evidence.formatting import DASH, format_difference, format_ends, format_interval, format_number
+from sweeplab.report.findings.table import Cell, Column
+from sweeplab.report.findings.table import Table as Grid
+from sweeplab.report.findings.verdicts import Verdict
+from sweeplab.statistics.intervals import Estimate
+
+
+def build_claims_table(judged: list[Verdict]) -> Grid | None:
+    """One row per claim with our effect beside the published one; None without claims."""
+    if not judged:
+        return None
+    titles = [
+        Column("claim", numeric=False),
+        Column("verdict", numeric=False),
+        Column("ours"),
+        Column("published"),
+        Column("supported if", numeric=False),
+    ]
+    rows = []
+    for one in judged:
+        ours = Cell(DASH) if one.estimate is None else _effect_cell(one, one.estimate)
+        published = DASH if one.claim.published is None else _format_effect(one, one.claim.published)
+        words = Cell(one.claim.words, one.claim.source)
+        rows.append([words, Cell(one.word, one.reason), ours, Cell(published), Cell(f"{one.effect} {one.rule}")])
+    return Grid(titles, rows)
+
+
+def _format_effect(judged: Verdict, value: float) -> str:
+    return format_number(value) if judged.is_ratio else format_difference(judged.claim.metric, value)
+
+
+def _effect_cell(judged: Verdict, estimate: Estimate) -> Cell:
+    """The effect, and in small print its interval and what that covers."""
+    if estimate.low is None or estimate.high is None:
+        return Cell(_format_effect(judged, estimate.value))
+    ends = format_interval(judged.claim.metric, estimate)
+    if judged.is_ratio:
+        ends = format_ends("", estimate.low, estimate.high)
+    return Cell(_format_effect(judged, estimate.value), f"{ends} over {estimate.covers}")
+
+
+class PublishedValue(NamedTuple):
+    """A source's own value of a metric at a setting, for the charts."""
+
+    metric: str
+    params: dict[str, Any]
+    value: float
+    source: str
+
+
+def list_published_values(judged: list[Verdict]) -> list[PublishedValue]:
+    """Of the claims about one setting's value that give the source's figure."""
+    claims = [one.claim for one in judged]
+    return [
+        PublishedValue(one.metric, one.value, one.published, one.source)
+        for one in claims
+        if one.value is not None and one.published is not None
+    ]

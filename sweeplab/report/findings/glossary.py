@@ -1,0 +1,87 @@
+"""What the report's numbers mean, for readers who did not run the study."""
+
+from sweeplab.records.metrics import METRICS
+from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.report.evidence.costs import choose_memory_metric, has_shared_training
+from sweeplab.report.evidence.formatting import DASH, label_metric
+from sweeplab.report.evidence.settings import first_objective
+from sweeplab.statistics.spreads import TEST_LEVEL
+
+
+def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
+    """What the report's numbers mean, for readers who were not there: (term, explanation)."""
+    label = label_metric(first_objective(facts)[0])
+    memory = choose_memory_metric(records)
+    explained = [
+        (
+            "±",
+            "Standard deviation over seeds (divided by n - 1): how far a repeat with another seed lies from the mean. "
+            "It is no interval of the mean, and with few seeds it is rough. One seed has none.",
+        ),
+        (
+            "[low, high]",
+            "A 95 % interval of the mean, by Student's t over seeds; what it covers is another seed on the same items. "
+            "With fewer than six seeds the settings share one variance, which is right on average and too small for a "
+            f"setting that spreads more unseen; one that is seen to (a test at {100 * TEST_LEVEL:.0f} %) has an "
+            "interval from its own seeds alone, marked 'own spread'. With one seed it is over items (Wilson's for a "
+            "share), and does not cover the seed. An interval ends where the metric does: at 0 for a loss, a time or a "
+            "size, and at 0 and 1 for a share.",
+        ),
+        (
+            "finished",
+            "Finished trials of started ones. Only finished trials count in the settings' numbers; a setting that lost "
+            "a trial is shown, but is not called the best.",
+        ),
+        (
+            "best",
+            f"The best mean {label} of the settings that have a value for every seed. Whether another is worse is "
+            "judged by differences within seeds, and within items where their results are stored, with intervals for "
+            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not; with "
+            "one seed that holds for other items only, not for another seed. That a setting cannot be told from the "
+            "best does not say that it is as good.",
+        ),
+    ]
+    if any(one.heldout_loss_nats_per_token is not None for one in records):
+        explained.append(
+            (
+                "held-out loss",
+                "Mean negative log-likelihood of what is to be learned in examples kept out of training, in nats per "
+                "target, which is a token of a response or the class of an image; lower is better.",
+            )
+        )
+    if any(one.scores for one in records):
+        explained.append(
+            (
+                "se",
+                "The standard error of a score over its items, averaged over seeds: what another draw of as many "
+                "test items would change. It does not cover the choice of seed.",
+            )
+        )
+    if has_shared_training(records):
+        explained += _explain_shared_training(memory)
+    elif memory is not None:
+        explained.append((METRICS[memory].label, "The highest value while training, with the base model included."))
+    explained.append((DASH, "No value: it was not measured, or no trial finished. Nothing is filled in."))
+    return explained
+
+
+def _explain_shared_training(memory: str | None) -> list[tuple[str, str]]:
+    """What time and memory mean in a study whose trials shared a base: (term, explanation)."""
+    explained = [
+        (
+            "a step alone",
+            "The fastest of a few optimizer steps of the trial alone on the base, at its longest batch, measured "
+            "before it trained. The time of its training is no number of its own, since others trained at the same "
+            "time. A setting that needs the base for itself is not probed; its whole training is given in small print.",
+        ),
+        (
+            "trained among",
+            "How many trials shared the base with this one at some moment of its training or evaluation, itself "
+            "included. Its losses and scores are its own; its time in a phase is the time of all of them together, "
+            "and must not be added over trials.",
+        ),
+    ]
+    if memory is not None:
+        sentences = "The highest value in these steps, with the base and without other trials."
+        explained.append((METRICS[memory].label, sentences))
+    return explained
