@@ -91,7 +91,7 @@ def test_a_conditional_study_can_be_reopened(open_search: Open, tmp_path: Path) 
     overrides = (*CONDITION, "sampler=tpe", "study.num_trials=10", "sampler.n_startup_trials=3", "study.seeds=[0,1]")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"))
     broken = [one for most in (3, 4, None) for one in run(open_search(*overrides), most)]
-    assert broken == unbroken
+    assert asked_for(broken) == asked_for(unbroken)
 
 
 def test_brute_force_ends_with_its_space_and_asks_every_seed(open_search: Open) -> None:
