@@ -1,4 +1,4 @@
-"""`action=reproduce`: runs a recorded trial once more, alone, and holds the two records against each other."""
+"""`action=reproduce`: runs a recorded trial once more, alone, and compares the two records."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,8 +18,9 @@ from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.executor import LocalExecutor
-from sweeplab.execution.placement import Place
+from sweeplab.execution.executor import Executor
+from sweeplab.execution.placement import Placement
+from sweeplab.execution.supervisor import LocalLauncher
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
 from sweeplab.runtime.errors import ConfigError
@@ -92,7 +93,7 @@ def compare_records(before: TrialRecord, now: TrialRecord, folders: tuple[Path, 
 
 
 def compare_provenance(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What the two runs were made with, where it is not the same."""
+    """Versions, devices and fingerprints that differ between the two runs, one line each."""
     then, again = dict(flatten_keys(before)), dict(flatten_keys(now))
     for key in sorted(then.keys() | again.keys()):
         if then.get(key) != again.get(key):
@@ -137,16 +138,16 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
     make_folder(folder)
     config = _read_config(record)
     num_devices = config.training.num_devices
-    place = Place(_match_executor(request.config.executor, record, num_devices), None, num_devices)
+    placement = Placement(_match_executor(request.config.executor, record, num_devices), None, num_devices)
     spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()
-    with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
+    with Executor(LocalLauncher([placement]), False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)
         executor.submit(0, [spec])
         while True:
             message = executor.next_event().message
             if message["kind"] == "observed":
                 progress.observed(message["number"], message["step"], message["values"])
-            elif message["kind"] == "said":
+            elif message["kind"] == "notice":
                 progress.say(message["text"])
             elif message["kind"] == "refused":
                 raise ConfigError(message["message"])
@@ -158,18 +159,20 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
                 return now
 
 
-def show_comparison(found: list[_Difference], facts: list[str], alone: bool, console: Console) -> bool:
+def show_comparison(gaps: list[_Difference], facts: list[str], is_lone: bool, console: Console) -> bool:
     """Prints the comparison; True where the rerun gave the same within what is allowed."""
     table = Table("", "largest difference", "allowed elsewhere", title="then and now", title_justify="left")
-    for one in found:
+    for one in gaps:
         allowed = "–" if one.allowed == np.inf else f"{one.allowed:g}"
         table.add_row(one.what, "–" if one.size is None else f"{one.size:.3g}", allowed)
     console.print(table)
     for fact in facts:
         console.print(Text(f"not the same: {fact}"), soft_wrap=True)
-    if not alone:
-        console.print(Text("The record's trial trained among others, whose company rounds sums in another order."))
-    *numbers, weights = found
+    if not is_lone:
+        console.print(
+            Text("The recorded trial trained together with others, so its sums were rounded in another order.")
+        )
+    *numbers, weights = gaps
     close = all(one.size is not None and one.size <= one.allowed for one in numbers)
     exact = all(one.size == 0 for one in numbers) and weights.size in (0, None)
     verdict = "bit for bit" if exact else "within what is allowed"

@@ -13,9 +13,8 @@ from rich.text import Text
 from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
-from sweeplab.execution.executor import Executor
-from sweeplab.execution.open import open_executor
-from sweeplab.execution.scheduler import Rounds, Stopped
+from sweeplab.execution.executor import Executor, open_executor
+from sweeplab.execution.scheduler import Scheduler, StudyStopped
 from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction
 from sweeplab.records.quarantine import StudyFiles, read_study, remove_partial_files
@@ -35,10 +34,9 @@ from sweeplab.search.points import planned_configs
 from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search, num_planned
 from sweeplab.search.settings import discard_search, has_changed_settings
-from sweeplab.tracking.findings import Findings
-from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.summary import show_summary
-from sweeplab.tracking.wandb import build_tracker
+from sweeplab.tracking.progress import StudyProgress, show_summary
+from sweeplab.tracking.tracker import ReportedStudy
+from sweeplab.tracking.wandb_runs import build_tracker
 
 
 def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
@@ -159,7 +157,7 @@ class Driver:
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
         report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
-        self.tracker.reported(Findings(self.facts, records, items, report))
+        self.tracker.reported(ReportedStudy(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
 
@@ -169,8 +167,8 @@ class Driver:
         num_done, num_workers = search.num_ended(), executor.num_workers
         with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
             try:
-                Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
-            except Stopped as why:
+                Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
+            except StudyStopped as why:
                 progress.say(f"Stopped: {why}. The same command goes on from here.")
             finally:
                 self.tracker.interrupted()
