@@ -98,7 +98,7 @@ def open_resources(opening: Message, voice: Voice) -> "Resources":
 def serve(voice: Voice, heard: Next) -> None:
     """Runs cohorts one after another, for ever."""
     opening = heard("open")  # first: a process on one of several devices sees no other, if it is told in time
-    from sweeplab.trial.cohort import run_cohort  # imports torch, while the driver composes trials
+    from sweeplab.trial.lifecycle import run_cohort  # imports torch, while the driver composes trials
 
     num_devices = opening["num_devices"]
     voice.silent = opening["rank"] > 0
@@ -117,7 +117,7 @@ def serve(voice: Voice, heard: Next) -> None:
     try:
         resources = open_resources(opening, voice)
         while True:
-            for record in run_cohort(specs("cohort"), resources, observe, say, newcomers=lambda: specs("join")):
+            for record in run_cohort(specs("cohort"), resources, observe, say, ask_for_more=lambda: specs("join")):
                 voice.end(record, num_devices)
             voice.say("done")
     except (ConfigError, StoreError) as error:
