@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from sweeplab.__main__ import refuse
+from sweeplab.cli.errors import exit_with_line
 from tests.hostile import (
     CHATS,
     INTERPOLATIONS,
@@ -143,7 +143,7 @@ def test_the_environment_is_not_read(key: str, value: str, tmp_path: Path) -> No
 def test_a_refusal_is_one_line_of_what_can_be_seen(text: str) -> None:
     err = stream()
     with redirect_stderr(err), suppress(SystemExit):
-        refuse(text)
+        exit_with_line(text)
     line = said(err)
     assert line.endswith("\n")
     assert line[:-1].isprintable()

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from sweeplab.config.study import StudyConfig
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.typed import value_at
@@ -13,6 +16,13 @@ from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import Stored, read_stored
 from sweeplab.report.findings.differences import STUDY, differences
 from sweeplab.runtime.errors import ConfigError
+
+
+def report_comparison(config: StudyConfig, console: Console) -> None:
+    """Writes the report of the studies side by side and prints its path. Raises `ConfigError` and `StoreError`."""
+    runs_dir, reports_dir = Path(config.study.runs_dir), Path(config.study.reports_dir)
+    page = compare_studies(config.studies, runs_dir, reports_dir, config.compare.uncontrolled)
+    console.print(f"report {page}", soft_wrap=True, markup=False)
 
 
 def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, uncontrolled: bool) -> Path:
@@ -25,7 +35,7 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
 
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"studies must name two studies or more, each once, got {list(names)}; try studies=[a,b]")
-    merged = side_by_side([stored_study(name, runs_dir, reports_dir) for name in names], names)
+    merged = _merge_studies([_read_study(name, runs_dir, reports_dir) for name in names], names)
     held = [one for one in differences(merged.facts, merged.records) if one.controlled]
     if held and not uncontrolled:
         said = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in held)
@@ -36,7 +46,7 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     return write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
 
 
-def stored_study(name: str, runs_dir: Path, reports_dir: Path) -> Stored:
+def _read_study(name: str, runs_dir: Path, reports_dir: Path) -> Stored:
     """Raises `ConfigError` naming the study that is not there."""
     for folder, file in ((runs_dir / name, "study.json"), (reports_dir / name, "records.json")):
         if Path(name).name == name and (folder / file).exists():
@@ -44,7 +54,7 @@ def stored_study(name: str, runs_dir: Path, reports_dir: Path) -> Stored:
     raise ConfigError(f"studies must name studies that were run, got {name}; {runs_dir}/{name} has no study.json")
 
 
-def side_by_side(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
+def _merge_studies(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
     """One study of all trials; trial n of study k has the number n + k * 100, or * 1000 where that is too few.
 
     Raises `ConfigError` where the first objectives differ.
@@ -56,16 +66,16 @@ def side_by_side(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
     step = 10 ** max([2, *(len(str(record.number)) for one in stored for record in one.records)])
     keys = dict.fromkeys(key for one in stored for key in one.facts.space)
     records = [
-        placed(record, name, place * step, list(keys))
+        _move_record(record, name, place * step, list(keys))
         for place, (one, name) in enumerate(zip(stored, names, strict=True))
         for record in one.records
     ]
     bases = {base.key: base for one in stored for base in one.bases}
-    items = merged_items([one.items for one in stored], step)
-    return Stored(merged_facts([one.facts for one in stored], names), records, items, list(bases.values()))
+    items = _merge_items([one.items for one in stored], step)
+    return Stored(_merge_facts([one.facts for one in stored], names), records, items, list(bases.values()))
 
 
-def placed(record: TrialRecord, name: str, offset: int, keys: list[str]) -> TrialRecord:
+def _move_record(record: TrialRecord, name: str, offset: int, keys: list[str]) -> TrialRecord:
     """`record` as one of the comparison's: it says its study, and its values of what any of the studies varied."""
     known = {key: value for key in keys if (value := value_at(record.config, key)) is not None}
     params = {STUDY: name} | known | record.params
@@ -73,7 +83,7 @@ def placed(record: TrialRecord, name: str, offset: int, keys: list[str]) -> Tria
     return replace(record, number=record.number + offset, params=params, cohort=cohort)
 
 
-def merged_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFacts:
+def _merge_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFacts:
     space: dict[str, dict[str, Any]] = {STUDY: {"choices": list(names)}}
     for one in facts:
         for key, axis in one.space.items():
@@ -90,12 +100,12 @@ def merged_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFact
         seeds=sorted(set.intersection(*(set(one.seeds) for one in facts))),
         space=space,
         num_planned=None if None in planned else sum(number for number in planned if number is not None),
-        config=shared([one.config for one in facts]),
+        config=_find_common([one.config for one in facts]),
         retained_tasks=[task for task in facts[0].retained_tasks if all(task in one.retained_tasks for one in facts)],
     )
 
 
-def shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _find_common(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What all configurations say."""
     found: dict[str, Any] = {}
     for key, value in configs[0].items():
@@ -103,11 +113,11 @@ def shared(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if all(other == value for other in others):
             found[key] = value
         elif isinstance(value, dict) and all(isinstance(other, dict) for other in others):
-            found[key] = shared([value, *(other for other in others if isinstance(other, dict))])
+            found[key] = _find_common([value, *(other for other in others if isinstance(other, dict))])
     return found
 
 
-def merged_items(tables: Sequence[Items | None], step: int) -> Items | None:
+def _merge_items(tables: Sequence[Items | None], step: int) -> Items | None:
     """Metrics that all studies have item by item, over the same items; None without one."""
     known = [table for table in tables if table is not None]
     if len(known) < len(tables):

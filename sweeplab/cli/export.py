@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.cli.model_card import Verdict, card
+from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS
 from sweeplab.config.compose import Request
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # Largest difference of logits, as a share of the largest logit. Measured on the embedded base with six toggles and a
 # strong adapter, logits up to 30: 4e-6, 0.010 and 0.062; int8 rounds inputs too, 0.09. Without the adapter: 0.7.
-TOLERANCES: Final = {"float32": 3e-5, "float16": 0.03, "bfloat16": 0.12, "int8": 0.2}
-LEFT_BEHIND: Final = ("adapter_config.json", "trained.safetensors")
-PEFT_ALONE: Final = ("lora", "prompt", "prefix")  # what PEFT reads with nothing of ours
+_TOLERANCES: Final = {"float32": 3e-5, "float16": 0.03, "bfloat16": 0.12, "int8": 0.2}
+_ADAPTER_FILES: Final = ("adapter_config.json", "trained.safetensors")
+_PEFT_METHODS: Final = ("lora", "prompt", "prefix")  # what PEFT reads with nothing of ours
 
 
 class Source(NamedTuple):
@@ -41,7 +41,7 @@ class Source(NamedTuple):
     folder: Path
 
 
-def source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> Source:
+def find_source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> Source:
     """Trial `number`. Raises `ConfigError` where it does not exist, did not finish, or left nothing for `kind`."""
     found = {record.number: record for record in records}
     finished = ", ".join(str(one.number) for one in records if one.status is Status.FINISHED) or "none"
@@ -49,7 +49,7 @@ def source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> 
         raise ConfigError(f"trial={number} does not exist in {folder}; finished trials: {finished}")
     record = found[number]
     if record.status is not Status.FINISHED:
-        raise ConfigError(f"trial={number} did not finish, it {ending(record)}; finished trials: {finished}")
+        raise ConfigError(f"trial={number} did not finish, it {_describe_ending(record)}; finished trials: {finished}")
     config = trial_config_from_dict(record.config)
     adapter = trial_folder(folder, number) / "adapter"
     method = config.adapter.method
@@ -63,22 +63,23 @@ def source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> 
             f"trial={number} trained adapter.method={method}, whose virtual tokens are no weights of the base; choose "
             "export.kind=adapter"
         )
-    if not any((adapter / name).is_file() for name in LEFT_BEHIND):
+    if not any((adapter / name).is_file() for name in _ADAPTER_FILES):
         raise ConfigError(f"trial={number} has no adapter in {adapter}; restore the folder, or run the trial again")
     return Source(record, config, adapter)
 
 
-def ending(record: TrialRecord) -> str:
+def _describe_ending(record: TrialRecord) -> str:
     words = {Status.DIVERGED: "diverged", Status.OUT_OF_MEMORY: "ran out of memory"}
     return words.get(record.status, record.status.value)
 
 
-def sources(config: StudyConfig) -> list[Source]:
+def _find_sources(config: StudyConfig) -> list[Source]:
     """The trials that the command names. Raises `ConfigError` where they cannot be exported together."""
     folder = study_folder(config)
     records = read_records(folder)
     chosen = [
-        source(number, records, folder, config.export.kind) for number in config.export.trials or [config.trial or 0]
+        find_source(number, records, folder, config.export.kind)
+        for number in config.export.trials or [config.trial or 0]
     ]
     for one in chosen[1:]:
         for key in ("model", "quantization"):
@@ -89,11 +90,11 @@ def sources(config: StudyConfig) -> list[Source]:
                 )
     if len(chosen) > 1:
         for one in chosen:
-            refuse_uncombinable(one)
+            _refuse_uncombinable(one)
     return chosen
 
 
-def refuse_uncombinable(one: Source) -> None:
+def _refuse_uncombinable(one: Source) -> None:
     """Raises `ConfigError` for what is no plain sum of B A."""
     adapter = one.config.adapter
     beside = {
@@ -112,12 +113,12 @@ def refuse_uncombinable(one: Source) -> None:
             )
 
 
-def compared(found: "Tensor", expected: "Tensor", kinds: set[str]) -> Verdict:
+def compare_logits(found: "Tensor", expected: "Tensor", kinds: set[str]) -> Verdict:
     """Raises `ConfigError` where the export's logits are too far from the trained model's."""
     from sweeplab.adapters.merging import find_largest_difference
 
-    coarsest = max(kinds, key=lambda kind: TOLERANCES[kind])
-    most = TOLERANCES[coarsest] * expected.abs().max().item()
+    coarsest = max(kinds, key=lambda kind: _TOLERANCES[kind])
+    most = _TOLERANCES[coarsest] * expected.abs().max().item()
     verdict = Verdict(find_largest_difference(found, expected), most, coarsest)
     if not verdict.difference <= most:
         raise ConfigError(
@@ -127,7 +128,7 @@ def compared(found: "Tensor", expected: "Tensor", kinds: set[str]) -> Verdict:
     return verdict
 
 
-def adapted(base: "Base", chosen: list[Source], export: ExportConfig) -> "nn.Module":
+def _attach_sources(base: "Base", chosen: list[Source], export: ExportConfig) -> "nn.Module":
     """`base` with what was trained, or the weighted sum of several."""
     from sweeplab.adapters.merging import attach_combined, attach_trained
 
@@ -137,7 +138,7 @@ def adapted(base: "Base", chosen: list[Source], export: ExportConfig) -> "nn.Mod
     return attach_combined(base.model, [one.folder for one in chosen], export.weights, export.combination)
 
 
-def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:
+def _write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:
     """Dequantizes, attaches, merges in at least 32 bits, rounds once, and saves with the tokenizer."""
     import torch
 
@@ -146,7 +147,7 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     from sweeplab.models.quantization.layers import dequantize_layers
 
     dequantize_layers(base.model)
-    merged = merge_adapter(adapted(base, chosen, export).float()).to(getattr(torch, export.dtype))
+    merged = merge_adapter(_attach_sources(base, chosen, export).float()).to(getattr(torch, export.dtype))
     merged.config.dtype = getattr(torch, export.dtype)
     if base.tokenizer is not None:
         merged.config.use_cache = getattr(
@@ -156,15 +157,15 @@ def write_merged(base: "Base", chosen: list[Source], export: ExportConfig, folde
     merged.save_pretrained(str(folder))
 
 
-def write_adapter(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:
+def _write_adapter(base: "Base", chosen: list[Source], export: ExportConfig, folder: Path) -> None:
     if len(chosen) == 1:
         shutil.copytree(chosen[0].folder, folder, dirs_exist_ok=True)
     else:
-        combined: Any = adapted(base, chosen, export)
+        combined: Any = _attach_sources(base, chosen, export)
         combined.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "torch.device") -> "Tensor":
+def compute_exported_logits(one: Source, export: ExportConfig, folder: Path, device: "torch.device") -> "Tensor":
     """Of what stands on disk, loaded as a user would."""
     import torch
     from peft import PeftModel
@@ -183,7 +184,7 @@ def exported_logits(one: Source, export: ExportConfig, folder: Path, device: "to
         )
     dtype = resolve_precision(config.training.precision, device)
     base = load_base(config.model, config.quantization, dtype, device)
-    if config.adapter.method in PEFT_ALONE:
+    if config.adapter.method in _PEFT_METHODS:
         return compute_probe_logits(PeftModel.from_pretrained(base.model, str(folder)))
     return compute_probe_logits(attach_trained(base.model, config.adapter, config.model, one.record.seed, folder))
 
@@ -198,19 +199,19 @@ def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verd
     device = resolve_device(settings.executor.device)
     dtype = resolve_precision(config.training.precision, device)
     expected = compute_probe_logits(
-        adapted(load_base(config.model, config.quantization, dtype, device), chosen, export)
+        _attach_sources(load_base(config.model, config.quantization, dtype, device), chosen, export)
     )
     base = load_base(config.model, config.quantization, dtype, device)
-    write = write_merged if export.kind == "merged" else write_adapter
+    write = _write_merged if export.kind == "merged" else _write_adapter
     write(base, chosen, export, folder)
     kinds = {"float32"}
     if export.kind == "merged":
         int8 = {"int8"} & config.quantization.schemes()
         kinds |= {export.dtype, str(dtype).removeprefix("torch.")} | int8
-    return compared(exported_logits(chosen[0], export, folder, device), expected, kinds)
+    return compare_logits(compute_exported_logits(chosen[0], export, folder, device), expected, kinds)
 
 
-def silence() -> None:
+def silence_libraries() -> None:
     """What libraries say goes to a worker's log; here there is none."""
     from transformers.utils.logging import disable_progress_bar
 
@@ -222,8 +223,8 @@ def silence() -> None:
 def export_study(request: Request, console: Console) -> None:
     """Writes `export.path`, whole or not at all. Raises `ConfigError` and `StoreError`."""
     settings, export = request.config, request.config.export
-    chosen = sources(settings)
-    silence()
+    chosen = _find_sources(settings)
+    silence_libraries()
     path = Path(str(export.path))
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     make_folder(partial)
@@ -232,7 +233,7 @@ def export_study(request: Request, console: Console) -> None:
             verdict = export_to(partial, chosen, settings)
         facts = read_facts(study_folder(settings))
         records = [one.record for one in chosen]
-        write_text(partial / "README.md", card(records, export, verdict, facts, request.command))
+        write_text(partial / "README.md", write_card(records, export, verdict, facts, request.command))
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -25,11 +25,11 @@ class Verdict(NamedTuple):
         )
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def _format_number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def front_matter(model: dict[str, Any], kind: str) -> str:
+def _write_front_matter(model: dict[str, Any], kind: str) -> str:
     """What the Hugging Face hub reads, as YAML; JSON's strings are YAML's."""
     lines = [f"library_name: {'peft' if kind == 'adapter' else 'transformers'}", "tags: [lora, sweeplab]"]
     if model["source"] == "hub":
@@ -37,7 +37,7 @@ def front_matter(model: dict[str, Any], kind: str) -> str:
     return "\n".join(("---", *lines, "---"))
 
 
-def facts_of_base(record: TrialRecord) -> Iterator[tuple[str, str]]:
+def _list_base_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     model, quantization, data = (record.config[part] for part in ("model", "quantization", "data"))
     revision = f", revision {model['revision']}" if model["revision"] else ""
     yield "base", f"{model['name']}{revision}"
@@ -47,34 +47,37 @@ def facts_of_base(record: TrialRecord) -> Iterator[tuple[str, str]]:
     yield "data fingerprint", str(record.provenance.get("data_fingerprint", "–"))
 
 
-def distinct(values: Iterable[float]) -> str:
+def _list_distinct(values: Iterable[float]) -> str:
     return ", ".join(f"{value:g}" for value in sorted(set(values)))
 
 
-def facts_of_trial(record: TrialRecord) -> Iterator[tuple[str, str]]:
+def _list_trial_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     adapter, optimizer = record.config["adapter"], record.config["optimizer"]
     alpha = adapter["alpha"] if adapter["alpha"] is not None else adapter["alpha_ratio"] * adapter["rank"]
     yield "method", str(adapter["method"])
     if adapter["method"] in LORA_METHODS:  # a budget or a pattern chose other ranks than the configured one
         layers = record.adapter_layers or [{"rank": adapter["rank"], "alpha": alpha}]
-        yield "rank", distinct(layer["rank"] for layer in layers)
-        yield "alpha", distinct(layer["alpha"] for layer in layers)
+        yield "rank", _list_distinct(layer["rank"] for layer in layers)
+        yield "alpha", _list_distinct(layer["alpha"] for layer in layers)
         yield "targets", ", ".join(toggle for toggle in TOGGLES if adapter[f"lora_{toggle}"])
     yield "optimizer", f"{optimizer['_target_']}, rate {optimizer['lr']:g}"
     yield "steps", str(record.step)
     yield "seed", str(record.seed)
-    yield "held-out loss, nats/target", number(record.heldout_loss_nats_per_token)
+    yield "held-out loss, nats/target", _format_number(record.heldout_loss_nats_per_token)
     for task, metrics in record.scores.items():
         for metric, score in metrics.items():
-            yield f"{task} {metric}", f"{number(score.value)} ± {number(score.stderr, 2)} ({score.num_items} items)"
+            yield (
+                f"{task} {metric}",
+                f"{_format_number(score.value)} ± {_format_number(score.stderr, 2)} ({score.num_items} items)",
+            )
 
 
-def table(rows: Iterator[tuple[str, str]]) -> str:
+def _write_table(rows: Iterator[tuple[str, str]]) -> str:
     cells = ((escape_markdown(one) for one in row) for row in rows)
     return "\n".join(("| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in cells)))
 
 
-def made_of(records: list[TrialRecord], export: ExportConfig) -> str:
+def _describe_sources(records: list[TrialRecord], export: ExportConfig) -> str:
     if len(records) == 1:
         return f"Trial {records[0].number} of a sweeplab study."
     parts = " + ".join(
@@ -83,7 +86,7 @@ def made_of(records: list[TrialRecord], export: ExportConfig) -> str:
     return f"{parts}, combined by PEFT's `{export.combination}`. The scores below are each trial's own."
 
 
-def card(
+def write_card(
     records: list[TrialRecord], export: ExportConfig, verdict: Verdict, facts: StudyFacts | None, command: str
 ) -> str:
     """README.md of an export. Scores are lm-eval's, ± one standard error; a dash is a value that was not measured."""
@@ -92,11 +95,11 @@ def card(
     versions = first.provenance.get("versions", {})
     study = [] if facts is None else [f"The study, {escape_markdown(facts.name)}:", fence_code(facts.command)]
     parts = [
-        front_matter(first.config["model"], export.kind),
+        _write_front_matter(first.config["model"], export.kind),
         f"# {escape_markdown(first.config['model']['name'])}, {export.kind}",
-        f"{trained}. {made_of(records, export)} {verdict.sentence()}",
-        table(facts_of_base(first)),
-        *(f"## Trial {record.number}\n\n{table(facts_of_trial(record))}" for record in records),
+        f"{trained}. {_describe_sources(records, export)} {verdict.sentence()}",
+        _write_table(_list_base_facts(first)),
+        *(f"## Trial {record.number}\n\n{_write_table(_list_trial_facts(record))}" for record in records),
         "## How it was made",
         *study,
         f"This export:\n\n{fence_code(command)}",

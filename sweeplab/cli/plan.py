@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.cli.plan_tables import Row, gigabytes, parts_table, remedies, setting_in_words, settings_table
+from sweeplab.cli.plan_tables import (
+    PlanRow,
+    describe_setting,
+    format_bytes,
+    make_parts_table,
+    make_settings_table,
+    suggest_remedies,
+)
 from sweeplab.config.compose import Request
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.shared_base import why_exclusive
@@ -24,14 +31,14 @@ if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
 
-def seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
+def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
     """Trials of each point; the grid goes seed by seed, so that `study.num_trials` cuts the last seeds off."""
     num_trials = config.study.num_trials or num_points * len(config.study.seeds)
     most = len(config.study.seeds)
     return [min(most, max(0, -(-(num_trials - place) // num_points))) for place in range(num_points)]
 
 
-def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
+def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
     from sweeplab.planning.forecast import Forecaster
@@ -41,16 +48,16 @@ def planned_rows(request: Request, varied: list[Axis]) -> list[Row]:
         check_made(optimizer)
     forecaster = Forecaster(request.config.executor)
     if request.config.sampler.name in LISTING:
-        num_seeds = seeds_per_point(len(planned), request.config)
+        num_seeds = count_seeds_per_point(len(planned), request.config)
     else:
         num_seeds = [len(request.config.study.seeds)]
     return [
-        Row(params, config, seeds, forecaster.forecast(config), why_exclusive(config))
+        PlanRow(params, config, seeds, forecaster.forecast(config), why_exclusive(config))
         for (params, config), seeds in zip(planned, num_seeds, strict=True)
     ]
 
 
-def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float | None:
+def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> float | None:
     """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
     times = [row.forecast.train_seconds for row in rows if row.forecast.train_seconds is not None]
     if len(times) < len(rows):
@@ -60,13 +67,13 @@ def total_seconds(rows: Sequence[Row], num_trials: int, listed: bool) -> float |
     return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
 
 
-def largest_that_fits(rows: Sequence[Row], memory_bytes: int) -> Row | None:
+def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
     """The setting with the highest need of those that fit for certain."""
     fitting = [row for row in rows if judge_fit(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
     return max(fitting, key=lambda row: row.forecast.memory.needed_bytes, default=None)
 
 
-def fits_in_words(fits: Sequence[Fit]) -> str:
+def _describe_fits(fits: Sequence[Fit]) -> str:
     """Such as `1 fits, 2 do not fit`."""
     several = {Fit.FITS: "fit", Fit.UNCERTAIN: "are uncertain", Fit.DOES_NOT_FIT: "do not fit"}
     one = {fit: str(fit) for fit in Fit} | {Fit.UNCERTAIN: "is uncertain"}
@@ -74,34 +81,35 @@ def fits_in_words(fits: Sequence[Fit]) -> str:
     return ", ".join(f"{count} {(one if count == 1 else several)[fit]}" for fit, count in counts.items() if count)
 
 
-def fit_sentences(rows: Sequence[Row], memory_bytes: int) -> list[str]:
+def _describe_device_memory(rows: Sequence[PlanRow], memory_bytes: int) -> list[str]:
     """How many settings fit, the largest one that does, or what to try where none does; and what the words mean."""
     fits = [judge_fit(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
-    largest = largest_that_fits(rows, memory_bytes)
+    largest = _find_largest_that_fits(rows, memory_bytes)
     if largest is not None:
-        named = f"The largest that fits: {setting_in_words(largest)}, "
-        named += f"{gigabytes(largest.forecast.memory.needed_bytes)}."
+        named = f"The largest that fits: {describe_setting(largest)}, "
+        named += f"{format_bytes(largest.forecast.memory.needed_bytes)}."
     else:
         smallest = min(rows, key=lambda row: row.forecast.memory.needed_bytes)
-        named = f"None fits for certain. {setting_in_words(smallest)} needs the least, "
-        named += f"{gigabytes(smallest.forecast.memory.needed_bytes)}, most of it {remedies(smallest)}."
+        named = f"None fits for certain. {describe_setting(smallest)} needs the least, "
+        named += f"{format_bytes(smallest.forecast.memory.needed_bytes)}, most of it {suggest_remedies(smallest)}."
     return [
-        f"Of {len(rows)} setting{'s' * (len(rows) != 1)} in {gigabytes(memory_bytes)}: {fits_in_words(fits)}. {named}",
+        f"Of {len(rows)} setting{'s' * (len(rows) != 1)} in {format_bytes(memory_bytes)}: "
+        f"{_describe_fits(fits)}. {named}",
         f"Predictions are taken as ± {100 * UNCERTAINTY:.0f} %; what lies within that is uncertain, and runs. "
         "All phases count: loading, training and the held-out loss; lm-eval's own lengths are not known.",
     ]
 
 
-def alone_sentences(rows: Sequence[Row]) -> list[str]:
+def _describe_exclusive(rows: Sequence[PlanRow]) -> list[str]:
     """Which settings cannot share a base, reason by reason."""
-    reasons: dict[str, list[Row]] = {}
+    reasons: dict[str, list[PlanRow]] = {}
     for row in rows:
         if row.alone is not None:
             reasons.setdefault(row.alone, []).append(row)
-    return [f"Trains alone: {'; '.join(map(setting_in_words, same))}: {why}." for why, same in reasons.items()]
+    return [f"Trains alone: {'; '.join(map(describe_setting, same))}: {why}." for why, same in reasons.items()]
 
 
-def device_sentences(training: TrainingConfig) -> list[str]:
+def _describe_devices(training: TrainingConfig) -> list[str]:
     """What the numbers are of, where a model is on several devices."""
     strategy, count = training.strategy, training.num_devices
     if count == 1:
@@ -113,14 +121,14 @@ def device_sentences(training: TrainingConfig) -> list[str]:
     ]
 
 
-def range_in_words(axis: Axis) -> str:
+def _describe_range(axis: Axis) -> str:
     if axis.choices is not None:
         return f"{axis.key} {', '.join(map(str, axis.choices))}"
     step = f" by {axis.step}" if axis.step is not None else ""
     return f"{axis.key} {axis.low} to {axis.high}{step}{' (log)' if axis.log else ''}"
 
 
-def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
+def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
     """What a setting's numbers assume, in sentences."""
     from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
 
@@ -131,7 +139,7 @@ def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
         f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
     ]
     if device.kind == "cuda":
-        lines.append(f"CUDA's own context stands beside the peak, about {gigabytes(CUDA_CONTEXT_BYTES)}.")
+        lines.append(f"CUDA's own context stands beside the peak, about {format_bytes(CUDA_CONTEXT_BYTES)}.")
     elif device_asked == "auto":
         lines.append("executor.device=cuda plans for a GPU.")
     lines.append(
@@ -151,20 +159,22 @@ def assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
     return lines
 
 
-def sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Row]) -> list[str]:
+def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow]) -> list[str]:
     """What all numbers assume, each said once, and what they leave out."""
-    said = dict.fromkeys(line for row in rows for line in assumptions(config.executor.device, row.forecast))
+    said = dict.fromkeys(line for row in rows for line in _describe_assumptions(config.executor.device, row.forecast))
     drawn = []
     if config.sampler.name not in LISTING:
-        ranges = "; ".join(map(range_in_words, varied)) or "nothing"
+        ranges = "; ".join(map(_describe_range, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
-    fit = [] if asked is None else fit_sentences(rows, asked)
+    fit = [] if asked is None else _describe_device_memory(rows, asked)
     measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
-    return [*drawn, *said, measure, *device_sentences(config.training), *alone_sentences(rows), *fit]
+    return [*drawn, *said, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
 
 
-def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], seconds: float | None) -> dict[str, Any]:
+def _list_plan_values(
+    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], seconds: float | None
+) -> dict[str, Any]:
     """`plan.json`."""
     return {
         "study": config.study.name,
@@ -175,12 +185,12 @@ def plan_values(config: StudyConfig, varied: list[Axis], rows: Sequence[Row], se
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
-        "assumptions": sentences(config, varied, rows),
-        "rows": [row_values(row, read_device_memory(config)) for row in rows],
+        "assumptions": _write_sentences(config, varied, rows),
+        "rows": [_list_row_values(row, read_device_memory(config)) for row in rows],
     }
 
 
-def row_values(row: Row, memory_bytes: int | None) -> dict[str, Any]:
+def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
     fit = None if memory_bytes is None else str(judge_fit(row.forecast.memory.needed_bytes, memory_bytes))
     return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, "alone": row.alone, **row.forecast.to_dict()}
 
@@ -189,15 +199,15 @@ def plan_study(request: Request, console: Console) -> None:
     """Prints the plan and writes `plan.json`. Raises `ConfigError` for what could not run, and `StoreError`."""
     config, varied = request.config, axes(request.config.space)
     with console.status("counting parameters"):
-        rows = planned_rows(request, varied)
+        rows = _plan_rows(request, varied)
     num_trials = num_planned(config, varied)
-    seconds = total_seconds(rows, num_trials, config.sampler.name in LISTING)
+    seconds = _sum_seconds(rows, num_trials, config.sampler.name in LISTING)
     path = study_folder(config) / "plan.json"
-    write_json(path, plan_values(config, varied, rows, seconds))
-    console.print(settings_table(str(config.study.name), rows, read_device_memory(config)))
+    write_json(path, _list_plan_values(config, varied, rows, seconds))
+    console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     total = DASH if seconds is None else clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
-    console.print(parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
-    for sentence in sentences(config, varied, rows):
+    console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
+    for sentence in _write_sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"plan     {path}"), soft_wrap=True)

@@ -15,10 +15,10 @@ from sweeplab.report.evidence.formatting import DASH
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
-GB: Final = 1e9
-MB: Final = 1e6
-MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
-BORDERLESS: Final[dict[str, Any]] = {
+_GB: Final = 1e9
+_MB: Final = 1e6
+_MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
+_BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
     "show_edge": False,
     "pad_edge": False,
@@ -27,7 +27,7 @@ BORDERLESS: Final[dict[str, Any]] = {
 }
 
 
-class Row(NamedTuple):
+class PlanRow(NamedTuple):
     """One setting: its point of the grid, or the configured one for a sampler that draws; and what it would take."""
 
     params: Params
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     alone: str | None  # why it needs the base for itself; None: others can train beside it
 
 
-class Unit(NamedTuple):
+class _Unit(NamedTuple):
     """Of a table's sizes: GB, or MB where the largest is below one."""
 
     name: str
@@ -48,41 +48,41 @@ class Unit(NamedTuple):
         return f"{num_bytes / self.size:,.{self.num_decimals}f}"
 
 
-def unit_of(largest_bytes: float) -> Unit:
-    return Unit("GB", GB, 3) if largest_bytes >= GB else Unit("MB", MB, 1)
+def _choose_unit(largest_bytes: float) -> _Unit:
+    return _Unit("GB", _GB, 3) if largest_bytes >= _GB else _Unit("MB", _MB, 1)
 
 
-def gigabytes(num_bytes: float) -> str:
+def format_bytes(num_bytes: float) -> str:
     """`27.3 GB` or `559.4 MB`."""
-    unit = unit_of(num_bytes)
+    unit = _choose_unit(num_bytes)
     return f"{num_bytes / unit.size:,.1f}".removesuffix(".0") + f" {unit.name}"
 
 
-def minutes(seconds: float | None) -> str:
+def format_minutes(seconds: float | None) -> str:
     return DASH if seconds is None else f"{seconds / 60:,.1f}"
 
 
-def setting_in_words(row: Row) -> str:
+def describe_setting(row: PlanRow) -> str:
     return " ".join(f"{key}={value}" for key, value in row.params.items()) or "as configured"
 
 
-def fit_in_words(row: Row, memory_bytes: int) -> str:
+def _describe_fit(row: PlanRow, memory_bytes: int) -> str:
     """`yes`, or such as `no, 16.2 in train`: the unit is the column's."""
-    memory, unit = row.forecast.memory, unit_of(memory_bytes)
+    memory, unit = row.forecast.memory, _choose_unit(memory_bytes)
     fit = judge_fit(memory.needed_bytes, memory_bytes)
     word = {Fit.FITS: "yes", Fit.UNCERTAIN: "maybe", Fit.DOES_NOT_FIT: "no"}[fit]
     return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
 
 
-def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> Table:
+def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | None) -> Table:
     """One line per setting; numbers are never cut, and the words of the last column may go on below."""
     keys = list(rows[0].params)
     last = [key.rpartition(".")[2] for key in keys]
-    unit = unit_of(max(row.forecast.memory.training.total_bytes for row in rows))
-    table = Table(title=f"{name}: what would run", **BORDERLESS)
+    unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
+    table = Table(title=f"{name}: what would run", **_BORDERLESS)
     for key, short in zip(keys, last, strict=True):
         title = (short if last.count(short) == 1 else key).replace("_", "_\n").replace(".", ".\n")
-        short_values = max(len(str(row.params[key])) for row in rows) <= MOST_UNBROKEN
+        short_values = max(len(str(row.params[key])) for row in rows) <= _MOST_UNBROKEN
         table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
     if not keys:
         table.add_column("setting")
@@ -90,7 +90,7 @@ def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> 
     for title in ("seeds", *titles):
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
-        table.add_column(f"fits\n{gigabytes(memory_bytes)}")
+        table.add_column(f"fits\n{format_bytes(memory_bytes)}")
     for row in rows:
         forecast = row.forecast
         table.add_row(
@@ -100,17 +100,17 @@ def settings_table(name: str, rows: Sequence[Row], memory_bytes: int | None) -> 
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
             f"{forecast.base_bits_per_param:.3f}",
             unit.text(forecast.memory.training.total_bytes),
-            minutes(forecast.train_seconds),
-            *([] if memory_bytes is None else [fit_in_words(row, memory_bytes)]),
+            format_minutes(forecast.train_seconds),
+            *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )
     return table
 
 
-def parts_table(largest: Row) -> Table:
+def make_parts_table(largest: PlanRow) -> Table:
     """Memory of the setting that needs the most, part by part, at each moment."""
     moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
-    unit = unit_of(max(sum(parts.values()) for parts in moments.values()))
-    table = Table(title=f"memory of the largest setting: {setting_in_words(largest)}, {unit.name}", **BORDERLESS)
+    unit = _choose_unit(max(sum(parts.values()) for parts in moments.values()))
+    table = Table(title=f"memory of the largest setting: {describe_setting(largest)}, {unit.name}", **_BORDERLESS)
     table.add_column("part")
     for name in moments:
         table.add_column(name, justify="right", no_wrap=True)
@@ -125,7 +125,7 @@ def parts_table(largest: Row) -> Table:
     return table
 
 
-def remedies(row: Row) -> str:
+def suggest_remedies(row: PlanRow) -> str:
     """The largest part of a setting when it needs the most, and what makes it smaller."""
     memory, config = row.forecast.memory, row.config
     phases = {"load": memory.load, "train": memory.training, "evaluate": memory.evaluation}
@@ -150,4 +150,4 @@ def remedies(row: Row) -> str:
     elif part in ("adapter_bytes", "gradients_bytes", "optimizer_bytes"):
         tries = ["a smaller adapter.rank"] if config.adapter.method == "lora" else ["adapter=lora"]
     words = part.removesuffix("_bytes").replace("_", " ")
-    return f"{words} {gigabytes(parts[part])}" + (f": try {' or '.join(tries)}" if tries else "")
+    return f"{words} {format_bytes(parts[part])}" + (f": try {' or '.join(tries)}" if tries else "")

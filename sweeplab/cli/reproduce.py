@@ -27,12 +27,12 @@ from sweeplab.tracking.progress import StudyProgress
 
 # Between processors, versions, or a trial among others and alone, sums are rounded in another order. Training takes
 # that further: held against PEFT's own loop a packed trial's losses were within 5e-6 nats in 32 bits.
-MOST_NATS: Final = 1e-3
-MOST_SCORE: Final = 0.02
+_MOST_NATS: Final = 1e-3
+_MOST_SCORE: Final = 0.02
 ADAPTER: Final = "adapter/adapter_model.safetensors"
 
 
-class Difference(NamedTuple):
+class _Difference(NamedTuple):
     """The largest difference of one kind of number between a record and its rerun; None where one lacks it."""
 
     what: str
@@ -40,14 +40,14 @@ class Difference(NamedTuple):
     allowed: float
 
 
-def largest(before: list[float | None], now: list[float | None]) -> float | None:
+def find_largest_gap(before: list[float | None], now: list[float | None]) -> float | None:
     """The largest absolute difference; None where one list has a number that the other lacks."""
     if len(before) != len(now) or any((a is None) != (b is None) for a, b in zip(before, now, strict=True)):
         return None
     return max((abs(a - b) for a, b in zip(before, now, strict=True) if a is not None and b is not None), default=0.0)
 
 
-def scores(record: TrialRecord) -> dict[str, float]:
+def _list_scores(record: TrialRecord) -> dict[str, float]:
     """Those at the end, and those of every rung."""
     found = score_values(record.scores)
     for rung in record.rung_scores:
@@ -55,7 +55,7 @@ def scores(record: TrialRecord) -> dict[str, float]:
     return found
 
 
-def weights_differ(before: Path, now: Path) -> float | None:
+def compare_weights(before: Path, now: Path) -> float | None:
     """The largest difference between the saved adapters' numbers; None where the files hold other tensors, or none."""
     files = [folder / ADAPTER for folder in (before, now)]
     if not all(path.is_file() for path in files):
@@ -66,26 +66,32 @@ def weights_differ(before: Path, now: Path) -> float | None:
     return max((float(np.abs(first[name] - second[name]).max()) for name in first), default=0.0)
 
 
-def differences(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path]) -> list[Difference]:
-    then, again = scores(before), scores(now)
+def compare_records(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path]) -> list[_Difference]:
+    then, again = _list_scores(before), _list_scores(now)
     names = sorted(then.keys() | again.keys())
     return [
-        Difference(
+        _Difference(
             "training losses, nats/target",
-            largest([point.loss for point in before.losses], [point.loss for point in now.losses]),
-            MOST_NATS,
+            find_largest_gap([point.loss for point in before.losses], [point.loss for point in now.losses]),
+            _MOST_NATS,
         ),
-        Difference(
+        _Difference(
             "held-out losses, nats/target",
-            largest([point.loss for point in before.heldout_losses], [point.loss for point in now.heldout_losses]),
-            MOST_NATS,
+            find_largest_gap(
+                [point.loss for point in before.heldout_losses], [point.loss for point in now.heldout_losses]
+            ),
+            _MOST_NATS,
         ),
-        Difference("scores", largest([then.get(one) for one in names], [again.get(one) for one in names]), MOST_SCORE),
-        Difference("adapter weights", weights_differ(*folders), np.inf),
+        _Difference(
+            "scores",
+            find_largest_gap([then.get(one) for one in names], [again.get(one) for one in names]),
+            _MOST_SCORE,
+        ),
+        _Difference("adapter weights", compare_weights(*folders), np.inf),
     ]
 
 
-def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+def compare_provenance(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """What the two runs were made with, where it is not the same."""
     then, again = dict(flatten_keys(before)), dict(flatten_keys(now))
     for key in sorted(then.keys() | again.keys()):
@@ -93,14 +99,14 @@ def changed_facts(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: {then.get(key)} then, {again.get(key)} now"
 
 
-def same_settings(executor: ExecutorConfig, record: TrialRecord, num_devices: int) -> ExecutorConfig:
+def _match_executor(executor: ExecutorConfig, record: TrialRecord, num_devices: int) -> ExecutorConfig:
     """One trial, on the kind of device and with the threads of the record, which are those of one device's process."""
     device = record.provenance["device"]
     num_threads = device["num_threads"] * num_devices
     return replace(executor, device=device["type"], num_threads=num_threads, cohort_size=1)
 
 
-def recorded(request: Request) -> tuple[TrialRecord, Path]:
+def read_recorded(request: Request) -> tuple[TrialRecord, Path]:
     """Raises `ConfigError` where there is no such trial, or nothing of it to compare."""
     folder = study_folder(request.config)
     path = record_path(folder, request.config.trial or 0)
@@ -116,7 +122,7 @@ def recorded(request: Request) -> tuple[TrialRecord, Path]:
     return record, path.parent
 
 
-def checked_config(record: TrialRecord) -> TrialConfig:
+def _read_config(record: TrialRecord) -> TrialConfig:
     """What the record says was run; a file can say anything. Raises `ConfigError` where it could not run."""
     try:
         config = trial_config_from_dict(record.config)
@@ -126,12 +132,12 @@ def checked_config(record: TrialRecord) -> TrialConfig:
     return config
 
 
-def rerun(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
+def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
     """The trial once more, in `folder`. Raises `ConfigError`."""
     make_folder(folder)
-    config = checked_config(record)
+    config = _read_config(record)
     num_devices = config.training.num_devices
-    place = Place(same_settings(request.config.executor, record, num_devices), None, num_devices)
+    place = Place(_match_executor(request.config.executor, record, num_devices), None, num_devices)
     spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()
     with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)
@@ -152,7 +158,7 @@ def rerun(record: TrialRecord, request: Request, folder: Path, console: Console)
                 return now
 
 
-def show(found: list[Difference], facts: list[str], alone: bool, console: Console) -> bool:
+def show_comparison(found: list[_Difference], facts: list[str], alone: bool, console: Console) -> bool:
     """Prints the comparison; True where the rerun gave the same within what is allowed."""
     table = Table("", "largest difference", "allowed elsewhere", title="then and now", title_justify="left")
     for one in found:
@@ -173,11 +179,13 @@ def show(found: list[Difference], facts: list[str], alone: bool, console: Consol
 
 def reproduce_trial(request: Request, console: Console) -> bool:
     """True where the trial gave the same numbers again. Raises `ConfigError` and `StoreError`."""
-    before, there = recorded(request)
+    before, there = read_recorded(request)
     folder = study_folder(request.config) / "reproduced" / there.name
-    now = rerun(before, request, folder, console)
+    now = _rerun_trial(before, request, folder, console)
     if now.status is not before.status:
         console.print(Text(f"It was {before.status.value}, and is {now.status.value} now: {now.reason}"))
         return False
-    facts = list(changed_facts(before.provenance, now.provenance))
-    return show(differences(before, now, (there, folder)), facts, not before.trained_among_others, console)
+    facts = list(compare_provenance(before.provenance, now.provenance))
+    return show_comparison(
+        compare_records(before, now, (there, folder)), facts, not before.trained_among_others, console
+    )

@@ -13,8 +13,8 @@ from sweeplab.config.compose import CONF, options
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial import TrialConfig
 
-ALIKE: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
-ALIKE_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
+_SIMILAR: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
+_SIMILAR_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
 OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what is said here
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.lr"),
     **dict.fromkeys(("r", "lora_r", "lora_rank"), "adapter.rank"),
@@ -29,16 +29,16 @@ OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what i
     "4bit": "nf4_dq",
     "8bit": "int8",
 }
-TARGETS: Final = ("targets", "target_modules", "modules")
-EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
+_TARGETS: Final = ("targets", "target_modules", "modules")
+_EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 
-def last_part(key: str) -> str:
+def take_last_part(key: str) -> str:
     return key.rpartition(".")[2]
 
 
 @cache
-def schema_keys() -> dict[str, "Field[Any]"]:
+def _list_schema_keys() -> dict[str, "Field[Any]"]:
     """Every key by its dotted name, a section before what is in it."""
 
     def within(section: Any, prefix: str) -> Iterator[tuple[str, "Field[Any]"]]:
@@ -51,7 +51,7 @@ def schema_keys() -> dict[str, "Field[Any]"]:
 
 
 @cache
-def optimizer_keys() -> dict[str, list[str]]:
+def list_optimizer_keys() -> dict[str, list[str]]:
     """What optimizers of conf set, each with their names; the schema leaves a section's content to them."""
     owners: dict[str, list[str]] = {}
     for name in options("optimizer"):
@@ -60,50 +60,52 @@ def optimizer_keys() -> dict[str, list[str]]:
     return owners
 
 
-def siblings(key: str) -> list[str]:
+def list_neighbors(key: str) -> list[str]:
     """What stands beside `key` in the schema; nothing for a section without one."""
     section = key.rpartition(".")[0]
-    return [one for one in schema_keys() if one.rpartition(".")[0] == section]
+    return [one for one in _list_schema_keys() if one.rpartition(".")[0] == section]
 
 
-def holds_list(key: str) -> bool:
-    return key in schema_keys() and get_origin(schema_keys()[key].type) is list
+def is_list(key: str) -> bool:
+    return key in _list_schema_keys() and get_origin(_list_schema_keys()[key].type) is list
 
 
-def holds_section(key: str) -> bool:
-    return key in schema_keys() and is_dataclass(schema_keys()[key].default_factory)
+def is_section(key: str) -> bool:
+    return key in _list_schema_keys() and is_dataclass(_list_schema_keys()[key].default_factory)
 
 
-def of_a_trial(key: str) -> bool:
+def is_trial_key(key: str) -> bool:
     """True for what a space can vary."""
     return key.partition(".")[0] in {one.name for one in fields(TrialConfig)}
 
 
-def alike(name: str, there: list[str], least: float = ALIKE) -> list[str]:
+def find_similar(name: str, there: list[str], least: float = _SIMILAR) -> list[str]:
     """The nearest one, if any is near."""
     return get_close_matches(name, there, 1, least)
 
 
-def meant(key: str) -> str | None:
+def find_meant_key(key: str) -> str | None:
     """The key that is nearest: by another project's name, beside it, in another section, or in all; None: none is."""
-    name, there = last_part(key), [*schema_keys(), *(f"optimizer.{one}" for one in optimizer_keys())]
+    name, there = take_last_part(key), [*_list_schema_keys(), *(f"optimizer.{one}" for one in list_optimizer_keys())]
     if key in there:
         return key
     if OTHER_NAMES.get(name) in there:
         return OTHER_NAMES[name]
     section = key.rpartition(".")[0]
-    beside = alike(name, [last_part(one) for one in there if one.rpartition(".")[0] == section])
+    beside = find_similar(name, [take_last_part(one) for one in there if one.rpartition(".")[0] == section])
     if beside:
         return f"{section}.{beside[0]}".lstrip(".")
     elsewhere = [one for one in there if one.rpartition(".")[0] != section]
     deep = [one for one in elsewhere if one.count(".") == key.count(".")]
-    found = alike(key, [one for one in elsewhere if last_part(one) == name], 0) or alike(key, deep, ALIKE_IN_ALL)
+    found = find_similar(key, [one for one in elsewhere if take_last_part(one) == name], 0) or find_similar(
+        key, deep, _SIMILAR_IN_ALL
+    )
     return found[0] if found else None
 
 
-def suggestion(key: str) -> str:
+def suggest_key(key: str) -> str:
     """How a refusal of a key goes on; empty where nothing is near."""
-    if last_part(key) in TARGETS:
-        return f"; switch matrices on with {EVERY_TOGGLE}"
-    found = meant(key)
+    if take_last_part(key) in _TARGETS:
+        return f"; switch matrices on with {_EVERY_TOGGLE}"
+    found = find_meant_key(key)
     return f"; did you mean {found}?" if found is not None else ""

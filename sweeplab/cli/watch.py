@@ -29,23 +29,23 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import clock, named
 from sweeplab.tracking.status_file import Underway, read_underway
 
-LOOK_SECONDS: Final = 1.0  # between two looks
-NUM_ENDINGS: Final = 5  # that are shown
-HOLDER: Final = re.compile(r"process (\d+) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_LOOK_SECONDS: Final = 1.0  # between two looks
+_NUM_ENDINGS: Final = 5  # that are shown
+_HOLDER: Final = re.compile(r"process (\d+) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
-class Ending(NamedTuple):
+class _Ending(NamedTuple):
     """A record, and the Unix time at which it was written."""
 
     record: TrialRecord
     when: float
 
 
-class Seen(NamedTuple):
+class _StudyState(NamedTuple):
     """A study at one moment."""
 
     facts: StudyFacts
-    endings: list[Ending]  # by trial
+    endings: list[_Ending]  # by trial
     underway: Underway | None
     driven: bool | None  # a driver is at work; None: it would be on another machine
 
@@ -55,29 +55,29 @@ class Watcher:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.known: dict[tuple[Path, int], Ending] = {}  # by file and time of its writing, in nanoseconds
+        self.known: dict[tuple[Path, int], _Ending] = {}  # by file and time of its writing, in nanoseconds
 
-    def look(self) -> Seen | None:
+    def look(self) -> _StudyState | None:
         """None before the study has begun. Raises `StoreError` for a damaged file."""
         facts = read_facts(self.folder)
         if facts is None:
             return None
-        now: dict[tuple[Path, int], Ending] = {}
+        now: dict[tuple[Path, int], _Ending] = {}
         for path in trial_files(self.folder, "record.json"):
             written = path.stat()
             key = path, written.st_mtime_ns
-            now[key] = self.known.get(key) or Ending(read_record(path), written.st_mtime)
+            now[key] = self.known.get(key) or _Ending(read_record(path), written.st_mtime)
         self.known = now
-        return Seen(facts, list(now.values()), read_underway(self.folder), driven(self.folder))
+        return _StudyState(facts, list(now.values()), read_underway(self.folder), has_driver(self.folder))
 
 
-def driven(folder: Path) -> bool | None:
+def has_driver(folder: Path) -> bool | None:
     """Whether the process that `.lock` names is at work; None where it is another machine's.
 
     The system's lock is not asked for, since a driver that starts meanwhile would be refused.
     """
     path = folder / ".lock"
-    holder = HOLDER.match(path.read_text(encoding="utf-8")) if path.exists() else None
+    holder = _HOLDER.match(path.read_text(encoding="utf-8")) if path.exists() else None
     if holder is None:
         return False
     if holder[2] != socket.gethostname():
@@ -90,14 +90,14 @@ def driven(folder: Path) -> bool | None:
         return False
 
 
-def has_ended(seen: Seen) -> bool:
+def has_ended(seen: _StudyState) -> bool:
     """No driver is at work, and none is needed: the last one asked for no more, or every planned trial has ended."""
     asked_all = seen.underway is not None and seen.underway.ended
     all_there = seen.facts.num_planned is not None and len(seen.endings) >= seen.facts.num_planned
     return not seen.driven and (asked_all or (all_there and seen.driven is False))
 
 
-def state(seen: Seen) -> str:
+def _describe_state(seen: _StudyState) -> str:
     """Where the study stands, and the time left while it runs."""
     if has_ended(seen):
         return "ended"
@@ -108,15 +108,15 @@ def state(seen: Seen) -> str:
     return where if seconds is None else f"{where}, {clock(seconds)} left"
 
 
-def heading(seen: Seen) -> Text:
+def _make_heading(seen: _StudyState) -> Text:
     counts = Counter(ending.record.status for ending in seen.endings)
     parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
     planned = DASH if seen.facts.num_planned is None else seen.facts.num_planned
     tally = f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
-    return Text.assemble((seen.facts.name, "bold"), f"  {state(seen)}\n{tally}")
+    return Text.assemble((seen.facts.name, "bold"), f"  {_describe_state(seen)}\n{tally}")
 
 
-def running_table(seen: Seen, now: float) -> RenderableType:
+def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
     """The trials that train, as the driver last told; nothing without a driver."""
     running = seen.underway.running if seen.underway is not None and seen.driven is not False else []
     if not running:
@@ -131,7 +131,7 @@ def running_table(seen: Seen, now: float) -> RenderableType:
     return table
 
 
-def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
+def _describe_best_setting(seen: _StudyState, metric: str, sign: int) -> str:
     """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
     label, records = metric_label(metric), [ending.record for ending in seen.endings]
     settings = group_by_setting(seen.facts, records)
@@ -153,20 +153,20 @@ def best_setting_line(seen: Seen, metric: str, sign: int) -> str:
     return f"best {label} so far: {single}  (no setting has all of {plural(len(seen.facts.seeds), 'seed')} yet)"
 
 
-def best_lines(seen: Seen) -> list[Text]:
+def _list_best_lines(seen: _StudyState) -> list[Text]:
     """One for each objective."""
     signs = {"maximize": 1, "minimize": -1}
-    return [Text(best_setting_line(seen, metric, signs[way])) for metric, way in seen.facts.objectives.items()]
+    return [Text(_describe_best_setting(seen, metric, signs[way])) for metric, way in seen.facts.objectives.items()]
 
 
-def endings_table(seen: Seen) -> RenderableType:
+def _make_endings_table(seen: _StudyState) -> RenderableType:
     """The last trials that ended, the latest first."""
     if not seen.endings:
         return Text("")
     table = Table(title="last endings", title_justify="left")
     table.add_column("trial", overflow="fold")
     table.add_column("ended", overflow="fold")
-    for record, _ in sorted(seen.endings, key=lambda ending: ending.when, reverse=True)[:NUM_ENDINGS]:
+    for record, _ in sorted(seen.endings, key=lambda ending: ending.when, reverse=True)[:_NUM_ENDINGS]:
         headline = "  ".join(
             f"{metric_label(metric)} {metric_text(metric, number_of(record, metric))}"
             for metric in seen.facts.objectives
@@ -176,9 +176,11 @@ def endings_table(seen: Seen) -> RenderableType:
     return table
 
 
-def picture(seen: Seen, now: float) -> Group:
+def draw_study(seen: _StudyState, now: float) -> Group:
     """The study for a terminal; `now` is a Unix time."""
-    return Group(heading(seen), running_table(seen, now), *best_lines(seen), endings_table(seen))
+    return Group(
+        _make_heading(seen), _make_running_table(seen, now), *_list_best_lines(seen), _make_endings_table(seen)
+    )
 
 
 def watch_study(config: StudyConfig, console: Console) -> None:
@@ -191,13 +193,13 @@ def watch_study(config: StudyConfig, console: Console) -> None:
             raise ConfigError(
                 f"watch.once=true: {folder} holds no study yet; start it, or use watch.once=false to wait for it"
             )
-        console.print(picture(seen, time.time()))
+        console.print(draw_study(seen, time.time()))
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
             seen = watcher.look()
-            shown = Text(f"waiting for {folder}") if seen is None else picture(seen, time.time())
+            shown = Text(f"waiting for {folder}") if seen is None else draw_study(seen, time.time())
             live.update(shown, refresh=True)
             if seen is not None and has_ended(seen):
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)

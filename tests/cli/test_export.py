@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import sweeplab
 from sweeplab.adapters.attach import save_adapter
 from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
-from sweeplab.cli.export import TOLERANCES, Source, compared, export_to, exported_logits, source
-from sweeplab.cli.model_card import Verdict, card
+from sweeplab.cli.export import _TOLERANCES, Source, compare_logits, compute_exported_logits, export_to, find_source
+from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
@@ -200,7 +200,7 @@ def test_bases_that_differ_are_not_combined(made: Made, export: Export) -> None:
 
 def test_an_export_that_moved_the_logits_is_refused() -> None:
     expected = torch.tensor([10.0, -20.0])
-    assert compared(expected + 1e-4, expected, {"float32"}).difference == pytest.approx(1e-4, rel=0.1)
+    assert compare_logits(expected + 1e-4, expected, {"float32"}).difference == pytest.approx(1e-4, rel=0.1)
     for found, kinds in (
         (expected + 0.1, {"float32"}),
         (expected + 1, {"float16", "float32"}),
@@ -209,16 +209,16 @@ def test_an_export_that_moved_the_logits_is_refused() -> None:
         with pytest.raises(
             ConfigError, match=r"the export's logits differ by .* so nothing was kept; try export\.dtype"
         ):
-            compared(found, expected, kinds)
-    assert compared(expected + 1, expected, {"float32", "bfloat16"}).coarsest == "bfloat16"
-    assert sorted(TOLERANCES.values()) == [TOLERANCES[one] for one in ("float32", "float16", "bfloat16", "int8")]
+            compare_logits(found, expected, kinds)
+    assert compare_logits(expected + 1, expected, {"float32", "bfloat16"}).coarsest == "bfloat16"
+    assert sorted(_TOLERANCES.values()) == [_TOLERANCES[one] for one in ("float32", "float16", "bfloat16", "int8")]
 
 
 def test_the_card_says_what_the_record_knows(made: Made, compose_study: Any) -> None:
     record = read_records(made.folder / "runs" / "made")[1]
     record.scores = {"tiny_addition": {"exact_match": Score(0.25, 0.125, 8), "ppl": Score(3.5, None, 8)}}
     settings = compose_study(*STUDY).export
-    page = card([record], settings, Verdict(1.25e-5, 1e-3, "float32"), None, "python -m sweeplab x")
+    page = write_card([record], settings, Verdict(1.25e-5, 1e-3, "float32"), None, "python -m sweeplab x")
     for line in (
         "library_name: peft",
         f"| base fingerprint | {record.provenance['base_fingerprint']} |",
@@ -274,7 +274,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     (tmp_path / "out").mkdir()
     verdict = export_to(tmp_path / "out", [made], settings)
     assert verdict.difference <= verdict.tolerance
-    found = exported_logits(made, settings.export, tmp_path / "out", CPU)
+    found = compute_exported_logits(made, settings.export, tmp_path / "out", CPU)
     torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
     base = compute_probe_logits(base_of(config).model)
     assert find_largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
@@ -284,13 +284,13 @@ def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
     full = replace(made.configs[0], adapter=replace(made.configs[0].adapter, method="none"))
     record = TrialRecord(6, Status.FINISHED, 0, {}, asdict(full))
     with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
-        source(6, [record], made.folder, "adapter")
+        find_source(6, [record], made.folder, "adapter")
 
 
 def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:
     settings = compose_study(*STUDY)
     layers = [{"name": name, "rank": rank, "alpha": 2.0 * rank} for name, rank in (("a", 3), ("b", 12), ("c", 3))]
     record = TrialRecord(0, Status.FINISHED, 0, {}, asdict(settings.trial_config()), adapter_layers=layers)
-    page = card([record], settings.export, Verdict(0, 1, "float32"), None, "")
+    page = write_card([record], settings.export, Verdict(0, 1, "float32"), None, "")
     assert "| rank | 3, 12 |" in page
     assert "| alpha | 6, 24 |" in page

@@ -11,8 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from rich.console import Console
 
-from sweeplab.cli.plan import plan_study, seeds_per_point
-from sweeplab.cli.plan_tables import minutes
+from sweeplab.cli.plan import count_seeds_per_point, plan_study
+from sweeplab.cli.plan_tables import format_minutes
 from sweeplab.config.compose import CONF, Request, to_study_config
 from sweeplab.config.study import register
 from sweeplab.runtime.errors import ConfigError
@@ -194,7 +194,10 @@ def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
         "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"
     )
     assert [row["num_seeds"] for row in values["rows"]] == [2, 1]
-    assert seeds_per_point(2, to_study_config(compose("config", overrides=["study.num_trials=9"]), "one")) == [1, 1]
+    assert count_seeds_per_point(2, to_study_config(compose("config", overrides=["study.num_trials=9"]), "one")) == [
+        1,
+        1,
+    ]
 
 
 def test_what_could_not_run_is_refused_and_nothing_written(plan: Plan, tmp_path: Path) -> None:
@@ -305,7 +308,7 @@ def test_the_plan_names_what_must_train_alone_and_why(plan: Plan) -> None:
 
 
 def test_missing_minutes_print_as_a_dash() -> None:
-    assert (minutes(None), minutes(0.0), minutes(90.0)) == ("–", "0.0", "1.5")
+    assert (format_minutes(None), format_minutes(0.0), format_minutes(90.0)) == ("–", "0.0", "1.5")
 
 
 def test_the_command_line_plans_a_7b_without_what_training_needs(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from sweeplab.cli.reproduce import changed_facts, differences, largest, recorded, show, weights_differ
+from sweeplab.cli.reproduce import (
+    compare_provenance,
+    compare_records,
+    compare_weights,
+    find_largest_gap,
+    read_recorded,
+    show_comparison,
+)
 from sweeplab.records.record import HeldoutPoint, Score, Status, TrainPoint, TrialRecord
 from sweeplab.records.store import read_record, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
@@ -35,7 +42,7 @@ def record(loss: float = 2.0, score: float = 0.5) -> TrialRecord:
 
 def verdict(before: TrialRecord, now: TrialRecord, folder: Path) -> tuple[bool, str]:
     out = io.StringIO()
-    said = show(differences(before, now, (folder, folder)), [], True, Console(file=out, width=200))
+    said = show_comparison(compare_records(before, now, (folder, folder)), [], True, Console(file=out, width=200))
     return said, out.getvalue()
 
 
@@ -55,9 +62,9 @@ def test_what_counts_as_the_same(tmp_path: Path, loss: float, score: float, same
 
 
 def test_a_number_that_only_one_of_them_has_is_a_difference(tmp_path: Path) -> None:
-    assert largest([1.0, 2.0], [1.0]) is None
-    assert largest([1.0, None], [1.5, None]) == 0.5
-    assert largest([1.0], [None]) is None
+    assert find_largest_gap([1.0, 2.0], [1.0]) is None
+    assert find_largest_gap([1.0, None], [1.5, None]) == 0.5
+    assert find_largest_gap([1.0], [None]) is None
     assert verdict(record(), replace(record(), scores={}), tmp_path)[0] is False
 
 
@@ -65,26 +72,26 @@ def test_weights_are_compared_number_by_number(tmp_path: Path) -> None:
     for name, value in (("a", 1.0), ("b", 1.25)):
         (tmp_path / name / "adapter").mkdir(parents=True)
         save_file({"w": np.full((2, 3), value, np.float32)}, tmp_path / name / ADAPTER)
-    assert weights_differ(tmp_path / "a", tmp_path / "b") == 0.25
-    assert weights_differ(tmp_path / "a", tmp_path / "a") == 0.0
+    assert compare_weights(tmp_path / "a", tmp_path / "b") == 0.25
+    assert compare_weights(tmp_path / "a", tmp_path / "a") == 0.0
     save_file({"w": np.ones((3, 2), np.float32)}, tmp_path / "b" / ADAPTER)
-    assert weights_differ(tmp_path / "a", tmp_path / "b") is None
-    assert weights_differ(tmp_path / "a", tmp_path) is None
+    assert compare_weights(tmp_path / "a", tmp_path / "b") is None
+    assert compare_weights(tmp_path / "a", tmp_path) is None
 
 
 def test_what_the_runs_were_made_with_is_named() -> None:
     then = {"versions": {"torch": "2.12", "peft": "1"}, "commit": "abc"}
     now = {"versions": {"torch": "2.13", "peft": "1"}, "commit": "abc", "dirty": True}
-    assert list(changed_facts(then, now)) == ["dirty: None then, True now", "versions.torch: 2.12 then, 2.13 now"]
+    assert list(compare_provenance(then, now)) == ["dirty: None then, True now", "versions.torch: 2.12 then, 2.13 now"]
 
 
 def test_a_trial_without_a_record_or_anything_to_compare_is_refused(make_request: MakeRequest, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "single"
     with pytest.raises(ConfigError, match=r"^trial=3 has no record in .*; there are: none; give study\.name=NAME"):
-        recorded(make_request("action=reproduce", "trial=3"))
+        read_recorded(make_request("action=reproduce", "trial=3"))
     write_record(folder, replace(record(), status=Status.FAILED, reason="it broke"))
     with pytest.raises(ConfigError, match=r"^trial=0 ended as failed, which leaves nothing to compare$"):
-        recorded(make_request("action=reproduce", "trial=0"))
+        read_recorded(make_request("action=reproduce", "trial=0"))
     with pytest.raises(ConfigError, match=r"^action=reproduce needs the number of a recorded trial: trial=0$"):
         make_request("action=reproduce")
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.cli import watch
-from sweeplab.cli.watch import Watcher, driven, has_ended, picture, watch_study
+from sweeplab.cli.watch import Watcher, draw_study, has_driver, has_ended, watch_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, only_writer, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
@@ -43,7 +43,7 @@ def shown(folder: Path, now: float = 100.0) -> str:
     seen = Watcher(folder).look()
     assert seen is not None
     out = io.StringIO()
-    Console(file=out, width=160).print(picture(seen, now))
+    Console(file=out, width=160).print(draw_study(seen, now))
     return out.getvalue()
 
 
@@ -83,16 +83,16 @@ def test_what_runs_is_shown_while_there_is_a_driver(folder: Path) -> None:
 
 
 def test_a_driver_is_told_from_another_process_and_another_machine(folder: Path) -> None:
-    assert driven(folder) is False
+    assert has_driver(folder) is False
     with only_writer(folder):
-        assert driven(folder) is True
+        assert has_driver(folder) is True
         lock = (folder / ".lock").read_text()
     (folder / ".lock").write_text(lock.replace(f"process {os.getpid()}", "process 999999999"))
-    assert driven(folder) is False
+    assert has_driver(folder) is False
     (folder / ".lock").write_text(f"process {os.getpid()} on {socket.gethostname()} since 2001-01-01 00:00:00\n")
-    assert driven(folder) is False  # this process began later, so it is another one with the same number
+    assert has_driver(folder) is False  # this process began later, so it is another one with the same number
     (folder / ".lock").write_text(lock.replace(f" on {socket.gethostname()}", " on elsewhere"))
-    assert driven(folder) is None
+    assert has_driver(folder) is None
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from rich.console import Console
 import sweeplab
 from sweeplab.analysis import analyze
 from sweeplab.cli.compare import compare_studies
-from sweeplab.cli.watch import Watcher, picture
+from sweeplab.cli.watch import Watcher, draw_study
 from sweeplab.records.store import StoreError, record_path, write_json
 from sweeplab.report import rebuild_report
 from sweeplab.runtime.errors import ConfigError
@@ -107,7 +107,7 @@ def readers(runs: Path) -> list[Callable[[], object]]:
     def watch() -> None:
         seen = Watcher(folder).look()
         assert seen is not None
-        Console(file=io.StringIO(), width=120).print(picture(seen, 0.0))
+        Console(file=io.StringIO(), width=120).print(draw_study(seen, 0.0))
 
     return [
         lambda: rebuild_report(folder, reports / "damaged"),

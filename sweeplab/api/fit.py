@@ -1,0 +1,180 @@
+"""One trial for a Lightning Trainer of the user's own: what it trains, and on what."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from lightning.pytorch import LightningDataModule
+
+from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.data.batches import Batch
+from sweeplab.data.images import ImageBatch
+from sweeplab.multilora.batches import CohortBatch, cohort_batches
+from sweeplab.multilora.dropout import Extent
+from sweeplab.multilora.packed import Packed
+from sweeplab.records.record import Status, TrainPoint
+from sweeplab.runtime.device import resolve_device
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.training.module import FinetuneModule, target_loss_sum
+from sweeplab.training.optimizers import evaluation_weights
+from sweeplab.trial.lifecycle import Run, begin, checkpointed, choosing, set_random_state, together
+from sweeplab.trial.resources import Resources
+from sweeplab.trial.scoring import save
+
+
+class BuiltTrial(NamedTuple):
+    """What `Trainer.fit` takes."""
+
+    module: "TrialModule"
+    data: "TrialData"
+
+
+def build_trial(config: TrialConfig, seed: int = 0, device: str = "auto") -> BuiltTrial:
+    """The module and the data of one trial: base loaded, adapter attached, examples tokenized.
+
+    Fitted by a Trainer of one epoch on one device, it takes the steps that `python -m sweeplab` would take for the
+    same configuration and seed, with the same losses. Raises `ConfigError` for what cannot run.
+
+    >>> from lightning.pytorch import Trainer
+    >>> from sweeplab import build_trial, compose_trial
+    >>> config = compose_trial("model=tiny", "quantization=none", "adapter.rank=2", "training.max_steps=2")
+    >>> module, data = build_trial(config, seed=1, device="cpu")
+    >>> trainer = Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+    ...                   enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+    >>> trainer.fit(module, data)
+    >>> trainer.global_step
+    2
+    >>> "heldout_loss_nats_per_token" in trainer.callback_metrics
+    True
+    """
+    if config.training.num_devices > 1:
+        raise ConfigError("training.num_devices must be 1 to build a trial; a Trainer of your own has its own strategy")
+    resources = Resources(resolve_device(device))
+    spec = TrialSpec(0, seed, {}, config, Path())
+    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda number, step, metrics: None)
+    return BuiltTrial(TrialModule(run), TrialData(run))
+
+
+class TrialModule(FinetuneModule):
+    """The LightningModule of one trial. `build_trial` makes it.
+
+    It sets the Trainer's `accumulate_grad_batches` to `training.accumulation`, clips gradients itself and brings its
+    optimizer and schedule. It logs `train_loss` (nats per target token of the step's window) and, from validation,
+    `heldout_loss_nats_per_token`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(
+            run.model, [run.member], run.spec.config.training.accumulation, self._zero_gradients, self._begin_batch
+        )
+        self._run = (run,)  # in a tuple: its modules are the base's and count once
+        self._packed: Packed | None = None
+        self._stack, self._validation = ExitStack(), ExitStack()
+        self._heldout = (0.0, 0)  # sum in nats, and targets
+
+    @property
+    def losses(self) -> list[TrainPoint]:
+        """Mean losses of every `training.log_interval` steps, as a record has them."""
+        return self._run[0].member.losses
+
+    def setup(self, stage: str) -> None:
+        """The adapter takes its place beside the base, until `teardown`."""
+        (run,) = self._run
+        _, self._packed = self._stack.enter_context(together([run]))
+        self._stack.enter_context(checkpointed(run.base, run.spec.config.training.gradient_checkpointing))
+
+    def teardown(self, stage: str) -> None:
+        """The base is as it was; the trained weights stay in this module."""
+        self._packed = None
+        self._stack.close()
+
+    def on_fit_start(self) -> None:
+        self.trainer.accumulate_grad_batches = self.accumulation
+
+    def on_train_start(self) -> None:
+        self.model.train()
+        set_random_state(self._run[0])
+
+    def on_train_batch_end(self, outputs: Any, batch: CohortBatch, batch_idx: int) -> None:
+        (run,) = self._run
+        if run.member.window is not None:
+            self.log("train_loss", run.member.window.loss, prog_bar=True, batch_size=1)
+        self.trainer.should_stop = self.trainer.should_stop or run.member.has_ended
+
+    def on_validation_start(self) -> None:
+        (run,) = self._run
+        self._heldout = (0.0, 0)
+        self._validation.enter_context(choosing(self._packed)([run]))
+        self._validation.enter_context(evaluation_weights(run.member.optimizer))
+
+    def validation_step(self, batch: Batch | ImageBatch, batch_idx: int) -> None:
+        total, num_targets = self._heldout
+        self._heldout = total + target_loss_sum(self.model, batch).item(), num_targets + batch.num_window_targets
+
+    def on_validation_epoch_end(self) -> None:
+        total, num_targets = self._heldout
+        if num_targets:
+            self.log("heldout_loss_nats_per_token", total / num_targets, prog_bar=True, batch_size=1)
+
+    def on_validation_end(self) -> None:
+        self._validation.close()
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
+        (run,) = self._run
+        run.spec = replace(run.spec, folder=folder)
+        save(run)
+
+    def _begin_batch(self, batch: CohortBatch, place: int) -> None:
+        if self._packed is None:
+            return
+        step = self._run[0].member.step * self.accumulation + place
+        self._packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [step])
+
+    def _zero_gradients(self) -> None:
+        if self._packed is None:
+            self.model.zero_grad()
+        else:
+            self._packed.zero_gradients()
+
+
+_Item = TypeVar("_Item")
+
+
+class _Batches(Generic[_Item]):
+    """Batches of a known number, made as they are asked for; torch's DataLoader would draw a random number first."""
+
+    def __init__(self, make: Callable[[], Iterable[_Item]], num_batches: int) -> None:
+        self.make = make
+        self.num_batches = num_batches
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[_Item]:
+        return islice(self.make(), self.num_batches)
+
+
+class TrialData(LightningDataModule):
+    """The examples of one trial as batches: to train on in the trial's own order, and held out. `build_trial` makes it.
+
+    One epoch of the Trainer is the whole training, `training.max_steps` or `training.epochs` long.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def train_dataloader(self) -> _Batches[CohortBatch]:
+        run = self._run
+        num_batches = run.member.num_steps * run.windows.accumulation
+        return _Batches(lambda: cohort_batches([(run.windows, 0)], run.base.pad_id), num_batches)
+
+    def val_dataloader(self) -> _Batches[Batch | ImageBatch]:
+        run = self._run
+        batches = run.data.heldout_batches(run.base.pad_id, run.spec.config.evaluation.batch_size)
+        return _Batches(lambda: batches, len(batches))
