@@ -52,7 +52,7 @@ def fit_until_one_ends(
         )
         model.train()
         if len(trials) == 1:
-            _set_random_state(trials[0])
+            set_random_state(trials[0])
         trainer.fit(FinetuneModule(model, together.trials, training.accumulation, together.packed, ranks), batches)
 
 
@@ -63,7 +63,7 @@ def measure_trial_loss(together: Together, trial: RunningTrial, device: torch.de
         return measure_heldout_loss(trial.model, batches, target_loss_sum, device)
 
 
-def _set_random_state(trial: RunningTrial) -> None:
+def set_random_state(trial: RunningTrial) -> None:
     """For what a method or a base draws by itself, such as its dropout."""
     if trial.step == 0:
         seed_everything(trial.spec.seed, verbose=False)

@@ -11,7 +11,7 @@ from sweeplab.trial.cohort import choose_active
 def runs(*places: tuple[int, int]) -> list[Any]:
     """Trials with a seed and a step each, numbered from 0."""
     return [
-        SimpleNamespace(spec=SimpleNamespace(number=number, seed=seed), member=SimpleNamespace(step=step))
+        SimpleNamespace(spec=SimpleNamespace(number=number, seed=seed), step=step)
         for number, (seed, step) in enumerate(places)
     ]
 
