@@ -128,8 +128,8 @@ def item_matches(outcomes_TN: Array, players_T: Sequence[int], rounds_T: Sequenc
                 continue
             difference_N = outcomes_TN[one] - outcomes_TN[other]
             scores_N = (np.sign(difference_N[~np.isnan(difference_N)]) + 1.0) / 2.0
-            places = [np.full(len(scores_N), players_T[trial], dtype=np.intp) for trial in (one, other)]
-            parts.append(Matches(places[0], places[1], scores_N))
+            indices = [np.full(len(scores_N), players_T[trial], dtype=np.intp) for trial in (one, other)]
+            parts.append(Matches(indices[0], indices[1], scores_N))
     empty = np.zeros(0, dtype=np.intp)
     parts.append(Matches(empty, empty, np.zeros(0)))
     return Matches(*(np.concatenate([getattr(part, name) for part in parts]) for name in Matches._fields))

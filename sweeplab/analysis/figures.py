@@ -11,11 +11,11 @@ from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.drawing import draw_chart, shorten
 from sweeplab.report.charts.heatmaps import Heatmap, Panel, draw_heatmap
-from sweeplab.report.charts.ticks import Tick, round_ticks
+from sweeplab.report.charts.ticks import Tick, list_round_ticks
 from sweeplab.report.colors import PALETTE
-from sweeplab.report.evidence.costs import memory_metric
-from sweeplab.report.evidence.formatting import memory_scale
-from sweeplab.report.evidence.settings import all_records
+from sweeplab.report.evidence.costs import choose_memory_metric
+from sweeplab.report.evidence.formatting import choose_memory_unit
+from sweeplab.report.evidence.settings import collect_records
 from sweeplab.statistics.selection import pick_evenly
 
 _MAX_LINES: Final = 6
@@ -78,18 +78,18 @@ def draw_spectra(findings: AnalysisResults) -> str | None:
 
 def draw_elo(findings: AnalysisResults) -> str | None:
     """Elo of each setting against its peak memory. None without ratings or memory."""
-    name = memory_metric(all_records(findings.settings))
+    name = choose_memory_metric(collect_records(findings.settings))
     standings = [] if findings.ratings is None else findings.ratings.standings
     measured = [(one, one.setting.spreads[name].mean) for one in standings if name in one.setting.spreads]
     if name is None or findings.ratings is None or not measured:
         return None
-    divisor, unit = memory_scale(max(size for _, size in measured))
+    divisor, unit = choose_memory_unit(max(size for _, size in measured))
     dots = []
     for one, size in sorted(measured, key=lambda pair: -pair[0].elo.mean):
         text = f"{one.setting.label}: {one.elo.mean:.0f}, {one.elo.low:.0f} to {one.elo.high:.0f}"
         dots.append(Dot(size / divisor, one.elo.mean, text, one.elo.low, one.elo.high, one.setting.label))
     xs = [dot.x for dot in dots]
-    axis = Axis(None, f"{METRICS[name].label} ({unit})", "linear", round_ticks(min(xs), max(xs)))
+    axis = Axis(None, f"{METRICS[name].label} ({unit})", "linear", list_round_ticks(min(xs), max(xs)))
     title = shorten(f"Elo on {', '.join(findings.ratings.tasks)} against memory", _LONGEST_TITLE)
     note = "Bars: 95 % of random orders of the same matches; 1000: as good as the others on average."
     return draw_chart(Chart("elo", title, note, "Elo", axis, [Line("Elo", 0, 0, dots, [])], subtitle=note))

@@ -63,11 +63,11 @@ def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> 
     None where fewer than two settings have items in common. Raises `StoreError`.
     """
     rows: list[tuple[TrialRecord, int, dict[Item, float]]] = []
-    for place, setting in enumerate(settings):
+    for index, setting in enumerate(settings):
         for record in setting.finished:
             path = trial_folder(study_folder, record.number) / "items.jsonl"
             if path.exists():
-                rows.append((record, place, right_items(path)))
+                rows.append((record, index, right_items(path)))
     tasks = list(dict.fromkeys(task for _, _, items in rows for task, _ in items))
     if not tasks:
         return None
@@ -75,16 +75,16 @@ def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> 
     items = dict.fromkeys(item for _, _, found in rows for item in found if item[0] in kept)
     chosen = pick_evenly(list(items), MOST_ITEMS)
     outcomes_TN = np.array([[found.get(item, np.nan) for item in chosen] for _, _, found in rows])
-    places = sorted({place for _, place, _ in rows})
-    players = [places.index(place) for _, place, _ in rows]
+    indices = sorted({index for _, index, _ in rows})
+    players = [indices.index(index) for _, index, _ in rows]
     matches = item_matches(outcomes_TN, players, [record.seed for record, _, _ in rows])
     if not len(matches.scores_N):
         return None
-    ratings = elo(matches, len(places), NUM_ORDERS, SEED)
-    found = bradley_terry(matches, len(places))
-    strengths: Sequence[Strength | None] = [None] * len(places) if found is None else found
+    ratings = elo(matches, len(indices), NUM_ORDERS, SEED)
+    found = bradley_terry(matches, len(indices))
+    strengths: Sequence[Strength | None] = [None] * len(indices) if found is None else found
     standings = [
-        Standing(settings[place], rating, strength)
-        for place, rating, strength in zip(places, ratings, strengths, strict=True)
+        Standing(settings[index], rating, strength)
+        for index, rating, strength in zip(indices, ratings, strengths, strict=True)
     ]
     return Ratings(kept, len(chosen), len(matches.scores_N), standings)

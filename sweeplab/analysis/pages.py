@@ -7,9 +7,9 @@ from sweeplab.analysis.figures import KIND_WORDS, draw_elo, draw_similarity, dra
 from sweeplab.analysis.results import AnalysisResults, amplified, as_json, base_spectra, mean_dimensions, of_setting
 from sweeplab.analysis.sharing import Against
 from sweeplab.records.store import write_json, write_text
-from sweeplab.report.evidence.costs import memory_metric
-from sweeplab.report.evidence.formatting import DASH, memory, number
-from sweeplab.report.evidence.settings import all_records
+from sweeplab.report.evidence.costs import choose_memory_metric
+from sweeplab.report.evidence.formatting import DASH, format_memory, format_number
+from sweeplab.report.evidence.settings import collect_records
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.report.templating import markdown_environment
 
@@ -50,7 +50,7 @@ def cells(*texts: str) -> list[Cell]:
 
 def against_cells(against: Against) -> list[Cell]:
     z = DASH if against.z is None else f"{against.z:.1f}"
-    return cells(number(against.phi), number(against.chance), z)
+    return cells(format_number(against.phi), format_number(against.chance), z)
 
 
 def similarity_table(findings: AnalysisResults) -> Table:
@@ -75,7 +75,7 @@ def amplification_table(findings: AnalysisResults) -> Table:
         row = amplified(of_setting(findings, setting))
         if row is not None:
             norms = (row.update_norm, row.weight_norm, row.on_update, row.on_itself, row.by_chance, row.amplification)
-            rows.append(cells(setting.label, *map(number, norms), f"{row.num_above}/{row.num}"))
+            rows.append(cells(setting.label, *map(format_number, norms), f"{row.num_above}/{row.num}"))
     return Table(columns, rows)
 
 
@@ -89,12 +89,12 @@ def dimensions_table(findings: AnalysisResults) -> Table:
         found = mean_dimensions(members)
         if found is not None:
             counts = [len(one) for one in members]
-            rows.append(cells(name, f"{sum(counts) / len(counts):.3g}", *map(number, found)))
+            rows.append(cells(name, f"{sum(counts) / len(counts):.3g}", *map(format_number, found)))
     return Table(columns, rows)
 
 
 def elo_table(findings: AnalysisResults) -> Table:
-    metric = memory_metric(all_records(findings.settings))
+    metric = choose_memory_metric(collect_records(findings.settings))
     columns = [
         Column("setting", numeric=False),
         *map(Column, ("Elo", "95 % of orders", "Bradley-Terry", "peak memory")),
@@ -103,7 +103,7 @@ def elo_table(findings: AnalysisResults) -> Table:
     for one in [] if findings.ratings is None else findings.ratings.standings:
         strength = DASH if one.strength is None else f"{one.strength.points:.0f} ± {one.strength.stderr:.0f}"
         spread = None if metric is None else one.setting.spreads.get(metric)
-        size = memory(None if spread is None else spread.mean)
+        size = format_memory(None if spread is None else spread.mean)
         orders = f"{one.elo.low:.0f} to {one.elo.high:.0f}"
         rows.append(cells(one.setting.label, f"{one.elo.mean:.0f}", orders, strength, size))
     return Table(columns, rows)

@@ -107,8 +107,8 @@ def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[
     """One `Shared` per kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
     groups: dict[tuple[str, tuple[int, int], str], Shared] = {}
     members = {trial.record.number: trial for pair in pairs for trial in (pair.one, pair.other)}
-    for place, name in enumerate(names, 1):
-        say(f"subspaces of {name}, matrix {place} of {len(names)}")
+    for index, name in enumerate(names, 1):
+        say(f"subspaces of {name}, matrix {index} of {len(names)}")
         bases = {
             number: bases_of(read_factors(trial.adapter, name))
             for number, trial in members.items()

@@ -99,8 +99,8 @@ def measure_weights(trained: Sequence[Trained], most: int, say: Callable[[str], 
             weights = base_weights(model, quantization)
         except ConfigError as error:
             trouble = str(error)
-        for place, name in enumerate(names, 1):
-            say(f"spectra of {name}, matrix {place} of {len(names)}")
+        for index, name in enumerate(names, 1):
+            say(f"spectra of {name}, matrix {index} of {len(names)}")
             found += measure_matrix(members, name, weights)
     return found, trouble
 

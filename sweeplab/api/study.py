@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError
-from sweeplab.report.evidence.estimates import setting_estimates
-from sweeplab.report.evidence.settings import first_objective, group_by_setting, numbers, varied_keys
-from sweeplab.report.evidence.stored import read_stored
+from sweeplab.report.evidence.estimates import estimate_settings
+from sweeplab.report.evidence.settings import first_objective, group_by_setting, list_varied_keys, read_numbers
+from sweeplab.report.evidence.stored import read_stored_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def open_study(folder: str | PathLike[str]) -> "Study":
     path = Path(folder).expanduser()
     if not any((path / name).is_file() for name in ("study.json", "records.json")):
         raise StoreError(f"{path} holds no study; name a folder of runs or of a report")
-    stored = read_stored(path)
+    stored = read_stored_study(path)
     return Study(path, stored.facts, stored.records)
 
 
@@ -62,7 +62,7 @@ class Study:
         """
         import pandas as pd
 
-        keys = varied_keys(self._facts, self.records)
+        keys = list_varied_keys(self._facts, self.records)
         rows = [
             {
                 **{key: record.params.get(key) for key in keys},
@@ -70,7 +70,7 @@ class Study:
                 "status": record.status.value,
                 "reason": record.reason,
                 "step": record.step,
-                **numbers(record),
+                **read_numbers(record),
             }
             for record in self.records
         ]
@@ -96,8 +96,8 @@ class Study:
         found = group_by_setting(self._facts, self.records)
         if not any(metric in setting.spreads for setting in found):
             raise KeyError(f"no finished trial has {metric}; the columns of trials() name what there is")
-        estimates = setting_estimates(self._facts, found, metric)
-        keys = varied_keys(self._facts, self.records)
+        estimates = estimate_settings(self._facts, found, metric)
+        keys = list_varied_keys(self._facts, self.records)
         rows: list[dict[str, Any]] = []
         for setting in found:
             spread, estimate = setting.spreads.get(metric), estimates.get(setting.records[0].number)

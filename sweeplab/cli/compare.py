@@ -11,10 +11,10 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.typed import value_at
-from sweeplab.report.evidence.formatting import value_text
+from sweeplab.report.evidence.formatting import format_value
 from sweeplab.report.evidence.settings import first_objective
-from sweeplab.report.evidence.stored import Stored, read_stored
-from sweeplab.report.findings.differences import STUDY, differences
+from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
+from sweeplab.report.findings.differences import STUDY, list_differences
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -36,7 +36,7 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"studies must name two studies or more, each once, got {list(names)}; try studies=[a,b]")
     merged = _merge_studies([_read_study(name, runs_dir, reports_dir) for name in names], names)
-    held = [one for one in differences(merged.facts, merged.records) if one.controlled]
+    held = [one for one in list_differences(merged.facts, merged.records) if one.controlled]
     if held and not uncontrolled:
         said = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in held)
         raise ConfigError(
@@ -46,15 +46,15 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     return write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
 
 
-def _read_study(name: str, runs_dir: Path, reports_dir: Path) -> Stored:
+def _read_study(name: str, runs_dir: Path, reports_dir: Path) -> StoredStudy:
     """Raises `ConfigError` naming the study that is not there."""
     for folder, file in ((runs_dir / name, "study.json"), (reports_dir / name, "records.json")):
         if Path(name).name == name and (folder / file).exists():
-            return read_stored(folder)
+            return read_stored_study(folder)
     raise ConfigError(f"studies must name studies that were run, got {name}; {runs_dir}/{name} has no study.json")
 
 
-def _merge_studies(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
+def _merge_studies(stored: Sequence[StoredStudy], names: Sequence[str]) -> StoredStudy:
     """One study of all trials; trial n of study k has the number n + k * 100, or * 1000 where that is too few.
 
     Raises `ConfigError` where the first objectives differ.
@@ -72,7 +72,7 @@ def _merge_studies(stored: Sequence[Stored], names: Sequence[str]) -> Stored:
     ]
     bases = {base.key: base for one in stored for base in one.bases}
     items = _merge_items([one.items for one in stored], step)
-    return Stored(_merge_facts([one.facts for one in stored], names), records, items, list(bases.values()))
+    return StoredStudy(_merge_facts([one.facts for one in stored], names), records, items, list(bases.values()))
 
 
 def _move_record(record: TrialRecord, name: str, offset: int, keys: list[str]) -> TrialRecord:
@@ -89,7 +89,7 @@ def _merge_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFact
         for key, axis in one.space.items():
             before = space.setdefault(key, axis)
             if "choices" in before and "choices" in axis:
-                texts = {value_text(value): value for value in [*before["choices"], *axis["choices"]]}
+                texts = {format_value(value): value for value in [*before["choices"], *axis["choices"]]}
                 space[key] = {**before, "choices": list(texts.values())}
     planned = [one.num_planned for one in facts]
     return StudyFacts(

@@ -21,10 +21,10 @@ from rich.text import Text
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
-from sweeplab.report.evidence.comparability import by_meaning
-from sweeplab.report.evidence.estimates import evidence
-from sweeplab.report.evidence.formatting import DASH, amount, metric_label, metric_text, plural
-from sweeplab.report.evidence.settings import group_by_setting, number_of
+from sweeplab.report.evidence.comparability import group_comparable
+from sweeplab.report.evidence.estimates import gather_evidence
+from sweeplab.report.evidence.formatting import DASH, count_noun, format_estimate, format_metric, label_metric
+from sweeplab.report.evidence.settings import group_by_setting, read_number
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import clock, named
 from sweeplab.tracking.status_file import Underway, read_underway
@@ -133,24 +133,24 @@ def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
 
 def _describe_best_setting(seen: _StudyState, metric: str, sign: int) -> str:
     """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
-    label, records = metric_label(metric), [ending.record for ending in seen.endings]
+    label, records = label_metric(metric), [ending.record for ending in seen.endings]
     settings = group_by_setting(seen.facts, records)
-    if len(by_meaning(seen.facts, settings, metric)) > 1:
+    if len(group_comparable(seen.facts, settings, metric)) > 1:
         return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
-    found = evidence(seen.facts, settings, metric, None)
+    found = gather_evidence(seen.facts, settings, metric, None)
     if found is not None:
         best = found.estimate(found.best)
         assert best is not None
         without = "no interval, of one seed" if found.table.num_seeds == 1 else "no interval, the same with all seeds"
         over = without if best.low is None else f"95 % interval over {best.covers}"
-        return f"best {label} so far: {found.best.label}  {amount(metric, best)}  ({over})"
+        return f"best {label} so far: {found.best.label}  {format_estimate(metric, best)}  ({over})"
     finished = [one for one in records if one.status is Status.FINISHED]
-    valued = [(sign * value, one) for one in finished if (value := number_of(one, metric)) is not None]
+    valued = [(sign * value, one) for one in finished if (value := read_number(one, metric)) is not None]
     if not valued:
         return f"best {label} so far: {DASH}"
     value, record = max(valued, key=lambda pair: pair[0])
-    single = f"trial {record.number}: {named(record.params)} seed={record.seed}  {metric_text(metric, sign * value)}"
-    return f"best {label} so far: {single}  (no setting has all of {plural(len(seen.facts.seeds), 'seed')} yet)"
+    single = f"trial {record.number}: {named(record.params)} seed={record.seed}  {format_metric(metric, sign * value)}"
+    return f"best {label} so far: {single}  (no setting has all of {count_noun(len(seen.facts.seeds), 'seed')} yet)"
 
 
 def _list_best_lines(seen: _StudyState) -> list[Text]:
@@ -168,7 +168,7 @@ def _make_endings_table(seen: _StudyState) -> RenderableType:
     table.add_column("ended", overflow="fold")
     for record, _ in sorted(seen.endings, key=lambda ending: ending.when, reverse=True)[:_NUM_ENDINGS]:
         headline = "  ".join(
-            f"{metric_label(metric)} {metric_text(metric, number_of(record, metric))}"
+            f"{label_metric(metric)} {format_metric(metric, read_number(record, metric))}"
             for metric in seen.facts.objectives
         )
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"

@@ -16,7 +16,7 @@ from sweeplab.execution.messages import Message
 from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import read_record, record_path, write_record
-from sweeplab.report.evidence.formatting import DASH, metric_label
+from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
@@ -40,7 +40,7 @@ class Batch:
 
 def headline(record: TrialRecord, config: StudyConfig) -> str:
     """The objectives' values, under the names that tables give them."""
-    values = ((metric_label(metric), metric_value(record, metric)) for metric in config.study.objectives)
+    values = ((label_metric(metric), metric_value(record, metric)) for metric in config.study.objectives)
     return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
 
 

@@ -10,29 +10,29 @@ from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.store import write_json, write_text
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.drawing import draw_chart
-from sweeplab.report.charts.figures import figures, study_charts
-from sweeplab.report.evidence.estimates import Evidence, evidence_by_meaning
-from sweeplab.report.evidence.provenance import flatten, provenance
+from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
+from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
-from sweeplab.report.findings.answer import answer
-from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
-from sweeplab.report.findings.claims_table import published_values, verdict_table
-from sweeplab.report.findings.comparison import comparison_table
-from sweeplab.report.findings.differences import differences_table
-from sweeplab.report.findings.failures import failures_table
-from sweeplab.report.findings.glossary import reading
+from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
+from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
+from sweeplab.report.findings.comparison import build_comparison_table
+from sweeplab.report.findings.differences import build_differences_table
+from sweeplab.report.findings.failures import build_failures_table
+from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.importance import (
     Importance,
-    effects_table,
-    importance_note,
-    importance_shares,
-    importance_table,
+    build_effects_table,
+    build_importance_table,
+    describe_importance,
+    measure_importance,
 )
-from sweeplab.report.findings.settings_table import settings_table
-from sweeplab.report.findings.setup import setup_line
+from sweeplab.report.findings.settings_table import build_settings_table
+from sweeplab.report.findings.setup import describe_setup
 from sweeplab.report.findings.table import Table
-from sweeplab.report.findings.trials_table import phases_table, phases_title, trials_table
-from sweeplab.report.findings.verdicts import Verdict, verdicts
+from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table, title_phases
+from sweeplab.report.findings.verdicts import Verdict, judge_claims
 from sweeplab.report.templating import html_environment, markdown_environment
 
 CLAIMS_NOTE: Final = (
@@ -61,7 +61,7 @@ BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals 
 MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 
 
-class Section(NamedTuple):
+class _Section(NamedTuple):
     """A table with its heading and what it means."""
 
     title: str
@@ -71,7 +71,7 @@ class Section(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Findings:
+class _ReportContent:
     """What both pages are made of; `found` is the evidence on the first objective, by `by_meaning`'s families."""
 
     facts: StudyFacts
@@ -84,14 +84,14 @@ class Findings:
     shares: list[Importance]
 
 
-def findings(
+def _gather_content(
     facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
-) -> Findings:
+) -> _ReportContent:
     settings = group_by_setting(facts, records)
-    judged = verdicts(facts, settings, items)
-    found = evidence_by_meaning(facts, settings, first_objective(facts)[0], items)
-    shares = importance_shares(facts, records) if list(found) == [""] else []
-    return Findings(facts, records, items, bases, settings, judged, found, shares)
+    judged = judge_claims(facts, settings, items)
+    found = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
+    shares = measure_importance(facts, records) if list(found) == [""] else []
+    return _ReportContent(facts, records, items, bases, settings, judged, found, shares)
 
 
 def write_pages(
@@ -103,9 +103,9 @@ def write_pages(
 ) -> Path:
     """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
-    made = findings(facts, records, items, bases)
-    drawn = study_charts(facts, made.settings, published_values(made.judged), bases) if records else []
-    values = contents(made)
+    made = _gather_content(facts, records, items, bases)
+    drawn = build_study_charts(facts, made.settings, list_published_values(made.judged), bases) if records else []
+    values = _list_values(made)
     stored = {
         "study": facts.to_dict(),
         "bases": [one.to_dict() for one in bases],
@@ -124,65 +124,71 @@ def write_pages(
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
-    write_text(folder / "report.html", page(made, values, drawn))
+    write_text(folder / "report.html", _render_html(made, values, drawn))
     return folder / "report.html"
 
 
-def page(made: Findings, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(made: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
+    shown = list(draw_figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
     figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
 
 
-def contents(made: Findings) -> dict[str, Any]:
+def _list_values(made: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = made.facts, made.records
-    settings = settings_table(facts, made.settings, bases=made.bases)
+    settings = build_settings_table(facts, made.settings, bases=made.bases)
     return {
         "facts": facts,
-        "setup": setup_line(records),
-        "answer": answer(facts, made.settings, made.items),
+        "setup": describe_setup(records),
+        "answer": state_answer(facts, made.settings, made.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in sections(made) if section.table is not None],
-        "failures": failures_table(records),
-        "trials": trials_table(facts, records),
-        "phases": phases_table(records),
-        "phases_title": phases_title(records),
-        "provenance": provenance(records),
-        "config": flatten(facts.config),
-        "reading": reading(facts, records),
+        "sections": [section for section in _list_sections(made) if section.table is not None],
+        "failures": build_failures_table(records),
+        "trials": build_trials_table(facts, records),
+        "phases": build_phases_table(records),
+        "phases_title": title_phases(records),
+        "provenance": list_provenance(records),
+        "config": flatten_values(facts.config),
+        "reading": explain_terms(facts, records),
         "has_items": made.items is not None,
     }
 
 
-def sections(made: Findings) -> Iterator[Section]:
+def _list_sections(made: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = made.facts
-    yield Section("What differs between the studies", STUDIES_NOTE, differences_table(facts, made.records))
-    yield Section("Claims", CLAIMS_NOTE, verdict_table(made.judged))
+    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, made.records))
+    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(made.judged))
     if not made.found:
         return
     for label, found in made.found.items():
         compared = found.compared()
         if compared is not None:
-            yield Section(titled("Against the best", label), COMPARED_NOTE, comparison_table(found, compared))
-    yield Section("Forgetting beside learning", FORGETTING_NOTE, forgetting_table(facts, made.settings, made.items))
-    yield Section("Importance of what was varied", importance_note(facts, made.records), importance_table(made.shares))
+            yield _Section(
+                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
+            )
+    yield _Section(
+        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, made.settings, made.items)
+    )
+    yield _Section(
+        "Importance of what was varied", describe_importance(facts, made.records), build_importance_table(made.shares)
+    )
     if "" in made.found:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if spreads_unequally(made.found[""]) else "")
-        yield Section("Main effects and interactions", note, effects_table(facts, made.found[""]))
+        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.found[""]) else "")
+        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.found[""]))
     for label, found in made.found.items():
-        yield Section(titled("Pareto front", label), PARETO_NOTE, pareto_table(facts, found))
-        for title, table in budget_tables(found):
-            yield Section(titled(title, label), BUDGET_NOTE, table, minor=True)
+        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, found))
+        for title, table in build_budget_tables(found):
+            yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)
 
 
-def titled(title: str, label: str) -> str:
+def _join_title(title: str, label: str) -> str:
     return f"{title}, {label}" if label else title
 
 
-def spreads_unequally(found: Evidence) -> bool:
-    return any(one.is_wide for one in found.estimates)
+def _has_unequal_spreads(evidence: Evidence) -> bool:
+    return any(one.is_wide for one in evidence.estimates)

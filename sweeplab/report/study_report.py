@@ -9,9 +9,9 @@ from pathlib import Path
 from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.evidence.stored import read_stored
-from sweeplab.report.findings.answer import answer
-from sweeplab.report.findings.settings_table import settings_table
+from sweeplab.report.evidence.stored import read_stored_study
+from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
 
 
@@ -38,15 +38,15 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 
     `into`: where to; None: into `folder`. Raises `StoreError` naming the file where `folder` holds neither.
     """
-    stored = read_stored(folder)
+    stored = read_stored_study(folder)
     return write_report(*stored[:2], folder if into is None else into, stored.items, stored.bases)
 
 
-def summary_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
+def summarize_settings(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     """The settings as a narrow table for a terminal: one line per setting, the objectives only."""
-    return settings_table(facts, group_by_setting(facts, records), brief=True)
+    return build_settings_table(facts, group_by_setting(facts, records), brief=True)
 
 
-def summary_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:
+def summarize_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:
     """What was found, in sentences: the first one answers, the others say how far to trust it."""
-    return answer(facts, group_by_setting(facts, records), items)
+    return state_answer(facts, group_by_setting(facts, records), items)

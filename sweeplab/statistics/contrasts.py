@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.intervals import LEVEL, Array, Estimate, unknown
-from sweeplab.statistics.spreads import TINY, own_variances, pooled, split, varied
+from sweeplab.statistics.intervals import LEVEL, Array, Estimate, estimate_without_error
+from sweeplab.statistics.spreads import TINY, compute_own_variances, find_varied, is_pooled, split_by_spread
 
-AT_ONCE: Final = 250  # contrasts whose weights are held together
+_CHUNK: Final = 250  # contrasts whose weights are held together
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """One metric of K settings that ran with the same S seeds, on the same N items where they are known."""
 
     values_KS: Array  # a trial's own number, as its record has it
@@ -43,7 +43,7 @@ class Table:
         return int(self.values_KS.shape[1])
 
 
-def interaction_variance(values_KS: Array) -> tuple[float, int]:
+def _compute_interaction_variance(values_KS: Array) -> tuple[float, int]:
     """Variance of what is left when settings and seeds have had their means, with its (K - 1)(S - 1) freedoms.
 
     A difference of two settings has twice this variance over seeds: what a seed does to all settings alike cancels.
@@ -61,7 +61,7 @@ class SeedVariance(NamedTuple):
     shared_M: NDArray[np.bool_]  # it is that of all settings that share one
 
 
-def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
+def _compute_seed_variance(table: ResultTable, weights_MK: Array) -> SeedVariance:
     """Variance over seeds of M contrasts, whose weights add up to 0 or not.
 
     With few seeds it is the one that the settings share. A contrast with a setting in it that spreads more than the
@@ -72,37 +72,37 @@ def seed_variance(table: Table, weights_MK: Array) -> SeedVariance:
     are left to share a variance, every contrast has its own.
     """
     num_settings, num_seeds = table.values_KS.shape
-    variance_M = own_variances(weights_MK @ table.values_KS)
+    variance_M = compute_own_variances(weights_MK @ table.values_KS)
     df_M = np.full(len(weights_MK), num_seeds - 1.0)
     shared_M = np.zeros(len(weights_MK), dtype=bool)
-    if not pooled(num_seeds, num_settings):
+    if not is_pooled(num_seeds, num_settings):
         return SeedVariance(variance_M, df_M, shared_M)
     used_MK, squares_M = weights_MK != 0, (weights_MK**2).sum(axis=1)
-    varied_K = varied(table.values_KS)
+    varied_K = find_varied(table.values_KS)
     uncancelled_M = (weights_MK @ varied_K) ** 2
     kinds_M = (np.abs(weights_MK.sum(axis=1)) < TINY, used_MK.sum(axis=1) == 1)
     for paired, kind_M in zip((True, False), kinds_M, strict=True):
-        wide_K, inflation = split(table.values_KS, paired)
+        wide_K, inflation = split_by_spread(table.values_KS, paired)
         pool_K = ~wide_K & varied_K
         if pool_K.sum() < 1 + paired:
             continue
         chosen_M = kind_M & ~used_MK[:, wide_K].any(axis=1)
-        within, df = within_variance(table.values_KS[pool_K])
+        within, df = _compute_within_variance(table.values_KS[pool_K])
         shared_variance_M = squares_M * within
         if paired:
-            variance, df = interaction_variance(table.values_KS[pool_K])
+            variance, df = _compute_interaction_variance(table.values_KS[pool_K])
             shared_variance_M = squares_M * variance + uncancelled_M * max(within - variance, 0.0)
         variance_M[chosen_M], df_M[chosen_M] = inflation * shared_variance_M[chosen_M], df
         shared_M |= chosen_M
     return SeedVariance(variance_M, df_M, shared_M)
 
 
-def within_variance(values_KS: Array) -> tuple[float, int]:
+def _compute_within_variance(values_KS: Array) -> tuple[float, int]:
     """Mean of the settings' variances over seeds, with its K (S - 1) freedoms."""
-    return float(own_variances(values_KS).mean()), values_KS.shape[0] * (values_KS.shape[1] - 1)
+    return float(compute_own_variances(values_KS).mean()), values_KS.shape[0] * (values_KS.shape[1] - 1)
 
 
-def item_variance(results_SN: Array) -> float:
+def _compute_item_variance(results_SN: Array) -> float:
     """The share of Var(mean of L) that other items would add to what other seeds do; never below 0."""
     num_seeds, num_items = results_SN.shape
     by_item_N = results_SN.mean(axis=0)
@@ -148,7 +148,7 @@ class Errors:
         return np.sqrt(parts_M)
 
 
-def errors_of(table: Table, weights_MK: Array) -> Errors | None:
+def _find_errors(table: ResultTable, weights_MK: Array) -> Errors | None:
     """The errors of M contrasts; None where nothing is known.
 
     One seed without its items: the items' standard errors as if the settings had seen other items, which is too wide
@@ -159,9 +159,9 @@ def errors_of(table: Table, weights_MK: Array) -> Errors | None:
     items_M, item_df = none_M.copy(), math.inf
     if table.items_KSN is not None and num_items > 1:
         item_df = num_items - 1.0
-        for place, weights_K in enumerate(weights_MK):
+        for index, weights_K in enumerate(weights_MK):
             used = weights_K != 0
-            items_M[place] = item_variance(np.tensordot(weights_K[used], table.items_KSN[used], axes=1))
+            items_M[index] = _compute_item_variance(np.tensordot(weights_K[used], table.items_KSN[used], axes=1))
     elif table.num_seeds == 1:
         if table.errors_KS is None or np.isnan(table.errors_KS).any():
             return None
@@ -169,21 +169,21 @@ def errors_of(table: Table, weights_MK: Array) -> Errors | None:
     if table.num_seeds == 1:
         nowhere = SeedVariance(none_M, np.full(num_contrasts, math.inf), none_M > 0)
         return Errors(nowhere, items_M, item_df, "items")
-    seeds = seed_variance(table, weights_MK)
+    seeds = _compute_seed_variance(table, weights_MK)
     covers = "seeds and items" if num_items > 1 else "seeds"
     return Errors(seeds._replace(variance_M=seeds.variance_M / table.num_seeds), items_M, item_df, covers)
 
 
-def errors_from_best(table: Table, best: int) -> Errors | None:
+def _find_errors_from_best(table: ResultTable, best: int) -> Errors | None:
     """The errors of every setting's difference from the best, some at a time, since all weights are K * K numbers."""
     num_settings = len(table.values_KS)
     parts = []
-    for start in range(0, num_settings, AT_ONCE):
-        places_M = np.arange(start, min(start + AT_ONCE, num_settings))
+    for start in range(0, num_settings, _CHUNK):
+        places_M = np.arange(start, min(start + _CHUNK, num_settings))
         weights_MK = np.zeros((len(places_M), num_settings))
         weights_MK[places_M - start, places_M] = 1.0
         weights_MK[:, best] -= 1.0
-        errors = errors_of(table, weights_MK)
+        errors = _find_errors(table, weights_MK)
         if errors is None:
             return None
         parts.append(errors)
@@ -191,12 +191,12 @@ def errors_from_best(table: Table, best: int) -> Errors | None:
     return replace(parts[0], seeds=seeds, items_M=np.concatenate([one.items_M for one in parts]))
 
 
-def contrast(table: Table, weights_K: Array, level: float = LEVEL) -> Estimate:
+def estimate_contrast(table: ResultTable, weights_K: Array, level: float = LEVEL) -> Estimate:
     """Sum of weights times settings' means, with its interval."""
     value = float(weights_K @ table.values_KS.mean(axis=1))
-    errors = errors_of(table, weights_K[None])
+    errors = _find_errors(table, weights_K[None])
     if errors is None:
-        return unknown(value)
+        return estimate_without_error(value)
     reach = float(errors.reach_M(lambda df, shared: float(stats.t.ppf((1 + level) / 2, df)), True)[0])
     return Estimate(
         value, float(errors.se_M()[0]), float(errors.df_M()[0]), value - reach, value + reach, errors.covers
@@ -219,7 +219,7 @@ class Comparison:
     uncertain: list[int]  # settings whose difference from the best has an error beyond rounding
 
 
-def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparison | None:
+def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Comparison | None:
     """Which settings are told from the best; `sign` is 1 where more is better. None where no error is known.
 
     The best is chosen by the same data, so that Holm's or Dunnett's correction for a reference named beforehand would
@@ -231,13 +231,13 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     means_K = table.values_KS.mean(axis=1)
     num_settings = len(means_K)
     best = int(np.argmax(sign * means_K))
-    errors = errors_from_best(table, best) if num_settings > 1 else None
+    errors = _find_errors_from_best(table, best) if num_settings > 1 else None
     if errors is None:
         return None
-    shared = table.num_seeds == 1 or pooled(table.num_seeds, num_settings)
+    shared = table.num_seeds == 1 or is_pooled(table.num_seeds, num_settings)
     none_K = np.zeros(num_settings, dtype=bool)
-    wide_K = split(table.values_KS, paired=True).wide_K if table.num_seeds > 1 else none_K
-    factor = cache(partial(critical_value, num_settings, int(wide_K.sum()), shared, level))
+    wide_K = split_by_spread(table.values_KS, paired=True).wide_K if table.num_seeds > 1 else none_K
+    factor = cache(partial(_find_critical_value, num_settings, int(wide_K.sum()), shared, level))
     se_K, df_K, covers = errors.se_M(), errors.df_M(), errors.covers
     others = np.arange(num_settings) != best
     differences_K = means_K - means_K[best]
@@ -251,16 +251,16 @@ def compare_with_best(table: Table, sign: int, level: float = LEVEL) -> Comparis
     num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
     seeds = np.sqrt(errors.seeds.variance_M * table.num_seeds).tolist() if table.num_seeds > 1 else None
     items = np.sqrt(errors.items_M * num_items).tolist() if num_items > 1 else None
-    tied = [int(place) for place in np.flatnonzero(~apart_K)]
+    tied = [int(index) for index in np.flatnonzero(~apart_K)]
     shared_K = np.full(num_settings, True) if errors.covers == "items" else errors.seeds.shared_M
     factors = [factor(float(df), bool(one)) for df, one in zip(df_K, shared_K, strict=True)]
-    num_alike = int((~wide_K & varied(table.values_KS)).sum())
+    num_alike = int((~wide_K & find_varied(table.values_KS)).sum())
     uncertain = np.flatnonzero(others & (se_K > rounding)).tolist()
     wide = np.flatnonzero(wide_K).tolist()
     return Comparison(best, estimates, tied, seeds, items, num_items, factors, wide, num_alike, uncertain)
 
 
-def critical_value(num_settings: int, num_wide: int, pools: bool, level: float, df: float, shared: bool) -> float:
+def _find_critical_value(num_settings: int, num_wide: int, pools: bool, level: float, df: float, shared: bool) -> float:
     """Of one difference among all; `shared`: of two settings that share a variance, `pools`: there are such settings.
 
     Where some settings are wide, they and the others have half of the promise each. All differences of a wide setting
@@ -268,17 +268,17 @@ def critical_value(num_settings: int, num_wide: int, pools: bool, level: float, 
     together, and count as one; those among m wide settings are m (m - 1) / 2 more.
     """
     if not pools:
-        return family_factor(num_settings, df, False, level)
+        return find_family_factor(num_settings, df, False, level)
     if num_wide == 0:
-        return family_factor(num_settings, df, True, level)
+        return find_family_factor(num_settings, df, True, level)
     half = level**0.5
     if shared:
-        return family_factor(num_settings - num_wide, df, True, half)
+        return find_family_factor(num_settings - num_wide, df, True, half)
     return float(stats.t.ppf((1 + half ** (2 / (num_wide * (num_wide + 1)))) / 2, df))
 
 
 @cache
-def family_factor(num_settings: int, df: float, shared: bool, level: float = LEVEL) -> float:
+def find_family_factor(num_settings: int, df: float, shared: bool, level: float = LEVEL) -> float:
     """How many standard errors the largest of all differences of `num_settings` equal means reaches, by chance.
 
     Where the settings do not share a variance the studentized range is too small (a family error of 6 % with seven

@@ -20,7 +20,7 @@ class Term:
     p: float | None  # by the F test, Holm's correction over all tested terms; None: no replicates
 
 
-def holm(p_values: list[float]) -> list[float]:
+def adjust_by_holm(p_values: list[float]) -> list[float]:
     """Holm 1979: adjusted p values, in the given order; comparing them with 0.05 keeps the family's error at 0.05."""
     order = np.argsort(p_values)
     factors = len(p_values) - np.arange(len(p_values))
@@ -30,7 +30,7 @@ def holm(p_values: list[float]) -> list[float]:
     return [float(p) for p in found]
 
 
-def effect_of(means: Array, axes: tuple[int, ...]) -> Array:
+def _isolate_effect(means: Array, axes: tuple[int, ...]) -> Array:
     """The part of the cell means that belongs to exactly these axes, by inclusion and exclusion of their margins."""
     total = np.zeros([means.shape[axis] if axis in axes else 1 for axis in range(means.ndim)])
     for size in range(len(axes) + 1):
@@ -40,7 +40,7 @@ def effect_of(means: Array, axes: tuple[int, ...]) -> Array:
     return total
 
 
-def analysis_of_variance(values: Array, num_axes: int) -> list[Term]:
+def analyze_variance(values: Array, num_axes: int) -> list[Term]:
     """Terms of one and of two axes, larger ones as one 'rest', of a balanced grid; the last dimension holds the seeds.
 
     Seeds are blocks: what a seed does to all settings alike is taken out of the error. Fisher 1925; Montgomery 2017,
@@ -53,7 +53,7 @@ def analysis_of_variance(values: Array, num_axes: int) -> list[Term]:
     choices = [axes for size in (1, 2) for axes in itertools.combinations(range(num_axes), size)]
     lines: list[tuple[tuple[int, ...], int, float]] = []
     for axes in choices:
-        part = effect_of(means, axes)
+        part = _isolate_effect(means, axes)
         df = int(np.prod([means.shape[axis] - 1 for axis in axes]))
         lines.append((axes, df, float((part**2).sum() * per_cell * means.size / part.size)))
     between = float(((means - means.mean()) ** 2).sum() * per_cell)
@@ -68,7 +68,7 @@ def analysis_of_variance(values: Array, num_axes: int) -> list[Term]:
     p_values: list[float | None] = [None] * len(lines)
     if error_df > 0 and error > 0:
         tails = [float(stats.f.sf(squares / df / (error / error_df), df, error_df)) for _, df, squares in lines]
-        p_values = list(holm(tails))
+        p_values = list(adjust_by_holm(tails))
     left = Term((), num_seeds - 1 + error_df, block + error, (block + error) / total if total else 0.0, None)
     terms = [
         Term(axes, df, squares, squares / total if total else 0.0, p)

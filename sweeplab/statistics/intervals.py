@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from scipy import stats
 
-from sweeplab.statistics.spreads import TINY, own_variances, pooled, split, varied
+from sweeplab.statistics.spreads import TINY, compute_own_variances, find_varied, is_pooled, split_by_spread
 from sweeplab.statistics.spreads import Array as Array
 
 LEVEL: Final = 0.95
@@ -31,24 +31,24 @@ class Estimate:
         return self.se is not None and self.se > TINY * max(1.0, abs(self.value))
 
 
-def within(estimate: Estimate, low: float, high: float) -> Estimate:
+def clip_estimate(estimate: Estimate, low: float, high: float) -> Estimate:
     """Without what lies outside of what can be; the cut takes nothing from what the interval covers."""
     if estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(low, estimate.low), high=min(high, estimate.high))
 
 
-def t_estimate(value: float, se: float, df: float, covers: str, level: float = LEVEL) -> Estimate:
+def _estimate_by_t(value: float, se: float, df: float, covers: str, level: float = LEVEL) -> Estimate:
     """value ± t * se, t the (1 + level) / 2 quantile of Student's t with `df` degrees of freedom."""
     reach = float(stats.t.ppf((1 + level) / 2, df)) * se
     return Estimate(value, se, df, value - reach, value + reach, covers)
 
 
-def unknown(value: float) -> Estimate:
+def estimate_without_error(value: float) -> Estimate:
     return Estimate(value, None, None, None, None, "nothing")
 
 
-def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
+def estimate_over_seeds(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
     """The mean over seeds of every setting; values are (K settings, S seeds), S at least 2.
 
     With fewer than `MIN_OWN_SEEDS` seeds the variance over seeds is pooled over the settings: K (S - 1) degrees of
@@ -58,11 +58,11 @@ def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
     interval; the tests say how much. A setting without any spread is given the others' variance and has no part in it.
     """
     num_settings, num_seeds = values_KS.shape
-    variance_K = own_variances(values_KS)
+    variance_K = compute_own_variances(values_KS)
     df_K = np.full(num_settings, num_seeds - 1.0)
-    wide_K, inflation = split(values_KS, paired=False)
-    pool_K = ~wide_K & varied(values_KS)
-    if pooled(num_seeds, num_settings) and pool_K.any():
+    wide_K, inflation = split_by_spread(values_KS, paired=False)
+    pool_K = ~wide_K & find_varied(values_KS)
+    if is_pooled(num_seeds, num_settings) and pool_K.any():
         variance_K[~wide_K] = inflation * variance_K[pool_K].mean()
         df_K[~wide_K] *= pool_K.sum()
     se_K = np.sqrt(variance_K / num_seeds)
@@ -74,7 +74,7 @@ def seed_intervals(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
     ]
 
 
-def share_interval(share: float, num_items: int, level: float = LEVEL) -> Estimate:
+def estimate_share(share: float, num_items: int, level: float = LEVEL) -> Estimate:
     """A share right of independent items, by Wilson 1927, which keeps within 0 and 1 and holds near both ends.
 
     Covers another draw of as many items, not another seed.
@@ -86,6 +86,6 @@ def share_interval(share: float, num_items: int, level: float = LEVEL) -> Estima
     return Estimate(share, se, math.inf, max(0.0, middle - reach), min(1.0, middle + reach), "items")
 
 
-def item_interval(mean: float, stderr: float, num_items: int, level: float = LEVEL) -> Estimate:
+def estimate_over_items(mean: float, stderr: float, num_items: int, level: float = LEVEL) -> Estimate:
     """A mean over independent items from its standard error; covers items, not seeds. Miller 2024, arXiv 2411.00640."""
-    return t_estimate(mean, stderr, max(num_items - 1, 1), "items", level)
+    return _estimate_by_t(mean, stderr, max(num_items - 1, 1), "items", level)

@@ -15,7 +15,7 @@ NUM_QUANTILES: Final = 400
 
 
 @cache
-def scales(df: float) -> Array:
+def _list_deviation_ratios(df: float) -> Array:
     """Quantiles of an estimated deviation over the true one, chi / sqrt(df); their mean stands for an integral."""
     shares_Q = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
     scales_Q: Array = np.sqrt(stats.chi2.ppf(shares_Q, df) / df)
@@ -23,11 +23,11 @@ def scales(df: float) -> Array:
 
 
 @cache
-def quantile(share: float, df: float) -> float:
+def _quantile(share: float, df: float) -> float:
     return float(stats.t.ppf(share, df))
 
 
-def power_of(
+def compute_power(
     difference: float,
     deviation: float,
     num_seeds: int,
@@ -47,12 +47,12 @@ def power_of(
     error = math.sqrt(by_seed + item_variance)
     if error == 0:
         return 1.0
-    seeds_Q = (quantile((1 + level) / 2, df) * scales(df)) ** 2 * by_seed
-    items = quantile((1 + level) / 2, item_df) ** 2 * item_variance
+    seeds_Q = (_quantile((1 + level) / 2, df) * _list_deviation_ratios(df)) ** 2 * by_seed
+    items = _quantile((1 + level) / 2, item_df) ** 2 * item_variance
     return float(stats.norm.sf((np.sqrt(seeds_Q + items) - abs(difference)) / error).mean())
 
 
-def seeds_needed(
+def count_seeds_needed(
     difference: float,
     deviation: float,
     level: float = 0.95,
@@ -66,7 +66,7 @@ def seeds_needed(
     """
 
     def found(num_seeds: int) -> bool:
-        return power_of(difference, deviation, num_seeds, level, item_variance, item_df) >= power
+        return compute_power(difference, deviation, num_seeds, level, item_variance, item_df) >= power
 
     if difference == 0 or not found(MOST_SEEDS):
         return None
@@ -79,7 +79,7 @@ def seeds_needed(
     return high
 
 
-def items_needed(difference: float, deviation: float, level: float = 0.95, power: float = POWER) -> int | None:
+def count_items_needed(difference: float, deviation: float, level: float = 0.95, power: float = POWER) -> int | None:
     """Items for a paired comparison of two settings, (z_level + z_power)^2 deviation^2 / difference^2.
 
     `deviation` is that of one item's difference. Miller 2024, arXiv 2411.00640, section 5.
@@ -90,7 +90,7 @@ def items_needed(difference: float, deviation: float, level: float = 0.95, power
     return max(2, math.ceil((z * deviation / difference) ** 2))
 
 
-def least_difference(se: float, df: float, critical: float, power: float = POWER) -> float:
+def find_least_difference(se: float, df: float, critical: float, power: float = POWER) -> float:
     """The difference that a test with this standard error finds with probability `power`.
 
     Of the noncentral t, as `power_of` has it. The sum of two quantiles, (critical + t_power) se, is exact without an
@@ -98,10 +98,10 @@ def least_difference(se: float, df: float, critical: float, power: float = POWER
     differences, or with one freedom, less.
     """
     if math.isinf(df):
-        return (critical + quantile(power, df)) * se
+        return (critical + _quantile(power, df)) * se
 
     def missing(shift: float) -> float:
-        return float(stats.norm.sf(critical * scales(df) - shift).mean()) - power
+        return float(stats.norm.sf(critical * _list_deviation_ratios(df) - shift).mean()) - power
 
-    highest = 2 * critical * float(scales(df)[-1]) + quantile(power, math.inf)
+    highest = 2 * critical * float(_list_deviation_ratios(df)[-1]) + _quantile(power, math.inf)
     return float(optimize.brentq(missing, 0.0, highest)) * se

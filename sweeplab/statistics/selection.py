@@ -16,7 +16,7 @@ def pick_evenly(items: Sequence[T], most: int) -> list[T]:
         return list(items)
     if most == 1:
         return [items[0]]
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+    return [items[round(index * (len(items) - 1) / (most - 1))] for index in range(most)]
 
 
 def find_pareto_front(costs_KM: Array) -> list[int]:
@@ -27,12 +27,12 @@ def find_pareto_front(costs_KM: Array) -> list[int]:
     known = np.flatnonzero(~np.isnan(costs_KM).any(axis=1))
     found: list[int] = []
     front_KM = np.empty_like(costs_KM)
-    for place in known[np.lexsort(costs_KM[known].T[::-1])]:  # what beats a point comes before it
-        so_far_FM, costs_M = front_KM[: len(found)], costs_KM[place]
+    for index in known[np.lexsort(costs_KM[known].T[::-1])]:  # what beats a point comes before it
+        so_far_FM, costs_M = front_KM[: len(found)], costs_KM[index]
         no_worse_F = (so_far_FM <= costs_M).all(axis=1)
         if not (so_far_FM[no_worse_F] < costs_M).any():
             front_KM[len(found)] = costs_M
-            found.append(int(place))
+            found.append(int(index))
     return sorted(found)
 
 
@@ -40,9 +40,9 @@ def find_best_under(costs_K: Array, scores_K: Array) -> list[int]:
     """The staircase of scores over one cost: places in order of cost, each better than all that cost no more."""
     order = np.lexsort((-scores_K, costs_K))
     found: list[int] = []
-    for place in order:
-        if np.isnan(costs_K[place]) or np.isnan(scores_K[place]):
+    for index in order:
+        if np.isnan(costs_K[index]) or np.isnan(scores_K[index]):
             continue
-        if not found or scores_K[place] > scores_K[found[-1]]:
-            found.append(int(place))
+        if not found or scores_K[index] > scores_K[found[-1]]:
+            found.append(int(index))
     return found

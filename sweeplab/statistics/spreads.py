@@ -15,12 +15,12 @@ DRAWN_AT_ONCE: Final = 200
 SEED: Final = 0
 
 
-def pooled(num_seeds: int, num_settings: int) -> bool:
+def is_pooled(num_seeds: int, num_settings: int) -> bool:
     """True where settings share one variance over seeds, since each has too few seeds to know its own."""
     return num_settings > 1 and num_seeds < MIN_OWN_SEEDS
 
 
-def own_variances(values: Array) -> Array:
+def compute_own_variances(values: Array) -> Array:
     """Variance over seeds; of (..., K, S) values (..., K)."""
     num_seeds = values.shape[-1]
     centred = values - (values @ np.full(num_seeds, 1 / num_seeds))[..., None]
@@ -28,13 +28,13 @@ def own_variances(values: Array) -> Array:
     return variances
 
 
-def paired_variances(values: Array) -> Array:
+def compute_paired_variances(values: Array) -> Array:
     """Variance over seeds of what is left without the seeds' own effect, the median over settings."""
     centred = values - values.mean(axis=-1, keepdims=True)
-    return own_variances(centred - np.median(centred, axis=-2, keepdims=True))
+    return compute_own_variances(centred - np.median(centred, axis=-2, keepdims=True))
 
 
-def varied(values_KS: Array) -> NDArray[np.bool_]:
+def find_varied(values_KS: Array) -> NDArray[np.bool_]:
     """Settings with any spread over seeds beyond rounding.
 
     A setting without it says nothing of the spread of others: a score of 0 with every seed has reached its end.
@@ -43,7 +43,7 @@ def varied(values_KS: Array) -> NDArray[np.bool_]:
     return varies_K
 
 
-def excesses(variances: Array) -> Array:
+def compute_excesses(variances: Array) -> Array:
     """The m-th largest variance over the mean of all smaller ones, m = 1 to K // 2; (..., K) to (..., K // 2)."""
     falling = np.flip(np.sort(variances, axis=-1), axis=-1)
     num_settings = falling.shape[-1]
@@ -54,7 +54,7 @@ def excesses(variances: Array) -> Array:
     return found
 
 
-class Limits(NamedTuple):
+class ExcessLimits(NamedTuple):
     """Of normal values with one variance; by simulation."""
 
     beyond: Array  # by m - 1: what any of the excesses goes beyond with `TEST_LEVEL`, each with the same share in that
@@ -62,14 +62,14 @@ class Limits(NamedTuple):
 
 
 @cache
-def limits(num_settings: int, num_seeds: int, paired: bool) -> Limits:
+def simulate_limits(num_settings: int, num_seeds: int, paired: bool) -> ExcessLimits:
     """Drawn some studies at a time, and ranked one m at a time, so that thousands of settings fit in memory."""
     random = np.random.default_rng(SEED)
     drawn, rising = np.empty((NUM_DRAWS, num_settings // 2)), np.zeros(num_settings)
     for start in range(0, NUM_DRAWS, DRAWN_AT_ONCE):
         values = random.normal(size=(DRAWN_AT_ONCE, num_settings, num_seeds))
-        variances = np.sort(paired_variances(values) if paired else own_variances(values), axis=1)
-        drawn[start : start + DRAWN_AT_ONCE] = excesses(variances)
+        variances = np.sort(compute_paired_variances(values) if paired else compute_own_variances(values), axis=1)
+        drawn[start : start + DRAWN_AT_ONCE] = compute_excesses(variances)
         rising += variances.sum(axis=0) / NUM_DRAWS
     best_ranks = np.full(NUM_DRAWS, NUM_DRAWS)
     for column in drawn.T:
@@ -78,17 +78,17 @@ def limits(num_settings: int, num_seeds: int, paired: bool) -> Limits:
         best_ranks = np.minimum(best_ranks, ranks)
     share = float(np.quantile(best_ranks, TEST_LEVEL)) / NUM_DRAWS
     kept = np.cumsum(rising)[::-1][: num_settings // 2 + 1] / np.arange(num_settings, 0, -1)[: num_settings // 2 + 1]
-    return Limits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / kept)
+    return ExcessLimits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / kept)
 
 
-class Split(NamedTuple):
+class SpreadSplit(NamedTuple):
     """Settings that keep their own variance, and by what that of the others is raised."""
 
     wide_K: NDArray[np.bool_]
     inflation: float
 
 
-def split(values_KS: Array, paired: bool) -> Split:
+def split_by_spread(values_KS: Array, paired: bool) -> SpreadSplit:
     """Which settings keep their own variance, since they spread more than the others; at most half of them.
 
     Rosner's procedure for many outliers (1983, doi 10.1080/00401706.1983.10487848) on the variances: the largest number
@@ -106,12 +106,12 @@ def split(values_KS: Array, paired: bool) -> Split:
     A setting without any spread takes no part (`varied`).
     """
     found = np.zeros(len(values_KS), dtype=bool)
-    spread = np.flatnonzero(varied(values_KS))
-    if not pooled(values_KS.shape[1], len(values_KS)) or len(spread) < 2 + paired:
-        return Split(found, 1.0)
-    variances = paired_variances(values_KS[spread]) if paired else own_variances(values_KS[spread])
-    allowed = limits(len(spread), values_KS.shape[1], paired)
-    beyond = np.flatnonzero(excesses(variances) > allowed.beyond)
+    spread = np.flatnonzero(find_varied(values_KS))
+    if not is_pooled(values_KS.shape[1], len(values_KS)) or len(spread) < 2 + paired:
+        return SpreadSplit(found, 1.0)
+    variances = compute_paired_variances(values_KS[spread]) if paired else compute_own_variances(values_KS[spread])
+    allowed = simulate_limits(len(spread), values_KS.shape[1], paired)
+    beyond = np.flatnonzero(compute_excesses(variances) > allowed.beyond)
     num_wide = int(beyond[-1]) + 1 if len(beyond) else 0
     found[spread[np.argsort(-variances)[:num_wide]]] = True
-    return Split(found, float(allowed.inflations[num_wide]))
+    return SpreadSplit(found, float(allowed.inflations[num_wide]))

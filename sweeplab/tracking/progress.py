@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.text import Text
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.evidence.formatting import plural
+from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.tracking.status_file import TrialUnderWay, Underway, wall_time, write_underway
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
@@ -51,7 +51,7 @@ class StudyProgress:
     ) -> None:
         """`folder`: the study's, for those who watch from elsewhere; None: nobody does."""
         self.console = console
-        self.crew = plural(num_workers, "worker")
+        self.crew = count_noun(num_workers, "worker")
         self.folder = folder
         self.written = -WRITE_SECONDS
         self.later: threading.Timer | None = None  # writes what is new
@@ -170,7 +170,7 @@ class StudyProgress:
     def __enter__(self) -> Self:
         self.bars.start()
         if not self.console.is_terminal:
-            self.say(f"{plural(self.num_planned, 'trial')}, {self.num_done} done, {self.crew}, loading")
+            self.say(f"{count_noun(self.num_planned, 'trial')}, {self.num_done} done, {self.crew}, loading")
             threading.Thread(target=self.tell, daemon=True).start()
         self.keep()
         return self

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.store import read_json, write_json
-from sweeplab.report import summary_answer
-from sweeplab.report.evidence.costs import memory_metric
-from sweeplab.report.evidence.formatting import metric_label, number, score_label
-from sweeplab.report.evidence.settings import headline_scores, varied_keys
+from sweeplab.report import summarize_answer
+from sweeplab.report.evidence.costs import choose_memory_metric
+from sweeplab.report.evidence.formatting import format_number, label_metric, label_score
+from sweeplab.report.evidence.settings import list_varied_keys, pick_headline_scores
 from sweeplab.tracking.findings import Findings
 from sweeplab.tracking.wandb_report import judged
 
@@ -51,8 +51,8 @@ def learning_panels(reports: Any, found: Findings) -> list[Any]:
     ]
     rungs = [rung for record in found.records for rung in record.rung_scores]
     scores = [
-        reports.LinePlot(title=score_label(task, metric), x="Step", y=[f"scores/{task}/{metric}"])
-        for task, metric in headline_scores(rungs)
+        reports.LinePlot(title=label_score(task, metric), x="Step", y=[f"scores/{task}/{metric}"])
+        for task, metric in pick_headline_scores(rungs)
     ]
     return losses + scores
 
@@ -65,7 +65,7 @@ def setting_panels(reports: Any, found: Findings, axes: list[str]) -> list[Any]:
         for axis in axes
     ]
     columns += [
-        column(reports.SummaryMetric(summary_key(metric)), display_name=metric_label(metric))
+        column(reports.SummaryMetric(summary_key(metric)), display_name=label_metric(metric))
         for metric in found.facts.objectives
     ]
     first = next(iter(found.facts.objectives))
@@ -77,12 +77,12 @@ def setting_panels(reports: Any, found: Findings, axes: list[str]) -> list[Any]:
 
 def memory_panels(reports: Any, found: Findings) -> list[Any]:
     """Each objective against the memory that the report goes by; none where none was measured."""
-    memory = memory_metric(found.records)
+    memory = choose_memory_metric(found.records)
     if memory is None:
         return []
     return [
         reports.ScatterPlot(
-            title=f"{metric_label(metric)} and {METRICS[memory].label}",
+            title=f"{label_metric(metric)} and {METRICS[memory].label}",
             x=reports.SummaryMetric(summary_key(memory)),
             y=reports.SummaryMetric(summary_key(metric)),
         )
@@ -97,16 +97,16 @@ def claims_text(found: Findings) -> str:
     for one in judged(found):
         ours = "–"
         if one.estimate is not None:
-            ours = f"{one.effect} {number(one.estimate.value)}"
+            ours = f"{one.effect} {format_number(one.estimate.value)}"
             if one.estimate.low is not None and one.estimate.high is not None:
-                ours += f" [{number(one.estimate.low)}, {number(one.estimate.high)}]"
+                ours += f" [{format_number(one.estimate.low)}, {format_number(one.estimate.high)}]"
         lines.append(f"- **{one.word}**: {one.claim.words} ({one.claim.source}): {ours}, {one.rule}")
     return "\n".join(lines) or "The experiment states no claims."
 
 
 def sections(reports: Any, found: Findings) -> dict[str, list[Any]]:
     """Panels by the title of their section, each with an id that stays from run to run."""
-    axes = varied_keys(found.facts, found.records)
+    axes = list_varied_keys(found.facts, found.records)
     made = {
         "Learning curves by setting": learning_panels(reports, found),
         "Settings": setting_panels(reports, found, axes),
@@ -128,7 +128,7 @@ def only_trials(found: Findings) -> str:
 def build_workspace(found: Findings, project: str, entity: str) -> Any:
     """The study's trials, grouped by setting, with one section of panels for each question."""
     workspaces, reports = packages()
-    axes = varied_keys(found.facts, found.records)
+    axes = list_varied_keys(found.facts, found.records)
     return workspaces.Workspace(
         entity=entity,
         project=project,
@@ -146,8 +146,8 @@ def build_workspace(found: Findings, project: str, entity: str) -> Any:
 def build_report(found: Findings, project: str, entity: str) -> Any:
     """The report's sentences above the workspace's panels."""
     _, reports = packages()
-    axes = varied_keys(found.facts, found.records)
-    sentences = summary_answer(found.facts, found.records, found.items)
+    axes = list_varied_keys(found.facts, found.records)
+    sentences = summarize_answer(found.facts, found.records, found.items)
     opening = [found.facts.question, *sentences] if found.facts.question else sentences
     blocks: list[Any] = [reports.P(sentence) for sentence in opening]
     for title, panels in sections(reports, found).items():

@@ -4,10 +4,10 @@ import os
 from typing import Any
 
 from sweeplab.records.record import TrialRecord, metric_value
-from sweeplab.report import summary_table
-from sweeplab.report.evidence.costs import memory_metric
-from sweeplab.report.evidence.settings import group_by_setting, varied_keys
-from sweeplab.report.findings.verdicts import Verdict, verdicts
+from sweeplab.report import summarize_settings
+from sweeplab.report.evidence.costs import choose_memory_metric
+from sweeplab.report.evidence.settings import group_by_setting, list_varied_keys
+from sweeplab.report.findings.verdicts import Verdict, judge_claims
 from sweeplab.tracking.findings import Findings
 
 Row = list[Any]
@@ -15,13 +15,13 @@ Row = list[Any]
 
 def judged(found: Findings) -> list[Verdict]:
     """One verdict for every claim of the study."""
-    return verdicts(found.facts, group_by_setting(found.facts, found.records), found.items)
+    return judge_claims(found.facts, group_by_setting(found.facts, found.records), found.items)
 
 
 def trial_rows(found: Findings) -> tuple[list[str], list[Row]]:
     """(columns, a row per trial): how it ended, what varied, the objectives and the memory. Missing is None."""
-    keys = varied_keys(found.facts, found.records)
-    memory = memory_metric(found.records)
+    keys = list_varied_keys(found.facts, found.records)
+    memory = choose_memory_metric(found.records)
     metrics = list(dict.fromkeys([*found.facts.objectives, *([memory] if memory else [])]))
 
     def row(record: TrialRecord) -> Row:
@@ -34,7 +34,7 @@ def trial_rows(found: Findings) -> tuple[list[str], list[Row]]:
 
 def setting_rows(found: Findings) -> tuple[list[str], list[Row]]:
     """(columns, a row per setting), worded as the terminal's table."""
-    table = summary_table(found.facts, found.records)
+    table = summarize_settings(found.facts, found.records)
     titles = [f"{column.title} ({column.unit})" if column.unit else column.title for column in table.columns]
     return titles, [[cell.text for cell in row] for row in table.rows]
 
@@ -73,7 +73,7 @@ def log_findings(wandb: Any, run: Any, found: Findings) -> None:
         columns, rows = rows_of(found)
         if rows:
             values[name] = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
-    memory, objective = memory_metric(found.records), next(iter(found.facts.objectives))
+    memory, objective = choose_memory_metric(found.records), next(iter(found.facts.objectives))
     if memory is not None and memory != objective:
         columns, rows = trial_rows(found)
         table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)

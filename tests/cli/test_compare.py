@@ -13,7 +13,7 @@ from sweeplab.records.items import ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
 from sweeplab.report import rebuild_report, write_report
-from sweeplab.report.evidence.stored import read_stored
+from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.runtime.errors import ConfigError
 
 RecordFactory = Callable[..., TrialRecord]
@@ -68,7 +68,7 @@ def test_studies_that_differ_in_the_adapter_stand_side_by_side(report: StudyFact
     report("b", 0.25, adapter__dora=True)
     path = compared(tmp_path)
     assert path == tmp_path / "a-and-b" / "report.html"
-    facts, records, items, _ = read_stored(path.parent)
+    facts, records, items, _ = read_stored_study(path.parent)
     assert [record.number for record in records] == [0, 1, 2, 3, 100, 101, 102, 103]
     assert [record.params["study"] for record in records] == ["a"] * 4 + ["b"] * 4
     assert records[5].cohort == [100, 101]

@@ -215,7 +215,7 @@ def test_a_thousand_trials_open_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a random search over three keys leaves them; without fANOVA, whose trees take longest and draw three bars."""
-    monkeypatch.setattr("sweeplab.report.pages.importance_shares", lambda facts, records: [])
+    monkeypatch.setattr("sweeplab.report.pages.measure_importance", lambda facts, records: [])
     records = []
     for n in range(1000):
         curve = [HeldoutPoint(k, 3 / (k + 1 + n % 7)) for k in range(10)]

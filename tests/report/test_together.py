@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from sweeplab.records.record import Phase, Solo, StudyFacts, TrialRecord
-from sweeplab.report import summary_table
+from sweeplab.report import summarize_settings
 from sweeplab.report.charts.chart import Chart
-from sweeplab.report.charts.scatter import charts
-from sweeplab.report.evidence.formatting import DASH, step_duration
-from sweeplab.report.evidence.settings import group_by_setting, numbers
-from sweeplab.report.findings.glossary import reading
-from sweeplab.report.findings.settings_table import settings_table
+from sweeplab.report.charts.scatter import build_metric_charts
+from sweeplab.report.evidence.formatting import DASH, format_step_duration
+from sweeplab.report.evidence.settings import group_by_setting, read_numbers
+from sweeplab.report.findings.glossary import explain_terms
+from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
-from sweeplab.report.findings.trials_table import phases_table, phases_title, trials_table
+from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table, title_phases
 from sweeplab.report.pages import write_pages
 
 RecordFactory = Callable[..., TrialRecord]
@@ -44,11 +44,11 @@ def titles(table: Table) -> list[tuple[str, str]]:
 
 
 def charts_of(facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Chart]:
-    return {chart.ident: chart for chart in charts(facts, group_by_setting(facts, records))}
+    return {chart.ident: chart for chart in build_metric_charts(facts, group_by_setting(facts, records))}
 
 
 def test_settings_show_what_a_trial_takes_alone(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
-    table = summary_table(make_facts(), together)
+    table = summarize_settings(make_facts(), together)
     assert titles(table)[-2:] == [("a step alone", "longest batch"), ("peak resident memory alone", "")]
     assert [[cell.text for cell in row[-2:]] for row in table.rows] == [
         ["25 ms", "304 MiB"],
@@ -61,7 +61,7 @@ def test_settings_show_what_a_trial_takes_alone(make_facts: FactsFactory, togeth
 def test_gpu_memory_alone_is_preferred(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
     for record in together[:3]:
         record.solo = Solo(0.1, 3, 512, 300 * MIB, 40 * MIB)
-    table = summary_table(make_facts(), together)
+    table = summarize_settings(make_facts(), together)
     assert titles(table)[-1] == ("peak GPU memory alone, allocated", "")
     assert table.rows[0][-1].text == "40 MiB"
 
@@ -70,18 +70,18 @@ def test_where_all_ran_alone_their_training_is_their_own(make_facts: FactsFactor
     """A probe that was made does not hide what was measured of the whole training."""
     records = [make_record(n, {"adapter.rank": n}, cohort=[n], solo=solo(0.5, 300)) for n in (4, 8)]
     facts = make_facts()
-    assert titles(settings_table(facts, group_by_setting(facts, records)))[-3:-1] == [
+    assert titles(build_settings_table(facts, group_by_setting(facts, records)))[-3:-1] == [
         ("training time", ""),
         ("peak resident memory", "in training"),
     ]
     assert {"train-time", "peak-memory"} <= set(charts_of(facts, records))
-    assert phases_title(records) == "Time spent, failed trials included"
-    assert "trained among" not in [title for title, _ in titles(trials_table(facts, records))]
-    assert "trained among" not in dict(reading(facts, records))
+    assert title_phases(records) == "Time spent, failed trials included"
+    assert "trained among" not in [title for title, _ in titles(build_trials_table(facts, records))]
+    assert "trained among" not in dict(explain_terms(facts, records))
 
 
 def test_a_cohorts_numbers_are_none_of_a_trials(together: list[TrialRecord]) -> None:
-    shared, alone = numbers(together[0]), numbers(together[3])
+    shared, alone = read_numbers(together[0]), read_numbers(together[3])
     assert not [name for name in shared if name.startswith("phases.")]
     assert shared["solo.step_seconds"] == 0.020
     assert alone["phases.train.seconds"] == 10.0
@@ -102,21 +102,21 @@ def test_charts_draw_what_a_trial_takes_alone(make_facts: FactsFactory, together
 
 def test_trials_say_among_how_many_they_trained(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
     together[3].cohort = []  # it failed before it trained
-    table = trials_table(make_facts(), together)
+    table = build_trials_table(make_facts(), together)
     assert titles(table)[-3:-1] == [("trained among", "trials, with itself"), ("time in training", "")]
     assert [[cell.text for cell in row[-3:-1]] for row in table.rows] == [["3", "50.0 s"]] * 3 + [[DASH, "10.0 s"]]
 
 
 def test_a_cohorts_seconds_are_not_summed_over_its_trials(together: list[TrialRecord]) -> None:
-    table = phases_table(together)
+    table = build_phases_table(together)
     assert [title for title, _ in titles(table)] == ["phase", "trials", "shortest", "median", "longest"]
     assert [cell.text for cell in table.rows[1]] == ["train", "4", "10.0 s", "50.0 s", "50.0 s"]
-    assert "does not add up" in phases_title(together)
+    assert "does not add up" in title_phases(together)
     assert not any("2 min" in cell.text for row in table.rows for cell in row)  # 3 times 50 s
 
 
 def test_the_pages_explain_the_columns(make_facts: FactsFactory, together: list[TrialRecord], tmp_path: Path) -> None:
-    said = dict(reading(make_facts(), together))
+    said = dict(explain_terms(make_facts(), together))
     assert "must not be added over trials" in said["trained among"]
     assert "not probed" in said["a step alone"]
     assert said["peak resident memory alone"].endswith("without other trials.")
@@ -128,6 +128,6 @@ def test_the_pages_explain_the_columns(make_facts: FactsFactory, together: list[
 
 
 def test_steps_have_three_digits() -> None:
-    assert [step_duration(seconds) for seconds in (0.0251, 0.9994, 0.9996, 2.041, 59.0, 75.0)] == [
+    assert [format_step_duration(seconds) for seconds in (0.0251, 0.9994, 0.9996, 2.041, 59.0, 75.0)] == [
         "25.1 ms", "999 ms", "1 s", "2.04 s", "59 s", "1 min 15 s",
     ]  # fmt: skip

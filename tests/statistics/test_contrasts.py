@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.contrasts import (
-    Table,
+    ResultTable,
+    _compute_interaction_variance,
+    _find_errors,
+    _find_errors_from_best,
     compare_with_best,
-    contrast,
-    errors_from_best,
-    errors_of,
-    family_factor,
-    interaction_variance,
+    estimate_contrast,
+    find_family_factor,
 )
 from sweeplab.statistics.intervals import Estimate
-from sweeplab.statistics.spreads import limits
+from sweeplab.statistics.spreads import simulate_limits
 
 Array = NDArray[np.float64]
 
@@ -40,8 +40,8 @@ def trials(
     return (random.random((num_settings, num_seeds, num_items)) < 1 / (1 + np.exp(-logits))).astype(float)
 
 
-def table_of(items_KSN: Array) -> Table:
-    return Table(items_KSN.mean(axis=2), items_KSN)
+def table_of(items_KSN: Array) -> ResultTable:
+    return ResultTable(items_KSN.mean(axis=2), items_KSN)
 
 
 def covers_zero(estimate: Estimate) -> bool:
@@ -53,7 +53,7 @@ FIRST_MINUS_SECOND = np.array([1.0, -1.0])
 
 def test_two_settings_have_the_paired_t_interval() -> None:
     values = np.random.default_rng(0).normal(size=(2, 3))
-    found = contrast(Table(values), FIRST_MINUS_SECOND)
+    found = estimate_contrast(ResultTable(values), FIRST_MINUS_SECOND)
     low, high = stats.ttest_rel(values[0], values[1]).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     assert found.covers == "seeds"
@@ -61,23 +61,25 @@ def test_two_settings_have_the_paired_t_interval() -> None:
 
 def test_one_seed_is_paired_by_item() -> None:
     items = trials(np.random.default_rng(0), 2, 1)
-    found = contrast(table_of(items), FIRST_MINUS_SECOND)
+    found = estimate_contrast(table_of(items), FIRST_MINUS_SECOND)
     low, high = stats.ttest_rel(items[0, 0], items[1, 0]).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     assert found.covers == "items"
 
 
 def test_one_seed_without_items_has_the_standard_errors() -> None:
-    found = contrast(Table(np.array([[0.5], [0.7]]), None, np.array([[0.03], [0.04]])), FIRST_MINUS_SECOND)
+    found = estimate_contrast(
+        ResultTable(np.array([[0.5], [0.7]]), None, np.array([[0.03], [0.04]])), FIRST_MINUS_SECOND
+    )
     assert found.se == pytest.approx(0.05)
     assert (found.low, found.high) == pytest.approx((-0.2 - 1.959964 * 0.05, -0.2 + 1.959964 * 0.05), abs=1e-6)
-    assert contrast(Table(np.array([[0.5], [0.7]])), FIRST_MINUS_SECOND).low is None
+    assert estimate_contrast(ResultTable(np.array([[0.5], [0.7]])), FIRST_MINUS_SECOND).low is None
 
 
 def test_what_is_left_of_a_two_way_table_is_worked_out_by_hand() -> None:
     values = np.array([[1.0, 2.0, 4.0], [2.0, 5.0, 3.0]])
     difference = values[0] - values[1]
-    variance, df = interaction_variance(values)
+    variance, df = _compute_interaction_variance(values)
     assert 2 * variance == pytest.approx(difference.var(ddof=1))
     assert df == 2
 
@@ -85,14 +87,14 @@ def test_what_is_left_of_a_two_way_table_is_worked_out_by_hand() -> None:
 def test_what_a_seed_does_to_all_settings_cancels() -> None:
     values = np.random.default_rng(0).normal(size=(4, 3))
     weights = np.array([1.0, -1.0, 0.0, 0.0])
-    shifted = contrast(Table(values + np.array([10.0, -20.0, 30.0])), weights)
-    assert shifted.se == pytest.approx(contrast(Table(values), weights).se)
+    shifted = estimate_contrast(ResultTable(values + np.array([10.0, -20.0, 30.0])), weights)
+    assert shifted.se == pytest.approx(estimate_contrast(ResultTable(values), weights).se)
 
 
 def test_the_variance_has_the_moments_of_the_mixed_model() -> None:
     """Means over many draws of the squared standard error and of the difference's own variance agree within 10 %."""
     random = np.random.default_rng(0)
-    found = [contrast(table_of(trials(random, 2, 6)), FIRST_MINUS_SECOND) for _ in range(800)]
+    found = [estimate_contrast(table_of(trials(random, 2, 6)), FIRST_MINUS_SECOND) for _ in range(800)]
     told = np.mean([one.se**2 for one in found if one.se is not None])
     assert told == pytest.approx(np.var([one.value for one in found]), rel=0.1)
 
@@ -102,7 +104,7 @@ def test_a_difference_of_nominal_95_percent_holds_for_new_seeds_and_items(num_se
     random = np.random.default_rng(num_seeds)
     weights = np.zeros(num_settings)
     weights[:2] = FIRST_MINUS_SECOND
-    draws = [contrast(table_of(trials(random, num_settings, num_seeds)), weights) for _ in range(600)]
+    draws = [estimate_contrast(table_of(trials(random, num_settings, num_seeds)), weights) for _ in range(600)]
     held = np.mean([one.low <= 0 <= one.high for one in draws if one.low is not None and one.high is not None])
     assert 0.925 < held < 0.98  # 600 draws know a share of 0.95 to 0.018
 
@@ -110,7 +112,7 @@ def test_a_difference_of_nominal_95_percent_holds_for_new_seeds_and_items(num_se
 def test_one_seed_does_not_cover_the_seed() -> None:
     """What the report says of one seed is so: an interval over items holds for the seeds' mean in 3 of 4 draws only."""
     random = np.random.default_rng(0)
-    draws = [contrast(table_of(trials(random, 2, 1, 200)), FIRST_MINUS_SECOND) for _ in range(400)]
+    draws = [estimate_contrast(table_of(trials(random, 2, 1, 200)), FIRST_MINUS_SECOND) for _ in range(400)]
     held = np.mean([one.low <= 0 <= one.high for one in draws if one.low is not None and one.high is not None])
     assert held < 0.85
 
@@ -128,26 +130,26 @@ def test_alike_settings_are_all_tied_in_95_of_100_studies(num_settings: int, num
 
 def test_the_best_and_what_cannot_be_told_from_it() -> None:
     values = np.array([[0.10, 0.12, 0.11], [0.80, 0.81, 0.83], [0.81, 0.80, 0.82], [0.50, 0.52, 0.51]])
-    found = compare_with_best(Table(values), 1)
+    found = compare_with_best(ResultTable(values), 1)
     assert found is not None
     assert (found.best, found.tied) == (1, [1, 2])
-    lost = compare_with_best(Table(values), -1)
+    lost = compare_with_best(ResultTable(values), -1)
     assert lost is not None
     assert (lost.best, lost.tied) == (0, [0])
 
 
 def test_all_pairs_at_once_are_tukeys() -> None:
     """Without a seed's own effect the intervals are wider or narrower only by the error's degrees of freedom."""
-    assert family_factor(2, 10, True) == pytest.approx(stats.t.ppf(0.975, 10), abs=1e-6)
+    assert find_family_factor(2, 10, True) == pytest.approx(stats.t.ppf(0.975, 10), abs=1e-6)
     values = np.random.default_rng(0).normal(size=(4, 30))
     means = stats.tukey_hsd(*values).confidence_interval(0.95)
     df, variance = 4 * 29, np.mean(values.var(axis=1, ddof=1))
-    reach = family_factor(4, df, True) * np.sqrt(2 * variance / 30)
+    reach = find_family_factor(4, df, True) * np.sqrt(2 * variance / 30)
     assert means.high[0, 1] - means.low[0, 1] == pytest.approx(2 * reach, rel=1e-6)
 
 
 def test_equal_values_are_a_tie_and_unequal_exact_ones_are_not() -> None:
-    found = compare_with_best(Table(np.array([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])), -1)
+    found = compare_with_best(ResultTable(np.array([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]])), -1)
     assert found is not None
     assert found.tied == [0, 1]
 
@@ -172,13 +174,13 @@ def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None
     held, wrong, pooled_wrong = np.zeros(2), 0, 0
     for _ in range(500):
         values_KS = random.normal(size=(7, num_seeds)) * deviations_K1 + random.normal(size=num_seeds)
-        table = Table(values_KS)
-        held += [covers_zero(contrast(table, weights)) for weights in (near, far)]
+        table = ResultTable(values_KS)
+        held += [covers_zero(estimate_contrast(table, weights)) for weights in (near, far)]
         found = compare_with_best(table, 1)
         assert found is not None
         wrong += len(found.tied) < 7
-        variance, df = interaction_variance(values_KS)
-        reach = family_factor(7, df, True) * np.sqrt(2 * variance / num_seeds)
+        variance, df = _compute_interaction_variance(values_KS)
+        reach = find_family_factor(7, df, True) * np.sqrt(2 * variance / num_seeds)
         pooled_wrong += np.ptp(values_KS.mean(axis=1)) > reach
     assert (held / 500).min() > 0.92
     assert wrong / 500 < 0.09
@@ -204,8 +206,8 @@ def test_settings_without_any_spread_do_not_dilute_what_the_others_share(
     for _ in range(500):
         values_KS = np.zeros((num_flat + num_alike, num_seeds))
         values_KS[num_flat:] = random.normal(0.5, 0.05, (num_alike, num_seeds)) + random.normal(0, of_seeds, num_seeds)
-        near, far = (contrast(Table(values_KS), row) for row in weights)
-        found = compare_with_best(Table(values_KS), 1)
+        near, far = (estimate_contrast(ResultTable(values_KS), row) for row in weights)
+        found = compare_with_best(ResultTable(values_KS), 1)
         assert found is not None
         held += [covers_zero(near), far.low is not None and far.high is not None and far.low <= 0.5 <= far.high]
         wrong += not {*range(num_flat, num_flat + num_alike)} <= {*found.tied}
@@ -215,7 +217,7 @@ def test_settings_without_any_spread_do_not_dilute_what_the_others_share(
 
 def test_a_lone_setting_with_any_spread_has_the_paired_t_interval() -> None:
     values = np.array([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.4, 0.5, 0.7]])
-    found = contrast(Table(values), np.array([-1.0, 0.0, 1.0]))
+    found = estimate_contrast(ResultTable(values), np.array([-1.0, 0.0, 1.0]))
     low, high = stats.ttest_rel(values[2], values[0]).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
 
@@ -224,8 +226,8 @@ def test_a_lone_setting_with_any_spread_has_the_paired_t_interval() -> None:
 def test_differences_from_the_best_are_the_contrasts_of_all_weights(num_items: int | None) -> None:
     random = np.random.default_rng(0)
     items_KSN = random.normal(size=(601, 2, num_items or 1)) + random.normal(size=(1, 2, 1))
-    table = Table(items_KSN.mean(axis=2), items_KSN if num_items else None)
-    found, told = errors_from_best(table, 7), errors_of(table, np.eye(601) - np.eye(601)[7])
+    table = ResultTable(items_KSN.mean(axis=2), items_KSN if num_items else None)
+    found, told = _find_errors_from_best(table, 7), _find_errors(table, np.eye(601) - np.eye(601)[7])
     assert found is not None
     assert told is not None
     assert found.se_M() == pytest.approx(told.se_M(), rel=1e-12)
@@ -235,8 +237,8 @@ def test_differences_from_the_best_are_the_contrasts_of_all_weights(num_items: i
 
 def test_thousands_of_settings_fit_in_memory() -> None:
     """Of the 4,000 simulated studies that tell which of 1,500 settings spread more, the values alone are 96 MB."""
-    table = Table(np.random.default_rng(0).normal(size=(1500, 2)))
-    limits.cache_clear()
+    table = ResultTable(np.random.default_rng(0).normal(size=(1500, 2)))
+    simulate_limits.cache_clear()
     tracemalloc.start()
     assert compare_with_best(table, 1) is not None
     highest = tracemalloc.get_traced_memory()[1]
@@ -264,7 +266,7 @@ def test_the_true_best_is_hardly_ever_told_from_the_best(num_settings: int, num_
         lost += 0 not in found.tied
         wrong += len(found.tied) < num_settings
         if not ahead:
-            held += covers_zero(contrast(table_of(items_KSN), weights))
+            held += covers_zero(estimate_contrast(table_of(items_KSN), weights))
     assert lost / 3000 < 0.02
     assert ahead or wrong / 3000 < 0.06
     assert ahead or 0.94 < held / 3000 < 0.965
@@ -280,7 +282,7 @@ def test_coverage_and_family_error_over_many_draws(num_settings: int, num_seeds:
     held = wrong = 0
     for _ in range(4000):
         table = table_of(trials(random, num_settings, num_seeds, 100))
-        one, family = contrast(table, weights), compare_with_best(table, 1)
+        one, family = estimate_contrast(table, weights), compare_with_best(table, 1)
         assert one.low is not None
         assert one.high is not None
         assert family is not None

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.factorial import analysis_of_variance, holm
+from sweeplab.statistics.factorial import adjust_by_holm, analyze_variance
 from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
@@ -30,7 +30,7 @@ def test_sums_of_squares_are_those_of_nested_least_squares() -> None:
     flat = values.ravel()
     a, b, c, seed = (grid.ravel() for grid in np.indices(values.shape))
     one = [np.ones(flat.size)]
-    terms = {term.axes: term for term in analysis_of_variance(values, 3)}
+    terms = {term.axes: term for term in analyze_variance(values, 3)}
     main = residual(one, flat) - residual(dummies(a), flat)
     assert terms[0,].sum_of_squares == pytest.approx(main)
     both = residual(dummies(a) + dummies(c), flat) - residual(dummies(a, c), flat)
@@ -40,18 +40,18 @@ def test_sums_of_squares_are_those_of_nested_least_squares() -> None:
     assert sum(term.df for term in terms.values()) == flat.size - 1
     error = residual(dummies(a, b, c) + dummies(seed), flat) / (23 * 2)
     tails = [stats.f.sf(term.sum_of_squares / term.df / error, term.df, 46) for axes, term in terms.items() if axes]
-    assert [term.p for axes, term in terms.items() if axes] == pytest.approx(holm(tails))
+    assert [term.p for axes, term in terms.items() if axes] == pytest.approx(adjust_by_holm(tails))
 
 
 def test_one_seed_has_shares_without_tests() -> None:
-    terms = analysis_of_variance(np.arange(6.0).reshape(3, 2, 1), 2)
+    terms = analyze_variance(np.arange(6.0).reshape(3, 2, 1), 2)
     assert [term.p for term in terms] == [None, None, None]
     assert [term.share for term in terms] == pytest.approx([16 / 17.5, 1.5 / 17.5, 0.0])
 
 
 def test_holm_steps_down() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_by_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
 
 
 def test_the_front_is_what_brute_force_finds() -> None:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeplab.statistics.intervals import item_interval, seed_intervals, share_interval
+from sweeplab.statistics.intervals import estimate_over_items, estimate_over_seeds, estimate_share
 
 
 def test_one_setting_has_students_interval() -> None:
     values = np.array([[0.8, 0.9, 0.7]])
-    (found,) = seed_intervals(values)
+    (found,) = estimate_over_seeds(values)
     low, high = stats.ttest_1samp(values[0], 0.0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
     assert (found.df, found.covers) == (2, "seeds")
@@ -19,7 +19,7 @@ def test_few_seeds_share_the_variance_of_the_one_way_analysis() -> None:
     values = np.array([[1.0, 2.0], [5.0, 5.5], [7.0, 9.0]])
     within = sum(((row - row.mean()) ** 2).sum() for row in values) / 3
     reach = stats.t.ppf(0.975, 3) * np.sqrt(within / 2)
-    for found, row in zip(seed_intervals(values), values, strict=True):
+    for found, row in zip(estimate_over_seeds(values), values, strict=True):
         assert (found.low, found.high) == pytest.approx((row.mean() - reach, row.mean() + reach), abs=1e-12)
 
 
@@ -27,28 +27,28 @@ def test_settings_without_any_spread_have_no_part_in_the_shared_variance() -> No
     """Four settings beside four that are 0 with every seed: with a variance of all eight, intervals hold 82 %."""
     values = np.array([[0.0, 0.0], [1.0, 2.0], [0.0, 0.0], [5.0, 5.5]])
     reach = stats.t.ppf(0.975, 2) * np.sqrt((0.5 + 0.125) / 2 / 2)
-    for found, row in zip(seed_intervals(values), values, strict=True):
+    for found, row in zip(estimate_over_seeds(values), values, strict=True):
         assert (found.low, found.high) == pytest.approx((row.mean() - reach, row.mean() + reach), abs=1e-12)
         assert found.df == 2
     random, held = np.random.default_rng(0), 0
     for _ in range(600):
         values = np.vstack([np.zeros((4, 2)), random.normal(0.5, 0.05, (4, 2))])
-        made = seed_intervals(values)[4:]
+        made = estimate_over_seeds(values)[4:]
         held += sum(one.low is not None and one.high is not None and one.low <= 0.5 <= one.high for one in made)
     assert 0.925 < held / 2400 < 0.97
-    assert [(one.low, one.high) for one in seed_intervals(np.ones((3, 2)))] == [(1.0, 1.0)] * 3
+    assert [(one.low, one.high) for one in estimate_over_seeds(np.ones((3, 2)))] == [(1.0, 1.0)] * 3
 
 
 def test_six_seeds_keep_their_own_variance() -> None:
     values = np.random.default_rng(0).normal(size=(3, 6)) * [[1.0], [2.0], [3.0]]
-    for found, row in zip(seed_intervals(values), values, strict=True):
+    for found, row in zip(estimate_over_seeds(values), values, strict=True):
         low, high = stats.ttest_1samp(row, 0.0).confidence_interval(0.95)
         assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
 
 
 @pytest.mark.parametrize(("hits", "num_items"), [(0, 20), (3, 20), (150, 200), (200, 200)])
 def test_a_share_has_wilsons_interval(hits: int, num_items: int) -> None:
-    found = share_interval(hits / num_items, num_items)
+    found = estimate_share(hits / num_items, num_items)
     told = stats.binomtest(hits, num_items).proportion_ci(0.95, method="wilson")
     assert (found.low, found.high) == pytest.approx((told.low, told.high), abs=1e-9)
     assert found.covers == "items"
@@ -56,7 +56,7 @@ def test_a_share_has_wilsons_interval(hits: int, num_items: int) -> None:
 
 def test_a_mean_over_items_has_its_standard_error() -> None:
     values = np.random.default_rng(0).normal(size=50)
-    found = item_interval(values.mean(), values.std(ddof=1) / 50**0.5, 50)
+    found = estimate_over_items(values.mean(), values.std(ddof=1) / 50**0.5, 50)
     low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
 
@@ -70,7 +70,7 @@ def coverage(num_seeds: int, ratio: float, num_settings: int = 7, draws: int = 7
         values_KS = random.normal(size=(num_settings, num_seeds)) * deviations_K[:, None]
         held_K += [
             one.low is not None and one.high is not None and one.low <= 0 <= one.high
-            for one in seed_intervals(values_KS)
+            for one in estimate_over_seeds(values_KS)
         ]
     return list(held_K / draws)
 
@@ -89,7 +89,7 @@ def test_a_setting_that_diverges_has_its_own_interval_and_leaves_the_others_thei
     random = np.random.default_rng(num_seeds)
     deviations_K = np.array([1.0] * (7 - num_wide) + [100.0] * num_wide)
     draws = random.normal(size=(400, 7, num_seeds)) * deviations_K[:, None]
-    made = [seed_intervals(values_KS) for values_KS in draws]
+    made = [estimate_over_seeds(values_KS) for values_KS in draws]
     ends_DK2 = np.array([[(one.low, one.high) for one in row] for row in made])
     held_K = ((ends_DK2[..., 0] <= 0) & (ends_DK2[..., 1] >= 0)).mean(axis=0)
     assert held_K.min() > 0.91

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeplab.statistics.contrasts import Table, contrast
-from sweeplab.statistics.power import items_needed, least_difference, power_of, seeds_needed
+from sweeplab.statistics.contrasts import ResultTable, estimate_contrast
+from sweeplab.statistics.power import compute_power, count_items_needed, count_seeds_needed, find_least_difference
 
 
 @pytest.mark.parametrize(("difference", "num_seeds"), [(2.0, 3), (1.0, 8), (0.5, 20)])
@@ -13,23 +13,23 @@ def test_power_is_how_often_the_t_test_finds_it(difference: float, num_seeds: in
     draws = np.random.default_rng(0).normal(difference, 1.0, (20_000, num_seeds))
     found = stats.ttest_1samp(draws, 0.0, axis=1)
     share = np.mean((found.pvalue < 0.05) & (found.statistic > 0))
-    assert power_of(difference, 1.0, num_seeds) == pytest.approx(share, abs=0.012)
+    assert compute_power(difference, 1.0, num_seeds) == pytest.approx(share, abs=0.012)
 
 
 def test_seeds_needed_are_the_fewest_that_do() -> None:
-    assert seeds_needed(0.5, 1.0) == 34  # Cohen 1988, table 2.4: n = 33 to 34 for d = 0.5 paired
+    assert count_seeds_needed(0.5, 1.0) == 34  # Cohen 1988, table 2.4: n = 33 to 34 for d = 0.5 paired
     for difference in (3.0, 1.0, 0.2):
-        needed = seeds_needed(difference, 1.0)
+        needed = count_seeds_needed(difference, 1.0)
         assert needed is not None
-        assert power_of(difference, 1.0, needed) >= 0.8
-        assert needed == 2 or power_of(difference, 1.0, needed - 1) < 0.8
+        assert compute_power(difference, 1.0, needed) >= 0.8
+        assert needed == 2 or compute_power(difference, 1.0, needed - 1) < 0.8
 
 
 def test_no_difference_needs_more_than_there_is() -> None:
-    assert seeds_needed(0.0, 1.0) is None
-    assert seeds_needed(1e-6, 1.0) is None
-    assert seeds_needed(1.0, 0.0) == 2
-    assert items_needed(0.0, 1.0) is None
+    assert count_seeds_needed(0.0, 1.0) is None
+    assert count_seeds_needed(1e-6, 1.0) is None
+    assert count_seeds_needed(1.0, 0.0) == 2
+    assert count_items_needed(0.0, 1.0) is None
 
 
 def test_seeds_needed_count_the_items_that_the_reports_own_test_counts() -> None:
@@ -38,8 +38,8 @@ def test_seeds_needed_count_the_items_that_the_reports_own_test_counts() -> None
     Without the items' share eight seeds are asked for, with which it is found in 6 of 10.
     """
     random, num_items = np.random.default_rng(0), 200
-    without = seeds_needed(0.05, 0.04)
-    needed = seeds_needed(0.05, 0.04, item_variance=0.2**2 / num_items, item_df=num_items - 1)
+    without = count_seeds_needed(0.05, 0.04)
+    needed = count_seeds_needed(0.05, 0.04, item_variance=0.2**2 / num_items, item_df=num_items - 1)
     assert without is not None
     assert needed is not None
     assert without < needed
@@ -50,29 +50,31 @@ def test_seeds_needed_count_the_items_that_the_reports_own_test_counts() -> None
             seeds, items = random.normal(0, 0.04, (num_seeds, 1)), random.normal(0, 0.2, num_items)
             ahead = 0.05 + seeds + items
             items_KSN = np.stack([ahead, np.zeros_like(ahead)])
-            low = contrast(Table(items_KSN.mean(axis=2), items_KSN), np.array([1.0, -1.0])).low
+            low = estimate_contrast(ResultTable(items_KSN.mean(axis=2), items_KSN), np.array([1.0, -1.0])).low
             hits += low is not None and low > 0
         return hits / 400
 
     assert share_found(needed) > 0.75
     assert share_found(without) < 0.75
-    assert seeds_needed(0.05, 0.04, item_variance=0.4**2 / 64, item_df=63) is None  # items alone: 0.05 is one error
+    assert (
+        count_seeds_needed(0.05, 0.04, item_variance=0.4**2 / 64, item_df=63) is None
+    )  # items alone: 0.05 is one error
 
 
 def test_items_needed() -> None:
-    assert items_needed(0.05, 0.5) == 785  # (1.959964 + 0.841621)^2 * 100 = 784.9
-    assert items_needed(0.03, 1 / 3) == 969  # Miller 2024 has the same sum of quantiles
+    assert count_items_needed(0.05, 0.5) == 785  # (1.959964 + 0.841621)^2 * 100 = 784.9
+    assert count_items_needed(0.03, 1 / 3) == 969  # Miller 2024 has the same sum of quantiles
 
 
 def test_the_least_difference_is_found_as_often_as_it_says() -> None:
     critical = float(stats.t.ppf(0.975, 7))
-    least = least_difference(1 / 8**0.5, 7, critical)
-    assert power_of(least, 1.0, 8) == pytest.approx(0.8, abs=1e-6)
-    assert least_difference(0.5, np.inf, 1.96) == pytest.approx(0.5 * (1.96 + stats.norm.ppf(0.8)))
+    least = find_least_difference(1 / 8**0.5, 7, critical)
+    assert compute_power(least, 1.0, 8) == pytest.approx(0.8, abs=1e-6)
+    assert find_least_difference(0.5, np.inf, 1.96) == pytest.approx(0.5 * (1.96 + stats.norm.ppf(0.8)))
 
 
 @pytest.mark.parametrize("df", [1, 2, 7, 100])
 @pytest.mark.parametrize("level", [0.95, 0.999])
 def test_the_least_difference_is_that_of_scipys_noncentral_t(df: int, level: float) -> None:
     critical = float(stats.t.ppf((1 + level) / 2, df))
-    assert stats.nct.sf(critical, df, least_difference(1.0, df, critical)) == pytest.approx(0.8, abs=0.002)
+    assert stats.nct.sf(critical, df, find_least_difference(1.0, df, critical)) == pytest.approx(0.8, abs=0.002)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.charts.ticks import Scale, Tick, number_ticks, scale_of
-from sweeplab.report.evidence.formatting import DASH, short_key, value_text
-from sweeplab.report.evidence.settings import axis_values, varied_keys
+from sweeplab.report.charts.ticks import Scale, Tick, choose_scale, list_number_ticks
+from sweeplab.report.evidence.formatting import DASH, format_value, shorten_key
+from sweeplab.report.evidence.settings import list_axis_values, list_varied_keys
 
-CROWDED: Final = 0.8  # of the trials at one value: a chart against it has nearly all dots in one place
+_CROWDED: Final = 0.8  # of the trials at one value: a chart against it has nearly all dots in one place
 
 
 @dataclass(frozen=True)
@@ -39,34 +39,34 @@ class Axis:
             return True
         if self.scale == "category":
             return self.text_of(params) in [tick.text for tick in self.ticks]
-        return self.key in params and scale_of([params[self.key]], True) in (self.scale, "log")
+        return self.key in params and choose_scale([params[self.key]], True) in (self.scale, "log")
 
     def text_of(self, params: dict[str, Any]) -> str:
-        return value_text(params[self.key]) if self.key in params else DASH
+        return format_value(params[self.key]) if self.key in params else DASH
 
 
-def main_axis(facts: StudyFacts, records: list[TrialRecord]) -> Axis:
+def choose_axis(facts: StudyFacts, records: list[TrialRecord]) -> Axis:
     """The first varied key with several numbers as values, else the first with several values, else the first.
 
     A key of which nearly all trials have the same value comes after all others, the more of them the later.
     """
-    keys = varied_keys(facts, records)
+    keys = list_varied_keys(facts, records)
     if not keys:
         return Axis(None, "setting", "category", [Tick(0.0, "as configured")])
-    values = {key: axis_values(facts, records, key) for key in keys}
+    values = {key: list_axis_values(facts, records, key) for key in keys}
     varied = [key for key in keys if len(values[key]) > 1]
-    varied.sort(key=lambda key: scale_of(values[key], False) == "category")
-    key = min(varied, key=lambda key: max(CROWDED, largest_share(records, key))) if varied else keys[0]
+    varied.sort(key=lambda key: choose_scale(values[key], False) == "category")
+    key = min(varied, key=lambda key: max(_CROWDED, _find_largest_share(records, key))) if varied else keys[0]
     absent = any(key not in record.params for record in records)
-    scale = "category" if absent else scale_of(values[key], bool(facts.space.get(key, {}).get("log")))
-    name = short_key(key, keys)
+    scale = "category" if absent else choose_scale(values[key], bool(facts.space.get(key, {}).get("log")))
+    name = shorten_key(key, keys)
     if scale == "category":
-        texts = [value_text(value) for value in values[key]] + ([DASH] if absent else [])
-        return Axis(key, name, scale, [Tick(float(place), text) for place, text in enumerate(texts)])
-    return Axis(key, name, scale, number_ticks(values[key], scale))
+        texts = [format_value(value) for value in values[key]] + ([DASH] if absent else [])
+        return Axis(key, name, scale, [Tick(float(index), text) for index, text in enumerate(texts)])
+    return Axis(key, name, scale, list_number_ticks(values[key], scale))
 
 
-def largest_share(records: list[TrialRecord], key: str) -> float:
+def _find_largest_share(records: list[TrialRecord], key: str) -> float:
     """Of the trials: those that have the key's most common value, or none."""
-    counts = Counter(value_text(one.params[key]) if key in one.params else DASH for one in records)
+    counts = Counter(format_value(one.params[key]) if key in one.params else DASH for one in records)
     return max(counts.values()) / len(records)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sweeplab.report.charts.drawing import HEADROOM, LETTER, PAGE_WIDTH, RIGHT, TOP, WIDTH, Mark, PixelScale
-from sweeplab.report.charts.ticks import round_ticks
+from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.templating import render_svg
 
 _THICKNESS: Final = 11  # of a bar, in pixels
@@ -76,5 +76,5 @@ def _lay_out(chart: BarChart, alone: bool) -> dict[str, Any]:
         "bottom": bottom,
         "bar_height": _THICKNESS,
         "bars": bars,
-        "ticks": [Mark(scale(tick.position), tick.text) for tick in round_ticks(0.0, longest)],
+        "ticks": [Mark(scale(tick.position), tick.text) for tick in list_round_ticks(0.0, longest)],
     }

@@ -4,57 +4,59 @@ import statistics
 from typing import Any, Final, NamedTuple
 
 from sweeplab.records.record import HeldoutPoint, RungScores, Status, StudyFacts, TrainPoint, TrialRecord
-from sweeplab.report.charts.axes import Axis, main_axis
+from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
-from sweeplab.report.charts.ticks import round_ticks
+from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.colors import PALETTE
-from sweeplab.report.evidence.formatting import DASH, number, plural, score_label, score_word, value_text
+from sweeplab.report.evidence.formatting import DASH, count_noun, format_number, format_value, label_score, name_score
 from sweeplab.report.evidence.settings import (
     SHARES,
     Setting,
-    all_records,
-    axis_values,
-    headline_scores,
+    collect_records,
+    format_varied,
     is_usable,
-    shown,
+    list_axis_values,
+    pick_headline_scores,
 )
 
 NUM_SHADES: Final = 9  # of the ramp from a low to a high value
-MAX_LISTED: Final = 8  # values in a legend
-MAX_CURVES: Final = 200  # more hide each other
+_MAX_LISTED: Final = 8  # values in a legend
+_MAX_CURVES: Final = 200  # more hide each other
 
 
-class Shade(NamedTuple):
+class _Shade(NamedTuple):
     color: int
     dash: int
     listed: bool
 
 
-def loss_charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
+def build_curve_charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart]:
     """Held-out and training loss, without one where no trial has two points; scores at rungs where there are any."""
     drawn = [
-        curves_chart(facts, settings, "loss-curves", "held-out loss"),
-        curves_chart(facts, settings, "training-curves", "training loss"),
+        _build_loss_chart(facts, settings, "loss-curves", "held-out loss"),
+        _build_loss_chart(facts, settings, "training-curves", "training loss"),
     ]
-    rungs = [rung for record in all_records(settings) for rung in record.rung_scores]
-    scores = [score_chart(facts, settings, *pair, place) for place, pair in enumerate(headline_scores(rungs))]
+    rungs = [rung for record in collect_records(settings) for rung in record.rung_scores]
+    scores = [
+        _build_score_chart(facts, settings, *pair, index) for index, pair in enumerate(pick_headline_scores(rungs))
+    ]
     return [chart for chart in [*drawn, *scores] if chart is not None]
 
 
-def score_chart(facts: StudyFacts, settings: list[Setting], task: str, metric: str, place: int) -> Chart | None:
+def _build_score_chart(facts: StudyFacts, settings: list[Setting], task: str, metric: str, index: int) -> Chart | None:
     """A score against the step, one line per setting, at most `MAX_CURVES` of them, which the note then says."""
-    records = all_records(settings)
-    axis = main_axis(facts, records)
-    shades = shades_of(axis, facts, records)
-    paths = [(setting, mean_scores(setting, task, metric)) for setting in settings]
+    records = collect_records(settings)
+    axis = choose_axis(facts, records)
+    shades = _choose_shades(axis, facts, records)
+    paths = [(setting, _mean_scores(setting, task, metric)) for setting in settings]
     whole = [(setting, path) for setting, path in paths if path]
-    every = -(-len(whole) // MAX_CURVES)
-    few = len(whole) <= MAX_LISTED  # each setting is named
+    every = -(-len(whole) // _MAX_CURVES)
+    few = len(whole) <= _MAX_LISTED  # each setting is named
     lines: list[Line] = []
     listed = set()
     for setting, path in whole[::every] if whole else []:
-        shade = shades[axis_text(axis, setting.records[0])]
-        text = setting.label if few else f"{axis.name}={shown_place(facts, axis, setting.records[0])}"
+        shade = shades[_axis_text(axis, setting.records[0])]
+        text = setting.label if few else f"{axis.name}={_format_axis_value(facts, axis, setting.records[0])}"
         is_new = text not in listed and (few or shade.listed)
         listed.add(text)
         dash = sum(line.color == shade.color for line in lines) if few else shade.dash
@@ -66,23 +68,25 @@ def score_chart(facts: StudyFacts, settings: list[Setting], task: str, metric: s
         "One line per setting, the mean over its trials as far as all of them came; a finished trial's last point is "
         f"its score.{sample}"
     )
-    steps = Axis(None, "optimizer step", "linear", round_ticks(0, max(dot.x for line in lines for dot in line.path)))
+    steps = Axis(
+        None, "optimizer step", "linear", list_round_ticks(0, max(dot.x for line in lines for dot in line.path))
+    )
     fits = metric.partition("@")[0] in SHARES and all(0 <= dot.y <= 1 for line in lines for dot in line.path)
-    title = f"{score_label(task, metric)} over training"
+    title = f"{label_score(task, metric)} over training"
     ramped = axis.scale != "category"
-    return Chart(f"rungs-{place}", title, note, score_word(metric), steps, lines, fits, thin=True, ramped=ramped)
+    return Chart(f"rungs-{index}", title, note, name_score(metric), steps, lines, fits, thin=True, ramped=ramped)
 
 
-def mean_scores(setting: Setting, task: str, metric: str) -> list[Dot]:
+def _mean_scores(setting: Setting, task: str, metric: str) -> list[Dot]:
     """By step, of the trials with scores at rungs; steps that not all of them came to are left out."""
-    curves = [curve for record in setting.records if (curve := score_curve(record, task, metric))]
+    curves = [curve for record in setting.records if (curve := _read_score_curve(record, task, metric))]
     steps = sorted(set.intersection(*map(set, curves))) if curves else []
-    who = f"{setting.label}, mean of {plural(len(curves), 'trial')}"
+    who = f"{setting.label}, mean of {count_noun(len(curves), 'trial')}"
     means = {step: statistics.fmean(curve[step] for curve in curves) for step in steps}
-    return [Dot(step, mean, f"{who}, step {step}: {number(mean)}") for step, mean in means.items()]
+    return [Dot(step, mean, f"{who}, step {step}: {format_number(mean)}") for step, mean in means.items()]
 
 
-def score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, float]:
+def _read_score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, float]:
     """Values by step, the end's too; empty for a trial without rungs."""
     rungs = [*record.rung_scores]
     if rungs and record.step is not None and record.scores:
@@ -91,33 +95,37 @@ def score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, float]
     return {step: value for step, value in found.items() if is_usable(value)}
 
 
-def points_of(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[TrainPoint]:
+def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[TrainPoint]:
     return record.heldout_losses if name == "held-out loss" else record.losses
 
 
-def curves_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: str) -> Chart | None:
+def _build_loss_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: str) -> Chart | None:
     """Every trial on its own, failed ones too, at most `MAX_CURVES` of them, which the note then says."""
-    records = all_records(settings)
+    records = collect_records(settings)
     labels = {one.number: setting.label for setting in settings for one in setting.records}
-    axis = main_axis(facts, records)
-    shades = shades_of(axis, facts, records)
-    whole = [record for record in records if sum(is_usable(point.loss) for point in points_of(record, name)) > 1]
-    every = -(-len(whole) // MAX_CURVES)
-    drawn = [(axis_text(axis, record), record) for record in whole[::every]] if whole else []
+    axis = choose_axis(facts, records)
+    shades = _choose_shades(axis, facts, records)
+    whole = [record for record in records if sum(is_usable(point.loss) for point in _read_points(record, name)) > 1]
+    every = -(-len(whole) // _MAX_CURVES)
+    drawn = [(_axis_text(axis, record), record) for record in whole[::every]] if whole else []
     order = list(shades)
     lines, listed = [], set()
     for text, record in sorted(drawn, key=lambda pair: order.index(pair[0])):
         shade = shades[text]
         first = text not in listed and shade.listed and axis.key is not None
         listed.add(text)
-        path = curve_path(record, labels[record.number], name)
-        lines.append(Line(f"{axis.name}={shown_place(facts, axis, record)}", shade.color, shade.dash, [], path, first))
+        path = _build_path(record, labels[record.number], name)
+        lines.append(
+            Line(f"{axis.name}={_format_axis_value(facts, axis, record)}", shade.color, shade.dash, [], path, first)
+        )
     if not lines:
         return None
     losses = [dot.y for line in lines for dot in line.path]
     log_y = min(losses) > 0 and max(losses) > 50 * min(losses)
     y_title = f"{name} (nats/target{', log scale' if log_y else ''})"
-    steps = Axis(None, "optimizer step", "linear", round_ticks(0, max(dot.x for line in lines for dot in line.path)))
+    steps = Axis(
+        None, "optimizer step", "linear", list_round_ticks(0, max(dot.x for line in lines for dot in line.path))
+    )
     sample = f" {len(lines)} of {len(whole)} trials are drawn, one in {every} by their numbers." if every > 1 else ""
     by = "" if axis.key is None else f", coloured by {axis.name}"
     note = f"One line per trial{by}; trials that did not finish are drawn as far as they came.{sample}"
@@ -126,32 +134,34 @@ def curves_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: s
     return Chart(ident, title, note, y_title, steps, lines, False, log_y, thin=True, ramped=ramped)
 
 
-def shown_place(facts: StudyFacts, axis: Axis, record: TrialRecord) -> str:
-    return shown(facts, axis.key, record.params[axis.key]) if axis.key in record.params else DASH
+def _format_axis_value(facts: StudyFacts, axis: Axis, record: TrialRecord) -> str:
+    return format_varied(facts, axis.key, record.params[axis.key]) if axis.key in record.params else DASH
 
 
-def axis_text(axis: Axis, record: TrialRecord) -> str:
-    return value_text(record.params[axis.key]) if axis.key in record.params else DASH
+def _axis_text(axis: Axis, record: TrialRecord) -> str:
+    return format_value(record.params[axis.key]) if axis.key in record.params else DASH
 
 
-def shades_of(axis: Axis, facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Shade]:
+def _choose_shades(axis: Axis, facts: StudyFacts, records: list[TrialRecord]) -> dict[str, _Shade]:
     """A colour for every value of the axis: ordered for numbers, of the palette for names; a few go in the legend."""
-    values: list[Any] = [] if axis.key is None else axis_values(facts, records, axis.key)
-    texts = [value_text(value) for value in values]
-    every = -(-len(texts) // MAX_LISTED)
+    values: list[Any] = [] if axis.key is None else list_axis_values(facts, records, axis.key)
+    texts = [format_value(value) for value in values]
+    every = -(-len(texts) // _MAX_LISTED)
     if axis.scale == "category":
         size = len(PALETTE)
-        return {text: Shade(place % size, place // size, place < 2 * size) for place, text in enumerate([*texts, DASH])}
-    return {text: Shade(ramp_place(place, len(texts)), 0, place % every == 0) for place, text in enumerate(texts)}
+        return {
+            text: _Shade(index % size, index // size, index < 2 * size) for index, text in enumerate([*texts, DASH])
+        }
+    return {text: _Shade(_pick_shade(index, len(texts)), 0, index % every == 0) for index, text in enumerate(texts)}
 
 
-def ramp_place(place: int, size: int) -> int:
+def _pick_shade(index: int, size: int) -> int:
     """Of `NUM_SHADES`, spread evenly over `size` places in order."""
-    return round((NUM_SHADES - 1) * place / (size - 1)) if size > 1 else NUM_SHADES // 2
+    return round((NUM_SHADES - 1) * index / (size - 1)) if size > 1 else NUM_SHADES // 2
 
 
-def curve_path(record: TrialRecord, label: str, name: str) -> list[Dot]:
+def _build_path(record: TrialRecord, label: str, name: str) -> list[Dot]:
     ended = "" if record.status is Status.FINISHED else f" ({record.status.value.replace('_', ' ')})"
     who = f"trial {record.number}, {label}, seed {record.seed}{ended}"
-    points = [point for point in points_of(record, name) if is_usable(point.loss)]
-    return [Dot(point.step, point.loss, f"{who}, step {point.step}: {number(point.loss)}") for point in points]
+    points = [point for point in _read_points(record, name) if is_usable(point.loss)]
+    return [Dot(point.step, point.loss, f"{who}, step {point.step}: {format_number(point.loss)}") for point in points]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sweeplab.report.charts.chart import Chart, Dot, Line
-from sweeplab.report.charts.ticks import Tick, number_ticks, round_ticks
+from sweeplab.report.charts.ticks import Tick, list_number_ticks, list_round_ticks
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.templating import render_svg
 
@@ -176,9 +176,13 @@ def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tup
         x_scale = PixelScale(min(xs), max(xs), LEFT + INSET, width - RIGHT - INSET, chart.axis.scale == "log")
     ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
     if chart.log_y:
-        return x_scale, PixelScale(min(ys), max(ys), bottom - 8, top + 8, True), number_ticks(sorted(set(ys)), "log", 0)
+        return (
+            x_scale,
+            PixelScale(min(ys), max(ys), bottom - 8, top + 8, True),
+            list_number_ticks(sorted(set(ys)), "log", 0),
+        )
     low, high = (0.0, 1.0) if chart.unit_range else _pad_range(min(ys), max(ys))
-    return x_scale, PixelScale(low, high, bottom - 8, top + 8), round_ticks(low, high)
+    return x_scale, PixelScale(low, high, bottom - 8, top + 8), list_round_ticks(low, high)
 
 
 def _pad_range(low: float, high: float) -> tuple[float, float]:

@@ -9,17 +9,24 @@ from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.charts.curves import NUM_SHADES
 from sweeplab.report.charts.drawing import Mark, PixelScale, shorten, shorten_ticks
-from sweeplab.report.charts.ticks import Scale, Tick, number_ticks, scale_of
-from sweeplab.report.evidence.costs import memory_metric, time_metric
-from sweeplab.report.evidence.formatting import DASH, metric_label, metric_text, number, short_key, value_text
+from sweeplab.report.charts.ticks import Scale, Tick, choose_scale, list_number_ticks
+from sweeplab.report.evidence.costs import choose_memory_metric, choose_time_metric
+from sweeplab.report.evidence.formatting import (
+    DASH,
+    format_metric,
+    format_number,
+    format_value,
+    label_metric,
+    shorten_key,
+)
 from sweeplab.report.evidence.settings import (
     Setting,
-    all_records,
-    axis_values,
+    collect_records,
     first_objective,
-    number_of,
-    numbers,
-    varied_keys,
+    list_axis_values,
+    list_varied_keys,
+    read_number,
+    read_numbers,
 )
 from sweeplab.report.templating import render_svg
 
@@ -69,64 +76,66 @@ class Parallel:
     threads: list[Thread]  # the best last, on top of the others
 
 
-def parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel | None:
+def build_parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel | None:
     """None for a study that varied fewer than two keys, or has no finished trial with the objective."""
-    records = all_records(settings)
+    records = collect_records(settings)
     labels = {one.number: setting.label for setting in settings for one in setting.records}
     metric, direction = first_objective(facts)
-    varied = [key for key in varied_keys(facts, records) if len(axis_values(facts, records, key)) > 1]
-    drawn = [one for setting in settings for one in setting.finished if number_of(one, metric) is not None]
-    costs = [name for name in (memory_metric(records), time_metric(records)) if name is not None]
-    costs = [name for name in costs if all(number_of(one, name) is not None for one in drawn)]
+    varied = [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
+    drawn = [one for setting in settings for one in setting.finished if read_number(one, metric) is not None]
+    costs = [name for name in (choose_memory_metric(records), choose_time_metric(records)) if name is not None]
+    costs = [name for name in costs if all(read_number(one, name) is not None for one in drawn)]
     if len(varied) < 2 or not drawn:
         return None
     keys = varied[:MAX_KEYS]
-    rails = [key_rail(facts, records, key, short_key(key, varied)) for key in keys]
-    rails += [metric_rail(drawn, name) for name in (metric, *costs)]
+    rails = [_build_key_rail(facts, records, key, shorten_key(key, varied)) for key in keys]
+    rails += [_build_metric_rail(drawn, name) for name in (metric, *costs)]
     sign = -1 if direction == "minimize" else 1
     threads = []
     for record in drawn:
-        own = numbers(record)
-        places = [rail_place(rail, record, key) for rail, key in zip(rails, keys, strict=False)]
-        text = f"trial {record.number}, {labels[record.number]}, seed {record.seed}: {number(own[metric])}"
-        threads.append(Thread([*places, *(own[name] for name in (metric, *costs))], text, sign * own[metric]))
+        own = read_numbers(record)
+        indices = [_find_position(rail, record, key) for rail, key in zip(rails, keys, strict=False)]
+        text = f"trial {record.number}, {labels[record.number]}, seed {record.seed}: {format_number(own[metric])}"
+        threads.append(Thread([*indices, *(own[name] for name in (metric, *costs))], text, sign * own[metric]))
     better = "lower" if sign < 0 else "higher"
     left_out = "" if len(varied) == len(keys) else f" The first {len(keys)} of {len(varied)} varied keys are shown."
     note = (
-        f"One line per finished trial, seeds apart; coloured by {metric_label(metric)} ({better} is better), the best "
+        f"One line per finished trial, seeds apart; coloured by {label_metric(metric)} ({better} is better), the best "
         f"on top.{left_out}"
     )
     threads.sort(key=lambda thread: thread.goodness)
     return Parallel("parallel", "All trials at a glance", note, rails, threads)
 
 
-def key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, name: str) -> Rail:
-    values = axis_values(facts, records, key)
+def _build_key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, name: str) -> Rail:
+    values = list_axis_values(facts, records, key)
     absent = any(key not in record.params for record in records)
-    scale: Scale = "category" if absent else scale_of(values, bool(facts.space.get(key, {}).get("log")))
+    scale: Scale = "category" if absent else choose_scale(values, bool(facts.space.get(key, {}).get("log")))
     if scale == "category":
-        texts = [value_text(value) for value in values] + ([DASH] if absent else [])
+        texts = [format_value(value) for value in values] + ([DASH] if absent else [])
         return Rail(
-            name, [Tick(float(place), text) for place, text in enumerate(texts)], scale, 0, len(texts) - 1, True
+            name, [Tick(float(index), text) for index, text in enumerate(texts)], scale, 0, len(texts) - 1, True
         )
-    return Rail(name, number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values), len(values) <= MAX_TICKS)
-
-
-def metric_rail(records: list[TrialRecord], name: str) -> Rail:
-    """Ends and the middle, each with its unit."""
-    values = [value for record in records if (value := number_of(record, name)) is not None]
-    low, high = min(values), max(values)
-    places = dict.fromkeys((low, (low + high) / 2, high))
-    label = METRICS[name].label if name in METRICS else metric_label(name)
     return Rail(
-        label, [Tick(place, metric_text(name, place).split(" nats")[0]) for place in places], "linear", low, high
+        name, list_number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values), len(values) <= MAX_TICKS
     )
 
 
-def rail_place(rail: Rail, record: TrialRecord, key: str) -> float:
+def _build_metric_rail(records: list[TrialRecord], name: str) -> Rail:
+    """Ends and the middle, each with its unit."""
+    values = [value for record in records if (value := read_number(record, name)) is not None]
+    low, high = min(values), max(values)
+    indices = dict.fromkeys((low, (low + high) / 2, high))
+    label = METRICS[name].label if name in METRICS else label_metric(name)
+    return Rail(
+        label, [Tick(index, format_metric(name, index).split(" nats")[0]) for index in indices], "linear", low, high
+    )
+
+
+def _find_position(rail: Rail, record: TrialRecord, key: str) -> float:
     if rail.scale != "category":
         return float(record.params[key])
-    text = value_text(record.params[key]) if key in record.params else DASH
+    text = format_value(record.params[key]) if key in record.params else DASH
     return next(tick.position for tick in rail.ticks if tick.text == text)
 
 
@@ -139,7 +148,7 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     """Everything that `parallel.svg.j2` draws; pixels, y downwards."""
     left, right = MARGIN
     gap = max(MIN_GAP, (WIDTH - left - right) / (len(chart.rails) - 1))
-    xs = [round(left + gap * place, 1) for place in range(len(chart.rails))]
+    xs = [round(left + gap * index, 1) for index in range(len(chart.rails))]
     scales = [rail.pixels() for rail in chart.rails]
     low, high = chart.threads[0].goodness, chart.threads[-1].goodness
     lines: list[dict[str, Any]] = []
@@ -155,7 +164,7 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     rails = [
         {
             "x": x,
-            "names": list(wrapped(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
+            "names": list(_wrap_name(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
             "ticks": [
                 Mark(scale(tick.position), text)
                 for tick, text in zip(rail.ticks, shorten_ticks([tick.text for tick in rail.ticks]), strict=True)
@@ -167,7 +176,7 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     return shape | {"title": chart.title, "rails": rails, "lines": lines, "thin": len(lines) > THIN_FROM}
 
 
-def wrapped(text: str, width: int) -> Iterator[str]:
+def _wrap_name(text: str, width: int) -> Iterator[str]:
     """At most `NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
     lines = textwrap.wrap(text.replace("_", "_ "), width, break_long_words=False, break_on_hyphens=False)
     last = " ".join(lines[NAME_LINES - 1 :])

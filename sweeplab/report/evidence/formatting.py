@@ -9,11 +9,11 @@ from sweeplab.records.metrics import METRICS, score_parts
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
-SMALLEST: Final = 1e-4  # that is written out, without a power of ten
-VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
+_SMALLEST: Final = 1e-4  # that is written out, without a power of ten
+_VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
 
 
-def value_text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A configuration value as a user would type it, on one line."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
@@ -24,34 +24,34 @@ def value_text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def short_key(key: str, keys: Sequence[str]) -> str:
+def shorten_key(key: str, keys: Sequence[str]) -> str:
     """The last part of a dotted key where it tells the key from the others, else the whole key."""
     last = key.rsplit(".", 1)[-1]
     alone = [other.rsplit(".", 1)[-1] for other in keys].count(last) <= 1
-    return last if alone and last not in VAGUE_NAMES else key
+    return last if alone and last not in _VAGUE_NAMES else key
 
 
-def metric_label(name: str) -> str:
+def label_metric(name: str) -> str:
     """What readers call the metric: 'held-out loss', or 'exact match on task'."""
     if name in METRICS:
         return METRICS[name].label
     task, metric = score_parts(name)
-    return f"{score_word(metric)} on {task}"
+    return f"{name_score(metric)} on {task}"
 
 
-def score_word(metric: str) -> str:
+def name_score(metric: str) -> str:
     return metric.removesuffix(",none").replace("_", " ")
 
 
-def score_label(task: str, metric: str) -> str:
-    return f"{task}, {score_word(metric)}"
+def label_score(task: str, metric: str) -> str:
+    return f"{task}, {name_score(metric)}"
 
 
-def metric_unit(name: str) -> str:
+def unit_of_metric(name: str) -> str:
     return METRICS[name].unit if name in METRICS else ""
 
 
-def decimals(value: float) -> int:
+def _count_decimals(value: float) -> int:
     """Places after the point that show the thousandths, and three digits of what rounds to below a hundredth."""
     size = abs(value)
     if size >= 999.95:
@@ -60,43 +60,43 @@ def decimals(value: float) -> int:
         return 1
     if size >= 0.009995 or size == 0:
         return 3
-    return 2 - math.floor(math.log10(max(float(f"{size:.3g}"), SMALLEST)))
+    return 2 - math.floor(math.log10(max(float(f"{size:.3g}"), _SMALLEST)))
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     if value is None:
         return DASH
-    return f"{value:.3g}" if 0 < abs(value) < SMALLEST else f"{value:,.{decimals(value)}f}"
+    return f"{value:.3g}" if 0 < abs(value) < _SMALLEST else f"{value:,.{_count_decimals(value)}f}"
 
 
-def plus_minus(mean: float | None, spread: float | None) -> str:
+def format_plus_minus(mean: float | None, spread: float | None) -> str:
     """'0.812 ± 0.020'; without a spread '0.812'. A spread too small for the mean's places keeps one digit."""
     if mean is None or spread is None:
-        return number(mean)
-    places = decimals(mean)
-    rounded = f"{spread:,.{places}f}"
-    return f"{number(mean)} ± {rounded if spread == 0 or float(rounded.replace(',', '')) else f'{spread:.1g}'}"
+        return format_number(mean)
+    indices = _count_decimals(mean)
+    rounded = f"{spread:,.{indices}f}"
+    return f"{format_number(mean)} ± {rounded if spread == 0 or float(rounded.replace(',', '')) else f'{spread:.1g}'}"
 
 
-def count(value: float | None) -> str:
+def format_count(value: float | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 
-def share(part: float | None, whole: float | None) -> str:
+def format_share(part: float | None, whole: float | None) -> str:
     if part is None or not whole:
         return DASH
     return f"{100 * part / whole:.3g} %"
 
 
-def memory(num_bytes: float | None) -> str:
+def format_memory(num_bytes: float | None) -> str:
     """Bytes in binary units, three digits."""
     if num_bytes is None:
         return DASH
-    scale, unit = memory_scale(num_bytes)
+    scale, unit = choose_memory_unit(num_bytes)
     return f"{num_bytes / scale:.0f} {unit}" if num_bytes / scale >= 100 else f"{num_bytes / scale:.3g} {unit}"
 
 
-def memory_scale(num_bytes: float) -> tuple[int, str]:
+def choose_memory_unit(num_bytes: float) -> tuple[int, str]:
     """The largest binary unit that leaves at least one of it, once rounded to the next smaller: (bytes, name)."""
     for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
         if num_bytes >= 2**power - 2 ** (power - 11):
@@ -104,7 +104,7 @@ def memory_scale(num_bytes: float) -> tuple[int, str]:
     return 1, "B"
 
 
-def time_scale(seconds: float) -> tuple[float, str]:
+def choose_time_unit(seconds: float) -> tuple[float, str]:
     """Seconds that a chart's unit has, and its name: the largest that leaves two of it, else s or ms."""
     for size, unit in ((3600.0, "h"), (60.0, "min"), (1.0, "s")):
         if seconds >= 2 * size:
@@ -112,7 +112,7 @@ def time_scale(seconds: float) -> tuple[float, str]:
     return (1.0, "s") if seconds >= 1 else (1e-3, "ms")
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """'8.2 s', '3 min 05 s' or '2 h 04 min'."""
     if seconds is None:
         return DASH
@@ -125,50 +125,54 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def step_duration(seconds: float) -> str:
+def format_step_duration(seconds: float) -> str:
     """Three digits: '25.1 ms' or '2.04 s'."""
     return (
-        f"{1000 * seconds:.3g} ms" if seconds < 0.9995 else f"{seconds:.3g} s" if seconds < 59.95 else duration(seconds)
+        f"{1000 * seconds:.3g} ms"
+        if seconds < 0.9995
+        else f"{seconds:.3g} s"
+        if seconds < 59.95
+        else format_duration(seconds)
     )
 
 
-def metric_text(name: str, value: float | None) -> str:
+def format_metric(name: str, value: float | None) -> str:
     """A metric's value with its unit: '498 MiB', '45.7 ms', '0.117 nats/target'."""
-    unit = metric_unit(name)
+    unit = unit_of_metric(name)
     if unit == "bytes":
-        return memory(value)
+        return format_memory(value)
     if unit == "s" and value is not None:
-        return step_duration(value)
+        return format_step_duration(value)
     if name == "num_trainable_params":
-        return count(value)
-    return f"{number(value)} {unit}".rstrip() if value is not None else DASH
+        return format_count(value)
+    return f"{format_number(value)} {unit}".rstrip() if value is not None else DASH
 
 
-def ends_text(name: str, low: float, high: float) -> str:
+def format_ends(name: str, low: float, high: float) -> str:
     """'[0.787, 0.903]', as fine as the coarser end is written, or as its width asks; ends may have units."""
-    if metric_unit(name) in ("bytes", "s"):
-        return f"[{signed_text(name, low)}, {signed_text(name, high)}]"
+    if unit_of_metric(name) in ("bytes", "s"):
+        return f"[{format_difference(name, low)}, {format_difference(name, high)}]"
     size, width = max(abs(low), abs(high)), high - low
-    if 0 < size < SMALLEST or 0 < width < SMALLEST * size:
+    if 0 < size < _SMALLEST or 0 < width < _SMALLEST * size:
         return f"[{low:.6g}, {high:.6g}]"
-    places = max(decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)
-    return f"[{low:,.{places}f}, {high:,.{places}f}]"
+    indices = max(_count_decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)
+    return f"[{low:,.{indices}f}, {high:,.{indices}f}]"
 
 
-def signed_text(name: str, value: float) -> str:
+def format_difference(name: str, value: float) -> str:
     """A difference, which may be negative, with the metric's unit."""
-    return f"-{metric_text(name, -value)}" if value < 0 else metric_text(name, value)
+    return f"-{format_metric(name, -value)}" if value < 0 else format_metric(name, value)
 
 
-def interval_text(name: str, estimate: Estimate) -> str:
+def format_interval(name: str, estimate: Estimate) -> str:
     """The interval in brackets; nothing where there is none."""
-    return "" if estimate.low is None or estimate.high is None else ends_text(name, estimate.low, estimate.high)
+    return "" if estimate.low is None or estimate.high is None else format_ends(name, estimate.low, estimate.high)
 
 
-def amount(name: str, estimate: Estimate) -> str:
+def format_estimate(name: str, estimate: Estimate) -> str:
     """A metric's mean with its interval: '0.845 [0.787, 0.903]'."""
-    return " ".join(part for part in (metric_text(name, estimate.value), interval_text(name, estimate)) if part)
+    return " ".join(part for part in (format_metric(name, estimate.value), format_interval(name, estimate)) if part)
 
 
-def plural(size: int, noun: str) -> str:
+def count_noun(size: int, noun: str) -> str:
     return f"{size:,} {noun}" if size == 1 else f"{size:,} {noun}s"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sweeplab.records.record import TrialRecord
-from sweeplab.report.evidence.formatting import DASH, value_text
+from sweeplab.report.evidence.formatting import DASH, format_value
 
 
 class Fact(NamedTuple):
@@ -15,20 +15,20 @@ class Fact(NamedTuple):
     trials: str = ""
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> list[Fact]:
+def flatten_values(values: dict[str, Any], prefix: str = "") -> list[Fact]:
     """Nested values as dotted keys, in their order."""
     found = []
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            found += flatten(value, f"{prefix}{key}.")
+            found += flatten_values(value, f"{prefix}{key}.")
         else:
-            found.append(Fact(f"{prefix}{key}", value_text(value)))
+            found.append(Fact(f"{prefix}{key}", format_value(value)))
     return found
 
 
-def provenance(records: list[TrialRecord]) -> list[Fact]:
+def list_provenance(records: list[TrialRecord]) -> list[Fact]:
     """Every key of the records' provenance; one row per distinct value, with its trials where they differ."""
-    rows = {record.number: {fact.key: fact.value for fact in flatten(record.provenance)} for record in records}
+    rows = {record.number: {fact.key: fact.value for fact in flatten_values(record.provenance)} for record in records}
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     found = []
     for key in keys:
@@ -36,11 +36,11 @@ def provenance(records: list[TrialRecord]) -> list[Fact]:
         for trial, row in rows.items():
             holders.setdefault(row.get(key, DASH), []).append(trial)
         for value, trials in holders.items():
-            found.append(Fact(key, value, ranges(trials) if len(holders) > 1 else ""))
+            found.append(Fact(key, value, format_ranges(trials) if len(holders) > 1 else ""))
     return found
 
 
-def ranges(trials: Iterable[int]) -> str:
+def format_ranges(trials: Iterable[int]) -> str:
     """'0 to 3, 7' for 0, 1, 2, 3, 7."""
     runs: list[list[int]] = []
     for trial in sorted(trials):

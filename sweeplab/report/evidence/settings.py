@@ -9,11 +9,11 @@ from typing import Any, Final
 from sweeplab.records.metrics import METRICS, SOLO_METRICS
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.records.typed import is_number
-from sweeplab.report.evidence.formatting import short_key, value_text
+from sweeplab.report.evidence.formatting import format_value, shorten_key
 
-HEADLINE_METRICS: Final = ("exact_match", "acc")
+_HEADLINE_METRICS: Final = ("exact_match", "acc")
 LOSS: Final = "heldout_loss_nats_per_token"
-LARGEST: Final = 1e100  # of a number: squares of larger ones are beyond what a float can be
+_LARGEST: Final = 1e100  # of a number: squares of larger ones are beyond what a float can be
 SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # scores between 0 and 1: of an item, right or wrong
 
 
@@ -57,7 +57,7 @@ class Setting:
         return f", {num_skipped} skipped" if num_skipped else ""
 
 
-def number_of(record: TrialRecord, metric: str) -> float | None:
+def read_number(record: TrialRecord, metric: str) -> float | None:
     """The usable number of the trial's own that a metric is; None where it has none, or where it is a cohort's."""
     if record.trained_among_others and metric.startswith(SOLO_METRICS):
         return None
@@ -65,18 +65,18 @@ def number_of(record: TrialRecord, metric: str) -> float | None:
     return value if value is not None and is_usable(value) else None
 
 
-def numbers(record: TrialRecord) -> dict[str, float]:
+def read_numbers(record: TrialRecord) -> dict[str, float]:
     """Every `number_of` the trial by metric name, `scores.<task>.<metric>` included."""
     scores = [f"scores.{task}.{metric}" for task, metrics in record.scores.items() for metric in metrics]
-    return {name: value for name in (*METRICS, *scores) if (value := number_of(record, name)) is not None}
+    return {name: value for name in (*METRICS, *scores) if (value := read_number(record, name)) is not None}
 
 
 def is_usable(value: float) -> bool:
     """False for what is no number or infinite, and for what no mean could be made of."""
-    return abs(value) <= LARGEST
+    return abs(value) <= _LARGEST
 
 
-def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
+def _measure_spread(values: Iterable[tuple[int, float]]) -> Spread | None:
     """Spread of (seed, value) pairs; None without any."""
     by_seed: dict[int, list[float]] = {}
     for seed, value in values:
@@ -88,23 +88,23 @@ def spread_of(values: Iterable[tuple[int, float]]) -> Spread | None:
     return Spread(len(means), statistics.fmean(means), std)
 
 
-def spreads_of(records: list[TrialRecord]) -> dict[str, Spread]:
+def _measure_spreads(records: list[TrialRecord]) -> dict[str, Spread]:
     """Spreads of every metric that any finished trial of `records` has."""
-    rows = [(record.seed, numbers(record)) for record in records if record.status is Status.FINISHED]
+    rows = [(record.seed, read_numbers(record)) for record in records if record.status is Status.FINISHED]
     names = dict.fromkeys(name for _, row in rows for name in row)
     found = {}
     for name in names:
-        spread = spread_of((seed, row[name]) for seed, row in rows if name in row)
+        spread = _measure_spread((seed, row[name]) for seed, row in rows if name in row)
         if spread is not None:
             found[name] = spread
-    for task, metric in score_names(records):
+    for task, metric in list_scores(records):
         name = f"scores.{task}.{metric}"
         if name in found:
-            found[name] = with_items(found[name], records, task, metric)
+            found[name] = _add_item_errors(found[name], records, task, metric)
     return found
 
 
-def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: str) -> Spread:
+def _add_item_errors(spread: Spread, records: list[TrialRecord], task: str, metric: str) -> Spread:
     """`spread` with the items' standard error and count."""
     ended = [record for record in records if record.status is Status.FINISHED]
     scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
@@ -114,48 +114,48 @@ def with_items(spread: Spread, records: list[TrialRecord], task: str, metric: st
     return replace(spread, stderr=stderr, num_items=counts.pop() if len(counts) == 1 else None)
 
 
-def score_names(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
+def list_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
     """Every (task, metric) that was scored, in the records' order."""
     return list(
         dict.fromkeys((task, metric) for one in records for task, metrics in one.scores.items() for metric in metrics)
     )
 
 
-def headline_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
+def pick_headline_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
     """One (task, metric) per task: exact_match where there is one, else acc, else the first."""
     by_task: dict[str, list[str]] = {}
-    for task, metric in score_names(records):
+    for task, metric in list_scores(records):
         by_task.setdefault(task, []).append(metric)
     chosen = []
     for task, metrics in by_task.items():
-        preferred = [metric for wanted in HEADLINE_METRICS for metric in metrics if metric.split(",")[0] == wanted]
+        preferred = [metric for wanted in _HEADLINE_METRICS for metric in metrics if metric.split(",")[0] == wanted]
         chosen.append((task, (preferred or metrics)[0]))
     return chosen
 
 
-def varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:
+def list_varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:
     """What the study varied: the space's keys in its order, then any others that records carry."""
     return list(dict.fromkeys([*facts.space, *(key for record in records for key in record.params)]))
 
 
-def shown(facts: StudyFacts, key: str, value: Any) -> str:
+def format_varied(facts: StudyFacts, key: str, value: Any) -> str:
     """A varied value as text: a choice as it was typed, four digits of what was drawn from a range."""
     drawn = isinstance(value, float) and "low" in facts.space.get(key, {})
-    return f"{value:.4g}" if drawn else value_text(value)
+    return f"{value:.4g}" if drawn else format_value(value)
 
 
-def setting_label(facts: StudyFacts, params: dict[str, Any], keys: list[str]) -> str:
+def label_setting(facts: StudyFacts, params: dict[str, Any], keys: list[str]) -> str:
     """Such as 'rank=8, lr=0.001'; keys in the order of the space."""
-    parts = [f"{short_key(key, keys)}={shown(facts, key, params[key])}" for key in keys if key in params]
+    parts = [f"{shorten_key(key, keys)}={format_varied(facts, key, params[key])}" for key in keys if key in params]
     return ", ".join(parts) or "as configured"
 
 
-def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
+def list_axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
     """Distinct values of one varied key: numbers by size, else in the order of the space's choices."""
-    present = {value_text(one.params[key]): one.params[key] for one in records if key in one.params}
+    present = {format_value(one.params[key]): one.params[key] for one in records if key in one.params}
     if all(map(is_number, present.values())):
         return sorted(present.values())
-    choices = [value_text(choice) for choice in facts.space.get(key, {}).get("choices") or []]
+    choices = [format_value(choice) for choice in facts.space.get(key, {}).get("choices") or []]
     order = dict.fromkeys([*choices, *present])
     return [present[text] for text in order if text in present]
 
@@ -163,20 +163,21 @@ def axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> 
 def group_by_setting(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
     """Settings in the order of the axes, first axis slowest; two records with equal params share one setting."""
     records = sorted(records, key=lambda record: record.number)
-    keys = varied_keys(facts, records)
-    places = {
-        key: {value_text(value): place for place, value in enumerate(axis_values(facts, records, key))} for key in keys
+    keys = list_varied_keys(facts, records)
+    indices = {
+        key: {format_value(value): index for index, value in enumerate(list_axis_values(facts, records, key))}
+        for key in keys
     }
 
     def order(setting: Setting) -> list[int]:
         params = setting.params
-        return [places[key][value_text(params[key])] if key in params else len(places[key]) for key in keys]
+        return [indices[key][format_value(params[key])] if key in params else len(indices[key]) for key in keys]
 
     groups: dict[str, list[TrialRecord]] = {}
     for record in records:
         groups.setdefault(json.dumps(record.params, sort_keys=True, default=str), []).append(record)
     settings = [
-        Setting(same[0].params, setting_label(facts, same[0].params, keys), same, spreads_of(same))
+        Setting(same[0].params, label_setting(facts, same[0].params, keys), same, _measure_spreads(same))
         for same in groups.values()
     ]
     return sorted(settings, key=order)
@@ -187,12 +188,12 @@ def first_objective(facts: StudyFacts) -> tuple[str, str]:
     return next(iter(facts.objectives.items()))
 
 
-def complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> bool:
+def is_complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> bool:
     """True where every started trial and every seed of the study has the metric, or the first objective."""
     metric = first_objective(facts)[0] if metric is None else metric
-    valued = [one.seed for one in setting.finished if number_of(one, metric) is not None]
+    valued = [one.seed for one in setting.finished if read_number(one, metric) is not None]
     return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
 
 
-def all_records(settings: list[Setting]) -> list[TrialRecord]:
+def collect_records(settings: list[Setting]) -> list[TrialRecord]:
     return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)

@@ -9,22 +9,22 @@ from sweeplab.records.store import StoreError, read_base_scores, read_facts, rea
 from sweeplab.records.stored_study import facts_from_dict
 
 
-class Stored(NamedTuple):
+class StoredStudy(NamedTuple):
     facts: StudyFacts
     records: list[TrialRecord]
     items: Items | None
     bases: list[BaseScore]
 
 
-def read_stored(folder: Path) -> Stored:
+def read_stored_study(folder: Path) -> StoredStudy:
     """Of a study's runs, or of a report. Raises `StoreError` naming the file and the cause."""
     facts = read_facts(folder)
     if facts is not None:
-        return Stored(facts, read_records(folder), read_items(folder) or None, read_base_scores(folder))
-    return from_report(folder)
+        return StoredStudy(facts, read_records(folder), read_items(folder) or None, read_base_scores(folder))
+    return _read_report(folder)
 
 
-def from_report(folder: Path) -> Stored:
+def _read_report(folder: Path) -> StoredStudy:
     path, beside = folder / "records.json", folder / "items.json"
     stored: Any = read_json(path)
     try:
@@ -37,4 +37,4 @@ def from_report(folder: Path) -> Stored:
         items = items_from_dict(read_json(beside)) if beside.exists() else None
     except ValueError as error:
         raise StoreError(f"{beside} cannot be read: {error}; remove it to report without items") from error
-    return Stored(facts, records, items, bases)
+    return StoredStudy(facts, records, items, bases)

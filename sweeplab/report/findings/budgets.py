@@ -5,90 +5,92 @@ import numpy as np
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.costs import cost_metrics, means
-from sweeplab.report.evidence.estimates import Evidence, evidence
-from sweeplab.report.evidence.formatting import DASH, interval_text, metric_label, metric_text
-from sweeplab.report.evidence.settings import Setting, all_records, first_objective, headline_scores
+from sweeplab.report.evidence.costs import list_cost_metrics, mean_by_setting
+from sweeplab.report.evidence.estimates import Evidence, gather_evidence
+from sweeplab.report.evidence.formatting import DASH, format_interval, format_metric, label_metric
+from sweeplab.report.evidence.settings import Setting, collect_records, first_objective, pick_headline_scores
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
-def other_objectives(facts: StudyFacts, found: Evidence) -> dict[str, int]:
+def _sign_other_objectives(facts: StudyFacts, evidence: Evidence) -> dict[str, int]:
     """The objectives that are neither `found`'s nor a cost, as far as they were measured: -1 where more is better."""
-    known = (found.metric, *cost_metrics(found.settings))
+    known = (evidence.metric, *list_cost_metrics(evidence.settings))
     return {
         name: 1 if direction == "minimize" else -1
         for name, direction in facts.objectives.items()
-        if name not in known and not np.isnan(means(found.settings, name)).all()
+        if name not in known and not np.isnan(mean_by_setting(evidence.settings, name)).all()
     }
 
 
-def pareto_table(facts: StudyFacts, found: Evidence) -> Table | None:
+def build_pareto_table(facts: StudyFacts, evidence: Evidence) -> Table | None:
     """Settings that no other beats in quality, the other objectives, memory and time at once, by their means.
 
     None without any beside quality.
     """
-    signs = other_objectives(facts, found) | dict.fromkeys(cost_metrics(found.settings), 1)
-    if not signs or len(found.settings) < 2:
+    signs = _sign_other_objectives(facts, evidence) | dict.fromkeys(list_cost_metrics(evidence.settings), 1)
+    if not signs or len(evidence.settings) < 2:
         return None
-    badness_K = -found.sign * found.table.values_KS.mean(axis=1)
-    badnesses = [sign * means(found.settings, name) for name, sign in signs.items()]
+    badness_K = -evidence.sign * evidence.table.values_KS.mean(axis=1)
+    badnesses = [sign * mean_by_setting(evidence.settings, name) for name, sign in signs.items()]
     rows_KM = np.stack([badness_K, *badnesses], axis=1)
-    columns = [Column("setting", numeric=False), *(Column(metric_label(name)) for name in (found.metric, *signs))]
+    columns = [Column("setting", numeric=False), *(Column(label_metric(name)) for name in (evidence.metric, *signs))]
     rows = []
-    for place in find_pareto_front(rows_KM):
-        setting = found.settings[place]
-        cells = [cost_cell(setting, name) for name in signs]
-        rows.append([Cell(setting.label), quality_cell(found, place), *cells])
+    for index in find_pareto_front(rows_KM):
+        setting = evidence.settings[index]
+        cells = [_cost_cell(setting, name) for name in signs]
+        rows.append([Cell(setting.label), _quality_cell(evidence, index), *cells])
     return Table(columns, rows)
 
 
-def cost_cell(setting: Setting, name: str) -> Cell:
+def _cost_cell(setting: Setting, name: str) -> Cell:
     mean = setting.spreads[name].mean
-    return Cell(metric_text(name, mean), size=mean)
+    return Cell(format_metric(name, mean), size=mean)
 
 
-def quality_cell(found: Evidence, place: int | None) -> Cell:
+def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
     """A mean with its interval in small print; a dash for a setting that has no place in `found`."""
-    if place is None:
+    if index is None:
         return Cell(DASH)
-    estimate = found.estimates[place]
-    return Cell(metric_text(found.metric, estimate.value), interval_text(found.metric, estimate))
+    estimate = evidence.estimates[index]
+    return Cell(format_metric(evidence.metric, estimate.value), format_interval(evidence.metric, estimate))
 
 
-def budget_tables(found: Evidence) -> list[tuple[str, Table]]:
+def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
     """(title, table) for memory and for time: from what budget on another setting is the best, by the means."""
     made = []
-    scores_K = found.sign * found.table.values_KS.mean(axis=1)
-    for name in cost_metrics(found.settings):
-        places = find_best_under(means(found.settings, name), scores_K)
-        columns = [Column("from"), Column("the best is", numeric=False), Column(metric_label(found.metric))]
+    scores_K = evidence.sign * evidence.table.values_KS.mean(axis=1)
+    for name in list_cost_metrics(evidence.settings):
+        indices = find_best_under(mean_by_setting(evidence.settings, name), scores_K)
+        columns = [Column("from"), Column("the best is", numeric=False), Column(label_metric(evidence.metric))]
         rows = [
             [
-                cost_cell(found.settings[place], name),
-                Cell(found.settings[place].label),
-                quality_cell(found, place),
+                _cost_cell(evidence.settings[index], name),
+                Cell(evidence.settings[index].label),
+                _quality_cell(evidence, index),
             ]
-            for place in places
+            for index in indices
         ]
-        if len(found.settings) > 1:
+        if len(evidence.settings) > 1:
             made.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
     return made
 
 
-def forgetting_table(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Table | None:
+def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Table | None:
     """What was learned beside what should have been kept, by setting; None where no retained task was scored."""
     objective, _ = first_objective(facts)
     kept = [
         f"scores.{task}.{metric}"
-        for task, metric in headline_scores(all_records(settings))
+        for task, metric in pick_headline_scores(collect_records(settings))
         if task in facts.retained_tasks
     ]
-    sides = [found for name in (objective, *kept) if (found := evidence(facts, settings, name, items)) is not None]
+    sides = [
+        found for name in (objective, *kept) if (found := gather_evidence(facts, settings, name, items)) is not None
+    ]
     if len(sides) < 2 or sides[0].metric != objective:
         return None
-    titles = [Column(metric_label(one.metric), "kept" if place else "learned") for place, one in enumerate(sides)]
+    titles = [Column(label_metric(one.metric), "kept" if index else "learned") for index, one in enumerate(sides)]
     rows = []
     for setting in sides[0].settings:
-        rows.append([Cell(setting.label), *(quality_cell(side, side.place(setting)) for side in sides)])
+        rows.append([Cell(setting.label), *(_quality_cell(side, side.place(setting)) for side in sides)])
     return Table([Column("setting", numeric=False), *titles], rows)

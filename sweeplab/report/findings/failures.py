@@ -3,29 +3,30 @@
 from typing import Final
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.evidence.formatting import DASH, plural
-from sweeplab.report.evidence.provenance import ranges
+from sweeplab.report.evidence.formatting import DASH, count_noun
+from sweeplab.report.evidence.provenance import format_ranges
 from sweeplab.report.findings.table import Cell, Column, Table
 
-SMALLER: Final = "went on with smaller batches"
+_SMALLER: Final = "went on with smaller batches"
 
 
-def failures_table(records: list[TrialRecord]) -> Table | None:
+def build_failures_table(records: list[TrialRecord]) -> Table | None:
     """One row for each way to end and its reason, with all trials it happened to; None where all went well."""
     groups: dict[tuple[str, str, str], list[TrialRecord]] = {}
     for record in records:
         if record.status is not Status.FINISHED:
             what = record.status.value.replace("_", " ")
-            groups.setdefault((what, record.phase or DASH, cause(record)), []).append(record)
+            groups.setdefault((what, record.phase or DASH, _describe_cause(record)), []).append(record)
         for tried in record.larger_batches:
-            size = f"{plural(tried.micro_batch_size, 'example')} at a time, {plural(tried.accumulation, 'time')} a step"
-            groups.setdefault((SMALLER, "train", f"{size}: {tried.reason}"), []).append(record)
+            size = f"{count_noun(tried.micro_batch_size, 'example')} at a time"
+            size += f", {count_noun(tried.accumulation, 'time')} a step"
+            groups.setdefault((_SMALLER, "train", f"{size}: {tried.reason}"), []).append(record)
     rows = [
         [
             Cell(what),
             Cell(str(len(members))),
-            Cell(ranges({record.number for record in members})),
-            Cell(phase, "" if what == SMALLER else steps_text(members)),
+            Cell(format_ranges({record.number for record in members})),
+            Cell(phase, "" if what == _SMALLER else _describe_steps(members)),
             Cell(reason),
         ]
         for (what, phase, reason), members in groups.items()
@@ -40,13 +41,13 @@ def failures_table(records: list[TrialRecord]) -> Table | None:
     return Table(titles, rows) if rows else None
 
 
-def cause(record: TrialRecord) -> str:
+def _describe_cause(record: TrialRecord) -> str:
     """The reason; a pruner's without its end, which is the trial's own loss."""
     reason = record.reason or DASH
     return reason.rpartition(": ")[0] or reason if record.status is Status.PRUNED else reason
 
 
-def steps_text(records: list[TrialRecord]) -> str:
+def _describe_steps(records: list[TrialRecord]) -> str:
     """'at step 7', or 'at steps 5 to 20' where trials ended at several; nothing where none is known."""
     steps = sorted({record.step for record in records if record.step is not None})
     if not steps:

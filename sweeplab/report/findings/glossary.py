@@ -2,16 +2,16 @@
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.evidence.costs import any_shared, memory_metric
-from sweeplab.report.evidence.formatting import DASH, metric_label
+from sweeplab.report.evidence.costs import choose_memory_metric, has_shared_training
+from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.statistics.spreads import TEST_LEVEL
 
 
-def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
+def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
     """What the report's numbers mean, for readers who were not there: (term, explanation)."""
-    label = metric_label(first_objective(facts)[0])
-    memory = memory_metric(records)
+    label = label_metric(first_objective(facts)[0])
+    memory = choose_memory_metric(records)
     explained = [
         (
             "±",
@@ -57,15 +57,15 @@ def reading(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, st
                 "test items would change. It does not cover the choice of seed.",
             )
         )
-    if any_shared(records):
-        explained += together(memory)
+    if has_shared_training(records):
+        explained += _explain_shared_training(memory)
     elif memory is not None:
         explained.append((METRICS[memory].label, "The highest value while training, with the base model included."))
     explained.append((DASH, "No value: it was not measured, or no trial finished. Nothing is filled in."))
     return explained
 
 
-def together(memory: str | None) -> list[tuple[str, str]]:
+def _explain_shared_training(memory: str | None) -> list[tuple[str, str]]:
     """What time and memory mean in a study whose trials shared a base: (term, explanation)."""
     explained = [
         (
@@ -82,6 +82,6 @@ def together(memory: str | None) -> list[tuple[str, str]]:
         ),
     ]
     if memory is not None:
-        said = "The highest value in these steps, with the base and without other trials."
-        explained.append((METRICS[memory].label, said))
+        sentences = "The highest value in these steps, with the base and without other trials."
+        explained.append((METRICS[memory].label, sentences))
     return explained

@@ -17,14 +17,14 @@ import numpy as np
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.estimates import Evidence, by_chance, evidence
+from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_seed_dependent
 from sweeplab.report.evidence.settings import Setting
-from sweeplab.report.findings.claim_settings import comparable, levels_of, mean_weights, named, pair_weights
-from sweeplab.statistics.contrasts import Table, contrast
-from sweeplab.statistics.intervals import LEVEL, Estimate, unknown
+from sweeplab.report.findings.claim_settings import find_levels, find_named, select_comparable, weigh_mean, weigh_pair
+from sweeplab.statistics.contrasts import ResultTable, estimate_contrast
+from sweeplab.statistics.intervals import LEVEL, Estimate, estimate_without_error
 
 Word = Literal["supported", "contradicted", "inconclusive"]
-SAME_LEVEL: Final = 0.90
+_SAME_LEVEL: Final = 0.90
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,26 @@ class Verdict:
         return self.effect == "ratio"
 
 
-def verdicts(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[Verdict]:
+def judge_claims(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[Verdict]:
     """One for every claim of the study, in its order."""
-    return [verdict(facts, settings, items, ClaimConfig(**values)) for values in facts.claims]
+    return [_judge_claim(facts, settings, items, ClaimConfig(**values)) for values in facts.claims]
 
 
-def verdict(facts: StudyFacts, settings: list[Setting], items: Items | None, claim: ClaimConfig) -> Verdict:
+def _judge_claim(facts: StudyFacts, settings: list[Setting], items: Items | None, claim: ClaimConfig) -> Verdict:
     judges: dict[str, Callable[[ClaimConfig, Evidence | None], Verdict]] = {
-        "better": judge_better,
-        "same": judge_same,
-        "rises_with": judge_trend,
-        "falls_with": judge_trend,
-        "ratio": judge_ratio,
-        "value": judge_value,
-        "every": judge_every,
+        "better": _judge_better,
+        "same": _judge_same,
+        "rises_with": _judge_trend,
+        "falls_with": _judge_trend,
+        "ratio": _judge_ratio,
+        "value": _judge_value,
+        "every": _judge_every,
     }
-    members = comparable(facts, settings, claim)
-    return judges[claim.forms()[0]](claim, evidence(facts, members, claim.metric, items))
+    members = select_comparable(facts, settings, claim)
+    return judges[claim.forms()[0]](claim, gather_evidence(facts, members, claim.metric, items))
 
 
-def decided(estimate: Estimate, low: float, high: float) -> Word:
+def _decide(estimate: Estimate, low: float, high: float) -> Word:
     """The rule of this module's page, for a claim that the effect lies between `low` and `high`."""
     if estimate.low is None or estimate.high is None:
         return "inconclusive"
@@ -69,132 +69,146 @@ def decided(estimate: Estimate, low: float, high: float) -> Word:
     return "contradicted" if estimate.high < low or estimate.low > high else "inconclusive"
 
 
-def ruled(claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float, high: float, rule: str) -> Verdict:
+def _judge_estimate(
+    claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float, high: float, rule: str
+) -> Verdict:
     if estimate is None:
         return Verdict(claim, "inconclusive", effect, None, rule, "not every seed of these settings has the metric")
-    if says_nothing(claim, estimate):
+    if _has_no_spread(claim, estimate):
         return Verdict(
-            claim, "inconclusive", effect, unknown(estimate.value), rule, "no spread at all: the same with all seeds"
+            claim,
+            "inconclusive",
+            effect,
+            estimate_without_error(estimate.value),
+            rule,
+            "no spread at all: the same with all seeds",
         )
     reason = "no error is known: one seed, and no items" if estimate.low is None else ""
-    return Verdict(claim, decided(estimate, low, high), effect, estimate, rule, reason)
+    return Verdict(claim, _decide(estimate, low, high), effect, estimate, rule, reason)
 
 
-def says_nothing(claim: ClaimConfig, estimate: Estimate) -> bool:
+def _has_no_spread(claim: ClaimConfig, estimate: Estimate) -> bool:
     """True for a loss or a score that is the same with several seeds, which does not tell how far chance goes."""
-    return by_chance(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
+    return is_seed_dependent(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
-def judge_better(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_better(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     assert claim.better is not None
     assert claim.worse is not None
-    weights_K = pair_weights(found, claim.better, claim.worse)
-    sign = 1 if found is None else found.sign
+    weights_K = weigh_pair(evidence, claim.better, claim.worse)
+    sign = 1 if evidence is None else evidence.sign
     low, high = (claim.margin, math.inf) if sign > 0 else (-math.inf, -claim.margin)
-    rule = beyond(claim, sign)
-    estimate = None if found is None or weights_K is None else found.contrast(weights_K)
-    return ruled(claim, "difference", estimate, low, high, rule)
+    rule = _describe_margin(claim, sign)
+    estimate = None if evidence is None or weights_K is None else evidence.contrast(weights_K)
+    return _judge_estimate(claim, "difference", estimate, low, high, rule)
 
 
-def beyond(claim: ClaimConfig, sign: int) -> str:
+def _describe_margin(claim: ClaimConfig, sign: int) -> str:
     return f"above {claim.margin:g}" if sign > 0 else f"below {0 - claim.margin:g}"
 
 
-def judge_same(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_same(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     assert claim.same is not None
-    weights_K = pair_weights(found, *claim.same)
-    estimate = None if found is None or weights_K is None else found.contrast(weights_K, SAME_LEVEL)
-    return ruled(claim, "difference", estimate, -claim.margin, claim.margin, f"within ±{claim.margin:g}, 90 % interval")
+    weights_K = weigh_pair(evidence, *claim.same)
+    estimate = None if evidence is None or weights_K is None else evidence.contrast(weights_K, _SAME_LEVEL)
+    return _judge_estimate(
+        claim, "difference", estimate, -claim.margin, claim.margin, f"within ±{claim.margin:g}, 90 % interval"
+    )
 
 
-def judge_ratio(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_ratio(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     """Geometric means' ratio; the interval comes from the logarithms, seed by seed."""
     assert claim.ratio is not None
-    low, high = ends_of(claim)
-    weights_K = pair_weights(found, *claim.ratio)
+    low, high = _claimed_range(claim)
+    weights_K = weigh_pair(evidence, *claim.ratio)
     estimate = None
-    if found is not None and weights_K is not None and (found.table.values_KS > 0).all():
-        logs = contrast(Table(np.log(found.table.values_KS)), weights_K)
+    if evidence is not None and weights_K is not None and (evidence.table.values_KS > 0).all():
+        logs = estimate_contrast(ResultTable(np.log(evidence.table.values_KS)), weights_K)
         low_end, high_end = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
         ratio = math.exp(logs.value)
         se = None if logs.se is None else ratio * logs.se
         estimate = Estimate(ratio, se, logs.df, low_end, high_end, logs.covers)
-    return ruled(claim, "ratio", estimate, low, high, range_rule(claim))
+    return _judge_estimate(claim, "ratio", estimate, low, high, _describe_range(claim))
 
 
-def ends_of(claim: ClaimConfig) -> tuple[float, float]:
+def _claimed_range(claim: ClaimConfig) -> tuple[float, float]:
     assert claim.between is not None
     low, high = claim.between
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
-def value_ends(claim: ClaimConfig, found: Evidence | None) -> tuple[float, float]:
+def _claimed_value_range(claim: ClaimConfig, evidence: Evidence | None) -> tuple[float, float]:
     """The claimed range of a value; an end beyond which no value can be is none."""
-    low, high = ends_of(claim)
-    least, most = (-math.inf, math.inf) if found is None else found.limits
+    low, high = _claimed_range(claim)
+    least, most = (-math.inf, math.inf) if evidence is None else evidence.limits
     return low if low > least else -math.inf, high if high < most else math.inf
 
 
-def range_rule(claim: ClaimConfig) -> str:
-    low, high = ends_of(claim)
+def _describe_range(claim: ClaimConfig) -> str:
+    low, high = _claimed_range(claim)
     if math.isinf(low):
         return f"below {high:g}"
     return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
 
 
-def judge_value(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_value(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     assert claim.value is not None
-    places = [] if found is None else list(named(found, claim.value).values())
+    indices = [] if evidence is None else list(find_named(evidence, claim.value).values())
     estimate = None
-    if found is not None and places:
-        estimate = found.contrast(mean_weights(len(found.settings), places))
-    return ruled(claim, "value", estimate, *value_ends(claim, found), range_rule(claim))
+    if evidence is not None and indices:
+        estimate = evidence.contrast(weigh_mean(len(evidence.settings), indices))
+    return _judge_estimate(claim, "value", estimate, *_claimed_value_range(claim, evidence), _describe_range(claim))
 
 
-def judge_every(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_every(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     """Every setting for itself: all within: supported; one wholly outside: contradicted. Shows the one that decides."""
     assert claim.every is not None
-    low, high = value_ends(claim, found)
-    rule = f"each {range_rule(claim)}"
-    places = [] if found is None else list(named(found, claim.every).values())
-    if found is None or not places:
-        return ruled(claim, "value", None, low, high, rule)
-    size = len(found.settings)
-    judged = [ruled(claim, "value", found.contrast(mean_weights(size, [k])), low, high, rule) for k in places]
+    low, high = _claimed_value_range(claim, evidence)
+    rule = f"each {_describe_range(claim)}"
+    indices = [] if evidence is None else list(find_named(evidence, claim.every).values())
+    if evidence is None or not indices:
+        return _judge_estimate(claim, "value", None, low, high, rule)
+    size = len(evidence.settings)
+    judged = [
+        _judge_estimate(claim, "value", evidence.contrast(weigh_mean(size, [k])), low, high, rule) for k in indices
+    ]
     order = ("contradicted", "inconclusive", "supported")
-    worst = min(range(len(judged)), key=lambda k: (order.index(judged[k].word), room(judged[k].estimate, low, high)))
-    nearest = f"the nearest to the limit of {len(places)} settings: {found.settings[places[worst]].label}"
+    worst = min(
+        range(len(judged)),
+        key=lambda k: (order.index(judged[k].word), _distance_to_limits(judged[k].estimate, low, high)),
+    )
+    nearest = f"the nearest to the limit of {len(indices)} settings: {evidence.settings[indices[worst]].label}"
     return replace(judged[worst], reason=judged[worst].reason or nearest)
 
 
-def room(estimate: Estimate | None, low: float, high: float) -> float:
+def _distance_to_limits(estimate: Estimate | None, low: float, high: float) -> float:
     """How far an interval's end is within the claimed range; negative outside."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return -math.inf
     return min(estimate.low - low, high - estimate.high)
 
 
-def judge_trend(claim: ClaimConfig, found: Evidence | None) -> Verdict:
+def _judge_trend(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     """The least-squares slope over the places of the axis's values, and no step that clearly goes the other way."""
     axis, sign = str(claim.axis()), 1 if claim.rises_with is not None else -1
     low, high = (claim.margin, math.inf) if sign > 0 else (-math.inf, -claim.margin)
-    rule = f"{beyond(claim, sign)}, and no step clearly the other way"
-    levels = [] if found is None else levels_of(found, axis)
-    if found is None or len(levels) < 2:
-        return ruled(claim, "change per value", None, low, high, rule)
-    means_LK = np.array([mean_weights(len(found.settings), places) for places in levels])
+    rule = f"{_describe_margin(claim, sign)}, and no step clearly the other way"
+    levels = [] if evidence is None else find_levels(evidence, axis)
+    if evidence is None or len(levels) < 2:
+        return _judge_estimate(claim, "change per value", None, low, high, rule)
+    means_LK = np.array([weigh_mean(len(evidence.settings), indices) for indices in levels])
     steps_L = np.arange(len(levels)) - (len(levels) - 1) / 2
-    slope = found.contrast(steps_L @ means_LK / (steps_L**2).sum())
-    judged = ruled(claim, "change per value", slope, low, high, rule)
+    slope = evidence.contrast(steps_L @ means_LK / (steps_L**2).sum())
+    judged = _judge_estimate(claim, "change per value", slope, low, high, rule)
     level = 1 - (1 - LEVEL) / (len(levels) - 1)
-    steps = [found.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
-    turned = [place for place, step in enumerate(steps) if goes_against(step, sign) and not says_nothing(claim, step)]
+    steps = [evidence.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
+    turned = [index for index, step in enumerate(steps) if _is_opposite(step, sign) and not _has_no_spread(claim, step)]
     if not turned:
         return judged
     reason = f"step {turned[0] + 1} of {len(steps)} along {axis} goes the other way"
     return replace(judged, word="contradicted", reason=reason)
 
 
-def goes_against(step: Estimate, sign: int) -> bool:
+def _is_opposite(step: Estimate, sign: int) -> bool:
     end = step.high if sign > 0 else step.low
     return end is not None and sign * end < 0

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
-from sweeplab.report.charts.axes import Axis, main_axis
-from sweeplab.report.charts.scatter import charts
+from sweeplab.report.charts.axes import Axis, choose_axis
+from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.ticks import Tick
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.claims_table import Published
+from sweeplab.report.findings.claims_table import PublishedValue
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
 
 
 def axis_of(facts: StudyFacts, make_record: RecordFactory, points: list[dict[str, Any]]) -> str | None:
-    return main_axis(facts, [make_record(n, point) for n, point in enumerate(points)]).key
+    return choose_axis(facts, [make_record(n, point) for n, point in enumerate(points)]).key
 
 
 def test_numbers_come_before_names_and_before_what_one_trial_of_many_has(
@@ -61,10 +61,13 @@ def test_a_published_value_of_what_no_trial_has_is_not_drawn(
     facts = make_facts(space={"quantization.scheme": {"choices": ["nf4", "fp4"]}})
     scores = {"new": {"acc": Score(0.5, 0.05, 10)}}
     records = [make_record(n, {"quantization.scheme": "nf4"}, n, scores=scores) for n in (0, 1)]
-    published = [Published("scores.new.acc", {"quantization.scheme": one}, 0.4, "a paper") for one in ("nf4", "fp4")]
-    first = charts(facts, group_by_setting(facts, records), published)[0]
+    published = [
+        PublishedValue("scores.new.acc", {"quantization.scheme": one}, 0.4, "a paper") for one in ("nf4", "fp4")
+    ]
+    first = build_metric_charts(facts, group_by_setting(facts, records), published)[0]
     [line] = [line for line in first.lines if line.label == "published"]
     assert [(dot.x, dot.y) for dot in line.dots] == [(0.0, 0.4)]
     assert all(
-        line.label != "published" for line in charts(facts, group_by_setting(facts, records), published[1:])[0].lines
+        line.label != "published"
+        for line in build_metric_charts(facts, group_by_setting(facts, records), published[1:])[0].lines
     )

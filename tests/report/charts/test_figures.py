@@ -20,12 +20,12 @@ from sweeplab.records.record import (
 )
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
-from sweeplab.report.charts.figures import figures, study_charts
-from sweeplab.report.charts.parallel import lay_out_parallel, parallel_chart
-from sweeplab.report.charts.scatter import charts
-from sweeplab.report.charts.tradeoffs import phase_memory_chart, tradeoff_charts
+from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
+from sweeplab.report.charts.scatter import build_metric_charts
+from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.colors import PALETTE
-from sweeplab.report.evidence.estimates import evidence
+from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.importance import Importance
 
@@ -35,7 +35,7 @@ FactsFactory = Callable[..., StudyFacts]
 
 
 def charts_of(facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Chart]:
-    return {chart.ident: chart for chart in study_charts(facts, group_by_setting(facts, records), [], [])}
+    return {chart.ident: chart for chart in build_study_charts(facts, group_by_setting(facts, records), [], [])}
 
 
 def scored(
@@ -67,11 +67,12 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     ]
     facts = make_facts()
     settings = group_by_setting(facts, records)
-    found = evidence(facts, settings, "scores.new.acc", None)
+    found = gather_evidence(facts, settings, "scores.new.acc", None)
     assert found is not None
     shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
     drawn = {
-        one.ident: one for one in figures(facts, settings, study_charts(facts, settings, [], []), {"": found}, shares)
+        one.ident: one
+        for one in draw_figures(facts, settings, build_study_charts(facts, settings, [], []), {"": found}, shares)
     }
     assert list(drawn) == [
         *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
@@ -198,9 +199,9 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
         for n, (rank, value, seconds) in enumerate(made)
     ]
     facts = make_facts(objectives={"scores.new.acc": "maximize"})
-    found = evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
+    found = gather_evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
     assert found is not None
-    (chart,) = tradeoff_charts(found)
+    (chart,) = build_tradeoff_charts(found)
     beaten, front = chart.lines
     assert [(dot.x, dot.y) for dot in front.path] == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75)]
     assert [(dot.x, dot.y) for dot in beaten.dots] == [(40.0, 0.5)]
@@ -208,11 +209,11 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
 
 def test_a_cohorts_memory_is_one_dot(make_record: RecordFactory) -> None:
     together = [make_record(n, {}, cohort=[0, 1], phases={"train": Phase(1.0, 4 * 2**30)}) for n in (0, 1)]
-    chart = phase_memory_chart([*together, make_record(2, {}, phases={"train": Phase(1.0, 2 * 2**30)})])
+    chart = build_phase_memory_chart([*together, make_record(2, {}, phases={"train": Phase(1.0, 2 * 2**30)})])
     assert chart is not None
     assert sorted(dot.y for dot in chart.lines[0].dots) == [2.0, 4.0]
     assert [dot.y for dot in chart.lines[0].path] == [3.0]
-    assert phase_memory_chart([make_record(0, {}, phases={"train": Phase(1.0)})]) is None
+    assert build_phase_memory_chart([make_record(0, {}, phases={"train": Phase(1.0)})]) is None
 
 
 def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
@@ -225,7 +226,7 @@ def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
         for n, rate in enumerate(rates)
     ]
     facts = make_facts(space=space)
-    chart = parallel_chart(facts, group_by_setting(facts, records))
+    chart = build_parallel_chart(facts, group_by_setting(facts, records))
     assert chart is not None
     assert [rail.name for rail in chart.rails] == [
         *("optimizer", "lr", "held-out loss", "peak resident memory, training", "training time")
@@ -236,7 +237,10 @@ def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
     heights = {text: points[1][1] for text, points in ((one["text"], one["points"]) for one in drawn["lines"])}
     by_trial = [next(y for text, y in heights.items() if text.startswith(f"trial {n},")) for n in (0, 6, 12)]
     assert by_trial[0] - by_trial[1] == pytest.approx(by_trial[1] - by_trial[2], abs=0.11)  # even on a log scale
-    assert parallel_chart(make_facts(), group_by_setting(make_facts(), [make_record(0, {"adapter.rank": 4})])) is None
+    assert (
+        build_parallel_chart(make_facts(), group_by_setting(make_facts(), [make_record(0, {"adapter.rank": 4})]))
+        is None
+    )
 
 
 def test_the_base_is_a_level_where_it_is_near_and_a_note_where_it_is_not(
@@ -244,7 +248,7 @@ def test_the_base_is_a_level_where_it_is_near_and_a_note_where_it_is_not(
 ) -> None:
     base = BaseScore("0" * 32, 9.0, {"new": {"acc": Score(0.125, 0.05, 10)}}, 1.0, {})
     records = [scored(make_record, n, {"adapter.rank": 2**n}, 0, n / 4, loss=1.0 + n / 8) for n in range(3)]
-    drawn = charts(make_facts(), group_by_setting(make_facts(), records), [], [base, base])
+    drawn = build_metric_charts(make_facts(), group_by_setting(make_facts(), records), [], [base, base])
     found = {chart.ident: chart for chart in drawn}
     assert [(level.y, level.color) for level in found["score-0"].levels] == [(0.125, len(PALETTE) - 1)]
     scale = lay_out_chart(found["score-0"])
@@ -296,7 +300,7 @@ def test_scores_at_rungs_are_a_line_per_setting_as_far_as_its_trials_came(
     ]
     pruned = make_record(3, {"adapter.rank": 8}, 1, None, rung_scores=[at(10, 0.3)])
     facts = make_facts(seeds=[0, 1])
-    drawn = {one.ident: one for one in study_charts(facts, group_by_setting(facts, [*records, pruned]), [], [])}
+    drawn = {one.ident: one for one in build_study_charts(facts, group_by_setting(facts, [*records, pruned]), [], [])}
     lines = {line.label: [(dot.x, dot.y) for dot in line.path] for line in drawn["rungs-0"].lines}
     assert lines == {
         "rank=4": [(10, pytest.approx(0.3)), (20, 0.5), (40, pytest.approx(0.7))],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sweeplab.report.charts.ticks import number_ticks, round_ticks, scale_of
+from sweeplab.report.charts.ticks import choose_scale, list_number_ticks, list_round_ticks
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from sweeplab.report.charts.ticks import number_ticks, round_ticks, scale_of
     ],
 )
 def test_scale_of_an_axis(values: list[Any], log: bool, scale: str) -> None:
-    assert scale_of(values, log) == scale
+    assert choose_scale(values, log) == scale
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_scale_of_an_axis(values: list[Any], log: bool, scale: str) -> None:
     ],
 )
 def test_round_ticks(low: float, high: float, texts: list[str]) -> None:
-    assert [tick.text for tick in round_ticks(low, high)] == texts
-    assert all(low - 1e-9 <= tick.position <= high + 1e-9 for tick in round_ticks(low, high))
+    assert [tick.text for tick in list_round_ticks(low, high)] == texts
+    assert all(low - 1e-9 <= tick.position <= high + 1e-9 for tick in list_round_ticks(low, high))
 
 
 def test_powers_of_ten_or_the_ends() -> None:
-    assert [tick.position for tick in number_ticks([0.05, 20], "log", 0)] == [0.1, 1, 10]
-    assert [tick.text for tick in number_ticks([2, 5], "log", 0)] == ["2", "5"]
+    assert [tick.position for tick in list_number_ticks([0.05, 20], "log", 0)] == [0.1, 1, 10]
+    assert [tick.text for tick in list_number_ticks([2, 5], "log", 0)] == ["2", "5"]

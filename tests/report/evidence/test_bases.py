@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
-from sweeplab.report.evidence.bases import named_bases
+from sweeplab.report.evidence.bases import label_bases
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.settings_table import settings_table
+from sweeplab.report.findings.settings_table import build_settings_table
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -46,8 +46,8 @@ def test_bases_are_told_apart_by_what_their_trials_have_in_common(
     space = {"quantization": {"choices": ["nf4", "none"]}, "adapter.rank": {"choices": [4, 8]}}
     facts = make_facts(space=space)
     bases = [base_of(records[2], 2.0), base_of(records[0], 2.5)]
-    assert named_bases(facts, records, bases) == [(bases[0], "quantization=none"), (bases[1], "quantization=nf4")]
-    table = settings_table(facts, group_by_setting(facts, records), bases=bases)
+    assert label_bases(facts, records, bases) == [(bases[0], "quantization=none"), (bases[1], "quantization=nf4")]
+    table = build_settings_table(facts, group_by_setting(facts, records), bases=bases)
     assert [row[0].text for row in table.rows[:2]] == ["base model", "base model"]
     assert [row[0].note for row in table.rows[:2]] == [
         "without adapter, quantization=none",
@@ -56,14 +56,14 @@ def test_bases_are_told_apart_by_what_their_trials_have_in_common(
     assert (table.num_bases, table.marked) == (2, 2)
     unknown = [trained(make_record, n, one.params, "tasks") for n, one in enumerate(records)]  # tasks from files
     for others in (unknown, [make_record(0, {})]):
-        assert [which for _, which in named_bases(facts, others, bases)] == ["number 1", "number 2"]
+        assert [which for _, which in label_bases(facts, others, bases)] == ["number 1", "number 2"]
 
 
 def test_bases_that_score_the_same_are_one_row(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     records = [trained(make_record, n, {"quantization": scheme}) for n, scheme in enumerate(("nf4", "none"))]
     bases = [base_of(record, 2.0) for record in records]
     facts = make_facts(space={"quantization": {"choices": ["nf4", "none"]}})
-    assert named_bases(facts, records, bases) == [(bases[0], "")]
-    table = settings_table(facts, group_by_setting(facts, records), bases=bases)
+    assert label_bases(facts, records, bases) == [(bases[0], "")]
+    table = build_settings_table(facts, group_by_setting(facts, records), bases=bases)
     assert [row[0].text for row in table.rows] == ["base model", "nf4", "none"]
     assert (table.num_bases, table.marked) == (1, 1)

@@ -17,14 +17,14 @@ from sweeplab.records.store import (
     write_record,
 )
 from sweeplab.report import rebuild_report, write_report
-from sweeplab.report.evidence.estimates import evidence
+from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.evidence.stored import read_stored
-from sweeplab.report.findings.budgets import budget_tables, forgetting_table, pareto_table
+from sweeplab.report.evidence.stored import read_stored_study
+from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.comparison import seeds_cell
-from sweeplab.report.findings.importance import effects_table, importance_shares, importance_table
-from sweeplab.statistics.power import power_of, seeds_needed
+from sweeplab.report.findings.importance import build_effects_table, build_importance_table, measure_importance
+from sweeplab.statistics.power import compute_power, count_seeds_needed
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -56,8 +56,8 @@ def study(tmp_path: Path, make_facts: FactsFactory, make_record: RecordFactory) 
 
 
 def test_the_arrays_hold_each_trials_items(study: Path) -> None:
-    facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
+    facts, records, items, _ = read_stored_study(study)
+    found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is not None
     assert np.array_equal(found.table.items_KSN, np.array([hits(trial) for trial in range(4)]).reshape(2, 2, 20))
@@ -68,8 +68,8 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
 
 
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
-    facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
+    facts, records, items, _ = read_stored_study(study)
+    found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is not None
     compared = found.compared()
@@ -81,15 +81,15 @@ def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) 
     of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
     assert of_items > 0
     value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
-    powers = [power_of(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    powers = [compute_power(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
     told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
-    assert seeds_cell(compared, place).text == told != str(seeds_needed(value, deviation))
+    assert seeds_cell(compared, place).text == told != str(count_seeds_needed(value, deviation))
 
 
 def test_a_trial_without_items_leaves_the_seeds(study: Path) -> None:
     (trial_folder(study, 2) / "items.jsonl").unlink()
-    facts, records, items, _ = read_stored(study)
-    found = evidence(facts, group_by_setting(facts, records), METRIC, items)
+    facts, records, items, _ = read_stored_study(study)
+    found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
 
@@ -98,7 +98,7 @@ def test_a_report_is_rebuilt_byte_by_byte_from_runs_and_from_itself(study: Path,
     base = BaseScore("0" * 32, 2.5, {"new": {"exact_match": Score(0.05, 0.05, 20)}}, 1.0, {})
     write_base_score(study, base, [])
     first = rebuild_report(study, tmp_path / "first").parent
-    facts, records, items, bases = read_stored(study)
+    facts, records, items, bases = read_stored_study(study)
     assert bases == [base]
     write_report(facts, records, tmp_path / "second", items, bases)
     rebuild_report(first, tmp_path / "third")
@@ -134,40 +134,40 @@ def grid(make_record: RecordFactory) -> list[TrialRecord]:
 def test_importances_rank_what_moves_the_loss(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
     space = {"optimizer": {"choices": ["adamw", "sgd"]}, "adapter.rank": {"choices": [4, 8, 16, 32]}}
     facts = make_facts(space=space, seeds=[0, 1, 2])
-    table = importance_table(importance_shares(facts, grid))
+    table = build_importance_table(measure_importance(facts, grid))
     assert table is not None
     assert [row[0].text for row in table.rows] == ["optimizer", "rank"]
     assert float(table.rows[0][1].text) > 0.9
-    assert importance_table(importance_shares(facts, grid[::-1])) == table
-    assert importance_table(importance_shares(facts, grid[:7])) is None
-    found = evidence(facts, group_by_setting(facts, grid), LOSS, None)
+    assert build_importance_table(measure_importance(facts, grid[::-1])) == table
+    assert build_importance_table(measure_importance(facts, grid[:7])) is None
+    found = gather_evidence(facts, group_by_setting(facts, grid), LOSS, None)
     assert found is not None
-    effects = effects_table(facts, found)
+    effects = build_effects_table(facts, found)
     assert effects is not None
     assert [row[0].text for row in effects.rows] == ["optimizer", "rank", "optimizer × rank", "seeds and what is left"]
     assert [row[3].text for row in effects.rows[:2]] == ["< 0.001", "< 0.001"]
-    missing = evidence(facts, group_by_setting(facts, grid[3:]), LOSS, None)
+    missing = gather_evidence(facts, group_by_setting(facts, grid[3:]), LOSS, None)
     assert missing is not None
-    assert effects_table(facts, missing) is None
+    assert build_effects_table(facts, missing) is None
 
 
 def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
     facts = make_facts(space={}, seeds=[0, 1, 2], retained_tasks=["old"])
     settings = group_by_setting(facts, grid)
-    found = evidence(facts, settings, LOSS, None)
+    found = gather_evidence(facts, settings, LOSS, None)
     assert found is not None
-    front = pareto_table(facts, found)
+    front = build_pareto_table(facts, found)
     assert front is not None
     assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
-    assert [title for title, _ in budget_tables(found)] == [
+    assert [title for title, _ in build_budget_tables(found)] == [
         "Best within a budget of peak resident memory, training",
         "Best within a budget of training time",
     ]
-    kept = forgetting_table(facts, settings, None)
+    kept = build_forgetting_table(facts, settings, None)
     assert kept is not None
     assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
     assert {row[2].text for row in kept.rows} == {"0.500"}
-    assert forgetting_table(make_facts(), settings, None) is None
+    assert build_forgetting_table(make_facts(), settings, None) is None
 
 
 def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, grid: list[TrialRecord]) -> None:
@@ -177,9 +177,9 @@ def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, gr
         record.adapter_bytes = 1000
     objectives = {LOSS: "minimize", "scores.old.acc": "maximize", "adapter_bytes": "minimize"}
     facts = make_facts(space={}, seeds=[0, 1, 2], objectives=objectives | {"phases.train.seconds": "minimize"})
-    found = evidence(facts, group_by_setting(facts, grid), LOSS, None)
+    found = gather_evidence(facts, group_by_setting(facts, grid), LOSS, None)
     assert found is not None
-    front = pareto_table(facts, found)
+    front = build_pareto_table(facts, found)
     assert front is not None
     assert [row[0].text for row in front.rows] == [f"optimizer=adamw, rank={rank}" for rank in (4, 8, 16, 32)]
     assert [column.title for column in front.columns] == [
@@ -192,6 +192,6 @@ def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, gr
     ]
     assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]
     falling = make_facts(space={}, seeds=[0, 1, 2], objectives={LOSS: "minimize", "scores.old.acc": "minimize"})
-    one = pareto_table(falling, found)
+    one = build_pareto_table(falling, found)
     assert one is not None
     assert [row[0].text for row in one.rows] == ["optimizer=adamw, rank=4"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
-from sweeplab.report.evidence.comparability import by_meaning
-from sweeplab.report.evidence.estimates import best_setting
-from sweeplab.report.evidence.settings import group_by_setting, headline_scores, score_names
+from sweeplab.report.evidence.comparability import group_comparable
+from sweeplab.report.evidence.estimates import find_best_setting
+from sweeplab.report.evidence.settings import group_by_setting, list_scores, pick_headline_scores
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -88,7 +88,7 @@ def test_failed_trials_are_counted_but_give_no_numbers(make_facts: FactsFactory,
 def test_a_number_that_is_not_finite_is_missing(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     setting = group_by_setting(make_facts(), [make_record(0, {}, 0, float("nan"))])[0]
     assert LOSS not in setting.spreads
-    assert best_setting(make_facts(), [setting]) is None
+    assert find_best_setting(make_facts(), [setting]) is None
 
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", "rank=8"), ("maximize", "rank=16")])
@@ -97,7 +97,7 @@ def test_best_follows_the_direction(
 ) -> None:
     records = [make_record(n, {"adapter.rank": 2**n}, 0, loss) for n, loss in [(2, 1.5), (3, 1.25), (4, 1.75)]]
     facts = make_facts(objectives={LOSS: direction, "adapter_bytes": "minimize"})
-    found = best_setting(facts, group_by_setting(facts, records))
+    found = find_best_setting(facts, group_by_setting(facts, records))
     assert found is not None
     assert found.label == best
 
@@ -107,10 +107,10 @@ def test_a_setting_without_all_its_values_is_not_the_best(make_facts: FactsFacto
     rows = [(4, 0, 2.0), (4, 1, 2.0), (8, 0, 1.0), (8, 1, None), (16, 0, 1.0)]
     records = [make_record(n, {"adapter.rank": rank}, seed, loss) for n, (rank, seed, loss) in enumerate(rows)]
     settings = group_by_setting(facts, records)
-    found = best_setting(facts, settings)
+    found = find_best_setting(facts, settings)
     assert found is not None
     assert found.label == "rank=4"
-    assert best_setting(facts, settings[1:]) is None
+    assert find_best_setting(facts, settings[1:]) is None
 
 
 def test_headline_prefers_exact_match_then_acc_then_the_first(make_record: RecordFactory) -> None:
@@ -121,8 +121,8 @@ def test_headline_prefers_exact_match_then_acc_then_the_first(make_record: Recor
         "three.dotted": {"bleu": score, "chrf": score},
     }
     records = [make_record(0, {}, scores=scores)]
-    assert headline_scores(records) == [("one", "exact_match"), ("two", "acc"), ("three.dotted", "bleu")]
-    assert len(score_names(records)) == 6
+    assert pick_headline_scores(records) == [("one", "exact_match"), ("two", "acc"), ("three.dotted", "bleu")]
+    assert len(list_scores(records)) == 6
 
 
 def test_keys_that_end_alike_keep_their_whole_names(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -156,19 +156,19 @@ def test_losses_on_one_held_out_file_compare_whatever_was_trained_on(
         {"path": "b.json", "name": "b", "split": "test", "heldout_fraction": 0.2, "heldout_path": "h.json"},
     ]
     settings = group_by_setting(facts, heldout_records(make_record, data))
-    assert list(by_meaning(facts, settings, LOSS)) == [""]
+    assert list(group_comparable(facts, settings, LOSS)) == [""]
     other_file = [data[0], data[1] | {"heldout_path": "other.json"}]
-    assert len(by_meaning(facts, group_by_setting(facts, heldout_records(make_record, other_file)), LOSS)) == 2
+    assert len(group_comparable(facts, group_by_setting(facts, heldout_records(make_record, other_file)), LOSS)) == 2
     other_style = [data[0], data[1] | {"style": "alpaca"}]
     other_style[0] |= {"style": "plain"}
-    assert len(by_meaning(facts, group_by_setting(facts, heldout_records(make_record, other_style)), LOSS)) == 2
+    assert len(group_comparable(facts, group_by_setting(facts, heldout_records(make_record, other_style)), LOSS)) == 2
     set_aside = [one | {"heldout_path": None} for one in data]
-    assert list(by_meaning(facts, group_by_setting(facts, heldout_records(make_record, set_aside)), LOSS)) == [
+    assert list(group_comparable(facts, group_by_setting(facts, heldout_records(make_record, set_aside)), LOSS)) == [
         "data.path=a.json",
         "data.path=b.json",
     ]
     ignored = [one | {"source": "world", "target": one["name"]} for one in data]  # which reads no file
-    assert len(by_meaning(facts, group_by_setting(facts, heldout_records(make_record, ignored)), LOSS)) == 2
+    assert len(group_comparable(facts, group_by_setting(facts, heldout_records(make_record, ignored)), LOSS)) == 2
 
 
 def test_losses_of_cut_held_out_examples_compare_at_one_length_only(
@@ -190,12 +190,12 @@ def test_losses_of_cut_held_out_examples_compare_at_one_length_only(
         ]
 
     def labels(counts: list[tuple[int | None, int]]) -> dict[str, int]:
-        families = by_meaning(facts, group_by_setting(facts, cut(counts)), LOSS)
+        families = group_comparable(facts, group_by_setting(facts, cut(counts)), LOSS)
         return {label: len(members) for label, members in families.items()}
 
     apart = {"max_length=32": 1, "max_length=64": 1, "no example cut": 2}
     assert labels([(9, 0), (3, 0), (0, 0), (0, 0)]) == apart
     assert labels([(None, 9), (None, 3), (None, 0), (None, 0)]) == apart  # as earlier records have it
     assert labels([(0, 9), (0, 3), (0, 0), (0, 0)]) == {"": 4}  # of training examples only
-    assert best_setting(facts, group_by_setting(facts, cut([(9, 0), (3, 0), (0, 0), (0, 0)]))) is None
-    assert list(by_meaning(facts, group_by_setting(facts, cut([(9, 0)] * 4)), "scores.t.acc")) == [""]
+    assert find_best_setting(facts, group_by_setting(facts, cut([(9, 0), (3, 0), (0, 0), (0, 0)]))) is None
+    assert list(group_comparable(facts, group_by_setting(facts, cut([(9, 0)] * 4)), "scores.t.acc")) == [""]

@@ -7,13 +7,21 @@ from typing import Any
 import pytest
 
 from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
-from sweeplab.report import summary_answer, summary_table
-from sweeplab.report.evidence.estimates import evidence
-from sweeplab.report.evidence.formatting import DASH, duration, ends_text, memory, number, plus_minus, value_text
-from sweeplab.report.evidence.provenance import Fact, provenance
+from sweeplab.report import summarize_answer, summarize_settings
+from sweeplab.report.evidence.estimates import gather_evidence
+from sweeplab.report.evidence.formatting import (
+    DASH,
+    format_duration,
+    format_ends,
+    format_memory,
+    format_number,
+    format_plus_minus,
+    format_value,
+)
+from sweeplab.report.evidence.provenance import Fact, list_provenance
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.settings_table import settings_table
-from sweeplab.report.findings.trials_table import phases_table, trials_table
+from sweeplab.report.findings.settings_table import build_settings_table
+from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -41,24 +49,24 @@ FactsFactory = Callable[..., StudyFacts]
     ],
 )
 def test_number(value: Any, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 def test_a_spread_has_the_places_of_its_mean_and_never_turns_into_zero() -> None:
-    assert plus_minus(1.25, 0.0625) == "1.250 ± 0.062"
-    assert plus_minus(1.25, 0.00004) == "1.250 ± 4e-05"
-    assert plus_minus(1.25, 0.0) == "1.250 ± 0.000"
-    assert plus_minus(1.25, None) == "1.250"
-    assert plus_minus(None, None) == DASH
+    assert format_plus_minus(1.25, 0.0625) == "1.250 ± 0.062"
+    assert format_plus_minus(1.25, 0.00004) == "1.250 ± 4e-05"
+    assert format_plus_minus(1.25, 0.0) == "1.250 ± 0.000"
+    assert format_plus_minus(1.25, None) == "1.250"
+    assert format_plus_minus(None, None) == DASH
 
 
 def test_an_interval_has_the_digits_that_its_ends_and_its_width_need() -> None:
-    assert ends_text("", 0.787, 0.903) == "[0.787, 0.903]"
-    assert ends_text("", 2.67081, 2.67119) == "[2.6708, 2.6712]"
-    assert ends_text("", 0.5, 0.5) == "[0.500, 0.500]"
-    assert ends_text("", 0.0, 0.0) == "[0.000, 0.000]"
-    assert ends_text("", -2e-9, 3.25e-9) == "[-2e-09, 3.25e-09]"
-    assert ends_text("", 1.0, 1.0 + 1e-9) == "[1, 1]"
+    assert format_ends("", 0.787, 0.903) == "[0.787, 0.903]"
+    assert format_ends("", 2.67081, 2.67119) == "[2.6708, 2.6712]"
+    assert format_ends("", 0.5, 0.5) == "[0.500, 0.500]"
+    assert format_ends("", 0.0, 0.0) == "[0.000, 0.000]"
+    assert format_ends("", -2e-9, 3.25e-9) == "[-2e-09, 3.25e-09]"
+    assert format_ends("", 1.0, 1.0 + 1e-9) == "[1, 1]"
 
 
 def test_what_was_drawn_from_a_range_has_four_digits_and_what_was_typed_has_all(
@@ -68,8 +76,8 @@ def test_what_was_drawn_from_a_range_has_four_digits_and_what_was_typed_has_all(
     space = {"optimizer.lr": {"low": 1e-4, "high": 1e-1, "log": True}, "adapter.alpha": {"choices": [0.123456]}}
     facts, record = make_facts(space=space), make_record(0, params)
     assert group_by_setting(facts, [record])[0].label == "lr=0.003596, alpha=0.123456"
-    assert [cell.text for cell in summary_table(facts, [record]).rows[0][:2]] == ["0.003596", "0.123456"]
-    assert [cell.text for cell in trials_table(facts, [record]).rows[0][1:3]] == ["0.003596", "0.123456"]
+    assert [cell.text for cell in summarize_settings(facts, [record]).rows[0][:2]] == ["0.003596", "0.123456"]
+    assert [cell.text for cell in build_trials_table(facts, [record]).rows[0][1:3]] == ["0.003596", "0.123456"]
     assert record.params == params
 
 
@@ -84,11 +92,11 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     near = [(1.00, 1.01), (1.30, 1.32), (1.61, 1.60), (1.90, 1.92)]
     records = three_settings(make_record, [*near, (2.0, 9.0)])
     facts = make_facts(seeds=[0, 1])
-    found = settings_table(facts, group_by_setting(facts, records))
-    alone = settings_table(facts, group_by_setting(facts, records[:8]))
+    found = build_settings_table(facts, group_by_setting(facts, records))
+    alone = build_settings_table(facts, group_by_setting(facts, records[:8]))
     assert [table.rows[0][2].note for table in (found, alone)] == ["[0.976, 1.034]", "[0.983, 1.027]"]
     assert found.rows[4][2].note == "[0.000, 49.972], own spread"  # 12.706 of one freedom, and no loss is below 0
-    said = summary_answer(facts, records)
+    said = summarize_answer(facts, records)
     assert said[0].endswith("rank=16 cannot be told from it, every other is worse.")
     assert "between any two of the 4 settings that spread alike; a smaller one" in said[1]
     assert said[3] == (
@@ -102,12 +110,12 @@ def test_settings_of_no_spread_are_said_to_have_no_part_in_the_shared_variance(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     records = three_settings(make_record, [(3.0, 3.0), (1.00, 1.01), (1.30, 1.32), (3.0, 3.0), (1.61, 1.60)])
-    said = summary_answer(make_facts(seeds=[0, 1]), records)
+    said = summarize_answer(make_facts(seeds=[0, 1]), records)
     assert said[3].startswith(
         "2 seeds of one setting say little about its spread, so 3 settings share one variance (2 degrees of freedom, "
         "without 2 settings of no spread at all); a test at 2 % finds none that spreads more"
     )
-    lone = summary_answer(make_facts(seeds=[0, 1]), records[:4] + records[6:8])
+    lone = summarize_answer(make_facts(seeds=[0, 1]), records[:4] + records[6:8])
     assert lone[3].endswith("say little about its spread, and each difference stands on 1 degree of freedom.")
 
 
@@ -115,7 +123,7 @@ def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     records = three_settings(make_record, [(0.1, 0.1), (0.3, 0.3), (0.7, 0.7)])
-    said = summary_answer(make_facts(seeds=[0, 1]), records)
+    said = summarize_answer(make_facts(seeds=[0, 1]), records)
     assert said[1].startswith("Every difference between settings is the same with all seeds: a spread of exactly zero")
     assert not any("true difference" in one for one in said)
     assert said[0] == (
@@ -123,7 +131,7 @@ def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
         "known, so no other is called worse."
     )
     sized = [replace(one, adapter_bytes=1000 * one.params["adapter.rank"]) for one in records]
-    sizes = summary_answer(make_facts(seeds=[0, 1], objectives={"adapter_bytes": "minimize"}), sized)
+    sizes = summarize_answer(make_facts(seeds=[0, 1], objectives={"adapter_bytes": "minimize"}), sized)
     assert sizes[0].endswith("every other is worse, with 95 % certainty for all at once.")
 
 
@@ -136,23 +144,23 @@ def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_o
         for n, (rank, seed, value) in enumerate(rows)
     ]
     facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
-    said = summary_answer(facts, records)
+    said = summarize_answer(facts, records)
     assert said[0].startswith("rank=2 has the highest mean acc on t: 0.710 [")
     assert any("compared with the 2 seeds that all of them have; those with more (1) have" in one for one in said)
-    table = summary_table(facts, records)
+    table = summarize_settings(facts, records)
     assert table.marked == 1
     notes = [row[3].note for row in table.rows]
     assert table.rows[0][3].text == "0.673 ± 0.266"
     assert notes[0] == ""
     assert notes[1].startswith("[0.")
-    found = evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
+    found = gather_evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
     assert found is not None
     compared = found.compared()
     assert compared is not None
     assert found.settings[compared.best] is found.best
-    apart = summary_answer(make_facts(seeds=[], objectives=facts.objectives), [records[0], records[4]])
+    apart = summarize_answer(make_facts(seeds=[], objectives=facts.objectives), [records[0], records[4]])
     assert apart[0] == "No seed was run by all settings, so none is called the best."
-    assert summary_table(make_facts(seeds=[]), [records[0], records[4]]).marked is None
+    assert summarize_settings(make_facts(seeds=[]), [records[0], records[4]]).marked is None
 
 
 def test_one_seed_calls_others_worse_with_this_seed_only(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -161,10 +169,10 @@ def test_one_seed_calls_others_worse_with_this_seed_only(make_facts: FactsFactor
         for n, value in enumerate((0.9, 0.5, 0.1))
     ]
     facts = make_facts(objectives={"scores.t.acc": "maximize"})
-    said = summary_answer(facts, records)[0]
+    said = summarize_answer(facts, records)[0]
     assert said.endswith("; with this seed every other is worse, with 95 % certainty for all at once.")
     records[1].scores = {"t": {"acc": Score(0.88, 0.01, 100)}}
-    said = summary_answer(facts, records)[0]
+    said = summarize_answer(facts, records)[0]
     assert said.endswith("; rank=2 cannot be told from it, with this seed every other is worse.")
 
 
@@ -177,17 +185,17 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     ]
     space = {"data": {"choices": ["tiny_facts", "tiny_operation"]}, "adapter.rank": {"choices": [4, 8]}}
     facts = make_facts(space=space)
-    said = summary_answer(facts, records)
+    said = summarize_answer(facts, records)
     assert said[0].startswith("Held-out losses of different data, or of examples cut at different lengths, are of diff")
     assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
     assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
-    assert summary_table(facts, records).marked is None
+    assert summarize_settings(facts, records).marked is None
     scored = make_facts(space=space, objectives={"scores.t.acc": "maximize"})
     for place, record in enumerate(records):
         record.scores = {"t": {"acc": Score(place / 8, 0.1, 20)}}
-    assert summary_table(scored, records).marked == 3
+    assert summarize_settings(scored, records).marked == 3
     fewer = [replace(one, params={"data.fraction": one.params["adapter.rank"] / 8}) for one in records[:2]]
-    assert summary_table(make_facts(space={"data.fraction": {"choices": [0.5, 1.0]}}), fewer).marked == 0
+    assert summarize_settings(make_facts(space={"data.fraction": {"choices": [0.5, 1.0]}}), fewer).marked == 0
 
 
 def test_studies_of_different_data_have_no_best_in_common_either(
@@ -198,22 +206,22 @@ def test_studies_of_different_data_have_no_best_in_common_either(
         make_record(n, {"study": name}, loss=n + 1.0, config={"data": {"path": f"{name}.json", "num_examples": n}})
         for n, name in enumerate("ab")
     ]
-    assert summary_answer(facts, records)[1].startswith("With study=a: ")
+    assert summarize_answer(facts, records)[1].startswith("With study=a: ")
     alike = [replace(one, config={"data": {"path": "a.json", "num_examples": one.number}}) for one in records]
-    assert summary_table(facts, alike).marked == 0
+    assert summarize_settings(facts, alike).marked == 0
 
 
 def test_memory_and_durations_change_their_units() -> None:
-    assert [memory(size) for size in (None, 512, 1023, 1536, 3 * 2**19, 700 * 2**20, 2**30 - 1, 3 * 2**30)] == [
+    assert [format_memory(size) for size in (None, 512, 1023, 1536, 3 * 2**19, 700 * 2**20, 2**30 - 1, 3 * 2**30)] == [
         DASH, "512 B", "1023 B", "1.5 KiB", "1.5 MiB", "700 MiB", "1 GiB", "3 GiB",
     ]  # fmt: skip
-    assert [duration(time) for time in (None, 8.24, 59.94, 59.97, 185, 3599.9, 7440)] == [
+    assert [format_duration(time) for time in (None, 8.24, 59.94, 59.97, 185, 3599.9, 7440)] == [
         DASH, "8.2 s", "59.9 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 04 min",
     ]  # fmt: skip
 
 
 def test_values_read_as_a_user_would_type_them() -> None:
-    assert [value_text(value) for value in (True, None, 1e-4, 8, "a\nb", [1, "x"])] == [
+    assert [format_value(value) for value in (True, None, 1e-4, 8, "a\nb", [1, "x"])] == [
         "true", "null", "0.0001", "8", "a b", '[1, "x"]',
     ]  # fmt: skip
 
@@ -224,12 +232,12 @@ def test_the_answer_names_the_best_its_spread_and_its_rivals(
     facts = make_facts(seeds=[0, 1], num_planned=8)
     rows = [(4, 1.0), (4, 1.5), (8, 1.75), (8, 1.25), (16, 90.0), (16, 90.0), (32, 0.5), (32, None)]
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
-    assert summary_answer(facts, records) == [
+    assert summarize_answer(facts, records) == [
         "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
         # rank=16 has no spread: (0.125 + 0.125) / 2, and 4.303 for 2 degrees of freedom: 1.25 ± 4.303 * sqrt(0.125 / 2)
         "1.250 nats/target [0.174, 2.326] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
         "every other is worse.",
-        *summary_answer(facts, records)[1:4],
+        *summarize_answer(facts, records)[1:4],
         "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
         "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
@@ -240,7 +248,7 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
-    assert summary_answer(make_facts(), records) == [
+    assert summarize_answer(make_facts(), records) == [
         "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed); how far chance goes is not known, so "
         "no other is called worse.",
         "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval over "
@@ -252,13 +260,13 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
 def test_the_answer_without_a_finished_trial_invents_nothing(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
-    assert summary_answer(make_facts(), []) == ["No trial has been recorded yet."]
-    failed = summary_answer(make_facts(), [make_record(0, {"adapter.rank": 4}, 0, None)])
+    assert summarize_answer(make_facts(), []) == ["No trial has been recorded yet."]
+    failed = summarize_answer(make_facts(), [make_record(0, {"adapter.rank": 4}, 0, None)])
     assert failed[0] == "No trial finished, so there is nothing to compare: 1 of 1 failed (it broke)."
     assert failed[1] == "0 of 1 started trial finished."
     many = [make_record(number, {"adapter.rank": 4}, number, None) for number in range(3)]
     many[0].status, many[0].reason = Status.TIMED_OUT, None
-    assert summary_answer(make_facts(), many)[0].endswith("to compare: 2 of 3 failed (the first: it broke).")
+    assert summarize_answer(make_facts(), many)[0].endswith("to compare: 2 of 3 failed (the first: it broke).")
 
 
 @pytest.mark.parametrize(
@@ -274,17 +282,17 @@ def test_a_best_at_the_end_of_a_range_asks_for_a_wider_one(
     make_facts: FactsFactory, make_record: RecordFactory, losses: dict[int, float], ends: str | None
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate(losses.items())]
-    said = [sentence for sentence in summary_answer(make_facts(), records) if "an end of what was tried" in sentence]
+    said = [sentence for sentence in summarize_answer(make_facts(), records) if "an end of what was tried" in sentence]
     expected = f"The best lies at an end of what was tried, {ends}: a better one may lie beyond."
     assert said == ([] if ends is None else [expected])
     drawn = make_facts(space={"adapter.rank": {"low": 4, "high": 16}})
-    assert not any("an end of what was tried" in sentence for sentence in summary_answer(drawn, records))
+    assert not any("an end of what was tried" in sentence for sentence in summarize_answer(drawn, records))
 
 
 def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     facts = make_facts(objectives={"scores.facts.exact_match": "maximize"})
     record = make_record(0, {"adapter.rank": 4}, scores={"facts": {"exact_match": Score(0.75, 0.05, 80)}})
-    assert summary_answer(facts, [record])[0] == (
+    assert summarize_answer(facts, [record])[0] == (
         "One setting was run (rank=4): exact match on facts 0.750 [0.645, 0.832] (one seed; 95 % interval over items)."
     )
 
@@ -297,7 +305,7 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
         for n, (rank, seed, loss) in enumerate(rows)
     ]
     objectives = {"heldout_loss_nats_per_token": "minimize", "scores.task.acc": "maximize"}
-    table = summary_table(make_facts(seeds=[0, 1], objectives=objectives), records)  # acc_norm is no objective
+    table = summarize_settings(make_facts(seeds=[0, 1], objectives=objectives), records)  # acc_norm is no objective
     assert [column.title for column in table.columns] == [
         "rank", "finished", "held-out loss", "task, acc", "trainable parameters", "training time",
         "peak resident memory",
@@ -317,7 +325,7 @@ def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record
     record = make_record(0, {"adapter.rank": 4})
     record.phases["train"].peak_allocated_bytes = 3 * 2**30
     facts = make_facts()
-    table = settings_table(facts, group_by_setting(facts, [record]))
+    table = build_settings_table(facts, group_by_setting(facts, [record]))
     titles = [column.title for column in table.columns]
     assert table.rows[0][titles.index("peak GPU memory allocated")].text == "3 GiB"
     assert "peak resident memory" not in titles
@@ -326,13 +334,13 @@ def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record
 def test_trials_table_shows_failures_with_reason_and_place(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
-    table = trials_table(make_facts(), [make_record(3, {"adapter.rank": 4}, 1, None)])
+    table = build_trials_table(make_facts(), [make_record(3, {"adapter.rank": 4}, 1, None)])
     assert [cell.text for cell in table.rows[0]] == ["3", "4", "1", "failed", DASH, "11.0 s", "it broke"]
     assert table.rows[0][-1].note == "in train, at step 7"
 
 
 def test_phases_sum_over_failed_trials_too(make_record: RecordFactory) -> None:
-    table = phases_table([make_record(0, {}, 0), make_record(1, {}, 1, None)])
+    table = build_phases_table([make_record(0, {}, 0), make_record(1, {}, 1, None)])
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["load", "2", "3.0 s", "1.5 s"],
         ["train", "2", "21.0 s", "10.5 s"],
@@ -345,7 +353,7 @@ def test_provenance_is_said_once_where_trials_agree(make_record: RecordFactory) 
         make_record(n, {}, provenance={"commit": "a", "device": {"name": name}} | ({"note": "x"} if n == 4 else {}))
         for n, name in enumerate(["cpu", "cpu", "gpu", "cpu", "gpu"])
     ]
-    assert provenance(records) == [
+    assert list_provenance(records) == [
         Fact("commit", "a"),
         Fact("device.name", "cpu", "0 to 1, 3"),
         Fact("device.name", "gpu", "2, 4"),
@@ -363,10 +371,10 @@ def test_bits_of_the_base_are_a_column_where_settings_differ_in_them(
         for n, (name, value) in enumerate(bits.items())
     ]
     facts = make_facts(space={"quantization": {"choices": list(bits)}})
-    table = settings_table(facts, group_by_setting(facts, records))
+    table = build_settings_table(facts, group_by_setting(facts, records))
     [place] = [index for index, column in enumerate(table.columns) if column.unit == "bits/parameter"]
     assert [row[place].text for row in table.rows] == ["5.195", "4.832", "–"]
-    alike = settings_table(facts, group_by_setting(facts, records[:1]))
+    alike = build_settings_table(facts, group_by_setting(facts, records[:1]))
     assert "bits/parameter" not in [column.unit for column in alike.columns]
 
 
@@ -391,11 +399,12 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         "was left to learn; raise it to learn from whole examples.",
         "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from whole examples.",
     ]
-    assert summary_answer(make_facts(), records)[-3:-1] == expected
+    assert summarize_answer(make_facts(), records)[-3:-1] == expected
     failed = [replace(record, status=Status.FAILED) for record in records]
-    assert summary_answer(make_facts(), failed)[1:-1] == expected
-    assert not any(" cut " in said for said in summary_answer(make_facts(), records[4:]))
+    assert summarize_answer(make_facts(), failed)[1:-1] == expected
+    assert not any(" cut " in said for said in summarize_answer(make_facts(), records[4:]))
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
-        "training.max_length=128 cut 1 training example; raise it to learn" in summary_answer(make_facts(), unknown)[2]
+        "training.max_length=128 cut 1 training example; raise it to learn"
+        in summarize_answer(make_facts(), unknown)[2]
     )

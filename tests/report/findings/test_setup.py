@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.report.findings.setup import setup_line
+from sweeplab.report.findings.setup import describe_setup
 
 CONFIG: dict[str, Any] = {
     "model": {"source": "embedded", "name": "tiny_base", "path": None},
@@ -24,16 +24,16 @@ def trial(make_record: Callable[..., TrialRecord], number: int = 0, **sections: 
 
 def test_it_names_model_bits_data_training_and_machine(make_record: Callable[..., TrialRecord]) -> None:
     told = "tiny_base, nf4_dq · 1,400 examples of tiny_facts · 200 steps of 16 examples · EPYC"
-    assert setup_line([trial(make_record), trial(make_record, 1)]) == told
+    assert describe_setup([trial(make_record), trial(make_record, 1)]) == told
 
 
 def test_what_differs_or_is_not_known_is_left_out(make_record: Callable[..., TrialRecord]) -> None:
     here = trial(make_record)
     gpu = replace(trial(make_record, 1), step=100, provenance={"device": {"type": "cuda", "gpu": "H100"}})
-    assert setup_line([here, gpu]) == "tiny_base, nf4_dq · 1,400 examples of tiny_facts"
-    assert setup_line([here, replace(gpu, status=Status.FAILED)]) == setup_line([here])
-    assert setup_line([replace(here, config={}, provenance={})]) == ""
-    assert setup_line([]) == ""
+    assert describe_setup([here, gpu]) == "tiny_base, nf4_dq · 1,400 examples of tiny_facts"
+    assert describe_setup([here, replace(gpu, status=Status.FAILED)]) == describe_setup([here])
+    assert describe_setup([replace(here, config={}, provenance={})]) == ""
+    assert describe_setup([]) == ""
 
 
 def test_a_folder_is_named_by_its_last_part(make_record: Callable[..., TrialRecord]) -> None:
@@ -42,7 +42,7 @@ def test_a_folder_is_named_by_its_last_part(make_record: Callable[..., TrialReco
         "data": {"name": "json", "path": "/home/me/mine.json"},
         "quantization": {"scheme": "none", "double": False},
     }
-    told = setup_line([trial(make_record, **sections)])
+    told = describe_setup([trial(make_record, **sections)])
     assert told.startswith("llama, not quantized · 1,400 examples of mine.json · ")
     mixed = trial(make_record, quantization={"scheme": "nf4", "double": False, "pattern": {"mlp": "int8"}})
-    assert setup_line([mixed]).startswith("tiny_base, layers quantized differently · ")
+    assert describe_setup([mixed]).startswith("tiny_base, layers quantized differently · ")

@@ -10,8 +10,8 @@ from scipy import stats
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.findings.claims_table import published_values, verdict_table
-from sweeplab.report.findings.verdicts import Verdict, verdicts
+from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
+from sweeplab.report.findings.verdicts import Verdict, judge_claims
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -33,7 +33,7 @@ def judge(make_facts: FactsFactory, make_record: RecordFactory) -> Judge:
             for n, (rank, seed, value) in enumerate(points)
         ]
         facts = make_facts(seeds=list(range(len(next(iter(values.values()))))), claims=[claim])
-        return verdicts(facts, group_by_setting(facts, records), items)[0]
+        return judge_claims(facts, group_by_setting(facts, records), items)[0]
 
     return judged
 
@@ -171,7 +171,7 @@ def test_parts_of_points_compare_what_is_alike_in_the_rest(
     pair = {"better": {"adapter.rank": 4}, "worse": {"adapter.rank": 8}}
     claim = {"words": "w", "source": "s", "metric": loss, **pair}
     facts = make_facts(seeds=[0, 1], claims=[claim])
-    found = verdicts(facts, group_by_setting(facts, records), None)[0].estimate
+    found = judge_claims(facts, group_by_setting(facts, records), None)[0].estimate
     assert found is not None
     assert found.value == pytest.approx(-4.0)  # rate 3 has no rank 8, so it takes no part
 
@@ -192,7 +192,7 @@ def test_losses_of_other_data_have_no_part_in_a_claim(make_facts: FactsFactory, 
     claim = {"words": "w", "source": "s", "metric": "heldout_loss_nats_per_token", "same": of_a, "margin": 0.4}
     over_both = claim | {"same": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
     facts = make_facts(seeds=[0, 1, 2], claims=[claim, over_both])
-    found, both = (one.estimate for one in verdicts(facts, group_by_setting(facts, records), None))
+    found, both = (one.estimate for one in judge_claims(facts, group_by_setting(facts, records), None))
     assert found is not None
     assert both is not None
     low, high = stats.ttest_rel(losses["a", 8], losses["a", 4]).confidence_interval(0.9)
@@ -204,17 +204,17 @@ def test_losses_of_other_data_have_no_part_in_a_claim(make_facts: FactsFactory, 
 def test_contradicting_sources_stand_side_by_side_with_their_figures(judge: Judge) -> None:
     claim = {"ratio": [{"adapter.rank": 8}, {"adapter.rank": 4}]}
     rows = [judge(VALUES, **claim, between=ends, published=sum(ends) / 2) for ends in ([1.3, 1.5], [1.5, 1.9])]
-    table = verdict_table(rows)
+    table = build_claims_table(rows)
     assert table is not None
     assert [[cell.text for cell in row[1:4]] for row in table.rows] == [
         ["contradicted", "1.656", "1.400"],
         ["supported", "1.656", "1.700"],
     ]
-    assert verdict_table([]) is None
+    assert build_claims_table([]) is None
 
 
 def test_published_values_are_for_the_chart(judge: Judge) -> None:
-    found = published_values([judge(VALUES, value={"adapter.rank": 8}, between=[0.4, 0.6], published=0.55)])
+    found = list_published_values([judge(VALUES, value={"adapter.rank": 8}, between=[0.4, 0.6], published=0.55)])
     assert [(one.params, one.value) for one in found] == [({"adapter.rank": 8}, 0.55)]
 
 
@@ -232,6 +232,6 @@ def test_a_trend_over_values_that_are_lists(make_facts: FactsFactory, make_recor
         for n, pair in enumerate(betas)
         for seed in (0, 1)
     ]
-    [judged] = verdicts(facts, group_by_setting(facts, records), None)
+    [judged] = judge_claims(facts, group_by_setting(facts, records), None)
     assert judged.estimate is not None
     assert judged.estimate.value == pytest.approx(0.1)
