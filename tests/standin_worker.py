@@ -1,4 +1,4 @@
-"""A worker without a model: speaks the worker's protocol, and ends as its plan says. Arguments: its folder, ignored."""
+"""A worker without a model: sends a worker's messages, and ends as its plan says. Arguments: its folder, ignored."""
 
 import json
 import math
@@ -6,14 +6,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-from sweeplab.execution.messages import Message, receive, send
+from sweeplab.execution.link import Link, Message, connect_from_stdin
 from sweeplab.records.record import HeldoutPoint, Phase, Status, TrainPoint, TrialRecord
 
 FOLDER = Path(sys.argv[1])
+
+
+class Driver(NamedTuple):
+    """The other end of the link."""
+
+    link: Link
+    messages: Iterator[Message]
+    pruning: bool
 
 
 def loss_of(params: dict[str, Any], seed: int) -> float:
@@ -59,31 +68,31 @@ def ended(spec: Message, plan: dict[str, Any]) -> TrialRecord:
     return record
 
 
-def may_go_on(number: int, step: int, loss: float, pruning: bool) -> str | None:
+def may_go_on(driver: Driver, number: int, step: int, loss: float) -> str | None:
     """Tells a held-out loss, and why the trial must stop, if it must."""
-    send(sys.stdout, "observed", number=number, step=step, values={"heldout_loss": loss, "num_steps": 2})
-    if not pruning:
+    driver.link.send("observed", number=number, step=step, values={"heldout_loss": loss, "num_steps": 2})
+    if not driver.pruning:
         return None
-    verdict = receive(sys.stdin.readline())
+    verdict = next(driver.messages)
     assert verdict["kind"] == "verdict"
     why: str | None = verdict["why"]
     return why
 
 
-def run(spec: Message, plan: dict[str, Any], pruning: bool) -> None:
+def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
     number = spec["number"]
     note = {key: spec[key] for key in ("number", "seed", "params")} | {"pid": os.getpid()}
     with (FOLDER / "given.jsonl").open("a") as notes:
         notes.write(json.dumps(note) + "\n")
     if number in plan.get("refuse", []):
-        send(sys.stdout, "refused", message="data.path=x.json is no good; mend it")
+        driver.link.send("refused", message="data.path=x.json is no good; mend it")
         sys.exit()
     why = None
     for step in (1, 2):
         values = {"train_loss": 4.0 - step, "lr": 0.1, "num_steps": 2}
-        send(sys.stdout, "observed", number=number, step=step, values=values)
-        if step == 1 and pruning:
-            why = may_go_on(number, 1, 1.0 + loss_of(spec["params"], spec["seed"]), pruning)
+        driver.link.send("observed", number=number, step=step, values=values)
+        if step == 1 and driver.pruning:
+            why = may_go_on(driver, number, 1, 1.0 + loss_of(spec["params"], spec["seed"]))
     time.sleep(plan.get("seconds", 0.0))
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()
@@ -95,16 +104,15 @@ def run(spec: Message, plan: dict[str, Any], pruning: bool) -> None:
         made.heldout_losses = []
     record = made.to_dict()
     if number in plan.get("cut_off", []) and first_time(number):
-        sys.stdout.write(json.dumps({"kind": "ended", "record": record})[:100])
-        sys.stdout.flush()
+        driver.link.socket.sendall(json.dumps({"kind": "ended", "record": record})[:100].encode())
         die()
     if made.heldout_losses:
-        may_go_on(number, 2, made.heldout_losses[-1].loss, pruning)
-    send(sys.stdout, "ended", record=record)
+        may_go_on(driver, number, 2, made.heldout_losses[-1].loss)
+    driver.link.send("ended", record=record)
 
 
 def hear(message: Message) -> list[Message]:
-    """The trials of a `cohort` or `join`, noted; one that is poison kills the worker before any of them begins."""
+    """The trials of a `cohort` or `refill`, noted; one that is poison kills the worker before any of them begins."""
     numbers = [spec["number"] for spec in message["specs"]]
     with (FOLDER / "heard.jsonl").open("a") as notes:
         notes.write(json.dumps([message["kind"], numbers]) + "\n")
@@ -118,18 +126,19 @@ def hear(message: Message) -> list[Message]:
 
 
 def main() -> None:
-    """A cohort's trials come one after another, those that join it last."""
-    pruning = receive(sys.stdin.readline())["pruning"]
-    for line in sys.stdin:
-        message = receive(line)
+    """A cohort's trials come one after another, refills last."""
+    link = connect_from_stdin()
+    messages = link.messages()
+    driver = Driver(link, messages, next(messages)["pruning"])
+    for message in messages:
         waiting = hear(message)
         while waiting:
             spec, plan = waiting.pop(0), json.loads((FOLDER / "plan.json").read_text())
-            run(spec, plan, pruning)
-            waiting += hear(receive(sys.stdin.readline()))
+            run(driver, spec, plan)
+            waiting += hear(next(messages))
             if spec["number"] in plan.get("die_after", []):
                 die()
-        send(sys.stdout, "done")
+        link.send("done")
 
 
 if __name__ == "__main__":

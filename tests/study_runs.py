@@ -155,7 +155,7 @@ class Standin:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def heard(self, kind: str) -> list[list[int]]:
-        """The numbers in every message `cohort` or `join` that workers were sent so far, empty ones left out."""
+        """The numbers in every message `cohort` or `refill` that workers were sent so far, empty ones left out."""
         lines = map(json.loads, (self.folder / "heard.jsonl").read_text().splitlines())
         return [numbers for said, numbers in lines if said == kind and (numbers or kind == "cohort")]
 

@@ -18,8 +18,9 @@ from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig, trial_config_from_dict
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.executor import LocalExecutor
-from sweeplab.execution.placement import Place
+from sweeplab.execution.executor import Executor
+from sweeplab.execution.placement import Placement
+from sweeplab.execution.supervisor import LocalLauncher
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
 from sweeplab.runtime.errors import ConfigError
@@ -137,16 +138,16 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
     make_folder(folder)
     config = _read_config(record)
     num_devices = config.training.num_devices
-    place = Place(_match_executor(request.config.executor, record, num_devices), None, num_devices)
+    placement = Placement(_match_executor(request.config.executor, record, num_devices), None, num_devices)
     spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()
-    with LocalExecutor([place], False, folder) as executor, StudyProgress(1, 0, console) as progress:
+    with Executor(LocalLauncher([placement]), False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)
         executor.submit(0, [spec])
         while True:
             message = executor.next_event().message
             if message["kind"] == "observed":
                 progress.observed(message["number"], message["step"], message["values"])
-            elif message["kind"] == "said":
+            elif message["kind"] == "notice":
                 progress.say(message["text"])
             elif message["kind"] == "refused":
                 raise ConfigError(message["message"])

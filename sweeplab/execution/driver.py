@@ -13,9 +13,8 @@ from rich.text import Text
 from sweeplab.config.compose import DEFAULT_NAME, Request, is_group, trial_config
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
-from sweeplab.execution.executor import Executor
-from sweeplab.execution.open import open_executor
-from sweeplab.execution.scheduler import Rounds, Stopped
+from sweeplab.execution.executor import Executor, open_executor
+from sweeplab.execution.scheduler import Scheduler, StudyStopped
 from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
@@ -160,8 +159,8 @@ class Driver:
         num_done, num_workers = search.num_ended(), executor.num_workers
         with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
             try:
-                Rounds(self.request, self.folder, search, executor, self.tracker, progress).run()
-            except Stopped as why:
+                Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
+            except StudyStopped as why:
                 progress.say(f"Stopped: {why}. The same command goes on from here.")
             finally:
                 self.tracker.interrupted()

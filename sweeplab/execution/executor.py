@@ -1,185 +1,123 @@
-"""Runs cohorts in worker processes, and what all executors have in common."""
+"""Runs cohorts in worker processes, which a launcher starts on this machine, on a Ray cluster or through Slurm."""
 
 import queue
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Final, Protocol, Self
 
-from sweeplab.execution.messages import Message, line_of, receive
-from sweeplab.execution.placement import VISIBLE, Place
-from sweeplab.execution.process import Link, ProcessLink, call_of
-from sweeplab.records.record import Status
+from sweeplab.config.study import StudyConfig
+from sweeplab.execution.link import Message, Reception
+from sweeplab.execution.on_ray import RayLauncher
+from sweeplab.execution.on_slurm import SlurmLauncher
+from sweeplab.execution.placement import VISIBLE, Placement, choose_placements
+from sweeplab.execution.supervisor import Call, LocalLauncher, open_log, worker_program
+from sweeplab.execution.worker_handle import Event, Job, WorkerHandle
 from sweeplab.records.store import make_folder
-from sweeplab.runtime.paths import abbreviate_home_in_text
+from sweeplab.runtime.errors import ConfigError
+
+_PACKAGE_OF: Final = {"ray": "ray", "slurm": "submitit"}
 
 
-class Event(NamedTuple):
-    """What worker number `worker` says: a message; `ready`; or that it `died`, with `status` and `reason` for its
-    trials, and `taken`, True where they are not to blame for it."""
+class Launcher(Protocol):
+    """Starts supervisors, and says how one ended that could not tell."""
 
-    worker: int
-    message: Message
+    reception: Reception
+    placements: list[Placement]  # of each worker
+
+    def start(self, calls: list[Call]) -> Sequence[Job]:
+        """Raises `ConfigError`."""
+
+    def close(self) -> None: ...
 
 
-class Executor(Protocol):
+class Executor:
     """What the driver needs of whatever runs cohorts. Each worker has one cohort at a time."""
 
-    @property
-    def num_workers(self) -> int: ...
-
-    def is_ready(self, worker: int) -> bool:
-        """False for a worker that waits for a machine; `ready` says when it has one."""
-
-    def submit(self, worker: int, specs: list[Message]) -> None:
-        """Starts a cohort on a worker that is ready and has none; its events end with `done` or `died`."""
-
-    def join(self, worker: int, specs: list[Message]) -> None:
-        """What takes the place of a trial that has `ended`: owed once for each, also where there is nothing."""
-
-    def verdict(self, worker: int, why: str | None) -> None:
-        """None where the trial whose held-out loss the worker told goes on, else why not; owed where a pruner is on."""
-
-    def next_event(self) -> Event:
-        """Waits for what any worker says next."""
-
-    def restart(self, worker: int) -> None:
-        """A fresh worker for one that died."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends every worker: what they have not reported is run again later."""
-
-
-class Worker:
-    """One worker, and the thread that hears it."""
-
-    def __init__(self, number: int, link: Link, opening: str, log: Path, events: "queue.Queue[Event]") -> None:
-        self.number = number
-        self.link = link
-        self.log = log
-        self.events = events
-        self.busy = False
-        self.heard_at = time.monotonic()
-        self.killed_for: tuple[Status, str] | None = None
-        self.stopped = False
-        link.tell(opening)
-        self.listener = threading.Thread(target=self.listen, daemon=True)
-        self.listener.start()
-
-    def tell(self, kind: str, **content: object) -> None:
-        self.link.tell(line_of(kind, **content))
-
-    def listen(self) -> None:
-        for line in self.link.lines():
-            self.heard_at = time.monotonic()
-            message = self.received(line)
-            if message["kind"] == "done":
-                self.busy = False
-            if message["kind"] == "gone":
-                message = self.death(message)
-            if message["kind"] != "alive" and not (self.stopped and message["kind"] == "died"):
-                self.events.put(Event(self.number, message))
-
-    def received(self, line: str) -> Message:
-        """A worker that says what is no message is ended; `gone` follows."""
-        try:
-            return receive(line)
-        except ValueError:
-            self.kill(Status.FAILED, f"it said what is no message: {line[:100]!r}")
-            return {"kind": "alive"}
-
-    def death(self, gone: Message) -> Message:
-        """How it ended, for the records of its trials."""
-        status, how = self.killed_for or (Status.FAILED, gone["how"])
-        return {
-            "kind": "died",
-            "status": status.value,
-            "reason": abbreviate_home_in_text(f"{how}; see {self.log}"),
-            "taken": gone["taken"],
-        }
-
-    def kill(self, status: Status, why: str) -> None:
-        self.killed_for = status, why
-        self.link.kill()
-
-    def kill_if_stalled(self, seconds: float) -> None:
-        """A worker that works and has been silent for `seconds` hangs."""
-        if self.busy and self.killed_for is None and time.monotonic() - self.heard_at > seconds:
-            self.kill(Status.TIMED_OUT, f"no forward pass for executor.stall_seconds={seconds:g}")
-
-    def stop(self) -> None:
-        """What it has not reported is run again later."""
-        self.stopped = True
-        self.link.close()
-        self.listener.join()
-
-
-class Workers:
-    """Workers over links of any kind: all that executors do alike. `connect` makes the link of a worker, by number."""
-
-    def __init__(self, places: list[Place], pruning: bool, folder: Path, connect: Callable[[int], Link]) -> None:
-        self.places = places
+    def __init__(self, launcher: Launcher, pruning: bool, folder: Path) -> None:
+        """Workers begin to start, and import what they need; `folder` is the study's. Raises as `open_executor`."""
+        self.launcher = launcher
+        self.placements = launcher.placements
         self.pruning = pruning
         self.folder = folder
-        self.connect = connect
         self.events: queue.Queue[Event] = queue.Queue()
-        self.looked_at = time.monotonic()  # whether one of them hangs
-        self.workers = [self.start(number) for number in range(len(places))]
+        self.checked_at = time.monotonic()  # whether one of them hangs
+        self.workers: list[WorkerHandle] = []
+        for number in range(self.num_workers):
+            open_log(self._log_path(number)).close()  # where it cannot be written, this is said at once
+        calls = [self._call_worker(number) for number in range(self.num_workers)]
+        for number, (call, job) in enumerate(zip(calls, launcher.start(calls), strict=True)):
+            self.workers.append(self._open_worker(number, call, job))
 
     @property
     def num_workers(self) -> int:
-        return len(self.places)
+        return len(self.placements)
 
-    def log(self, number: int) -> Path:
+    def _log_path(self, number: int) -> Path:
         return self.folder / f"worker-{number}.log"
 
-    def start(self, number: int) -> Worker:
-        """Raises `StoreError`."""
-        place = self.places[number]
-        opening = line_of(
-            "open", executor=asdict(place.executor), pruning=self.pruning, num_devices=place.num_devices, rank=0
-        )
-        return Worker(number, self.connect(number), opening, self.log(number), self.events)
+    def _call_worker(self, number: int) -> Call:
+        gpu, reception = self.placements[number].gpu, self.launcher.reception
+        environment = {} if gpu is None else {VISIBLE: gpu}
+        invitations = reception.invite(), reception.invite()
+        return Call(worker_program(), str(Path.cwd()), str(self._log_path(number)), environment, *invitations)
+
+    def _open_worker(self, number: int, call: Call, job: Job) -> WorkerHandle:
+        placement = self.placements[number]
+        opening = {
+            "executor": asdict(placement.executor),
+            "pruning": self.pruning,
+            "num_devices": placement.num_devices,
+            "rank": 0,
+        }
+        return WorkerHandle(number, call, job, self.launcher.reception, opening, self.events)
 
     def is_ready(self, worker: int) -> bool:
-        return self.workers[worker].link.is_ready()
+        """False for a worker that waits for a machine; `ready` says when it has one."""
+        return self.workers[worker].is_ready
 
     def submit(self, worker: int, specs: list[Message]) -> None:
-        one = self.workers[worker]
-        one.busy, one.heard_at = True, time.monotonic()
-        one.tell("cohort", specs=specs)
+        """Starts a cohort on a worker that is ready and has none; its events end with `done` or `died`."""
+        chosen = self.workers[worker]
+        chosen.is_busy, chosen.received_at = True, time.monotonic()
+        chosen.send("cohort", specs=specs)
 
-    def join(self, worker: int, specs: list[Message]) -> None:
-        self.workers[worker].tell("join", specs=specs)
+    def refill(self, worker: int, specs: list[Message]) -> None:
+        """What follows a trial that has `ended`: owed once for each, also where there is nothing."""
+        self.workers[worker].send("refill", specs=specs)
 
-    def verdict(self, worker: int, why: str | None) -> None:
-        self.workers[worker].tell("verdict", why=why)
+    def send_verdict(self, worker: int, why: str | None) -> None:
+        """None where the trial of the last held-out loss goes on, else why not; owed for each where a pruner is on."""
+        self.workers[worker].send("verdict", why=why)
 
     def next_event(self) -> Event:
-        """Replaces nothing: a worker that hangs is killed, and says `died` like any other."""
-        seconds = self.places[0].executor.stall_seconds
+        """Waits for the next event of any worker. A worker that hangs is killed, and dies like any other."""
+        seconds = self.placements[0].executor.stall_seconds
         if seconds is None:
             return self.events.get()
-        patience = min(seconds / 4, 5.0)
+        interval = min(seconds / 4, 5.0)
         while True:
-            if time.monotonic() - self.looked_at >= patience:  # also while others talk
-                self.looked_at = time.monotonic()
+            if time.monotonic() - self.checked_at >= interval:  # also while others send
+                self.checked_at = time.monotonic()
                 for worker in self.workers:
                     worker.kill_if_stalled(seconds)
             with suppress(queue.Empty):
-                return self.events.get(timeout=patience)
+                return self.events.get(timeout=interval)
 
     def restart(self, worker: int) -> None:
-        self.workers[worker].stop()
-        self.workers[worker] = self.start(worker)
+        """A fresh worker for one that died. Raises `ConfigError`."""
+        dead = self.workers[worker]
+        call, job = dead.call, dead.job
+        dead.begin_stop()
+        dead.complete_stop(keep_job=dead.ending.requeued)
+        if not dead.ending.requeued:
+            call = self._call_worker(worker)
+            (job,) = self.launcher.start([call])
+        self.workers[worker] = self._open_worker(worker, call, job)
 
     def __enter__(self) -> Self:
         return self
@@ -187,18 +125,30 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Ends every worker: what they have not reported is run again later."""
         for worker in self.workers:
-            worker.stop()
+            worker.begin_stop()
+        for worker in self.workers:
+            worker.complete_stop()
+        self.launcher.close()
 
 
-class LocalExecutor(Workers):
-    """Processes of this machine. They start importing at once, so open it before anything else that takes time."""
-
-    def __init__(self, places: list[Place], pruning: bool, folder: Path) -> None:
-        """Raises `StoreError`."""
-        make_folder(folder)
-        super().__init__(places, pruning, folder, self.on_this_machine)
-
-    def on_this_machine(self, number: int) -> ProcessLink:
-        gpu = self.places[number].gpu
-        return ProcessLink(call_of(self.log(number), {} if gpu is None else {VISIBLE: gpu}))
+def open_executor(config: StudyConfig, folder: Path) -> Executor:
+    """The executor that a study names; `folder` is the study's. Raises `ConfigError` and `StoreError`."""
+    name = config.executor.name
+    package = _PACKAGE_OF.get(name)
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(f"executor={name} needs the package {package}; pip install -e '.[{name}]'")
+    make_folder(folder)
+    launcher: Launcher
+    if name == "ray":
+        launcher = RayLauncher(config)
+    elif name == "slurm":
+        launcher = SlurmLauncher(config, folder / "slurm")
+    else:
+        launcher = LocalLauncher(choose_placements(config))
+    try:
+        return Executor(launcher, config.pruner.name != "none", folder)
+    except BaseException:
+        launcher.close()
+        raise

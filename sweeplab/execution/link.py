@@ -1,142 +1,213 @@
-"""Lines between a driver and workers of other machines: one TCP connection each, after both have proved one secret.
+"""The one link between a driver and what it starts: messages over a socket, each a line of JSON and never a pickle.
 
-A connection tells at once that the other side has ended, which files on a shared folder do not. The secret itself is
-never sent; what follows is not encrypted, so it belongs on a cluster's own network.
+On one machine it is a pair of Unix sockets without a name: the worker inherits its end, and nobody else can connect.
+Between machines it is TCP, and both sides first prove that they know one secret, which is never sent itself. What
+follows is not encrypted, so it belongs on a cluster's own network.
 """
 
 import hmac
+import json
 import queue
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sweeplab.execution.messages import Message, line_of, receive
+Message = dict[str, Any]
 
 LOOPBACK: Final = "127.0.0.1"
-HANDSHAKE_SECONDS: Final = 10.0
-BREATH_SECONDS: Final = 0.1
-KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}  # a machine that vanished: a minute
+_HANDSHAKE_SECONDS: Final = 10.0
+_RETRY_SECONDS: Final = 0.1
+_LONGEST_HANDSHAKE_BYTES: Final = 10_000
+_KEEPALIVE: Final = {  # a machine that vanished is noticed within a minute
+    "TCP_KEEPIDLE": 30,
+    "TCP_KEEPINTVL": 10,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 60_000,
+}
 
 
 class NotAuthorized(Exception):
     """The other side does not know the secret, or is not expected."""
 
 
-def proof(token: str, role: str, nonce: str) -> str:
-    return hmac.new(token.encode(), f"{role} {nonce}".encode(), "sha256").hexdigest()
+class InvalidMessage(Exception):
+    """The other side sent a line that is no message."""
 
 
-class Connection:
-    """Lines both ways. Any thread may tell."""
+def _parse_message(line: bytes) -> Message:
+    """Raises `InvalidMessage`."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
+        raise InvalidMessage(repr(line.decode(errors="replace")[:100]))
+    return message
 
-    def __init__(self, link: socket.socket) -> None:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE.items():
-            if hasattr(socket, name):  # not on every system
-                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self.socket = link
-        self.reader = link.makefile("r", encoding="utf-8")
+
+class Link:
+    """Messages in both directions. Any thread may send; one thread receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in _KEEPALIVE.items():
+                if hasattr(socket, name):  # not on every system
+                    connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        self.socket = connection
+        self.reader = connection.makefile("rb")
         self.lock = threading.Lock()
 
-    def tell(self, line: str) -> None:
-        """Says nothing to a side that has gone; `lines` ends then."""
+    def send(self, kind: str, **content: Any) -> None:
+        """Sends nothing to a side that has gone; `messages` ends then."""
+        line = json.dumps({"kind": kind, **content}) + "\n"
         with self.lock, suppress(OSError):
             self.socket.sendall(line.encode())
 
-    def lines(self) -> Iterator[str]:
-        with suppress(OSError, ValueError):
+    def messages(self) -> Iterator[Message]:
+        """Until the other side ends, also in the middle of a line. Raises `InvalidMessage`."""
+        with suppress(OSError, ValueError):  # it was reset, or closed here
             for line in self.reader:
-                if not line.endswith("\n"):
+                if not line.endswith(b"\n"):
                     return
-                yield line
+                yield _parse_message(line)
 
-    def ask(self) -> Message:
-        """The next message of a handshake. Raises `NotAuthorized`."""
-        line = self.reader.readline(10_000)
-        try:
-            message = receive(line)
-        except ValueError as error:
-            raise NotAuthorized(f"{line[:100]!r} is no message") from error
-        if not isinstance(message, dict):
-            raise NotAuthorized(f"{line[:100]!r} is no message")
-        return message
+    def receive_handshake(self) -> Message:
+        """The next message, from a side that may be anyone. Raises `InvalidMessage` and `OSError`."""
+        return _parse_message(self.reader.readline(_LONGEST_HANDSHAKE_BYTES))
+
+    def finish(self) -> None:
+        """Tells the other side that nothing more will be sent; what it still sends is received."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that receives
         self.reader.close()
         self.socket.close()
 
 
-def call(host: str, port: int, token: str, key: str) -> Connection:
-    """A worker's way to its driver. Raises `OSError` where there is none, and `NotAuthorized` where it is another."""
-    link = socket.create_connection((host, port), HANDSHAKE_SECONDS)
-    connection = Connection(link)
+class Invitation(NamedTuple):
+    """How a process reaches its driver: by a socket that it inherits, or over the network."""
+
+    descriptor: int | None = None
+    host: str = ""
+    port: int = 0
+    token: str = ""
+    key: str = ""  # of this process, so that the driver knows who connects
+
+
+def _prove(token: str, role: str, nonce: str) -> str:
+    return hmac.new(token.encode(), f"{role} {nonce}".encode(), "sha256").hexdigest()
+
+
+def _is_proof(proof: object, token: str, role: str, nonce: str) -> bool:
+    return hmac.compare_digest(str(proof).encode(), _prove(token, role, nonce).encode())
+
+
+def connect(invitation: Invitation) -> Link:
+    """A process's link to its driver. Raises `OSError` where nobody listens, `NotAuthorized` where a stranger does."""
+    if invitation.descriptor is not None:
+        return Link(socket.socket(fileno=invitation.descriptor))
+    _, host, port, token, key = invitation
+    link = Link(socket.create_connection((host, port), _HANDSHAKE_SECONDS))
     nonce = secrets.token_hex(16)
-    asked = connection.ask()["nonce"]
-    connection.tell(line_of("hello", key=key, nonce=nonce, proof=proof(token, f"worker {key}", asked)))
-    answer = connection.reader.readline(10_000)
-    if not answer or not hmac.compare_digest(str(receive(answer)["proof"]), proof(token, "driver", nonce)):
-        connection.close()
+    try:
+        challenge = link.receive_handshake()
+        link.send("hello", key=key, nonce=nonce, proof=_prove(token, f"worker {key}", str(challenge.get("nonce"))))
+        is_driver = _is_proof(link.receive_handshake().get("proof"), token, "driver", nonce)
+    except InvalidMessage:
+        is_driver = False
+    except OSError:
+        link.close()
+        raise
+    if not is_driver:
+        link.close()
         raise NotAuthorized(f"{host}:{port} is not the driver of this job")
-    link.settimeout(None)
-    return connection
+    link.socket.settimeout(None)
+    return link
+
+
+def connect_from_stdin() -> Link:
+    """The link of a process that was started with its invitation as the only line of its stdin. Raises as `connect`."""
+    return connect(Invitation(*json.loads(sys.stdin.readline())))
+
+
+def invite_child() -> tuple[Link, Invitation]:
+    """This process's end of a link, and the other end for a child that inherits it."""
+    ours, theirs = socket.socketpair()
+    return Link(ours), Invitation(theirs.detach())
 
 
 class Reception:
-    """Where workers call. Each is expected by a key, and its connections wait in a queue of that key."""
+    """Where a driver's processes connect. Each has an invitation, and its links wait in a queue of their own."""
 
-    def __init__(self, host: str) -> None:
-        """Raises `OSError` for an address that is not this machine's."""
+    def __init__(self, host: str | None) -> None:
+        """`host` is an address of this machine; None: only children of this process connect, by inheritance.
+
+        Raises `OSError` for an address that is not this machine's.
+        """
+        self.host = host
         self.token = secrets.token_hex(32)
-        self.expected: dict[str, queue.Queue[Connection | None]] = {}
-        self.listener = socket.create_server((host, 0))
-        self.host, self.port = host, int(self.listener.getsockname()[1])
-        threading.Thread(target=self.listen, daemon=True).start()
+        self.queues: dict[str, queue.Queue[Link | None]] = {}
+        self.listener = None if host is None else socket.create_server((host, 0), backlog=1024)
+        if self.listener is not None:
+            threading.Thread(target=self._listen, args=(self.listener,), daemon=True).start()
 
-    def expect(self, key: str) -> "queue.Queue[Connection | None]":
-        return self.expected.setdefault(key, queue.Queue())
+    def invite(self) -> Invitation:
+        key = secrets.token_hex(8)
+        links = self.queues[key] = queue.Queue()
+        if self.host is None or self.listener is None:
+            link, invitation = invite_child()
+            links.put(link)
+            return invitation._replace(key=key)
+        return Invitation(None, self.host, self.listener.getsockname()[1], self.token, key)
 
-    def listen(self) -> None:
-        while self.listener.fileno() >= 0:  # until it is closed
+    def links_of(self, invitation: Invitation) -> "queue.Queue[Link | None]":
+        """Its links as they connect; None: nobody waits for more."""
+        return self.queues[invitation.key]
+
+    def _listen(self, listener: socket.socket) -> None:
+        while listener.fileno() >= 0:  # until it is closed
             try:
-                link, _ = self.listener.accept()
+                connection, _ = listener.accept()
             except OSError:  # the caller went away, or this process has too many files open
-                time.sleep(BREATH_SECONDS)
+                time.sleep(_RETRY_SECONDS)
                 continue
-            threading.Thread(target=self.admit, args=(link,), daemon=True).start()
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
 
-    def admit(self, link: socket.socket) -> None:
-        link.settimeout(HANDSHAKE_SECONDS)
-        connection = Connection(link)
+    def _admit(self, connection: socket.socket) -> None:
+        connection.settimeout(_HANDSHAKE_SECONDS)
+        link = Link(connection)
         try:
-            queue_of_key = self.handshake(connection)
-        except (NotAuthorized, OSError, ValueError, RecursionError):
-            connection.close()
+            key = self._check_caller(link)
+        except (NotAuthorized, InvalidMessage, OSError):
+            link.close()
         else:
-            connection.socket.settimeout(None)
-            queue_of_key.put(connection)
+            connection.settimeout(None)
+            self.queues[key].put(link)
 
-    def handshake(self, connection: Connection) -> "queue.Queue[Connection | None]":
-        """Raises `NotAuthorized`."""
+    def _check_caller(self, link: Link) -> str:
+        """The caller's key, once it has proved the secret. Raises `NotAuthorized`, `InvalidMessage` and `OSError`."""
         nonce = secrets.token_hex(16)
-        connection.tell(line_of("prove", nonce=nonce))
-        hello = connection.ask()
+        link.send("prove", nonce=nonce)
+        hello = link.receive_handshake()
         key = str(hello.get("key"))
-        if not hmac.compare_digest(
-            str(hello.get("proof")).encode(), proof(self.token, f"worker {key}", nonce).encode()
-        ):
+        if not _is_proof(hello.get("proof"), self.token, f"worker {key}", nonce):
             raise NotAuthorized("wrong secret")
-        if key not in self.expected:
+        if key not in self.queues:
             raise NotAuthorized(f"nobody waits for {key}")
-        connection.tell(line_of("welcome", proof=proof(self.token, "driver", str(hello.get("nonce")))))
-        return self.expected[key]
+        link.send("welcome", proof=_prove(self.token, "driver", str(hello.get("nonce"))))
+        return key
 
     def close(self) -> None:
-        with suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        if self.listener is not None:
+            with suppress(OSError):
+                self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()

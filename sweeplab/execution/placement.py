@@ -16,11 +16,11 @@ from sweeplab.runtime.paths import expand_home
 
 # matrices of such a base are too small for two threads to share: two workers of one thread each took 31.5 ms for a
 # trial's forward and backward on the embedded base where one worker of two threads took 39.8
-SMALL_BASE_BYTES: Final = 50_000_000
+_SMALL_BASE_BYTES: Final = 50_000_000
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Of one worker."""
 
     executor: ExecutorConfig  # with the threads that are its share
@@ -28,7 +28,7 @@ class Place(NamedTuple):
     num_devices: int = 1  # that its model is on, each with a process
 
 
-def visible_gpus() -> list[str]:
+def list_visible_gpus() -> list[str]:
     """NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get(VISIBLE)
     if named is not None:
@@ -41,18 +41,18 @@ def visible_gpus() -> list[str]:
     return [str(place) for place, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def num_cores() -> int:
+def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def is_small(model: ModelConfig) -> bool:
+def _is_small(model: ModelConfig) -> bool:
     """True for a base whose weights are known to take little; of a hub's model nothing is known before it is loaded."""
     if model.source == "embedded":
         return True
     if model.source != "local" or model.path is None or model.random_init:
         return False
-    return sum(path.stat().st_size for path in expand_home(model.path).glob("*.safetensors")) <= SMALL_BASE_BYTES
+    return sum(path.stat().st_size for path in expand_home(model.path).glob("*.safetensors")) <= _SMALL_BASE_BYTES
 
 
 def needs_quiet(config: StudyConfig) -> bool:
@@ -60,19 +60,19 @@ def needs_quiet(config: StudyConfig) -> bool:
     return any(metric.startswith((*SOLO_METRICS, "solo.")) for metric in config.study.objectives)
 
 
-def learns(config: StudyConfig) -> bool:
+def is_order_dependent(config: StudyConfig) -> bool:
     """True for a sampler or a pruner whose next word depends on which trial came first."""
     return config.sampler.name in LEARNING or config.pruner.name not in ("none", "patient")
 
 
-def num_cpu_workers(config: StudyConfig) -> int:
+def _count_cpu_workers(config: StudyConfig) -> int:
     """One for each core where the base is small. What depends on the order of ends stays with one, to be repeatable."""
-    if needs_quiet(config) or learns(config) or not is_small(config.model):
+    if needs_quiet(config) or is_order_dependent(config) or not _is_small(config.model):
         return 1
-    return max(1, num_cores() // config.training.num_devices)
+    return max(1, count_cores() // config.training.num_devices)
 
 
-def grouped(gpus: list[str], count: int) -> list[str]:
+def _group_gpus(gpus: list[str], count: int) -> list[str]:
     """`count` GPUs for each worker, as CUDA_VISIBLE_DEVICES takes them. Raises `ConfigError` where there are fewer."""
     if gpus and count > len(gpus):
         there = f"must be at most the {len(gpus)} GPUs that are here"
@@ -80,15 +80,15 @@ def grouped(gpus: list[str], count: int) -> list[str]:
     return [",".join(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
 
 
-def places(config: StudyConfig) -> list[Place]:
+def choose_placements(config: StudyConfig) -> list[Placement]:
     """The workers that `executor.num_workers` asks for; `auto` takes every GPU, or what suits a CPU. Raises
     `ConfigError` for a model on more GPUs than there are."""
     executor, num_devices = config.executor, config.training.num_devices
-    gpus = [] if executor.device == "cpu" else grouped(visible_gpus(), num_devices)
+    gpus = [] if executor.device == "cpu" else _group_gpus(list_visible_gpus(), num_devices)
     count = executor.num_workers
     if count == "auto":
-        count = 1 if gpus and needs_quiet(config) else len(gpus) or num_cpu_workers(config)
+        count = 1 if gpus and needs_quiet(config) else len(gpus) or _count_cpu_workers(config)
     if gpus:
-        return [Place(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
-    threads = executor.num_threads or (max(1, num_cores() // count) if count > 1 else None)
-    return [Place(replace(executor, num_threads=threads), None, num_devices) for _ in range(count)]
+        return [Placement(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
+    threads = executor.num_threads or (max(1, count_cores() // count) if count > 1 else None)
+    return [Placement(replace(executor, num_threads=threads), None, num_devices) for _ in range(count)]

@@ -1,8 +1,8 @@
 """The worker process: holds the base model, runs cohorts, reports. Started as `python -m sweeplab.execution.worker`.
 
-Lines in: `open` once, then a `cohort` at a time, after each `ended` a `join` with what takes its place, and where the
-study prunes after each `observed` with a held-out loss a `verdict`. Lines out: `observed`, `alive`, `said`, `ended`,
-`refused`, `done`. Everything else that is printed, by any library, goes to the log that stderr is.
+It receives `open` once, then a `cohort` at a time; a `refill` after each `ended`; and where the study prunes, a
+`verdict` after each `observed` with a held-out loss. It sends `observed`, `alive`, `notice`, `ended`, `refused` and
+`done`. What any library prints goes to the log, which is stdout and stderr.
 """
 
 import math
@@ -14,125 +14,129 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.messages import Message, receive
-from sweeplab.execution.placement import num_cores
-from sweeplab.execution.siblings import Sibling, Voice, gather
+from sweeplab.execution.link import InvalidMessage, Link, Message, connect_from_stdin
+from sweeplab.execution.placement import count_cores
+from sweeplab.execution.ranks import RankProcess, Reporter, start_ranks
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from sweeplab.trial.resources import Resources
 
-ALIVE_SECONDS: Final = 10.0  # between two words of a worker that has nothing else to say
-KINDS: Final = ("open", "cohort", "join", "verdict")
+_ALIVE_SECONDS: Final = 10.0  # between two messages of a worker that has nothing else to report
+
+Receive = Callable[[str], Message]  # waits for the next message, which is of this kind
 
 
-def claim_stdout() -> TextIO:
-    """The stream to the driver; file descriptor 1 is the log from here on, also for code that is not Python."""
-    private = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return private
-
-
-Next = Callable[[str], Message]  # waits for the next message of a kind
-
-
-def inbox(voice: Voice) -> Next:
-    """Messages as they come, passed on to the other processes of a model on several devices, which this one starts.
+def _receive_in_background(link: Link, reporter: Reporter) -> Receive:
+    """Messages are also sent to the other processes of a model on several devices, which this one starts.
 
     A driver that is gone ends this process, whatever it is doing.
     """
-    messages: dict[str, queue.Queue[Message]] = {kind: queue.Queue() for kind in KINDS}
+    messages: queue.Queue[Message] = queue.Queue()
 
     def read() -> None:
-        siblings: list[Sibling] = []
-        for line in sys.stdin:
-            message = receive(line)
-            for sibling in siblings:
-                sibling.tell(line)
+        ranks: list[RankProcess] = []
+        for message in link.messages():
+            for rank in ranks:
+                rank.link.send(**message)
             if message["kind"] == "open" and message["num_devices"] > 1 and message["rank"] == 0:
                 try:
-                    message, siblings = gather(message, voice)
+                    message, ranks = start_ranks(message, reporter)
                 except ConfigError as error:
-                    voice.break_off("refused", message=str(error))
-            messages[message["kind"]].put(message)
-        os._exit(0)
+                    reporter.abort("refused", message=str(error))
+            messages.put(message)
 
-    threading.Thread(target=read, daemon=True).start()
-    return lambda kind: messages[kind].get()
+    def read_and_exit() -> None:
+        try:
+            read()
+        except InvalidMessage as error:
+            print(f"the driver sent what is no message: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(0)
+
+    def receive(kind: str) -> Message:
+        message = messages.get()
+        assert message["kind"] == kind, f"the driver sent {message['kind']}, not {kind}"
+        return message
+
+    threading.Thread(target=read_and_exit, daemon=True).start()
+    return receive
 
 
-def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
+def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     """`do`, at most once in so many seconds."""
     last = -math.inf
 
-    def now_and_then() -> None:
+    def run_if_due() -> None:
         nonlocal last
         if time.monotonic() - last >= seconds:
             last = time.monotonic()
             do()
 
-    return now_and_then
+    return run_if_due
 
 
-def open_resources(opening: Message, voice: Voice) -> "Resources":
-    """The workbench that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
+def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
+    """The resources that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
     from sweeplab.runtime.process_group import ONE_PROCESS, join_process_group
     from sweeplab.trial.resources import Resources
 
     settings, count = ExecutorConfig(**opening["executor"]), opening["num_devices"]
-    patience = ALIVE_SECONDS if settings.stall_seconds is None else min(ALIVE_SECONDS, settings.stall_seconds / 4)
+    interval = _ALIVE_SECONDS if settings.stall_seconds is None else min(_ALIVE_SECONDS, settings.stall_seconds / 4)
     ranks = ONE_PROCESS
     if count > 1:
-        settings = replace(settings, num_threads=max(1, (settings.num_threads or num_cores()) // count))
+        settings = replace(settings, num_threads=max(1, (settings.num_threads or count_cores()) // count))
         device = resolve_device(settings.device)
         ranks = join_process_group(opening["rank"], count, opening["port"], opening["listener"], device)
-    return Resources.open(settings, every(patience, lambda: voice.say("alive")), ranks)
+    return Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
 
 
-def serve(voice: Voice, heard: Next) -> None:
-    """Runs cohorts one after another, for ever."""
-    opening = heard("open")  # first: a process on one of several devices sees no other, if it is told in time
+def serve(reporter: Reporter, receive: Receive) -> None:
+    """Runs cohorts one after another, until the driver ends this process or the study is refused."""
+    opening = receive("open")  # before torch is imported: from then on a rank sees its own device only
     from sweeplab.trial.lifecycle import run_cohort  # imports torch, while the driver composes trials
 
     num_devices = opening["num_devices"]
-    voice.silent = opening["rank"] > 0
+    reporter.is_silent = opening["rank"] > 0
 
-    def specs(kind: str) -> list[TrialSpec]:
-        return [TrialSpec.from_dict(spec) for spec in heard(kind)["specs"]]
+    def receive_specs(kind: str) -> list[TrialSpec]:
+        return [TrialSpec.from_dict(spec) for spec in receive(kind)["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> str | None:
-        voice.say("observed", number=number, step=step, values=values)
-        why: str | None = heard("verdict")["why"] if opening["pruning"] and "heldout_loss" in values else None
+        reporter.report("observed", number=number, step=step, values=values)
+        why: str | None = receive("verdict")["why"] if opening["pruning"] and "heldout_loss" in values else None
         return why
 
-    def say(text: str) -> None:
-        voice.say("said", text=text)
+    def notify(text: str) -> None:
+        reporter.report("notice", text=text)
 
     try:
-        resources = open_resources(opening, voice)
+        resources = _open_resources(opening, reporter)
         while True:
-            for record in run_cohort(specs("cohort"), resources, observe, say, ask_for_more=lambda: specs("join")):
-                voice.end(record, num_devices)
-            voice.say("done")
+            cohort = receive_specs("cohort")
+            for record in run_cohort(cohort, resources, observe, notify, lambda: receive_specs("refill")):
+                reporter.end_trial(record, num_devices)
+            reporter.report("done")
     except (ConfigError, StoreError) as error:
         if num_devices > 1:
-            voice.break_off("refused", message=str(error))
-        voice.say("refused", message=str(error))
+            reporter.abort("refused", message=str(error))
+        reporter.report("refused", message=str(error))
 
 
 def main() -> None:
-    voice = Voice(claim_stdout())
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    serve(voice, inbox(voice))
+    link = connect_from_stdin()
+    reporter = Reporter(link)
+    serve(reporter, _receive_in_background(link, reporter))
 
 
 if __name__ == "__main__":

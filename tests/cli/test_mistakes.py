@@ -1,6 +1,5 @@
 """Every mistake of a user's is one line that names key, value and remedy, and exit code 2; nobody sees a traceback."""
 
-import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +14,10 @@ from sweeplab.cli.arguments import check_flags
 from sweeplab.cli.errors import check_added_keys, explain_hydra_error
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.messages import receive
-from sweeplab.execution.siblings import Voice
+from sweeplab.execution.ranks import Reporter
 from sweeplab.execution.worker import serve
 from sweeplab.runtime.errors import ConfigError
+from tests.execution.executors import ReportedLink
 from tests.study_runs import QUICK, ComposeStudy, run_cli
 
 Spoil = Callable[[Path], None]
@@ -218,9 +217,9 @@ def refusal(config: TrialConfig, folder: Path) -> str:
         "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
     }
-    out = io.StringIO()
-    serve(Voice(out), messages.__getitem__)
-    (answer,) = (said for said in map(receive, out.getvalue().splitlines()) if said["kind"] != "alive")
+    link = ReportedLink()
+    serve(Reporter(link), messages.__getitem__)
+    (answer,) = (message for message in link.read() if message["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])
 

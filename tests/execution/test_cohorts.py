@@ -9,7 +9,7 @@ import pytest
 from sweeplab.config.compose import trial_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.cohorts import Lineup, cohort_size
+from sweeplab.execution.cohorts import CohortBuilder, choose_cohort_size
 from tests.study_runs import LOSS, ComposeStudy
 
 RANDOM = ("sampler=random", "study.num_trials=40", "++space.adapter.rank={low: 1, high: 64}")
@@ -38,9 +38,9 @@ def numbers(cohort: list[TrialSpec]) -> list[int]:
     return [one.number for one in cohort]
 
 
-def all_cohorts(lineup: Lineup) -> list[list[int]]:
+def all_cohorts(builder: CohortBuilder) -> list[list[int]]:
     cohorts = []
-    while cohort := lineup.cohort():
+    while cohort := builder.build_cohort():
         cohorts.append(numbers(cohort))
     return cohorts
 
@@ -62,45 +62,45 @@ def all_cohorts(lineup: Lineup) -> list[list[int]]:
 def test_auto_suits_the_sampler_and_the_objectives(
     compose_study: ComposeStudy, overrides: list[str], expected: int
 ) -> None:
-    assert cohort_size(compose_study("evaluation=none", *overrides)) == expected
+    assert choose_cohort_size(compose_study("evaluation=none", *overrides)) == expected
 
 
 def test_geometries_and_trials_that_must_be_alone_are_not_mixed(compose_study: ComposeStudy) -> None:
     short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, long, short, "adapter=dora", short, long, "adapter=norms", short, short, long]
-    lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=4"))
-    assert all_cohorts(lineup) == [[0, 2, 4, 7], [1, 5, 9], [3], [6], [8]]
+    builder = CohortBuilder(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=4"))
+    assert all_cohorts(builder) == [[0, 2, 4, 7], [1, 5, 9], [3], [6], [8]]
 
 
-def test_a_newcomer_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compose_study: ComposeStudy) -> None:
+def test_a_refill_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compose_study: ComposeStudy) -> None:
     short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, short, long, "adapter=dora", short, "adapter=dora"]
-    lineup = Lineup(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=2"))
-    first = lineup.cohort()
+    builder = CohortBuilder(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=2"))
+    first = builder.build_cohort()
     assert numbers(first) == [0, 1]
-    assert numbers(lineup.newcomer(first[0])) == [4]
-    assert numbers(lineup.newcomer(first[1])) == []
-    second = lineup.cohort()
+    assert numbers(builder.find_refill(first[0])) == [4]
+    assert numbers(builder.find_refill(first[1])) == []
+    second = builder.build_cohort()
     assert numbers(second) == [2]
-    assert numbers(lineup.newcomer(second[0])) == []
-    alone = lineup.cohort()
+    assert numbers(builder.find_refill(second[0])) == []
+    alone = builder.build_cohort()
     assert numbers(alone) == [3]
-    assert numbers(lineup.newcomer(alone[0])) == []  # 5 is of its geometry, but must be alone too
-    assert all_cohorts(lineup) == [[5]]
+    assert numbers(builder.find_refill(alone[0])) == []  # 5 is of its geometry, but must be alone too
+    assert all_cohorts(builder) == [[5]]
 
 
 def test_a_sampler_that_learns_is_not_asked_for_more_than_a_cohort(compose_study: ComposeStudy) -> None:
     for sampler, num_asked in ((TPE, 5), (RANDOM, 17)):
         source = Source(*["adapter.rank=2"] * 20)
-        lineup = Lineup(iter(source), compose_study(LOSS, *sampler, "executor.cohort_size=4"))
-        assert len(lineup.cohort()) == 4
+        builder = CohortBuilder(iter(source), compose_study(LOSS, *sampler, "executor.cohort_size=4"))
+        assert len(builder.build_cohort()) == 4
         assert source.num_asked == num_asked
 
 
 def test_one_at_a_time_asks_for_the_next_only_when_it_is_its_turn(compose_study: ComposeStudy) -> None:
     source = Source(*["adapter.rank=2"] * 3)
-    lineup = Lineup(iter(source), compose_study(LOSS, "executor.cohort_size=1"))
-    (first,) = lineup.cohort()
-    assert lineup.newcomer(first) == []
+    builder = CohortBuilder(iter(source), compose_study(LOSS, "executor.cohort_size=1"))
+    (first,) = builder.build_cohort()
+    assert builder.find_refill(first) == []
     assert source.num_asked == 1
-    assert all_cohorts(lineup) == [[1], [2]]
+    assert all_cohorts(builder) == [[1], [2]]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.scheduler import halved
+from sweeplab.execution.scheduler import halve_micro_batch
 from sweeplab.records.record import LargerBatch
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
@@ -103,7 +103,7 @@ def test_memory_that_runs_out_stops_a_study_that_says_so(
 def test_half_a_micro_batch_has_rows_for_every_device() -> None:
     def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
         training = TrainingConfig(micro_batch_size=size, accumulation=accumulation, num_devices=num_devices)
-        found = halved(training)
+        found = halve_micro_batch(training)
         return None if found is None else (found.micro_batch_size, found.accumulation)
 
     assert smaller(12, 1, 2) == (6, 2)
@@ -119,7 +119,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
 def test_half_a_micro_batch_keeps_the_number_of_examples(
     size: int, accumulation: int, smaller: tuple[int, int] | None
 ) -> None:
-    found = halved(TrainingConfig(micro_batch_size=size, accumulation=accumulation))
+    found = halve_micro_batch(TrainingConfig(micro_batch_size=size, accumulation=accumulation))
     assert smaller == (None if found is None else (found.micro_batch_size, found.accumulation))
 
 

@@ -13,19 +13,18 @@ import pytest
 from rich.console import Console
 
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.on_ray import ray_places, room
+from sweeplab.execution.on_ray import choose_ray_placements, count_free_workers
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import ray_cluster, standin_pids, use_standin
+from tests.execution.executors import ray_cluster, standin_pids, use_standin
 from tests.study_runs import LOSS, SHORT, ComposeStudy, MakeRequest, Standin, gone, running, wait_until
 
 SIX_RANKS: Final = "++space.adapter.rank.choices=[1,2,3,4,5,6]"
 ON_RAY: Final = ("executor=ray", "executor.device=cpu")
 WITH_STANDIN: Final = """
 import os
-from sweeplab.execution import on_ray
-real = on_ray.call_of
-on_ray.call_of = lambda log, variables: real(log, variables)._replace(program=[os.environ["STANDIN"]])
+from sweeplab.execution import executor
+executor.worker_program = lambda: [os.environ["STANDIN"]]
 from sweeplab.__main__ import main
 main()
 """
@@ -38,19 +37,19 @@ def node(alive: bool = True, **resources: float) -> dict[str, Any]:
 def test_the_cluster_s_room_is_counted_node_by_node(compose_study: ComposeStudy) -> None:
     config = compose_study("executor=ray", "executor.cpus_per_worker=4", "evaluation=none", LOSS)
     nodes = [node(CPU=7.0), node(CPU=9.0), node(CPU=64.0, alive=False), node()]
-    assert room(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
-    places, num_gpus = ray_places(config, nodes)
+    assert count_free_workers(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
+    placements, num_gpus = choose_ray_placements(config, nodes)
     assert num_gpus == 0
-    assert [(place.executor.num_threads, place.executor.device) for place in places] == [(4, "cpu")] * 3
+    assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "cpu")] * 3
     nodes.append(node(CPU=16.0, GPU=2.0))
-    places, num_gpus = ray_places(config, nodes)
+    placements, num_gpus = choose_ray_placements(config, nodes)
     assert num_gpus == 1
-    assert [(place.executor.num_threads, place.executor.device) for place in places] == [(4, "auto")] * 2
+    assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "auto")] * 2
     config.executor.gpus_per_worker = 0.5
-    assert len(ray_places(config, nodes)[0]) == 4
+    assert len(choose_ray_placements(config, nodes)[0]) == 4
     config.executor.cpus_per_worker = 128
     with pytest.raises(ConfigError, match=r"^no node of the Ray cluster has room for a worker of .*=128 .*=0\.5; ask"):
-        ray_places(config, nodes)
+        choose_ray_placements(config, nodes)
 
 
 def statuses(tmp_path: Path) -> list[str]:

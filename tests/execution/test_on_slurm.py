@@ -1,29 +1,24 @@
 """Jobs: what is submitted, what preemption costs, who may call the driver."""
 
 import io
-import json
 import os
-import re
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import pytest
 import torch
 from rich.console import Console
 
-from sweeplab.execution import on_slurm
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.link import NotAuthorized, Reception, call
-from sweeplab.execution.open import open_executor
-from sweeplab.execution.process import call_of
+from sweeplab.execution.executor import Executor, open_executor
+from sweeplab.execution.supervisor import Call
 from sweeplab.records.store import make_folder, read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.execution.fleets import standin_pids, submitit_here, use_standin
+from tests.execution.executors import standin_pids, submitit_here, use_standin
 from tests.study_runs import LOSS, SHORT, ComposeStudy, MakeRequest, Standin, wait_until
 
 GOLDEN: Final = Path(__file__).parent / "golden" / "array.sbatch"
@@ -180,78 +175,14 @@ def test_a_node_without_the_study_s_folder_refuses(
 ) -> None:
     """As where study.runs_dir is on the driver's own disk."""
     use_standin(standin, monkeypatch)
-    monkeypatch.setattr(on_slurm, "call_of", lambda log, _: call_of(tmp_path / "elsewhere" / log.name, {}))
+    real = Executor._call_worker
+
+    def call_elsewhere(executor: Executor, number: int) -> Call:
+        return real(executor, number)._replace(log=str(tmp_path / "elsewhere" / "worker.log"))
+
+    monkeypatch.setattr(Executor, "_call_worker", call_elsewhere)
     with (
         submitit_here(),
         pytest.raises(ConfigError, match=r" has no folder .*elsewhere, where trials and checkpoints "),
     ):
         Driver(make_request(THREE_RANKS, *ON_SLURM), Console(file=io.StringIO())).run()
-
-
-@pytest.fixture
-def reception() -> Any:
-    one = Reception("127.0.0.1")
-    yield one
-    one.close()
-
-
-def test_only_who_knows_the_secret_is_heard(reception: Reception) -> None:
-    calls = reception.expect("a")
-    for token, key in (("wrong", "a"), (reception.token, "b")):
-        with pytest.raises(NotAuthorized):
-            call(reception.host, reception.port, token, key)
-    with socket.create_connection((reception.host, reception.port)) as stranger:
-        stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        asked = stranger.makefile("rb").read()  # up to the end: it is hung up on
-    assert [json.loads(line)["kind"] for line in asked.splitlines()] == ["prove"]
-    assert reception.token.encode() not in asked
-    connection = call(reception.host, reception.port, reception.token, "a")
-    there = calls.get(timeout=5)
-    assert there is not None
-    assert calls.empty()
-    connection.tell("über\n")
-    assert next(there.lines()) == "über\n"
-    there.close()
-    assert list(connection.lines()) == []
-    connection.close()
-
-
-def test_a_reception_outlives_a_caller_that_cannot_be_taken(
-    reception: Reception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    accept = socket.socket.accept
-    failed: list[Any] = []
-
-    def once(listener: socket.socket) -> Any:
-        if not failed:
-            failed.append(listener)
-            raise OSError(24, "Too many open files")
-        return accept(listener)
-
-    monkeypatch.setattr(socket.socket, "accept", once)
-    calls = reception.expect("a")
-    for _ in range(2):  # the listener was waiting in the plain `accept` for the first
-        call(reception.host, reception.port, reception.token, "a").close()
-        there = calls.get(timeout=5)
-        assert there is not None
-        there.close()
-    assert failed
-
-
-def test_a_driver_that_does_not_know_the_secret_is_not_obeyed() -> None:
-    """A proof is of its role and of the worker's own nonce, so that one that was overheard proves nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def impostor() -> None:
-            link, _ = server.accept()
-            with link, link.makefile("rw") as stream:
-                stream.write('{"kind": "prove", "nonce": "0"}\n')
-                stream.flush()
-                hello = json.loads(stream.readline())
-                stream.write(json.dumps({"kind": "welcome", "proof": hello["proof"]}) + "\n")
-
-        thread = threading.Thread(target=impostor)
-        thread.start()
-        with pytest.raises(NotAuthorized, match=re.escape("is not the driver of this job")):
-            call("127.0.0.1", server.getsockname()[1], "secret", "a")
-        thread.join()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweeplab.execution import placement as module
-from sweeplab.execution.placement import places, visible_gpus
+from sweeplab.execution.placement import choose_placements, list_visible_gpus
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import LOSS, ComposeStudy
 
@@ -13,12 +13,12 @@ from tests.study_runs import LOSS, ComposeStudy
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cores, no GPU."""
-    monkeypatch.setattr(module, "num_cores", lambda: 4)
-    monkeypatch.setattr(module, "visible_gpus", list)
+    monkeypatch.setattr(module, "count_cores", lambda: 4)
+    monkeypatch.setattr(module, "list_visible_gpus", list)
 
 
 def threads(compose_study: ComposeStudy, *overrides: str) -> list[int | None]:
-    return [place.executor.num_threads for place in places(compose_study("evaluation=none", LOSS, *overrides))]
+    return [one.executor.num_threads for one in choose_placements(compose_study("evaluation=none", LOSS, *overrides))]
 
 
 def test_a_small_base_has_a_worker_for_each_core(compose_study: ComposeStudy) -> None:
@@ -52,32 +52,35 @@ def test_a_base_in_a_folder_is_small_by_its_files(compose_study: ComposeStudy, t
 
 
 def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "visible_gpus", lambda: ["2", "GPU-abc"])
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["2", "GPU-abc"])
     config = compose_study("evaluation=none", LOSS)
-    assert [(place.gpu, place.executor.num_threads) for place in places(config)] == [("2", None), ("GPU-abc", None)]
+    assert [(one.gpu, one.executor.num_threads) for one in choose_placements(config)] == [
+        ("2", None),
+        ("GPU-abc", None),
+    ]
     config.executor.num_workers = 3
-    assert [place.gpu for place in places(config)] == ["2", "GPU-abc", "2"]
+    assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
     config.executor.device = "cpu"
-    assert [place.gpu for place in places(config)] == [None] * 3
+    assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
 
 def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, GPU-7")
-    assert visible_gpus() == ["1", "GPU-7"]
+    assert list_visible_gpus() == ["1", "GPU-7"]
     for hidden, seen in (("-1", []), ("0,-1,1", ["0"])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert visible_gpus() == seen
+        assert list_visible_gpus() == seen
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+    assert list_visible_gpus() == []
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: x)'\necho 'GPU 1: NVIDIA H100 (UUID: y)'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert visible_gpus() == ["0", "1"]
+    assert list_visible_gpus() == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
-    assert visible_gpus() == []
+    assert list_visible_gpus() == []
 
 
 DDP = ("training.strategy=ddp", "training.num_devices=2")
@@ -86,17 +89,20 @@ DDP = ("training.strategy=ddp", "training.num_devices=2")
 def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
     compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0", "1", "GPU-2", "3", "4"])
     config = compose_study("evaluation=none", LOSS, *DDP)
-    assert [(place.gpu, place.num_devices) for place in places(config)] == [("0,1", 2), ("GPU-2,3", 2)]  # one is left
+    assert [(one.gpu, one.num_devices) for one in choose_placements(config)] == [
+        ("0,1", 2),
+        ("GPU-2,3", 2),
+    ]  # one is left
     config.executor.num_workers = 3
-    assert [place.gpu for place in places(config)] == ["0,1", "GPU-2,3", "0,1"]
+    assert [one.gpu for one in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
     config.training.num_devices = 8
     message = (
         r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
     )
     with pytest.raises(ConfigError, match=message):
-        places(config)
+        choose_placements(config)
 
 
 def test_a_model_in_several_processes_leaves_cores_for_each(compose_study: ComposeStudy) -> None:

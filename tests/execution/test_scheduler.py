@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.config.compose import Request
-from sweeplab.execution import scheduler as rounds
+from sweeplab.execution import scheduler as module
 from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
@@ -34,7 +34,7 @@ def test_a_line_calls_its_metrics_what_tables_call_them(make_request: MakeReques
     objectives = "study.objectives=[heldout_loss_nats_per_token,scores.tiny_new_facts.exact_match]"
     config = make_request("evaluation.tasks=[tiny_new_facts]", objectives).config
     record = TrialRecord(0, Status.FINISHED, 0, {}, {}, heldout_loss_nats_per_token=1.25)
-    assert rounds.headline(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
+    assert module.format_objectives(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.append(record.number)
         write_record(folder, record)
 
-    monkeypatch.setattr(rounds, "write_record", write)
+    monkeypatch.setattr(module, "write_record", write)
     return numbers
 
 
@@ -54,12 +54,12 @@ def statuses(tmp_path: Path) -> list[str]:
     return [record.status.value for record in read_records(tmp_path / "runs" / "single")]
 
 
-def test_six_trials_of_one_geometry_are_a_cohort_of_four_and_two_newcomers(
+def test_six_trials_of_one_geometry_are_a_cohort_of_four_and_two_refills(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path, written: list[int]
 ) -> None:
     assert drive(make_request(ranks(6), FOUR))[0] == 6
     assert standin_here.heard("cohort") == [[0, 1, 2, 3]]
-    assert standin_here.heard("join") == [[4], [5]]
+    assert standin_here.heard("refill") == [[4], [5]]
     assert sorted(written) == [0, 1, 2, 3, 4, 5]
     records = read_records(tmp_path / "runs" / "single")
     assert [record.params["adapter.rank"] for record in records] == [1, 2, 3, 4, 5, 6]
@@ -72,9 +72,9 @@ def test_two_geometries_are_two_cohorts_and_dora_is_alone(
     lengths, dora = "++space.training.max_length.choices=[64,128]", "++space.adapter.dora.choices=[false,true]"
     assert drive(make_request(lengths, dora, "study.seeds=[0,1]", FOUR))[0] == 8
     records = read_records(tmp_path / "runs" / "single")
-    groups = [*standin_here.heard("cohort"), *standin_here.heard("join")]
+    groups = [*standin_here.heard("cohort"), *standin_here.heard("refill")]
     assert sorted(number for group in groups for number in group) == list(range(8))
-    assert standin_here.heard("join") == []
+    assert standin_here.heard("refill") == []
     for group in groups:
         members = [records[number] for number in group]
         assert len({record.config["training"]["max_length"] for record in members}) == 1
@@ -117,7 +117,7 @@ def test_a_message_cut_off_in_a_cohort_costs_one_retry(
     assert written == [0, 1, 2, 3]
 
 
-def test_a_newcomer_that_kills_the_worker_once_is_retried_too(
+def test_a_refill_that_kills_the_worker_once_is_retried_too(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path, written: list[int]
 ) -> None:
     """Also where the cohort that it joined has had its retry already."""
@@ -128,7 +128,7 @@ def test_a_newcomer_that_kills_the_worker_once_is_retried_too(
     assert written == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_newcomer_that_always_kills_the_worker_fails_alone(
+def test_a_refill_that_always_kills_the_worker_fails_alone(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path, written: list[int]
 ) -> None:
     standin_here.plan(poison=[4])
@@ -147,13 +147,13 @@ def test_a_worker_that_dies_after_its_last_trial_is_not_sent_an_empty_cohort(
     assert written == [0, 1, 2, 3]
 
 
-def test_bad_ends_within_a_cohort_leave_their_places_to_newcomers(
+def test_bad_ends_within_a_cohort_leave_their_places_to_refills(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
     standin_here.plan(diverge=[0], **{"break": [1]})
     assert drive(make_request(ranks(6), FOUR))[0] == 4
     assert statuses(tmp_path) == ["diverged", "failed", *["finished"] * 4]
-    assert standin_here.heard("join") == [[4], [5]]
+    assert standin_here.heard("refill") == [[4], [5]]
 
 
 def test_a_stored_record_is_told_and_not_put_into_a_cohort(

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sweeplab.execution.executor import Event
-from sweeplab.execution.messages import Message
+from sweeplab.execution.executor import Executor
+from sweeplab.execution.link import Message
+from sweeplab.execution.worker_handle import Event
 from sweeplab.records.record import HeldoutPoint, Phase, Score, Status, TrainPoint, TrialRecord
 
 NUM_STEPS: Final = 200
@@ -32,13 +33,17 @@ def record_of(spec: Message) -> TrialRecord:
     return record
 
 
-class StandinExecutor:
+class StandinExecutor(Executor):
     """`num_workers` workers, none of which is a process."""
 
     def __init__(self, num_workers: int, num_observations: int) -> None:
-        self.num_workers = num_workers
+        self.num_standins = num_workers
         self.num_observations = num_observations
         self.told: deque[Iterator[Event]] = deque()  # of each worker at work, what it has still to say
+
+    @property
+    def num_workers(self) -> int:
+        return self.num_standins
 
     def __enter__(self) -> Self:
         return self
@@ -52,9 +57,9 @@ class StandinExecutor:
         return True
 
     def submit(self, worker: int, specs: list[Message]) -> None:
-        self.told.append(self.events(worker, specs))
+        self.told.append(self.run_trials(worker, specs))
 
-    def events(self, worker: int, specs: list[Message]) -> Iterator[Event]:
+    def run_trials(self, worker: int, specs: list[Message]) -> Iterator[Event]:
         for spec in specs:
             for place in range(1, self.num_observations + 1):
                 step = place * NUM_STEPS // self.num_observations
@@ -72,10 +77,10 @@ class StandinExecutor:
                 self.told.append(events)
                 return event
 
-    def join(self, worker: int, specs: list[Message]) -> None:
-        assert not specs, "a cohort of one has no newcomers"
+    def refill(self, worker: int, specs: list[Message]) -> None:
+        assert not specs, "a cohort of one needs no refill"
 
-    def verdict(self, worker: int, why: str | None) -> None:
+    def send_verdict(self, worker: int, why: str | None) -> None:
         raise AssertionError("nothing is pruned here")
 
     def restart(self, worker: int) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments.benchmarks.driver.standin import StandinExecutor
 from sweeplab.config.compose import CONF, Request, to_study_config, trial_config
 from sweeplab.config.study import register
-from sweeplab.execution import scheduler as rounds
+from sweeplab.execution import scheduler as module
 from sweeplab.execution.driver import Driver
 from sweeplab.records.items import read_items
 from sweeplab.records.store import make_folder, read_records, write_facts, write_record
@@ -87,9 +87,9 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
         StudyProgress(search.num_planned, search.num_ended(), quiet, driver.folder) as progress,
     ):
         executor = StandinExecutor(num_workers, num_observations)
-        trials = rounds.Rounds(request, driver.folder, search, executor, NoTracker(), progress)
-        trials.observed = clock.timed("observe", trials.observed)  # type: ignore[method-assign]
-        trials.run()
+        scheduler = module.Scheduler(request, driver.folder, search, executor, NoTracker(), progress)
+        scheduler.handle_observation = clock.timed("observe", scheduler.handle_observation)  # type: ignore[method-assign]
+        scheduler.run()
     search.close()
     return {
         "open_seconds": opened - began,
@@ -101,8 +101,8 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
 
 @contextmanager
 def timed_functions(clock: Clock) -> Iterator[None]:
-    """What `Rounds` calls by name is timed within."""
-    with patch.object(rounds, "write_record", clock.timed("record", write_record)):
+    """What `Scheduler` calls by name is timed within."""
+    with patch.object(module, "write_record", clock.timed("record", write_record)):
         yield
 
 

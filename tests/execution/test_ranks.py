@@ -1,7 +1,5 @@
 """What the processes of one worker say, and what each of them sees; a study with a model in two processes."""
 
-import io
-import json
 import os
 import signal
 import sys
@@ -17,13 +15,14 @@ from safetensors.numpy import load_file
 
 from sweeplab.cli.reproduce import ADAPTER
 from sweeplab.config.space import axes
-from sweeplab.execution import siblings as module
-from sweeplab.execution.siblings import BROKEN, Voice, device_variables
+from sweeplab.execution import ranks as module
+from sweeplab.execution.ranks import BROKEN, Reporter, choose_device_variables
 from sweeplab.records.record import LargerBatch, Status, TrialRecord
 from sweeplab.records.store import read_record, read_records
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.samplers import check_space
 from tests.conftest import SpecFactory, run_alone
+from tests.execution.executors import ReportedLink
 from tests.study_runs import LOSS, SHORT, ComposeStudy, run_cli, running
 
 DDP: Final = ("training.strategy=ddp", "training.num_devices=2")
@@ -48,45 +47,47 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return codes
 
 
-def said(out: io.StringIO) -> list[tuple[str, Any]]:
-    lines = map(json.loads, out.getvalue().splitlines())
-    return [(one["kind"], one.get("record", {}).get("number")) for one in lines]
+def sent(link: ReportedLink) -> list[tuple[str, Any]]:
+    return [(message["kind"], message.get("record", {}).get("number")) for message in link.read()]
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.OUT_OF_MEMORY])
 def test_a_trial_that_fails_on_one_of_several_devices_ends_the_worker(ends: list[int], status: Status) -> None:
     for silent in (False, True):
-        voice = Voice(io.StringIO())
-        voice.silent = silent
+        link = ReportedLink()
+        reporter = Reporter(link)
+        reporter.is_silent = silent
         with pytest.raises(SystemExit):
-            voice.end(record(3, status), num_devices=2)
-        assert said(voice.out) == [("ended", 3)]  # type: ignore[arg-type]  # a child tells its parent
+            reporter.end_trial(record(3, status), num_devices=2)
+        assert sent(link) == [("ended", 3)]  # a later rank tells the first
     assert ends == [BROKEN, BROKEN]
-    alone = Voice(io.StringIO())
-    alone.end(record(3, status), num_devices=1)
-    assert said(alone.out) == [("ended", 3)]  # type: ignore[arg-type]
+    link = ReportedLink()
+    Reporter(link).end_trial(record(3, status), num_devices=1)
+    assert sent(link) == [("ended", 3)]
 
 
 @pytest.mark.parametrize("status", [Status.FINISHED, Status.PRUNED, Status.DIVERGED, Status.TIMED_OUT])
 def test_what_all_devices_decide_together_ends_nothing_and_is_told_by_the_first(
     ends: list[int], status: Status
 ) -> None:
-    first, child = Voice(io.StringIO()), Voice(io.StringIO())
-    child.silent = True
-    for voice in (first, child):
-        voice.say("observed", number=3)
-        voice.end(record(3, status), num_devices=2)
+    first, later = ReportedLink(), ReportedLink()
+    for link in (first, later):
+        reporter = Reporter(link)
+        reporter.is_silent = link is later
+        reporter.report("observed", number=3)
+        reporter.end_trial(record(3, status), num_devices=2)
     assert ends == []
-    assert said(first.out) == [("observed", None), ("ended", 3)]  # type: ignore[arg-type]
-    assert said(child.out) == []  # type: ignore[arg-type]
+    assert sent(first) == [("observed", None), ("ended", 3)]
+    assert sent(later) == []
 
 
-def test_a_driver_hears_of_a_trial_s_end_once(ends: list[int]) -> None:
-    voice = Voice(io.StringIO())
-    voice.end(record(3, Status.FINISHED), num_devices=2)
+def test_a_driver_receives_a_trial_s_end_once(ends: list[int]) -> None:
+    link = ReportedLink()
+    reporter = Reporter(link)
+    reporter.end_trial(record(3, Status.FINISHED), num_devices=2)
     with pytest.raises(SystemExit):  # another device failed as it wrote, after this one was through
-        voice.break_off("ended", record=record(3, Status.FAILED).to_dict())
-    assert said(voice.out) == [("ended", 3)]  # type: ignore[arg-type]
+        reporter.abort("ended", record=record(3, Status.FAILED).to_dict())
+    assert sent(link) == [("ended", 3)]
     assert ends == [BROKEN]
 
 
@@ -94,7 +95,7 @@ def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-b,6")
 
     def variables(device: str, count: int) -> list[dict[str, str]]:
-        return device_variables({"executor": {"device": device}, "num_devices": count})
+        return choose_device_variables({"executor": {"device": device}, "num_devices": count})
 
     assert variables("auto", 2) == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-b"}]
     assert variables("cpu", 4) == [{}] * 4
@@ -167,10 +168,10 @@ def test_a_process_that_is_killed_costs_its_trials_one_retry(tmp_path: Path) -> 
     ]  # fmt: skip
     with running(command, tmp_path) as driver:
         worker = eventually(lambda: children(psutil.Process(driver.pid), "sweeplab.execution.worker"))
-        sibling = eventually(lambda: children(worker, "sweeplab.execution.worker"))
+        later = eventually(lambda: children(worker, "sweeplab.execution.worker"))
         (tmp_path / "runs" / "own").mkdir(parents=True, exist_ok=True)
         eventually(lambda: [worker] * bool(list(tmp_path.glob("runs/own/base/*.json"))))  # it is at work
-        sibling.send_signal(signal.SIGKILL)
+        later.send_signal(signal.SIGKILL)
         out, errors = driver.communicate(timeout=200)
     assert driver.returncode == 0, out + errors
     assert not worker.is_running()

@@ -1,6 +1,7 @@
 """Executors under test: each over the stand-in worker, with what it needs of a cluster."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +12,11 @@ import pytest
 
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution import executor as local
-from sweeplab.execution import on_ray, on_slurm
-from sweeplab.execution.executor import Event, Executor
-from sweeplab.execution.link import LOOPBACK
-from sweeplab.execution.messages import Message
-from sweeplab.execution.process import Call, call_of
+from sweeplab.execution import executor as module
+from sweeplab.execution import on_slurm
+from sweeplab.execution.executor import Executor
+from sweeplab.execution.link import LOOPBACK, Link, Message
+from sweeplab.execution.worker_handle import Event
 from tests.study_runs import Standin
 
 RAY_ENVIRONMENT: Final = {  # of a cluster that only this machine reaches
@@ -48,12 +48,7 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 def use_standin(standin: Standin, patch: pytest.MonkeyPatch) -> None:
     """Workers of every executor are the stand-in."""
-
-    def call(log: Path, environment: dict[str, str]) -> Call:
-        return call_of(log, environment)._replace(program=[str(standin.program)])
-
-    for module in (local, on_ray, on_slurm):
-        patch.setattr(module, "call_of", call)
+    patch.setattr(module, "worker_program", lambda: [str(standin.program)])
 
 
 @contextmanager
@@ -83,7 +78,7 @@ def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message
     ]
 
 
-def heard(executor: Executor, *kinds: str) -> list[Event]:
+def wait_for_event(executor: Executor, *kinds: str) -> list[Event]:
     """Events up to the first of one of the kinds."""
     found: list[Event] = []
     while not found or found[-1].message["kind"] not in kinds:
@@ -91,7 +86,7 @@ def heard(executor: Executor, *kinds: str) -> list[Event]:
     return found
 
 
-def wait_for(executor: Executor, worker: int) -> None:
+def wait_until_ready(executor: Executor, worker: int) -> None:
     while not executor.is_ready(worker):
         executor.next_event()
 
@@ -106,6 +101,21 @@ def standin_pids(standin: Standin) -> list[int]:
         except psutil.Error:  # it ended while one looked
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+class ReportedLink(Link):
+    """A link whose other end the test reads once everything is sent."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(ours)
+        self.other = Link(theirs)
+
+    def read(self) -> list[Message]:
+        self.close()
+        messages = list(self.other.messages())
+        self.other.close()
+        return messages
 
 
 Open = Callable[..., Executor]
