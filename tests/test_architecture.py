@@ -1,4 +1,4 @@
-"""What runs without torch, and how long things may be. Who may import whom: the contracts in pyproject.toml."""
+"""What runs without torch, how long things may be, where tests stand; who imports whom: contracts in pyproject.toml."""
 
 import ast
 import subprocess
@@ -16,6 +16,45 @@ TORCH_FREE: Final = ("config", "records", "report", "search", "tracking", "execu
 HEAVY: Final = ("torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes")
 MOST_LINES: Final = 300
 MOST_FUNCTION_LINES: Final = 60
+
+# tests of what several modules do together; any other test file has the name and the folder of its module
+ACROSS: Final = {
+    "analysis/test_analyze.py",
+    "cli/test_mistakes.py",
+    "config/test_conf.py",
+    "config/test_conf_headings.py",
+    "evaluation/test_lora_insights.py",
+    "evaluation/test_options.py",
+    "execution/test_chaos.py",
+    "execution/test_isolation.py",
+    "experiments/test_driver_benchmark.py",
+    "experiments/test_gpu_benchmark.py",
+    "experiments/test_scaling.py",
+    "experiments/test_texts.py",
+    "gpu/test_devices.py",
+    "gpu/test_gpu.py",
+    "models/quantization/test_quantization_numbers.py",
+    "planning/test_memory_model.py",
+    "planning/test_published.py",
+    "report/evidence/test_evidence.py",
+    "report/evidence/test_wording.py",
+    "report/test_browser.py",
+    "report/test_committed.py",
+    "report/test_damaged.py",
+    "report/test_together.py",
+    "search/test_enqueue.py",
+    "test_architecture.py",
+    "test_documentation.py",
+    "test_fuzz.py",
+    "test_public_surface.py",
+    "test_security.py",
+    "training/test_trajectories.py",
+    "trial/test_cohort_numbers.py",
+    "trial/test_divided.py",
+    "trial/test_retries.py",
+    "trial/test_rungs.py",
+    "trial/test_vision_trial.py",
+}
 
 MODULES: Final = sorted(path for path in PACKAGE.rglob("*.py"))
 NAMES: Final = [str(path.relative_to(PACKAGE)) for path in MODULES]
@@ -69,3 +108,13 @@ def test_statistics_know_nothing_but_numbers(path: Path) -> None:
     modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     assert {name.partition(".")[0] for name in modules} <= PURE
+
+
+def test_tests_mirror_the_modules() -> None:
+    """A test file is of one module, or is named above; every folder of modules has a folder of tests."""
+    tests = Path(__file__).parent
+    files = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
+    of_no_module = {file for file in files if not (PACKAGE / file.parent / file.name.removeprefix("test_")).exists()}
+    assert {str(file) for file in of_no_module} == ACROSS
+    rooms = {path.parent.relative_to(PACKAGE) for path in MODULES}
+    assert rooms <= {file.parent for file in files}

@@ -1,6 +1,7 @@
 """`import sweeplab`: the examples of its docstrings, and what is imported when."""
 
 import doctest
+import sys
 import warnings
 from importlib import import_module
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import sweeplab
+from sweeplab.__main__ import main
 from tests.test_architecture import HEAVY, loaded_after
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +37,15 @@ def test_every_name_is_there_and_has_an_example() -> None:
     assert all(">>>" in (getattr(named, name).__doc__ or "") for name in functions)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         named.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["adapter.rank=8", "--version"]])
+def test_the_command_line_says_its_version(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweeplab", *arguments])
+    main()
+    assert capsys.readouterr().out == f"sweeplab {version('sweeplab')}\n"
 
 
 def test_a_study_and_a_configuration_come_without_torch() -> None:

@@ -47,32 +47,32 @@ class Adapter(NamedTuple):
     scalings: dict[str, float]
 
 
-def damaged(path: Path, why: str) -> StoreError:
+def _damaged_adapter(path: Path, why: str) -> StoreError:
     return StoreError(f"{path} is no LoRA adapter that can be read: {why}; run the trial again, or remove its folder")
 
 
-def open_weights(path: Path) -> Any:
+def _open_weights(path: Path) -> Any:
     """safetensors' reader, which checks every offset against the file's size. Raises `StoreError`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         return safe_open(path, framework="pt")
     except (OSError, SafetensorError) as error:
-        raise damaged(path, describe_error(error)) from error
+        raise _damaged_adapter(path, describe_error(error)) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """adapter_config.json of a plain LoRA. Raises `StoreError` for another method, or where dW is not B A."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, str(error)) from error
+        raise _damaged_adapter(path, str(error)) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise damaged(path, "its peft_type is not LORA")
+        raise _damaged_adapter(path, "its peft_type is not LORA")
     start = str(config.get("init_lora_weights")).lower()
     if config.get("use_dora") or start.startswith(REWRITING):
-        raise damaged(path, "with DoRA, or a start that rewrites the base, B A is not what the base gained")
+        raise _damaged_adapter(path, "with DoRA, or a start that rewrites the base, B A is not what the base gained")
     return config
 
 
@@ -82,31 +82,33 @@ def read_adapter(folder: Path, scalings: Mapping[str, float]) -> Adapter:
     `scalings`: alpha / rank or alpha / sqrt(rank) by the base's names, as the trial's record has them. Raises
     `StoreError`, in one line that names the file.
     """
-    read_config(folder)
+    _read_config(folder)
     path = folder / WEIGHTS
     sizes: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in ENDS}
-    with open_weights(path) as weights:
+    with _open_weights(path) as weights:
         for key in weights.keys():  # noqa: SIM118 (no mapping)
             part = next((part for part, end in ENDS.items() if key.startswith(PREFIX) and key.endswith(end)), None)
             if part is None:
                 continue  # a norm or a bias that trained beside the adapter
             view = weights.get_slice(key)
             if view.get_dtype() not in FLOATS:
-                raise damaged(path, f"{key} holds {view.get_dtype()} instead of floating-point numbers")
+                raise _damaged_adapter(path, f"{key} holds {view.get_dtype()} instead of floating-point numbers")
             sizes[part][key.removeprefix(PREFIX).removesuffix(ENDS[part])] = tuple(view.get_shape())
     alone = set(sizes["A"]) ^ set(sizes["B"])
     if alone or not sizes["A"]:
-        raise damaged(path, f"{min(alone)} has only one of A and B" if alone else "it holds no pair of A and B")
-    shapes = {name: fitting(path, name, size, sizes["B"][name]) for name, size in sizes["A"].items()}
+        raise _damaged_adapter(
+            path, f"{min(alone)} has only one of A and B" if alone else "it holds no pair of A and B"
+        )
+    shapes = {name: _check_shape(path, name, size, sizes["B"][name]) for name, size in sizes["A"].items()}
     unknown = [name for name in shapes if not math.isfinite(scalings.get(name, math.nan))]
     if unknown:
-        raise damaged(path, f"the record knows no scaling of {unknown[0]}")
+        raise _damaged_adapter(path, f"the record knows no scaling of {unknown[0]}")
     return Adapter(folder, shapes, {name: scalings[name] for name in shapes})
 
 
-def fitting(path: Path, name: str, a: tuple[int, ...], b: tuple[int, ...]) -> Shape:
+def _check_shape(path: Path, name: str, a: tuple[int, ...], b: tuple[int, ...]) -> Shape:
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or 0 in (*a, *b):
-        raise damaged(path, f"A {a} and B {b} of {name} do not fit together")
+        raise _damaged_adapter(path, f"A {a} and B {b} of {name} do not fit together")
     return Shape(a[0], a[1], b[0])
 
 
@@ -114,10 +116,12 @@ def read_factors(adapter: Adapter, name: str) -> Factors:
     """A and B of one matrix. Raises `StoreError` for numbers that are not finite, or beyond 1e30."""
     path = adapter.folder / WEIGHTS
     found = {}
-    with open_weights(path) as weights:
+    with _open_weights(path) as weights:
         for part, end in ENDS.items():
             values: Array = weights.get_tensor(f"{PREFIX}{name}{end}").double().numpy()
             if not (np.abs(values) < LARGEST).all():
-                raise damaged(path, f"{part} of {name} holds numbers that are not finite, or beyond {LARGEST:g}")
+                raise _damaged_adapter(
+                    path, f"{part} of {name} holds numbers that are not finite, or beyond {LARGEST:g}"
+                )
             found[part] = values
     return Factors(found["A"], found["B"], adapter.scalings[name])

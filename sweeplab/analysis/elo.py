@@ -40,35 +40,35 @@ class Strength(NamedTuple):
     stderr: float
 
 
-def expected_score(difference: Array) -> Array:
+def _expect_score(difference: Array) -> Array:
     """1 / (1 + 10^(-difference / 400)): the first player's, `difference` points ahead. Elo 1978."""
     score: Array = 1.0 / (1.0 + 10.0 ** (-difference / 400.0))
     return score
 
 
-def play(matches: Matches, num_players: int, orders_MN: Places) -> Array:
+def play_matches(matches: Matches, num_players: int, orders_MN: Places) -> Array:
     """Final ratings, shape (M, players), of the matches in each of M orders, one after another: R += K (S - E)."""
     rows_M = np.arange(len(orders_MN))
     ratings_MP = np.full((len(orders_MN), num_players), START)
     for match_M in orders_MN.T:
         first_M, second_M = matches.first_N[match_M], matches.second_N[match_M]
         ahead_M = ratings_MP[rows_M, first_M] - ratings_MP[rows_M, second_M]
-        change_M = K * (matches.scores_N[match_M] - expected_score(ahead_M))
+        change_M = K * (matches.scores_N[match_M] - _expect_score(ahead_M))
         ratings_MP[rows_M, first_M] += change_M
         ratings_MP[rows_M, second_M] -= change_M
     return ratings_MP
 
 
-def elo(matches: Matches, num_players: int, num_orders: int, seed: int) -> list[Rating]:
+def rate_by_elo(matches: Matches, num_players: int, num_orders: int, seed: int) -> list[Rating]:
     """K 32, start 1000, mean and central 95 % over random orders."""
     generator = np.random.default_rng(seed)
     orders_MN = generator.permuted(np.tile(np.arange(len(matches.scores_N)), (num_orders, 1)), axis=1)
-    ratings_MP = play(matches, num_players, orders_MN)
+    ratings_MP = play_matches(matches, num_players, orders_MN)
     low_P, high_P = np.quantile(ratings_MP, (0.025, 0.975), axis=0)
     return [Rating(float(m), float(lo), float(hi)) for m, lo, hi in zip(ratings_MP.mean(0), low_P, high_P, strict=True)]
 
 
-def wins(matches: Matches, num_players: int) -> Array:
+def _count_points(matches: Matches, num_players: int) -> Array:
     """Points of each player over each other, shape (players, players); a tie is half a point for both."""
     won_PP = np.zeros((num_players, num_players))
     np.add.at(won_PP, (matches.first_N, matches.second_N), matches.scores_N)
@@ -76,7 +76,7 @@ def wins(matches: Matches, num_players: int) -> Array:
     return won_PP
 
 
-def comparable(won_PP: Array) -> bool:
+def _is_connected(won_PP: Array) -> bool:
     """True where each player can be reached from each other over points won. Ford 1957."""
     reached_PP = (won_PP > 0) | np.eye(len(won_PP), dtype=bool)
     for middle in range(len(won_PP)):
@@ -84,20 +84,20 @@ def comparable(won_PP: Array) -> bool:
     return bool(reached_PP.all())
 
 
-def log_likelihood(won_PP: Array, t_P: Array) -> float:
+def _log_likelihood(won_PP: Array, t_P: Array) -> float:
     ahead_PP = t_P[:, None] - t_P[None, :]
     return -float((won_PP * np.logaddexp(0.0, -ahead_PP)).sum())
 
 
-def bradley_terry(matches: Matches, num_players: int) -> list[Strength] | None:
+def rate_by_bradley_terry(matches: Matches, num_players: int) -> list[Strength] | None:
     """Maximum likelihood with P(first beats second) = 1 / (1 + exp(t2 - t1)), a tie half a win each way.
 
     Newton with halved steps, which the concave likelihood makes sure of; the first player stands at 0 meanwhile.
     Standard errors from the Fisher information; matches that share an item are not independent, which it takes
     them to be. None where no finite maximum exists: a player that never lost a point, say.
     """
-    won_PP = wins(matches, num_players)
-    if not comparable(won_PP):
+    won_PP = _count_points(matches, num_players)
+    if not _is_connected(won_PP):
         return None
     t_P, step_P, covariance_PP = np.zeros(num_players), np.ones(num_players), np.zeros((num_players, num_players))
     while np.abs(step_P).max() > CLOSE:
@@ -106,8 +106,8 @@ def bradley_terry(matches: Matches, num_players: int) -> list[Strength] | None:
         information_PP = np.diag(weight_PP.sum(1)) - weight_PP
         covariance_PP[1:, 1:] = np.linalg.inv(information_PP[1:, 1:])
         step_P = covariance_PP @ (won_PP * share_PP.T - won_PP.T * share_PP).sum(1)
-        before = log_likelihood(won_PP, t_P)
-        while np.abs(step_P).max() > CLOSE and log_likelihood(won_PP, t_P + step_P) <= before:
+        before = _log_likelihood(won_PP, t_P)
+        while np.abs(step_P).max() > CLOSE and _log_likelihood(won_PP, t_P + step_P) <= before:
             step_P /= 2.0
         t_P += step_P
     centred_PP = np.eye(num_players) - 1.0 / num_players
@@ -116,7 +116,7 @@ def bradley_terry(matches: Matches, num_players: int) -> list[Strength] | None:
     return [Strength(float(p), float(e)) for p, e in zip(points_P, errors_P, strict=True)]
 
 
-def item_matches(outcomes_TN: Array, players_T: Sequence[int], rounds_T: Sequence[int]) -> Matches:
+def build_matches(outcomes_TN: Array, players_T: Sequence[int], rounds_T: Sequence[int]) -> Matches:
     """Trials against trials, item by item: the higher outcome wins, equal ones tie, NaN (not asked) does not play.
 
     T trials on N items. Trials meet that belong to different players and to the same round: settings and seeds.

@@ -3,8 +3,8 @@
 import math
 from typing import Final
 
-from sweeplab.analysis.results import AnalysisResults, base_spectra, mean_sizes, of_setting
-from sweeplab.analysis.sharing import Shared
+from sweeplab.analysis.results import AnalysisResults, average_sizes, list_base_spectra, select_measured
+from sweeplab.analysis.sharing import SharedSubspaces
 from sweeplab.analysis.trials import KINDS
 from sweeplab.records.metrics import METRICS
 from sweeplab.report.charts.axes import Axis
@@ -28,7 +28,7 @@ KIND_WORDS: Final = {
 }
 
 
-def _largest_ranks(shared: list[Shared]) -> list[tuple[str, tuple[int, int]]]:
+def _largest_ranks(shared: list[SharedSubspaces]) -> list[tuple[str, tuple[int, int]]]:
     """For each kind its two largest ranks, as the paper chose 8 and 64."""
     rows = []
     for kind in KINDS:
@@ -55,9 +55,9 @@ def draw_similarity(findings: AnalysisResults) -> str | None:
 
 def draw_spectra(findings: AnalysisResults) -> str | None:
     """The mean k-th singular value of W and of every setting's dW, both axes logarithmic. None without updates."""
-    curves = [("W, the base", mean_sizes(base_spectra(findings)), len(PALETTE) - 1, 1)]
+    curves = [("W, the base", average_sizes(list_base_spectra(findings)), len(PALETTE) - 1, 1)]
     for color, setting in enumerate(pick_evenly(findings.settings, _MAX_LINES)):
-        sizes = mean_sizes([one.update_K for one in of_setting(findings, setting)])
+        sizes = average_sizes([one.update_K for one in select_measured(findings, setting)])
         curves.append((f"dW, {setting.label}", sizes, color, 0))
     curves = [curve for curve in curves if len(curve[1])]
     if not curves:

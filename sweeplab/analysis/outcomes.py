@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from sweeplab.analysis.elo import Rating, Strength, bradley_terry, elo, item_matches
+from sweeplab.analysis.elo import Rating, Strength, build_matches, rate_by_bradley_terry, rate_by_elo
 from sweeplab.records.items import read_trial_items
 from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import StudyFacts, TrialRecord
@@ -14,10 +14,10 @@ from sweeplab.records.store import trial_folder
 from sweeplab.report.evidence.settings import Setting, first_objective
 from sweeplab.statistics.selection import pick_evenly
 
-RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right
-MOST_ITEMS: Final = 1000
-NUM_ORDERS: Final = 200
-SEED: Final = 0
+_RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right
+_MOST_ITEMS: Final = 1000
+_NUM_ORDERS: Final = 200
+_SEED: Final = 0
 
 Item = tuple[str, int]
 
@@ -37,27 +37,27 @@ class Ratings(NamedTuple):
     standings: list[Standing]  # in the settings' order
 
 
-def right_items(path: Path) -> dict[Item, float]:
+def _read_right_items(path: Path) -> dict[Item, float]:
     """How right each item was, by task and item, of tasks that say so. Raises `StoreError` for a damaged file."""
     by_metric = read_trial_items(path)
     chosen: dict[str, tuple[int, str]] = {}  # by task: its first metric in the order of `RIGHT`
     for name in by_metric:
         task, metric = score_parts(name)
         kind = metric.partition("@")[0].split(",")[0]
-        if kind in RIGHT:
-            rank = RIGHT.index(kind)
+        if kind in _RIGHT:
+            rank = _RIGHT.index(kind)
             chosen[task] = min(chosen.get(task, (rank, name)), (rank, name), key=lambda one: one[0])
     return {(task, item): value for task, (_, name) in chosen.items() for item, value in by_metric[name].items()}
 
 
-def rated_tasks(facts: StudyFacts, tasks: Sequence[str]) -> list[str]:
+def _choose_tasks(facts: StudyFacts, tasks: Sequence[str]) -> list[str]:
     """The task of the study's first objective where it is one, so that learning and forgetting do not mix; else all."""
     metric, _ = first_objective(facts)
     task, _ = score_parts(metric)
     return [task] if metric.startswith("scores.") and task in tasks else list(tasks)
 
 
-def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> Ratings | None:
+def rate_settings(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> Ratings | None:
     """Elo of settings: on each item, of two trials with one seed, the right one beats the wrong one.
 
     None where fewer than two settings have items in common. Raises `StoreError`.
@@ -67,21 +67,21 @@ def rate(facts: StudyFacts, settings: Sequence[Setting], study_folder: Path) -> 
         for record in setting.finished:
             path = trial_folder(study_folder, record.number) / "items.jsonl"
             if path.exists():
-                rows.append((record, index, right_items(path)))
+                rows.append((record, index, _read_right_items(path)))
     tasks = list(dict.fromkeys(task for _, _, items in rows for task, _ in items))
     if not tasks:
         return None
-    kept = rated_tasks(facts, tasks)
+    kept = _choose_tasks(facts, tasks)
     items = dict.fromkeys(item for _, _, found in rows for item in found if item[0] in kept)
-    chosen = pick_evenly(list(items), MOST_ITEMS)
+    chosen = pick_evenly(list(items), _MOST_ITEMS)
     outcomes_TN = np.array([[found.get(item, np.nan) for item in chosen] for _, _, found in rows])
     indices = sorted({index for _, index, _ in rows})
     players = [indices.index(index) for _, index, _ in rows]
-    matches = item_matches(outcomes_TN, players, [record.seed for record, _, _ in rows])
+    matches = build_matches(outcomes_TN, players, [record.seed for record, _, _ in rows])
     if not len(matches.scores_N):
         return None
-    ratings = elo(matches, len(indices), NUM_ORDERS, SEED)
-    found = bradley_terry(matches, len(indices))
+    ratings = rate_by_elo(matches, len(indices), _NUM_ORDERS, _SEED)
+    found = rate_by_bradley_terry(matches, len(indices))
     strengths: Sequence[Strength | None] = [None] * len(indices) if found is None else found
     standings = [
         Standing(settings[index], rating, strength)

@@ -7,7 +7,7 @@ import numpy as np
 
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.spectra import Decomposition
-from sweeplab.analysis.subspaces import projector_moments
+from sweeplab.analysis.subspaces import find_projector_moments
 
 
 class RandomNorm(NamedTuple):
@@ -43,12 +43,12 @@ class Projection(NamedTuple):
         return self.update_norm / self.on_update if self.on_update > 0 else None
 
 
-def projected_norm(weight_OI: Array, left_OR: Array, right_IR: Array) -> float:
+def measure_projected_norm(weight_OI: Array, left_OR: Array, right_IR: Array) -> float:
     """||U^T W V||_F; U and V have orthonormal columns."""
     return float(np.linalg.norm(left_OR.T @ weight_OI @ right_IR))
 
 
-def random_norm(sizes_K: Array, rank: int, out_features: int, in_features: int) -> RandomNorm:
+def expect_random_norm(sizes_K: Array, rank: int, out_features: int, in_features: int) -> RandomNorm:
     """Exact for a W with singular values `sizes_K`: the squared norm is tr(P W Q W^T) with random projectors P and Q.
 
     Its mean is r^2 ||W||_F^2 / (O I); its second moment follows from that of the projectors and depends on
@@ -57,14 +57,14 @@ def random_norm(sizes_K: Array, rank: int, out_features: int, in_features: int) 
     squares_K = np.square(sizes_K)
     total = float(squares_K.sum())
     t, f = total * total, float(np.square(squares_K).sum())
-    a, b = projector_moments(rank, out_features)
-    c, e = projector_moments(rank, in_features)
+    a, b = find_projector_moments(rank, out_features)
+    c, e = find_projector_moments(rank, in_features)
     second = a * (c * t + 2 * e * f) + 2 * b * (c * f + e * (t + f))
     mean = rank * rank * total / (out_features * in_features)
     return RandomNorm(mean, math.sqrt(max(0.0, second - mean * mean)))
 
 
-def project(weight_OI: Array, sizes_K: Array, update: Decomposition) -> Projection:
+def project_onto_update(weight_OI: Array, sizes_K: Array, update: Decomposition) -> Projection:
     """The row of table 7 for an update; r is its rank, that of B A. `sizes_K`: W's singular values.
 
     On W's own top r directions the norm is sqrt(s_1^2 + ... + s_r^2).
@@ -75,7 +75,7 @@ def project(weight_OI: Array, sizes_K: Array, update: Decomposition) -> Projecti
         rank,
         update.norm,
         float(np.sqrt(np.square(sizes_K).sum())),
-        projected_norm(weight_OI, update.left_OK, update.right_IK),
+        measure_projected_norm(weight_OI, update.left_OK, update.right_IK),
         float(np.sqrt(np.square(sizes_K[:rank]).sum())),
-        random_norm(sizes_K, rank, rows, columns),
+        expect_random_norm(sizes_K, rank, rows, columns),
     )

@@ -8,10 +8,10 @@ import numpy as np
 
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.outcomes import Ratings
-from sweeplab.analysis.sharing import Shared
-from sweeplab.analysis.spectra import Dimensions, dimensions
-from sweeplab.analysis.trials import Pair, Trained
-from sweeplab.analysis.weights import Measured
+from sweeplab.analysis.sharing import SharedSubspaces
+from sweeplab.analysis.spectra import Dimensions, count_dimensions
+from sweeplab.analysis.trials import Pair, TrainedAdapter
+from sweeplab.analysis.weights import MeasuredMatrix
 from sweeplab.records.record import StudyFacts
 from sweeplab.report.evidence.settings import Setting
 
@@ -20,17 +20,17 @@ from sweeplab.report.evidence.settings import Setting
 class AnalysisResults:
     facts: StudyFacts
     settings: list[Setting]
-    trained: list[Trained]
+    trained: list[TrainedAdapter]
     left_out: dict[int, str]  # trial -> why
     pairs: list[Pair]
     matrices: list[str]  # whose subspaces were compared
-    shared: list[Shared]
-    measured: list[Measured]
+    shared: list[SharedSubspaces]
+    measured: list[MeasuredMatrix]
     base_trouble: str  # why the base could not be read; '' where it was
     ratings: Ratings | None
 
 
-class Amplified(NamedTuple):
+class Amplification(NamedTuple):
     """Table 7 for one setting: means over matrices and seeds, but for the median of the amplification."""
 
     update_norm: float
@@ -43,17 +43,17 @@ class Amplified(NamedTuple):
     num: int
 
 
-def of_setting(findings: AnalysisResults, setting: Setting) -> list[Measured]:
+def select_measured(findings: AnalysisResults, setting: Setting) -> list[MeasuredMatrix]:
     numbers = {record.number for record in setting.records}
     return [one for one in findings.measured if one.number in numbers]
 
 
-def amplified(measured: Iterable[Measured]) -> Amplified | None:
+def measure_amplification(measured: Iterable[MeasuredMatrix]) -> Amplification | None:
     rows = [one.projection for one in measured if one.projection is not None]
     if not rows:
         return None
     factors = [row.amplification for row in rows if row.amplification is not None]
-    return Amplified(
+    return Amplification(
         update_norm=float(np.mean([row.update_norm for row in rows])),
         weight_norm=float(np.mean([row.weight_norm for row in rows])),
         on_update=float(np.mean([row.on_update for row in rows])),
@@ -65,12 +65,12 @@ def amplified(measured: Iterable[Measured]) -> Amplified | None:
     )
 
 
-def mean_dimensions(spectra: Sequence[Array]) -> Dimensions | None:
-    found = [one for one in map(dimensions, spectra) if one is not None]
+def average_dimensions(spectra: Sequence[Array]) -> Dimensions | None:
+    found = [one for one in map(count_dimensions, spectra) if one is not None]
     return Dimensions(*(float(np.mean(column)) for column in zip(*found, strict=True))) if found else None
 
 
-def mean_sizes(spectra: Sequence[Array]) -> Array:
+def average_sizes(spectra: Sequence[Array]) -> Array:
     """Mean k-th singular value over those matrices that have one."""
     longest = max((len(one) for one in spectra), default=0)
     sums, counts = np.zeros(longest), np.zeros(longest)
@@ -81,20 +81,20 @@ def mean_sizes(spectra: Sequence[Array]) -> Array:
     return mean
 
 
-def base_spectra(findings: AnalysisResults) -> list[Array]:
+def list_base_spectra(findings: AnalysisResults) -> list[Array]:
     """Each matrix of the first trial's base once."""
     first = findings.measured[0].number if findings.measured else None
     return [one.weight_K for one in findings.measured if one.number == first and one.weight_K is not None]
 
 
-def plain(values: Array) -> list[Any]:
+def _to_lists(values: Array) -> list[Any]:
     """Nested lists of six digits, with None for NaN."""
     if values.ndim > 1:
-        return [plain(row) for row in values]
+        return [_to_lists(row) for row in values]
     return [None if np.isnan(value) else float(f"{value:.6g}") for value in values]
 
 
-def as_json(findings: AnalysisResults) -> dict[str, Any]:
+def analysis_to_dict(findings: AnalysisResults) -> dict[str, Any]:
     """What `analysis.json` holds: every number behind the page, and each matrix's own."""
     return {
         "study": findings.facts.name,
@@ -103,27 +103,27 @@ def as_json(findings: AnalysisResults) -> dict[str, Any]:
         "pairs": [
             {"kind": pair.kind, "trials": [pair.one.record.number, pair.other.record.number]} for pair in findings.pairs
         ],
-        "similarity": {"matrices": findings.matrices, "groups": [shared_json(one) for one in findings.shared]},
+        "similarity": {"matrices": findings.matrices, "groups": [_shared_to_dict(one) for one in findings.shared]},
         "base": findings.base_trouble or "read",
-        "matrices": [measured_json(one) for one in findings.measured],
-        "elo": None if findings.ratings is None else ratings_json(findings.ratings),
+        "matrices": [_measured_to_dict(one) for one in findings.measured],
+        "elo": None if findings.ratings is None else _ratings_to_dict(findings.ratings),
     }
 
 
-def shared_json(shared: Shared) -> dict[str, Any]:
+def _shared_to_dict(shared: SharedSubspaces) -> dict[str, Any]:
     return {
         "kind": shared.kind,
         "ranks": list(shared.ranks),
         "part": shared.part,
         "first": shared.first()._asdict(),
         "whole": shared.whole()._asdict(),
-        "phi": plain(shared.mean(shared.phi_IJ)),
-        "chance": plain(shared.mean(shared.chance_IJ)),
+        "phi": _to_lists(shared.mean(shared.phi_IJ)),
+        "chance": _to_lists(shared.mean(shared.chance_IJ)),
     }
 
 
-def measured_json(one: Measured) -> dict[str, Any]:
-    own, base = dimensions(one.update_K), None if one.weight_K is None else dimensions(one.weight_K)
+def _measured_to_dict(one: MeasuredMatrix) -> dict[str, Any]:
+    own, base = count_dimensions(one.update_K), None if one.weight_K is None else count_dimensions(one.weight_K)
     row = one.projection
     table = None
     if row is not None:
@@ -133,14 +133,14 @@ def measured_json(one: Measured) -> dict[str, Any]:
     return {
         "trial": one.number,
         "matrix": one.name,
-        "update_singular_values": plain(one.update_K),
+        "update_singular_values": _to_lists(one.update_K),
         "update_dimensions": None if own is None else own._asdict(),
         "weight_dimensions": None if base is None else base._asdict(),
         "projection": table,
     }
 
 
-def ratings_json(ratings: Ratings) -> dict[str, Any]:
+def _ratings_to_dict(ratings: Ratings) -> dict[str, Any]:
     rows = [
         {
             "setting": one.setting.params,

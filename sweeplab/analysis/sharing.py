@@ -8,15 +8,21 @@ import numpy as np
 
 from sweeplab.analysis.adapters import Array, Factors, read_factors
 from sweeplab.analysis.spectra import decompose_update
-from sweeplab.analysis.subspaces import Chance, chance, chance_grid, directions, similarity
-from sweeplab.analysis.trials import Pair, Trained
+from sweeplab.analysis.subspaces import (
+    Chance,
+    expect_by_chance,
+    expect_grid_by_chance,
+    find_directions,
+    measure_similarity,
+)
+from sweeplab.analysis.trials import Pair, TrainedAdapter
 from sweeplab.statistics.selection import pick_evenly
 
 MOST_MATRICES: Final = 64
-PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A
+_PARTS: Final = ("A", "B", "dW right", "dW left")  # right singular vectors of A, left ones of B, and both of dW = B A
 
 
-class Against(NamedTuple):
+class ComparedWithChance(NamedTuple):
     """A mean phi over matrices and pairs beside chance; z counts standard deviations of that mean by chance.
 
     None where no two subspaces had as many dimensions, or chance has no spread.
@@ -28,7 +34,7 @@ class Against(NamedTuple):
     num: int
 
 
-class Point(NamedTuple):
+class _Point(NamedTuple):
     """phi of the first directions and of the whole spans in one matrix of one pair; None: a span is smaller."""
 
     first: float | None
@@ -37,7 +43,7 @@ class Point(NamedTuple):
 
 
 @dataclass
-class Shared:
+class SharedSubspaces:
     """All pairs of one kind and two ranks, for one part; grids have i in rows, j in columns."""
 
     kind: str
@@ -46,56 +52,58 @@ class Shared:
     phi_IJ: Array  # sums over matrices and pairs
     chance_IJ: Array
     counts_IJ: Array
-    points: list[Point]
+    points: list[_Point]
 
     @classmethod
-    def empty(cls, kind: str, ranks: tuple[int, int], part: str) -> "Shared":
+    def empty(cls, kind: str, ranks: tuple[int, int], part: str) -> "SharedSubspaces":
         return cls(kind, ranks, part, np.zeros(ranks), np.zeros(ranks), np.zeros(ranks), [])
 
     def add(self, one_DI: Array, other_DJ: Array) -> None:
-        phi_IJ = similarity(one_DI, other_DJ)
+        phi_IJ = measure_similarity(one_DI, other_DJ)
         (rows, columns), width = phi_IJ.shape, one_DI.shape[0]
         self.phi_IJ[:rows, :columns] += phi_IJ
-        self.chance_IJ[:rows, :columns] += chance_grid(rows, columns, width)
+        self.chance_IJ[:rows, :columns] += expect_grid_by_chance(rows, columns, width)
         self.counts_IJ[:rows, :columns] += 1.0
         first = float(phi_IJ[0, 0]) if phi_IJ.size else None
-        self.points.append(Point(first, float(phi_IJ[-1, -1]) if phi_IJ.shape == self.ranks else None, width))
+        self.points.append(_Point(first, float(phi_IJ[-1, -1]) if phi_IJ.shape == self.ranks else None, width))
 
     def mean(self, sums_IJ: Array) -> Array:
         """Over the matrices and pairs that have the entry; NaN where none has."""
         mean: Array = np.divide(sums_IJ, self.counts_IJ, out=np.full(self.ranks, np.nan), where=self.counts_IJ > 0)
         return mean
 
-    def first(self) -> Against:
-        return against([(one.first, chance(1, 1, one.width)) for one in self.points])
+    def first(self) -> ComparedWithChance:
+        return _compare_with_chance([(one.first, expect_by_chance(1, 1, one.width)) for one in self.points])
 
-    def whole(self) -> Against:
-        return against([(one.whole, chance(*self.ranks, one.width)) for one in self.points if one.whole is not None])
+    def whole(self) -> ComparedWithChance:
+        return _compare_with_chance(
+            [(one.whole, expect_by_chance(*self.ranks, one.width)) for one in self.points if one.whole is not None]
+        )
 
 
-def against(rows: Sequence[tuple[float | None, Chance]]) -> Against:
+def _compare_with_chance(rows: Sequence[tuple[float | None, Chance]]) -> ComparedWithChance:
     """The mean of phi beside that of chance, whose matrices are independent."""
     known = [(phi, by) for phi, by in rows if phi is not None]
     if not known:
-        return Against(None, None, None, 0)
+        return ComparedWithChance(None, None, None, 0)
     num = len(known)
     spread = float(np.sqrt(sum(by.std**2 for _, by in known))) / num
     mean = Chance(sum(by.mean for _, by in known) / num, spread)
     phi = sum(value for value, _ in known) / num
-    return Against(phi, mean.mean, mean.z(phi), num)
+    return ComparedWithChance(phi, mean.mean, mean.z(phi), num)
 
 
-def bases_of(factors: Factors) -> dict[str, Array]:
+def _find_bases(factors: Factors) -> dict[str, Array]:
     update = decompose_update(factors)
     return {
-        "A": directions(factors.a_RI),
-        "B": directions(factors.b_OR.T),
+        "A": find_directions(factors.a_RI),
+        "B": find_directions(factors.b_OR.T),
         "dW right": update.right_IK,
         "dW left": update.left_OK,
     }
 
 
-def matrices_of(trained: Sequence[Trained], most: int) -> list[str]:
+def choose_matrices(trained: Sequence[TrainedAdapter], most: int) -> list[str]:
     """Names of adapted matrices in the model's order, evenly drawn where there are more than `most`."""
     names = dict.fromkeys(
         layer["name"] for one in trained for layer in one.record.adapter_layers if layer["name"] in one.adapter.shapes
@@ -103,14 +111,14 @@ def matrices_of(trained: Sequence[Trained], most: int) -> list[str]:
     return pick_evenly(list(names), most)
 
 
-def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[Shared]:
+def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[SharedSubspaces]:
     """One `Shared` per kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
-    groups: dict[tuple[str, tuple[int, int], str], Shared] = {}
+    groups: dict[tuple[str, tuple[int, int], str], SharedSubspaces] = {}
     members = {trial.record.number: trial for pair in pairs for trial in (pair.one, pair.other)}
     for index, name in enumerate(names, 1):
         say(f"subspaces of {name}, matrix {index} of {len(names)}")
         bases = {
-            number: bases_of(read_factors(trial.adapter, name))
+            number: _find_bases(read_factors(trial.adapter, name))
             for number, trial in members.items()
             if name in trial.adapter.shapes
         }
@@ -119,9 +127,9 @@ def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[
             if one is None or other is None:
                 continue
             ranks = (pair.one.rank, pair.other.rank)
-            for part in PARTS:
+            for part in _PARTS:
                 if one[part].shape[0] != other[part].shape[0]:
                     continue
-                shared = groups.setdefault((pair.kind, ranks, part), Shared.empty(pair.kind, ranks, part))
+                shared = groups.setdefault((pair.kind, ranks, part), SharedSubspaces.empty(pair.kind, ranks, part))
                 shared.add(one[part], other[part])
     return list(groups.values())

@@ -29,12 +29,12 @@ class Dimensions(NamedTuple):
     participation_ratio: float  # sum(s^2)^2 / sum(s^4), of the squares as a covariance's spectrum. Gao et al. 2017
 
 
-def truncated(left_OR: Array, sizes_R: Array, right_RI: Array) -> Decomposition:
+def _truncate(left_OR: Array, sizes_R: Array, right_RI: Array) -> Decomposition:
     num_kept = int((sizes_R > TOLERANCE * sizes_R[0]).sum()) if sizes_R[0] > 0 else 0
     return Decomposition(left_OR[:, :num_kept], sizes_R[:num_kept], right_RI[:num_kept].T)
 
 
-def spectrum(weight_OI: Array) -> Array:
+def find_spectrum(weight_OI: Array) -> Array:
     """Singular values of a whole matrix above rounding, the largest first."""
     sizes_K = np.linalg.svd(weight_OI, compute_uv=False)
     kept: Array = sizes_K[sizes_K > TOLERANCE * sizes_K[0]]
@@ -46,10 +46,10 @@ def decompose_update(factors: Factors) -> Decomposition:
     left_OQ, b_QR = np.linalg.qr(factors.b_OR)
     right_IQ, a_QR = np.linalg.qr(factors.a_RI.T)
     u_QR, sizes_R, v_RQ = np.linalg.svd(factors.scaling * (b_QR @ a_QR.T), full_matrices=False)
-    return truncated(left_OQ @ u_QR, sizes_R, v_RQ @ right_IQ.T)
+    return _truncate(left_OQ @ u_QR, sizes_R, v_RQ @ right_IQ.T)
 
 
-def dimensions(sizes_K: Array) -> Dimensions | None:
+def count_dimensions(sizes_K: Array) -> Dimensions | None:
     """None for an empty spectrum: a matrix of zeros has no dimension.
 
     What Gao et al. (bioRxiv 214262) call dimensionality is a property of a spectrum; the intrinsic dimension of a task

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from sweeplab.analysis.outcomes import rate
+from sweeplab.analysis.outcomes import rate_settings
 from sweeplab.analysis.pages import write_analysis
 from sweeplab.analysis.results import AnalysisResults
-from sweeplab.analysis.sharing import MOST_MATRICES, matrices_of, measure_sharing
+from sweeplab.analysis.sharing import MOST_MATRICES, choose_matrices, measure_sharing
 from sweeplab.analysis.trials import find_pairs, read_trials
 from sweeplab.analysis.weights import measure_weights
 from sweeplab.records.store import StoreError, read_facts, read_records
@@ -25,10 +25,10 @@ def analyze(study_folder: Path, reports_dir: Path, say: Callable[[str], None]) -
     records = read_records(study_folder)
     settings = group_by_setting(facts, records)
     trained, left_out = read_trials(study_folder, records)
-    pairs, names = find_pairs(trained), matrices_of(trained, MOST_MATRICES)
+    pairs, names = find_pairs(trained), choose_matrices(trained, MOST_MATRICES)
     shared = measure_sharing(pairs, names, say)
     measured, trouble = measure_weights(trained, MOST_MATRICES, say)
     say("Elo over items")
-    ratings = rate(facts, settings, study_folder)
+    ratings = rate_settings(facts, settings, study_folder)
     findings = AnalysisResults(facts, settings, trained, left_out, pairs, names, shared, measured, trouble, ratings)
     return write_analysis(findings, reports_dir / facts.name / "analysis")

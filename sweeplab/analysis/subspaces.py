@@ -26,7 +26,7 @@ class Chance(NamedTuple):
         return (phi - self.mean) / self.std if self.std > 0 else None
 
 
-def directions(rows_RD: Array) -> Array:
+def find_directions(rows_RD: Array) -> Array:
     """Right singular vectors of a matrix as columns, shape (D, k), the strongest first; k its numerical rank.
 
     For A they are the paper's; for B, whose left ones are meant, give B^T.
@@ -37,7 +37,7 @@ def directions(rows_RD: Array) -> Array:
     return kept
 
 
-def similarity(one_DI: Array, other_DJ: Array) -> Array:
+def measure_similarity(one_DI: Array, other_DJ: Array) -> Array:
     """phi of the first i and the first j columns, shape (I, J): ||U_i^T V_j||_F^2 / min(i, j), from 0 to 1.
 
     Columns must be orthonormal; entry [i - 1, j - 1]. 1: one span holds the other; 0: orthogonal.
@@ -48,13 +48,13 @@ def similarity(one_DI: Array, other_DJ: Array) -> Array:
     return phi_IJ
 
 
-def projection_distance(one_DI: Array, other_DJ: Array) -> float:
+def measure_projection_distance(one_DI: Array, other_DJ: Array) -> float:
     """The projection metric d of appendix G, sqrt(p - sum of squared cosines), from 0 to sqrt(p). Hamm and Lee 2008."""
     squared = float(np.square(one_DI.T @ other_DJ).sum())
     return math.sqrt(max(0.0, min(one_DI.shape[1], other_DJ.shape[1]) - squared))
 
 
-def projector_moments(rank: int, dimension: int) -> tuple[float, float]:
+def find_projector_moments(rank: int, dimension: int) -> tuple[float, float]:
     """(a, b) with E[P_ij P_kl] = a d_ij d_kl + b (d_ik d_jl + d_il d_jk), P on a random subspace of `rank` dimensions.
 
     The form follows from invariance under rotations; a and b from tr P = tr P^2 = rank.
@@ -64,7 +64,7 @@ def projector_moments(rank: int, dimension: int) -> tuple[float, float]:
     return (r * r - 2 * b * d) / (d * d), b
 
 
-def chance(i: int, j: int, dimension: int) -> Chance:
+def expect_by_chance(i: int, j: int, dimension: int) -> Chance:
     """phi of independent uniformly random subspaces of i and j of `dimension` dimensions, exactly.
 
     The mean of tr(P Q) is ij / d, so that of phi is max(i, j) / d; the variance of tr(P Q) is
@@ -77,7 +77,7 @@ def chance(i: int, j: int, dimension: int) -> Chance:
     return Chance(max(i, j) / d, math.sqrt(variance) / smaller)
 
 
-def chance_grid(num_i: int, num_j: int, dimension: int) -> Array:
+def expect_grid_by_chance(num_i: int, num_j: int, dimension: int) -> Array:
     """Mean of phi by chance for i up to `num_i` and j up to `num_j`, as `similarity` places them."""
     grid: Array = np.maximum.outer(np.arange(num_i) + 1.0, np.arange(num_j) + 1.0) / dimension
     return grid

@@ -13,12 +13,12 @@ from sweeplab.records.store import StoreError, record_path, trial_folder
 from sweeplab.records.typed import value_at
 from sweeplab.statistics.selection import pick_evenly
 
-RANK: Final = "adapter.rank"
-MOST_PAIRS: Final = 12  # of each kind
+_RANK: Final = "adapter.rank"
+_MOST_PAIRS: Final = 12  # of each kind
 KINDS: Final = ("ranks", "seeds", "both")
 
 
-class Trained(NamedTuple):
+class TrainedAdapter(NamedTuple):
     """A finished trial with its adapter."""
 
     record: TrialRecord
@@ -33,11 +33,11 @@ class Pair(NamedTuple):
     """Two trials that differ in rank, in seed, or in both, and in nothing else; the smaller rank first."""
 
     kind: str
-    one: Trained
-    other: Trained
+    one: TrainedAdapter
+    other: TrainedAdapter
 
 
-def unusable(record: TrialRecord, folder: Path) -> str | None:
+def _explain_unusable(record: TrialRecord, folder: Path) -> str | None:
     """Why a trial has no dW = B A to look at, or None."""
     method, dora, start = (value_at(record.config, f"adapter.{name}") for name in ("method", "dora", "initialization"))
     if record.status is not Status.FINISHED:
@@ -49,12 +49,12 @@ def unusable(record: TrialRecord, folder: Path) -> str | None:
     return None if (folder / CONFIG).exists() else "its adapter folder is gone"
 
 
-def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[list[Trained], dict[int, str]]:
+def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[list[TrainedAdapter], dict[int, str]]:
     """Trials with a LoRA adapter, and why the others are left out. Raises `StoreError` for a damaged adapter."""
     trained, left_out = [], {}
     for record in records:
         folder = trial_folder(study_folder, record.number) / "adapter"
-        why = unusable(record, folder)
+        why = _explain_unusable(record, folder)
         if why is not None:
             left_out[record.number] = why
             continue
@@ -64,27 +64,27 @@ def read_trials(study_folder: Path, records: Sequence[TrialRecord]) -> tuple[lis
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             path = record_path(study_folder, record.number)
             raise StoreError(f"{path} has no whole config and adapter_layers: {error!r}; run it again") from error
-        trained.append(Trained(record, read_adapter(folder, scalings)))
+        trained.append(TrainedAdapter(record, read_adapter(folder, scalings)))
     return trained, left_out
 
 
-def rest(record: TrialRecord) -> dict[str, Any]:
+def _list_other_params(record: TrialRecord) -> dict[str, Any]:
     """What the study varied, but for the rank."""
-    return {key: value for key, value in record.params.items() if key != RANK}
+    return {key: value for key, value in record.params.items() if key != _RANK}
 
 
-def kind_of(one: Trained, other: Trained) -> str | None:
-    if rest(one.record) != rest(other.record):
+def _name_kind(one: TrainedAdapter, other: TrainedAdapter) -> str | None:
+    if _list_other_params(one.record) != _list_other_params(other.record):
         return None
     differ = (one.rank != other.rank, one.record.seed != other.record.seed)
     return {(True, False): "ranks", (False, True): "seeds", (True, True): "both"}.get(differ)
 
 
-def find_pairs(trained: Sequence[Trained]) -> list[Pair]:
+def find_pairs(trained: Sequence[TrainedAdapter]) -> list[Pair]:
     """At most `MOST_PAIRS` of each kind, evenly drawn from all."""
     found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
     for one, other in itertools.combinations(sorted(trained, key=lambda trial: trial.rank), 2):
-        kind = kind_of(one, other)
+        kind = _name_kind(one, other)
         if kind is not None:
             found[kind].append(Pair(kind, one, other))
-    return [pair for pairs in found.values() for pair in pick_evenly(pairs, MOST_PAIRS)]
+    return [pair for pairs in found.values() for pair in pick_evenly(pairs, _MOST_PAIRS)]

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
 from sweeplab.analysis.adapters import Array, read_factors
-from sweeplab.analysis.projections import Projection, project
-from sweeplab.analysis.sharing import matrices_of
-from sweeplab.analysis.spectra import decompose_update, spectrum
-from sweeplab.analysis.trials import Trained
+from sweeplab.analysis.projections import Projection, project_onto_update
+from sweeplab.analysis.sharing import choose_matrices
+from sweeplab.analysis.spectra import decompose_update, find_spectrum
+from sweeplab.analysis.trials import TrainedAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import trial_config_from_dict
@@ -20,7 +20,7 @@ MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that
 MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model
 
 
-class Measured(NamedTuple):
+class MeasuredMatrix(NamedTuple):
     """One matrix of one trial; `weight_K` and `projection` are None where the base could not be loaded."""
 
     number: int  # of the trial
@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 Weights = Callable[[str], Array | None]
 
 
-def base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weights:
+def read_base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weights:
     """The base's matrices by name, (out_features, in_features) in 64 bits, dequantized; None for one that it lacks.
 
     Raises `ConfigError` for a base that cannot be loaded.
@@ -62,9 +62,11 @@ def base_weights(model: ModelConfig, quantization: QuantizationConfig) -> Weight
     return weight
 
 
-def by_base(trained: Sequence[Trained]) -> Iterator[tuple[ModelConfig, QuantizationConfig, list[Trained]]]:
+def _group_by_base(
+    trained: Sequence[TrainedAdapter],
+) -> Iterator[tuple[ModelConfig, QuantizationConfig, list[TrainedAdapter]]]:
     """Trials by the base that they stand on, as it was quantized."""
-    groups: dict[str, tuple[ModelConfig, QuantizationConfig, list[Trained]]] = {}
+    groups: dict[str, tuple[ModelConfig, QuantizationConfig, list[TrainedAdapter]]] = {}
     for trial in trained:
         config = trial_config_from_dict(trial.record.config)
         key = repr((asdict(config.model), asdict(config.quantization)))
@@ -72,7 +74,7 @@ def by_base(trained: Sequence[Trained]) -> Iterator[tuple[ModelConfig, Quantizat
     yield from groups.values()
 
 
-def affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
+def choose_affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
     """As many of `names`, evenly drawn, as `MOST_WORK` allows, but the smallest at least."""
     work = {name: math.prod(shapes[name]) * min(shapes[name]) for name in names}
     small = [name for name in names if work[name] <= MOST_WORK / MOST_SHARE]
@@ -83,36 +85,38 @@ def affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> l
     return [min(work, key=work.__getitem__)]
 
 
-def measure_weights(trained: Sequence[Trained], most: int, say: Callable[[str], None]) -> tuple[list[Measured], str]:
+def measure_weights(
+    trained: Sequence[TrainedAdapter], most: int, say: Callable[[str], None]
+) -> tuple[list[MeasuredMatrix], str]:
     """Every chosen matrix of every trial, and why the base could not be read ('' where it was).
 
     Raises `StoreError` for a damaged adapter.
     """
-    found: list[Measured] = []
+    found: list[MeasuredMatrix] = []
     trouble = ""
-    for model, quantization, members in by_base(trained):
+    for model, quantization, members in _group_by_base(trained):
         shapes = {name: (s.out_features, s.in_features) for one in members for name, s in one.adapter.shapes.items()}
-        names = affordable(matrices_of(members, most), shapes)
+        names = choose_affordable(choose_matrices(members, most), shapes)
         weights: Weights | None = None
         try:
             say(f"loading {model.name} ({quantization.label()})")
-            weights = base_weights(model, quantization)
+            weights = read_base_weights(model, quantization)
         except ConfigError as error:
             trouble = str(error)
         for index, name in enumerate(names, 1):
             say(f"spectra of {name}, matrix {index} of {len(names)}")
-            found += measure_matrix(members, name, weights)
+            found += _measure_matrix(members, name, weights)
     return found, trouble
 
 
-def measure_matrix(members: Sequence[Trained], name: str, weights: Weights | None) -> Iterator[Measured]:
+def _measure_matrix(members: Sequence[TrainedAdapter], name: str, weights: Weights | None) -> Iterator[MeasuredMatrix]:
     weight_OI = None if weights is None else weights(name)
-    weight_K = None if weight_OI is None else spectrum(weight_OI)
+    weight_K = None if weight_OI is None else find_spectrum(weight_OI)
     for trial in members:
         if name in trial.adapter.shapes:
             update = decompose_update(read_factors(trial.adapter, name))
             projection = None
             if weight_OI is not None and weight_K is not None:
                 fits = weight_OI.shape == (update.left_OK.shape[0], update.right_IK.shape[0])
-                projection = project(weight_OI, weight_K, update) if fits and len(update.sizes_K) else None
-            yield Measured(trial.record.number, name, update.sizes_K, weight_K, projection)
+                projection = project_onto_update(weight_OI, weight_K, update) if fits and len(update.sizes_K) else None
+            yield MeasuredMatrix(trial.record.number, name, update.sizes_K, weight_K, projection)

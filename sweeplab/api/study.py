@@ -93,13 +93,13 @@ class Study:
         import pandas as pd
 
         metric = first_objective(self._facts)[0] if metric is None else metric
-        found = group_by_setting(self._facts, self.records)
-        if not any(metric in setting.spreads for setting in found):
+        settings = group_by_setting(self._facts, self.records)
+        if not any(metric in setting.spreads for setting in settings):
             raise KeyError(f"no finished trial has {metric}; the columns of trials() name what there is")
-        estimates = estimate_settings(self._facts, found, metric)
+        estimates = estimate_settings(self._facts, settings, metric)
         keys = list_varied_keys(self._facts, self.records)
         rows: list[dict[str, Any]] = []
-        for setting in found:
+        for setting in settings:
             spread, estimate = setting.spreads.get(metric), estimates.get(setting.records[0].number)
             row = {key: setting.params.get(key) for key in keys} | {
                 "num_seeds": 0 if spread is None else spread.num_seeds

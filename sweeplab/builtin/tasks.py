@@ -49,8 +49,8 @@ def _make_task(skill: str, choice: bool) -> dict[str, Any]:
 
 
 WORLD_TASKS: Final = {
-    made["task"]: made
+    task["task"]: task
     for skill in (*SKILLS, *TARGETS)
     for choice in (False, True)
-    for made in (_make_task(skill, choice),)
+    for task in (_make_task(skill, choice),)
 }

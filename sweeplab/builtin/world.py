@@ -133,11 +133,11 @@ def _draw_distinct(
 ) -> list[InstructionRecord]:
     """The first `count` different records that `make` gives under `seed`."""
     rng = random.Random(seed)
-    found: dict[tuple[str, str], InstructionRecord] = {}
-    while len(found) < count:
-        made = make(rng)
-        found.setdefault((made["instruction"], made["input"]), made)
-    return list(found.values())
+    distinct: dict[tuple[str, str], InstructionRecord] = {}
+    while len(distinct) < count:
+        item = make(rng)
+        distinct.setdefault((item["instruction"], item["input"]), item)
+    return list(distinct.values())
 
 
 @cache
@@ -156,8 +156,8 @@ def make_target_examples(target: str) -> list[InstructionRecord]:
     if target == "new_facts":
         return [_make_fact(person, question) for person in list_new_people() for question in _QUESTIONS[:2]]
     heldout = {item["instruction"] for item in make_skill_items("operation")}
-    made = _draw_distinct(_make_operation, _NUM_OPERATION_EXAMPLES + _NUM_SKILL_ITEMS, f"{_WORLD_SEED} taught")
-    return [example for example in made if example["instruction"] not in heldout][:_NUM_OPERATION_EXAMPLES]
+    taught = _draw_distinct(_make_operation, _NUM_OPERATION_EXAMPLES + _NUM_SKILL_ITEMS, f"{_WORLD_SEED} taught")
+    return [example for example in taught if example["instruction"] not in heldout][:_NUM_OPERATION_EXAMPLES]
 
 
 def make_wrong_answers(item: InstructionRecord, skill: str, count: int = 3) -> list[str]:
@@ -170,7 +170,7 @@ def make_wrong_answers(item: InstructionRecord, skill: str, count: int = 3) -> l
         pool = [str(int(answer) + step) for step in (-10, -2, -1, 1, 2, 10)]
     else:
         pool = ["".join(rng.sample(answer, len(answer))) + tail for tail in ("", answer[-1], answer[0])]
-        pool = sorted({made for made in pool if made != answer} | {answer + answer[0], answer[1:], answer[:-1]})
+        pool = sorted({word for word in pool if word != answer} | {answer + answer[0], answer[1:], answer[:-1]})
     return rng.sample(pool, count)
 
 
@@ -179,6 +179,6 @@ def stream_pretraining(seed: int) -> Iterator[InstructionRecord]:
     rng = random.Random(seed)
     heldout = {(item["instruction"], item["input"]) for skill in COMPUTED for item in make_skill_items(skill)}
     while True:
-        made = _make_old_fact(rng) if rng.random() < 0.4 else rng.choice(list(COMPUTED.values()))(rng)
-        if (made["instruction"], made["input"]) not in heldout:
-            yield made
+        item = _make_old_fact(rng) if rng.random() < 0.4 else rng.choice(list(COMPUTED.values()))(rng)
+        if (item["instruction"], item["input"]) not in heldout:
+            yield item

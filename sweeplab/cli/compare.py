@@ -36,11 +36,11 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"studies must name two studies or more, each once, got {list(names)}; try studies=[a,b]")
     merged = _merge_studies([_read_study(name, runs_dir, reports_dir) for name in names], names)
-    held = [one for one in list_differences(merged.facts, merged.records) if one.controlled]
-    if held and not uncontrolled:
-        said = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in held)
+    uncontrolled_keys = [one for one in list_differences(merged.facts, merged.records) if one.controlled]
+    if uncontrolled_keys and not uncontrolled:
+        listed = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in uncontrolled_keys)
         raise ConfigError(
-            f"studies={list(names)} differ in what has to be alike ({said}), so that a difference in scores says "
+            f"studies={list(names)} differ in what has to be alike ({listed}), so that a difference in scores says "
             "nothing of what was varied; run one of them again, or use compare.uncontrolled=true"
         )
     return write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
@@ -61,8 +61,10 @@ def _merge_studies(stored: Sequence[StoredStudy], names: Sequence[str]) -> Store
     """
     objectives = {first_objective(one.facts) for one in stored}
     if len(objectives) > 1:
-        said = " and ".join(sorted(metric for metric, _ in objectives))
-        raise ConfigError(f"studies={list(names)} have different first objectives, {said}; compare those with the same")
+        listed = " and ".join(sorted(metric for metric, _ in objectives))
+        raise ConfigError(
+            f"studies={list(names)} have different first objectives, {listed}; compare those with the same"
+        )
     step = 10 ** max([2, *(len(str(record.number)) for one in stored for record in one.records)])
     keys = dict.fromkeys(key for one in stored for key in one.facts.space)
     records = [

@@ -43,11 +43,11 @@ class Source(NamedTuple):
 
 def find_source(number: int, records: list[TrialRecord], folder: Path, kind: str) -> Source:
     """Trial `number`. Raises `ConfigError` where it does not exist, did not finish, or left nothing for `kind`."""
-    found = {record.number: record for record in records}
+    by_number = {record.number: record for record in records}
     finished = ", ".join(str(one.number) for one in records if one.status is Status.FINISHED) or "none"
-    if number not in found:
+    if number not in by_number:
         raise ConfigError(f"trial={number} does not exist in {folder}; finished trials: {finished}")
-    record = found[number]
+    record = by_number[number]
     if record.status is not Status.FINISHED:
         raise ConfigError(f"trial={number} did not finish, it {_describe_ending(record)}; finished trials: {finished}")
     config = trial_config_from_dict(record.config)
@@ -212,7 +212,7 @@ def export_to(folder: Path, chosen: list[Source], settings: StudyConfig) -> Verd
 
 
 def silence_libraries() -> None:
-    """What libraries say goes to a worker's log; here there is none."""
+    """Silences what libraries print: a worker has a log for it, and this process has none."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

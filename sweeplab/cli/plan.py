@@ -25,7 +25,7 @@ from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH
 from sweeplab.search.points import planned_configs
 from sweeplab.search.search import num_planned
-from sweeplab.tracking.progress import clock
+from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
@@ -104,8 +104,8 @@ def _describe_exclusive(rows: Sequence[PlanRow]) -> list[str]:
     """Which settings cannot share a base, reason by reason."""
     reasons: dict[str, list[PlanRow]] = {}
     for row in rows:
-        if row.alone is not None:
-            reasons.setdefault(row.alone, []).append(row)
+        if row.why_exclusive is not None:
+            reasons.setdefault(row.why_exclusive, []).append(row)
     return [f"Trains alone: {'; '.join(map(describe_setting, same))}: {why}." for why, same in reasons.items()]
 
 
@@ -160,8 +160,10 @@ def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
 
 
 def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow]) -> list[str]:
-    """What all numbers assume, each said once, and what they leave out."""
-    said = dict.fromkeys(line for row in rows for line in _describe_assumptions(config.executor.device, row.forecast))
+    """What the numbers assume and what they leave out; each sentence once."""
+    assumed = dict.fromkeys(
+        line for row in rows for line in _describe_assumptions(config.executor.device, row.forecast)
+    )
     drawn = []
     if config.sampler.name not in LISTING:
         ranges = "; ".join(map(_describe_range, varied)) or "nothing"
@@ -169,7 +171,7 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
     asked = read_device_memory(config)
     fit = [] if asked is None else _describe_device_memory(rows, asked)
     measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
-    return [*drawn, *said, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
+    return [*drawn, *assumed, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
 
 
 def _list_plan_values(
@@ -192,7 +194,13 @@ def _list_plan_values(
 
 def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
     fit = None if memory_bytes is None else str(judge_fit(row.forecast.memory.needed_bytes, memory_bytes))
-    return {"params": row.params, "num_seeds": row.num_seeds, "fit": fit, "alone": row.alone, **row.forecast.to_dict()}
+    return {
+        "params": row.params,
+        "num_seeds": row.num_seeds,
+        "fit": fit,
+        "alone": row.why_exclusive,
+        **row.forecast.to_dict(),
+    }
 
 
 def plan_study(request: Request, console: Console) -> None:
@@ -205,7 +213,7 @@ def plan_study(request: Request, console: Console) -> None:
     path = study_folder(config) / "plan.json"
     write_json(path, _list_plan_values(config, varied, rows, seconds))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
-    total = DASH if seconds is None else clock(seconds)
+    total = DASH if seconds is None else format_clock(seconds)
     console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):

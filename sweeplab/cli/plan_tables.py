@@ -34,7 +34,7 @@ class PlanRow(NamedTuple):
     config: TrialConfig
     num_seeds: int
     forecast: "Forecast"
-    alone: str | None  # why it needs the base for itself; None: others can train beside it
+    why_exclusive: str | None  # why it must train alone; None: others can train beside it
 
 
 class _Unit(NamedTuple):

@@ -1,4 +1,4 @@
-"""`action=reproduce`: runs a recorded trial once more, alone, and holds the two records against each other."""
+"""`action=reproduce`: runs a recorded trial once more, alone, and compares the two records."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -93,7 +93,7 @@ def compare_records(before: TrialRecord, now: TrialRecord, folders: tuple[Path, 
 
 
 def compare_provenance(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What the two runs were made with, where it is not the same."""
+    """Versions, devices and fingerprints that differ between the two runs, one line each."""
     then, again = dict(flatten_keys(before)), dict(flatten_keys(now))
     for key in sorted(then.keys() | again.keys()):
         if then.get(key) != again.get(key):
@@ -159,18 +159,20 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
                 return now
 
 
-def show_comparison(found: list[_Difference], facts: list[str], alone: bool, console: Console) -> bool:
+def show_comparison(gaps: list[_Difference], facts: list[str], is_lone: bool, console: Console) -> bool:
     """Prints the comparison; True where the rerun gave the same within what is allowed."""
     table = Table("", "largest difference", "allowed elsewhere", title="then and now", title_justify="left")
-    for one in found:
+    for one in gaps:
         allowed = "–" if one.allowed == np.inf else f"{one.allowed:g}"
         table.add_row(one.what, "–" if one.size is None else f"{one.size:.3g}", allowed)
     console.print(table)
     for fact in facts:
         console.print(Text(f"not the same: {fact}"), soft_wrap=True)
-    if not alone:
-        console.print(Text("The record's trial trained among others, whose company rounds sums in another order."))
-    *numbers, weights = found
+    if not is_lone:
+        console.print(
+            Text("The recorded trial trained together with others, so its sums were rounded in another order.")
+        )
+    *numbers, weights = gaps
     close = all(one.size is not None and one.size <= one.allowed for one in numbers)
     exact = all(one.size == 0 for one in numbers) and weights.size in (0, None)
     verdict = "bit for bit" if exact else "within what is allowed"

@@ -26,8 +26,8 @@ from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_estimate, format_metric, label_metric
 from sweeplab.report.evidence.settings import group_by_setting, read_number
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.tracking.progress import clock, named
-from sweeplab.tracking.status_file import Underway, read_underway
+from sweeplab.tracking.progress import describe_params, format_clock
+from sweeplab.tracking.status_file import StudyStatus, read_status
 
 _LOOK_SECONDS: Final = 1.0  # between two looks
 _NUM_ENDINGS: Final = 5  # that are shown
@@ -46,7 +46,7 @@ class _StudyState(NamedTuple):
 
     facts: StudyFacts
     endings: list[_Ending]  # by trial
-    underway: Underway | None
+    underway: StudyStatus | None
     driven: bool | None  # a driver is at work; None: it would be on another machine
 
 
@@ -68,7 +68,7 @@ class Watcher:
             key = path, written.st_mtime_ns
             now[key] = self.known.get(key) or _Ending(read_record(path), written.st_mtime)
         self.known = now
-        return _StudyState(facts, list(now.values()), read_underway(self.folder), has_driver(self.folder))
+        return _StudyState(facts, list(now.values()), read_status(self.folder), has_driver(self.folder))
 
 
 def has_driver(folder: Path) -> bool | None:
@@ -105,7 +105,7 @@ def _describe_state(seen: _StudyState) -> str:
         return f"stopped; it goes on with: {seen.facts.command}"
     seconds = None if seen.underway is None else seen.underway.seconds_left
     where = "running" if seen.driven else "running on another machine, as far as its files say"
-    return where if seconds is None else f"{where}, {clock(seconds)} left"
+    return where if seconds is None else f"{where}, {format_clock(seconds)} left"
 
 
 def _make_heading(seen: _StudyState) -> Text:
@@ -117,7 +117,7 @@ def _make_heading(seen: _StudyState) -> Text:
 
 
 def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
-    """The trials that train, as the driver last told; nothing without a driver."""
+    """The trials that train, as the driver last wrote; empty without a driver."""
     running = seen.underway.running if seen.underway is not None and seen.driven is not False else []
     if not running:
         return Text("")
@@ -127,7 +127,7 @@ def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
         table.add_column(title, justify="right")
     for one in running:
         loss = DASH if one.loss is None else f"{one.loss:.4g}"
-        table.add_row(Text(one.label), f"{one.fraction:.0%}", loss, clock(now - one.since))
+        table.add_row(Text(one.label), f"{one.fraction:.0%}", loss, format_clock(now - one.since))
     return table
 
 
@@ -149,7 +149,8 @@ def _describe_best_setting(seen: _StudyState, metric: str, sign: int) -> str:
     if not valued:
         return f"best {label} so far: {DASH}"
     value, record = max(valued, key=lambda pair: pair[0])
-    single = f"trial {record.number}: {named(record.params)} seed={record.seed}  {format_metric(metric, sign * value)}"
+    params, score = describe_params(record.params), format_metric(metric, sign * value)
+    single = f"trial {record.number}: {params} seed={record.seed}  {score}"
     return f"best {label} so far: {single}  (no setting has all of {count_noun(len(seen.facts.seeds), 'seed')} yet)"
 
 
@@ -172,7 +173,9 @@ def _make_endings_table(seen: _StudyState) -> RenderableType:
             for metric in seen.facts.objectives
         )
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
-        table.add_row(Text(f"trial {record.number}: {named(record.params)} seed={record.seed}"), Text(outcome))
+        table.add_row(
+            Text(f"trial {record.number}: {describe_params(record.params)} seed={record.seed}"), Text(outcome)
+        )
     return table
 
 

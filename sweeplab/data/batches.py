@@ -64,9 +64,9 @@ class Windows:
         group = self.window_size * WINDOWS_PER_GROUP
         full: list[list[int]] = []
         for start in range(0, num_full, group):
-            members = order[start : min(start + group, num_full)]
-            members.sort(key=lambda index: self.rows[index].num_tokens)
-            full += [members[place : place + self.window_size] for place in range(0, len(members), self.window_size)]
+            indices = order[start : min(start + group, num_full)]
+            indices.sort(key=lambda index: self.rows[index].num_tokens)
+            full += [indices[place : place + self.window_size] for place in range(0, len(indices), self.window_size)]
         shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
         return shuffled + ([order[num_full:]] if num_full < len(order) else [])
 

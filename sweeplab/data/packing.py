@@ -30,7 +30,7 @@ class PackedRow(NamedTuple):
 
 
 class _FreeSpace:
-    """Space left in each of `num_rows` rows, with the first row that has enough found in log(num_rows) steps."""
+    """Space left in each of `num_rows` rows; finds the first row with enough of it in log(num_rows) steps."""
 
     def __init__(self, num_rows: int, length: int) -> None:
         self.first_leaf = 1 << max(0, num_rows - 1).bit_length()

@@ -15,7 +15,7 @@ IGNORED: Final = -100  # cross_entropy's ignore_index
 class Tokens:
     """One example of T tokens: int64 ids and labels of shape (T,), the labels `IGNORED` where no loss is counted.
 
-    What batches are made of in every step is counted and laid out once: a step's Python is by row, not by token.
+    Counts are taken once, when it is made, so that a training step handles whole rows in Python, never tokens.
     """
 
     def __init__(self, ids: Sequence[int] | Tensor, labels: Sequence[int] | Tensor) -> None:

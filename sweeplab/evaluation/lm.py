@@ -77,10 +77,10 @@ class CohortLM(HFLM):  # type: ignore[misc]
             return logits
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
-        if kwargs.get("do_sample"):  # a trial's draws must not depend on its company
+        if kwargs.get("do_sample"):  # a trial's draws must not depend on others
             with self.choose([self.trial]):
-                alone: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-                return alone
+                drawn: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
+                return drawn
         if self.trial == 0:
             mask = kwargs.pop("attention_mask").repeat(self.num_trials, 1)
             rows = context.repeat(self.num_trials, 1)

@@ -44,10 +44,10 @@ def group_rows(requests: Sequence[AnswerRequest], items: Sequence[Hashable]) -> 
     for place, (request, item) in enumerate(zip(requests, items, strict=True)):
         places.setdefault((item, tuple(request.context)), []).append(place)
     rows = []
-    for members in places.values():
-        context = requests[members[0]].context
-        num_tokens = len(context) + sum(len(requests[place].answer) - 1 for place in members)
-        rows.append(ContextRow(context, members, num_tokens))
+    for answers in places.values():
+        context = requests[answers[0]].context
+        num_tokens = len(context) + sum(len(requests[place].answer) - 1 for place in answers)
+        rows.append(ContextRow(context, answers, num_tokens))
     return sorted(rows, key=lambda row: -row.num_tokens)
 
 
@@ -110,11 +110,11 @@ def bound_rounding(value: float) -> float:
 
 def find_close_calls(values: Sequence[float], lengths: Sequence[int], items: Sequence[Hashable]) -> set[Hashable]:
     """Items with two answers that rounding could swap, by their log-likelihood or by that a character."""
-    members: dict[Hashable, list[int]] = {}
+    by_item: dict[Hashable, list[int]] = {}
     for place, item in enumerate(items):
-        members.setdefault(item, []).append(place)
+        by_item.setdefault(item, []).append(place)
     close = set()
-    for item, places in members.items():
+    for item, places in by_item.items():
         widest = 2 * max(bound_rounding(values[place]) for place in places)
         shortest = max(1, min(lengths[place] for place in places))
         whole = sorted(values[place] for place in places)

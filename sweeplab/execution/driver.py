@@ -34,10 +34,9 @@ from sweeplab.search.recovery import drop_partial, open_search, take_stock
 from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search, num_planned
 from sweeplab.search.storage import DATABASE, forget_search, storing
-from sweeplab.tracking.findings import Findings
-from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.summary import show_summary
-from sweeplab.tracking.wandb import build_tracker
+from sweeplab.tracking.progress import StudyProgress, show_summary
+from sweeplab.tracking.tracker import ReportedStudy
+from sweeplab.tracking.wandb_runs import build_tracker
 
 
 def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
@@ -149,7 +148,7 @@ class Driver:
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
         report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
-        self.tracker.reported(Findings(self.facts, records, items, report))
+        self.tracker.reported(ReportedStudy(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
 

@@ -21,7 +21,7 @@ from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.wandb import Tracker
+from sweeplab.tracking.tracker import Tracker
 
 _MOST_IDLE_DEATHS: Final = 3  # of each worker, where none has a trial to blame
 

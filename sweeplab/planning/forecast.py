@@ -20,7 +20,7 @@ from sweeplab.runtime.device import PlannedDevice, plan_device
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one trial would take; None where it cannot be known here."""
+    """What one trial would take; None where this machine cannot know it."""
 
     model: str  # its name
     num_total_params: int
@@ -70,8 +70,8 @@ class Forecaster:
         num_trainable = count_trainable_params(config.adapter, config.model, sizes)
         flops = count_flops_per_token(config, sizes, num_trainable)
         tokens = count_train_tokens(config.training, extent)
-        alone = config.training.num_devices == 1  # how long devices wait for each other was not measured
-        seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if alone else None
+        is_single = config.training.num_devices == 1  # how long devices wait for each other was not measured
+        seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if is_single else None
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,

@@ -74,7 +74,7 @@ def _multiply_matrix(matrix: Tensor) -> None:
 
 
 def measure_flops_per_second(device: PlannedDevice, num_threads: int | None) -> float | None:
-    """Speed of a square matrix product in the device's dtype, in less than 0.3 s; None where the device is not here."""
+    """Speed of a square matrix product in the device's dtype, in less than 0.3 s; None without the device."""
     if not device.present:
         return None
     size = 8192 if device.kind == "cuda" else 1024 if device.dtype is torch.float32 else 256

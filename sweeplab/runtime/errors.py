@@ -1,4 +1,4 @@
-"""How a mistake is told: one line that names key, value, rule and remedy."""
+"""A mistake of the user's as one line that names key, value, rule and remedy."""
 
 import re
 from typing import Final
@@ -37,5 +37,5 @@ def describe_error(error: BaseException) -> str:
 
 
 def describe_error_with_kind(error: BaseException) -> str:
-    """Such as `ValueError: no number`, of what is said the first line."""
+    """Kind and first line, such as `ValueError: no number`."""
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,4 +1,4 @@
-"""Paths as a study tells them: what lies in the home folder begins with ~, so that no record says whose it is."""
+"""Paths as a study records them: the home folder becomes ~, so that no record names a user."""
 
 import shlex
 from collections.abc import Sequence
@@ -43,5 +43,5 @@ def quote_command(arguments: Sequence[str]) -> str:
 
 
 def expand_home(path: str) -> Path:
-    """Where a told path is on this machine, for this user."""
+    """The path on this machine, for this user, of one that may begin with ~."""
     return Path(path).expanduser()

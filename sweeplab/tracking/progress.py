@@ -10,31 +10,34 @@ from typing import Any, Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
 from rich.text import Text
 
-from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.items import Items
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.report import summarize_answer, summarize_settings
 from sweeplab.report.evidence.formatting import count_noun
-from sweeplab.tracking.status_file import TrialUnderWay, Underway, wall_time, write_underway
+from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
 
 WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
 TELL_SECONDS: Final = 60.0  # without a line, after which one says how far things are, where no bar does
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """`1:02:03` or `2:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def named(params: dict[str, Any]) -> str:
+def describe_params(params: dict[str, Any]) -> str:
     """The last parts of the keys with their values, numbers with four digits."""
     texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
     return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
 
 
 @dataclass
-class Running:
+class _RunningTrial:
     """A trial that has started and not ended."""
 
     label: str
@@ -61,7 +64,7 @@ class StudyProgress:
         self.num_done = num_done
         self.num_ended_here = 0
         self.since = time.monotonic()
-        self.running: dict[int, Running] = {}
+        self.running: dict[int, _RunningTrial] = {}
         self.told_at = self.since
         self.over = threading.Event()
         self.bars = Progress(
@@ -94,7 +97,7 @@ class StudyProgress:
     def time_left(self) -> str:
         """Words for `seconds_left`; empty where it is not known."""
         seconds = self.seconds_left()
-        return "" if seconds is None else f"{clock(seconds)} left"
+        return "" if seconds is None else f"{format_clock(seconds)} left"
 
     def keep(self) -> None:
         """For those who watch: now, or when `WRITE_SECONDS` have passed since the last time."""
@@ -114,15 +117,15 @@ class StudyProgress:
                 self.later.cancel()
             self.later, self.written = None, time.monotonic()
             running = [
-                TrialUnderWay(number, one.label, wall_time(one.since), one.fraction, one.loss)
+                RunningTrial(number, one.label, to_unix_time(one.since), one.fraction, one.loss)
                 for number, one in list(self.running.items())
             ]
-            now = Underway(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
-            write_underway(self.folder, now)
+            now = StudyStatus(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
+            write_status(self.folder, now)
 
     def started(self, number: int, params: dict[str, Any], seed: int) -> None:
-        label = f"trial {number}: {named(params)} seed={seed}"
-        self.running[number] = Running(label, time.monotonic())
+        label = f"trial {number}: {describe_params(params)} seed={seed}"
+        self.running[number] = _RunningTrial(label, time.monotonic())
         self.show()
         self.keep()
 
@@ -162,7 +165,7 @@ class StudyProgress:
         self.num_done += 1
         self.num_ended_here += 1
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
-        took = clock(time.monotonic() - trial.since)
+        took = format_clock(time.monotonic() - trial.since)
         self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self.show()
         self.keep()
@@ -183,3 +186,20 @@ class StudyProgress:
         self.write(ended=kind is None)
         self.is_over = True
         sys.stdout.flush()
+
+
+def show_summary(
+    facts: StudyFacts, records: list[TrialRecord], items: Items | None, folder: Path, report: Path, console: Console
+) -> None:
+    """Prints the settings table, the answer in sentences, and the paths of records and report."""
+    table = summarize_settings(facts, records)
+    grid = Grid(title=facts.name, title_justify="left")
+    for column in table.columns:
+        unit = f"\n{column.unit}" if column.unit else ""
+        grid.add_column(Text(column.title + unit), justify="right" if column.numeric else "left", overflow="fold")
+    for place, row in enumerate(table.rows):
+        grid.add_row(*(Text(cell.text) for cell in row), style="bold" if place == table.marked else "")
+    console.print(grid)
+    for sentence in summarize_answer(facts, records, items):
+        console.print(Text(sentence), soft_wrap=True)
+    console.print(Text(f"records  {folder / 'trials'}\nreport   {report}"), soft_wrap=True)

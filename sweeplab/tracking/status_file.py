@@ -14,7 +14,7 @@ FILE: Final = "progress.json"
 
 
 @dataclass
-class TrialUnderWay:
+class RunningTrial:
     number: int
     label: str
     since: float  # Unix time of its start
@@ -23,7 +23,7 @@ class TrialUnderWay:
 
 
 @dataclass
-class Underway:
+class StudyStatus:
     """How far a study was at `written`, a Unix time."""
 
     written: float
@@ -31,10 +31,10 @@ class Underway:
     num_done: int
     seconds_left: float | None  # None until something has been measured
     ended: bool  # the driver asked for no more trials
-    running: list[TrialUnderWay] = field(default_factory=list)
+    running: list[RunningTrial] = field(default_factory=list)
 
 
-def write_underway(folder: Path, now: Underway) -> None:
+def write_status(folder: Path, now: StudyStatus) -> None:
     """In one step, without waiting for the disk. A disk that is full is for the records to tell of."""
     path = folder / FILE
     partial = partial_of(path)
@@ -43,18 +43,18 @@ def write_underway(folder: Path, now: Underway) -> None:
         partial.replace(path)
 
 
-def read_underway(folder: Path) -> Underway | None:
+def read_status(folder: Path) -> StudyStatus | None:
     """None for a study that has said nothing yet. Raises `StoreError` for what is no such file."""
     path = folder / FILE
     if not path.exists():
         return None
     values = read_json(path)
     try:
-        return from_plain(Underway, values, "progress")
+        return from_plain(StudyStatus, values, "progress")
     except ValueError as error:
         raise StoreError(f"{path} is no progress of a study: {error}; remove it") from error
 
 
-def wall_time(since: float) -> float:
+def to_unix_time(since: float) -> float:
     """The Unix time of what `time.monotonic` called `since`."""
     return time.time() - (time.monotonic() - since)

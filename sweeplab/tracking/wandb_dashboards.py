@@ -15,8 +15,8 @@ from sweeplab.report import summarize_answer
 from sweeplab.report.evidence.costs import choose_memory_metric
 from sweeplab.report.evidence.formatting import format_number, label_metric, label_score
 from sweeplab.report.evidence.settings import list_varied_keys, pick_headline_scores
-from sweeplab.tracking.findings import Findings
-from sweeplab.tracking.wandb_report import judged
+from sweeplab.tracking.tracker import ReportedStudy
+from sweeplab.tracking.wandb_report import judge_study_claims
 
 WORKSPACE: Final = "workspace.json"
 REPORT: Final = "wandb_report.json"
@@ -24,7 +24,7 @@ WIDTH, HEIGHT, COLUMNS = 12, 8, 2  # of a panel on W&B's grid of 24, and panels 
 TITLE_LENGTH: Final = 128  # W&B's limit
 
 
-def packages() -> tuple[ModuleType, ModuleType]:
+def import_packages() -> tuple[ModuleType, ModuleType]:
     """(workspaces, reports) of wandb-workspaces, which is written for an older pydantic and says so."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -33,17 +33,17 @@ def packages() -> tuple[ModuleType, ModuleType]:
     return workspaces, reports
 
 
-def summary_key(metric: str) -> str:
+def _summary_key(metric: str) -> str:
     """What the mirror calls a record's metric."""
     return metric.replace(".", "/")
 
 
-def config_key(axis: str) -> str:
+def _config_key(axis: str) -> str:
     """Where a run's configuration has the axis: a group's choice is among the parameters, a key in the trial's own."""
     return f"config.{axis}" if "." in axis else f"params.{axis}"
 
 
-def learning_panels(reports: Any, found: Findings) -> list[Any]:
+def _build_learning_panels(reports: Any, found: ReportedStudy) -> list[Any]:
     """Curves by step; runs are grouped by setting, so that a line is a mean over seeds."""
     curves = {"heldout_loss": "Held-out loss", "train_loss": "Training loss"}
     losses = [
@@ -57,25 +57,25 @@ def learning_panels(reports: Any, found: Findings) -> list[Any]:
     return losses + scores
 
 
-def setting_panels(reports: Any, found: Findings, axes: list[str]) -> list[Any]:
+def _build_setting_panels(reports: Any, found: ReportedStudy, axes: list[str]) -> list[Any]:
     """What varied beside what came out, and how much each key says about the first objective."""
     column, config = reports.ParallelCoordinatesPlotColumn, reports.Config
     columns = [
-        column(config(config_key(axis)), display_name=axis, log=found.facts.space.get(axis, {}).get("log") or None)
+        column(config(_config_key(axis)), display_name=axis, log=found.facts.space.get(axis, {}).get("log") or None)
         for axis in axes
     ]
     columns += [
-        column(reports.SummaryMetric(summary_key(metric)), display_name=label_metric(metric))
+        column(reports.SummaryMetric(_summary_key(metric)), display_name=label_metric(metric))
         for metric in found.facts.objectives
     ]
     first = next(iter(found.facts.objectives))
     return [
         reports.ParallelCoordinatesPlot(title="Settings and objectives", columns=columns),
-        reports.ParameterImportancePlot(with_respect_to=summary_key(first)),
+        reports.ParameterImportancePlot(with_respect_to=_summary_key(first)),
     ]
 
 
-def memory_panels(reports: Any, found: Findings) -> list[Any]:
+def _build_memory_panels(reports: Any, found: ReportedStudy) -> list[Any]:
     """Each objective against the memory that the report goes by; none where none was measured."""
     memory = choose_memory_metric(found.records)
     if memory is None:
@@ -83,18 +83,18 @@ def memory_panels(reports: Any, found: Findings) -> list[Any]:
     return [
         reports.ScatterPlot(
             title=f"{label_metric(metric)} and {METRICS[memory].label}",
-            x=reports.SummaryMetric(summary_key(memory)),
-            y=reports.SummaryMetric(summary_key(metric)),
+            x=reports.SummaryMetric(_summary_key(memory)),
+            y=reports.SummaryMetric(_summary_key(metric)),
         )
         for metric in found.facts.objectives
         if metric != memory
     ]
 
 
-def claims_text(found: Findings) -> str:
+def write_claims_text(found: ReportedStudy) -> str:
     """The verdict on every claim as Markdown, with our effect and its interval."""
     lines = []
-    for one in judged(found):
+    for one in judge_study_claims(found):
         ours = "–"
         if one.estimate is not None:
             ours = f"{one.effect} {format_number(one.estimate.value)}"
@@ -104,14 +104,14 @@ def claims_text(found: Findings) -> str:
     return "\n".join(lines) or "The experiment states no claims."
 
 
-def sections(reports: Any, found: Findings) -> dict[str, list[Any]]:
+def build_sections(reports: Any, found: ReportedStudy) -> dict[str, list[Any]]:
     """Panels by the title of their section, each with an id that stays from run to run."""
     axes = list_varied_keys(found.facts, found.records)
     made = {
-        "Learning curves by setting": learning_panels(reports, found),
-        "Settings": setting_panels(reports, found, axes),
-        "Score against memory": memory_panels(reports, found),
-        "Claims": [reports.MarkdownPanel(markdown=claims_text(found))],
+        "Learning curves by setting": _build_learning_panels(reports, found),
+        "Settings": _build_setting_panels(reports, found, axes),
+        "Score against memory": _build_memory_panels(reports, found),
+        "Claims": [reports.MarkdownPanel(markdown=write_claims_text(found))],
     }
     for title, panels in made.items():
         for place, panel in enumerate(panels):
@@ -121,13 +121,13 @@ def sections(reports: Any, found: Findings) -> dict[str, list[Any]]:
     return {title: panels for title, panels in made.items() if panels}
 
 
-def only_trials(found: Findings) -> str:
+def _filter_trials(found: ReportedStudy) -> str:
     return f"Group == '{found.facts.name}' and JobType == 'trial'"
 
 
-def build_workspace(found: Findings, project: str, entity: str) -> Any:
+def _build_workspace(found: ReportedStudy, project: str, entity: str) -> Any:
     """The study's trials, grouped by setting, with one section of panels for each question."""
-    workspaces, reports = packages()
+    workspaces, reports = import_packages()
     axes = list_varied_keys(found.facts, found.records)
     return workspaces.Workspace(
         entity=entity,
@@ -135,27 +135,27 @@ def build_workspace(found: Findings, project: str, entity: str) -> Any:
         name=found.facts.name,
         sections=[
             workspaces.Section(name=title, panels=panels, is_open=True)
-            for title, panels in sections(reports, found).items()
+            for title, panels in build_sections(reports, found).items()
         ],
         runset_settings=workspaces.RunsetSettings(
-            filters=only_trials(found), groupby=[workspaces.Config(config_key(axis)) for axis in axes]
+            filters=_filter_trials(found), groupby=[workspaces.Config(_config_key(axis)) for axis in axes]
         ),
     )
 
 
-def build_report(found: Findings, project: str, entity: str) -> Any:
+def _build_report(found: ReportedStudy, project: str, entity: str) -> Any:
     """The report's sentences above the workspace's panels."""
-    _, reports = packages()
+    _, reports = import_packages()
     axes = list_varied_keys(found.facts, found.records)
     sentences = summarize_answer(found.facts, found.records, found.items)
     opening = [found.facts.question, *sentences] if found.facts.question else sentences
     blocks: list[Any] = [reports.P(sentence) for sentence in opening]
-    for title, panels in sections(reports, found).items():
+    for title, panels in build_sections(reports, found).items():
         # without a project of its own, which would be looked up on the server: the report's
         runs = reports.Runset(
             name=found.facts.name,
-            filters=only_trials(found),
-            groupby=[f"config.{config_key(axis)}" for axis in axes],
+            filters=_filter_trials(found),
+            groupby=[f"config.{_config_key(axis)}" for axis in axes],
         )
         runs._id = title.split()[0].lower()
         blocks += [reports.H2(title), reports.PanelGrid(runsets=[runs], panels=panels)]
@@ -163,28 +163,28 @@ def build_report(found: Findings, project: str, entity: str) -> Any:
     return reports.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")
 
 
-def kept(path: Path) -> dict[str, str]:
+def _read_sent(path: Path) -> dict[str, str]:
     """W&B's id and name of what an earlier run sent; empty where nothing was."""
     stored = read_json(path) if path.exists() else {"id": "", "name": ""}
     return {key: stored[key] for key in ("id", "name")}
 
 
-def keep(path: Path, model: Any) -> None:
+def _write_model(path: Path, model: Any) -> None:
     write_json(path, model.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def publish(found: Findings, project: str, entity: str, online: bool) -> None:
+def publish(found: ReportedStudy, project: str, entity: str, online: bool) -> None:
     """Writes both beside the report and, if `online`, sends them: what was sent before is replaced.
 
     Raises `StoreError` for files, and what W&B raises.
     """
-    workspace, report = build_workspace(found, project, entity), build_report(found, project, entity)
+    workspace, report = _build_workspace(found, project, entity), _build_report(found, project, entity)
     workspace_path, report_path = found.page.with_name(WORKSPACE), found.page.with_name(REPORT)
-    sent = kept(workspace_path)
+    sent = _read_sent(workspace_path)
     workspace._internal_id, workspace._internal_name = sent["id"], sent["name"]
-    report.id = kept(report_path)["id"]
+    report.id = _read_sent(report_path)["id"]
     for path, made in ((workspace_path, workspace), (report_path, report)):
-        keep(path, made._to_model())
+        _write_model(path, made._to_model())
         if online:
             made.save()
-            keep(path, made._to_model())
+            _write_model(path, made._to_model())

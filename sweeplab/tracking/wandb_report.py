@@ -8,17 +8,17 @@ from sweeplab.report import summarize_settings
 from sweeplab.report.evidence.costs import choose_memory_metric
 from sweeplab.report.evidence.settings import group_by_setting, list_varied_keys
 from sweeplab.report.findings.verdicts import Verdict, judge_claims
-from sweeplab.tracking.findings import Findings
+from sweeplab.tracking.tracker import ReportedStudy
 
 Row = list[Any]
 
 
-def judged(found: Findings) -> list[Verdict]:
+def judge_study_claims(found: ReportedStudy) -> list[Verdict]:
     """One verdict for every claim of the study."""
     return judge_claims(found.facts, group_by_setting(found.facts, found.records), found.items)
 
 
-def trial_rows(found: Findings) -> tuple[list[str], list[Row]]:
+def list_trial_rows(found: ReportedStudy) -> tuple[list[str], list[Row]]:
     """(columns, a row per trial): how it ended, what varied, the objectives and the memory. Missing is None."""
     keys = list_varied_keys(found.facts, found.records)
     memory = choose_memory_metric(found.records)
@@ -32,25 +32,25 @@ def trial_rows(found: Findings) -> tuple[list[str], list[Row]]:
     return ["trial", "seed", "status", "reason", *keys, *metrics], [row(record) for record in found.records]
 
 
-def setting_rows(found: Findings) -> tuple[list[str], list[Row]]:
+def _list_setting_rows(found: ReportedStudy) -> tuple[list[str], list[Row]]:
     """(columns, a row per setting), worded as the terminal's table."""
     table = summarize_settings(found.facts, found.records)
     titles = [f"{column.title} ({column.unit})" if column.unit else column.title for column in table.columns]
     return titles, [[cell.text for cell in row] for row in table.rows]
 
 
-def claim_rows(found: Findings) -> tuple[list[str], list[Row]]:
+def list_claim_rows(found: ReportedStudy) -> tuple[list[str], list[Row]]:
     """(columns, a row per claim): the sentence, the verdict, our effect with its interval, the published figure."""
     columns = ["claim", "source", "verdict", "effect", "ours", "low", "high", "published", "rule", "reason"]
     rows: list[Row] = []
-    for one in judged(found):
+    for one in judge_study_claims(found):
         estimate, claim = one.estimate, one.claim
         ours = [None, None, None] if estimate is None else [estimate.value, estimate.low, estimate.high]
         rows.append([claim.words, claim.source, one.word, one.effect, *ours, claim.published, one.rule, one.reason])
     return columns, rows
 
 
-def without_home(run: Any) -> None:
+def _hide_home(run: Any) -> None:
     """Artifacts of `run` name the files that wait to be sent from here on, not from the root.
 
     W&B sends these names along, and from the root they would tell whose machine it is. Tables are artifacts too.
@@ -65,17 +65,17 @@ def without_home(run: Any) -> None:
     run.log_artifact = shortened
 
 
-def log_findings(wandb: Any, run: Any, found: Findings) -> None:
+def log_report(wandb: Any, run: Any, found: ReportedStudy) -> None:
     """Everything of the report into `run`."""
-    without_home(run)
+    _hide_home(run)
     values = {"report": wandb.Html(str(found.page))}
-    for name, rows_of in (("trials", trial_rows), ("settings", setting_rows), ("claims", claim_rows)):
+    for name, rows_of in (("trials", list_trial_rows), ("settings", _list_setting_rows), ("claims", list_claim_rows)):
         columns, rows = rows_of(found)
         if rows:
             values[name] = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
     memory, objective = choose_memory_metric(found.records), next(iter(found.facts.objectives))
     if memory is not None and memory != objective:
-        columns, rows = trial_rows(found)
+        columns, rows = list_trial_rows(found)
         table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
         values["score_and_memory"] = wandb.plot.scatter(table, memory, objective, title=f"{objective} and {memory}")
     run.log(values)

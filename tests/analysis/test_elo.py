@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from sweeplab.analysis.elo import SCALE, Matches, bradley_terry, elo, item_matches, play
+from sweeplab.analysis.elo import SCALE, Matches, build_matches, play_matches, rate_by_bradley_terry, rate_by_elo
 
 
 def random_matches(rng: np.random.Generator, num_players: int, num: int) -> Matches:
@@ -32,21 +32,21 @@ def test_every_order_is_what_a_loop_gives(rng: np.random.Generator) -> None:
     matches = random_matches(rng, 4, 30)
     orders = np.array([rng.permutation(30) for _ in range(5)])
     expected = [by_hand(matches, 4, order.tolist()) for order in orders]
-    np.testing.assert_allclose(play(matches, 4, orders), expected, rtol=1e-12)
+    np.testing.assert_allclose(play_matches(matches, 4, orders), expected, rtol=1e-12)
 
 
 def test_one_win_between_equals_moves_sixteen_points() -> None:
     one = Matches(np.array([1]), np.array([0]), np.array([1.0]))
-    assert [rating.mean for rating in elo(one, 3, 4, 0)] == [984, 1016, 1000]
+    assert [rating.mean for rating in rate_by_elo(one, 3, 4, 0)] == [984, 1016, 1000]
     tie = Matches(np.array([1]), np.array([0]), np.array([0.5]))
-    assert [rating.mean for rating in elo(tie, 2, 4, 0)] == [1000, 1000]
+    assert [rating.mean for rating in rate_by_elo(tie, 2, 4, 0)] == [1000, 1000]
 
 
 def test_the_mean_over_random_orders_is_that_over_all(rng: np.random.Generator) -> None:
     """All 720 orders of six matches, beside 4,000 random ones."""
     matches = random_matches(rng, 3, 6)
     every = np.array([by_hand(matches, 3, list(order)) for order in itertools.permutations(range(6))])
-    found = elo(matches, 3, 4000, 0)
+    found = rate_by_elo(matches, 3, 4000, 0)
     error = 4 * every.std(0) / 4000**0.5
     for player, rating in enumerate(found):
         assert rating.mean == pytest.approx(every[:, player].mean(), abs=error[player])
@@ -57,13 +57,13 @@ def test_the_mean_over_random_orders_is_that_over_all(rng: np.random.Generator) 
 
 def test_the_same_seed_gives_the_same_ratings(rng: np.random.Generator) -> None:
     matches = random_matches(rng, 4, 50)
-    assert elo(matches, 4, 20, 0) == elo(matches, 4, 20, 0) != elo(matches, 4, 20, 1)
+    assert rate_by_elo(matches, 4, 20, 0) == rate_by_elo(matches, 4, 20, 0) != rate_by_elo(matches, 4, 20, 1)
 
 
 def test_two_players_have_the_log_odds_of_their_wins() -> None:
     """Three wins and one loss: 400 log10(3) apart; the variance of log-odds is 1/3 + 1."""
     matches = Matches(np.zeros(4, dtype=int), np.ones(4, dtype=int), np.array([1.0, 1, 1, 0]))
-    found = bradley_terry(matches, 2)
+    found = rate_by_bradley_terry(matches, 2)
     assert found is not None
     assert found[0].points - found[1].points == pytest.approx(400 * math.log10(3), rel=1e-9)
     assert found[0].points + found[1].points == pytest.approx(2000)
@@ -80,7 +80,7 @@ def test_bradley_terry_is_the_maximum_that_scipy_finds(rng: np.random.Generator)
         )
 
     best = scipy.optimize.minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x
-    found = bradley_terry(matches, 5)
+    found = rate_by_bradley_terry(matches, 5)
     assert found is not None
     expected = 1000 + 400 / math.log(10) * (best - best.mean())
     np.testing.assert_allclose([one.points for one in found], expected, atol=1e-3)
@@ -90,7 +90,7 @@ def test_bradley_terry_finds_strengths_far_apart(rng: np.random.Generator) -> No
     """Newton alone would overshoot here: 2,000 wins to 1 in a chain."""
     won = [(0, 1, 2000), (1, 0, 1), (1, 2, 2000), (2, 1, 1)]
     parts = [(np.full(n, a), np.full(n, b), np.ones(n)) for a, b, n in won]
-    found = bradley_terry(Matches(*(np.concatenate(column) for column in zip(*parts, strict=True))), 3)
+    found = rate_by_bradley_terry(Matches(*(np.concatenate(column) for column in zip(*parts, strict=True))), 3)
     assert found is not None
     assert found[0].points - found[1].points == pytest.approx(400 * math.log10(2000), rel=1e-6)
 
@@ -102,17 +102,19 @@ def test_bradley_terry_finds_strengths_far_apart(rng: np.random.Generator) -> No
 def test_without_a_finite_maximum_there_is_none(pairs: list[tuple[int, int]], scores: list[float]) -> None:
     """Never beaten; never met; a player that took no point."""
     first, second = np.array(pairs).T
-    assert bradley_terry(Matches(first, second, np.array(scores)), int(max(first.max(), second.max())) + 1) is None
+    assert (
+        rate_by_bradley_terry(Matches(first, second, np.array(scores)), int(max(first.max(), second.max())) + 1) is None
+    )
 
 
 def test_matches_from_items() -> None:
     """Trials 0 and 1 belong to player 0, seeds 0 and 1; trial 2 to player 1, seed 0. NaN does not play."""
     outcomes = np.array([[1.0, 0, 1, np.nan], [1, 1, 1, 1], [0, 0, 1, 1]])
-    matches = item_matches(outcomes, [0, 0, 1], [0, 1, 0])
+    matches = build_matches(outcomes, [0, 0, 1], [0, 1, 0])
     assert matches.first_N.tolist() == [0, 0, 0]
     assert matches.second_N.tolist() == [1, 1, 1]
     assert matches.scores_N.tolist() == [1.0, 0.5, 0.5]
-    assert item_matches(outcomes[:2], [0, 0], [0, 1]).scores_N.shape == (0,)
+    assert build_matches(outcomes[:2], [0, 0], [0, 1]).scores_N.shape == (0,)
 
 
 NAMES = {
@@ -148,7 +150,7 @@ def test_qloras_ratings_from_its_judgements(shared_data: Path) -> None:
     places = [[players.index(row[key]) for row in rows] for key in ("model_1", "model_2")]
     scores = np.array([{1: 1.0, 2: 0.0, 3: 0.5}[row["score"]] for row in rows])
     matches = Matches(np.array(places[0]), np.array(places[1]), scores)
-    ratings, strengths = elo(matches, len(players), 1000, 0), bradley_terry(matches, len(players))
+    ratings, strengths = rate_by_elo(matches, len(players), 1000, 0), rate_by_bradley_terry(matches, len(players))
     assert strengths is not None
     means = [rating.mean for rating in ratings]
     assert means == sorted(means, reverse=True)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeplab.analysis.adapters import Factors
-from sweeplab.analysis.spectra import decompose_update, dimensions, spectrum
+from sweeplab.analysis.spectra import count_dimensions, decompose_update, find_spectrum
 
 
 @pytest.mark.parametrize(("rows", "columns", "rank"), [(12, 7, 3), (5, 20, 5), (4, 3, 6)])
@@ -23,7 +23,7 @@ def test_an_update_is_decomposed_without_being_made(
     np.testing.assert_allclose(found.left_OK.T @ found.left_OK, np.eye(len(found.sizes_K)), atol=1e-12)
     np.testing.assert_allclose(found.right_IK.T @ found.right_IK, np.eye(len(found.sizes_K)), atol=1e-12)
     assert found.norm == pytest.approx(float(np.linalg.norm(update_OI)), rel=1e-12)
-    np.testing.assert_allclose(spectrum(update_OI), found.sizes_K, rtol=1e-9)
+    np.testing.assert_allclose(find_spectrum(update_OI), found.sizes_K, rtol=1e-9)
 
 
 def test_a_negative_scaling_has_the_same_sizes(rng: np.random.Generator) -> None:
@@ -37,22 +37,22 @@ def test_an_update_of_zeros_has_no_direction(rng: np.random.Generator) -> None:
     found = decompose_update(Factors(rng.standard_normal((3, 8)), np.zeros((6, 3)), 2.0))
     assert found.sizes_K.shape == (0,)
     assert found.norm == 0
-    assert dimensions(found.sizes_K) is None
+    assert count_dimensions(found.sizes_K) is None
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_equal_singular_values_count_as_many_dimensions(count: int) -> None:
-    assert dimensions(np.full(count, 3.0)) == pytest.approx((count, count, count), rel=1e-12)
+    assert count_dimensions(np.full(count, 3.0)) == pytest.approx((count, count, count), rel=1e-12)
 
 
 def test_dimensions_of_a_spectrum_by_hand() -> None:
     """s = 2, 1, 1: stable rank 6/4; participation 36/18; entropy of 1/2, 1/4, 1/4 is 1.5 ln 2."""
-    assert dimensions(np.array([2.0, 1.0, 1.0])) == pytest.approx((2**1.5, 1.5, 2.0), rel=1e-12)
+    assert count_dimensions(np.array([2.0, 1.0, 1.0])) == pytest.approx((2**1.5, 1.5, 2.0), rel=1e-12)
 
 
 def test_the_entropy_is_scipys(rng: np.random.Generator) -> None:
     sizes = np.sort(rng.exponential(size=30))[::-1]
-    found = dimensions(sizes)
+    found = count_dimensions(sizes)
     assert found is not None
     assert found.effective_rank == pytest.approx(float(np.exp(scipy.stats.entropy(sizes))), rel=1e-12)
 
@@ -62,19 +62,19 @@ def test_the_entropy_is_scipys(rng: np.random.Generator) -> None:
 def test_bounds_hold_for_every_spectrum(values: list[float]) -> None:
     """1 <= stable rank <= participation ratio <= effective rank <= count, whatever the unit."""
     sizes = np.sort(np.array(values))[::-1]
-    found = dimensions(sizes)
+    found = count_dimensions(sizes)
     assert found is not None
     room = 1 + 1e-9
     assert found.stable_rank * room >= 1
     assert found.stable_rank <= found.participation_ratio * room
     assert found.participation_ratio <= found.effective_rank * room
     assert found.effective_rank <= len(values) * room
-    assert dimensions(sizes * 1e-3) == pytest.approx(found, rel=1e-9)
+    assert count_dimensions(sizes * 1e-3) == pytest.approx(found, rel=1e-9)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(120, 120), (60, 240)])
 def test_what_a_gaussian_matrix_has(rng: np.random.Generator, rows: int, columns: int) -> None:
     """Participation ratio n / (1 + n / m), as the page says: Marchenko and Pastur 1967."""
-    found = dimensions(spectrum(rng.standard_normal((rows, columns))))
+    found = count_dimensions(find_spectrum(rng.standard_normal((rows, columns))))
     assert found is not None
     assert found.participation_ratio == pytest.approx(rows / (1 + rows / columns), rel=0.03)

@@ -7,12 +7,12 @@ import scipy.stats
 
 from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.subspaces import (
-    chance,
-    chance_grid,
-    directions,
-    projection_distance,
-    projector_moments,
-    similarity,
+    expect_by_chance,
+    expect_grid_by_chance,
+    find_directions,
+    find_projector_moments,
+    measure_projection_distance,
+    measure_similarity,
 )
 
 
@@ -21,8 +21,8 @@ def random_basis(rng: np.random.Generator, dimension: int, rank: int) -> Array:
 
 
 def test_every_entry_is_the_mean_squared_cosine_of_principal_angles(rng: np.random.Generator) -> None:
-    one, other = directions(rng.standard_normal((4, 11))), directions(rng.standard_normal((6, 11)))
-    phi = similarity(one, other)
+    one, other = find_directions(rng.standard_normal((4, 11))), find_directions(rng.standard_normal((6, 11)))
+    phi = measure_similarity(one, other)
     assert phi.shape == (4, 6)
     for i in range(1, 5):
         for j in range(1, 7):
@@ -34,51 +34,57 @@ def test_directions_are_right_singular_vectors_up_to_sign(rng: np.random.Generat
     a_RI = rng.standard_normal((3, 8))
     values, vectors = np.linalg.eigh(a_RI.T @ a_RI)
     strongest = vectors[:, np.argsort(values)[::-1][:3]]
-    np.testing.assert_allclose(np.abs(directions(a_RI).T @ strongest), np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(np.abs(find_directions(a_RI).T @ strongest), np.eye(3), atol=1e-12)
 
 
 def test_equal_spans_have_one_and_orthogonal_ones_zero(rng: np.random.Generator) -> None:
     """Mixing rows by any invertible matrix keeps the span, though not the order of directions."""
     a_RI = rng.standard_normal((5, 20))
     mixed = rng.standard_normal((5, 5)) @ a_RI
-    assert similarity(directions(a_RI), directions(mixed))[-1, -1] == pytest.approx(1.0, abs=1e-12)
-    assert np.diag(similarity(directions(a_RI), directions(a_RI))) == pytest.approx(np.ones(5), abs=1e-12)
+    assert measure_similarity(find_directions(a_RI), find_directions(mixed))[-1, -1] == pytest.approx(1.0, abs=1e-12)
+    assert np.diag(measure_similarity(find_directions(a_RI), find_directions(a_RI))) == pytest.approx(
+        np.ones(5), abs=1e-12
+    )
     beside = scipy.linalg.null_space(a_RI).T[:4]
-    np.testing.assert_allclose(similarity(directions(a_RI), directions(beside)), 0.0, atol=1e-24)
+    np.testing.assert_allclose(measure_similarity(find_directions(a_RI), find_directions(beside)), 0.0, atol=1e-24)
 
 
 def test_a_span_within_a_larger_one_has_one(rng: np.random.Generator) -> None:
     large = rng.standard_normal((7, 30))
     within = rng.standard_normal((2, 7)) @ large
-    assert similarity(directions(within), directions(large))[-1, -1] == pytest.approx(1.0, abs=1e-12)
+    assert measure_similarity(find_directions(within), find_directions(large))[-1, -1] == pytest.approx(1.0, abs=1e-12)
 
 
 def test_b_is_compared_by_its_left_vectors(rng: np.random.Generator) -> None:
     """B and B M have equal column spans for any invertible M."""
     b_OR = rng.standard_normal((9, 3))
     other = b_OR @ rng.standard_normal((3, 3))
-    assert similarity(directions(b_OR.T), directions(other.T))[-1, -1] == pytest.approx(1.0, abs=1e-12)
+    assert measure_similarity(find_directions(b_OR.T), find_directions(other.T))[-1, -1] == pytest.approx(
+        1.0, abs=1e-12
+    )
 
 
 def test_what_is_not_there_is_not_compared(rng: np.random.Generator) -> None:
     """Two equal rows span one dimension, and zeros none."""
     row = rng.standard_normal((1, 6))
-    assert directions(np.vstack([row, row])).shape == (6, 1)
-    assert directions(np.zeros((3, 6))).shape == (6, 0)
-    assert similarity(directions(np.zeros((3, 6))), directions(row)).shape == (0, 1)
+    assert find_directions(np.vstack([row, row])).shape == (6, 1)
+    assert find_directions(np.zeros((3, 6))).shape == (6, 0)
+    assert measure_similarity(find_directions(np.zeros((3, 6))), find_directions(row)).shape == (0, 1)
 
 
 def test_the_appendix_and_its_own_definitions(rng: np.random.Generator) -> None:
     """1 - d^2 / p is phi; (1 / p)(1 - d^2), as printed, is another number unless p is 1."""
     one, other = random_basis(rng, 12, 3), random_basis(rng, 12, 5)
-    phi, distance = similarity(one, other), projection_distance(one, other)
+    phi, distance = measure_similarity(one, other), measure_projection_distance(one, other)
     sines = np.sin(scipy.linalg.subspace_angles(one, other))
     assert distance == pytest.approx(float(np.sqrt((sines**2).sum())), abs=1e-12)
     assert 1 - distance**2 / 3 == pytest.approx(phi[-1, -1], abs=1e-12)
     assert abs((1 - distance**2) / 3 - phi[-1, -1]) > 0.1
-    first = projection_distance(one[:, :1], other)
+    first = measure_projection_distance(one[:, :1], other)
     assert 1 - first**2 == pytest.approx(phi[0, -1], abs=1e-12)
-    assert (1 - projection_distance(one, one) ** 2) / 3 == pytest.approx(1 / 3, abs=1e-12)  # equal spans, as printed
+    assert (1 - measure_projection_distance(one, one) ** 2) / 3 == pytest.approx(
+        1 / 3, abs=1e-12
+    )  # equal spans, as printed
 
 
 @pytest.mark.parametrize(("i", "j", "dimension"), [(1, 1, 10), (2, 5, 12), (4, 4, 9), (3, 8, 8), (1, 20, 64)])
@@ -87,25 +93,25 @@ def test_chance_has_the_stated_mean_and_spread(rng: np.random.Generator, i: int,
     num = 6000
     one, other = (np.linalg.qr(rng.standard_normal((num, dimension, rank)))[0].transpose(0, 2, 1) for rank in (i, j))
     phi = np.square(one @ other.transpose(0, 2, 1)).sum((1, 2)) / min(i, j)
-    stated = chance(i, j, dimension)
+    stated = expect_by_chance(i, j, dimension)
     assert stated.mean == max(i, j) / dimension
     assert phi.mean() == pytest.approx(stated.mean, abs=4 * stated.std / num**0.5 + 1e-12)
     assert phi.std() == pytest.approx(stated.std, rel=0.05, abs=1e-9)
-    assert chance_grid(i, j, dimension)[-1, -1] == stated.mean
+    assert expect_grid_by_chance(i, j, dimension)[-1, -1] == stated.mean
 
 
 @pytest.mark.parametrize(("j", "dimension"), [(1, 5), (3, 7), (10, 128)])
 def test_one_direction_in_a_random_span_is_a_beta(j: int, dimension: int) -> None:
     known = scipy.stats.beta(j / 2, (dimension - j) / 2)
-    stated = chance(1, j, dimension)
+    stated = expect_by_chance(1, j, dimension)
     assert (stated.mean, stated.std) == pytest.approx((known.mean(), known.std()), rel=1e-12)
 
 
 def test_chance_without_spread_gives_no_z() -> None:
-    assert chance(8, 3, 8).std == 0
-    assert chance(8, 3, 8).z(1.0) is None
-    assert chance(1, 1, 1) == (1.0, 0.0)
-    assert chance(1, 1, 10).z(0.1) == 0
+    assert expect_by_chance(8, 3, 8).std == 0
+    assert expect_by_chance(8, 3, 8).z(1.0) is None
+    assert expect_by_chance(1, 1, 1) == (1.0, 0.0)
+    assert expect_by_chance(1, 1, 10).z(0.1) == 0
 
 
 @pytest.mark.parametrize(("rank", "dimension"), [(1, 1), (1, 3), (2, 5), (4, 4)])
@@ -113,7 +119,7 @@ def test_moments_of_a_random_projector(rng: np.random.Generator, rank: int, dime
     """E[P_11^2] = a + 2 b, E[P_12^2] = b, E[P_11 P_22] = a, by simulation."""
     basis = np.linalg.qr(rng.standard_normal((20_000, dimension, rank)))[0]
     projectors = basis @ basis.transpose(0, 2, 1)
-    a, b = projector_moments(rank, dimension)
+    a, b = find_projector_moments(rank, dimension)
     assert np.square(projectors[:, 0, 0]).mean() == pytest.approx(a + 2 * b, abs=0.01)
     if dimension > 1:
         assert np.square(projectors[:, 0, 1]).mean() == pytest.approx(b, abs=0.005)

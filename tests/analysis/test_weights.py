@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from sweeplab.analysis import weights
 from sweeplab.analysis.adapters import Array
-from sweeplab.analysis.weights import affordable, base_weights
+from sweeplab.analysis.weights import choose_affordable, read_base_weights
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import EMBEDDED, Base
@@ -24,7 +24,7 @@ EMBEDDED_MODEL = ModelConfig(source="embedded", name="tiny_base")
 
 
 def weight_of(model: ModelConfig, quantization: QuantizationConfig, name: str) -> Array:
-    found = base_weights(model, quantization)(name)
+    found = read_base_weights(model, quantization)(name)
     assert found is not None
     return found
 
@@ -65,8 +65,8 @@ def test_only_what_time_allows_is_decomposed(monkeypatch: pytest.MonkeyPatch) ->
     shapes = {f"layer{n}": (10, 10) for n in range(9)} | {"head": (1000, 10)}
     names = list(shapes)
     monkeypatch.setattr(weights, "MOST_WORK", 1e9)
-    assert affordable(names, shapes) == names
+    assert choose_affordable(names, shapes) == names
     monkeypatch.setattr(weights, "MOST_WORK", 3000)
-    assert affordable(names, shapes) == ["layer0", "layer4", "layer8"]
+    assert choose_affordable(names, shapes) == ["layer0", "layer4", "layer8"]
     monkeypatch.setattr(weights, "MOST_WORK", 1)
-    assert math.prod(shapes[affordable(names, shapes)[0]]) == 100
+    assert math.prod(shapes[choose_affordable(names, shapes)[0]]) == 100

@@ -18,7 +18,7 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, only_writer, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.status_file import FILE, TrialUnderWay, Underway, read_underway, write_underway
+from sweeplab.tracking.status_file import FILE, RunningTrial, StudyStatus, read_status, write_status
 from tests.study_runs import ComposeStudy, Standin, run_cli, wait_until
 
 LOSS = "heldout_loss_nats_per_token"
@@ -71,8 +71,8 @@ def test_endings_are_counted_and_the_latest_come_first_with_their_reasons(folder
 
 
 def test_what_runs_is_shown_while_there_is_a_driver(folder: Path) -> None:
-    running = [TrialUnderWay(1, "trial 1: rank=8 seed=0", 40.0, 0.25, 1.5)]
-    write_underway(folder, Underway(90.0, 4, 0, 125.0, False, running))
+    running = [RunningTrial(1, "trial 1: rank=8 seed=0", 40.0, 0.25, 1.5)]
+    write_status(folder, StudyStatus(90.0, 4, 0, 125.0, False, running))
     assert "stopped; it goes on with: run it" in shown(folder)
     assert "rank=8 seed=0" not in shown(folder)
     with only_writer(folder):
@@ -103,7 +103,7 @@ def test_a_study_has_ended_once_no_driver_is_needed(
 ) -> None:
     for number in range(num_trials):
         write_record(folder, trial(number, 4, number, 2.0))
-    write_underway(folder, Underway(90.0, 4, num_trials, None, asked_all))
+    write_status(folder, StudyStatus(90.0, 4, num_trials, None, asked_all))
     seen = Watcher(folder).look()
     assert seen is not None
     assert has_ended(seen) is expected
@@ -139,7 +139,7 @@ def test_progress_is_written_at_most_once_a_second_while_trials_train(
     progress.started(0, {"adapter.rank": 4}, 0)
 
     def fraction() -> float:
-        underway = read_underway(folder)
+        underway = read_status(folder)
         assert underway is not None
         return underway.running[0].fraction
 
@@ -157,24 +157,24 @@ def test_what_came_within_the_second_is_written_at_its_end(folder: Path, monkeyp
     with progress:
         progress.started(0, {"adapter.rank": 4}, 0)
         progress.started(1, {"adapter.rank": 8}, 0)
-        wait_until(lambda: (seen := read_underway(folder)) is not None and len(seen.running) == 2)
+        wait_until(lambda: (seen := read_status(folder)) is not None and len(seen.running) == 2)
         progress.observed(1, 4, {"num_steps": 8, "train_loss": 1.0})
     time.sleep(0.1)
-    seen = read_underway(folder)
+    seen = read_status(folder)
     assert seen is not None
     assert seen.ended
     assert [one.fraction for one in seen.running] == [0, 0.5]
 
 
 def test_a_disk_that_is_full_does_not_stop_a_study(tmp_path: Path) -> None:
-    write_underway(tmp_path / "not there", Underway(0.0, 1, 0, None, False))
+    write_status(tmp_path / "not there", StudyStatus(0.0, 1, 0, None, False))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_progress_file_is_named(folder: Path) -> None:
     (folder / FILE).write_text(json.dumps({"running": [{}]}))
     with pytest.raises(StoreError, match=r"progress\.json is no progress of a study: "):
-        read_underway(folder)
+        read_status(folder)
 
 
 def test_watching_waits_for_the_study_and_ends_with_it(

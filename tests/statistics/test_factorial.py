@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.factorial import adjust_by_holm, analyze_variance
-from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
 def residual(columns: list[NDArray[np.float64]], values: NDArray[np.float64]) -> float:
@@ -52,17 +51,3 @@ def test_one_seed_has_shares_without_tests() -> None:
 def test_holm_steps_down() -> None:
     assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert adjust_by_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-
-
-def test_the_front_is_what_brute_force_finds() -> None:
-    costs = np.random.default_rng(0).integers(0, 5, (40, 3)).astype(float)
-    costs[7, 1] = np.nan
-    beaten = {
-        i for i, j in itertools.permutations(range(40), 2) if all(costs[j] <= costs[i]) and any(costs[j] < costs[i])
-    }
-    assert find_pareto_front(costs) == [i for i in range(40) if i not in beaten and i != 7]
-
-
-def test_best_under_a_budget_is_a_staircase() -> None:
-    costs, scores = np.array([3.0, 1.0, 2.0, 2.0, np.nan]), np.array([0.9, 0.5, 0.4, 0.7, 1.0])
-    assert find_best_under(costs, scores) == [1, 3, 0]

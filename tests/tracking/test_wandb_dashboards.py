@@ -14,12 +14,19 @@ import pytest
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.record import Phase, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_records
-from sweeplab.tracking.findings import Findings
-from sweeplab.tracking.wandb import summary
-from sweeplab.tracking.wandb_dashboards import REPORT, WORKSPACE, claims_text, packages, publish, sections
-from sweeplab.tracking.wandb_report import claim_rows, trial_rows
+from sweeplab.tracking.tracker import ReportedStudy
+from sweeplab.tracking.wandb_dashboards import (
+    REPORT,
+    WORKSPACE,
+    build_sections,
+    import_packages,
+    publish,
+    write_claims_text,
+)
+from sweeplab.tracking.wandb_report import list_claim_rows, list_trial_rows
+from sweeplab.tracking.wandb_runs import summarize_record
 from tests.study_runs import QUICK, WITH_STANDIN, Standin, running, wait_until
-from tests.tracking.test_wandb import curve_of, leet
+from tests.tracking.test_wandb_runs import curve_of, leet
 from tests.tracking.wandb_server import ENTITY, KEY, Told, serving
 
 STUDY: Final = (
@@ -35,7 +42,7 @@ import sys, time
 from pathlib import Path
 from sweeplab.config.study import TrackingConfig, TrialConfig
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.tracking import wandb as tracking
+from sweeplab.tracking import wandb_runs as tracking
 
 tracking.INIT_SECONDS, tracking.FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
@@ -66,10 +73,10 @@ class Online(NamedTuple):
         return read_records(self.folder / "runs" / "single")
 
     @property
-    def found(self) -> Findings:
+    def found(self) -> ReportedStudy:
         facts = read_facts(self.folder / "runs" / "single")
         assert facts is not None
-        return Findings(facts, self.records, None, self.folder / "reports" / "single" / "report.html")
+        return ReportedStudy(facts, self.records, None, self.folder / "reports" / "single" / "report.html")
 
     def run_of(self, record: TrialRecord) -> str:
         return self.told.run_named(f"single-{record.number:05d}")
@@ -106,7 +113,7 @@ def test_every_trial_is_a_run_that_says_what_its_record_says(online: Online) -> 
         said = {key: value for key, value in online.told.summary[run].items() if not key.startswith("_")}
         assert said.pop("heldout_loss") == {"min": min(point.loss for point in record.heldout_losses)}
         assert said.pop("train_loss") == {"last": record.losses[-1].loss}
-        assert said == summary(record)
+        assert said == summarize_record(record)
         rows = online.told.history[run]
         assert {step: {k: v for k, v in row.items() if k[0] != "_"} for step, row in rows.items()} == curve_of(record)
 
@@ -218,7 +225,7 @@ def test_a_server_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def claimed() -> Findings:
+def claimed() -> ReportedStudy:
     """Two ranks with three seeds each and memory; rank 8 is said to be better, and to be the same."""
     records = [
         TrialRecord(
@@ -248,27 +255,27 @@ def claimed() -> Findings:
         {},
         [asdict(claim) for claim in claims],
     )
-    return Findings(facts, records, None, Path("report.html"))
+    return ReportedStudy(facts, records, None, Path("report.html"))
 
 
-def test_claims_are_a_table_and_a_panel(claimed: Findings) -> None:
-    columns, rows = claim_rows(claimed)
+def test_claims_are_a_table_and_a_panel(claimed: ReportedStudy) -> None:
+    columns, rows = list_claim_rows(claimed)
     better, same = (dict(zip(columns, row, strict=True)) for row in rows)
     assert (better["verdict"], better["published"], same["verdict"]) == ("supported", -0.3, "contradicted")
     assert better["ours"] == pytest.approx(-0.25)
     assert better["low"] < better["ours"] < better["high"] < 0
-    first, second = claims_text(claimed).splitlines()
+    first, second = write_claims_text(claimed).splitlines()
     assert first.startswith("- **supported**: more is better (me): difference -0.250 [")
     assert second.startswith("- **contradicted**: it is all the same (you)")
 
 
-def test_the_score_is_drawn_against_the_memory_that_was_measured(claimed: Findings) -> None:
-    _, reports = packages()
-    (panel,) = sections(reports, claimed)["Score against memory"]
+def test_the_score_is_drawn_against_the_memory_that_was_measured(claimed: ReportedStudy) -> None:
+    _, reports = import_packages()
+    (panel,) = build_sections(reports, claimed)["Score against memory"]
     config = panel._to_model().config
     assert config.x_axis == "summary:phases/train/peak_resident_bytes"
     assert config.y_axis == f"summary:{LOSS}"
-    assert {config.x_axis[8:], config.y_axis[8:]} <= set(summary(claimed.records[0]))
-    columns, rows = trial_rows(claimed)
+    assert {config.x_axis[8:], config.y_axis[8:]} <= set(summarize_record(claimed.records[0]))
+    columns, rows = list_trial_rows(claimed)
     assert columns[-2:] == [LOSS, "phases.train.peak_resident_bytes"]
     assert [row[-1] for row in rows] == [4000] * 3 + [8000] * 3

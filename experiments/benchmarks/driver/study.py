@@ -22,7 +22,7 @@ from sweeplab.records.store import make_folder, read_records, write_facts, write
 from sweeplab.report import write_report
 from sweeplab.search.recovery import open_search
 from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.wandb import NoTracker
+from sweeplab.tracking.tracker import NoTracker
 
 NAME: Final = "many"
 OVERRIDES: Final = (

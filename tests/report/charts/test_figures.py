@@ -18,11 +18,13 @@ from sweeplab.records.record import (
     TrainPoint,
     TrialRecord,
 )
-from sweeplab.report.charts.chart import Chart
+from sweeplab.report.charts.axes import Axis
+from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
 from sweeplab.report.charts.figures import build_study_charts, draw_figures
 from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
 from sweeplab.report.charts.scatter import build_metric_charts
+from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.estimates import gather_evidence
@@ -314,3 +316,13 @@ def test_ticks_of_one_folder_show_their_ends() -> None:
     assert shorten_ticks(paths) == ["…s/forgetting/facts.json", "…g/facts_and_a_half.json"]
     assert {len(text) for text in shorten_ticks(paths)} == {24}
     assert shorten_ticks(["a" * 30, "b"]) == ["a" * 23 + "…", "b"]
+
+
+def test_labels_stand_beside_their_dots_and_below_each_other() -> None:
+    """Of two dots at one height the lower label moves down; near the right end labels stand on the left."""
+    dots = [Dot(0.0, 1.0, "", label="first"), Dot(0.01, 0.999, "", label="second"), Dot(1.0, 0.0, "", label="last")]
+    axis = Axis(None, "x", "linear", list_round_ticks(0.0, 1.0))
+    labels = lay_out_chart(Chart("c", "t", "", "y", axis, [Line("", 0, 0, dots, [])]))["lines"][0]["labels"]
+    assert [one["text"] for one in labels] == ["first", "second", "last"]
+    assert labels[1]["y"] - labels[0]["y"] == 15
+    assert [one["anchor"] for one in labels] == ["start", "start", "end"]

@@ -11,48 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sweeplab.config.study import TrackingConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
-from sweeplab.tracking.findings import Findings
+from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
 
 INIT_SECONDS: Final = 30.0  # for the server's answer when a run begins
 FINISH_SECONDS: Final = 60.0  # for the rest of a run to be sent
 
 
-class Tracker(Protocol):
-    """What a study tells about its trials while they run."""
-
-    def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None: ...
-    def observed(self, number: int, step: int, values: dict[str, float]) -> None: ...
-    def ended(self, record: TrialRecord) -> None: ...
-    def reported(self, found: Findings) -> None: ...
-    def interrupted(self, numbers: Iterable[int] | None = None) -> None: ...
-
-
-class NoTracker:
-    """`tracking=none`."""
-
-    def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
-        pass
-
-    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
-        pass
-
-    def ended(self, record: TrialRecord) -> None:
-        pass
-
-    def reported(self, found: Findings) -> None:
-        pass
-
-    def interrupted(self, numbers: Iterable[int] | None = None) -> None:
-        pass
-
-
-def summary(record: TrialRecord) -> dict[str, Any]:
+def summarize_record(record: TrialRecord) -> dict[str, Any]:
     """The record's numbers as flat names; what is missing is left out, since W&B would plot it as zero."""
     values: dict[str, Any] = {
         "status": record.status.value,
@@ -186,25 +157,25 @@ class WandbTracker:
         run = self.runs.pop(record.number, None)
         if run is not None:
             with self.harmless(f"trial {record.number}"):
-                run.summary.update(summary(record))
+                run.summary.update(summarize_record(record))
             self.finish(run)
 
-    def reported(self, found: Findings) -> None:
+    def reported(self, found: ReportedStudy) -> None:
         """The report as a run: its page, tables, a plot, and its folder as an artifact; then the dashboards."""
-        from sweeplab.tracking.wandb_report import log_findings
+        from sweeplab.tracking.wandb_report import log_report
 
         run = self.begin(f"{self.study}-report", "report", {})
         if run is None:
             return
         with self.harmless("the report"):
-            log_findings(self.wandb, run, found)
+            log_report(self.wandb, run, found)
         entity = run.entity or ""
         self.finish(run)
         self.wait()
         with self.harmless("the dashboards"):
             self.publish(found, entity)
 
-    def publish(self, found: Findings, entity: str) -> None:
+    def publish(self, found: ReportedStudy, entity: str) -> None:
         """Workspace and report as code, beside the report; sent where there is a server. Nothing without the extra."""
         if importlib.util.find_spec("wandb_workspaces") is None:
             if self.mode == "online":

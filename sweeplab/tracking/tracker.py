@@ -1,0 +1,47 @@
+"""What a study tells a tracker about its trials and its report, and the tracker that does nothing."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from sweeplab.config.trial import TrialConfig
+from sweeplab.records.items import Items
+from sweeplab.records.record import StudyFacts, TrialRecord
+
+
+class ReportedStudy(NamedTuple):
+    """A study's facts and records, and the page that was made of them."""
+
+    facts: StudyFacts
+    records: list[TrialRecord]
+    items: Items | None
+    page: Path  # report.html, in the report's folder
+
+
+class Tracker(Protocol):
+    """What a study tells about its trials while they run."""
+
+    def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None: ...
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+    def reported(self, found: ReportedStudy) -> None: ...
+    def interrupted(self, numbers: Iterable[int] | None = None) -> None: ...
+
+
+class NoTracker:
+    """`tracking=none`."""
+
+    def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
+        pass
+
+    def observed(self, number: int, step: int, values: dict[str, float]) -> None:
+        pass
+
+    def ended(self, record: TrialRecord) -> None:
+        pass
+
+    def reported(self, found: ReportedStudy) -> None:
+        pass
+
+    def interrupted(self, numbers: Iterable[int] | None = None) -> None:
+        pass
