@@ -26,7 +26,7 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import take_stock
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.records.test_record import full_record
@@ -261,13 +261,14 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
-    from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
+    from sweeplab.training.checkpoints import continue_from_checkpoint, write_checkpoint
+    from sweeplab.trial.lifecycle import begin_trial
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
-    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
-    run.member.step = 1
-    run.keep()
-    fresh = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
-    go_on_from_checkpoint(fresh)
-    assert fresh.member.step == 1
+    run = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    run.step = 1
+    write_checkpoint(run)
+    fresh = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    continue_from_checkpoint(fresh)
+    assert fresh.step == 1
     list(run_cohort([spec], resources, lambda *_: None, no_words, list))

@@ -21,7 +21,7 @@ from sweeplab.records.store import StoreError, read_records, trial_folder, write
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.recovery import PARTIAL, take_stock
 from sweeplab.search.storage import DATABASE
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, no_words
 from tests.records.test_record import base_score
@@ -282,6 +282,6 @@ def test_a_worker_without_room_for_a_checkpoint_stops_at_once(
     def full(path: Path, _: bytes) -> NoReturn:
         raise StoreError(f"{path} cannot be written: No space left on device; free space or choose another folder")
 
-    monkeypatch.setattr("sweeplab.trial.lifecycle.write_bytes", full)
+    monkeypatch.setattr("sweeplab.training.checkpoints.write_bytes", full)
     with pytest.raises(StoreError, match=r"checkpoint\.pt cannot be written"):
         list(run_cohort(specs, resources, lambda *_: None, no_words, list))
