@@ -24,7 +24,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
 from sweeplab.records.record import TrialRecord
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time

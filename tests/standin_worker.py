@@ -81,6 +81,7 @@ def may_go_on(driver: Driver, number: int, step: int, loss: float) -> str | None
 
 def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
     number = spec["number"]
+    print(f'{{"kind": "ended", a stray print of trial {number}', flush=True)
     note = {key: spec[key] for key in ("number", "seed", "params")} | {"pid": os.getpid()}
     with (FOLDER / "given.jsonl").open("a") as notes:
         notes.write(json.dumps(note) + "\n")

@@ -22,11 +22,12 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
+from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.recovery import take_stock
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.search.cma_state import is_safe_state
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.records.test_record import full_record
@@ -115,10 +116,12 @@ def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
 
 def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: Compose, tmp_path: Path) -> None:
     marker, payload = tmp_path / "marker", pickle.dumps(Touch(tmp_path / "marker"))
-    for name in ("study.json", "trials/00000/record.json", "trials/00000/items.jsonl", "base/0.json", "optuna.db"):
+    of_a_trial = [f"trials/00000/{name}" for name in ("trial.json", "record.json", "items.jsonl")]
+    for name in ("study.json", "search.json", *of_a_trial, "base/0.json", "optuna.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(payload)
-    assert len(take_stock(tmp_path).said) == 5
+    assert len(read_study(tmp_path).sentences) == 6  # the database is not read at all
+    assert not is_safe_state({"cma:optimizer:0": payload.hex()})
     (tmp_path / "data.json").write_bytes(payload)
     with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)
@@ -261,13 +264,14 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
-    from sweeplab.trial.lifecycle import begin, go_on_from_checkpoint
+    from sweeplab.training.checkpoints import continue_from_checkpoint, write_checkpoint
+    from sweeplab.trial.lifecycle import begin_trial
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
-    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
-    run.member.step = 1
-    run.keep()
-    fresh = begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
-    go_on_from_checkpoint(fresh)
-    assert fresh.member.step == 1
+    run = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    run.step = 1
+    write_checkpoint(run)
+    fresh = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    continue_from_checkpoint(fresh)
+    assert fresh.step == 1
     list(run_cohort([spec], resources, lambda *_: None, no_words, list))

@@ -14,16 +14,17 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.multilora.batches import CohortBatch, cohort_batches
-from sweeplab.multilora.dropout import Extent
-from sweeplab.multilora.packed import Packed
 from sweeplab.records.record import Status, TrainPoint
 from sweeplab.runtime.device import resolve_device
 from sweeplab.runtime.errors import ConfigError
+from sweeplab.training.fit import set_random_state
 from sweeplab.training.module import FinetuneModule, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial.lifecycle import Run, begin, checkpointed, choosing, set_random_state, together
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.together import Together, checkpointed, put_together
+from sweeplab.trial.lifecycle import begin_trial
 from sweeplab.trial.resources import Resources
-from sweeplab.trial.scoring import save
+from sweeplab.trial.scoring import save_trained
 
 
 class BuiltTrial(NamedTuple):
@@ -55,8 +56,8 @@ def build_trial(config: TrialConfig, seed: int = 0, device: str = "auto") -> Bui
         raise ConfigError("training.num_devices must be 1 to build a trial; a Trainer of your own has its own strategy")
     resources = Resources(resolve_device(device))
     spec = TrialSpec(0, seed, {}, config, Path())
-    run = begin(spec, resources, spec.new_record(Status.FAILED), lambda number, step, metrics: None)
-    return BuiltTrial(TrialModule(run), TrialData(run))
+    trial = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda number, step, metrics: None)
+    return BuiltTrial(TrialModule(trial), TrialData(trial))
 
 
 class TrialModule(FinetuneModule):
@@ -67,29 +68,27 @@ class TrialModule(FinetuneModule):
     `heldout_loss_nats_per_token`.
     """
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(
-            run.model, [run.member], run.spec.config.training.accumulation, self._zero_gradients, self._begin_batch
-        )
-        self._run = (run,)  # in a tuple: its modules are the base's and count once
-        self._packed: Packed | None = None
+    def __init__(self, trial: RunningTrial) -> None:
+        super().__init__(trial.model, [trial], trial.training.accumulation)
+        self._together = Together([trial], None)
         self._stack, self._validation = ExitStack(), ExitStack()
         self._heldout = (0.0, 0)  # sum in nats, and targets
 
     @property
     def losses(self) -> list[TrainPoint]:
         """Mean losses of every `training.log_interval` steps, as a record has them."""
-        return self._run[0].member.losses
+        return self.trials[0].losses
 
     def setup(self, stage: str) -> None:
         """The adapter takes its place beside the base, until `teardown`."""
-        (run,) = self._run
-        _, self._packed = self._stack.enter_context(together([run]))
-        self._stack.enter_context(checkpointed(run.base, run.spec.config.training.gradient_checkpointing))
+        (trial,) = self.trials
+        self._together = self._stack.enter_context(put_together([trial]))
+        self.packed = self._together.packed
+        self._stack.enter_context(checkpointed(trial.base, trial.training.gradient_checkpointing))
 
     def teardown(self, stage: str) -> None:
         """The base is as it was; the trained weights stay in this module."""
-        self._packed = None
+        self.packed, self._together = None, Together(self.trials, None)
         self._stack.close()
 
     def on_fit_start(self) -> None:
@@ -97,19 +96,19 @@ class TrialModule(FinetuneModule):
 
     def on_train_start(self) -> None:
         self.model.train()
-        set_random_state(self._run[0])
+        set_random_state(self.trials[0])
 
     def on_train_batch_end(self, outputs: Any, batch: CohortBatch, batch_idx: int) -> None:
-        (run,) = self._run
-        if run.member.window is not None:
-            self.log("train_loss", run.member.window.loss, prog_bar=True, batch_size=1)
-        self.trainer.should_stop = self.trainer.should_stop or run.member.has_ended
+        (trial,) = self.trials
+        if trial.step_loss is not None:
+            self.log("train_loss", trial.step_loss.loss, prog_bar=True, batch_size=1)
+        self.trainer.should_stop = self.trainer.should_stop or trial.has_ended
 
     def on_validation_start(self) -> None:
-        (run,) = self._run
+        (trial,) = self.trials
         self._heldout = (0.0, 0)
-        self._validation.enter_context(choosing(self._packed)([run]))
-        self._validation.enter_context(evaluation_weights(run.member.optimizer))
+        self._validation.enter_context(self._together.only([trial]))
+        self._validation.enter_context(evaluation_weights(trial.optimizer))
 
     def validation_step(self, batch: Batch | ImageBatch, batch_idx: int) -> None:
         total, num_targets = self._heldout
@@ -125,21 +124,9 @@ class TrialModule(FinetuneModule):
 
     def save_adapter(self, folder: Path) -> None:
         """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
-        (run,) = self._run
-        run.spec = replace(run.spec, folder=folder)
-        save(run)
-
-    def _begin_batch(self, batch: CohortBatch, place: int) -> None:
-        if self._packed is None:
-            return
-        step = self._run[0].member.step * self.accumulation + place
-        self._packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [step])
-
-    def _zero_gradients(self) -> None:
-        if self._packed is None:
-            self.model.zero_grad()
-        else:
-            self._packed.zero_gradients()
+        (trial,) = self.trials
+        trial.spec = replace(trial.spec, folder=folder)
+        save_trained(trial)
 
 
 _Item = TypeVar("_Item")
@@ -165,16 +152,16 @@ class TrialData(LightningDataModule):
     One epoch of the Trainer is the whole training, `training.max_steps` or `training.epochs` long.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, trial: RunningTrial) -> None:
         super().__init__()
-        self._run = run
+        self._trial = trial
 
     def train_dataloader(self) -> _Batches[CohortBatch]:
-        run = self._run
-        num_batches = run.member.num_steps * run.windows.accumulation
-        return _Batches(lambda: cohort_batches([(run.windows, 0)], run.base.pad_id), num_batches)
+        trial = self._trial
+        num_batches = trial.num_steps * trial.windows.accumulation
+        return _Batches(lambda: cohort_batches([(trial.windows, 0)], trial.base.pad_id), num_batches)
 
     def val_dataloader(self) -> _Batches[Batch | ImageBatch]:
-        run = self._run
-        batches = run.data.heldout_batches(run.base.pad_id, run.spec.config.evaluation.batch_size)
+        trial = self._trial
+        batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
         return _Batches(lambda: batches, len(batches))

@@ -4,6 +4,7 @@ A row is one example, several that `packing` put together, or an image; it is wh
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import torch
@@ -132,3 +133,24 @@ def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> l
     ordered = sorted(rows, key=lambda row: row.num_tokens)
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
+
+
+@dataclass
+class Tokenized:
+    """A trial's data as tokens or as images, and what happened to it on the way."""
+
+    train: Sequence[Row]
+    heldout: Sequence[Row]
+    num_truncated: int
+    fingerprint: str
+    num_dropped: int = 0
+    num_examples: int | None = None  # to train on, with those that were dropped
+    num_heldout_truncated: int = 0
+    batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
+
+    def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+        """All held-out rows once, in batches that every trial and every held-out point of this size shares."""
+        key = (pad_id, batch_size)
+        if key not in self.batches:
+            self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size)}
+        return self.batches[key]

@@ -111,28 +111,30 @@ class Supervisor:
     def run(self) -> None:
         """Until the worker has ended. Raises as `connect`."""
         self.link = connect(self.call.supervisor)
+        watcher: threading.Thread | None = None
         try:
             _refuse_unshared_folder(self.call)
             with open_log(Path(self.call.folder, self.call.log)) as log:
                 self.process = start_process(
                     self.call.program, self.call.worker, self.call.environment, self.call.folder, log
                 )
-            threading.Thread(target=self._end_with_driver, args=(self.link, self.process), daemon=True).start()
+            watcher = threading.Thread(target=self._end_with_driver, args=(self.link, self.process), daemon=True)
+            watcher.start()
             self._report(_describe_exit(self.process.wait()))
         except StoreError as error:
             self.link.send("refused", message=str(error))
         except OSError as error:
             self._report(f"the worker process could not be started: {error}")
         finally:
-            self.link.finish()  # and the driver closes it
-            if self.process is None:
-                self.link.close()
+            self.link.finish()
+            if watcher is not None:
+                watcher.join()  # until the driver has received it
+            self.link.close()
 
     def _end_with_driver(self, link: Link, process: "subprocess.Popen[str]") -> None:
         for _ in link.messages():
             pass
         process.kill()
-        link.close()
 
     def _report(self, how: str, requeued: bool = False) -> None:
         """Tells the driver once: the first reason is the cause of the others."""

@@ -100,7 +100,7 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
 def serve(reporter: Reporter, receive: Receive) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
     opening = receive("open")  # before torch is imported: from then on a rank sees its own device only
-    from sweeplab.trial.cohort import run_cohort  # imports torch, while the driver composes trials
+    from sweeplab.trial.lifecycle import run_cohort  # imports torch, while the driver composes trials
 
     num_devices = opening["num_devices"]
     reporter.is_silent = opening["rank"] > 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sweeplab.multilora.dropout import Extent, keep_factor, keep_mask
 from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update, add_updates
-from sweeplab.multilora.slots import Layout, Place, Slot
+from sweeplab.multilora.slots import Layout, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
@@ -26,20 +26,20 @@ class Bucket:
         for slot, row_P, grad_P in zip(slots, self.rows_KP, self.grads_KP, strict=True):
             slot.move(row_P, grad_P)
         self.scalings = {
-            place.name: self.rows_KP.new_tensor([slot.matrices[place.name].scaling for slot in slots])[:, None, None]
-            for place in slots[0].layout
+            span.name: self.rows_KP.new_tensor([slot.matrices[span.name].scaling for slot in slots])[:, None, None]
+            for span in slots[0].layout
         }
 
-    def update(self, place: Place, first: int, chosen: slice) -> Update:
+    def update(self, span: Span, first: int, chosen: slice) -> Update:
         """The update of one matrix for the chosen slots, which are trials `first` and on of the batch."""
         rows_KP, grads_KP = self.rows_KP[chosen], self.grads_KP[chosen]
         return Update(
             first,
-            place.a_KRI(rows_KP),
-            place.b_KOR(rows_KP),
-            place.a_KRI(grads_KP),
-            place.b_KOR(grads_KP),
-            self.scalings[place.name][chosen],
+            span.a_KRI(rows_KP),
+            span.b_KOR(rows_KP),
+            span.a_KRI(grads_KP),
+            span.b_KOR(grads_KP),
+            self.scalings[span.name][chosen],
         )
 
 
@@ -99,12 +99,12 @@ class Packed:
             return
         for first, slot in enumerate(slots):
             (bucket,) = (one for one in self.buckets if slot in one.slots)
-            place = bucket.slots.index(slot)
-            self.add_updates(bucket, first, slice(place, place + 1))
+            index = bucket.slots.index(slot)
+            self.add_updates(bucket, first, slice(index, index + 1))
 
     def add_updates(self, bucket: Bucket, first: int, chosen: slice) -> None:
-        for place in bucket.slots[0].layout:
-            self.updates.setdefault(place.name, []).append(bucket.update(place, first, chosen))
+        for span in bucket.slots[0].layout:
+            self.updates.setdefault(span.name, []).append(bucket.update(span, first, chosen))
 
     @contextmanager
     def only(self, slots: Sequence[Slot]) -> Iterator[None]:

@@ -68,7 +68,7 @@ def copy_weights(source: Weights, target: Weights) -> None:
         b_OR.copy_(source[name][1])
 
 
-class Place(NamedTuple):
+class Span(NamedTuple):
     """Where a matrix lies in a row: A as (rank, in_features) from `a` on, B as (out_features, rank) from `b` on."""
 
     name: str
@@ -87,18 +87,18 @@ class Place(NamedTuple):
         return rows_KP[:, self.b : end].view(-1, self.out_features, self.rank)
 
 
-Layout = tuple[Place, ...]
+Layout = tuple[Span, ...]
 
 
 def layout_of(matrices: Sequence[LoraMatrix], padded: bool) -> Layout:
     """All A, then all B, each with its rank, or with that of its bucket where `padded`."""
     sized = [one._replace(rank=padded_rank(one.rank)) if padded else one for one in matrices]
     a, b = 0, sum(one.rank * one.in_features for one in sized)
-    places = []
+    spans = []
     for one in sized:
-        places.append(Place(one.name, one.rank, one.in_features, one.out_features, a, b))
+        spans.append(Span(one.name, one.rank, one.in_features, one.out_features, a, b))
         a, b = a + one.rank * one.in_features, b + one.rank * one.out_features
-    return tuple(places)
+    return tuple(spans)
 
 
 class Slot:
@@ -131,10 +131,10 @@ class Slot:
         return self.pairs(self.row_P)
 
     def pairs(self, row_P: Tensor) -> Weights:
-        ranks = {place: self.matrices[place.name].rank for place in self.layout}
+        ranks = {span: self.matrices[span.name].rank for span in self.layout}
         return {
-            place.name: (place.a_KRI(row_P[None])[0, :rank], place.b_KOR(row_P[None])[0, :, :rank])
-            for place, rank in ranks.items()
+            span.name: (span.a_KRI(row_P[None])[0, :rank], span.b_KOR(row_P[None])[0, :, :rank])
+            for span, rank in ranks.items()
         }
 
     def views(self, row_P: Tensor) -> dict[str, Tensor]:

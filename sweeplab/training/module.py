@@ -1,7 +1,7 @@
 """The LightningModule of every cohort, and the loss of every batch."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -9,44 +9,15 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sweeplab.data.batches import Batch
+from sweeplab.data.images import ImageBatch
+from sweeplab.multilora.batches import CohortBatch
+from sweeplab.multilora.dropout import Extent
+from sweeplab.multilora.packed import Packed
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.chunked_loss import chunked_losses, widened
-from sweeplab.training.images import ImageBatch, class_logits
+from sweeplab.training.running_trial import RunningTrial, StepLoss, list_gradients
 from sweeplab.training.sophia import SophiaG
-from sweeplab.training.trial_state import CohortOptimizer, Member, Window, gradients
-
-
-class Batch(Protocol):
-    """What training reads of a micro-batch of B rows, T tokens of the longest; `data.batches.Batch` is one."""
-
-    @property
-    def ids_BT(self) -> Tensor: ...
-    @property
-    def mask_BT(self) -> Tensor: ...
-    @property
-    def labels_BT(self) -> Tensor: ...
-    @property
-    def positions_BT(self) -> Tensor | None: ...
-
-
-class Share(Protocol):
-    """What training reads of one trial's part of a batch; `data.cohorts.Share` is one."""
-
-    @property
-    def num_tokens(self) -> int: ...
-    @property
-    def num_targets(self) -> int: ...
-    @property
-    def num_window_targets(self) -> int: ...
-
-
-class CohortBatch(Protocol):
-    """A batch with one trial's rows after another's; `data.cohorts.CohortBatch` is one."""
-
-    @property
-    def rows(self) -> Batch | ImageBatch: ...
-    @property
-    def shares(self) -> Sequence[Share]: ...
 
 
 def attention_inputs(batch: Batch) -> dict[str, Tensor]:
@@ -67,7 +38,8 @@ def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, 
     Only the positions that predict a target are in 32 bits.
     """
     if isinstance(batch, ImageBatch):
-        return class_logits(model, batch)
+        counted_B = batch.labels_B >= 0  # an image without a class only fills the batch
+        return widened(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
     logits_BTV = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
     logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # a trained prompt has logits of its own, before the text's
     targets_BT = batch.labels_BT[:, 1:]
@@ -110,34 +82,55 @@ def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     return sums_K / num_targets_K
 
 
+class _CohortOptimizer(Optimizer):
+    """The trials' optimizers and schedules as one, so that Lightning counts its steps and calls its hooks."""
+
+    def __init__(self, trials: list[RunningTrial], zero_gradients: Callable[[], None]) -> None:
+        super().__init__([weight for trial in trials for weight in trial.parameters], {})
+        self.trials = trials
+        self.zero_gradients = zero_gradients
+        self.param_groups = [group for trial in trials for group in trial.optimizer.param_groups]
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Runs the forward and backward, then the step of every trial that goes on."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for trial in self.trials:
+            if not trial.has_ended:
+                trial.take_step()
+        return loss
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.zero_gradients()
+
+
 class FinetuneModule(LightningModule):
     """Finetunes the trials of a cohort, each on the mean loss of its own windows.
 
     Args:
         model: a causal language model or an image classifier, whose forward gives `.logits`; one trial's rows after
             another's.
-        members: the trials, in the order of their rows.
+        trials: in the order of their rows.
         accumulation: micro-batches per optimizer step.
-        zero_gradients: sets the gradients of all members to zero.
-        begin: called with every micro-batch before its forward, and with its place in its window.
+        packed: the trials' adapters beside the base; None for a trial that has the model for itself.
         ranks: the processes that have the rows of every micro-batch among them.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        members: list[Member],
+        trials: list[RunningTrial],
         accumulation: int,
-        zero_gradients: Callable[[], None],
-        begin: Callable[[Any, int], None],
+        packed: Packed | None = None,
         ranks: Ranks = ONE_PROCESS,
     ) -> None:
         super().__init__()
         self.model = model
-        self.members = members
+        self.trials = trials
         self.accumulation = accumulation
-        self.zero_gradients = zero_gradients
-        self.begin = begin
+        self.packed = packed
         self.ranks = ranks
         self.batch: CohortBatch | None = None  # the last micro-batch with targets
         self.shares: list[Tensor] = []  # of the window so far, (K,) for each micro-batch
@@ -151,43 +144,45 @@ class FinetuneModule(LightningModule):
         """The sum of all trials' shares, whose gradient is each trial's own; Lightning divides by `accumulation`."""
         if any(share.num_targets for share in batch.shares):  # a small window ends in empty micro-batches
             self.batch = batch
-        self.begin(batch, len(self.shares))
+        if self.packed is not None:
+            extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
+            self.packed.begin(extents, [trial.step * self.accumulation + len(self.shares) for trial in self.trials])
         shares_K = window_shares(self.model, batch)
         self.shares.append(shares_K.detach())
         self.num_tokens.append([share.num_tokens for share in batch.shares])
         return shares_K.sum() * self.accumulation
 
     def configure_optimizers(self) -> Optimizer:
-        return CohortOptimizer(self.members, self.zero_gradients)
+        return _CohortOptimizer(self.trials, self.packed.zero_gradients if self.packed else self.model.zero_grad)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Every member sees the loss of its window, and one whose loss is no number takes no further step.
+        """Every trial sees the loss of its window, and one whose loss is no number takes no further step.
 
         Losses and gradients are sums over all rows of the window, on whichever device they were; adapters' gradients
         never pass through autograd's accumulators, which torch's DistributedDataParallel would listen to.
         """
         losses_K = torch.stack(self.shares).sum(dim=0)
         num_tokens_K = map(sum, zip(*self.num_tokens, strict=True))
-        self.ranks.sum_tensors([losses_K, *gradients(self.members)])
-        for member, loss, num_tokens in zip(self.members, losses_K.tolist(), num_tokens_K, strict=True):
-            member.take_window(Window(loss, num_tokens))
-            if isinstance(member.optimizer, SophiaG) and member.optimizer.needs_estimate:
-                self.estimate_curvature(member.optimizer)
+        self.ranks.sum_tensors([losses_K, *list_gradients(self.trials)])
+        for trial, loss, num_tokens in zip(self.trials, losses_K.tolist(), num_tokens_K, strict=True):
+            trial.take_step_loss(StepLoss(loss, num_tokens))
+            if isinstance(trial.optimizer, SophiaG) and trial.optimizer.needs_estimate:
+                self.estimate_curvature(trial.optimizer)
         self.shares.clear()
         self.num_tokens.clear()
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """By each member's own norm."""
-        for member in self.members:
-            member.clip()
+        """By each trial's own norm."""
+        for trial in self.trials:
+            trial.clip_gradients()
 
     def estimate_curvature(self, optimizer: SophiaG) -> None:
         """Sophia's second backward, every few steps, on the window's last micro-batch (the paper, section 3.1, takes a
         part of the batch too). Its labels follow from (seed, step) alone, so no other random number moves."""
         assert self.batch is not None
-        seed = (torch.initial_seed() * 1_000_003 + self.members[0].step) % 2**63
+        seed = (torch.initial_seed() * 1_000_003 + self.trials[0].step) % 2**63
         with torch.enable_grad(), torch.random.fork_rng():
             logits_NV, _ = target_logits(self.model, self.batch.rows)
             optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

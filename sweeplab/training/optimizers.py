@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sweeplab.config.optimizer import check_optimizer
+from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -20,6 +21,11 @@ def rate_factor(name: str, lr_pattern: dict[str, float], lr_ratio: float) -> flo
     """Factor on the rate of the parameter `name`: that of the first pattern found in it, times `lr_ratio` for a B."""
     matched = (factor for pattern, factor in lr_pattern.items() if re.search(pattern, name))
     return next(matched, 1.0) * (lr_ratio if "lora_B" in name else 1.0)
+
+
+def find_peak_rate(config: TrialConfig, name: str) -> float:
+    """The highest learning rate that the parameter `name` sees."""
+    return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
 
 
 def check_patterns(names: list[str], lr_pattern: dict[str, float]) -> None:

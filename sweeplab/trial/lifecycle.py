@@ -1,93 +1,195 @@
-"""The life of trials on one page: base -> adapter -> training; `scoring` has what comes after.
+"""The life of a cohort's trials on one page: load -> attach adapter -> fit -> evaluate -> record.
 
-Trials of one geometry train together on one base; a lone trial is a cohort of one.
+Trials of one geometry train together on one base; a lone trial is a cohort of one. A trial that fails leaves a record
+that says how and where; it never takes the cohort with it.
 """
 
+import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
-from lightning.pytorch import seed_everything
-from torch import nn
-
-from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.attach import attach_adapter, detach_adapter, is_base_kept
 from sweeplab.adapters.lora import describe_adapter_layers
-from sweeplab.config.shared_base import takes_vectors, why_exclusive
-from sweeplab.config.training import TrainingConfig
-from sweeplab.config.trial import TrialConfig
+from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Windows
-from sweeplab.evaluation.heldout import measure_heldout_loss
+from sweeplab.data.batches import Tokenized
 from sweeplab.models.base import Base
-from sweeplab.multilora.batches import CohortBatch, cohort_batches, longest_batch
-from sweeplab.multilora.dropout import Extent
-from sweeplab.multilora.packed import Packed
+from sweeplab.models.layers import has_randomness
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
-from sweeplab.records.record import TrialRecord
-from sweeplab.records.store import write_bytes
-from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
+from sweeplab.records.record import Phase, Status, TrialRecord
+from sweeplab.records.store import StoreError, set_aside
+from sweeplab.runtime.errors import ConfigError, describe_error_with_kind
 from sweeplab.runtime.provenance import describe_provenance
-from sweeplab.training.checkpoints import checkpoint, restore, set_random_states
+from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.module import FinetuneModule, target_loss_sum
-from sweeplab.training.optimizers import evaluation_weights, rate_factor
-from sweeplab.training.trial_state import Member, build_member
-from sweeplab.trial.measurement import measured
-from sweeplab.trial.resources import Resources, Tokenized
+from sweeplab.training.optimizers import find_peak_rate
+from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
+from sweeplab.trial.cohort import choose_active, record_failure
+from sweeplab.trial.measurement import add_phase, measured
+from sweeplab.trial.profile import measure_fastest_size, measure_solo
+from sweeplab.trial.resources import Resources
+from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
 
-# trial number, optimizer step, metrics by name -> None, or why the trial is to stop here
-Observe = Callable[[int, int, dict[str, float]], str | None]
-Choose = Callable[[Sequence["Run"]], AbstractContextManager[None]]  # within it the model is that of these trials
-
-
-ScoreRung = Callable[[Sequence["Run"], Packed | None, Resources], None]  # runs at a rung, in the order of their rows
+_log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class Run:
-    """A trial on its way, from its adapter to its record."""
+def run_cohort(
+    specs: Sequence[TrialSpec],
+    resources: Resources,
+    observe: Observe,
+    say: Callable[[str], None],
+    ask_for_more: Callable[[], Sequence[TrialSpec]],
+) -> Iterator[TrialRecord]:
+    """Records in the order in which trials end; `ask_for_more` is called after each for trials that take its place.
 
-    spec: TrialSpec
-    record: TrialRecord
-    base: Base
-    data: Tokenized
-    model: nn.Module  # the base where the adapter is in a slot, else the base as its method changed it
-    slot: Slot | None
-    windows: Windows
-    member: Member
-
-    @property
-    def checkpoint_path(self) -> Path:
-        return self.spec.folder / "checkpoint.pt"
-
-    def identity(self) -> dict[str, Any]:
-        """What a checkpoint must be of to be this trial's."""
-        prints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
-        return {"config": asdict(self.spec.config), "seed": self.spec.seed, **prints}
-
-    def keep(self) -> None:
-        """Writes a checkpoint."""
-        write_bytes(self.checkpoint_path, checkpoint(self.member, self.identity()))
+    `observe` gets losses, `say` what a user should know at once.
+    Raises `ConfigError` and `StoreError` only: they stop the study.
+    """
+    cohort, waiting = Cohort(resources, observe, say, resources.cohort_size), deque(specs)
+    while waiting or cohort.trials:
+        while waiting:
+            record = cohort.admit(waiting.popleft())
+            if record is not None:
+                yield record
+                waiting.extend(ask_for_more())
+        for record in cohort.go_on() if cohort.trials else []:
+            yield record
+            waiting.extend(ask_for_more())
 
 
-def longest_micro_batch(runs: Sequence[Run], ranks: Ranks) -> CohortBatch:
-    """What needs the most time and memory of a cohort."""
-    return longest_batch([run.windows for run in runs], runs[0].base.pad_id, ranks)
+class Cohort:
+    """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
+
+    def __init__(
+        self, resources: Resources, observe: Observe, say: Callable[[str], None], capacity: int | None
+    ) -> None:
+        self.resources = resources
+        self.observe = observe
+        self.say = say
+        self.capacity = capacity  # None until it is measured
+        self.trials: list[RunningTrial] = []
+
+    def admit(self, spec: TrialSpec) -> TrialRecord | None:
+        """Takes a trial in; its record where it failed before it could begin."""
+        record, trial = spec.new_record(Status.FAILED), None
+        try:
+            base, data = load(spec, record, self.resources)
+            score_base(spec, base, data, record, self.resources)
+            trial = self.continue_from_checkpoint(attach(spec, base, data, record, self.resources, self.observe))
+            record.phase, record.step = "train", trial.step
+            if trial.slot is not None:
+                record.solo = measure_solo(trial, self.resources)
+            self.trials.append(trial)
+        except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
+            if trial is None or trial.slot is None:  # it may have changed the base; one in a slot has left it already
+                self.renew_base()
+            return record_failure(record, error, spec.folder)
+        self.observe(spec.number, trial.step, {"num_steps": trial.num_steps})
+        return None
+
+    def go_on(self) -> list[TrialRecord]:
+        """Trains until a trial ends, or evaluates those that have ended; the records of those that are finished."""
+        if has_randomness(self.trials[0].base.model):  # a trial's draws must not depend on the others
+            self.capacity = 1
+        elif self.capacity is None and len(self.trials) > 1:
+            self.capacity = measure_fastest_size(self.trials, self.resources)
+        active = choose_active(self.trials, self.capacity)
+        ended = [trial for trial in active if trial.has_ended]
+        if not ended:
+            finished = self.attempt(active, "train", self.fit)
+        else:
+            ended_early = [trial for trial in active if trial.early_end is not None]
+            finished = ended_early or self.attempt(ended, "evaluate", self.evaluate)
+        return [self.record(trial) for trial in finished]
+
+    def continue_from_checkpoint(self, trial: RunningTrial) -> RunningTrial:
+        """The trial where its checkpoint left off, or at its start; what only looks like a checkpoint is set aside."""
+        try:
+            continue_from_checkpoint(trial)
+        except CheckpointError as error:
+            path, spec = trial.checkpoint_path, trial.spec
+            if self.resources.ranks.is_first:
+                kept = set_aside(path).name
+                self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
+            if trial.slot is None:
+                detach_adapter(trial.model)
+                self.resources.forget_base()
+            return begin_trial(spec, trial.record, self.resources, self.observe)
+        return trial
+
+    def fit(self, trials: Sequence[RunningTrial]) -> None:
+        """Trains until at least one of them has ended."""
+        resources = self.resources
+        fit_until_one_ends(
+            trials,
+            resources.device,
+            resources.ranks,
+            resources.checkpoint_seconds,
+            lambda together, due: score_rung(together, due, resources),
+        )
+
+    def evaluate(self, trials: Sequence[RunningTrial]) -> None:
+        """Held-out losses, scores, and the adapters on disk."""
+        evaluate_trials(trials, self.resources)
+
+    def attempt(
+        self, trials: list[RunningTrial], phase: str, work: Callable[[Sequence[RunningTrial]], None]
+    ) -> list[RunningTrial]:
+        """Does `work` for all of them at once, and next time for half as many where that fails. Those that are
+        finished: evaluated, or failed as the only one."""
+        phases: dict[str, Phase] = {}
+        numbers = {trial.spec.number for trial in trials}
+        for trial in trials:
+            trial.record.phase = phase
+            trial.record.cohort = sorted(numbers.union(trial.record.cohort))
+        try:
+            with measured(phases, phase, self.resources.device):
+                work(trials)
+        except (ConfigError, StoreError):
+            raise
+        except Exception as error:
+            if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_torn for trial in trials)):
+                raise  # other devices wait, or a step was half taken: the worker ends, its trials are tried again
+            if len(trials) == 1:
+                record_failure(trials[0].record, error, trials[0].spec.folder)
+                return trials
+            self.capacity = len(trials) // 2
+            _log.error("%d trials at once failed", len(trials), exc_info=error)
+            self.say(
+                f"{len(trials)} trials at once: {describe_error_with_kind(error)}; going on with {self.capacity} at a "
+                "time"
+            )
+            return []
+        finally:
+            for trial in trials:
+                add_phase(trial.record.phases, phase, phases[phase])
+        if phase == "train":
+            return []
+        for trial in trials:
+            if trial.early_end is None:
+                trial.record.phase, trial.record.status = None, Status.FINISHED
+        return trials
+
+    def record(self, trial: RunningTrial) -> TrialRecord:
+        """The trial's record; the base is free of it."""
+        self.trials.remove(trial)
+        record = trial.complete_record()
+        trial.checkpoint_path.unlink(missing_ok=True)
+        if trial.slot is None:
+            detach_adapter(trial.model)
+            if record.status is not Status.FINISHED or not is_base_kept(trial.spec.config.adapter):
+                self.resources.forget_base()
+        return record
+
+    def renew_base(self) -> None:
+        """The trials that are here go on beside a fresh base, of the same bits."""
+        self.resources.forget_base()
+        for trial in self.trials:
+            trial.base = self.resources.base_for(trial.spec.config)
+            trial.model = trial.base.model
 
 
-def num_steps(training: TrainingConfig, num_windows: int) -> int:
-    """Optimizer steps of the training: `max_steps`, or all windows of all epochs."""
-    return training.max_steps if training.max_steps is not None else training.epochs * num_windows
-
-
-def peak_rate(config: TrialConfig, name: str) -> float:
-    """The highest learning rate that the parameter `name` sees."""
-    return float(config.optimizer["lr"]) * rate_factor(name, config.adapter.lr_pattern, config.adapter.lr_ratio)
-
-
-def load(spec: TrialSpec, resources: Resources, record: TrialRecord) -> tuple[Base, Tokenized]:
+def load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
     """The trial's base and data, loaded only where the last trial had others. Raises `ConfigError`."""
     record.phase = "load"
     with measured(record.phases, "load", resources.device):
@@ -97,150 +199,25 @@ def load(spec: TrialSpec, resources: Resources, record: TrialRecord) -> tuple[Ba
     return base, data
 
 
-def begin(spec: TrialSpec, resources: Resources, record: TrialRecord, observe: Observe) -> Run:
+def attach(
+    spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources, observe: Observe
+) -> RunningTrial:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
-    base, data = load(spec, resources, record)
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated = data.num_heldout_truncated
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
-    record.adapter_layers = describe_adapter_layers(model, lambda name: peak_rate(spec.config, name))
+    record.adapter_layers = describe_adapter_layers(model, lambda name: find_peak_rate(spec.config, name))
     slot = None
-    if why_exclusive(spec.config) is None:
+    if spec.geometry is not None:
         slot = Slot(lora_matrices(model), lora_weights(model), spec.seed, takes_vectors(spec.config))
         model = detach_adapter(model)
-    training = spec.config.training
-    windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
-    steps = num_steps(training, windows.num_per_epoch)
-    member = member_of(spec, model, slot, steps, observe, resources.trial_seconds)
-    return Run(spec, record, base, data, model, slot, windows, member)
+    return start_trial(spec, record, base, data, model, slot, observe, resources.trial_seconds)
 
 
-def go_on_from_checkpoint(run: Run) -> None:
-    """Puts a fresh trial where it was last kept, if it was. Raises `CheckpointError`; the trial is not fresh then."""
-    if run.checkpoint_path.exists():
-        restore(run.member, run.checkpoint_path.read_bytes(), run.identity())
-
-
-def member_of(
-    spec: TrialSpec,
-    model: nn.Module,
-    slot: Slot | None,
-    steps: int,
-    observe: Observe,
-    most_seconds: float | None = None,
-) -> Member:
-    """What the trial owns in training."""
-    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
-    config = spec.config
-    return build_member(
-        slot.parameters.items() if slot else trained,
-        config.optimizer,
-        config.schedule,
-        config.adapter.lr_pattern,
-        config.adapter.lr_ratio,
-        steps,
-        gradient_clip=config.training.gradient_clip,
-        log_interval=config.training.log_interval,
-        heldout_interval=config.training.heldout_interval,
-        observe=lambda step, metrics: observe(spec.number, step, metrics | {"num_steps": steps}),
-        most_seconds=most_seconds,
-    )
-
-
-@contextmanager
-def together(runs: Sequence[Run], ranks: Ranks = ONE_PROCESS) -> Iterator[tuple[list[Run], Packed | None]]:
-    """The runs in the order of their rows, on one base, which is as it was afterwards."""
-    slots = [run.slot for run in runs if run.slot is not None]
-    if not slots:
-        yield list(runs), None
-        return
-    assert all(run.model is runs[0].base.model for run in runs), "trials that train together stand on one base"
-    with Packed(runs[0].base.model, slots, ranks) as packed:
-        yield sorted(runs, key=lambda run: [slot is run.slot for slot in packed.slots].index(True)), packed
-
-
-def choosing(packed: Packed | None) -> Choose:
-    if packed is None:
-        return lambda runs: nullcontext()
-    return lambda runs: packed.only([run.slot for run in runs if run.slot is not None])
-
-
-@contextmanager
-def checkpointed(base: Base, on: bool) -> Iterator[None]:
-    """Within it activations are computed again in the backward instead of being kept."""
-    if on:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
-    try:
-        yield
-    finally:
-        if on:
-            base.model.gradient_checkpointing_disable()
-            base.model.disable_input_require_grads()  # the hook on the embedding that transformers leaves behind
-
-
-def train(runs: Sequence[Run], resources: Resources, score: ScoreRung | None = None) -> None:
-    """Trains until at least one of the runs has ended; `score` is called where `evaluation.rung_tasks` are due."""
-    training, base, model = runs[0].spec.config.training, runs[0].base, runs[0].model
-    with together(runs, resources.ranks) as (ordered, packed), checkpointed(base, training.gradient_checkpointing):
-        members = [run.member for run in ordered]
-
-        def begin_micro_step(batch: CohortBatch, place: int) -> None:
-            assert packed is not None
-            extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
-            packed.begin(extents, [member.step * training.accumulation + place for member in members])
-
-        run_of = {id(run.member): run for run in ordered}
-
-        def measure_heldout(member: Member) -> float:
-            run = run_of[id(member)]
-            with choosing(packed)([run]), evaluation_weights(member.optimizer):
-                return loss_of(run, resources)
-
-        def score_rung(due: list[Member]) -> None:
-            assert score is not None
-            score([run_of[id(member)] for member in due], packed, resources)
-
-        module = FinetuneModule(
-            model,
-            members,
-            training.accumulation,
-            packed.zero_gradients if packed else model.zero_grad,
-            begin_micro_step if packed else lambda batch, place: None,
-            resources.ranks,
-        )
-        batches = cohort_batches([(run.windows, run.member.step) for run in ordered], base.pad_id, resources.ranks)
-        model.train()
-        if len(runs) == 1:
-            set_random_state(runs[0])
-        fit_until_one_ends(
-            module,
-            batches,
-            measure_heldout,
-            score_rung if score is not None and runs[0].spec.config.evaluation.rung_tasks else None,
-            lambda member: run_of[id(member)].keep(),
-            resources.checkpoint_seconds if resources.ranks.is_first else None,
-            resources.device,
-        )
-
-
-def set_random_state(run: Run) -> None:
-    """For what a method or a base draws by itself, such as its dropout."""
-    if run.member.step == 0:
-        seed_everything(run.spec.seed, verbose=False)
-    elif run.member.random_states is not None:
-        set_random_states(run.member.random_states, run.member.parameters[0].device)
-        run.member.random_states = None
-
-
-def loss_on(data: Tokenized, model: nn.Module, base: Base, config: TrialConfig, resources: Resources) -> float:
-    """The held-out loss of `model`, which is `base` or stands on it, as it is."""
-    batches = data.heldout_batches(base.pad_id, config.evaluation.batch_size)
-    return measure_heldout_loss(model, batches, target_loss_sum, resources.device)
-
-
-def loss_of(run: Run, resources: Resources) -> float:
-    """The held-out loss of the model as it stands."""
-    return loss_on(run.data, run.model, run.base, run.spec.config, resources)
+def begin_trial(spec: TrialSpec, record: TrialRecord, resources: Resources, observe: Observe) -> RunningTrial:
+    """The trial before its first step, on a base that is loaded where it must be. Raises `ConfigError`."""
+    base, data = load(spec, record, resources)
+    return attach(spec, base, data, record, resources, observe)

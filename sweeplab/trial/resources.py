@@ -11,8 +11,8 @@ import torch
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Batch, Row, make_heldout_batches
-from sweeplab.data.images import ImageBatch, load_images
+from sweeplab.data.batches import Row, Tokenized
+from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize_examples
@@ -24,27 +24,6 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard
 from sweeplab.trial.measurement import MOST_MAPPING_BYTES, resident_bytes
-
-
-@dataclass
-class Tokenized:
-    """A trial's data as tokens or as images, and what happened to it on the way."""
-
-    train: Sequence[Row]
-    heldout: Sequence[Row]
-    num_truncated: int
-    fingerprint: str
-    num_dropped: int = 0
-    num_examples: int | None = None  # to train on, with those that were dropped
-    num_heldout_truncated: int = 0
-    batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
-
-    def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
-        """All held-out rows once, in batches that every trial and every held-out point of this size shares."""
-        key = (pad_id, batch_size)
-        if key not in self.batches:
-            self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size)}
-        return self.batches[key]
 
 
 @dataclass

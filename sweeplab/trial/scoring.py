@@ -5,95 +5,169 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
-from functools import partial
 
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
+from torch import nn
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import make_heldout_batches
+from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
 from sweeplab.evaluation.harness import Evaluation, run_lm_eval
-from sweeplab.evaluation.heldout import score_images
-from sweeplab.evaluation.identity import Probe, make_probe
+from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
+from sweeplab.evaluation.identity import make_probe
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
-from sweeplab.multilora.packed import Packed
 from sweeplab.multilora.slots import copy_weights, lora_weights
 from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
 from sweeplab.records.store import known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.runtime.paths import expand_home
+from sweeplab.training.fit import measure_trial_loss
 from sweeplab.training.fsdp import take_apart
-from sweeplab.training.module import target_logits
+from sweeplab.training.module import target_logits, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.trial.lifecycle import Choose, Run, choosing, load, loss_of, loss_on, together
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.together import Together, put_together
 from sweeplab.trial.resources import Resources
 
 
-def chosen(choose: Choose, runs: Sequence[Run], places: Sequence[int]) -> AbstractContextManager[None]:
-    return choose([runs[place] for place in places])
+def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources) -> None:
+    """Scores the base of a trial that is to begin, unless the study has that, or another one beside it.
+
+    A score from elsewhere is of the same source, without changes. Raises `ConfigError`, also for tasks that cannot be
+    had, so that they are known before anything has trained.
+    """
+    config, folder = spec.config, spec.folder.parents[1]
+    key = base_key(asdict(config), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
+    elsewhere = record.provenance["dirty"] is False
+    known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
+    if resources.ranks.broadcast_first(known):
+        return
+    started, settings = time.perf_counter(), config.evaluation
+    batches = data.heldout_batches(base.pad_id, settings.batch_size)
+    loss = measure_heldout_loss(base.model, batches, target_loss_sum, resources.device)
+    scored = Evaluation({}, [])
+    if settings.tasks and config.data.is_images():
+        scored = _score_images(base.model, base, settings, resources.device)
+    elif settings.tasks:
+        (scored,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext())
+    seconds = time.perf_counter() - started
+    if resources.ranks.is_first:
+        write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
 
 
-def has_moved(run: Run) -> bool:
-    """True where the adapter is far enough from its start, where it changes nothing, to be seen in the logits."""
-    if run.slot is None:
-        return run.member.step > 0
-    eps = torch.finfo(run.base.model.dtype).eps
-    return any(bool(b_OR.abs().max() > eps) for _, b_OR in run.slot.weights().values())
+def score_rung(together: Together, due: Sequence[RunningTrial], resources: Resources) -> None:
+    """The scores of `evaluation.rung_tasks` in the middle of the training of `due`, which goes on as without them."""
+    evaluation = due[0].spec.config.evaluation
+    settings = replace(evaluation, tasks=evaluation.rung_tasks)
+    with ExitStack() as stack:
+        stack.enter_context(_random_numbers_kept(resources.device))
+        for trial in due:
+            stack.enter_context(evaluation_weights(trial.optimizer))
+        for trial, scored in zip(due, _score_tasks(together, due, settings, resources), strict=True):
+            trial.take_scores(scored.scores)
 
 
-def without_adapters(run: Run, packed: Packed | None) -> AbstractContextManager[object] | None:
-    """Within it the model is the base; None for a method that cannot be switched off, or not in mid-training: PEFT's
-    switch says anew what is to be trained."""
-    if packed is not None:
-        return packed.only([])
-    return run.model.disable_adapter() if isinstance(run.model, PeftModel) and run.member.has_ended else None
+def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> None:
+    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk.
+
+    Of several devices each evaluates everything, as one with a part of the base must, and the first one writes.
+    """
+    settings = trials[0].spec.config.evaluation
+    with ExitStack() as stack:
+        together = stack.enter_context(put_together(trials))
+        for trial in together.trials:
+            stack.enter_context(evaluation_weights(trial.optimizer))
+        for trial in together.trials:
+            trial.take_heldout_loss(measure_trial_loss(together, trial, resources.device))
+            if trial.early_end is None:
+                trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
+        whole = [trial for trial in together.trials if trial.early_end is None]
+        if settings.tasks and whole:
+            for trial, scored in zip(whole, _score_tasks(together, whole, settings, resources), strict=True):
+                trial.record.scores = scored.scores
+                if settings.rung_tasks:  # a curve over steps has its end, too
+                    trial.tell(score_values(scored.scores))
+                if resources.ranks.is_first:
+                    write_json_lines(trial.spec.folder / "items.jsonl", scored.items)
+        if resources.ranks.size > 1:
+            take_apart(trials[0].base.model)
+        for trial in whole if resources.ranks.is_first else []:
+            save_trained(trial)
 
 
-def probe_of(runs: Sequence[Run], choose: Choose, packed: Packed | None, resources: Resources) -> Probe:
-    """A held-out example through the training's own forward, to hold against what lm-eval sees."""
-    first = runs[0]
-    (batch,) = make_heldout_batches(first.data.heldout[:1], first.base.pad_id, 1)
-    batch = move_data_to_device(batch, resources.device)
-    moved = [has_moved(run) for run in runs]
-    off = without_adapters(first, packed)
-    return make_probe(first.model, batch, target_logits, partial(chosen, choose, runs), moved, off)
+def save_trained(trial: RunningTrial) -> None:
+    """Writes what was trained, except a whole model, which would fill the disk. Raises `StoreError`."""
+    config, folder = trial.spec.config, trial.spec.folder / "adapter"
+    if config.adapter.method == "none":
+        return
+    with writing(folder):
+        if trial.slot is None:
+            trial.record.adapter_bytes = save_adapter(trial.model, folder)
+            return
+        adapted = attach_adapter(trial.base.model, config.adapter, config.model, trial.spec.seed)
+        copy_weights(trial.slot.weights(), lora_weights(adapted))
+        trial.record.adapter_bytes = save_adapter(adapted, folder)
+        detach_adapter(adapted)
 
 
-def image_scores(model: torch.nn.Module, base: Base, settings: EvaluationConfig, device: torch.device) -> Evaluation:
+def _score_tasks(
+    together: Together, trials: Sequence[RunningTrial], settings: EvaluationConfig, resources: Resources
+) -> list[Evaluation]:
+    """What `settings.tasks` ask of each of the trials: lm-eval's scores for text, accuracies for images.
+
+    Raises `OtherModelError` where lm-eval would score another model than was trained.
+    """
+    config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
+
+    def choose(numbers: Sequence[int]) -> AbstractContextManager[None]:
+        return together.only([trials[number] for number in numbers])
+
+    if not config.data.is_images():
+        (example,) = make_heldout_batches(trials[0].data.heldout[:1], base.pad_id, 1)
+        example = move_data_to_device(example, resources.device)
+        moved = [_has_moved(trial) for trial in trials]
+        probe = make_probe(model, example, target_logits, choose, moved, _without_adapters(together, trials[0]))
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), choose, probe)
+    evaluations = []
+    for trial in trials:
+        with together.only([trial]):
+            evaluations.append(_score_images(model, base, settings, resources.device))
+    return evaluations
+
+
+def _score_images(model: nn.Module, base: Base, settings: EvaluationConfig, device: torch.device) -> Evaluation:
     size = read_image_size(base.model.config)
     rows = {task: load_heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
     batches = {task: make_heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
     return score_images(model, batches, device)
 
 
-def scored(
-    runs: Sequence[Run], settings: EvaluationConfig, choose: Choose, packed: Packed | None, resources: Resources
-) -> list[Evaluation]:
-    """What `settings.tasks` ask of every run: lm-eval's scores for text, accuracies for images.
+def _has_moved(trial: RunningTrial) -> bool:
+    """True where the adapter is far enough from its start, where it changes nothing, to be seen in the logits."""
+    if trial.slot is None:
+        return trial.step > 0
+    eps = torch.finfo(trial.base.model.dtype).eps
+    return any(bool(b_OR.abs().max() > eps) for _, b_OR in trial.slot.weights().values())
 
-    Raises `OtherModelError` where lm-eval would score another model than was trained.
-    """
-    config, base, model = runs[0].spec.config, runs[0].base, runs[0].model
-    if not config.data.is_images():
-        select, probe = partial(chosen, choose, runs), probe_of(runs, choose, packed, resources)
-        return run_lm_eval(model, base.tokenizer, settings, len(runs), select, probe)
-    evaluations = []
-    for run in runs:
-        with choose([run]):
-            evaluations.append(image_scores(model, base, settings, resources.device))
-    return evaluations
+
+def _without_adapters(together: Together, trial: RunningTrial) -> AbstractContextManager[object] | None:
+    """Within it the model is the base; None for a method that cannot be switched off, or not in mid-training: PEFT's
+    switch says anew what is to be trained."""
+    if together.packed is not None:
+        return together.only([])
+    return trial.model.disable_adapter() if isinstance(trial.model, PeftModel) and trial.has_ended else None
 
 
 @contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
+def _random_numbers_kept(device: torch.device) -> Iterator[None]:
     """Random numbers go on afterwards as if nothing had drawn any within: a trial trains on in the middle of them."""
     own, arrays = random.getstate(), np.random.get_state()
     try:
@@ -104,89 +178,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def score_rung(runs: Sequence[Run], packed: Packed | None, resources: Resources) -> None:
-    """The scores of `evaluation.rung_tasks` in the middle of the training of `runs`, which goes on as without them."""
-    asked = runs[0].spec.config.evaluation
-    settings = replace(asked, tasks=asked.rung_tasks)
-    with ExitStack() as stack:
-        stack.enter_context(undisturbed(resources.device))
-        for run in runs:
-            stack.enter_context(evaluation_weights(run.member.optimizer))
-        for run, made in zip(runs, scored(runs, settings, choosing(packed), packed, resources), strict=True):
-            run.member.take_scores(made.scores)
-
-
-def task_data(config: TrialConfig) -> str | None:
+def _fingerprint_tasks(config: TrialConfig) -> str | None:
     """The fingerprint of the tasks' own files; None where lm-eval brings them."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))
-
-
-def score_base(spec: TrialSpec, resources: Resources, record: TrialRecord) -> None:
-    """Scores the base of a trial that is to begin, unless the study has that, or another one beside it.
-
-    A score from elsewhere is of the same source, without changes. Raises `ConfigError`, also for tasks that cannot be
-    had, so that they are known before anything has trained.
-    """
-    base, data = load(spec, resources, record)
-    config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(asdict(config), str(base.model.dtype), task_data(config), record.provenance)
-    elsewhere = record.provenance["dirty"] is False
-    known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
-    if resources.ranks.broadcast_first(known):
-        return
-    started, settings = time.perf_counter(), config.evaluation
-    loss = loss_on(data, base.model, base, config, resources)
-    made = Evaluation({}, [])
-    if settings.tasks and config.data.is_images():
-        made = image_scores(base.model, base, settings, resources.device)
-    elif settings.tasks:
-        (made,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda places: nullcontext())
-    seconds = time.perf_counter() - started
-    if resources.ranks.is_first:
-        write_base_score(folder, BaseScore(key, loss, made.scores, seconds, record.provenance), made.items)
-
-
-def evaluate(runs: Sequence[Run], resources: Resources) -> None:
-    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk.
-
-    Of several devices each evaluates everything, as one with a part of the base must, and the first one writes.
-    """
-    settings = runs[0].spec.config.evaluation
-    with ExitStack() as stack:
-        ordered, packed = stack.enter_context(together(runs))
-        choose = choosing(packed)
-        for run in ordered:
-            stack.enter_context(evaluation_weights(run.member.optimizer))
-        for run in ordered:
-            with choose([run]):
-                run.member.take_heldout_loss(loss_of(run, resources))
-            if run.member.early is None:
-                run.record.heldout_loss_nats_per_token = run.member.heldout_losses[-1].loss
-        whole = [run for run in ordered if run.member.early is None]
-        if settings.tasks and whole:
-            for run, evaluation in zip(whole, scored(whole, settings, choose, packed, resources), strict=True):
-                run.record.scores = evaluation.scores
-                if settings.rung_tasks:  # a curve over steps has its end, too
-                    run.member.observe(run.member.step, score_values(evaluation.scores))
-                if resources.ranks.is_first:
-                    write_json_lines(run.spec.folder / "items.jsonl", evaluation.items)
-        if resources.ranks.size > 1:
-            take_apart(runs[0].base.model)
-        for run in whole if resources.ranks.is_first else []:
-            save(run)
-
-
-def save(run: Run) -> None:
-    """Writes what was trained, except a whole model, which would fill the disk. Raises `StoreError`."""
-    config, folder = run.spec.config, run.spec.folder / "adapter"
-    if config.adapter.method == "none":
-        return
-    with writing(folder):
-        if run.slot is None:
-            run.record.adapter_bytes = save_adapter(run.model, folder)
-            return
-        adapted = attach_adapter(run.base.model, config.adapter, config.model, run.spec.seed)
-        copy_weights(run.slot.weights(), lora_weights(adapted))
-        run.record.adapter_bytes = save_adapter(adapted, folder)
-        detach_adapter(adapted)

@@ -78,7 +78,9 @@ class TestEveryExecutor:
         config = compose_study(*QUICK)
         return lambda *numbers: make_specs(config, tmp_path / "study", *numbers)
 
-    def test_a_cohort_its_refill_and_the_next_cohort(self, open_under_test: Open, specs: Any, standin: Standin) -> None:
+    def test_a_cohort_its_refill_and_the_next_cohort(
+        self, open_under_test: Open, specs: Any, standin: Standin, tmp_path: Path
+    ) -> None:
         with open_under_test() as executor:
             wait_until_ready(executor, 0)
             executor.submit(0, specs(0, 1))
@@ -95,6 +97,8 @@ class TestEveryExecutor:
         assert standin.heard("cohort") == [[0, 1], [3]]
         assert standin.heard("refill") == [[2]]
         assert len({one["pid"] for one in standin.given()}) == 1
+        log = (tmp_path / "study" / "worker-0.log").read_text()
+        assert [log.count(f"a stray print of trial {number}\n") for number in range(4)] == [1] * 4
 
     def test_a_trial_stops_where_the_verdict_says_so(self, open_under_test: Open, specs: Any) -> None:
         with open_under_test("pruner=median", "training.heldout_interval=1") as executor:

@@ -129,7 +129,7 @@ def test_a_real_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(
         workers = [
             one for one in psutil.Process().children(recursive=True) if "sweeplab.execution.worker" in one.cmdline()
         ]
-        listening.extend(addresses(psutil.Process().children(recursive=True)))
+        listening.extend(addresses([psutil.Process(), *psutil.Process().children(recursive=True)]))
         killed.extend(one.pid for one in workers)
         for one in workers:
             one.kill()

@@ -187,7 +187,7 @@ import psutil
 if "sweeplab.execution.worker" in " ".join(psutil.Process().parent().cmdline()):
     import torch
 
-    import sweeplab.trial.cohort
+    import sweeplab.trial.lifecycle
     import sweeplab.training.module as module
 
     real = module.window_shares

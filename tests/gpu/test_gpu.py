@@ -22,7 +22,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import load_base
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, run_alone
 

@@ -11,14 +11,13 @@ from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Windows
+from sweeplab.data.batches import Tokenized
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.training.trial_state import Member
-from sweeplab.trial.lifecycle import Run, member_of, num_steps
-from sweeplab.trial.lifecycle import train as train_runs
-from sweeplab.trial.resources import Resources, Tokenized
+from sweeplab.training.fit import fit_until_one_ends
+from sweeplab.training.running_trial import RunningTrial, start_trial
+from sweeplab.trial.resources import Resources
 
 SEED = 5
 
@@ -48,26 +47,26 @@ def new_model(tiny_llama: Callable[..., Any], compose_trial: Any) -> Callable[..
 
 @pytest.fixture
 def train(embedded_base: Base, resources: Resources, tmp_path: Any) -> Callable[..., TrialRecord]:
-    """`sweeplab.trial.lifecycle.train` on `model` alone, with what it told along the way in `record.params`."""
+    """`fit_until_one_ends` on `model` alone, with what it told along the way in `record.params`."""
 
     def run(model: nn.Module, data: list[Tokens], config: TrialConfig) -> TrialRecord:
         spec = TrialSpec(0, SEED, {}, config, tmp_path)
         told: list[tuple[int, dict[str, float]]] = []
         record = TrialRecord(0, Status.FAILED, SEED, {"told": told}, {})
         tokenized = Tokenized(data, examples(5, seed=9), 0, "")
-        windows = Windows(data, config.training.micro_batch_size, config.training.accumulation, SEED)
-        steps = num_steps(config.training, windows.num_per_epoch)
-        member = member_of(spec, model, None, steps, lambda _, step, values: told.append((step, values)))
-        train_runs([Run(spec, record, embedded_base, tokenized, model, None, windows, member)], resources)
-        evaluate_weights(member)
-        record.step, record.num_train_tokens = member.step, member.num_tokens
-        record.reason = None if member.early is None else member.early.reason
-        record.losses, record.heldout_losses = member.losses, member.heldout_losses
+        trial = start_trial(
+            spec, record, embedded_base, tokenized, model, None, lambda _, step, values: told.append((step, values))
+        )
+        fit_until_one_ends([trial], resources.device)
+        evaluate_weights(trial)
+        record.step, record.num_train_tokens = trial.step, trial.num_tokens
+        record.reason = None if trial.early_end is None else trial.early_end.reason
+        record.losses, record.heldout_losses = trial.losses, trial.heldout_losses
         return record
 
     return run
 
 
-def evaluate_weights(member: Member) -> None:
+def evaluate_weights(trial: RunningTrial) -> None:
     """A schedule-free optimizer's average, which is what a trial evaluates and saves."""
-    getattr(member.optimizer, "eval", lambda: None)()
+    getattr(trial.optimizer, "eval", lambda: None)()

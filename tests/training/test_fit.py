@@ -18,7 +18,7 @@ from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import TrialRecord
 from sweeplab.training.module import FinetuneModule, target_loss_sum
-from sweeplab.trial.lifecycle import checkpointed
+from sweeplab.training.together import checkpointed
 from tests.training.conftest import SEED, examples
 
 
@@ -246,7 +246,7 @@ def test_a_loss_that_is_no_number_ends_the_training_with_its_step(
 
 def test_the_base_stays_where_it_is(tiny_llama: Any) -> None:
     """Lightning moves a module to the CPU once it is fitted, and held-out losses come after that."""
-    module = FinetuneModule(tiny_llama(), [], 1, lambda: None, lambda batch, place: None)
+    module = FinetuneModule(tiny_llama(), [], 1)
     for moved in (module.to("meta"), module.cpu(), module.half()):
         assert moved is module
     assert {(weight.device.type, weight.dtype) for weight in module.parameters()} == {("cpu", torch.float64)}

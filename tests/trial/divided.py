@@ -20,7 +20,7 @@ from sweeplab.models.base import Base
 from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import shard, take_apart
-from sweeplab.trial.lifecycle import Run
+from sweeplab.training.running_trial import RunningTrial
 from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
 
@@ -41,8 +41,8 @@ def base_of(scenario: str, ranks: Ranks) -> Base:
     return base
 
 
-def weights_of(run: Run) -> list[torch.Tensor]:
-    return [weight.detach().clone() for weight in run.member.parameters]
+def weights_of(run: RunningTrial) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in run.parameters]
 
 
 def held_bytes(base: Base) -> int:

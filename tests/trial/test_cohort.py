@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from sweeplab.trial.cohort import at_once
+from sweeplab.trial.cohort import choose_active
 
 
 def runs(*places: tuple[int, int]) -> list[Any]:
     """Trials with a seed and a step each, numbered from 0."""
     return [
-        SimpleNamespace(spec=SimpleNamespace(number=number, seed=seed), member=SimpleNamespace(step=step))
+        SimpleNamespace(spec=SimpleNamespace(number=number, seed=seed), step=step)
         for number, (seed, step) in enumerate(places)
     ]
 
@@ -31,14 +31,14 @@ def numbers(chosen: list[Any]) -> list[int]:
     ],
 )
 def test_trials_of_one_data_order_train_together(capacity: int | None, expected: list[int]) -> None:
-    assert numbers(at_once(runs((0, 0), (1, 0), (0, 0), (1, 0), (0, 0)), capacity)) == expected
+    assert numbers(choose_active(runs((0, 0), (1, 0), (0, 0), (1, 0), (0, 0)), capacity)) == expected
 
 
 def test_a_newcomer_waits_for_those_that_are_further_on_unless_they_are_few() -> None:
     """It has another batch than they, though the seed is the same."""
-    assert numbers(at_once(runs((0, 5), (0, 5), (0, 0)), 4)) == [0, 1]
-    assert numbers(at_once(runs((0, 5), (0, 0), (0, 0)), 4)) == [0, 1, 2]
+    assert numbers(choose_active(runs((0, 5), (0, 5), (0, 0)), 4)) == [0, 1]
+    assert numbers(choose_active(runs((0, 5), (0, 0), (0, 0)), 4)) == [0, 1, 2]
 
 
 def test_where_no_two_have_the_same_order_they_are_mixed() -> None:
-    assert numbers(at_once(runs((3, 0), (1, 0), (2, 0)), 4)) == [0, 1, 2]
+    assert numbers(choose_active(runs((3, 0), (1, 0), (2, 0)), 4)) == [0, 1, 2]

@@ -18,7 +18,8 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Row, Windows, collate_rows, make_heldout_batches
+from sweeplab.data import batches
+from sweeplab.data.batches import Row, Tokenized, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
 from sweeplab.models.base import Base, load_base, read_architecture
 from sweeplab.models.vision import read_image_size
@@ -26,13 +27,14 @@ from sweeplab.multilora.dropout import Extent, keep_mask
 from sweeplab.multilora.packed import Packed
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training import module as module_code
+from sweeplab.training.checkpoints import write_checkpoint
+from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.module import target_loss_sum
+from sweeplab.training.running_trial import RunningTrial, count_steps
 from sweeplab.training.schedules import rate_factor
-from sweeplab.trial import cohort as cohort_module
-from sweeplab.trial import resources as workbench_module
-from sweeplab.trial.cohort import Cohort
-from sweeplab.trial.lifecycle import Run, num_steps, train
-from sweeplab.trial.resources import Resources, Tokenized
+from sweeplab.trial import lifecycle
+from sweeplab.trial.lifecycle import Cohort
+from sweeplab.trial.resources import Resources
 from tests.conftest import no_words
 from tests.random_models import SIZES
 from tests.training.conftest import examples
@@ -107,7 +109,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
     rates = [group["lr"] for group in optimizer.param_groups]
     training = config.training
     windows = Windows(data, training.micro_batch_size, training.accumulation, spec.seed)
-    total, losses, micro_step = num_steps(training, windows.num_per_epoch), [], 0
+    total, losses, micro_step = count_steps(training, windows.num_per_epoch), [], 0
     model.train()
     stream = windows.iterate_from(0)
     for step in range(total):
@@ -202,20 +204,20 @@ def ignore(number: int, step: int, values: dict[str, float]) -> None:
 
 def through(
     resources: Resources, specs: Sequence[TrialSpec], num_late: int = 0
-) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
+) -> tuple[dict[int, RunningTrial], dict[int, TrialRecord]]:
     """All of them at once, to the end; the last `num_late` join when another one has ended."""
     cohort, waiting = Cohort(resources, ignore, no_words, len(specs)), deque(specs)
-    runs: dict[int, Run] = {}
+    runs: dict[int, RunningTrial] = {}
     records: dict[int, TrialRecord] = {}
-    while waiting or cohort.runs:
+    while waiting or cohort.trials:
         while len(waiting) > (0 if records else num_late):
             assert cohort.admit(waiting.popleft()) is None
-        runs |= {run.spec.number: run for run in cohort.runs}
+        runs |= {run.spec.number: run for run in cohort.trials}
         records |= {record.number: record for record in cohort.go_on()}
     return runs, records
 
 
-def slot_weights(run: Run) -> dict[str, Tensor]:
+def slot_weights(run: RunningTrial) -> dict[str, Tensor]:
     assert run.slot is not None
     return {
         f"base_model.model.{name}.lora_{part}.weight": weight
@@ -224,7 +226,7 @@ def slot_weights(run: Run) -> dict[str, Tensor]:
     }
 
 
-def assert_equals(run: Run, record: TrialRecord, expected: Solo, tolerance: float) -> None:
+def assert_equals(run: RunningTrial, record: TrialRecord, expected: Solo, tolerance: float) -> None:
     """Largest difference of any weight relative to the largest weight of its matrix, and of any loss."""
     found = slot_weights(run)
     assert found.keys() == expected.weights.keys()
@@ -278,7 +280,7 @@ def load() -> Callable[[str], Base]:
     return make
 
 
-def outcomes(runs: dict[int, Run], records: dict[int, TrialRecord], numbers: Sequence[int]) -> dict[int, Any]:
+def outcomes(runs: dict[int, RunningTrial], records: dict[int, TrialRecord], numbers: Sequence[int]) -> dict[int, Any]:
     """Weights and losses, to be compared bit for bit."""
     return {
         number: (
@@ -295,17 +297,17 @@ def test_a_trial_that_is_no_number_leaves_the_others_bit_equal(bench64: GivenBen
     its place is empty, and within rounding after."""
     names = ("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard")
 
-    def run(harm: bool) -> tuple[dict[int, Run], dict[int, TrialRecord]]:
+    def run(harm: bool) -> tuple[dict[int, RunningTrial], dict[int, TrialRecord]]:
         cohort = Cohort(bench64, ignore, no_words, 3)
         for spec in specs("training.epochs=1", "training.heldout_interval=3", names=names):
             assert cohort.admit(spec) is None
-        runs = {one.spec.number: one for one in cohort.runs}
+        runs = {one.spec.number: one for one in cohort.trials}
         if harm:
             harmed = runs[1].slot
             assert harmed is not None
             harmed.row_P[0] = float("nan")
         records: dict[int, TrialRecord] = {}
-        while cohort.runs:
+        while cohort.trials:
             records |= {record.number: record for record in cohort.go_on()}
         return runs, records
 
@@ -330,7 +332,7 @@ def test_heldout_batches_are_made_once_for_all_trials_and_points(
         sizes.append((len(rows), batch_size))
         return list(make_heldout_batches(rows, pad_id, batch_size))
 
-    monkeypatch.setattr(workbench_module, "heldout_batches", counted)
+    monkeypatch.setattr(batches, "make_heldout_batches", counted)
     made = specs("training.max_steps=4", "training.heldout_interval=2", names=("rank 2, AdamW, cosine", "few steps"))
     _, records = through(bench64, made)
     assert [len(record.heldout_losses) for record in records.values()] == [2, 2]
@@ -343,12 +345,12 @@ def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: Gi
     made.insert(1, made.pop())  # the one with few steps
     cohort = Cohort(bench64, ignore, no_words, 3)
     records: dict[int, TrialRecord] = {}
-    runs: dict[int, Run] = {}
+    runs: dict[int, RunningTrial] = {}
     waiting = list(made)
-    while waiting or cohort.runs:
-        while waiting and len(cohort.runs) < 3:
+    while waiting or cohort.trials:
+        while waiting and len(cohort.trials) < 3:
             assert cohort.admit(waiting.pop(0)) is None
-            runs[cohort.runs[-1].spec.number] = cohort.runs[-1]
+            runs[cohort.trials[-1].spec.number] = cohort.trials[-1]
         records |= {record.number: record for record in cohort.go_on()}
     assert any(len(record.cohort) > 3 for record in records.values())  # neighbours came and went
     assert bench64.base is not None
@@ -371,8 +373,8 @@ def test_a_trial_that_ends_early_makes_room_and_the_others_equal_their_solo_runs
     for spec in made[:3]:
         assert cohort.admit(spec) is None
     if how == "timed_out":
-        cohort.runs[1].member.most_seconds = 0.0
-    runs = {run.spec.number: run for run in cohort.runs}
+        cohort.trials[1].most_seconds = 0.0
+    runs = {run.spec.number: run for run in cohort.trials}
     records: dict[int, TrialRecord] = {}
     while not records:
         records = {record.number: record for record in cohort.go_on()}
@@ -384,8 +386,8 @@ def test_a_trial_that_ends_early_makes_room_and_the_others_equal_their_solo_runs
         "worse than others" if how == "pruned" else "over executor.trial_seconds=0 after 1 of "
     )
     assert cohort.admit(made[3]) is None
-    runs |= {run.spec.number: run for run in cohort.runs}
-    while cohort.runs:
+    runs |= {run.spec.number: run for run in cohort.trials}
+    while cohort.trials:
         records |= {record.number: record for record in cohort.go_on()}
     assert records[1].heldout_loss_nats_per_token is None
     assert not (made[1].folder / "checkpoint.pt").exists()
@@ -399,20 +401,20 @@ def test_memory_that_runs_out_halves_the_cohort(
 ) -> None:
     """More than two trials at once never fit: all of them are trained, two at a time, to the same end."""
     made, said = specs(), list[str]()
-    real = train
+    real = fit_until_one_ends
 
-    def small(runs: Sequence[Run], resources: Resources, score: object) -> None:
+    def small(runs: Sequence[RunningTrial], *settings: Any) -> None:
         if len(runs) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
-        real(runs, resources)
+        real(runs, *settings)
 
-    monkeypatch.setattr(cohort_module, "train", small)
+    monkeypatch.setattr(lifecycle, "fit_until_one_ends", small)
     cohort = Cohort(bench64, ignore, said.append, len(made))
     for spec in made:
         assert cohort.admit(spec) is None
-    runs = {run.spec.number: run for run in cohort.runs}
+    runs = {run.spec.number: run for run in cohort.trials}
     records: dict[int, TrialRecord] = {}
-    while cohort.runs:
+    while cohort.trials:
         records |= {record.number: record for record in cohort.go_on()}
     assert said == [
         f"{size} trials at once: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB; "
@@ -565,11 +567,11 @@ def test_a_checkpoint_of_another_trial_is_left_alone(bench64: GivenBench, specs:
     (made,) = specs(names=["few steps"])
     cohort = Cohort(bench64, ignore, no_words, 1)
     assert cohort.admit(made) is None
-    run = cohort.runs[0]
-    run.member.step = 2
-    run.keep()
+    run = cohort.trials[0]
+    run.step = 2
+    write_checkpoint(run)
     other = replace(made, seed=made.seed + 1)
     for spec, step in ((made, 2), (other, 0)):
         again = Cohort(bench64, ignore, no_words, 1)
         assert again.admit(spec) is None
-        assert again.runs[0].member.step == step
+        assert again.trials[0].step == step

@@ -19,10 +19,9 @@ from sweeplab.models.quantization.schemes import measure_storage
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial import cohort
+from sweeplab.training.running_trial import count_steps
 from sweeplab.trial import lifecycle as trial
-from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import num_steps
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import no_words, run_alone
 
@@ -192,7 +191,7 @@ class TestFailures:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore lines")
 
         with monkeypatch.context() as patched:
-            patched.setattr(cohort, "train", fill)
+            patched.setattr(trial, "fit_until_one_ends", fill)
             record = run(make_spec(0, "quantization=none", QUIET), resources)
         assert (record.status, record.phase) == (Status.OUT_OF_MEMORY, "train")
         assert record.reason == "CUDA out of memory. Tried to allocate 9 GiB"
@@ -230,7 +229,7 @@ def test_steps_are_asked_for_or_follow_from_epochs(
     compose_trial: Any, max_steps: int | None, epochs: int, expected: int
 ) -> None:
     training = compose_trial(f"training.max_steps={max_steps or 'null'}", f"training.epochs={epochs}").training
-    assert num_steps(training, 10) == expected
+    assert count_steps(training, 10) == expected
 
 
 def test_a_bench_opens_with_the_asked_threads() -> None:

@@ -11,9 +11,10 @@ import torch
 
 from sweeplab.data.batches import Windows
 from sweeplab.records.record import Phase, Status
+from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import profile as probe
-from sweeplab.trial.lifecycle import Run, begin
-from sweeplab.trial.profile import fastest, fastest_size, solo
+from sweeplab.trial.lifecycle import begin_trial
+from sweeplab.trial.profile import fastest, measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory
 from tests.training.conftest import examples
@@ -22,24 +23,24 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def begun(make_spec: SpecFactory, resources: Resources) -> Callable[..., Run]:
-    def make(number: int, *overrides: str) -> Run:
+def begun(make_spec: SpecFactory, resources: Resources) -> Callable[..., RunningTrial]:
+    def make(number: int, *overrides: str) -> RunningTrial:
         spec = make_spec(number, "quantization=none", "evaluation=none", *overrides)
-        return begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
+        return begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
 
     return make
 
 
-def left_behind(run: Run) -> list[Any]:
+def left_behind(run: RunningTrial) -> list[Any]:
     """All that a measurement could leave in a trial or in its base."""
     assert run.slot is not None
     hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in run.base.model.modules()]
     weights = [weight.detach().clone() for weight in (*run.base.model.parameters(), run.slot.row_P)]
     grads = [weight.grad is None for weight in (*run.slot.parameters.values(), *run.base.model.parameters())]
     state = [
-        len(run.member.optimizer.state),
-        run.member.step,
-        run.member.scheduler.last_epoch,
+        len(run.optimizer.state),
+        run.step,
+        run.scheduler.last_epoch,
         run.slot.row_P.data_ptr(),
     ]
     return [
@@ -60,18 +61,18 @@ def left_behind(run: Run) -> list[Any]:
     ],
 )
 def test_solo_leaves_trial_and_base_untouched(
-    begun: Callable[..., Run], resources: Resources, overrides: tuple[str, ...]
+    begun: Callable[..., RunningTrial], resources: Resources, overrides: tuple[str, ...]
 ) -> None:
     run = begun(0, *overrides)
     before = left_behind(run)
-    solo(run, resources)
+    measure_solo(run, resources)
     assert left_behind(run) == before
 
 
-def test_solo_says_what_a_step_takes(begun: Callable[..., Run], resources: Resources) -> None:
+def test_solo_says_what_a_step_takes(begun: Callable[..., RunningTrial], resources: Resources) -> None:
     run = begun(0, "training.micro_batch_size=3", "training.accumulation=2")
     started = time.perf_counter()
-    found = solo(run, resources)
+    found = measure_solo(run, resources)
     took = time.perf_counter() - started
     lengths = sorted((row.num_tokens for row in run.data.train), reverse=True)
     assert (found.num_steps, found.num_tokens) == (3, 2 * sum(lengths[:3]))
@@ -83,9 +84,10 @@ def test_solo_says_what_a_step_takes(begun: Callable[..., Run], resources: Resou
         assert found.peak_resident_bytes > resources.base_memory_bytes + logits_bytes
 
 
-def test_solo_sees_a_larger_micro_batch(begun: Callable[..., Run], resources: Resources) -> None:
+def test_solo_sees_a_larger_micro_batch(begun: Callable[..., RunningTrial], resources: Resources) -> None:
     small, large = (
-        solo(begun(number, f"training.micro_batch_size={size}"), resources) for number, size in enumerate((1, 40))
+        measure_solo(begun(number, f"training.micro_batch_size={size}"), resources)
+        for number, size in enumerate((1, 40))
     )
     assert large.step_seconds > 2 * small.step_seconds
     if small.peak_resident_bytes is not None and large.peak_resident_bytes is not None:
@@ -122,7 +124,7 @@ class Timer:
         self.tried: list[int] = []
 
         @contextmanager
-        def at_work(runs: list[Run], resources: Resources) -> Iterator[int]:
+        def at_work(runs: list[RunningTrial], resources: Resources) -> Iterator[int]:
             self.tried.append(len(runs))
             yield len(runs)
 
@@ -164,17 +166,17 @@ def test_more_at_once_only_while_that_is_faster_and_fits(
     runs: Any = [
         SimpleNamespace(windows=Windows(data, 2, 1, n), base=SimpleNamespace(pad_id=0)) for n in range(num_runs)
     ]
-    assert fastest_size(runs, machine) == size
+    assert measure_fastest_size(runs, machine) == size
     assert timer.tried == tried
 
 
 def test_real_trials_are_untouched_by_the_search_for_their_number(
-    begun: Callable[..., Run], resources: Resources
+    begun: Callable[..., RunningTrial], resources: Resources
 ) -> None:
     runs = [begun(number, f"adapter.rank={2 + 8 * number}", "adapter.dropout=0.1") for number in range(3)]
     before = [run.slot.row_P.clone() for run in runs if run.slot is not None]
     hooks = left_behind(runs[0])[0]
-    assert fastest_size(runs, resources) in (1, 2, 3)
+    assert measure_fastest_size(runs, resources) in (1, 2, 3)
     for run, weights in zip(runs, before, strict=True):
         assert run.slot is not None
         assert torch.equal(run.slot.row_P, weights)

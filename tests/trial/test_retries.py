@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from sweeplab.config.training import ScheduleConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.process_group import ONE_PROCESS
-from sweeplab.training import module
-from sweeplab.training.callbacks import Watch
-from sweeplab.training.trial_state import Member, build_member
-from sweeplab.trial import cohort as cohort_module
-from sweeplab.trial import lifecycle as trial
-from sweeplab.trial import scoring
-from sweeplab.trial.cohort import Cohort
+from sweeplab.training import fit, module
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.together import Together
+from sweeplab.trial import lifecycle, scoring
+from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources
 
 SpecFactory = Callable[..., TrialSpec]
@@ -63,7 +60,7 @@ def begun(make_spec: SpecFactory, count: int) -> tuple[Cohort, dict[int, TrialRe
 
 def through(cohort: Cohort) -> dict[int, dict[str, Any]]:
     records = {}
-    while cohort.runs:
+    while cohort.trials:
         for record in cohort.go_on():
             records[record.number] = outcome(record)
     return records
@@ -103,7 +100,10 @@ def once(where: Any, name: str, monkeypatch: pytest.MonkeyPatch, call: int) -> N
 
 @pytest.mark.parametrize(
     ("where", "name"),
-    [pytest.param(cohort_module, "solo", id="in its slot"), pytest.param(trial, "effective_layers", id="on the base")],
+    [
+        pytest.param(lifecycle, "measure_solo", id="in its slot"),
+        pytest.param(lifecycle, "describe_adapter_layers", id="on the base"),
+    ],
 )
 def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     make_spec: SpecFactory,
@@ -116,8 +116,8 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     once(where, name, monkeypatch, call=2)
     cohort, failed = begun(make_spec, 3)
     assert {number: record.status for number, record in failed.items()} == {1: Status.OUT_OF_MEMORY}
-    assert len({id(run.base.model) for run in cohort.runs}) == 1
-    assert cohort.runs[0].base is cohort.resources.base
+    assert len({id(run.base.model) for run in cohort.trials}) == 1
+    assert cohort.trials[0].base is cohort.resources.base
     found = through(cohort)
     for number in (0, 2):
         assert [step for step, _ in found[number]["heldout"]] == [2, 4, 6]
@@ -130,9 +130,9 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     ("where", "name", "call"),
     [
         pytest.param(module, "window_shares", 4, id="in a micro-batch"),
-        pytest.param(Member, "clip", 2, id="between the gradients and the step"),
-        pytest.param(trial, "heldout_loss", 4, id="in a held-out loss between steps"),
-        pytest.param(scoring, "save", 1, id="in the evaluation"),
+        pytest.param(RunningTrial, "clip_gradients", 2, id="between the gradients and the step"),
+        pytest.param(fit, "measure_heldout_loss", 4, id="in a held-out loss between steps"),
+        pytest.param(scoring, "save_trained", 1, id="in the evaluation"),
     ],
 )
 def test_what_is_done_again_counts_once(
@@ -159,24 +159,27 @@ def test_what_is_done_again_counts_once(
 def test_a_step_that_was_half_taken_is_not_taken_again(make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some weights have changed: only a checkpoint, or the start, is whole."""
     cohort, _ = begun(make_spec, 2)
-    monkeypatch.setattr(cohort.runs[1].member.scheduler, "step", lambda: (_ for _ in ()).throw(NO_ROOM))
+    monkeypatch.setattr(cohort.trials[1].scheduler, "step", lambda: (_ for _ in ()).throw(NO_ROOM))
     with pytest.raises(torch.OutOfMemoryError):
         through(cohort)
 
 
-def at_step(step: int) -> Member:
-    """A trial of six steps with a rung at every second one."""
-    weights = [("w", torch.nn.Parameter(torch.zeros(1)))]
-    sgd = {"_target_": "torch.optim.SGD", "lr": 0.1}
-    constant = ScheduleConfig("constant", None, 0.0, 1.0)
-    rungs = {"gradient_clip": None, "log_interval": 1, "heldout_interval": 2, "observe": lambda *_: None}
-    return build_member(weights, sgd, constant, {}, 1.0, 6, **rungs, step=step)
-
-
-def test_a_rung_that_failed_is_measured_when_training_goes_on() -> None:
+def test_a_rung_that_failed_is_measured_when_training_goes_on(
+    make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of six steps are taken by one trial, which is at a rung, and three by the other one."""
+    cohort, _ = begun(make_spec, 2)
+    for trial, step in zip(cohort.trials, (2, 3), strict=True):
+        trial.step = step
     asked: list[list[int]] = []
-    waiting = [at_step(2), at_step(3)]
-    watch = Watch(waiting, lambda _: 1.0, lambda due: asked.append([one.step for one in due]), print, None, ONE_PROCESS)
+    monkeypatch.setattr(fit, "measure_trial_loss", lambda *_: 1.0)
+    watch = fit._Watch(
+        Together(cohort.trials, None),
+        torch.device("cpu"),
+        ONE_PROCESS,
+        None,
+        lambda _, due: asked.append([one.step for one in due]),
+    )
     watch.measure()
     assert asked == [[2]]
-    assert [[point.step for point in one.heldout_losses] for one in waiting] == [[2], []]
+    assert [[point.step for point in one.heldout_losses] for one in cohort.trials] == [[2], []]

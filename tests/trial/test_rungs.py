@@ -14,7 +14,7 @@ from sweeplab.config.compatible import check_trial
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, no_words, run_alone
 

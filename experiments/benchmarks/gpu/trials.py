@@ -15,7 +15,7 @@ from sweeplab.config.compose import CONF, trial_config
 from sweeplab.config.study import register
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Row
+from sweeplab.data.batches import Row, Tokenized
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
@@ -23,9 +23,9 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.device import plan_device, resolve_device
-from sweeplab.trial.cohort import run_cohort
-from sweeplab.trial.lifecycle import Run, begin
-from sweeplab.trial.resources import Resources, Tokenized
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.trial.lifecycle import begin_trial, run_cohort
+from sweeplab.trial.resources import Resources
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")
 LLAMA_13B: Final = ("model=llama2_13b", "model.random_init=true")
@@ -103,12 +103,12 @@ def measured_trial(lab: Laboratory, config: TrialConfig, lengths: list[int]) -> 
     return record
 
 
-def begun(lab: Laboratory, config: TrialConfig, lengths: list[int], seeds: Sequence[int]) -> list[Run]:
+def begun(lab: Laboratory, config: TrialConfig, lengths: list[int], seeds: Sequence[int]) -> list[RunningTrial]:
     """Trials ready for their first step."""
     lab.lengths = lengths
     free_memory()
     specs = [TrialSpec(seed, seed, {}, config, Path()) for seed in seeds]
-    return [begin(spec, lab, spec.new_record(Status.FAILED), lambda *_: None) for spec in specs]
+    return [begin_trial(spec, spec.new_record(Status.FAILED), lab, lambda *_: None) for spec in specs]
 
 
 def planned(config: TrialConfig, length: int, device: str) -> MemoryForecast:

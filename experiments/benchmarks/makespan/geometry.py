@@ -9,14 +9,16 @@ from experiments.benchmarks.makespan.report import FOLDER
 from experiments.benchmarks.makespan.settings import Trial, config_of
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.data.batches import Tokenized
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
 from sweeplab.runtime.provenance import describe_device, describe_software
-from sweeplab.trial.lifecycle import Run, begin
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.trial.lifecycle import begin_trial
 from sweeplab.trial.profile import at_work, fastest
-from sweeplab.trial.resources import Resources, Tokenized
+from sweeplab.trial.resources import Resources
 
 MICRO_BATCHES: Final = (1, 4, 16)
 LENGTHS: Final = (32, 128, 256)
@@ -35,11 +37,11 @@ class FixedLength(Resources):
         return Tokenized(rows, rows, 0, "", num_examples=len(rows))
 
 
-def run_of(resources: Resources, micro_batch_size: int, seed: int) -> Run:
+def run_of(resources: Resources, micro_batch_size: int, seed: int) -> RunningTrial:
     config = config_of(Trial(RANK, 1e-3, seed), 1)
     config.training.micro_batch_size = micro_batch_size
     spec = TrialSpec(seed, seed, {}, config, Path())
-    return begin(spec, resources, spec.new_record(Status.FAILED), lambda *_: None)
+    return begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
 
 
 def speeds(resources: FixedLength, micro_batch_size: int, length: int) -> dict[int, float]:

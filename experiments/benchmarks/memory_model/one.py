@@ -17,7 +17,7 @@ from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.study import register
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.planning.forecast import Forecaster
-from sweeplab.trial.cohort import run_cohort
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.measurement import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
 from sweeplab.trial.resources import Resources
 
