@@ -21,7 +21,9 @@ from sweeplab.config.compose import CONF, Request, to_study_config
 from sweeplab.config.space import Axis, Params, axes
 from sweeplab.config.study import StudyConfig, register
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.store import write_record
 from sweeplab.search.search import Search
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
@@ -218,7 +220,14 @@ def open_search(compose_study: ComposeStudy, tmp_path: Path) -> Open:
 
 def opened(config: StudyConfig, varied: list[Axis], folder: Path) -> Search:
     """A search whose trials are not composed one by one: each has the experiment's own configuration."""
-    return Search(config, varied, folder, lambda params: config.trial_config())
+    files = read_study(folder)
+    return Search(config, varied, folder, files, lambda params: config.trial_config(), print)
+
+
+def end(search: Search, record: TrialRecord) -> None:
+    """Stores what came of a trial, and tells it, as the scheduler does."""
+    write_record(search.folder, record)
+    search.tell(record)
 
 
 def asked_for(specs: list[TrialSpec]) -> list[tuple[int, Params, int]]:
@@ -238,8 +247,8 @@ def rising(asked: TrialSpec) -> float:
 def run(search: Search, most: int | None = None, loss: Callable[[TrialSpec], float] = rising) -> list[TrialSpec]:
     """Asks and tells until the study or `most` trials are done."""
     done = []
-    for asked in islice(search.asked(), most):
-        search.tell(record_of(asked, loss(asked)))
+    for asked in islice(search.ask_all(), most):
+        end(search, record_of(asked, loss(asked)))
         done.append(asked)
     return done
 

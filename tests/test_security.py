@@ -22,10 +22,11 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.data.sources import load_splits
 from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
+from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.recovery import take_stock
+from sweeplab.search.cma_state import is_safe_state
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import Compose, SpecFactory, no_words, run_alone
@@ -115,10 +116,12 @@ def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
 
 def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: Compose, tmp_path: Path) -> None:
     marker, payload = tmp_path / "marker", pickle.dumps(Touch(tmp_path / "marker"))
-    for name in ("study.json", "trials/00000/record.json", "trials/00000/items.jsonl", "base/0.json", "optuna.db"):
+    of_a_trial = [f"trials/00000/{name}" for name in ("trial.json", "record.json", "items.jsonl")]
+    for name in ("study.json", "search.json", *of_a_trial, "base/0.json", "optuna.db"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(payload)
-    assert len(take_stock(tmp_path).said) == 5
+    assert len(read_study(tmp_path).sentences) == 6  # the database is not read at all
+    assert not is_safe_state({"cma:optimizer:0": payload.hex()})
     (tmp_path / "data.json").write_bytes(payload)
     with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)

@@ -17,6 +17,7 @@ from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
 from sweeplab.records.items import read_items
 from sweeplab.records.metrics import direction
+from sweeplab.records.quarantine import StudyFiles, read_study, remove_partial_files
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     make_folder,
@@ -28,12 +29,11 @@ from sweeplab.records.store import (
 )
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.extension import fewer_seeds, narrowed
+from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from sweeplab.search.points import planned_configs
-from sweeplab.search.recovery import drop_partial, open_search, take_stock
 from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search, num_planned
-from sweeplab.search.storage import DATABASE, forget_search, storing
+from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.progress import StudyProgress, show_summary
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_runs import build_tracker
@@ -63,20 +63,29 @@ def other_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> 
     return plain if now.name == DEFAULT_NAME else f"{now.name}-{plain}"
 
 
-def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
-    """A study goes on only as the same experiment; more seeds, trials and values of an axis are welcome.
+def list_changes(earlier: StudyFacts, now: StudyFacts) -> dict[str, str]:
+    """What makes this another experiment, in words by key; more seeds, trials and values of an axis do not."""
+    before, after = _flatten_facts(earlier), _flatten_facts(now)
+    changes = {
+        key: f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    }
+    grown = [*list_lost_values(earlier.space, now.space), *list_lost_seeds(earlier.seeds, now.seeds)]
+    return changes | {change: change for change in grown}
 
-    Raises `ConfigError`.
-    """
-    compared = ("config", "objectives")
-    before, after = (dict(flatten_keys({part: getattr(facts, part) for part in compared})) for facts in (earlier, now))
-    differing = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    changes = [f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}" for key in differing]
-    changes += [*narrowed(earlier.space, now.space), *fewer_seeds(earlier.seeds, now.seeds)]
+
+def _flatten_facts(facts: StudyFacts) -> dict[str, Any]:
+    return dict(flatten_keys({"config": facts.config, "objectives": facts.objectives}))
+
+
+def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
+    """Raises `ConfigError` for another experiment."""
+    changes = list_changes(earlier, now)
     if changes:
         raise ConfigError(
-            f"study.name={now.name} exists with another configuration ({'; '.join(changes[:3])}); "
-            f"add study.name={other_name(now, after, differing)}, or remove {folder} to start over"
+            f"study.name={now.name} exists with another configuration ({'; '.join([*changes.values()][:3])}); "
+            f"add study.name={other_name(now, _flatten_facts(now), [*changes])}, or remove {folder} to start over"
         )
 
 
@@ -110,23 +119,26 @@ class Driver:
     def say(self, sentence: str) -> None:
         self.console.print(Text(sentence), soft_wrap=True)
 
-    def begin(self) -> list[TrialRecord]:
-        """The records that are there. Refuses another configuration's folder.
-
-        A study without evidence may start over, differently.
-        """
-        drop_partial(self.folder)
-        records, said = take_stock(self.folder)
-        for sentence in said:
+    def begin(self) -> StudyFiles:
+        """What is there of this study. Refuses another experiment's records; without any it begins as another one."""
+        remove_partial_files(self.folder)
+        files = read_study(self.folder)
+        for sentence in files.sentences:
             self.say(sentence)
         earlier = read_facts(self.folder)
-        if earlier is not None and records:
+        if earlier is not None and files.records:
             refuse_changed(earlier, self.facts, self.folder)
-        elif records:
-            refuse_others_records(records, self.request, self.folder)
-        else:
-            forget_search(self.folder)
-        return records
+        elif files.records:
+            refuse_others_records(files.records, self.request, self.folder)
+        elif not self.is_same(earlier):
+            discard_search(self.folder)
+            return StudyFiles([], [], [])
+        return files
+
+    def is_same(self, earlier: StudyFacts | None) -> bool:
+        """True where what was asked of an earlier run can be asked of this one."""
+        changed = earlier is None or list_changes(earlier, self.facts) or has_changed_settings(self.folder, self.config)
+        return not changed
 
     def run(self) -> int:
         """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
@@ -134,16 +146,13 @@ class Driver:
         with only_writer(self.folder):
             return self.go_on(self.begin())
 
-    def go_on(self, earlier: list[TrialRecord]) -> int:
+    def go_on(self, files: StudyFiles) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
             planned_configs(self.request, self.varied)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
-            search, rebuilt = open_search(self.config, self.varied, self.folder, earlier, compose)
-            if rebuilt is not None:
-                self.say(rebuilt)
-            with closing(search), storing(f"{self.folder / DATABASE}"):
+            with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:
                 self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
@@ -163,5 +172,5 @@ class Driver:
                 progress.say(f"Stopped: {why}. The same command goes on from here.")
             finally:
                 self.tracker.interrupted()
-        if num_left_out := search.backlog.num_left_out:
+        if num_left_out := search.queue.num_left_out:
             progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

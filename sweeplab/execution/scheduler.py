@@ -16,7 +16,7 @@ from sweeplab.execution.link import Message
 from sweeplab.execution.worker_handle import Event
 from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
-from sweeplab.records.store import read_record, record_path, write_record
+from sweeplab.records.store import write_record
 from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
@@ -116,13 +116,9 @@ class Scheduler:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
 
     def _compose_trials(self) -> Iterator[TrialSpec]:
-        """Trials that the search asks for, without those that have a record already and those that do not fit."""
-        for spec in self.search.asked():
-            stored = record_path(self.folder, spec.number)
-            if stored.exists():  # an earlier driver was stopped before it told the search
-                self.progress.started(spec.number, spec.params, spec.seed)
-                self._tell(read_record(stored))
-            elif skipped := self.gate.skipped(spec):
+        """Trials that the search asks for, without those that do not fit."""
+        for spec in self.search.ask_all():
+            if skipped := self.gate.skipped(spec):
                 self._announce(spec)
                 self._store(skipped)
             else:

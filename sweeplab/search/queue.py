@@ -4,14 +4,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sweeplab.config.space import Axis, Params, fits, grid
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status
+from sweeplab.search.outcome import STATUS
 
 SEED: Final = "seed"
-STATUS: Final = "status"  # of a trial that did not finish, in a record's words
 ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
 
 
@@ -28,83 +28,90 @@ def identity(params: Params) -> str:
     return repr(sorted(params.items()))
 
 
-class Backlog:
-    """Follows from the trials that are in the storage."""
+class Queue:
+    """Follows from the trials that were asked for: a study that goes on has the queue of an unbroken one."""
 
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
-        self.config = config
-        self.entries = entries  # points of study.enqueue
-        self.varied = varied
-        self.seeds = config.study.seeds
-        self.seen: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that they have a trial for
-        self.begun: set[str] = set()  # entries of study.enqueue that have a trial
-        self.pruned: set[str] = set()
-        self.num_left_out = 0  # seeds that did not run, since another seed of their setting was pruned
-        self.queue: deque[Queued] = deque()
+        self._entries = entries  # points of study.enqueue
+        self._varied = varied
+        self._is_grid = config.sampler.name == "grid"
+        self._seeds = config.study.seeds
+        self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
+        self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
+        self._pruned: set[str] = set()
+        self._queue: deque[Queued] = deque()
+
+    @property
+    def num_settings(self) -> int:
+        """Settings that have a trial."""
+        return len(self._begun_seeds)
+
+    @property
+    def num_left_out(self) -> int:
+        """Seeds that do not run, since another seed of their setting was pruned."""
+        return sum(len(set(self._seeds) - self._begun_seeds.get(setting, set())) for setting in self._pruned)
 
     def fill(self, trials: list[FrozenTrial]) -> None:
         """Seeds that were added or cut off, and entries; a grid seed by seed, a drawn point for all its seeds."""
-        found = [params for trial in trials if (params := self.learn(trial)) is not None]
-        drawn = {identity(params): params for params in found}
-        wanted = self.wanted(drawn.values())
-        wanted += [Queued(one, self.seeds[0], repr(one)) for one in self.entries]
-        self.queue.extend(one for one in wanted if not self.is_begun(one))
+        drawn = [params for trial in trials if (params := self._note_trial(trial)) is not None]
+        self._queue.extend(self.list_missing(drawn))
+        entries = [Queued(one, self._seeds[0], repr(one)) for one in self._entries]
+        self._queue.extend(one for one in entries if not self._is_begun(one))
 
-    def wanted(self, drawn: Iterable[Params]) -> list[Queued]:
-        """Every trial of a grid in its order; of samplers that draw, each `drawn` point with all its seeds."""
-        if self.config.sampler.name == "grid":
-            return [Queued(point, seed) for seed in self.seeds for point in grid(self.varied)]
-        return [Queued(point, seed) for point in drawn for seed in self.seeds]
+    def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
+        """What has no trial yet: of a grid, in its order; of samplers that draw, each `drawn` point with all seeds."""
+        if self._is_grid:
+            wanted = [Queued(point, seed) for seed in self._seeds for point in grid(self._varied)]
+        else:
+            points = {identity(params): params for params in drawn}
+            wanted = [Queued(point, seed) for point in points.values() for seed in self._seeds]
+        return [one for one in wanted if not self._is_begun(one)]
 
-    def params_of(self, trial: FrozenTrial) -> Params:
-        """The values of a trial as conf spells them; of axes whose values have gone, as they were drawn."""
-        waiting = trial.state == TrialState.WAITING
-        params = trial.system_attrs["fixed_params"] if waiting else trial.params
-        known = {axis.key: axis for axis in self.varied}
-        return {key: known[key].exact(value) if known[key].holds(value) else value for key, value in params.items()}
-
-    def learn(self, trial: FrozenTrial) -> Params | None:
-        """Takes note of a trial in the storage. Its setting, where it is whole and of this space."""
+    def _note_trial(self, trial: FrozenTrial) -> Params | None:
+        """Its setting, where it is whole and of this space."""
         if ENTRY in trial.user_attrs:
-            self.begun.add(trial.user_attrs[ENTRY])
-        params = self.params_of(trial)
-        if not fits(params, self.varied):
+            self._begun_entries.add(trial.user_attrs[ENTRY])
+        params = read_params(trial, self._varied)
+        if not fits(params, self._varied):
             return None
-        self.see(params, self.seed_of(trial))
+        self.note(params, trial.user_attrs[SEED])
         if trial.user_attrs.get(STATUS) == Status.PRUNED:
-            self.pruned.add(identity(params))
+            self.note_pruned(params)
         return params
 
-    def see(self, params: Params, seed: int) -> None:
-        self.seen.setdefault(identity(params), set()).add(seed)
+    def note(self, params: Params, seed: int) -> None:
+        """A setting has a trial with `seed`."""
+        self._begun_seeds.setdefault(identity(params), set()).add(seed)
 
-    def seed_of(self, trial: FrozenTrial) -> int:
-        """A fresh point is asked with the study's first seed; the others are queued with theirs."""
-        seed: int = trial.user_attrs.get(SEED, self.seeds[0])
-        return seed
+    def note_pruned(self, params: Params) -> None:
+        """A trial of the setting was stopped early."""
+        self._pruned.add(identity(params))
 
-    def is_begun(self, queued: Queued) -> bool:
+    def _is_begun(self, queued: Queued) -> bool:
         """True where it has a trial."""
         if queued.entry is not None:
-            return queued.entry in self.begun
-        return queued.seed in self.seen.get(identity(queued.params), ())
+            return queued.entry in self._begun_entries
+        return queued.seed in self._begun_seeds.get(identity(queued.params), ())
 
-    def queue_seeds(self, params: Params) -> None:
-        """Puts the other seeds of a fresh point first in the queue; a grid has them there."""
-        if self.config.sampler.name == "grid":
+    def put_other_seeds_first(self, params: Params) -> None:
+        """Of a setting that was drawn with one seed; a grid has them in its own order."""
+        if self._is_grid or len(self._begun_seeds[identity(params)]) > 1:
             return
-        seen = self.seen[identity(params)]
-        self.queue.extendleft(Queued(params, seed) for seed in reversed(self.seeds) if seed not in seen)
+        others = (Queued(params, seed) for seed in reversed(self._seeds))
+        self._queue.extendleft(one for one in others if not self._is_begun(one))
 
-    def next(self) -> Queued | None:
-        """Leaves out what has begun, and further seeds of a setting that was pruned: what those cost is
-        better spent on another setting.
-        """
-        while self.queue:
-            queued = self.queue.popleft()
-            if self.is_begun(queued):
+    def take_next(self) -> Queued | None:
+        """Leaves out further seeds of a setting that was pruned: what those cost is better spent on another setting."""
+        while self._queue:
+            queued = self._queue.popleft()
+            if self._is_begun(queued):
                 continue
-            if queued.entry is not None or identity(queued.params) not in self.pruned:
+            if queued.entry is not None or identity(queued.params) not in self._pruned:
                 return queued
-            self.num_left_out += 1
         return None
+
+
+def read_params(trial: FrozenTrial, varied: list[Axis]) -> Params:
+    """The values of a trial as conf spells them."""
+    by_key = {axis.key: axis for axis in varied}
+    return {key: by_key[key].exact(value) for key, value in trial.params.items() if key in by_key}

@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeplab.config.space import Axis, fits
 from sweeplab.config.study import StudyConfig
+from sweeplab.records.asked import EarlierTrial
 from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.records.store import read_facts, read_records
 from sweeplab.runtime.errors import refuse
@@ -15,28 +16,38 @@ from sweeplab.search.outcome import violations
 FROM: Final = "warm_start_from"  # a user attribute: study and number of the trial that was taken over
 
 
-def taken_over(record: TrialRecord, config: StudyConfig, varied: list[Axis]) -> FrozenTrial | None:
-    """The trial as this study's storage holds it; None where it is not finished, not of this space or not measured."""
+def _earlier_trial(record: TrialRecord, config: StudyConfig, varied: list[Axis]) -> EarlierTrial | None:
+    """What a record teaches; None where it is not finished, not of this space or not measured."""
     if record.status is not Status.FINISHED or not fits(record.params, varied):
         return None
     values = [metric_value(record, metric) for metric in config.study.objectives]
     beyond = violations(record, config)
     if None in values or None in beyond.values():
         return None
-    active = [axis for axis in varied if axis.key in record.params]
+    params = {axis.key: axis.exact(record.params[axis.key]) for axis in varied if axis.key in record.params}
+    return EarlierTrial(
+        f"{config.study.warm_start} {record.number}",
+        params,
+        [float(value) for value in values if value is not None],
+        {name: float(value or 0.0) for name, value in beyond.items()},
+    )
+
+
+def build_earlier_trial(earlier: EarlierTrial, varied: list[Axis]) -> FrozenTrial:
+    """The trial as this study's Optuna holds it."""
     trial = create_trial(
         state=TrialState.COMPLETE,
-        values=[float(value) for value in values if value is not None],
-        params={axis.key: axis.exact(record.params[axis.key]) for axis in active},
-        distributions={axis.key: axis.distribution() for axis in active},
-        user_attrs={FROM: f"{config.study.warm_start} {record.number}"},
+        values=earlier.values,
+        params=earlier.params,
+        distributions={axis.key: axis.distribution() for axis in varied if axis.key in earlier.params},
+        user_attrs={FROM: earlier.source},
     )
-    for name, value in beyond.items():
-        trial.set_constraint(name, float(value or 0.0))
+    for name, value in earlier.constraints.items():
+        trial.set_constraint(name, value)
     return trial
 
 
-def earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[FrozenTrial]:
+def read_earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[EarlierTrial]:
     """Trials of `study.warm_start` that fit this study's space, by number. Raises `ConfigError` if there are none."""
     name = str(config.study.warm_start)
     folder = Path(config.study.runs_dir) / name
@@ -46,8 +57,8 @@ def earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[FrozenTrial]
     if list(facts.objectives) != config.study.objectives:
         rule = f"must have the objectives {config.study.objectives}"
         raise refuse("study.warm_start", rule, f"{name} with {list(facts.objectives)}", "choose another study")
-    found = [taken_over(record, config, varied) for record in read_records(folder)]
-    fitting = [trial for trial in found if trial is not None]
+    trials = [_earlier_trial(record, config, varied) for record in read_records(folder)]
+    fitting = [trial for trial in trials if trial is not None]
     if not fitting:
         rule = f"must have finished trials within space ({', '.join(axis.key for axis in varied)})"
         raise refuse("study.warm_start", rule, f"{name}, which varied {', '.join(facts.space)}", "widen space")

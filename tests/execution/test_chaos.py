@@ -16,9 +16,9 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
+from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, trial_folder
-from sweeplab.search.recovery import take_stock
 from tests.study_runs import LOSS, SHORT, environment, running
 
 NUM_KILLS: Final = 30
@@ -199,5 +199,5 @@ def test_a_study_that_is_killed_thirty_times_ends_as_an_undisturbed_one(size: st
     ]
     assert list(study(wild).glob("trials/*/checkpoint.pt")) == []
     assert list(study(wild).glob("trials/*/.*")) == []  # no half-written file of a killed process
-    assert take_stock(study(wild)).said == []
+    assert read_study(study(wild)).sentences == []
     assert len(found.kills) >= NUM_KILLS

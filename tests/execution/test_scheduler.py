@@ -162,7 +162,7 @@ def test_a_stored_record_is_told_and_not_put_into_a_cohort(
     request, folder = make_request(ranks(4), FOUR), tmp_path / "runs" / "single"
     drive(make_request(ranks(4), FOUR, "study.num_trials=1"))
     driver = Driver(request, Console(file=io.StringIO()))
-    asked = next(opened(request.config, driver.varied, folder).asked())
+    asked = next(opened(request.config, driver.varied, folder).ask_all())
     stored = TrialRecord(asked.number, Status.FINISHED, asked.seed, asked.params, {}, heldout_loss_nats_per_token=2.75)
     write_record(folder, stored)  # the driver was killed here
     assert drive(request)[0] == 4

@@ -12,7 +12,7 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.presets import PRESETS, enqueued_point
-from tests.study_runs import ComposeStudy, Open, record_of, run
+from tests.study_runs import ComposeStudy, Open, end, record_of, run
 
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
 RANK = "++space.adapter.rank={low: 1, high: 256, log: true}"
@@ -148,7 +148,7 @@ def test_a_warm_start_comes_before_the_first_trial(open_search: Open, tmp_path: 
     earlier(tmp_path)
     overrides = (LR, RANK, "sampler=tpe", "study.num_trials=2", f"study.runs_dir={tmp_path}")
     search = open_search(*overrides)
-    search.tell(record_of(next(search.asked())))
+    end(search, record_of(next(search.ask_all())))
     with pytest.raises(ConfigError, match=r"study\.warm_start was None when the study began, now old; choose another"):
         open_search(*overrides, "study.warm_start=old")
 

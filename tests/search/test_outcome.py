@@ -13,7 +13,7 @@ from sweeplab.records.record import Solo, Status
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.outcome import violations
 from sweeplab.search.search import Search
-from tests.study_runs import LOSS, ComposeStudy, Open, record_of
+from tests.study_runs import LOSS, ComposeStudy, Open, end, record_of
 
 DROPOUT = "++space.adapter.dropout={low: 0.0, high: 0.9}"
 
@@ -33,18 +33,18 @@ def test_violations_are_relative_to_their_bound(compose_study: ComposeStudy) -> 
 
 def test_a_constraint_that_was_not_measured_is_named(open_search: Open) -> None:
     search = open_search(DROPOUT, "sampler=tpe", "study.num_trials=1", "++study.constraints.solo.step_seconds.max=1")
-    (asked,) = search.asked()
+    (asked,) = search.ask_all()
     with pytest.raises(ConfigError, match=r"^study\.constraints names solo\.step_seconds, which trial 0 did not"):
-        search.tell(record_of(asked))
+        end(search, record_of(asked))
 
 
 def share_beyond(search: Search) -> float:
     """Share of the last half of a study that is drawn above the bound, though the loss falls with dropout."""
     drawn = []
-    for asked in search.asked():
+    for asked in search.ask_all():
         record = record_of(asked, 2.0 - asked.params["adapter.dropout"])
         record.num_trainable_params = round(1000 * asked.params["adapter.dropout"])
-        search.tell(record)
+        end(search, record)
         drawn.append(asked.params["adapter.dropout"])
     return float(np.mean(np.array(drawn[len(drawn) // 2 :]) > 0.46))
 
@@ -64,12 +64,12 @@ def test_samplers_keep_constraints(open_search: Open, sampler: str, tmp_path: Pa
 def share_without_memory(search: Search, status: Status) -> float:
     """Share of the last half of a study that lies in the half of the space that ends with `status`."""
     drawn = []
-    for asked in search.asked():
+    for asked in search.ask_all():
         dropout, rate = asked.params["adapter.dropout"], math.log10(asked.params["optimizer.lr"])
         record = record_of(asked, (rate + 3) ** 2)
         if dropout > 0.45:
             record.status, record.heldout_loss_nats_per_token = status, None
-        search.tell(record)
+        end(search, record)
         drawn.append(dropout)
     return float(np.mean(np.array(drawn[len(drawn) // 2 :]) > 0.45))
 
@@ -87,10 +87,10 @@ def test_tpe_learns_to_avoid_what_has_no_memory(open_search: Open, tmp_path: Pat
 def test_a_trial_without_memory_has_a_state_and_a_constraint_but_no_value(open_search: Open) -> None:
     search = open_search(DROPOUT, "sampler=tpe", "study.num_trials=4")
     statuses = (Status.OUT_OF_MEMORY, Status.SKIPPED, Status.DIVERGED, Status.FAILED)
-    for asked, status in zip(search.asked(), statuses, strict=True):
+    for asked, status in zip(search.ask_all(), statuses, strict=True):
         record = record_of(asked, None)
         record.status, record.reason = status, "why"
-        search.tell(record)
+        end(search, record)
     trials = search.study.trials
     assert [trial.state for trial in trials] == [TrialState.PRUNED] * 3 + [TrialState.FAIL]
     assert [trial.values for trial in trials] == [None] * 4
@@ -102,6 +102,6 @@ def test_a_trial_without_memory_has_a_state_and_a_constraint_but_no_value(open_s
 def test_constraints_cannot_change_within_a_study(open_search: Open) -> None:
     overrides = (DROPOUT, "sampler=tpe", "study.num_trials=2")
     search = open_search(*overrides)
-    search.tell(record_of(next(search.asked())))
+    end(search, record_of(next(search.ask_all())))
     with pytest.raises(ConfigError, match=r"study\.constraints was \{\} when the study began, now .*choose another"):
         open_search(*overrides, "++study.constraints.num_trainable_params.max=450")

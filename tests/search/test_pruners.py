@@ -13,7 +13,7 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.pruners import build_pruner
 from sweeplab.search.search import Search
-from tests.study_runs import ComposeStudy, Open, record_of
+from tests.study_runs import ComposeStudy, Open, end, record_of
 
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
 RUNGS = ("training.heldout_interval=10", "training.max_steps=80")
@@ -37,9 +37,9 @@ def train(search: Search, asked: TrialSpec, steps: range = range(10, 81, 10)) ->
     for step in steps:
         reason = search.report(asked.number, step, curve(asked.number, step))
         if reason is not None:
-            search.tell(pruned(asked, reason))
+            end(search, pruned(asked, reason))
             return reason
-    search.tell(record_of(asked, curve(asked.number, 80)))
+    end(search, record_of(asked, curve(asked.number, 80)))
     return None
 
 
@@ -76,11 +76,11 @@ def test_it_decides_as_optunas_own_loop_does_also_when_reopened(open_search: Ope
     """Steps and states are those of `Study.optimize` with the same curves."""
     overrides = (*STUDY, *f"pruner={pruner}".split())
     at_once = open_search(*overrides, folder=tmp_path / "at_once")
-    reasons = [train(at_once, asked) for asked in at_once.asked()]
+    reasons = [train(at_once, asked) for asked in at_once.ask_all()]
     reopened: list[str | None] = []
     for _ in range(9):
         search = open_search(*overrides)
-        reopened += [train(search, asked) for asked in islice(search.asked(), 1)]
+        reopened += [train(search, asked) for asked in islice(search.ask_all(), 1)]
     assert reopened == reasons
     assert any(reasons)
     steps = [80 if reason is None else int(reason.split("step ")[1].split(":")[0]) for reason in reasons]
@@ -91,7 +91,7 @@ def test_it_decides_as_optunas_own_loop_does_also_when_reopened(open_search: Ope
 
 def test_a_patient_pruner_looks_at_a_trial_alone(open_search: Open) -> None:
     search = open_search(*STUDY, "pruner=patient")
-    (asked,) = islice(search.asked(), 1)
+    (asked,) = islice(search.ask_all(), 1)
     losses = [3.0, 2.0, 2.5, 2.4, 2.3]
     said = [search.report(asked.number, 10 * (place + 1), loss) for place, loss in enumerate(losses)]
     assert said == [None] * 4 + ["pruner=patient at step 50: held-out loss 2.3"]
@@ -100,17 +100,17 @@ def test_a_patient_pruner_looks_at_a_trial_alone(open_search: Open) -> None:
 def test_a_step_reported_again_changes_nothing_and_a_decision_stays(open_search: Open) -> None:
     overrides = (*STUDY, *EARLY)
     search = open_search(*overrides)
-    asking = search.asked()
+    asking = search.ask_all()
     good, bad = next(asking), next(asking)
     assert search.report(good.number, 10, 1.0) is None
     reason = search.report(bad.number, 10, 2.0)
     assert reason == "pruner=asha at step 10: held-out loss 2"
     again = open_search(*overrides)  # killed before either was told
-    assert [one.number for one in islice(again.asked(), 2)] == [good.number, bad.number]
+    assert [one.number for one in islice(again.ask_all(), 2)] == [good.number, bad.number]
     assert again.report(good.number, 10, 9.0) is None
     assert again.study.trials[good.number].intermediate_values == {10: 1.0}
     assert again.report(bad.number, 10, 0.0) == reason
-    again.tell(pruned(bad, reason))
+    end(again, pruned(bad, reason))
     told = again.study.trials[bad.number]
     assert (told.state, told.user_attrs["status"], told.user_attrs["reason"]) == (TrialState.PRUNED, "pruned", reason)
 
@@ -131,7 +131,7 @@ def test_asha_prunes_at_a_quarter_of_the_longest_trial_at_first(
     axis = () if "space" in overrides[0] else (LR,)
     study = ("sampler=random", "study.num_trials=9", "training.heldout_interval=10", "pruner=asha")
     search = open_search(*axis, *study, *overrides)
-    good, bad = islice(search.asked(), 2)
+    good, bad = islice(search.ask_all(), 2)
     for step in range(10, rung, 10):
         assert search.report(good.number, step, 1.0) is search.report(bad.number, step, 2.0) is None
     assert search.report(good.number, rung, 1.0) is None
@@ -141,7 +141,7 @@ def test_asha_prunes_at_a_quarter_of_the_longest_trial_at_first(
 def test_a_lower_loss_is_better_where_the_objective_is_maximized(open_search: Open) -> None:
     score = ("evaluation.tasks=[tiny_addition]", "study.objectives=[scores.tiny_addition.exact_match]")
     search = open_search(*STUDY, *score, *EARLY)
-    good, bad = islice(search.asked(), 2)
+    good, bad = islice(search.ask_all(), 2)
     assert search.report(good.number, 10, 1.0) is None
     assert search.report(bad.number, 10, 2.0) is not None
     assert search.report(bad.number, 20, math.nan) is None  # for training to judge
@@ -151,17 +151,17 @@ def test_further_seeds_of_a_pruned_setting_are_left_out(open_search: Open) -> No
     overrides = ("++space.adapter.rank.choices=[4,8]", "study.seeds=[0,1,2]", "pruner=asha", *RUNGS)
     search = open_search(*overrides)
     told = []
-    for asked in search.asked():
+    for asked in search.ask_all():
         told.append((asked.params["adapter.rank"], asked.seed))
-        search.tell(pruned(asked, "behind") if told[-1] == (8, 0) else record_of(asked))
+        end(search, pruned(asked, "behind") if told[-1] == (8, 0) else record_of(asked))
     assert told == [(4, 0), (8, 0), (4, 1), (4, 2)]
-    assert search.backlog.num_left_out == 2
-    assert list(open_search(*overrides).asked()) == []
+    assert search.queue.num_left_out == 2
+    assert list(open_search(*overrides).ask_all()) == []
 
 
 def test_without_a_pruner_nothing_is_kept(open_search: Open) -> None:
     search = open_search(LR, "sampler=random", "study.num_trials=1")
-    (asked,) = search.asked()
+    (asked,) = search.ask_all()
     assert search.report(asked.number, 10, 1.0) is None
     assert search.study.trials[0].intermediate_values == {}
 

@@ -13,9 +13,10 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Score
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
+from sweeplab.search.dashboard import DATABASE
 from sweeplab.search.search import Search
-from sweeplab.search.storage import DATABASE, forget_search
-from tests.study_runs import Open, asked_for, record_of, run
+from sweeplab.search.settings import discard_search
+from tests.study_runs import Open, asked_for, end, record_of, run
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
@@ -66,10 +67,10 @@ def test_values_of_every_kind_come_back_as_they_were(open_search: Open) -> None:
 @pytest.mark.parametrize("num_ended", [0, 1, 3, 5])
 def test_an_interrupted_trial_comes_first_and_none_is_lost_or_doubled(open_search: Open, num_ended: int) -> None:
     search = open_search(*SMALL)
-    asking = search.asked()
+    asking = search.ask_all()
     ended = []
     for asked in islice(asking, num_ended):
-        search.tell(record_of(asked))
+        end(search, record_of(asked))
         ended.append(asked)
     running = next(asking)  # the driver is killed while this one runs
     again = run(open_search(*SMALL))
@@ -83,11 +84,11 @@ def test_a_study_can_be_interrupted_at_every_trial(open_search: Open) -> None:
     ended = []
     while True:
         search = open_search(*SMALL)
-        asking = search.asked()
+        asking = search.ask_all()
         asked = next(asking, None)
         if asked is None:
             break
-        search.tell(record_of(asked))
+        end(search, record_of(asked))
         ended.append(asked)
         next(asking, None)  # killed while the next one runs
     assert [one.number for one in ended] == list(range(6))
@@ -130,7 +131,7 @@ def test_the_samplers_seed_decides_what_is_drawn(open_search: Open, sampler: str
     overrides = (*DRAWN, f"sampler={sampler}", "study.num_trials=14")
     one, same = (run(open_search(*overrides, folder=tmp_path / name)) for name in ("one", "same"))
     other = run(open_search(*overrides, "sampler.seed=1", folder=tmp_path / "other"))
-    assert one == same
+    assert asked_for(one) == asked_for(same)
     assert {str(asked.params) for asked in one} & {str(asked.params) for asked in other} == set()
 
 
@@ -140,7 +141,7 @@ def test_an_interrupted_study_draws_what_an_unbroken_one_would(open_search: Open
     overrides = (*DRAWN, f"sampler={sampler}", "study.num_trials=14")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"))
     broken = [asked for most in (3, 8, None) for asked in run(open_search(*overrides), most)]
-    assert broken == unbroken
+    assert asked_for(broken) == asked_for(unbroken)
 
 
 def test_seeds_that_a_total_cut_off_are_asked_when_it_is_raised(open_search: Open) -> None:
@@ -165,40 +166,40 @@ def states(search: Search) -> list[TrialState]:
 
 def test_trials_are_told_as_they_ended(open_search: Open) -> None:
     search = open_search("++space.adapter.rank.choices=[1,2,4]")
-    asked = search.asked()
-    search.tell(record_of(next(asked), 2.5))
-    search.tell(record_of(next(asked), None))
+    asked = search.ask_all()
+    end(search, record_of(next(asked), 2.5))
+    end(search, record_of(next(asked), None))
     running = next(asked)
     assert states(search) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]
     assert [trial.values for trial in search.study.get_trials()] == [[2.5], None, None]
-    search.tell(record_of(running, 2.0))
+    end(search, record_of(running, 2.0))
     assert search.study.best_trial.number == 2
     assert search.num_ended() == 3
 
 
 def test_a_failed_trial_is_not_asked_again(open_search: Open) -> None:
     search = open_search("++space.adapter.rank.choices=[1,2]")
-    for asked in search.asked():
-        search.tell(record_of(asked, None))
+    for asked in search.ask_all():
+        end(search, record_of(asked, None))
     assert run(open_search("++space.adapter.rank.choices=[1,2]")) == []
 
 
 def test_telling_twice_changes_nothing(open_search: Open) -> None:
     search = open_search()
-    (asked,) = search.asked()
-    search.tell(record_of(asked, 2.5))
-    search.tell(record_of(asked, 1.0))
+    (asked,) = search.ask_all()
+    end(search, record_of(asked, 2.5))
+    end(search, record_of(asked, 1.0))
     assert search.study.trials[0].values == [2.5]
 
 
 def test_several_objectives_each_have_their_direction(open_search: Open) -> None:
     names = "heldout_loss_nats_per_token,tokens_per_second,scores.tiny_addition.exact_match"
     search = open_search(f"study.objectives=[{names}]", "evaluation.tasks=[tiny_addition]")
-    (asked,) = search.asked()
+    (asked,) = search.ask_all()
     record = record_of(asked, 2.5)
     record.tokens_per_second = 100.0
     record.scores = {"tiny_addition": {"exact_match": Score(0.5, 0.1, 8)}}
-    search.tell(record)
+    end(search, record)
     assert search.study.directions == [
         optuna.study.StudyDirection.MINIMIZE,
         optuna.study.StudyDirection.MAXIMIZE,
@@ -209,19 +210,11 @@ def test_several_objectives_each_have_their_direction(open_search: Open) -> None
 
 def test_an_objective_that_was_not_measured_is_named_with_what_was(open_search: Open) -> None:
     search = open_search("study.objectives=[scores.hellaswag.f1]", "evaluation.tasks=[hellaswag]")
-    (asked,) = search.asked()
+    (asked,) = search.ask_all()
     record = record_of(asked, 2.5)
     record.scores = {"hellaswag": {"acc": Score(0.5, 0.1, 8)}}
     with pytest.raises(ConfigError, match=r"names scores\.hellaswag\.f1, .* trial 0 .*hellaswag\.acc$"):
-        search.tell(record)
-
-
-def test_a_damaged_database_is_named(open_search: Open, tmp_path: Path) -> None:
-    folder = tmp_path / "study"
-    folder.mkdir()
-    (folder / DATABASE).write_text("this is no database, though it is long enough to look like one")
-    with pytest.raises(ConfigError, match=r"study/optuna\.db cannot be used: .*not a database; free space, or choose"):
-        open_search()
+        end(search, record)
 
 
 def test_a_folder_that_cannot_be_made_is_named(open_search: Open, tmp_path: Path) -> None:
@@ -230,11 +223,14 @@ def test_a_folder_that_cannot_be_made_is_named(open_search: Open, tmp_path: Path
         open_search(folder=tmp_path / "file" / "study")
 
 
-def test_a_forgotten_search_starts_over(open_search: Open, tmp_path: Path) -> None:
-    run(open_search(*SMALL), most=2)
-    forget_search(tmp_path / "study")
-    forget_search(tmp_path / "study")
-    assert asked_for(run(open_search(*SMALL), most=1)) == [(0, {"adapter.rank": 4}, 0)]
+def test_a_discarded_search_starts_over(open_search: Open, tmp_path: Path) -> None:
+    other = ("++space.adapter.rank.choices=[32,64]",)
+    assert len(list(islice(open_search(*SMALL).ask_all(), 2))) == 2
+    with pytest.raises(ConfigError, match=r"has lost 4"):
+        open_search(*other)
+    for _ in range(2):
+        discard_search(tmp_path / "study")
+    assert asked_for(run(open_search(*other), most=1)) == [(0, {"adapter.rank": 32}, 0)]
 
 
 def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path: Path) -> None:
@@ -251,10 +247,9 @@ def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path
 
     def go_on(search: Search, most: int) -> None:
         """The last trial is left running."""
-        for place, asked in enumerate(islice(search.asked(), most)):
+        for place, asked in enumerate(islice(search.ask_all(), most)):
             if place < most - 1:
-                search.note(asked.number, "it broke once")
-                search.tell(replace(record_of(asked), num_trainable_params=50 * asked.number))
+                end(search, replace(record_of(asked), num_trainable_params=50 * asked.number))
 
     for most in (3, 4):
         go_on(open_search(*overrides), most)

@@ -20,7 +20,7 @@ from sweeplab.execution.driver import Driver
 from sweeplab.records.items import read_items
 from sweeplab.records.store import make_folder, read_records, write_facts, write_record
 from sweeplab.report import write_report
-from sweeplab.search.recovery import open_search
+from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import NoTracker
 
@@ -77,10 +77,10 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
     began = time.process_time()
     make_folder(driver.folder)
     compose_trial = clock.timed("compose", partial(trial_config, request.overrides))
-    search, _ = open_search(request.config, driver.varied, driver.folder, driver.begin(), compose_trial)
+    search = Search(request.config, driver.varied, driver.folder, driver.begin(), compose_trial, driver.say)
     write_facts(driver.folder, driver.facts)
     opened = time.process_time()
-    search.next_asked = clock.timed("ask", search.next_asked)  # type: ignore[method-assign]
+    search.ask = clock.timed("ask", search.ask)  # type: ignore[method-assign]
     search.tell = clock.timed("tell", search.tell)  # type: ignore[method-assign]
     with (
         timed_functions(clock),

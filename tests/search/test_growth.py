@@ -1,6 +1,5 @@
 """A space that has grown goes on: what counts as growth, and what samplers make of the trials before it."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.extension import fewer_seeds, narrowed
-from sweeplab.search.storage import DATABASE
+from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from tests.study_runs import Open, run
 
 Spec = dict[str, Any]
@@ -41,18 +39,21 @@ Spec = dict[str, Any]
     ],
 )
 def test_an_axis_may_gain_values_and_nothing_else(earlier: Spec, now: Spec, goes_on: bool) -> None:
-    found = narrowed({"adapter.rank": earlier}, {"adapter.rank": now})
+    found = list_lost_values({"adapter.rank": earlier}, {"adapter.rank": now})
     assert found == ([] if goes_on else [f"space.adapter.rank was {earlier}, now {now}"])
 
 
 def test_axes_that_are_new_or_gone_are_named() -> None:
     one, other = {"choices": [1, 2]}, {"choices": [3, 4]}
-    assert narrowed({"adapter.rank": one}, {"training.epochs": other}) == [
+    assert list_lost_values({"adapter.rank": one}, {"training.epochs": other}) == [
         "space.training.epochs was not varied, now {'choices': [3, 4]}",
         "space.adapter.rank was {'choices': [1, 2]}, now not varied",
     ]
     assert (
-        narrowed({"adapter.rank": one, "training.epochs": other}, {"training.epochs": other, "adapter.rank": one}) == []
+        list_lost_values(
+            {"adapter.rank": one, "training.epochs": other}, {"training.epochs": other, "adapter.rank": one}
+        )
+        == []
     )
 
 
@@ -60,7 +61,7 @@ def test_axes_that_are_new_or_gone_are_named() -> None:
     ("now", "goes_on"), [([0, 1, 2], True), ([2, 0, 1, 7], True), ([0, 1], False), ([0, 1, 3], False)]
 )
 def test_seeds_may_be_added_and_never_taken_away(now: list[int], goes_on: bool) -> None:
-    assert fewer_seeds([0, 1, 2], now) == ([] if goes_on else [f"study.seeds was [0, 1, 2], now {now}"])
+    assert list_lost_seeds([0, 1, 2], now) == ([] if goes_on else [f"study.seeds was [0, 1, 2], now {now}"])
 
 
 def test_a_grid_with_more_choices_asks_only_for_what_is_new(open_search: Open) -> None:
@@ -94,38 +95,20 @@ def test_tpe_draws_together_from_trials_before_and_after_the_space_grew(open_sea
 
 def test_a_running_trial_survives_the_restatement(open_search: Open) -> None:
     choices = "++space.adapter.rank.choices="
-    running = next(open_search(f"{choices}[4,8]").asked())
+    running = next(open_search(f"{choices}[4,8]").ask_all())
     again = run(open_search(f"{choices}[2,4,8]"))
     assert again[0] == running
     assert sorted(one.params["adapter.rank"] for one in again) == [2, 4, 8]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_value_that_is_gone_is_named(open_search: Open, tmp_path: Path) -> None:
     choices = "++space.adapter.rank.choices="
     run(open_search(f"{choices}[4,8]"))
-    before = (tmp_path / "study" / DATABASE).read_bytes()
+    before = contents(tmp_path / "study")
     with pytest.raises(ConfigError, match=r"^space\.adapter\.rank has lost 4, which was drawn; choose another study"):
         open_search(f"{choices}[8,16]")
-    assert (tmp_path / "study" / DATABASE).read_bytes() == before
-
-
-def test_a_driver_killed_while_it_drew_leaves_no_half_trial(open_search: Open, tmp_path: Path) -> None:
-    """The trial is there and one of its axes is not: it is drawn to its end, under its own number."""
-    overrides = (
-        "++space.adapter.dropout={low: 0.0, high: 0.5}",
-        "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}",
-        "sampler=random",
-        "study.num_trials=4",
-        "study.seeds=[0,1]",
-    )
-    unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"))
-    next(open_search(*overrides).asked())
-    with sqlite3.connect(tmp_path / "study" / DATABASE) as database:
-        database.execute("DELETE FROM trial_params WHERE param_name = 'optimizer.lr'")
-        database.execute("DELETE FROM trial_user_attributes")
-    database.close()
-    asked = run(open_search(*overrides))
-    assert asked[0].params["adapter.dropout"] == unbroken[0].params["adapter.dropout"]
-    assert [(one.number, one.seed) for one in asked] == [(one.number, one.seed) for one in unbroken]
-    assert [one.params for one in asked[0::2]] == [one.params for one in asked[1::2]]
-    assert all(one.params.keys() == unbroken[0].params.keys() for one in asked)
+    assert contents(tmp_path / "study") == before

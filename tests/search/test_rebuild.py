@@ -3,24 +3,26 @@
 import errno
 import io
 import os
-import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+import optuna
 import pytest
 import torch
+from optuna.storages import RDBStorage
 from rich.console import Console
 
 from sweeplab.config.compose import Request
 from sweeplab.execution.driver import Driver
+from sweeplab.records.quarantine import PARTIAL, read_study
 from sweeplab.records.record import TrialRecord
-from sweeplab.records.store import StoreError, read_records, trial_folder, write_json
+from sweeplab.records.store import StoreError, read_records, trial_folder, write_json, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.recovery import PARTIAL, take_stock
-from sweeplab.search.storage import DATABASE
+from sweeplab.search.dashboard import DATABASE
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, no_words
@@ -42,7 +44,7 @@ def drive(request: Request) -> tuple[int, str]:
 def told(request: Request, folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
     """What the search knows of each trial."""
     search = opened(request.config, Driver(request, Console()).varied, folder)
-    found = [(one.params, search.backlog.seed_of(one), one.values, one.state.name) for one in search.own_trials()]
+    found = [(one.params, one.user_attrs["seed"], one.values, one.state.name) for one in search.own_trials()]
     search.close()
     return found
 
@@ -53,7 +55,7 @@ def expected(records: list[TrialRecord]) -> list[tuple[dict[str, Any], int, list
 
 def other_database(path: Path) -> None:
     path.unlink()
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE recipes (name TEXT)")
 
 
@@ -73,34 +75,80 @@ GRID: Final = (RANKS, SEEDS)
 TPE: Final = (*LR, "sampler=tpe")
 
 
+def shown(folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
+    """What Optuna's dashboard would show of each trial."""
+    storage = RDBStorage(f"sqlite:///{folder / DATABASE}")
+    trials = optuna.load_study(study_name="single", storage=storage).trials
+    storage.remove_session()
+    storage.engine.dispose()
+    return [(one.params, one.user_attrs["seed"], one.values, one.state.name) for one in trials]
+
+
 @pytest.mark.parametrize(
-    ("space", "damage", "why"),
+    ("space", "damage"),
     [
-        (GRID, lambda path: path.write_bytes(b"\x80\x04no database" * 300), "file is not a database"),
-        (TPE, other_database, r"it holds recipes, no tables of Optuna's"),
-        (TPE, torn, "malformed|damaged|not a database"),
-        (GRID, as_folder, "it is no file"),
+        (GRID, lambda path: path.write_bytes(b"\x80\x04no database" * 300)),
+        (TPE, other_database),
+        (TPE, torn),
+        (GRID, Path.unlink),
+        (GRID, as_folder),
     ],
-    ids=["garbage", "foreign", "torn", "folder"],
+    ids=["garbage", "foreign", "torn", "missing", "folder"],
 )
-def test_a_damaged_search_is_set_aside_and_built_again_from_the_records(
-    space: tuple[str, ...], damage: Damage, why: str, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+def test_a_database_that_is_damaged_never_matters(
+    space: tuple[str, ...], damage: Damage, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
     request, folder = make_request(*space), tmp_path / "runs" / "single"
     assert drive(request)[0] == 6
     records = read_records(folder)
-    before = {path: path.read_bytes() for path in folder.glob("trials/*/record.json")}
+    assert shown(folder) == expected(records)
+    before = {path: path.read_bytes() for path in folder.glob("trials/*/*.json")}
+    assert len(before) == 12
     damage(folder / DATABASE)
-    (said,) = take_stock(folder).said
-    assert said.startswith(f"{folder / DATABASE} is no search state (")
-    assert re.search(why, said)
-    assert said.endswith("), and is kept as optuna.db.set-aside")
+    assert read_study(folder).sentences == []
     num_finished, printed = drive(request)
     assert num_finished == 6
-    assert f"{folder / DATABASE} was built again from the records, which it did not all know\n" in printed
     assert len(standin_here.numbers()) == 6  # nothing ran again
     assert {path: path.read_bytes() for path in before} == before
     assert told(request, folder) == expected(records)
+    if damage is as_folder:
+        assert printed.count(f"{folder / DATABASE} cannot be written (") == 1
+    else:
+        assert "optuna.db" not in printed
+        assert shown(folder) == expected(records)
+    assert [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)] == []
+
+
+def test_a_database_that_another_program_locks_never_matters(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "single"
+    drive(make_request(RANKS))
+    with closing(sqlite3.connect(folder / DATABASE)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        assert drive(make_request(*GRID))[0] == 6
+    assert shown(folder) == expected(read_records(folder))
+
+
+def test_a_study_that_was_begun_before_there_was_a_trial_json_goes_on(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    """Its database says other things, which nobody reads."""
+    request, folder = make_request(*TPE, "study.num_trials=9"), tmp_path / "runs" / "single"
+    drive(make_request(*TPE))
+    records = read_records(folder)
+    before = {path: path.read_bytes() for path in folder.glob("trials/*/record.json")}
+    for path in (*folder.glob("trials/*/trial.json"), folder / "search.json"):
+        path.unlink()
+    other_database(folder / DATABASE)
+    num_finished, printed = drive(request)
+    assert num_finished == 9
+    assert printed.count("6 trials have no trial.json, which was written again from their records") == 1
+    assert standin_here.numbers() == list(range(9))
+    assert {path: path.read_bytes() for path in before} == before
+    assert told(request, folder)[:6] == expected(records)
+    assert len(list(folder.glob("trials/*/trial.json"))) == 9
+    assert "trial.json" not in drive(request)[1]
 
 
 @pytest.mark.parametrize("lost", [(2, 5), (0, 1, 2, 3, 4, 5)], ids=str)
@@ -121,16 +169,18 @@ def test_a_trial_whose_record_is_gone_runs_again_under_its_own_number(
     assert told(request, folder) == expected(read_records(folder))
 
 
+@pytest.mark.parametrize("begun_before", [False, True], ids=["now", "before"])
 @pytest.mark.parametrize("space", [(RANKS, SEEDS), (*LR, "sampler=random")], ids=["grid", "random"])
 def test_records_and_the_search_lost_together_leave_no_trial_out(
-    space: tuple[str, ...], make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+    space: tuple[str, ...], begun_before: bool, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
     request, folder = make_request(*space), tmp_path / "runs" / "single"
     drive(request)
     before = [(record.params, record.seed) for record in read_records(folder)]
     shutil.rmtree(trial_folder(folder, 1))
     (trial_folder(folder, 4) / "record.json").write_text("{")
-    (folder / DATABASE).unlink()
+    for path in folder.glob("trials/*/trial.json") if begun_before else [folder / DATABASE]:
+        path.unlink()
     assert drive(request)[0] == 6
     after = read_records(folder)
     assert [record.number for record in after] == list(range(6))
@@ -143,24 +193,23 @@ def test_records_and_the_search_lost_together_leave_no_trial_out(
     assert told(request, folder) == expected(after)
 
 
-def test_an_older_search_does_not_give_a_record_to_another_trial(open_search: Open, tmp_path: Path) -> None:
-    """A database that was restored from a backup knows fewer trials than there are records."""
-    from sweeplab.search.recovery import open_search as recovered
-
+def test_a_record_is_believed_where_its_trial_was_not_asked_for(open_search: Open, tmp_path: Path) -> None:
+    """Records that were restored from a backup of another run."""
     options = ("sampler=random", *LR)
+    folder = tmp_path / "study"
     records = [record_of(asked) for asked in run(open_search(*options))]
-    search = open_search(*options, folder=tmp_path / "older")
-    run(search, 3)
-    moved = [*records[:3], *records[4:], records[3]]  # what the older one would draw for numbers 3 to 5 is not this
+    moved = [*records[:3], *records[4:], records[3]]
     for number, record in enumerate(moved):
         record.number = number
-    again, said = recovered(search.config, search.varied, tmp_path / "older", moved, search.compose)
-    assert said is not None
-    assert said.endswith("; the old one is kept as optuna.db.set-aside")
-    asked = list(again.asked())
-    assert [(one.number, one.params, one.seed) for one in asked] == [
-        (one.number, one.params, one.seed) for one in moved
+        write_record(folder, record)
+    search = open_search(*options)
+    assert list(search.ask_all()) == []
+    assert [(one.params, one.user_attrs["seed"]) for one in search.own_trials()] == [
+        (record.params, record.seed) for record in moved
     ]
+    aside = sorted(path.parent.name for path in folder.glob("trials/*/trial.json.set-aside"))
+    assert aside == ["00003", "00004", "00005"]
+    assert read_study(folder).sentences == []
 
 
 def test_a_lost_journal_is_not_taken_for_the_next_search(
@@ -179,6 +228,8 @@ def test_a_lost_journal_is_not_taken_for_the_next_search(
     ("name", "what"),
     [
         ("study.json", "study"),
+        ("search.json", "search"),
+        ("trials/00001/trial.json", "trial that was asked for"),
         ("trials/00001/record.json", "record of this trial"),
         ("trials/00001/items.jsonl", "list of results"),
         ("base/0123.json", "score of a base"),
@@ -197,13 +248,13 @@ def test_what_is_not_what_its_name_says_is_named_and_kept(
     else:
         path.write_bytes(content)
     if name.endswith("items.jsonl") and content == b"":
-        assert take_stock(tmp_path).said == []  # no results are a list too
+        assert read_study(tmp_path).sentences == []  # no results are a list too
         return
-    (said,) = take_stock(tmp_path).said
+    (said,) = read_study(tmp_path).sentences
     assert said.startswith(f"{path} is no {what} (")
     assert said.endswith(f"), and is kept as {path.name}.set-aside")
     assert "\n" not in said
-    assert take_stock(tmp_path).said == []
+    assert read_study(tmp_path).sentences == []
     aside = path.with_name(f"{path.name}.set-aside")
     assert aside.is_dir() if content is None else aside.read_bytes() == content
 

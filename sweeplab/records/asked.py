@@ -1,0 +1,92 @@
+"""What was asked: `trial.json` of each trial, and `search.json`, what must stay as it was when the study began.
+
+With the records they are the study: Optuna's trials are rebuilt from them at every start.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from sweeplab.records.record import HeldoutPoint
+from sweeplab.records.store import StoreError, read_json, trial_files, trial_folder, write_json
+from sweeplab.records.typed import from_plain, plain
+
+TRIAL_FILE: Final = "trial.json"
+SEARCH_FILE: Final = "search.json"
+_VERSION: Final = 1
+
+
+@dataclass
+class AskedTrial:
+    """One trial as it was asked for, with what Optuna keeps of it until its record says what came of it."""
+
+    number: int
+    seed: int
+    params: dict[str, Any]  # what the study varies, by key
+    distributions: dict[str, dict[str, Any]]  # what each value was drawn from, in Optuna's words
+    drawn: dict[str, Any] = field(
+        default_factory=dict
+    )  # values that a sampler has otherwise: 0.8999999999999999 for 0.9
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    system_attrs: dict[str, Any] = field(default_factory=dict)  # such as the generation that the trial belongs to
+    study_attrs: dict[str, Any] = field(default_factory=dict)  # what the sampler noted for the study as it drew this
+    heldout_losses: list[HeldoutPoint] = field(default_factory=list)  # that the pruner has seen
+    started: str | None = None  # in UTC, ISO 8601; None: not known
+    version: int = _VERSION
+
+
+@dataclass
+class EarlierTrial:
+    """A finished trial of `study.warm_start`, which samplers learn from too."""
+
+    source: str  # study and number
+    params: dict[str, Any]
+    values: list[float]  # of the objectives
+    constraints: dict[str, float]  # above 0 is violated
+
+
+@dataclass
+class SearchFacts:
+    """What would give the trials another meaning if it changed."""
+
+    constraints: dict[str, Any]  # study.constraints
+    warm_start: str | None  # study.warm_start
+    earlier_trials: list[EarlierTrial] = field(default_factory=list)
+    version: int = _VERSION
+
+
+def write_asked(study_folder: Path, asked: AskedTrial) -> None:
+    """Raises `StoreError`."""
+    write_json(trial_folder(study_folder, asked.number) / TRIAL_FILE, plain(asked))
+
+
+def read_asked(path: Path) -> AskedTrial:
+    """Raises `StoreError` naming the file that is no asked trial, or that of another folder."""
+    try:
+        asked = from_plain(AskedTrial, read_json(path), "a trial")
+    except ValueError as error:
+        raise StoreError(f"{path} is no trial: {error}; move it out of the way") from error
+    if path.parent.name != trial_folder(path.parents[2], asked.number).name:
+        raise StoreError(f"it is trial {asked.number}'s")
+    return asked
+
+
+def read_all_asked(study_folder: Path) -> list[AskedTrial]:
+    """By number. Raises `StoreError` as `read_asked` does."""
+    return [read_asked(path) for path in trial_files(study_folder, TRIAL_FILE)]
+
+
+def write_search_facts(study_folder: Path, facts: SearchFacts) -> None:
+    """Raises `StoreError`."""
+    write_json(study_folder / SEARCH_FILE, plain(facts))
+
+
+def read_search_facts(study_folder: Path) -> SearchFacts | None:
+    """None where the study has not begun. Raises `StoreError` for a damaged file."""
+    path = study_folder / SEARCH_FILE
+    if not path.exists():
+        return None
+    try:
+        return from_plain(SearchFacts, read_json(path), "a search")
+    except ValueError as error:
+        raise StoreError(f"{path} is no search: {error}; move it out of the way") from error

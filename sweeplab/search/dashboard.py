@@ -1,0 +1,140 @@
+"""`optuna.db`: the study as Optuna's dashboard shows it. Written along and built again at every start, never read."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import optuna
+from optuna.distributions import distribution_to_json
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial
+from sqlalchemy import Connection, create_engine, delete, insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeplab.runtime.errors import describe_error
+
+DATABASE: Final = "optuna.db"
+_BESIDE: Final = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database, and takes for the next one's
+_STUDY_ID: Final = 1
+_OF_A_TRIAL: Final = (
+    models.TrialUserAttributeModel,
+    models.TrialSystemAttributeModel,
+    models.TrialParamModel,
+    models.TrialValueModel,
+    models.TrialIntermediateValueModel,
+    models.TrialModel,
+)
+Row = dict[str, Any]
+
+
+def remove_dashboard(folder: Path) -> None:
+    """Removes the database of `folder`, if there is one, with what lies beside it."""
+    for end in ("", *_BESIDE):
+        (folder / f"{DATABASE}{end}").unlink(missing_ok=True)
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """Optuna's trials have local times without a zone, its tables UTC without one."""
+    return None if local is None else local.astimezone(UTC).replace(tzinfo=None)
+
+
+def _rows(trial: FrozenTrial) -> Iterator[tuple[type[Any], Row]]:
+    """A trial as Optuna's tables hold it, each row with its table."""
+    own: Row = {"trial_id": trial.number + 1}
+    times = {"datetime_start": _utc(trial.datetime_start), "datetime_complete": _utc(trial.datetime_complete)}
+    yield models.TrialModel, own | {"number": trial.number, "study_id": _STUDY_ID, "state": trial.state} | times
+    for key, value in trial.user_attrs.items():
+        yield models.TrialUserAttributeModel, own | {"key": key, "value_json": json.dumps(value)}
+    for key, value in trial.system_attrs.items():
+        yield models.TrialSystemAttributeModel, own | {"key": key, "value_json": json.dumps(value)}
+    for key, value in trial.params.items():
+        drawn_from = trial.distributions[key]
+        stored = {
+            "param_value": drawn_from.to_internal_repr(value),
+            "distribution_json": distribution_to_json(drawn_from),
+        }
+        yield models.TrialParamModel, own | {"param_name": key} | stored
+    for objective, value in enumerate(trial.values or []):
+        number, kind = models.TrialValueModel.value_to_stored_repr(value)
+        yield models.TrialValueModel, own | {"objective": objective, "value": number, "value_type": kind}
+    for step, value in trial.intermediate_values.items():
+        loss, loss_kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+        stored = {"intermediate_value": loss, "intermediate_value_type": loss_kind}
+        yield models.TrialIntermediateValueModel, own | {"step": step} | stored
+
+
+def _insert(connection: Connection, trials: Iterable[FrozenTrial]) -> None:
+    """Optuna's own functions take a transaction for each trial and attribute, which is too slow for thousands."""
+    by_table: dict[type[Any], list[Row]] = {}
+    for trial in trials:
+        for table, row in _rows(trial):
+            by_table.setdefault(table, []).append(row)
+    for table, rows in by_table.items():
+        connection.execute(insert(table.__table__), rows)
+
+
+def _write_database(path: Path, study: optuna.Study) -> None:
+    path.unlink(missing_ok=True)
+    storage = RDBStorage(f"sqlite:///{path}")
+    try:
+        study_id = storage.create_new_study(study.directions, study.study_name)
+        assert study_id == _STUDY_ID
+        with storage.engine.begin() as connection:
+            _insert(connection, study.get_trials(deepcopy=False))
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+class Dashboard:
+    """The database of one study, as long as it can be written; `say` is told once where it cannot."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._path = folder / DATABASE
+        self._say = say
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Whatever is wrong with the database is no reason to stop a study, which has everything in its own files."""
+        try:
+            yield
+        except (OSError, RuntimeError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            self.close()
+            why = describe_error(error.__cause__ or error)
+            self._say(f"{self._path} cannot be written ({why}): the study goes on, without Optuna's dashboard")
+
+    def rebuild(self, study: optuna.Study) -> None:
+        """Puts a new database in the place of whatever is there."""
+        partial = self._path.with_name(f".{DATABASE}.{os.getpid()}")
+        with self._writing():
+            try:
+                _write_database(partial, study)
+                for end in _BESIDE:
+                    self._path.with_name(f"{DATABASE}{end}").unlink(missing_ok=True)
+                partial.replace(self._path)
+            finally:
+                partial.unlink(missing_ok=True)
+            self._connection = create_engine(f"sqlite:///{self._path}").connect()
+            self._connection.exec_driver_sql("PRAGMA synchronous = OFF")  # a lost database is built again
+            self._connection.commit()
+
+    def write(self, trial: FrozenTrial) -> None:
+        """A trial as it is now."""
+        if self._connection is None:
+            return
+        with self._writing(), self._connection.begin():
+            for table in _OF_A_TRIAL:
+                self._connection.execute(delete(table.__table__).where(table.trial_id == trial.number + 1))
+            _insert(self._connection, [trial])
+
+    def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.close()
+            connection.engine.dispose()

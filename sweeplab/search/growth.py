@@ -1,0 +1,49 @@
+"""A space that has grown: which changes only add to it."""
+
+from decimal import Decimal
+from typing import Any
+
+from sweeplab.config.space import Axis, axis
+
+_Spec = dict[str, Any]
+
+
+def _is_same_kind(one: Axis, other: Axis) -> bool:
+    """True where Optuna takes both for the same parameter."""
+    if one.choices is not None or other.choices is not None:
+        return one.choices is not None and other.choices is not None
+    return one.whole() == other.whole() and one.log == other.log
+
+
+def _has_all_values(outer: Axis, inner: Axis) -> bool:
+    """True where every value of `inner` is one of `outer`, drawn under the same condition."""
+    if not _is_same_kind(outer, inner) or dict(outer.when) != dict(inner.when):
+        return False
+    if inner.choices is not None:
+        return all(outer.holds(value) for value in inner.choices)
+    if outer.step is None and not outer.whole():
+        return outer.holds(inner.low) and outer.holds(inner.high)
+    if inner.step is None and not inner.whole():
+        return False
+    whole_steps = Decimal(str(inner.step or 1)) % Decimal(str(outer.step or 1)) == 0
+    return whole_steps and outer.holds(inner.low) and outer.holds(inner.value(inner.last_place()))
+
+
+def list_lost_values(earlier: dict[str, _Spec], now: dict[str, _Spec]) -> list[str]:
+    """Differences between two `StudyFacts.space` that do more than add values to an axis, each in words.
+
+    More choices, wider ends and finer steps go on; an axis that is new, gone, of another kind or condition, or that
+    has lost a value makes earlier trials another experiment's.
+    """
+    changes = [f"space.{key} was not varied, now {now[key]}" for key in now if key not in earlier]
+    for key, spec in earlier.items():
+        if key not in now:
+            changes.append(f"space.{key} was {spec}, now not varied")
+        elif not _has_all_values(axis(key, now[key]), axis(key, spec)):
+            changes.append(f"space.{key} was {spec}, now {now[key]}")
+    return changes
+
+
+def list_lost_seeds(earlier: list[int], now: list[int]) -> list[str]:
+    """In words, where a seed is gone: its trials would stand in the report as if they were still asked for."""
+    return [] if set(earlier) <= set(now) else [f"study.seeds was {earlier}, now {now}"]
