@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -122,10 +123,10 @@ class TrialModule(FinetuneModule):
     def on_validation_end(self) -> None:
         self._validation.close()
 
-    def save_adapter(self, folder: Path) -> None:
+    def save_adapter(self, folder: str | PathLike[str]) -> None:
         """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
         (trial,) = self.trials
-        trial.spec = replace(trial.spec, folder=folder)
+        trial.spec = replace(trial.spec, folder=Path(folder))
         save_trained(trial)
 
 

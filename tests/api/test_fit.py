@@ -62,7 +62,7 @@ def test_the_adapter_that_it_saves_is_the_study_s(
     run_alone(spec, resources)
     module, data = build_trial(spec.config, seed=1, device="cpu")
     trainer.fit(module, data)
-    module.save_adapter(tmp_path / "mine")
+    module.save_adapter(str(tmp_path / "mine"))
     first, second = (
         load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (spec.folder, tmp_path / "mine")
     )
