@@ -1,7 +1,9 @@
 """Rooms for the study's tests: composed studies, the command line in a process, and a stand-in for the worker."""
 
+import fcntl
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -264,7 +266,21 @@ class RealStudy(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
+def real_study(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> RealStudy:
+    """The same for all test processes: the first that needs it runs it, the others wait. Change copies of it only."""
+    if worker_id == "master":  # there is one process, and the folder above belongs to other runs of pytest too
+        return run_real_study(tmp_path_factory)
+    shared = tmp_path_factory.getbasetemp().parent
+    kept = shared / "real_study.pickle"
+    with (shared / "real_study.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(run_real_study(tmp_path_factory)))
+    study: RealStudy = pickle.loads(kept.read_bytes())
+    return study
+
+
+def run_real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
     folder = tmp_path_factory.mktemp("real")
     home = tmp_path_factory.mktemp("home-of-zaphod")
     private = {

@@ -18,7 +18,6 @@ PAGES: Final = [
 NAMES: Final = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)")
 OURS: Final = re.compile(r"(?<![\w/.-])(?:sweeplab|conf|tests|experiments|docs)/[\w./-]*[\w/]")
-PENDING: Final = "configuration.md"  # generated soon
 FENCE: Final = re.compile(r"^( *)```\w*\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
@@ -34,7 +33,7 @@ def has_anchor(page: Path, name: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text()):
-        if "://" in link or link.endswith(PENDING):
+        if "://" in link:
             continue
         path, _, name = link.partition("#")
         target = page.parent / path if path else page
@@ -46,7 +45,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_path_of_ours_exists(page: Path) -> None:
     """But names with a part for the reader to fill in, such as conf/experiment/NAME.yaml."""
     named = set(OURS.findall(re.sub(r"\S*(?:<\w+>|NAME|GROUP|…)\S*", "", page.read_text())))
-    assert [one for one in sorted(named) if not (ROOT / one).exists() and not one.endswith(PENDING)] == []
+    assert [one for one in sorted(named) if not (ROOT / one).exists()] == []
 
 
 def test_the_readme_is_short() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from contextlib import suppress
@@ -367,10 +368,8 @@ def test_the_report_says_what_the_records_say(real_study: RealStudy) -> None:
     assert "1 of 2 started trials finished" in done.stdout
 
 
-def test_a_finished_study_is_not_touched_by_its_command(
-    real_study: RealStudy,
-) -> None:
-    folder = real_study.folder
+def test_a_finished_study_is_not_touched_by_its_command(real_study: RealStudy, tmp_path: Path) -> None:
+    folder = shutil.copytree(real_study.folder, tmp_path / "copy")
     before = everything_in(folder / "runs" / "single")
     again = run_cli(folder, *REAL, "tracking=none")
     assert (again.returncode, again.stderr) == (0, "")
