@@ -59,7 +59,8 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
     """The checked configuration of a composed study. Raises `ConfigError`, also for what has no effect."""
     values = _resolved(composed)
     for name in WITH_PATHS:
-        values[name] = abbreviate_home(values.get(name))
+        if name in values:  # ~claims took it away
+            values[name] = abbreviate_home(values[name])
     study = values.get("study")
     if isinstance(study, dict):
         values["study"] = {**study, "name": study.get("name") or default_name}
