@@ -21,7 +21,7 @@ WHOLE = describe_all()
 
 def entries(key: str) -> list[str]:
     """What is said of a key, each in one line; several where it means something else in other options."""
-    found = re.findall(rf"^  {re.escape(key)}(?:=.*| .*|)(?:\n {{4,}}.*)*", WHOLE, re.MULTILINE)
+    found = re.findall(rf"^  {re.escape(key)}(?:[= ].*)?$(?:\n {{4,}}.*)*", WHOLE, re.MULTILINE)
     return [" ".join(one.split()) for one in found]
 
 
