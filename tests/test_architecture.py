@@ -21,7 +21,6 @@ MOST_FUNCTION_LINES: Final = 60
 ACROSS: Final = {
     "analysis/test_analyze.py",
     "cli/test_mistakes.py",
-    "config/test_conf.py",
     "config/test_conf_headings.py",
     "evaluation/test_lora_insights.py",
     "evaluation/test_options.py",
