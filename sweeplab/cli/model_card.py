@@ -39,7 +39,7 @@ def _write_front_matter(model: dict[str, Any], kind: str) -> str:
 
 def _list_base_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     model, quantization, data = (record.config[part] for part in ("model", "quantization", "data"))
-    revision = f", revision {model['revision']}" if model["revision"] else ""
+    revision = f", revision {model['revision']}" if model.get("revision") else ""
     yield "base", f"{model['name']}{revision}"
     yield "base fingerprint", str(record.provenance.get("base_fingerprint", "–"))
     yield "trained on a base in", parse_section("quantization", own_keys("quantization", quantization)).label()
@@ -53,9 +53,9 @@ def _list_distinct(values: Iterable[float]) -> str:
 
 def _list_trial_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
     adapter, optimizer = record.config["adapter"], record.config["optimizer"]
-    alpha = adapter["alpha"] if adapter["alpha"] is not None else adapter["alpha_ratio"] * adapter["rank"]
     yield "method", str(adapter["method"])
     if adapter["method"] in LORA_METHODS:  # a budget or a pattern chose other ranks than the configured one
+        alpha = adapter["alpha"] if adapter["alpha"] is not None else adapter["alpha_ratio"] * adapter["rank"]
         layers = record.adapter_layers or [{"rank": adapter["rank"], "alpha": alpha}]
         yield "rank", _list_distinct(layer["rank"] for layer in layers)
         yield "alpha", _list_distinct(layer["alpha"] for layer in layers)

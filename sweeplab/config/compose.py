@@ -61,6 +61,9 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
     for name in WITH_PATHS:
         if name in values:  # ~claims took it away
             values[name] = abbreviate_home(values[name])
+    for name in ("claims", "space"):
+        if values.get(name) is None:  # claims=null too
+            values.pop(name, None)
     study = values.get("study")
     if isinstance(study, dict):
         values["study"] = {**study, "name": study.get("name") or default_name}

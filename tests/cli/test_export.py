@@ -23,6 +23,7 @@ from sweeplab.records.record import Score, Status, TrialRecord
 from sweeplab.records.store import read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
+from tests.configs import adapter_of, quantize
 from tests.conftest import run_alone
 from tests.study_runs import QUICK, SHORT, run_cli
 
@@ -56,9 +57,9 @@ def made(compose_trial: Any, tmp_path_factory: pytest.TempPathFactory) -> Made:
             compute_probe_logits(PeftModel.from_pretrained(base_of(config).model, str(spec.folder / "adapter")))
         )
     write_record(study, TrialRecord(3, Status.DIVERGED, 0, {}, configs[0].to_dict()))
-    full = configs[0].replaced(adapter=configs[0].adapter.replaced(method="prefix"))
+    full = configs[0].replaced(adapter=adapter_of("prefix"))
     write_record(study, TrialRecord(4, Status.FINISHED, 0, {}, full.to_dict()))
-    lost = configs[0].replaced(quantization=configs[0].quantization.replaced(scheme="int8", double=False))
+    lost = configs[0].replaced(quantization=quantize("int8"))
     write_record(study, TrialRecord(5, Status.FINISHED, 0, {}, lost.to_dict()))
     return Made(folder, configs, logits)
 
@@ -256,7 +257,7 @@ METHODS: Final = {
 def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path: Path, method: str, kind: str) -> None:
     """`expected` is taken from the trial's own model, before it is taken apart."""
     chosen = {one.partition("=")[0]: one for one in (*SHORT, *QUICK, "optimizer.lr=0.01", *METHODS[method])}
-    settings = compose_study(*chosen.values(), f"export.kind={kind}", "export.path=out")
+    settings = compose_study(*chosen.values(), "action=export", f"export.kind={kind}", "export.path=out")
     config = settings.trial_config()
     spec = TrialSpec(0, 3, {}, config, tmp_path / "trial")
     expected = []
@@ -280,7 +281,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
 
 
 def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
-    full = made.configs[0].replaced(adapter=made.configs[0].adapter.replaced(method="none"))
+    full = made.configs[0].replaced(adapter=adapter_of("none"))
     record = TrialRecord(6, Status.FINISHED, 0, {}, full.to_dict())
     with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
         find_source(6, [record], made.folder, "adapter")
