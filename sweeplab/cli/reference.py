@@ -15,7 +15,7 @@ has no effect with the chosen option is refused.
 
 This page is generated: `python -m sweeplab.cli.reference > docs/configuration.md`.
 
-An editor completes and checks the keys of an experiment with [schema.json](schema.json), where the YAML begins with this line:
+An editor completes and checks the keys of an experiment with [schema.json](schema.json), where the YAML has this line:
 
     # yaml-language-server: $schema=../../docs/schema.json
 
