@@ -39,7 +39,6 @@ PRIVATE: Final = {"USER": "zaphod-beeblebrox", "SECRET_TOKEN": "token-7d1f0c9a55
 GONE: Final = """
 import sys, time
 from pathlib import Path
-from sweeplab.config.parse import parse_section
 from sweeplab.config.tracking import WandbTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import Status, TrialRecord
@@ -48,7 +47,7 @@ from sweeplab.tracking import wandb_runs as tracking
 tracking.INIT_SECONDS, tracking.FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
 tracker = tracking.WandbTracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
-config = TrialConfig.model_construct(optimizer=parse_section("optimizer", {"_target_": "torch.optim.SGD", "lr": 1.0}))
+config = TrialConfig.model_construct()
 tracker.started(0, {}, 0, config)
 (folder / "begun").touch()
 while not (folder / "gone").exists():
