@@ -216,3 +216,9 @@ def test_composing_and_checking_a_trial_takes_a_few_milliseconds() -> None:
         seconds.append(time.process_time() - began)
         assert trial.adapter.rank == rank
     assert min(seconds) < 0.008
+
+
+@pytest.mark.parametrize("taken", ["~claims", "claims=null"])
+def test_an_experiment_s_claims_can_be_taken_away(compose_study: ComposeStudy, taken: str) -> None:
+    assert compose_study("+experiment=rank_sweep").claims
+    assert compose_study("+experiment=rank_sweep", taken).claims == []
