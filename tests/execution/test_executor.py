@@ -181,9 +181,12 @@ def test_a_missing_package_is_named(
     [
         (
             ("executor.address=login1",),
-            r"^executor\.address is read by executor=ray and executor=slurm only, got login1; leave it out$",
+            r"^executor\.address has no effect with executor=local, got login1; choose executor=ray, or leave .* out$",
         ),
-        (("executor=ray", "executor.partition=gpu"), r"^executor\.partition is read by executor=slurm only, got gpu"),
+        (
+            ("executor=ray", "executor.partition=gpu"),
+            r"^executor\.partition has no effect with executor=ray, got gpu; choose executor=slurm, or leave ",
+        ),
         (("executor.name=pbs",), r"^executor\.name is unknown, got 'pbs'; choose one of local, ray, slurm$"),
         (
             ("executor=slurm", "executor.num_workers=auto"),
@@ -193,9 +196,9 @@ def test_a_missing_package_is_named(
             ("executor=slurm", "executor.gpus_per_worker=0.5"),
             r"^executor\.gpus_per_worker must be a whole number for executor=slurm, got 0\.5; try 1$",
         ),
-        (("executor=slurm", "executor.address=null"), r"^executor\.address=null is nothing that a job could call; "),
+        (("executor=slurm", "executor.address=null"), r"^executor\.address must be what a job could call, got null; "),
         (("executor=ray", "executor.cpus_per_worker=0"), r"^executor\.cpus_per_worker must be at least 1, got 0; "),
-        (("executor=ray", "executor.gpus_per_worker=-1"), r"^executor\.gpus_per_worker must be at least 0, got -1\.0"),
+        (("executor=ray", "executor.gpus_per_worker=-1"), r"^executor\.gpus_per_worker must be at least 0, got -1; "),
         (("executor=slurm", "executor.timeout_minutes=0"), r"^executor\.timeout_minutes must be at least 1, got 0; "),
     ],
 )

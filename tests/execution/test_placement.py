@@ -58,9 +58,9 @@ def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypa
         ("2", None),
         ("GPU-abc", None),
     ]
-    config.executor.num_workers = 3
+    config = config.replaced(executor=config.executor.replaced(num_workers=3))
     assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
-    config.executor.device = "cpu"
+    config = config.replaced(executor=config.executor.replaced(device="cpu"))
     assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
 
@@ -95,9 +95,9 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
         ("0,1", 2),
         ("GPU-2,3", 2),
     ]  # one is left
-    config.executor.num_workers = 3
+    config = config.replaced(executor=config.executor.replaced(num_workers=3))
     assert [one.gpu for one in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
-    config.training.num_devices = 8
+    config = config.replaced(training=config.training.replaced(num_devices=8))
     message = (
         r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
     )
