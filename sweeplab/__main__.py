@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 import sweeplab
 from sweeplab.cli.arguments import check_arguments, choose_study_name, quote_typed_command
 from sweeplab.cli.errors import exits_with_one_line
+from sweeplab.cli.help import asked_help
 from sweeplab.config.compose import DEFAULT_NAME, Request, to_study_config
 from sweeplab.config.conf import CONF
 
@@ -81,6 +82,9 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
     try:
         with exits_with_one_line():
+            if (text := asked_help(sys.argv[1:])) is not None:
+                print(text)
+                return
             sys.argv[1:] = check_arguments(sys.argv[1:])
             _run_job()
     except KeyboardInterrupt:

@@ -87,5 +87,5 @@ def choose_study_name(requested: str | None) -> str:
     """
     context = HydraConfig.get()
     name = requested or str(context.runtime.choices.get("experiment") or DEFAULT_NAME)
-    has_own = any(argument.startswith("study.name=") and "," in argument for argument in sys.argv[1:])
+    has_own = any(argument.lstrip("+").startswith("study.name=") and "," in argument for argument in sys.argv[1:])
     return f"{name}-{context.job.num}" if context.mode is RunMode.MULTIRUN and not has_own else name

@@ -21,7 +21,6 @@ class SamplerConfig(Section):
     """What every sampler has."""
 
     name: str
-    seed: int = key("of what is drawn")
 
     def arguments(self) -> dict[str, Any]:
         """What Optuna's own class is given beside a seed."""
@@ -34,13 +33,19 @@ class GridSampler(SamplerConfig):
     name: Literal["grid"] = "grid"
 
 
-class RandomSampler(SamplerConfig):
+class DrawingSampler(SamplerConfig):
+    """What every sampler has that draws by chance."""
+
+    seed: int = key("of what is drawn")
+
+
+class RandomSampler(DrawingSampler):
     """Points drawn independently."""
 
     name: Literal["random"] = "random"
 
 
-class QmcSampler(SamplerConfig):
+class QmcSampler(DrawingSampler):
     """Quasi-random points that fill the space evenly. Bergstra and Bengio 2012."""
 
     name: Literal["qmc"] = "qmc"
@@ -48,7 +53,7 @@ class QmcSampler(SamplerConfig):
     scramble: bool | None = key("shift the sequence at random; null: Optuna's own", None)
 
 
-class TpeSampler(SamplerConfig):
+class TpeSampler(DrawingSampler):
     """Optuna's tree-structured Parzen estimator. Bergstra et al. 2011."""
 
     name: Literal["tpe"] = "tpe"
@@ -60,7 +65,7 @@ class TpeSampler(SamplerConfig):
     )
 
 
-class GpSampler(SamplerConfig):
+class GpSampler(DrawingSampler):
     """Optuna's Gaussian process; good where trials are few and expensive."""
 
     name: Literal["gp"] = "gp"
@@ -68,7 +73,7 @@ class GpSampler(SamplerConfig):
     deterministic_objective: bool | None = key("a setting always scores the same; null: Optuna's own", None)
 
 
-class CmaesSampler(SamplerConfig):
+class CmaesSampler(DrawingSampler):
     """Covariance matrix adaptation. Hansen and Ostermeier 2001."""
 
     name: Literal["cmaes"] = "cmaes"
@@ -76,7 +81,7 @@ class CmaesSampler(SamplerConfig):
     popsize: int | None = _least("points of a generation", 4)  # with fewer it has one parent and divides by 0
 
 
-class Nsga2Sampler(SamplerConfig):
+class Nsga2Sampler(DrawingSampler):
     """A genetic search for several objectives. Deb et al. 2002."""
 
     name: Literal["nsga2"] = "nsga2"
@@ -86,7 +91,7 @@ class Nsga2Sampler(SamplerConfig):
     swapping_prob: float | None = _share("chance that an axis is of the second parent")
 
 
-class BruteForceSampler(SamplerConfig):
+class BruteForceSampler(DrawingSampler):
     """Every point of the space once, in random order."""
 
     name: Literal["brute_force"] = "brute_force"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.records.record import HeldoutPoint
-from sweeplab.records.store import StoreError, read_json, trial_files, trial_folder, write_json
+from sweeplab.records.store import StoreError, read_json, trial_folder, write_json
 from sweeplab.records.typed import from_plain, plain
 
 TRIAL_FILE: Final = "trial.json"
@@ -69,11 +69,6 @@ def read_asked(path: Path) -> AskedTrial:
     if path.parent.name != trial_folder(path.parents[2], asked.number).name:
         raise StoreError(f"it is trial {asked.number}'s")
     return asked
-
-
-def read_all_asked(study_folder: Path) -> list[AskedTrial]:
-    """By number. Raises `StoreError` as `read_asked` does."""
-    return [read_asked(path) for path in trial_files(study_folder, TRIAL_FILE)]
 
 
 def write_search_facts(study_folder: Path, facts: SearchFacts) -> None:

@@ -31,7 +31,7 @@ class ClaimConfig(BaseModel):
     value: dict[str, Any] | None = None  # this setting's value is in `between`
     every: dict[str, Any] | None = None  # that of every setting that this names is; {}: of all
     margin: float = 0.0  # in the metric's unit
-    between: list[float | None] | None = None  # lowest and highest, null for no end
+    between: list[int | float | None] | None = None  # lowest and highest, null for no end
     published: float | None = None  # the source's figure: a difference, a ratio or a value, as the form has it
 
     def forms(self) -> list[str]:

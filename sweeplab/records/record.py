@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeplab.records.metrics import score_parts
 from sweeplab.records.typed import from_plain, plain
 
-RECORD_VERSION: Final = 1
+RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
 
 class Status(StrEnum):

@@ -20,6 +20,7 @@ from optuna.samplers import (
 from optuna.trial import Trial
 
 from sweeplab.config.devices import FIXED
+from sweeplab.config.sampler import GridSampler
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
@@ -51,6 +52,8 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
     are queued, so that its sampler is never asked for a value.
     """
     section = config.sampler
+    if isinstance(section, GridSampler):
+        return RandomSampler(seed=number)
     seed = random.Random(f"{section.seed} {number}").getrandbits(32)
     options = section.arguments()
     with warnings.catch_warnings():

@@ -4,7 +4,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,7 +65,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
 def score_rung(together: Together, due: Sequence[RunningTrial], resources: Resources) -> None:
     """The scores of `evaluation.rung_tasks` in the middle of the training of `due`, which goes on as without them."""
     evaluation = due[0].spec.config.evaluation
-    settings = replace(evaluation, tasks=evaluation.rung_tasks)
+    settings = evaluation.replaced(tasks=evaluation.rung_tasks)
     with ExitStack() as stack:
         stack.enter_context(_random_numbers_kept(resources.device))
         for trial in due:

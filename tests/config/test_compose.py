@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
@@ -198,3 +199,20 @@ def test_what_is_composed_has_no_home(
     study = compose_study("data=json", f"data.path={data}", f"++space.data.path.choices=[{data}]")
     assert study.data.path == "~/data.json"
     assert study.space == {"data": {"path": {"choices": ["~/data.json"]}}}
+
+
+def test_composing_and_checking_a_trial_takes_a_few_milliseconds() -> None:
+    """A large study composes thousands of trials; 2 ms were measured, 5 ms are the aim, and a slower core has 8.
+
+    Processor time, and the best of many, so that other programs on the machine do not count; no two trials are alike,
+    so that none is remembered.
+    """
+    overrides = ["+experiment=rank_sweep"]
+    trial_config(overrides, {"adapter.rank": 1})  # what all trials have in common is composed once
+    seconds = []
+    for rank in range(2, 32):
+        began = time.process_time()
+        trial = trial_config(overrides, {"adapter.rank": rank, "optimizer.lr": 1e-4 * rank})
+        seconds.append(time.process_time() - began)
+        assert trial.adapter.rank == rank
+    assert min(seconds) < 0.008

@@ -185,7 +185,7 @@ def test_a_missing_package_is_named(
         ),
         (
             ("executor=ray", "executor.partition=gpu"),
-            r"^executor\.partition has no effect with executor=ray, got gpu; choose executor=slurm, or leave ",
+            r"^executor\.partition has no effect with executor=ray, got gpu; choose executor=slurm",
         ),
         (("executor.name=pbs",), r"^executor\.name is unknown, got 'pbs'; choose one of local, ray, slurm$"),
         (

@@ -150,7 +150,7 @@ def test_failures_with_successes_between_do_not_stop_a_study(
         ("executor.num_workers=0", r"^executor\.num_workers must be auto or a whole number from 1, got 0; try auto$"),
         (
             "executor.stall_seconds=0",
-            r"^executor\.stall_seconds must be a number above 0, got 0\.0; use null",
+            r"^executor\.stall_seconds must be a number above 0, got 0; use null",
         ),
         ("executor.trial_seconds=inf", r"^executor\.trial_seconds must be a number above 0, got inf; "),
         (

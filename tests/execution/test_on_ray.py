@@ -47,9 +47,9 @@ def test_the_cluster_s_room_is_counted_node_by_node(compose_study: ComposeStudy)
     placements, num_gpus = choose_ray_placements(config, nodes)
     assert num_gpus == 1
     assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "auto")] * 2
-    config.executor.gpus_per_worker = 0.5
+    config = config.replaced(executor=config.executor.replaced(gpus_per_worker=0.5))
     assert len(choose_ray_placements(config, nodes)[0]) == 4
-    config.executor.cpus_per_worker = 128
+    config = config.replaced(executor=config.executor.replaced(cpus_per_worker=128))
     with pytest.raises(ConfigError, match=r"^no node of the Ray cluster has room for a worker of .*=128 .*=0\.5; ask"):
         choose_ray_placements(config, nodes)
 

@@ -58,9 +58,9 @@ def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypa
         ("2", None),
         ("GPU-abc", None),
     ]
-    config = config.replaced(executor=config.executor.replaced(num_workers=3))
+    config = compose_study("evaluation=none", LOSS, "executor.num_workers=3")
     assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
-    config = config.replaced(executor=config.executor.replaced(device="cpu"))
+    config = compose_study("evaluation=none", LOSS, "executor.num_workers=3", "executor.device=cpu")
     assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
 
@@ -95,7 +95,7 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
         ("0,1", 2),
         ("GPU-2,3", 2),
     ]  # one is left
-    config = config.replaced(executor=config.executor.replaced(num_workers=3))
+    config = compose_study("evaluation=none", LOSS, *DDP, "executor.num_workers=3")
     assert [one.gpu for one in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
     config = config.replaced(training=config.training.replaced(num_devices=8))
     message = (

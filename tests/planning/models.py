@@ -57,9 +57,9 @@ def planned(
 def planned_images(compose_trial: Compose, toggles: tuple[str, ...], *overrides: str, batch: int) -> TrialConfig:
     """The same on a random ViT."""
     config = planned(compose_trial, "vit", toggles, *overrides, batch=batch, vocab_size=0)
-    config.data = compose_trial("model=tiny_vit", "data=digits").data
-    config.model.architecture |= {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
-    return config
+    sizes = {"image_size": SIDE, "patch_size": 2, "num_channels": 1, "num_labels": 10}
+    model = config.model.replaced(architecture={**config.model.architecture, **sizes})
+    return config.replaced(model=model, data=compose_trial("model=tiny_vit", "data=digits").data)
 
 
 class Built(NamedTuple):

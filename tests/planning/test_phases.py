@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sweeplab.adapters.counting import build_skeleton
+from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
@@ -33,7 +34,7 @@ def batch(vocab_size: int, num_targets: int) -> Batch:
 
 
 def toggled(config: TrialConfig) -> bool:
-    return bool(config.adapter.enabled())
+    return isinstance(config.adapter, LowRankAdapter)
 
 
 def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, int]:
@@ -142,9 +143,9 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
     memory = forecast(config, 95)
     assert memory.highest_phase == "evaluate"
     assert memory.needed_bytes == memory.evaluation.total_bytes > memory.training.total_bytes
-    config.quantization.scheme = "nf4"
+    config = config.replaced(quantization=compose_trial("quantization=nf4").quantization)
     assert forecast(config, 95).load.workspace_bytes == 2 * 4 * 128 * 352
-    config.model.random_init = False
+    config = config.replaced(model=config.model.replaced(random_init=False))
     assert forecast(config, 95).load.workspace_bytes == 4 * build_skeleton(config.model).num_params
 
 

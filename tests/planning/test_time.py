@@ -65,8 +65,8 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
 def test_an_epoch_has_the_samplers_steps_and_all_its_tokens(
     compose_trial: Compose, num_examples: int, micro_batch_size: int, accumulation: int
 ) -> None:
-    training = compose_trial("training.epochs=2").training
-    training.micro_batch_size, training.accumulation = micro_batch_size, accumulation
+    batch = (f"training.micro_batch_size={micro_batch_size}", f"training.accumulation={accumulation}")
+    training = compose_trial("training.epochs=2", *batch).training
     examples = [Tokens([1] * length, [1] * length) for length in range(2, num_examples + 2)]
     windows = Windows(examples, micro_batch_size, accumulation, seed=0)
     num_tokens = sum(len(tokens.ids) for tokens in examples)

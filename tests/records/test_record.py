@@ -3,12 +3,14 @@
 import json
 from copy import deepcopy
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.records.metrics import METRICS, direction, known_metric
 from sweeplab.records.record import (
     BaseScore,
@@ -25,6 +27,7 @@ from sweeplab.records.record import (
     metric_value,
 )
 
+REPORTS = Path(__file__).parents[2] / "reports"
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -120,6 +123,28 @@ def test_a_record_of_an_earlier_version_has_defaults_for_what_it_did_not_know() 
     values = full_record().to_dict()
     del values["solo"], values["larger_batches"]
     assert TrialRecord.from_dict(values) == full_record(solo=None, larger_batches=[])
+
+
+def test_a_committed_record_of_version_1_reads_whole_with_the_keys_of_every_option() -> None:
+    report = json.loads((REPORTS / "alpha" / "records.json").read_text())
+    for values in report["records"]:
+        record = TrialRecord.from_dict(values)
+        assert record.version == 1
+        assert {"rank", "num_layers", "num_virtual_tokens"} <= record.config["adapter"].keys()
+        assert {name: record.to_dict()[name] for name in values} == values
+        assert trial_config_from_dict(record.config).adapter.rank == record.params["adapter.rank"]
+
+
+def test_a_new_record_is_of_version_2_with_the_keys_of_its_own_options() -> None:
+    old = json.loads((REPORTS / "alpha" / "records.json").read_text())["records"][0]["config"]
+    record = full_record(config=trial_config_from_dict(old).to_dict())
+    assert (record.version, record.to_dict()["version"]) == (2, 2)
+    assert record.config["adapter"].items() <= old["adapter"].items()
+    assert record.config["adapter"].keys().isdisjoint({"num_layers", "num_virtual_tokens"})
+    assert record.config["quantization"] == {"scheme": "nf4", "double": True}
+    again = TrialRecord.from_dict(json.loads(json.dumps(record.to_dict())))
+    assert again == record
+    assert trial_config_from_dict(again.config) == trial_config_from_dict(old)
 
 
 @pytest.mark.parametrize("values", [None, 3, "record", [1], [{}]])

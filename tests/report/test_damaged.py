@@ -174,7 +174,8 @@ def test_the_command_line_says_which_file_in_one_line_and_exits_with_2(tmp_path:
     put(tmp_path / "runs" / "mine", STUDY, RECORDS[0], FEW)
     path = tmp_path / "runs" / "mine" / name if name == "study.json" else record_path(tmp_path / "runs" / "mine", 0)
     path.write_text(json.dumps(foreign))
-    said = answer([f"action={action}", "study.name=mine", "watch.once=true"], tmp_path)
+    once = ["watch.once=true"] if action == "watch" else []
+    said = answer([f"action={action}", "study.name=mine", *once], tmp_path)
     assert said.code == 2
     assert said.err.count("\n") == 1
     assert str(path.relative_to(tmp_path)) in said.err

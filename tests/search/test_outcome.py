@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Solo, Status
 from sweeplab.runtime.errors import ConfigError
@@ -21,7 +22,7 @@ def test_violations_are_relative_to_their_bound(compose_study: ComposeStudy) -> 
     bounds = "{num_trainable_params: {max: 1000}, solo.peak_allocated_bytes: {max: 8e9}, tokens_per_second: {min: 50}}"
     tpe = ("sampler=tpe", "study.num_trials=3", f"++study.constraints={bounds}")
     config = compose_study("evaluation=none", LOSS, *tpe)
-    record = record_of(TrialSpec(0, 0, {}, config.trial_config(), Path()))
+    record = record_of(TrialSpec(0, 0, {}, TrialConfig.model_construct(), Path()))
     record.num_trainable_params, record.tokens_per_second = 1500, 100.0
     record.solo = Solo(1.0, 3, 8, None, 2_000_000_000)
     names = ("num_trainable_params max", "solo.peak_allocated_bytes max", "tokens_per_second min")

@@ -182,7 +182,10 @@ def test_without_a_pruner_nothing_is_kept(open_search: Open) -> None:
             r"training\.heldout_interval must be below training\.max_steps=80 .*, got 80; try 20, or use pruner=none",
         ),
         ("pruner=hyperband training.max_steps=null", r"training\.max_steps is needed by pruner=hyperband"),
-        ("pruner.patience=3", r"pruner\.patience has no effect with pruner=asha, got 3; choose pruner=patient, or"),
+        (
+            "pruner.patience=3",
+            r"pruner\.patience has no effect with pruner=asha, got 3; choose pruner=patient, or leave",
+        ),
         ("pruner.min_resource=80", r"pruner\.min_resource must be below training\.max_steps=80, .*, got 80; leave it"),
         ("pruner.reduction_factor=1", r"pruner\.reduction_factor must be at least 2, got 1"),
     ],

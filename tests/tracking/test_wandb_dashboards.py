@@ -47,7 +47,7 @@ from sweeplab.tracking import wandb_runs as tracking
 tracking.INIT_SECONDS, tracking.FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
 tracker = tracking.WandbTracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
-config = TrialConfig(optimizer={"lr": 1.0})
+config = TrialConfig.model_construct()
 tracker.started(0, {}, 0, config)
 (folder / "begun").touch()
 while not (folder / "gone").exists():

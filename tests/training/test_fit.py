@@ -47,7 +47,7 @@ class Trained(NamedTuple):
 
 def hand_loop(model: nn.Module, windows: list[list[Tokens]], config: TrialConfig, warmup: int) -> Trained:
     """A plain loop: mean loss per target token of each window, norm clipped by hand, cosine with warmup by hand."""
-    settings = dict(config.optimizer)
+    settings = config.optimizer.to_dict()
     kind = getattr(torch.optim, settings.pop("_target_").rpartition(".")[2])
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = kind(weights, **settings)

@@ -143,7 +143,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
 
 def plain_optimizer(named: list[tuple[str, nn.Parameter]], config: TrialConfig) -> torch.optim.Optimizer:
     """The library's class with a rate for each weight, by hand."""
-    settings = dict(config.optimizer)
+    settings = config.optimizer.to_dict()
     home, _, name = settings.pop("_target_").rpartition(".")
     groups = []
     for key, weight in named:

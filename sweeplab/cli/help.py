@@ -1,0 +1,172 @@
+"""`--help`: how a command is written, examples, and every key with its meaning, default, unit and choices."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sweeplab.config.conf import options
+from sweeplab.config.reference import (
+    CLASS_S_OWN,
+    REQUIRED,
+    Key,
+    Part,
+    describe_option,
+    describe_part,
+    part_names,
+    to_flow,
+)
+from sweeplab.config.suggestions import find_similar
+from sweeplab.runtime.errors import refuse
+
+_WIDTH: Final = 80
+_COLUMN: Final = 30  # where meanings begin
+_FLAGS: Final = ("--help", "-h")
+
+_USAGE: Final = """\
+sweeplab: which LoRA or QLoRA settings for this model, this data and this GPU,
+and how sure can one be?
+
+Usage: python -m sweeplab [+experiment=NAME] [group=option] [key=value]
+                          [space.KEY.choices=[...]] [-m]
+
+The embedded model and data, 21 trials:
+  python -m sweeplab +experiment=rank_sweep
+Parameters, memory and time; nothing trained:
+  python -m sweeplab +experiment=rank_sweep action=plan
+Which trials will not fit; and the study without these:
+  python -m sweeplab +experiment=rank_sweep action=plan \\
+      plan.device_memory=14GB
+  python -m sweeplab +experiment=rank_sweep plan.device_memory=14GB \\
+      plan.skip_unfit=true
+Your own model and data:
+  python -m sweeplab +experiment=rank_sweep model=local model.path=DIR \\
+      data=json data.path=FILE
+One trial:
+  python -m sweeplab adapter.rank=16 optimizer=sgd
+Your own study:
+  python -m sweeplab 'space.optimizer.choices=[adamw,sgd]' \\
+      'study.seeds=[0,1,2]' study.name=optimizers
+  python -m sweeplab sampler=tpe study.num_trials=30 \\
+      'space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}' study.name=rates
+Follow a study from another terminal:
+  python -m sweeplab +experiment=rank_sweep action=watch
+A finished trial as files:
+  python -m sweeplab +experiment=rank_sweep action=export trial=7 \\
+      export.kind=merged export.path=DIR
+A trial once more, and compared with its record:
+  python -m sweeplab +experiment=rank_sweep action=reproduce trial=7
+The report again, from the records:
+  python -m sweeplab +experiment=rank_sweep action=report
+Two studies side by side, if they may be:
+  python -m sweeplab action=compare 'studies=[rank_sweep,mine]'
+Which directions the adapters share, spectra, Elo:
+  python -m sweeplab +experiment=rank_sweep action=analyze
+
+The same command goes on where it was stopped.
+Records: runs/<study>/trials/*/record.json
+Report: reports/<study>/report.html
+Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced;
+2 a mistake in the command or the input; 130 interrupted.
+
+--help=GROUP shows one group, such as --help=adapter, with its options.
++experiment=NAME --cfg job shows what an experiment sets.
+--hydra-help has Hydra's own flags.
+"""
+_EXPERIMENTS: Final = "experiment: a study that comes with sweeplab"
+
+
+def asked_help(arguments: Sequence[str]) -> str | None:
+    """The text that `--help`, `--help=GROUP` or `--help GROUP` asks for; None where none of them stands there.
+
+    Raises `ConfigError` for a group that does not exist.
+    """
+    for place, argument in enumerate(arguments):
+        flag, equals, group = argument.partition("=")
+        if flag in _FLAGS:
+            following = "".join(arguments[place + 1 : place + 2])
+            if not equals and "=" not in following and not following.startswith("-"):
+                group = following
+            return describe_group(group) if group or equals else describe_all()
+    return None
+
+
+def describe_all() -> str:
+    """Usage, examples, and every key; options by their names."""
+    parts = (describe_part(name) for name in part_names())
+    chapters = ["\n".join(["", *_head(part), *_name_options(part), *_keys(part)]) for part in parts]
+    return "\n".join([_USAGE, _EXPERIMENTS, *_name_experiments(), *chapters])
+
+
+def describe_group(name: str) -> str:
+    """One group or section: each option with what its file says, and every key. Raises `ConfigError`."""
+    if name == "experiment":
+        studies = (_entry(f"+experiment={one}", describe_option(name, one)) for one in options(name))
+        return "\n".join([_EXPERIMENTS, *studies])
+    known = [*part_names(), "experiment"]
+    if name not in known:
+        near = find_similar(name, known)
+        remedy = f"did you mean --help={near[0]}?" if near else f"choose from {', '.join(known)}"
+        raise refuse("--help", "must name a group of keys", name or "nothing", remedy)
+    part = describe_part(name)
+    described = [_entry(f"{name}={option}", words) for option, words in part.options.items()]
+    return "\n".join([*_head(part), *described, *([""] if described else []), *_keys(part)])
+
+
+def _head(part: Part) -> list[str]:
+    """What the part is; of a single key the key itself says it."""
+    return textwrap.wrap(f"{part.name}: {part.meaning}", _WIDTH) if part.is_section() else []
+
+
+def _name_experiments() -> list[str]:
+    return _wrap("  +experiment=", " | ".join(options("experiment")))
+
+
+def _name_options(part: Part) -> list[str]:
+    return _wrap(f"  {part.name}=", " | ".join(part.options)) if part.options else []
+
+
+def _wrap(start: str, text: str) -> list[str]:
+    """Text below its own beginning."""
+    return textwrap.wrap(text, _WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
+
+
+def _entry(left: str, text: str) -> str:
+    """Two columns; what is too long for the first one has a line for itself."""
+    left = f"  {left}"
+    lines = textwrap.wrap(
+        text, _WIDTH, initial_indent=" " * _COLUMN, subsequent_indent=" " * _COLUMN, break_on_hyphens=False
+    )
+    if len(left) > _COLUMN - 2 or not lines:
+        wrapped = textwrap.wrap(left, _WIDTH, drop_whitespace=False, subsequent_indent="    ", break_on_hyphens=False)
+        return "\n".join([*(line.rstrip() for line in wrapped), *lines])
+    return "\n".join([left + lines[0][len(left) :], *lines[1:]])
+
+
+def _keys(part: Part) -> Iterator[str]:
+    """The keys of every option, then those of some under a line that names these."""
+    owners = {
+        tuple(key.defaults): [one for one in part.keys if tuple(one.defaults) == tuple(key.defaults)]
+        for key in part.keys
+    }
+    for names, keys in sorted(owners.items(), key=lambda one: -len(one[0])):
+        if part.options and len(names) < len(part.options):
+            yield from _wrap(f"  with {part.name}=", f"{' | '.join(names)}:")
+        yield from (_entry(name_with_default(key), describe_key(key)) for key in keys)
+
+
+def name_with_default(key: Key) -> str:
+    """As it is written on a command line; without a value where one has to be given, or belongs to a class."""
+    default = key.main_default()
+    return key.name if default in (REQUIRED, CLASS_S_OWN) else f"{key.name}={to_flow(default)}"
+
+
+def describe_key(key: Key) -> str:
+    """Meaning, what it takes, unit, and where its default is another one."""
+    takes = ", ".join(one for one in (key.values, f"in {key.unit}" if key.unit else "") if one)
+    said = f"{key.meaning} [{takes}]" if takes else key.meaning
+    if key.main_default() == REQUIRED:
+        said = f"must be given: {said}"
+    if key.main_default() == CLASS_S_OWN:
+        said = f"{said}; default: {CLASS_S_OWN}"
+    others = {} if key.is_decider() else key.other_defaults()
+    return "; ".join([said, *(f"{value} with {', '.join(names)}" for value, names in others.items())])

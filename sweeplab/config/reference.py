@@ -1,0 +1,179 @@
+"""What there is to say of every key, read off the models and conf: for `--help`, the documentation and editors."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from pydantic import TypeAdapter
+from pydantic.fields import FieldInfo
+
+from sweeplab.config.conf import CONF, default_options, is_group, option_values, options, root_values
+from sweeplab.config.schema import GROUPS, key_names, section_kinds
+from sweeplab.config.section import Section, said_of
+from sweeplab.config.study import StudyConfig
+
+REQUIRED: Final = "???"  # as conf has it
+CLASS_S_OWN: Final = "the class's own"  # of an optimizer's argument that nobody gives
+_LONG: Final = 60  # characters of a mapping, above which its keys are left out
+
+_TYPES: Final = {
+    "boolean": "true | false",
+    "null": "null",
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "array": "list",
+    "object": "mapping",
+}
+_RANGES: Final = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+    "multipleOf": "in steps of",
+}
+
+
+class Key(NamedTuple):
+    """A key as some options of its group have it; options in which it means something else have another one."""
+
+    name: str  # dotted
+    meaning: str
+    values: str  # what it takes, in words; empty: anything
+    unit: str | None
+    defaults: dict[str, Any]  # by option; by "" in a section without options
+
+    def is_decider(self) -> bool:
+        """True for the key that says which option it is."""
+        group, _, name = self.name.partition(".")
+        return group in GROUPS and name == GROUPS[group].decider and self.meaning == _decided_by(group)
+
+    def main_default(self) -> Any:
+        """The default of the first option: of the one that conf/config.yaml chooses, where that has the key."""
+        return next(iter(self.defaults.values()))
+
+    def other_defaults(self) -> dict[str, list[str]]:
+        """Defaults that differ from `main_default`, as they are written, with the options that have them."""
+        found: dict[str, list[str]] = {}
+        for option, value in self.defaults.items():
+            if value != self.main_default():
+                found.setdefault(to_flow(value), []).append(option)
+        return found
+
+
+class Part(NamedTuple):
+    """A key at the top of the configuration: a section with keys of its own, or a single key."""
+
+    name: str
+    meaning: str
+    options: dict[str, str]  # name -> what its file says of it; empty where it is no group of conf
+    keys: list[Key]
+
+    def is_section(self) -> bool:
+        return [key.name for key in self.keys] != [self.name]
+
+
+def _decided_by(group: str) -> str:
+    return f"set by {group}=OPTION"
+
+
+def to_flow(value: Any) -> str:
+    """A value as it is written on a command line; of a long mapping the braces."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(to_flow, value))}]"
+    if isinstance(value, dict):
+        inside = ", ".join(f"{name}: {to_flow(one)}" for name, one in value.items())
+        return f"{{{inside if len(inside) <= _LONG else '...'}}}"
+    return str(value)
+
+
+def describe_values(schema: dict[str, Any]) -> str:
+    """What a JSON schema takes, in words; empty: anything."""
+    if "anyOf" in schema:
+        return " | ".join(describe_values(one) for one in schema["anyOf"])
+    if "enum" in schema or "const" in schema:
+        return " | ".join(map(to_flow, schema.get("enum", [schema.get("const")])))
+    words = " ".join(
+        [
+            _TYPES.get(schema.get("type", ""), ""),
+            *(f"{word} {to_flow(schema[name])}" for name, word in _RANGES.items() if name in schema),
+        ]
+    )
+    each = schema.get("items") or schema.get("additionalProperties")
+    inner = describe_values(each) if isinstance(each, dict) else ""
+    return f"{words} of {inner}" if inner else words
+
+
+@cache
+def key_schemas(kind: type[Section]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each key of a section."""
+    found: dict[str, dict[str, Any]] = kind.model_json_schema()["properties"]
+    return found
+
+
+def part_names() -> list[str]:
+    return list(StudyConfig.model_fields)
+
+
+def _option_names(part: str) -> list[str]:
+    """The options of a group, the default one first; one without a name where it is no group."""
+    if not is_group(part):
+        return [""]
+    chosen = default_options().get(part)
+    return sorted(options(part), key=lambda name: name != chosen)
+
+
+def describe_option(group: str, name: str) -> str:
+    """What an option's file says of itself: the comment at its top, without the command."""
+    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comment: list[str] = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        comment.append(line.lstrip("# "))
+    return " ".join(line for line in comment if not line.startswith(("python -m", "@package")))
+
+
+def _default(group: str, name: str, field: FieldInfo, values: dict[str, Any]) -> Any:
+    """What a key is where nobody sets it."""
+    if name in values:
+        return values[name]
+    if field.is_required():
+        return REQUIRED
+    return CLASS_S_OWN if group == "optimizer" else field.get_default(call_default_factory=True)
+
+
+def _option_keys(part: str, option: str) -> Iterator[Key]:
+    """The keys of one option."""
+    values = option_values(part, option) if option else root_values().get(part) or {}
+    kind = GROUPS[part].kind_of(values) if part in GROUPS else section_kinds(part)[0]
+    assert kind is not None, "tests hold that every option of conf has a class"
+    for name, field in key_names(kind).items():
+        default = {option: _default(part, name, field, values)}
+        if part in GROUPS and name == GROUPS[part].decider:
+            every = " | ".join(value for value in GROUPS[part].options if value != "mixed")
+            yield Key(f"{part}.{name}", _decided_by(part), every, None, default)
+        else:
+            words = describe_values(key_schemas(kind)[name])
+            yield Key(f"{part}.{name}", field.description or "", words, said_of(field, "unit"), default)
+
+
+@cache
+def describe_part(name: str) -> Part:
+    """All that is said of a key at the top of the configuration, and of the keys in it."""
+    field = StudyConfig.model_fields[name]
+    meaning = field.description or ""
+    names = _option_names(name)
+    described = {one: describe_option(name, one) for one in names if one}
+    if not section_kinds(name):
+        annotation: Any = field.annotation
+        words = describe_values(TypeAdapter(annotation).json_schema())
+        default = root_values().get(name, field.default)
+        return Part(name, meaning, described, [Key(name, meaning, words, None, {"": default})])
+    keys: dict[tuple[str | None, ...], Key] = {}
+    for option in names:
+        for key in _option_keys(name, option):
+            keys.setdefault(key[:4], key).defaults.update(key.defaults)
+    return Part(name, meaning, described, list(keys.values()))

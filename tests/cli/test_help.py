@@ -1,0 +1,131 @@
+"""`--help` names every key with what the models and conf say of it, fits a narrow terminal, and is quick."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeplab.cli.arguments import check_arguments
+from sweeplab.cli.help import asked_help, describe_all, describe_group
+from sweeplab.config.compose import compose_conf
+from sweeplab.config.conf import is_group, options
+from sweeplab.config.schema import GROUPS, key_names, schema_keys, section_kinds
+from sweeplab.config.study import StudyConfig
+from sweeplab.runtime.errors import ConfigError
+from tests.study_runs import run_cli
+
+WHOLE = describe_all()
+
+
+def entries(key: str) -> list[str]:
+    """What is said of a key, each in one line; several where it means something else in other options."""
+    found = re.findall(rf"^  {re.escape(key)}(?:[= ].*)?$(?:\n {{4,}}.*)*", WHOLE, re.MULTILINE)
+    return [" ".join(one.split()) for one in found]
+
+
+def entry(key: str) -> str:
+    (only,) = entries(key)
+    return only
+
+
+def test_it_fits_eighty_columns() -> None:
+    parts = [name for name in schema_keys() if "." not in name]
+    texts = [WHOLE, *map(describe_group, [*parts, "experiment"])]
+    assert [line for text in texts for line in text.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize("part", StudyConfig.model_fields)
+def test_every_key_of_every_option_has_its_meaning(part: str) -> None:
+    for kind in section_kinds(part):
+        for name, field in key_names(kind).items():
+            meaning = field.description
+            if part in GROUPS and name == GROUPS[part].decider:
+                meaning = f"set by {part}=OPTION"
+            assert meaning
+            assert [one for one in entries(f"{part}.{name}") if meaning in one]
+    if not section_kinds(part):
+        assert str(StudyConfig.model_fields[part].description) in entry(part)
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "evaluation", "experiment"])
+def test_a_group_s_help_says_what_each_option_is(group: str) -> None:
+    text = describe_group(group)
+    for option in options(group):
+        said = re.search(rf"^  \+?{group}={option}(.*?)(?=^  \S|\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
+        assert said is not None
+        assert len(said.group(1).split()) >= 2, option
+
+
+@pytest.mark.usefixtures("hydra")
+def test_the_defaults_are_those_that_compose() -> None:
+    composed = compose_conf([])
+    for key, expected in {
+        "adapter.rank": 8,
+        "optimizer.lr": 0.003,
+        "training.max_length": composed.training.max_length,
+        "study.max_failures": 10,
+        "executor.cohort_size": composed.executor.cohort_size,
+        "action": "run",
+    }.items():
+        assert entry(key).startswith(f"{key}={expected} ")
+
+
+def test_units_choices_ranges_and_other_defaults_are_told() -> None:
+    assert "[whole number from 2, in tokens]" in entry("training.max_length")
+    assert "[none | all | lora_only]" in entry("adapter.bias")
+    assert "[number from 0 below 1]" in entry("adapter.dropout")
+    assert "[true | false]; true with dora" in entry("adapter.dora")
+    assert entry("model.path") == "model.path must be given: the folder [text]"
+    assert len(entries("model.name")) == 3  # embedded, local, hub
+    assert entry("optimizer.nesterov").endswith("default: the class's own")
+
+
+def test_the_examples_pass_the_checks_of_a_command_line() -> None:
+    usage = WHOLE[WHOLE.index("Usage") : WHOLE.index("--help=GROUP")].replace("\\\n", " ")
+    commands = [line.split()[3:] for line in usage.splitlines() if line.startswith("  python -m sweeplab")]
+    assert len(commands) == 14
+    for arguments in commands:
+        named = [one.lstrip("+'").partition("=") for one in arguments if "=" in one]
+        for key, _, value in named:
+            if is_group(key):
+                assert value in options(key)
+            else:
+                assert key.removeprefix("space.").removesuffix(".choices") in schema_keys()
+        check_arguments(arguments)
+
+
+@pytest.mark.parametrize("arguments", [["--help=adapter"], ["--help", "adapter"], ["-h", "adapter"], ["-h=adapter"]])
+def test_one_group_can_be_asked_for(arguments: list[str]) -> None:
+    assert asked_help(["optimizer=sgd", *arguments]) == describe_group("adapter")
+    assert "training.epochs" not in describe_group("adapter")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--help", "-m"], ["--help", "adapter=lora"]])
+def test_all_is_shown_where_no_group_is_named(arguments: list[str]) -> None:
+    assert asked_help(arguments) == WHOLE
+
+
+@pytest.mark.parametrize("arguments", [[], ["action=plan"], ["--hydra-help"], ["study.name=-h"]])
+def test_other_commands_are_no_question(arguments: list[str]) -> None:
+    assert asked_help(arguments) is None
+
+
+def test_an_unknown_group_is_one_error(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "--help=adaptr")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "sweeplab: --help must name a group of keys, got adaptr; did you mean --help=adapter?\n"
+    with pytest.raises(ConfigError, match=r"^--help must name a group of keys, got colors; choose from model, "):
+        asked_help(["--help", "colors"])
+
+
+def test_it_takes_less_than_a_second_of_one_core() -> None:
+    """The least of three, so that other programs on the machine do not count."""
+    program = (
+        "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'sweeplab', '--help'], check=True);"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime, file=sys.stderr)"
+    )
+    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True) for _ in range(3)]
+    assert {run.stdout for run in runs} == {f"{WHOLE}\n"}
+    assert min(float(run.stderr) for run in runs) < 1
