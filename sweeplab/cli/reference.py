@@ -14,6 +14,12 @@ A key stands on the command line as `key=value`, an option as `group=option`. A 
 has no effect with the chosen option is refused.
 
 This page is generated: `python -m sweeplab.cli.reference > docs/configuration.md`.
+
+An editor completes and checks the keys of an experiment with [schema.json](schema.json), where the YAML has this line:
+
+    # yaml-language-server: $schema=../../docs/schema.json
+
+It is generated too: `python -m sweeplab.config.editor_schema > docs/schema.json`.
 """
 
 
