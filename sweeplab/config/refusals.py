@@ -179,8 +179,18 @@ def alternatives(annotation: Any) -> list[Any]:
 
 def choices_of(field: FieldInfo) -> list[str]:
     """The words that a key can be; none where it can be more than these."""
-    kinds = [one for one in alternatives(field.annotation) if get_origin(one) is Literal]
+    return _words(field.annotation)
+
+
+def _words(annotation: Any) -> list[str]:
+    kinds = [one for one in alternatives(annotation) if get_origin(one) is Literal]
     return [str(choice) for one in kinds for choice in get_args(one)]
+
+
+def _words_within(field: FieldInfo) -> list[str]:
+    """The words that a key, or an entry of its list or mapping, can be."""
+    entries = [one for kind in alternatives(field.annotation) for one in get_args(kind)[-1:]]
+    return choices_of(field) or [word for entry in entries for word in _words(entry)]
 
 
 def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str | None) -> ConfigError:
@@ -190,7 +200,7 @@ def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str 
     if rule is not None:
         return refuse(name, rule, shown, remedy or "mend it")
     if error == "literal_error":
-        return refuse(name, "is unknown", repr(value), f"choose one of {', '.join(choices_of(field))}")
+        return refuse(name, "is unknown", repr(value), f"choose one of {', '.join(_words_within(field))}")
     if error.endswith("_type") or error == "is_instance_of":
         wanted, example = _wanted(error, field)
         if value is None:

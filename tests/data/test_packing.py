@@ -146,10 +146,7 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
 
 
 def lora(enabled: set[str]) -> AdapterConfig:
-    made = PLAIN.replaced(rank=3)
-    for toggle in enabled:
-        setattr(made, f"lora_{toggle}", True)
-    return made
+    return PLAIN.replaced(rank=3, **{f"lora_{toggle}": True for toggle in enabled})
 
 
 def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:

@@ -162,8 +162,7 @@ def adapter_gradients(base: Base, adapter: Any) -> dict[str, torch.Tensor]:
 def test_adapter_gradients_are_those_of_a_dequantized_base(
     scheme: str, dtype: torch.dtype, tolerance: float, dora: bool, make_adapter: Any
 ) -> None:
-    adapter = make_adapter("query", "key", "value", "projection", "mlp", "head")
-    adapter.dora = dora
+    adapter = make_adapter("query", "key", "value", "projection", "mlp", "head").replaced(dora=dora)
     base = embedded(scheme, dtype)
     before = compute_probe_logits(base.model)
     found = adapter_gradients(base, adapter)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.adapters.counting import build_skeleton, find_quantized_matrices
-from sweeplab.config import quantization as rules
+from sweeplab.config import compatible as rules
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import EmbeddedModel
 from sweeplab.config.space import axes, grid
@@ -71,7 +71,7 @@ def adapted_kinds(model: PreTrainedModel, adapter: AdapterConfig) -> dict[str, t
 def test_layers_replaced_one_by_one_are_those_that_transformers_makes(
     scheme: str, double: bool, make_adapter: Any
 ) -> None:
-    whole, by_layer = embedded(scheme, double).model, embedded("none", double, 128, {"_proj": scheme}).model
+    whole, by_layer = embedded(scheme, double).model, embedded("none", double, None, {"_proj": scheme}).model
     layers = dict(find_quantized_layers(by_layer))
     assert len(layers) == 28
     for name, expected in find_quantized_layers(whole):
@@ -107,8 +107,9 @@ def test_the_plan_knows_the_bytes_of_every_scheme(scheme: str, compose_trial: Co
 def test_the_plan_knows_the_bytes_of_every_family(
     family: str, scheme: str, architectures: Any, compose_trial: Compose
 ) -> None:
-    config = compose_trial("adapter.lora_key=true", "adapter.lora_value=true")
-    config.model, config.quantization = architectures[family], quantize(*SCHEMES[scheme])
+    config = compose_trial("adapter.lora_key=true", "adapter.lora_value=true").replaced(
+        model=architectures[family], quantization=quantize(*SCHEMES[scheme])
+    )
     base = load_base(config.model, config.quantization, torch.float32, CPU)
     planned_bytes(config, base)
     assert {name for name, _ in find_quantized_layers(base.model)} == {
@@ -142,11 +143,14 @@ def test_a_mixture_is_chosen_varied_and_written_on_the_command_line(compose_tria
     [
         (
             ["++quantization.pattern={mlp:hqq5}"],
-            r"quantization\.pattern\.mlp is unknown, got 'hqq5'; choose one of none",
+            r"quantization\.pattern\.mlp is unknown, got 'hqq5'; choose one of none, nf4",
         ),
         (["++quantization.pattern={*mlp:int8}"], r"quantization\.pattern must hold regular .* got '\*mlp'; mend it"),
         (["quantization=hqq3", "quantization.group_size=20"], r"group_size must be a multiple of 8, got 20; try 64"),
-        (["quantization=hqq3", "quantization.double=true"], r"quantization\.double goes with nf4 or fp4 only"),
+        (
+            ["quantization=hqq3", "quantization.double=true"],
+            r"quantization\.double has no effect with quantization=hqq3, got",
+        ),
         (["quantization=mixed", "adapter=none"], r"which quantization=nf4_dq; mlp: hqq3 freezes"),
         (["quantization=hqq3", "adapter.initialization=pissa"], r"quantization=hqq3 cannot give back exactly"),
         (["quantization=mixed", "quantization.pattern.mlp=int8", "adapter=dora"], r"adapter\.dora=true needs the norm"),

@@ -35,7 +35,7 @@ SCHEMES: dict[str, tuple[Any, ...]] = {
     "hqq3": ("hqq3", False),
     "hqq4": ("hqq4", False, 64),
     "mixed": ("nf4", True, 128, {"mlp": "hqq3"}),
-    "mixed_int8": ("fp4", False, 128, {r"layers\.0\.": "none", "up_proj|o_proj": "int8"}),
+    "mixed_int8": ("fp4", False, None, {r"layers\.0\.": "none", "up_proj|o_proj": "int8"}),
 }
 CPU = torch.device("cpu")
 LAYER = "model.layers.0.self_attn.q_proj"
