@@ -257,7 +257,8 @@ METHODS: Final = {
 def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path: Path, method: str, kind: str) -> None:
     """`expected` is taken from the trial's own model, before it is taken apart."""
     chosen = {one.partition("=")[0]: one for one in (*SHORT, *QUICK, "optimizer.lr=0.01", *METHODS[method])}
-    settings = compose_study(*chosen.values(), "action=export", f"export.kind={kind}", "export.path=out")
+    export = ("action=export", "trial=0", f"export.kind={kind}", "export.path=out")
+    settings = compose_study(*chosen.values(), *export)
     config = settings.trial_config()
     spec = TrialSpec(0, 3, {}, config, tmp_path / "trial")
     expected = []
