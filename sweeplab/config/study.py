@@ -34,6 +34,10 @@ class StudySection(Section):
     max_failures: int | None = key(
         "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
     )
+    retry: Literal["failed"] | None = key(
+        "failed: trials that failed or timed out run once more, as after a fault outside the study; null: they stay",
+        None,
+    )
     constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
     enqueue: list[Any] = key("points to try first: axes with their values, or names of published recipes")
     warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)

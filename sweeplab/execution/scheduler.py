@@ -118,7 +118,10 @@ class Scheduler:
     def _compose_trials(self) -> Iterator[TrialSpec]:
         """Trials that the search asks for, without those that do not fit."""
         for spec in self.search.ask_all():
-            if skipped := self.gate.skipped(spec):
+            if spec.refusal is not None:
+                self._announce(spec)
+                self._store(spec.new_record(Status.REFUSED, spec.refusal))
+            elif skipped := self.gate.skipped(spec):
                 self._announce(spec)
                 self._store(skipped)
             else:
@@ -190,7 +193,13 @@ class Scheduler:
         self.executor.restart(event.worker)
 
     def _handle_end(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Stores what a worker reports of a trial, unless it is tried again with smaller micro-batches."""
+        """Stores what a worker reports of a trial, unless it is tried again with smaller micro-batches.
+
+        Raises `ConfigError` for a refusal before anything else came of the study: it may be every trial's, and nothing
+        is lost by ending here.
+        """
+        if record.status is Status.REFUSED and not self.search.has_results:
+            raise ConfigError(str(record.reason))
         record.larger_batches = self.larger_batches.pop(spec.number, [])
         if record.status is not Status.OUT_OF_MEMORY:
             self._store(record)

@@ -15,14 +15,18 @@ from sweeplab.runtime.errors import ConfigError
 
 REASON: Final = "reason"  # of a trial that did not finish
 STATUS: Final = "status"  # of a trial that did not finish, in a record's words
-_NO_MEMORY: Final = "out_of_memory"
-_WITHOUT_MEMORY: Final = (Status.OUT_OF_MEMORY, Status.SKIPPED)
+_VIOLATIONS: Final = {  # of a setting that cannot run, by how its trial ended
+    Status.OUT_OF_MEMORY: "out_of_memory",
+    Status.SKIPPED: "out_of_memory",
+    Status.REFUSED: "refused",
+}
 _STATES: Final = {  # samplers learn from a pruned trial without a value that it was worse than all that have one
     Status.FINISHED: TrialState.COMPLETE,
     Status.PRUNED: TrialState.PRUNED,
     Status.DIVERGED: TrialState.PRUNED,
     Status.OUT_OF_MEMORY: TrialState.PRUNED,
     Status.SKIPPED: TrialState.PRUNED,
+    Status.REFUSED: TrialState.PRUNED,
     Status.TIMED_OUT: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,  # by no fault of its setting, as far as is known: samplers ignore it
 }
@@ -36,7 +40,7 @@ def loss_sign(config: StudyConfig) -> float:
 def tell_record(study: Study, trial: Trial, record: TrialRecord, config: StudyConfig) -> None:
     """Objective values of a finished trial, else how it ended; telling twice changes nothing. Raises `ConfigError`.
 
-    Optuna's samplers ignore failed trials. One that ran out of memory is told as pruned with a violated constraint:
+    Optuna's samplers ignore failed trials. One that cannot run is told as pruned with a violated constraint:
     TPE then avoids its neighbours, and no value is made up for it.
     """
     values = _objective_values(record, config)
@@ -83,10 +87,10 @@ def violations(record: TrialRecord, config: StudyConfig) -> dict[str, float | No
     """By how much of the bound a finished trial is beyond it, by `metric max` and `metric min`; at most 0 keeps it.
 
     Relative, (value - bound) / abs(bound), so that Optuna can add parameters to bytes; absolute where the bound is 0.
-    None: not measured. A trial that had no room for its memory violates `_NO_MEMORY` by 1: a yes, no measurement.
+    None: not measured. A trial that cannot run violates a constraint of its own by 1: a yes, no measurement.
     """
-    if record.status in _WITHOUT_MEMORY:
-        return {_NO_MEMORY: 1.0}
+    if record.status in _VIOLATIONS:
+        return {_VIOLATIONS[record.status]: 1.0}
     if record.status is not Status.FINISHED:
         return {}
     found: dict[str, float | None] = {}

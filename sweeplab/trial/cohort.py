@@ -9,7 +9,7 @@ import torch
 
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, write_text
-from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
+from sweeplab.runtime.errors import ConfigError, StudyRefused, describe_error, describe_error_with_kind
 from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.running_trial import RunningTrial
 
@@ -17,10 +17,16 @@ _log = logging.getLogger(__name__)
 
 
 def record_failure(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
-    """The record of a trial that an error ended. Raises `ConfigError` and `StoreError`: a mistake of the user's, and a
-    disk that takes nothing more, stop the study."""
-    if isinstance(error, ConfigError | StoreError):
+    """The record of a trial that an error ended; a configuration that cannot run is refused in one line.
+
+    Raises `StudyRefused` and `StoreError`: what no trial can run with, and a disk that takes nothing more, stop the
+    study.
+    """
+    if isinstance(error, StudyRefused | StoreError):
         raise error
+    if isinstance(error, ConfigError):
+        record.status, record.reason = Status.REFUSED, str(error)
+        return record
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record

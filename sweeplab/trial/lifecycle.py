@@ -16,9 +16,10 @@ from sweeplab.data.batches import Tokenized
 from sweeplab.models.base import Base
 from sweeplab.models.layers import has_randomness
 from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
+from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
-from sweeplab.runtime.errors import ConfigError, describe_error_with_kind
+from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
@@ -28,7 +29,7 @@ from sweeplab.trial.cohort import choose_active, record_failure
 from sweeplab.trial.measurement import add_phase, measured
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
-from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
+from sweeplab.trial.scoring import evaluate_trials, fingerprint_tasks, score_base, score_rung
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def run_cohort(
     """Records in the order in which trials end; `ask_for_more` is called after each for trials that take its place.
 
     `observe` gets losses, `say` what a user should know at once.
-    Raises `ConfigError` and `StoreError` only: they stop the study.
+    Raises `StudyRefused` and `StoreError` only: they stop the study.
     """
     cohort, waiting = Cohort(resources, observe, say, resources.cohort_size), deque(specs)
     while waiting or cohort.trials:
@@ -145,7 +146,7 @@ class Cohort:
         try:
             with measured(phases, phase, self.resources.device):
                 work(trials)
-        except (ConfigError, StoreError):
+        except (StudyRefused, StoreError):
             raise
         except Exception as error:
             if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_torn for trial in trials)):
@@ -190,12 +191,18 @@ class Cohort:
 
 
 def load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
-    """The trial's base and data, loaded only where the last trial had others. Raises `ConfigError`."""
+    """The trial's base and data, loaded only where the last trial had others.
+
+    Raises `ConfigError`, and `StudyRefused` where they are not what earlier trials had under the same names.
+    """
     record.phase = "load"
     with measured(record.phases, "load", resources.device):
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
     record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
+    if (tasks := fingerprint_tasks(spec.config)) is not None:
+        record.provenance["tasks_fingerprint"] = tasks
+    refuse_changed_inputs(record.config, spec.fingerprints, record.provenance)
     return base, data
 
 

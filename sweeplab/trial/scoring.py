@@ -44,7 +44,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     had, so that they are known before anything has trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(config.to_dict(), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
+    key = base_key(config.to_dict(), str(base.model.dtype), fingerprint_tasks(config), record.provenance)
     elsewhere = record.provenance["dirty"] is False
     known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
     if resources.ranks.broadcast_first(known):
@@ -177,7 +177,7 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def _fingerprint_tasks(config: TrialConfig) -> str | None:
+def fingerprint_tasks(config: TrialConfig) -> str | None:
     """The fingerprint of the tasks' own files; None where lm-eval brings them."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))
