@@ -1,7 +1,6 @@
 """Dataclasses as files and messages have them, checked by pydantic as they are read."""
 
 import json
-from functools import cache
 from typing import Any, Final, TypeGuard, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -18,10 +17,14 @@ def to_plain(value: Any) -> Any:
     return to_jsonable_python(value)
 
 
-@cache
-def _reader(kind: Any) -> TypeAdapter[Any]:
+_READERS: Final[dict[Any, TypeAdapter[Any]]] = {}
+
+
+def _reader_of(kind: Any) -> TypeAdapter[Any]:
     """A list, since pydantic takes the strictness of a dataclass from what is around it."""
-    return TypeAdapter(list[kind], config=_STORED)
+    if kind not in _READERS:
+        _READERS[kind] = TypeAdapter(list[kind], config=_STORED)
+    return _READERS[kind]
 
 
 def from_plain(kind: type[T], values: Any, name: str) -> T:
@@ -32,7 +35,7 @@ def from_plain(kind: type[T], values: Any, name: str) -> T:
         raise ValueError(f"{name} is an object with fields, got {type(values).__name__}")
     _refuse_deep(values)
     try:
-        (whole,) = _reader(kind).validate_json(json.dumps([values], allow_nan=False))
+        (whole,) = _reader_of(kind).validate_json(json.dumps([values], allow_nan=False))
     except ValidationError as error:
         raise ValueError(_describe(error.errors(include_url=False), name)) from error
     read: T = whole
