@@ -18,6 +18,7 @@ from sweeplab.execution.ranks import Reporter
 from sweeplab.execution.worker import serve
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ReportedLink
+from tests.hostile import answer
 from tests.study_runs import QUICK, ComposeStudy, run_cli
 
 Spoil = Callable[[Path], None]
@@ -100,6 +101,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
 ) -> None:
     spoil(tmp_path)
+    found = answer([*QUICK, *overrides], tmp_path)
+    assert found.code == 2, found.err
+    assert found.out == ""
+    assert re.fullmatch(rf"sweeplab: {message}[^\n]*\n", found.err), found.err
+
+
+@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[::11], ids=["checked", "read by Hydra"])
+def test_a_process_of_its_own_answers_a_mistake_as_well(
+    overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
+) -> None:
     done = run_cli(tmp_path, *QUICK, *overrides)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
