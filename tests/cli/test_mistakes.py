@@ -156,6 +156,8 @@ def explanation(*overrides: str) -> str:
             "claims=[{foo: 1}]",
             r"^claims holds an entry with foo, which is no key of one; choose from words, source, metric",
         ),
+        ("claims=[{margin: big}]", r"^claims\[0\]\.margin must be a number from 0, got big; "),
+        ("claims=[{between: 3}]", r"^claims\[0\]\.between must be a list, got 3; give a list, such as \[1,2\]$"),
         ("data.parts=[{foo: 1}]", r"^data\.parts holds an entry with foo, .*; choose from path, weight$"),
         ("study={sed: 1}", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
         (
