@@ -111,7 +111,7 @@ def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     assert record.heldout_loss_nats_per_token == calm.heldout_loss_nats_per_token
     (sentence,) = said
     assert sentence.startswith(f"{path} is no checkpoint (")
-    assert sentence.endswith("), kept as checkpoint.pt.set-aside; trial 1 starts anew")
+    assert sentence.endswith("), kept as checkpoint.pt.set-aside; trial 1 starts again")
 
 
 def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: Compose, tmp_path: Path) -> None:

@@ -42,10 +42,10 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
     from sweeplab.planning.forecast import Forecaster
-    from sweeplab.training.optimizers import check_made
+    from sweeplab.training.optimizers import check_optimizer
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
-        check_made(optimizer)
+        check_optimizer(optimizer)
     forecaster = Forecaster(request.config.executor)
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)

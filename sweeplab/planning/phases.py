@@ -30,7 +30,7 @@ from sweeplab.planning.memory import (
     find_adapted_matrices,
 )
 from sweeplab.runtime.device import PlannedDevice
-from sweeplab.training.chunked_loss import columns_at_once
+from sweeplab.training.chunked_loss import _count_columns_per_chunk
 
 _TRAINING: Final = ("forward", "loss", "backward", "step")
 
@@ -60,13 +60,13 @@ def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole
     states of all targets, e h N, in the backward with gradients of their own.
     """
     rows, columns, targets = scored
-    if whole or columns_at_once(sizes.vocab_size, rows, columns) == columns:
+    if whole or _count_columns_per_chunk(sizes.vocab_size, rows, columns) == columns:
         widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
         positions, counted = rows * columns, rows * targets
         forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
         backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
         return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
-    chunk = sizes.vocab_size * rows * columns_at_once(sizes.vocab_size, rows, targets)
+    chunk = sizes.vocab_size * rows * _count_columns_per_chunk(sizes.vocab_size, rows, targets)
     states = dtype_bytes * sizes.hidden_size * rows * targets
     return _LogitsBytes(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
 

@@ -18,7 +18,7 @@ from sweeplab.data.packing import PackedRow, pack_examples
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import read_architecture
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.module import attention_inputs, target_loss_sum
+from sweeplab.training.module import build_attention_inputs, sum_target_losses
 from sweeplab.trial.resources import Resources
 from tests.configs import PLAIN
 from tests.conftest import run_alone
@@ -75,7 +75,7 @@ def test_a_packed_row_by_hand() -> None:
     assert batch.positions_BT is not None
     assert batch.positions_BT.tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]
     assert (batch.num_tokens, batch.num_window_targets) == (6, 7)
-    mask = attention_inputs(batch)["attention_mask"]
+    mask = build_attention_inputs(batch)["attention_mask"]
     assert mask.dtype is torch.bool
     assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
@@ -158,8 +158,8 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("packed", FAMILIES, indirect=True)
 def test_packed_loss_and_gradients_equal_those_of_each_example_alone(packed: Packed) -> None:
     model, _, batch, data = packed
-    loss = target_loss_sum(model, batch)
-    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
+    loss = sum_target_losses(model, batch)
+    alone = torch.stack([sum_target_losses(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
     torch.testing.assert_close(loss, alone, rtol=1e-12, atol=0)
     found, expected = gradients(model, loss), gradients(model, alone)
     assert all(gradient.abs().max() > 0 for gradient in expected.values())
@@ -184,7 +184,7 @@ def test_a_sequence_does_not_see_the_others(packed: Packed) -> None:
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
-    found: Tensor = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
+    found: Tensor = model(input_ids=batch.ids_BT, **build_attention_inputs(batch)).logits
     return found
 
 
@@ -193,8 +193,8 @@ def test_without_the_mask_it_would_be_seen(packed: Packed) -> None:
     """The test above could not fail on a model that looks at one token only."""
     model, _, batch, data = packed
     unmasked = batch._replace(mask_BT=(batch.mask_BT > 0).long(), positions_BT=None)
-    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
-    assert abs(target_loss_sum(model, unmasked) - alone) > 1e-5 * abs(alone)
+    alone = torch.stack([sum_target_losses(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
+    assert abs(sum_target_losses(model, unmasked) - alone) > 1e-5 * abs(alone)
 
 
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
@@ -222,5 +222,7 @@ def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, resources:
     spec = make_spec(0, "quantization=none", "evaluation=none", "data.packing=true", "training.max_length=64")
     base = resources.base_for(spec.config)
     base.model.config.sliding_window = 32
-    with pytest.raises(ConfigError, match=r"attention window of 32 tokens within training\.max_length=64; choose"):
+    with pytest.raises(
+        ConfigError, match=r"attention window of 32 tokens, which is shorter than training\.max_length=64; choose"
+    ):
         run_alone(spec, resources)

@@ -15,7 +15,7 @@ from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_hits, score_images
 from sweeplab.records.record import Score
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def by_transformers(model: Any, data: list[Tokens]) -> float:
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any], batch_size: int) -> None:
     model, data = tiny_llama().eval(), examples()
-    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), target_loss_sum, CPU)
+    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), sum_target_losses, CPU)
     # transformers' loss passes through 32 bits
     assert found == pytest.approx(by_transformers(model, data), rel=1e-6)
 
@@ -50,11 +50,11 @@ def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any
 def test_heldout_loss_is_measured_without_dropout_and_restores_the_mode(tiny_llama: Callable[..., Any]) -> None:
     model, data = tiny_llama(attention_dropout=0.5), examples()
     batches = make_heldout_batches(data, 0, 2)
-    quiet = measure_heldout_loss(model.eval(), batches, target_loss_sum, CPU)
+    quiet = measure_heldout_loss(model.eval(), batches, sum_target_losses, CPU)
     assert not model.training
-    assert measure_heldout_loss(model.train(), batches, target_loss_sum, CPU) == quiet
+    assert measure_heldout_loss(model.train(), batches, sum_target_losses, CPU) == quiet
     assert model.training
-    noisy = sum(target_loss_sum(model, batch).item() for batch in batches)
+    noisy = sum(sum_target_losses(model, batch).item() for batch in batches)
     assert noisy / sum(batch.num_window_targets for batch in batches) != pytest.approx(quiet, rel=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_no_gradient_is_kept(tiny_llama: Callable[..., Any]) -> None:
 
     def loss_sum(model: nn.Module, batch: Any) -> torch.Tensor:
         tracked.append(torch.is_grad_enabled())
-        return target_loss_sum(model, batch)
+        return sum_target_losses(model, batch)
 
     measure_heldout_loss(model, make_heldout_batches(examples(), 0, 4), loss_sum, CPU)
     assert tracked == [False, False]

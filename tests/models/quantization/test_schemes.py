@@ -21,7 +21,7 @@ from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import EMBEDDED, Base, load_base
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from tests.configs import quantize
 
 SCHEMES: dict[str, tuple[Any, ...]] = {
@@ -124,7 +124,7 @@ class TestEveryScheme:
             base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), HubModel(name="any"), seed=1
         )
         fill(adapted)
-        target_loss_sum(adapted, batch()).backward()
+        sum_target_losses(adapted, batch()).backward()
         for name, weight in adapted.named_parameters():
             reached = weight.grad is not None and bool(weight.grad.isfinite().all()) and bool(weight.grad.any())
             assert reached == ("lora_" in name), name
