@@ -25,7 +25,7 @@ from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.cma_state import is_safe_state
+from sweeplab.search.rebuild import is_safe_cma_state
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
@@ -121,7 +121,7 @@ def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: C
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(payload)
     assert len(read_study(tmp_path).sentences) == 6  # the database is not read at all
-    assert not is_safe_state({"cma:optimizer:0": payload.hex()})
+    assert not is_safe_cma_state({"cma:optimizer:0": payload.hex()})
     (tmp_path / "data.json").write_bytes(payload)
     with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)

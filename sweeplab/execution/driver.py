@@ -30,9 +30,9 @@ from sweeplab.records.store import (
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
-from sweeplab.search.points import planned_configs
+from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.search.samplers import check_space
-from sweeplab.search.search import Search, num_planned
+from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.progress import StudyProgress, show_summary
 from sweeplab.tracking.tracker import ReportedStudy
@@ -48,7 +48,7 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=num_planned(request.config, varied),
+        num_planned=count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
@@ -149,7 +149,7 @@ class Driver:
     def go_on(self, files: StudyFiles) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
-            planned_configs(self.request, self.varied)
+            compose_planned_points(self.request, self.varied)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:

@@ -126,7 +126,7 @@ def _refuse_random_base(base: Base, strategy: str) -> None:
     """Raises `ConfigError` for a base with dropout: several devices would draw other numbers than one device."""
     if has_randomness(base.model):
         raise ConfigError(
-            f"training.strategy={strategy} does not work with this model: it has dropout of its own, and every device "
+            f"training.strategy={strategy} does not go with this model: it has dropout of its own, and every device "
             "would draw other numbers; choose training.strategy=single"
         )
 

@@ -188,7 +188,7 @@ def test_a_cohort_that_does_not_fit_keeps_the_sizes_that_did(monkeypatch: pytest
         return real(work, device)
 
     limited.calls = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(cohorts, "fastest", limited)
+    monkeypatch.setattr(cohorts, "time_fastest", limited)
     found = cohorts.speeds(Laboratory.on("cpu", 1), config_of(TINY, "quantization=none"), 8)
     assert list(found["ratios"]) == ["1", "2"]
     assert found["stopped"] == "4 at once: CUDA out of memory."

@@ -13,7 +13,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Score
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.dashboard import DATABASE
+from sweeplab.search.dashboard import _DATABASE
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search
 from tests.study_runs import Open, asked_for, end, record_of, run
@@ -254,7 +254,7 @@ def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path
     for most in (3, 4):
         go_on(open_search(*overrides), most)
     search = open_search(*overrides)
-    stored = optuna.load_study(study_name="single", storage=f"sqlite:///{tmp_path / 'study' / DATABASE}")
+    stored = optuna.load_study(study_name="single", storage=f"sqlite:///{tmp_path / 'study' / _DATABASE}")
     for _ in range(2):
         assert [plain(trial) for trial in search.study.trials] == [plain(trial) for trial in stored.trials]
         assert search.study.user_attrs == stored.user_attrs

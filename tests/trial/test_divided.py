@@ -107,5 +107,5 @@ def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -
 
 def test_a_base_that_draws_by_itself_is_not_divided(embedded_base: Base) -> None:
     _refuse_random_base(embedded_base._replace(model=small_llama()), "ddp")
-    with pytest.raises(ConfigError, match=r"^training\.strategy=ddp does not work with this model: it has dropout of "):
+    with pytest.raises(ConfigError, match=r"^training\.strategy=ddp does not go with this model: it has dropout of "):
         _refuse_random_base(embedded_base._replace(model=small_llama(attention_dropout=0.1)), "ddp")
