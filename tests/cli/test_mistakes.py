@@ -15,7 +15,7 @@ from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.ranks import Reporter
-from sweeplab.execution.worker import serve
+from sweeplab.execution.worker import _serve
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ReportedLink
 from tests.study_runs import QUICK, ComposeStudy, run_cli
@@ -217,7 +217,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
     }
     link = ReportedLink()
-    serve(Reporter(link), messages.__getitem__)
+    _serve(Reporter(link), messages.__getitem__)
     (answer,) = (message for message in link.read() if message["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])

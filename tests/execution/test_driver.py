@@ -194,7 +194,7 @@ def test_a_worker_that_dies_twice_fails_its_trial_and_the_study_goes_on(
     lost = records[1]
     assert [record.status.value for record in records] == ["finished", "failed", "finished", "finished"]
     assert lost.reason == (
-        "the worker process ended with signal 9, as the system ends what takes its last memory; "
+        "the worker process ended with signal 9, which the system sends when its memory is full; "
         f"see {tmp_path}/runs/single/worker-0.log"
     )
     assert (lost.params, lost.seed, lost.config["adapter"]["rank"]) == ({"adapter.rank": 2}, 0, 2)
