@@ -207,7 +207,9 @@ def test_a_chat_template_stays_in_its_sandbox(
     tokenizer = load_tokenizer(EmbeddedModel(name="tiny_base"))
     tokenizer.chat_template = template
     examples = load_splits(compose_trial().data).train[:1]
-    with pytest.raises(ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses: "):
+    with pytest.raises(
+        ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses the messages: "
+    ):
         tokenize_examples(examples, tokenizer, "template", True, 64)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,7 +7,7 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
-from sweeplab.data.sources import count_learned, load_splits
+from sweeplab.data.sources import count_leaked_examples, load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
@@ -48,7 +48,7 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     splits = load_splits(config.data)
     assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    learned = {"num_learned": count_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
+    learned = {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
     if len(examples) > MOST_EXAMPLES or not _is_tokenizer_local(config.model):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)

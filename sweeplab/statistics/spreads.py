@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 _MIN_OWN_SEEDS: Final = 6  # fewer give a setting's own variance too few degrees of freedom, so it is pooled
-_TEST_LEVEL: Final = 0.02  # chance that a setting is called wide although all spread alike
+TEST_LEVEL: Final = 0.02  # chance that a setting is called wide although all spread alike
 TINY: Final = 1e-12  # relative size up to which a difference is rounding
 _NUM_DRAWS: Final = 4000
 _DRAWS_AT_ONCE: Final = 200
@@ -76,7 +76,7 @@ def _simulate_limits(num_settings: int, num_seeds: int, paired: bool) -> _Excess
         ranks = np.empty(_NUM_DRAWS, dtype=int)
         ranks[(-column).argsort()] = np.arange(_NUM_DRAWS)
         best_ranks = np.minimum(best_ranks, ranks)
-    share = float(np.quantile(best_ranks, _TEST_LEVEL)) / _NUM_DRAWS
+    share = float(np.quantile(best_ranks, TEST_LEVEL)) / _NUM_DRAWS
     kept = np.cumsum(rising)[::-1][: num_settings // 2 + 1] / np.arange(num_settings, 0, -1)[: num_settings // 2 + 1]
     return _ExcessLimits(np.quantile(drawn, 1 - share, axis=0), rising.mean() / kept)
 

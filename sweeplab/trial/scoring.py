@@ -133,15 +133,17 @@ def _score_tasks(
     """
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
 
-    def choose(numbers: Sequence[int]) -> AbstractContextManager[None]:
+    def select_trials(numbers: Sequence[int]) -> AbstractContextManager[None]:
         return cohort.only([trials[number] for number in numbers])
 
     if not config.data.is_images():
         (example,) = make_heldout_batches(trials[0].data.heldout[:1], base.pad_id, 1)
         example = move_data_to_device(example, resources.device)
         moved = [_has_moved(trial) for trial in trials]
-        probe = make_probe(model, example, compute_target_logits, choose, moved, _without_adapters(cohort, trials[0]))
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), choose, probe)
+        probe = make_probe(
+            model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
+        )
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe)
     evaluations = []
     for trial in trials:
         with cohort.only([trial]):

@@ -227,10 +227,10 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     ("text", "message"),
     [
         ("", r"records\.json is empty; give at least two records$"),
-        ("[", r"records\.json is no complete JSON: .*; mend the file$"),
+        ("[", r"records\.json is not valid JSON: .*; correct the file$"),
         (
             '{"instruction": "a", "output": "b"}\n{"instr',
-            r"records\.json, line 2: no complete JSON: .*; mend the line$",
+            r"records\.json, line 2: not valid JSON: .*; correct the line$",
         ),
         ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.data.batches import Batch, Windows, collate_packed, collate_tokens
+from sweeplab.data.batches import Batch, Windows, _collate_packed, collate_tokens
 from sweeplab.data.packing import PackedRow, pack_examples
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import read_architecture
@@ -68,7 +68,7 @@ def test_an_example_that_does_not_fit_is_the_callers_error() -> None:
 
 def test_a_packed_row_by_hand() -> None:
     rows = [PackedRow((Tokens([5, 6, 7], [5, 6, 7]), Tokens([8, 9], [IGNORED, 9]))), PackedRow((Tokens([4], [4]),))]
-    batch = collate_packed(rows, PAD, num_window_targets=7)
+    batch = _collate_packed(rows, PAD, num_window_targets=7)
     assert batch.ids_BT.tolist() == [[5, 6, 7, 8, 9], [4, PAD, PAD, PAD, PAD]]
     assert batch.labels_BT.tolist() == [[IGNORED, 6, 7, IGNORED, 9], [IGNORED] * 5]
     assert batch.mask_BT.tolist() == [[1, 1, 1, 2, 2], [1, 0, 0, 0, 0]]
@@ -97,7 +97,7 @@ def test_every_example_comes_once_per_epoch_and_windows_count_exactly(micro: int
         batches, total = [], 0
         for window in islice(windows.iterate_from(epoch * windows.num_per_epoch), windows.num_per_epoch):
             made = [
-                collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
+                _collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
             ]
             counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in made)
             assert [batch.num_window_targets for batch in made] == [counted] * len(window)
@@ -142,7 +142,7 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
     data = examples([3, 9, 12, 2, 7, 24, 5, 11, 8])
     rows = pack_examples(data, 24)
     assert max(len(row.sequences) for row in rows) > 2
-    return Packed(model, rows, collate_packed(rows, PAD, 1), data)
+    return Packed(model, rows, _collate_packed(rows, PAD, 1), data)
 
 
 def lora(enabled: set[str]) -> AdapterConfig:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sweeplab.data.batches import make_heldout_batches
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.evaluation.heldout import measure_heldout_loss, score_hits, score_images
+from sweeplab.evaluation.heldout import _score_hits, measure_heldout_loss, score_images
 from sweeplab.records.record import Score
 from sweeplab.training.module import sum_target_losses
 
@@ -86,14 +86,14 @@ def batch(means: list[int], labels: list[int]) -> ImageBatch:
 @pytest.mark.parametrize("hits", [[True, False, True], [True] * 5, [False] * 4, [True, True, False, True] * 25])
 def test_the_standard_error_is_that_of_a_sample_mean(hits: list[bool]) -> None:
     values = np.array(hits, dtype=float)
-    found = score_hits(hits)
+    found = _score_hits(hits)
     assert found.value == values.mean()
     assert found.stderr == pytest.approx(values.std(ddof=1) / math.sqrt(len(hits)))
     assert found.num_items == len(hits)
 
 
 def test_one_item_has_no_standard_error() -> None:
-    assert score_hits([True]) == Score(1.0, None, 1)
+    assert _score_hits([True]) == Score(1.0, None, 1)
 
 
 def test_scores_and_items_of_two_tasks() -> None:
@@ -102,7 +102,7 @@ def test_scores_and_items_of_two_tasks() -> None:
     found = score_images(model, tasks, CPU)
     assert model.training
     assert found.scores == {
-        "first": {"accuracy": score_hits([True, False, True])},
+        "first": {"accuracy": _score_hits([True, False, True])},
         "second": {"accuracy": Score(1, 0, 2)},
     }
     assert found.items[1] == {

@@ -70,7 +70,7 @@ def test_the_probe_holds_every_trials_logits_and_the_bases(packed: PackedAdapter
 def test_the_trials_own_logits_pass(packed: PackedAdapters, nf4_base: Base) -> None:
     probe, lm = probe_of(packed), lm_of(nf4_base, choosing(packed))
     for trial in range(3):
-        lm.turn_to(trial)
+        lm.begin_trial(trial)
         refuse_other_model(lm, trial, probe)
 
 
@@ -85,7 +85,7 @@ def test_another_model_is_refused(wrong: str, packed: PackedAdapters, nf4_base: 
     choose = chooses.get(wrong, choosing(packed))
     if wrong == "changed weights":
         next(iter(packed.slots[0].weights().values()))[1].add_(1e-3)
-    with pytest.raises(OtherModelError, match=r"lm-eval sees another model than was trained: logits .* differ by"):
+    with pytest.raises(OtherModelError, match=r"lm-eval sees another model than the trained one: logits .* differ by"):
         refuse_other_model(lm_of(nf4_base, choose), 0, probe)
 
 

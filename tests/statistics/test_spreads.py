@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sweeplab.statistics.spreads import (
-    _TEST_LEVEL,
+    TEST_LEVEL,
     _compute_excesses,
     _compute_paired_variances,
     compute_own_variances,
@@ -36,7 +36,7 @@ def test_settings_that_spread_alike_are_taken_for_others_in_2_of_100_studies(
     random = np.random.default_rng(1)
     studies = random.normal(size=(1500, num_settings, num_seeds)) + random.normal(size=(1500, 1, num_seeds)) * paired
     taken = np.mean([split_by_spread(values_KS, paired).wide_K.any() for values_KS in studies])
-    assert abs(taken - _TEST_LEVEL) < 4 * (_TEST_LEVEL * (1 - _TEST_LEVEL) / 1500) ** 0.5  # and the limits' own error
+    assert abs(taken - TEST_LEVEL) < 4 * (TEST_LEVEL * (1 - TEST_LEVEL) / 1500) ** 0.5  # and the limits' own error
 
 
 @pytest.mark.parametrize("paired", [False, True])

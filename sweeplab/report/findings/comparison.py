@@ -10,7 +10,7 @@ from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.contrasts import Comparison
 from sweeplab.statistics.intervals import LEVEL
 from sweeplab.statistics.power import POWER, count_items_needed, count_seeds_needed, find_least_difference
-from sweeplab.statistics.spreads import _TEST_LEVEL, is_pooled
+from sweeplab.statistics.spreads import TEST_LEVEL, is_pooled
 
 _COVERAGE: Final = {
     "seeds": "another seed on the same items",
@@ -99,7 +99,7 @@ def describe_power(evidence: Evidence, compared: Comparison) -> list[str]:
 def _describe_spread(evidence: Evidence, compared: Comparison) -> str:
     """Whose variance the intervals of differences stand on, where there are few seeds."""
     num_seeds, num_alike = evidence.table.num_seeds, compared.num_alike
-    test = f"a test at {100 * _TEST_LEVEL:.0f} %"
+    test = f"a test at {100 * TEST_LEVEL:.0f} %"
     freedoms = f"{count_noun(max(num_alike - 1, 1) * (num_seeds - 1), 'degree')} of freedom"
     few = f"{count_noun(num_seeds, 'seed')} of one setting say little about its spread"
     num_flat = len(evidence.settings) - num_alike - len(compared.wide)

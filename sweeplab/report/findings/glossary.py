@@ -5,7 +5,7 @@ from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.evidence.costs import choose_memory_metric, has_shared_training
 from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.report.evidence.settings import first_objective
-from sweeplab.statistics.spreads import _TEST_LEVEL
+from sweeplab.statistics.spreads import TEST_LEVEL
 
 
 def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[s
             "[low, high]",
             "A 95 % interval of the mean, by Student's t over seeds; what it covers is another seed on the same items. "
             "With fewer than six seeds the settings share one variance, which is right on average and too small for a "
-            f"setting that spreads more unseen; one that is seen to (a test at {100 * _TEST_LEVEL:.0f} %) has an "
+            f"setting that spreads more unseen; one that is seen to (a test at {100 * TEST_LEVEL:.0f} %) has an "
             "interval from its own seeds alone, marked 'own spread'. With one seed it is over items (Wilson's for a "
             "share), and does not cover the seed. An interval ends where the metric does: at 0 for a loss, a time or a "
             "size, and at 0 and 1 for a share.",
