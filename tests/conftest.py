@@ -30,7 +30,7 @@ from tests.configs import quantize
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ("tests.study_runs", "tests.random_models", "tests.report_records")
+pytest_plugins = ("tests.composed_once", "tests.study_runs", "tests.random_models", "tests.report_records")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -42,6 +42,7 @@ ACROSS: Final = {
     "search/test_enqueue.py",
     "search/test_resume.py",
     "test_architecture.py",
+    "test_composed_once.py",
     "test_documentation.py",
     "test_fuzz.py",
     "test_public_surface.py",

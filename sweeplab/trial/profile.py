@@ -15,7 +15,7 @@ from sweeplab.records.record import Phase, Solo
 from sweeplab.training.attached_cohort import attach_cohort, find_longest_micro_batch, gradient_checkpointing
 from sweeplab.training.module import compute_window_shares
 from sweeplab.training.running_trial import RunningTrial, list_gradients, start_trial
-from sweeplab.trial.measurement import freed_memory_returned, measure_phase
+from sweeplab.trial.measurement import freed_memory_returned, measure_phase, trim_freed_memory
 from sweeplab.trial.resources import Resources
 
 _NUM_TIMED_STEPS: Final = 3  # after one that is not timed
@@ -66,6 +66,7 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo:
     copy = start_trial(trial.spec, trial.record, trial.base, trial.data, trial.model, slot, lambda *_: None)
     accumulation = trial.spec.config.training.accumulation
     phases: dict[str, Phase] = {}
+    trim_freed_memory()
     before = resources.memory_bytes()
     with prepare_longest_pass([copy], resources) as forward_and_backward:
 
