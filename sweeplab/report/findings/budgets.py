@@ -92,5 +92,5 @@ def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: It
     titles = [Column(label_metric(one.metric), "kept" if index else "learned") for index, one in enumerate(sides)]
     rows = []
     for setting in sides[0].settings:
-        rows.append([Cell(setting.label), *(_quality_cell(side, side.place(setting)) for side in sides)])
+        rows.append([Cell(setting.label), *(_quality_cell(side, side.index_of(setting)) for side in sides)])
     return Table([Column("setting", numeric=False), *titles], rows)
