@@ -72,7 +72,7 @@ class _Section(NamedTuple):
 
 @dataclass(frozen=True)
 class _ReportContent:
-    """What both pages are made of; `found` is the evidence on the first objective, by `by_meaning`'s families."""
+    """What both pages show; `evidence` is that of the first objective, by group of `group_comparable`."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -80,7 +80,7 @@ class _ReportContent:
     bases: Sequence[BaseScore]
     settings: list[Setting]
     judged: list[Verdict]
-    found: dict[str, Evidence]
+    evidence: dict[str, Evidence]
     shares: list[Importance]
 
 
@@ -89,9 +89,9 @@ def _gather_content(
 ) -> _ReportContent:
     settings = group_by_setting(facts, records)
     judged = judge_claims(facts, settings, items)
-    found = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
-    shares = measure_importance(facts, records) if list(found) == [""] else []
-    return _ReportContent(facts, records, items, bases, settings, judged, found, shares)
+    evidence = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
+    shares = measure_importance(facts, records) if list(evidence) == [""] else []
+    return _ReportContent(facts, records, items, bases, settings, judged, evidence, shares)
 
 
 def write_pages(
@@ -103,9 +103,9 @@ def write_pages(
 ) -> Path:
     """Writes the files; gives the path of report.html. Raises `StoreError`."""
     records = sorted(records, key=lambda record: record.number)
-    made = _gather_content(facts, records, items, bases)
-    drawn = build_study_charts(facts, made.settings, list_published_values(made.judged), bases) if records else []
-    values = _list_values(made)
+    content = _gather_content(facts, records, items, bases)
+    drawn = build_study_charts(facts, content.settings, list_published_values(content.judged), bases) if records else []
+    values = _list_values(content)
     stored = {
         "study": facts.to_dict(),
         "bases": [one.to_dict() for one in bases],
@@ -124,29 +124,31 @@ def write_pages(
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
-    write_text(folder / "report.html", _render_html(made, values, drawn))
+    write_text(folder / "report.html", _render_html(content, values, drawn))
     return folder / "report.html"
 
 
-def _render_html(made: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(draw_figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
-    figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
+    shown = (
+        list(draw_figures(content.facts, content.settings, drawn, content.evidence, content.shares)) if drawn else []
+    )
+    figures_first = len(content.settings) > MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
 
 
-def _list_values(made: _ReportContent) -> dict[str, Any]:
+def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
-    facts, records = made.facts, made.records
-    settings = build_settings_table(facts, made.settings, bases=made.bases)
+    facts, records = content.facts, content.records
+    settings = build_settings_table(facts, content.settings, bases=content.bases)
     return {
         "facts": facts,
         "setup": describe_setup(records),
-        "answer": state_answer(facts, made.settings, made.items),
+        "answer": state_answer(facts, content.settings, content.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in _list_sections(made) if section.table is not None],
+        "sections": [section for section in _list_sections(content) if section.table is not None],
         "failures": build_failures_table(records),
         "trials": build_trials_table(facts, records),
         "phases": build_phases_table(records),
@@ -154,35 +156,37 @@ def _list_values(made: _ReportContent) -> dict[str, Any]:
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
         "reading": explain_terms(facts, records),
-        "has_items": made.items is not None,
+        "has_items": content.items is not None,
     }
 
 
-def _list_sections(made: _ReportContent) -> Iterator[_Section]:
+def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
-    facts = made.facts
-    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, made.records))
-    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(made.judged))
-    if not made.found:
+    facts = content.facts
+    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, content.records))
+    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(content.judged))
+    if not content.evidence:
         return
-    for label, found in made.found.items():
-        compared = found.compared()
+    for label, evidence in content.evidence.items():
+        compared = evidence.compared()
         if compared is not None:
             yield _Section(
-                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
+                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(evidence, compared)
             )
     yield _Section(
-        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, made.settings, made.items)
+        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
     yield _Section(
-        "Importance of what was varied", describe_importance(facts, made.records), build_importance_table(made.shares)
+        "Importance of what was varied",
+        describe_importance(facts, content.records),
+        build_importance_table(content.shares),
     )
-    if "" in made.found:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.found[""]) else "")
-        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.found[""]))
-    for label, found in made.found.items():
-        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, found))
-        for title, table in build_budget_tables(found):
+    if "" in content.evidence:
+        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
+        yield _Section("Main effects and interactions", note, build_effects_table(facts, content.evidence[""]))
+    for label, evidence in content.evidence.items():
+        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, evidence))
+        for title, table in build_budget_tables(evidence):
             yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)
 
 

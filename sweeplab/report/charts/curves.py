@@ -91,8 +91,8 @@ def _read_score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, 
     rungs = [*record.rung_scores]
     if rungs and record.step is not None and record.scores:
         rungs.append(RungScores(record.step, record.scores))
-    found = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
-    return {step: value for step, value in found.items() if is_usable(value)}
+    scores = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
+    return {step: value for step, value in scores.items() if is_usable(value)}
 
 
 def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[TrainPoint]:

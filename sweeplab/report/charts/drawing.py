@@ -1,4 +1,4 @@
-"""A chart as SVG: values to pixels, and a template that draws them with the page's colors or alone, on white."""
+"""A chart as SVG: values to pixels, and a template that draws them with the page's colors or standalone, on white."""
 
 import math
 from dataclasses import dataclass
@@ -62,18 +62,18 @@ class PixelScale:
         return round(self.start + part * (self.end - self.start), 2)
 
 
-def draw_chart(chart: Chart, alone: bool = True) -> str:
-    """The chart as SVG. `alone`: a picture of its own, with title and legend, on white; else for the page."""
-    return render_svg("plot.svg.j2", lay_out_chart(chart, alone))
+def draw_chart(chart: Chart, standalone: bool = True) -> str:
+    """The chart as SVG. `standalone`: a picture of its own, with title and legend, on white; else for the page."""
+    return render_svg("plot.svg.j2", lay_out_chart(chart, standalone))
 
 
-def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
-    """Everything that `plot.svg.j2` draws of a chart; pixels, y downwards. `alone`: with title and legend, on white."""
-    width = WIDTH if alone else PAGE_WIDTH
-    entries = _arrange_legend(list_legend(chart), width) if alone else []
-    head = TOP + (LEGEND_ROW if chart.subtitle else 0) if alone else HEADROOM
+def lay_out_chart(chart: Chart, standalone: bool = True) -> dict[str, Any]:
+    """The values for `plot.svg.j2`: pixels, y downwards; `standalone`: with title and legend, on white."""
+    width = WIDTH if standalone else PAGE_WIDTH
+    entries = _arrange_legend(list_legend(chart), width) if standalone else []
+    head = TOP + (LEGEND_ROW if chart.subtitle else 0) if standalone else HEADROOM
     top = head + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
-    bottom = top + (PLOT_HEIGHT if alone else PAGE_PLOT_HEIGHT)
+    bottom = top + (PLOT_HEIGHT if standalone else PAGE_PLOT_HEIGHT)
     x_scale, y_scale, y_ticks = _choose_scales(chart, width, top, bottom)
     texts = shorten_ticks([tick.text for tick in chart.axis.ticks])
     ticks = [Mark(x_scale(tick.position), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
@@ -82,7 +82,7 @@ def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
     turned = widest > slot
     below = BOTTOM + (widest * 0.5 if turned else 0)
     return {
-        "alone": alone,
+        "standalone": standalone,
         "width": width,
         "height": round(bottom + below),
         "left": LEFT,

@@ -58,7 +58,7 @@ def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
 
 def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
     """(title, table) for memory and for time: from what budget on another setting is the best, by the means."""
-    made = []
+    tables = []
     scores_K = evidence.sign * evidence.table.values_KS.mean(axis=1)
     for name in list_cost_metrics(evidence.settings):
         indices = find_best_under(mean_by_setting(evidence.settings, name), scores_K)
@@ -72,8 +72,8 @@ def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
             for index in indices
         ]
         if len(evidence.settings) > 1:
-            made.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
-    return made
+            tables.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
+    return tables
 
 
 def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Table | None:
@@ -85,7 +85,9 @@ def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: It
         if task in facts.retained_tasks
     ]
     sides = [
-        found for name in (objective, *kept) if (found := gather_evidence(facts, settings, name, items)) is not None
+        evidence
+        for name in (objective, *kept)
+        if (evidence := gather_evidence(facts, settings, name, items)) is not None
     ]
     if len(sides) < 2 or sides[0].metric != objective:
         return None
