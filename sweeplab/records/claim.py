@@ -1,4 +1,4 @@
-"""What an experiment claims, in data: a sentence, who said it, and what of the records would bear it out."""
+"""Claims of an experiment as data: a sentence, its source, and the condition on the records that would support it."""
 
 import math
 from typing import Any, Final
@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sweeplab.records.metrics import METRICS, known_metric
 from sweeplab.runtime.errors import ConfigError, refuse
 
-FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
+_FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 
 
 class ClaimConfig(BaseModel):
-    """One sentence that the study's records support, contradict or leave open; exactly one form of it.
+    """A sentence that the records of a study support, contradict or leave open. Exactly one form must be given.
 
-    A setting is a point of the space or a part of one, by key; of a part, the mean of all its settings counts.
+    A setting is a point of the space by key. Where it names some of the keys only, the mean of all settings with these
+    values counts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -31,15 +32,15 @@ class ClaimConfig(BaseModel):
     value: dict[str, Any] | None = None  # this setting's value is in `between`
     every: dict[str, Any] | None = None  # that of every setting that this names is; {}: of all
     margin: float = 0.0  # in the metric's unit
-    between: list[int | float | None] | None = None  # lowest and highest, null for no end
-    published: float | None = None  # the source's figure: a difference, a ratio or a value, as the form has it
+    between: list[int | float | None] | None = None  # lowest and highest value, null for no limit
+    published: float | None = None  # the value that the source gives: a difference, a ratio or a value, by the form
 
     def forms(self) -> list[str]:
-        """The forms that are given; `checks` holds that there is one."""
-        return [form for form in FORMS if getattr(self, form) is not None]
+        """The forms that are given; `check_form` makes sure that there is exactly one."""
+        return [form for form in _FORMS if getattr(self, form) is not None]
 
     def settings(self) -> list[dict[str, Any]]:
-        """Every setting that is named, in the order of the effect: the first minus, or over, the second."""
+        """Every setting that the claim names, in the order of the effect: first minus second, or first over second."""
         named = [self.better, self.worse, *(self.same or []), *(self.ratio or []), self.value, self.every]
         return [setting for setting in named if setting is not None]
 
@@ -48,7 +49,7 @@ class ClaimConfig(BaseModel):
 
 
 def claim_from_dict(name: str, values: Any) -> ClaimConfig:
-    """What `model_dump` gave. Raises `ValueError` naming the field that is unknown or of another type."""
+    """The claim that `model_dump` wrote. Raises `ValueError` that names an unknown field or one of another type."""
     try:
         return ClaimConfig.model_validate(values)
     except ValidationError as error:
@@ -58,7 +59,7 @@ def claim_from_dict(name: str, values: Any) -> ClaimConfig:
 
 
 def check_form(key: str, claim: ClaimConfig) -> None:
-    """Words, a metric, and one form with what belongs to it."""
+    """Checks that a claim has words, source, metric, and one form with what it needs. Raises `ConfigError`."""
     for part in ("words", "source", "metric"):
         if getattr(claim, part) in ("???", ""):
             raise ConfigError(f"{key}.{part} is missing; a claim has words, a source and a metric")
@@ -67,7 +68,7 @@ def check_form(key: str, claim: ClaimConfig) -> None:
         raise refuse(f"{key}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
     forms = claim.forms()
     if len(forms) != 1:
-        raise refuse(key, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
+        raise refuse(key, f"must have exactly one of {', '.join(_FORMS)}", forms or "none", "split it into several")
     if (claim.worse is None) == (claim.better is not None):
         raise ConfigError(f"{key}.better and {key}.worse go together; give the setting that the other is compared with")
     for form in ("same", "ratio"):
@@ -76,11 +77,11 @@ def check_form(key: str, claim: ClaimConfig) -> None:
             raise refuse(
                 f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
             )
-    check_numbers(key, claim, forms[0])
+    _check_numbers(key, claim, forms[0])
 
 
-def check_numbers(key: str, claim: ClaimConfig, form: str) -> None:
-    """`margin` and `between` as the form needs them."""
+def _check_numbers(key: str, claim: ClaimConfig, form: str) -> None:
+    """Checks `margin` and `between`, which depend on the form. Raises `ConfigError`."""
     if not (math.isfinite(claim.margin) and claim.margin >= 0):
         raise refuse(f"{key}.margin", "must be a number from 0", claim.margin, "give it in the metric's unit")
     if form == "same" and claim.margin == 0:

@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sweeplab.records.metrics import score_parts
-from sweeplab.records.typed import from_plain, plain
+from sweeplab.records.typed import from_plain, to_plain
 
-RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
+_RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
 
 class Status(StrEnum):
@@ -121,7 +121,7 @@ class TrialRecord:
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     @property
     def trained_among_others(self) -> bool:
@@ -129,7 +129,7 @@ class TrialRecord:
         return len(self.cohort) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self), "status": self.status.value}
+        return {**to_plain(self), "status": self.status.value}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
@@ -140,7 +140,7 @@ class TrialRecord:
         return from_plain(cls, values, "a record")
 
 
-NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
+_NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
 
 
 def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenance: dict[str, Any]) -> str:
@@ -154,7 +154,7 @@ def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenan
     """
     asked = {name: config[name] for name in ("model", "quantization", "data", "evaluation")}
     asked["evaluation"] = {name: value for name, value in asked["evaluation"].items() if name != "rung_tasks"}
-    made_by = {name: provenance["versions"][name] for name in NUMBER_MAKERS}
+    made_by = {name: provenance["versions"][name] for name in _NUMBER_MAKERS}
     where = {name: provenance[name] for name in ("base_fingerprint", "data_fingerprint", "device", "commit")}
     length = config["training"]["max_length"]
     facts = [asked, length, dtype, task_data, made_by, where]
@@ -170,10 +170,10 @@ class BaseScore:
     scores: dict[str, dict[str, Score]]
     seconds: float  # of held-out loss and scores
     provenance: dict[str, Any]
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        return {**to_plain(self)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
@@ -217,4 +217,4 @@ class StudyFacts:
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        return {**to_plain(self)}

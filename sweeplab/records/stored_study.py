@@ -1,4 +1,4 @@
-"""What a file says of a study is refused here where no report could be made of it."""
+"""Reads the facts of a study from JSON, and refuses those from which no report could be written."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from sweeplab.runtime.errors import ConfigError
 
 
 def facts_from_dict(values: Any) -> StudyFacts:
-    """What `StudyFacts.to_dict` gave. Raises `ValueError` naming what is missing, unknown or malformed."""
+    """The facts that `StudyFacts.to_dict` wrote. Raises `ValueError` that names a missing, unknown or wrong field."""
     facts = from_plain(StudyFacts, values, "a study")
-    ways = set(facts.objectives.values())
-    if not facts.objectives or not all(map(known_metric, facts.objectives)) or ways - {"minimize", "maximize"}:
+    directions = set(facts.objectives.values())
+    if not facts.objectives or not all(map(known_metric, facts.objectives)) or directions - {"minimize", "maximize"}:
         raise ValueError(f"objectives must name metrics of a record to minimize or maximize, got {facts.objectives}")
     for key, axis in facts.space.items():
         ends = [axis[end] for end in ("low", "high") if end in axis]
         numbers = all(map(is_number, ends))
         if not isinstance(axis.get("choices", []), list) or not numbers or not (ends or "choices" in axis):
             raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
-    for place, claim in enumerate(facts.claims):
+    for index, claim in enumerate(facts.claims):
         try:
-            check_form(f"claims.{place}", claim_from_dict(f"claims.{place}", claim))
+            check_form(f"claims.{index}", claim_from_dict(f"claims.{index}", claim))
         except ConfigError as error:
             raise ValueError(str(error)) from error
     return facts

@@ -67,7 +67,7 @@ CASES: list[tuple[list[str], Spoil, str]] = [
         r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key=",
     ),
     (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
-    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
+    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be created: .*; choose another folder"),
     (
         ["executor.cohort_size=0"],
         nothing,

@@ -223,7 +223,7 @@ def test_a_full_disk_stops_the_study_which_goes_on_later(
     blocked = trial_folder(tmp_path / "runs" / "single", 1)
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder is to be")
-    with pytest.raises(StoreError, match=r"trials/00001 cannot be made: .*; choose another folder"):
+    with pytest.raises(StoreError, match=r"trials/00001 cannot be created: .*; choose another folder"):
         drive(make_request(RANKS))
     blocked.unlink()
     assert drive(make_request(RANKS))[0] == 2

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sweeplab.config.compose import Request
 from sweeplab.execution.driver import Driver
-from sweeplab.records.quarantine import PARTIAL, read_study
+from sweeplab.records.quarantine import _PARTIAL, read_study
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import StoreError, read_records, trial_folder, write_json, write_record
 from sweeplab.runtime.errors import ConfigError
@@ -116,7 +116,7 @@ def test_a_database_that_is_damaged_never_matters(
     else:
         assert "optuna.db" not in printed
         assert shown(folder) == expected(records)
-    assert [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)] == []
+    assert [path for path in folder.iterdir() if _PARTIAL.fullmatch(path.name)] == []
 
 
 def test_a_database_that_another_program_locks_never_matters(
@@ -313,7 +313,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_later(
         with pytest.raises(StoreError, match=r"cannot be written: No space left on device; free space"):
             drive(request)
     everything = [*folder.rglob("*"), *(tmp_path / "reports").rglob("*")]
-    assert [path for path in everything if PARTIAL.fullmatch(path.name)] == []
+    assert [path for path in everything if _PARTIAL.fullmatch(path.name)] == []
     for path in folder.glob("trials/*/record.json"):
         assert path.read_text().endswith("}\n")
     assert drive(request)[0] == 6

@@ -219,7 +219,7 @@ def test_an_objective_that_was_not_measured_is_named_with_what_was(open_search: 
 
 def test_a_folder_that_cannot_be_made_is_named(open_search: Open, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/study cannot be made"):
+    with pytest.raises(StoreError, match="file/study cannot be created"):
         open_search(folder=tmp_path / "file" / "study")
 
 

@@ -152,7 +152,7 @@ class Timer:
 
         monkeypatch.setattr(probe, "prepare_longest_pass", at_work)
         monkeypatch.setattr(probe, "measure_phase", measured)
-        monkeypatch.setattr(probe, "time_fastest", time_fastest)
+        monkeypatch.setattr(probe, "time_fastest", fastest)
 
 
 @pytest.mark.parametrize(
