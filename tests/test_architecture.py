@@ -98,7 +98,10 @@ def test_driver_and_report_run_without_torch() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    assert loaded_after(["sweeplab.__main__"]) & {*HEAVY, "optuna", "rich", "numpy", "jinja2"} == set()
+    assert (
+        loaded_after(["sweeplab.__main__", "sweeplab.cli.dispatch"]) & {*HEAVY, "optuna", "rich", "numpy", "jinja2"}
+        == set()
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(path) == "statistics"], ids=lambda path: path.stem)

@@ -129,6 +129,18 @@ def value_of(config: Section, key: str) -> Any:
     return found
 
 
+def is_set(config: Section, link: str) -> bool:
+    """Whether a key that `unless` or `needs` names has a value, or the value that it names."""
+    key, equals, wanted = link.partition("=")
+    value = value_of(config, key)
+    return str(value) == wanted if equals else value is not None
+
+
+def is_filled(config: Section, link: str) -> bool:
+    """As `is_set`; what is empty, zero or false is not filled."""
+    return is_set(config, link) if "=" in link else bool(value_of(config, link))
+
+
 @cache
 def option_names(group: str) -> dict[str, str]:
     """Each option of a group in conf, with the value of its decider: those that are called as it come first."""

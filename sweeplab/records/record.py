@@ -215,6 +215,7 @@ class StudyFacts:
     config: dict[str, Any]  # the experiment before any trial's own values
     claims: list[dict[str, Any]] = field(default_factory=list)  # as `plain` gives a ClaimConfig
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
+    constraints: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> max, min or both
 
     def to_dict(self) -> dict[str, Any]:
         return {**to_plain(self)}

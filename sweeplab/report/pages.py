@@ -13,7 +13,7 @@ from sweeplab.report.charts.drawing import draw_chart
 from sweeplab.report.charts.figures import build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
-from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
+from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
@@ -72,7 +72,7 @@ class _Section(NamedTuple):
 
 @dataclass(frozen=True)
 class _ReportContent:
-    """What both pages show; `evidence` is that of the first objective, by group of `group_comparable`."""
+    """What both pages show; evidence and ranked are of the first objective, by group of `group_comparable`."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -80,7 +80,8 @@ class _ReportContent:
     bases: Sequence[BaseScore]
     settings: list[Setting]
     judged: list[Verdict]
-    evidence: dict[str, Evidence]
+    evidence: dict[str, Evidence]  # of all settings
+    ranked: dict[str, Evidence]  # of those that keep the study's constraints
     shares: list[Importance]
 
 
@@ -89,9 +90,11 @@ def _gather_content(
 ) -> _ReportContent:
     settings = group_by_setting(facts, records)
     judged = judge_claims(facts, settings, items)
-    evidence = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
+    objective, allowed = first_objective(facts)[0], keep_allowed(facts, settings)
+    evidence = gather_comparable_evidence(facts, settings, objective, items)
+    ranked = evidence if allowed == settings else gather_comparable_evidence(facts, allowed, objective, items)
     shares = measure_importance(facts, records) if list(evidence) == [""] else []
-    return _ReportContent(facts, records, items, bases, settings, judged, evidence, shares)
+    return _ReportContent(facts, records, items, bases, settings, judged, evidence, ranked, shares)
 
 
 def write_pages(
@@ -130,9 +133,7 @@ def write_pages(
 
 def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = (
-        list(draw_figures(content.facts, content.settings, drawn, content.evidence, content.shares)) if drawn else []
-    )
+    shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares)) if drawn else []
     figures_first = len(content.settings) > MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
@@ -167,11 +168,11 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     yield _Section("Claims", CLAIMS_NOTE, build_claims_table(content.judged))
     if not content.evidence:
         return
-    for label, evidence in content.evidence.items():
+    for label, evidence in content.ranked.items():
         compared = evidence.compared()
         if compared is not None:
             yield _Section(
-                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(evidence, compared)
+                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
             )
     yield _Section(
         "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
@@ -184,7 +185,7 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     if "" in content.evidence:
         note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
         yield _Section("Main effects and interactions", note, build_effects_table(facts, content.evidence[""]))
-    for label, evidence in content.evidence.items():
+    for label, evidence in content.ranked.items():
         yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, evidence))
         for title, table in build_budget_tables(evidence):
             yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)

@@ -18,6 +18,7 @@ from sweeplab.report.evidence.settings import (
     first_objective,
     is_complete,
     is_usable,
+    keep_allowed,
     read_number,
 )
 from sweeplab.statistics.contrasts import Comparison, ResultTable, compare_with_best, estimate_contrast
@@ -126,14 +127,14 @@ def gather_comparable_evidence(
 
 
 def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The best setting by the first objective, among those with a value for every seed.
+    """The best setting by the first objective, among those that keep the constraints and have a value for every seed.
 
     None where there is none, and where the objective cannot be compared over all settings.
     """
     metric, _ = first_objective(facts)
     if len(group_comparable(facts, settings, metric)) > 1:
         return None
-    evidence = gather_evidence(facts, settings, metric, None)
+    evidence = gather_evidence(facts, keep_allowed(facts, settings), metric, None)
     return None if evidence is None else evidence.best
 
 
