@@ -172,7 +172,7 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
         compared = evidence.compared()
         if compared is not None:
             yield _Section(
-                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
+                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(evidence, compared)
             )
     yield _Section(
         "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
