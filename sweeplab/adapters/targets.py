@@ -1,4 +1,4 @@
-"""The six toggles as module names, family by family."""
+"""The module names that the six toggles of `adapter` select, for each family of models."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -69,7 +69,7 @@ def _find_family(model_type: str, modules: Mapping[str, Iterable[str]]) -> _Modu
 
 
 def _refuse_unequal_fused(names: _ModuleNames, enabled: set[str]) -> None:
-    """A matrix that serves several toggles cannot be adapted for some of them only."""
+    """Raises `ConfigError` where a matrix belongs to several toggles and only some of them are on."""
     for toggle in sorted(enabled):
         for sharing in TOGGLES:
             shared = set(names[toggle]) & set(names[sharing])
@@ -81,7 +81,7 @@ def _refuse_unequal_fused(names: _ModuleNames, enabled: set[str]) -> None:
 
 
 def find_matching_modules(module_names: Iterable[str], target: str) -> list[str]:
-    """Modules that PEFT's suffix rule gives for `target`."""
+    """The modules that PEFT's suffix rule selects for `target`."""
     return [name for name in module_names if name == target or name.endswith(f".{target}")]
 
 
