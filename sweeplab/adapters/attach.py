@@ -72,7 +72,7 @@ def is_base_kept(adapter: AdapterConfig) -> bool:
 
 
 def save_adapter(adapted: nn.Module, folder: Path) -> int:
-    """Saves the trained weights, in PEFT's format where it has one, without embeddings; returns the bytes of all files."""
+    """Saves the trained weights, in PEFT's format where it has one, without embeddings; returns the bytes written."""
     if not isinstance(adapted, PeftModel):
         return save_base_weights(adapted, folder)
     adapted.save_pretrained(str(folder), save_embedding_layers=False)

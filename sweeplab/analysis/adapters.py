@@ -1,4 +1,4 @@
-"""Saved LoRA adapters in PEFT's format, one matrix at a time: safetensors only, whatever else a file may claim."""
+"""Reads saved LoRA adapters in PEFT's format, one matrix at a time, from safetensors files only."""
 
 import json
 import math
@@ -20,7 +20,14 @@ PREFIX: Final = "base_model.model."
 ENDS: Final = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
 FLOATS: Final = ("F16", "BF16", "F32", "F64")
 LARGEST: Final = 1e30  # squares and their sums stay finite in 64 bits
-REWRITING: Final = ("pissa", "olora", "orthogonal", "corda", "eva", "loftq")  # starts that change the base too
+REWRITING: Final = (
+    "pissa",
+    "olora",
+    "orthogonal",
+    "corda",
+    "eva",
+    "loftq",
+)  # these change the base, too
 
 
 class Shape(NamedTuple):
@@ -40,7 +47,7 @@ class Factors(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """What a folder holds, by the base's names; the numbers stay on the disk until `read_factors`."""
+    """The shapes of a saved adapter, by the matrix's name in the base; values are read by `read_factors`."""
 
     folder: Path
     shapes: dict[str, Shape]

@@ -1,4 +1,4 @@
-"""Ratings from pairwise outcomes: Elo over many orders of the matches, and Bradley-Terry, which knows no order."""
+"""Ratings from pairwise outcomes: Elo, averaged over many orders of the matches, and Bradley-Terry."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Places = NDArray[np.intp]
 
 
 class Matches(NamedTuple):
-    """N outcomes between players, each a place in a list; `scores`: 1 the first won, 0 the second, 0.5 a tie."""
+    """N outcomes between players, given by index; `scores`: 1 where the first won, 0 the second, 0.5 for a tie."""
 
     first_N: Places
     second_N: Places
@@ -26,7 +26,7 @@ class Matches(NamedTuple):
 
 
 class Rating(NamedTuple):
-    """Over the orders of one set of matches: how far luck in the order moves a rating, not luck in the matches."""
+    """The Elo rating over random orders of the same matches: its interval shows the effect of their order only."""
 
     mean: float
     low: float  # 2.5 % of orders lie below
@@ -41,13 +41,13 @@ class Strength(NamedTuple):
 
 
 def _expect_score(difference: Array) -> Array:
-    """1 / (1 + 10^(-difference / 400)): the first player's, `difference` points ahead. Elo 1978."""
+    """1 / (1 + 10^(-difference / 400)): the expected score of a player that is `difference` points ahead. Elo 1978."""
     score: Array = 1.0 / (1.0 + 10.0 ** (-difference / 400.0))
     return score
 
 
 def play_matches(matches: Matches, num_players: int, orders_MN: Places) -> Array:
-    """Final ratings, shape (M, players), of the matches in each of M orders, one after another: R += K (S - E)."""
+    """Final ratings, shape (M, players), after the matches were played in each of M orders: R += K (S - E)."""
     rows_M = np.arange(len(orders_MN))
     ratings_MP = np.full((len(orders_MN), num_players), START)
     for match_M in orders_MN.T:
@@ -69,7 +69,7 @@ def rate_by_elo(matches: Matches, num_players: int, num_orders: int, seed: int) 
 
 
 def _count_points(matches: Matches, num_players: int) -> Array:
-    """Points of each player over each other, shape (players, players); a tie is half a point for both."""
+    """Points that each player has won against each other one, shape (players, players); half a point for a tie."""
     won_PP = np.zeros((num_players, num_players))
     np.add.at(won_PP, (matches.first_N, matches.second_N), matches.scores_N)
     np.add.at(won_PP, (matches.second_N, matches.first_N), 1.0 - matches.scores_N)
@@ -77,7 +77,7 @@ def _count_points(matches: Matches, num_players: int) -> Array:
 
 
 def _is_connected(won_PP: Array) -> bool:
-    """True where each player can be reached from each other over points won. Ford 1957."""
+    """True where every player can be reached from every other one along won points (Ford 1957)."""
     reached_PP = (won_PP > 0) | np.eye(len(won_PP), dtype=bool)
     for middle in range(len(won_PP)):
         reached_PP |= np.outer(reached_PP[:, middle], reached_PP[middle])

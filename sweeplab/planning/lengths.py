@@ -1,4 +1,4 @@
-"""How many examples a trial trains on, and how long they are."""
+"""Finds the number and the lengths of a trial's training examples."""
 
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed t
 
 
 class DataExtent(NamedTuple):
-    """The training examples in numbers; lengths in tokens, both bounds where nothing was measured."""
+    """Number and lengths of the training examples; lengths are in tokens, and upper bounds where not measured."""
 
     num_examples: int | None  # None: unknown without the hub
     longest: int
@@ -24,8 +24,8 @@ class DataExtent(NamedTuple):
     most_targets: int  # tokens of one example that the loss counts
     num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
-    num_learned: int = 0  # held-out examples that stand among a file's training examples too
-    num_heldout: int = 0  # of a file, where the number above was looked at
+    num_learned: int = 0  # held-out examples that are also training examples, of a file
+    num_heldout: int = 0  # held-out examples of a file for which the number above was counted
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:

@@ -1,4 +1,4 @@
-"""The parts that stand together at each moment of a trial, and the moment that needs the most.
+"""Computes the memory at each moment of a trial, and finds the moment that needs the most.
 
 Parts come and go: the logits are gone before a layer's gradient is taken, gradients arrive while activations leave, and
 Lightning frees the last step's gradients only after the next forward pass. So the peak is the largest sum over
@@ -72,7 +72,7 @@ def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole
 
 
 def _needs_whole_logits(config: TrialConfig) -> bool:
-    """True where training takes all logits at once, however many: images, and a head whose adapter drops."""
+    """True where training computes all logits at once: for images, and for a head whose adapter has dropout."""
     adapter = config.adapter
     return config.data.is_images() or (
         isinstance(adapter, LowRankAdapter) and adapter.lora_head and adapter.dropout > 0
@@ -85,7 +85,7 @@ def _count_positions(config: TrialConfig, extent: DataExtent) -> int:
 
 
 class MemoryForecast(NamedTuple):
-    """The parts at each moment of a trial."""
+    """The parts of the memory at each moment of a trial."""
 
     load: MemoryParts
     forward: MemoryParts  # its end: the last layer, or the loss
@@ -203,7 +203,7 @@ def _count_evaluation_bytes(
 
 
 def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
-    """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `fit_to_budget` does."""
+    """The trial with the rank that its adapter's budget allows. Raises `ConfigError` as `fit_to_budget` does."""
     if not isinstance(config.adapter, LowRankAdapter):
         return config
     return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)

@@ -1,4 +1,4 @@
-"""Seconds of training, by arithmetic and one short measurement: a first simple model."""
+"""Estimates the seconds of training with a simple model: counted operations and one short measurement."""
 
 import time
 from typing import Final, NamedTuple
@@ -48,7 +48,7 @@ def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: i
 
 
 def count_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
-    """`max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
+    """Optimizer steps: `max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
     if training.max_steps is not None:
         return training.max_steps
     if num_examples is None:

@@ -14,6 +14,7 @@ from sweeplab.report.charts.figures import build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
+from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
@@ -85,9 +86,8 @@ class _ReportContent:
     shares: list[Importance]
 
 
-def _gather_content(
-    facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
-) -> _ReportContent:
+def _gather_content(stored: StoredStudy) -> _ReportContent:
+    facts, records, items, bases = stored
     settings = group_by_setting(facts, records)
     judged = judge_claims(facts, settings, items)
     objective, allowed = first_objective(facts)[0], keep_allowed(facts, settings)
@@ -97,16 +97,11 @@ def _gather_content(
     return _ReportContent(facts, records, items, bases, settings, judged, evidence, ranked, shares)
 
 
-def write_pages(
-    facts: StudyFacts,
-    records: list[TrialRecord],
-    folder: Path,
-    items: Items | None = None,
-    bases: Sequence[BaseScore] = (),
-) -> Path:
-    """Writes the files; gives the path of report.html. Raises `StoreError`."""
-    records = sorted(records, key=lambda record: record.number)
-    content = _gather_content(facts, records, items, bases)
+def write_pages(study: StoredStudy, folder: Path) -> Path:
+    """Writes the files of `write_report`; returns the path of report.html. Raises `StoreError`."""
+    facts, _, items, bases = study
+    records = sorted(study.records, key=lambda record: record.number)
+    content = _gather_content(study._replace(records=records))
     drawn = build_study_charts(facts, content.settings, list_published_values(content.judged), bases) if records else []
     values = _list_values(content)
     stored = {

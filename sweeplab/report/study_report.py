@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.evidence.stored import read_stored_study
+from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
@@ -34,7 +34,7 @@ def write_report(
     """
     from sweeplab.report.pages import write_pages
 
-    return write_pages(facts, records, folder, items, bases)
+    return write_pages(StoredStudy(facts, records, items, list(bases)), folder)
 
 
 def rebuild_report(folder: Path, into: Path | None = None) -> Path:
@@ -43,7 +43,7 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     `into` is the folder for it; None: `folder`. Raises `StoreError` where `folder` is neither.
     """
     stored = read_stored_study(folder)
-    return write_report(*stored[:2], folder if into is None else into, stored.items, stored.bases)
+    return write_report(stored.facts, stored.records, into or folder, stored.items, stored.bases)
 
 
 def summarize_settings(facts: StudyFacts, records: list[TrialRecord]) -> Table:

@@ -57,7 +57,7 @@ def _compute_excesses(variances: Array) -> Array:
 class _ExcessLimits(NamedTuple):
     """Limits for settings that all have the same variance and normal values, found by simulation."""
 
-    beyond: Array  # at m - 1: any excess is above its limit with probability `_TEST_LEVEL`, and each equally often
+    beyond: Array  # at m - 1: any excess is above its limit with probability `TEST_LEVEL`, and each equally often
     inflations: Array  # at m: the mean variance divided by the mean without the m largest
 
 

@@ -14,7 +14,7 @@ from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
 def _sign_other_objectives(facts: StudyFacts, evidence: Evidence) -> dict[str, int]:
-    """The objectives that are neither `found`'s nor a cost, as far as they were measured: -1 where more is better."""
+    """The other objectives that are no costs and were measured: -1 where more is better, else 1."""
     known = (evidence.metric, *list_cost_metrics(evidence.settings))
     return {
         name: 1 if direction == "minimize" else -1
@@ -49,7 +49,7 @@ def _cost_cell(setting: Setting, name: str) -> Cell:
 
 
 def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
-    """A mean with its interval in small print; a dash for a setting that has no place in `found`."""
+    """A mean with its interval in small print; a dash for a setting that is not in `evidence`."""
     if index is None:
         return Cell(DASH)
     estimate = evidence.estimates[index]
