@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 import sweeplab
+from tests.conftest import LONGEST_FIRST
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}
@@ -118,5 +119,6 @@ def test_tests_mirror_the_modules() -> None:
     files = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
     of_no_module = {file for file in files if not (PACKAGE / file.parent / file.name.removeprefix("test_")).exists()}
     assert {str(file) for file in of_no_module} == ACROSS
+    assert set(LONGEST_FIRST) <= {str(file) for file in files}
     rooms = {path.parent.relative_to(PACKAGE) for path in MODULES}
     assert rooms <= {file.parent for file in files}

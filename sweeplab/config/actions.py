@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from sweeplab.config.section import Section, Text, key
 from sweeplab.config.sizes import num_bytes
+from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import ConfigError, refuse
 
 _LEAST_MEMORY_BYTES = 10**6  # with less a unit was forgotten

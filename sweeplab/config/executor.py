@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 
 
 def _count(meaning: str) -> Any:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from sweeplab.config.quantization import HQQ_BITS
 from sweeplab.config.refusals import remedy_of
 from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, value_of
-from sweeplab.config.section import Section
 from sweeplab.config.trial import TrialConfig
+from sweeplab.records.section import Section
 from sweeplab.runtime.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import refuse
 
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 
 _WHOLE = "use a whole number from 1"
 

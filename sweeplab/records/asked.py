@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sweeplab.records.record import HeldoutPoint
 from sweeplab.records.store import StoreError, read_json, trial_folder, write_json
-from sweeplab.records.typed import from_plain, to_plain
+from sweeplab.records.stored import from_plain, to_plain
 
 TRIAL_FILE: Final = "trial.json"
 SEARCH_FILE: Final = "search.json"

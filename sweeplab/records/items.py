@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeplab.records.store import StoreError, trial_files
-from sweeplab.records.typed import parse_strict_json
+from sweeplab.records.store import StoreError, strict_json, trial_files
 
 
 class ItemTable(NamedTuple):
@@ -22,7 +21,7 @@ def read_trial_items(path: Path) -> dict[str, dict[int, float]]:
     values: dict[str, dict[int, float]] = {}
     try:
         for line in path.read_text(encoding="utf-8").splitlines():
-            row = parse_strict_json(line)
+            row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
             for metric, value in row["metrics"].items():
                 if isinstance(value, int | float):

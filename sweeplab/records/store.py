@@ -3,20 +3,23 @@
 import errno
 import fcntl
 import json
+import math
 import os
+import re
 import secrets
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from safetensors import SafetensorError
 
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
-from sweeplab.records.stored_study import facts_from_dict
-from sweeplab.records.typed import parse_strict_json
+
+_MOST_DIGITS: Final = 25  # of a whole number
+_HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StoreError(Exception):
@@ -33,9 +36,9 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Locks `folder` against other processes; the system removes the lock when this process ends.
+    """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
 
-    Raises `StoreError` that names the process which has the lock, or where the folder cannot be written.
+    Raises `StoreError` where another process holds it, saying which, or the folder cannot be written.
     """
     path = folder / ".lock"
     try:
@@ -79,14 +82,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """The name of a temporary file that will replace `path`; unique, also where machines have equal process ids."""
+    """The name of a temporary file that will replace `path`. It is unique, also among several machines."""
     return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbits(32):010d}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces the contents of `path` in one step: also after a power failure it has the old or the new ones.
+    """Replaces `path` by `data` in one step: a reader sees the old file or the new one, also after a power cut.
 
-    Raises `StoreError` that names the file where the disk is full or the folder is not writable.
+    Raises `StoreError` naming the file where the disk is full or the folder is not writable.
     """
     make_folder(path.parent)
     partial = partial_of(path)
@@ -113,9 +116,27 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 def read_json(path: Path) -> Any:
     """The value of a JSON file. Raises `StoreError` where it is missing or not JSON."""
     try:
-        return parse_strict_json(path.read_text(encoding="utf-8"))
+        return strict_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text. Raises `ValueError`, also for numbers and letters that could not be written again."""
+
+    def refuse(number: str) -> NoReturn:
+        raise ValueError(f"{number[:20]} is no number that can be stored")
+
+    def whole(number: str) -> int:
+        return int(number) if len(number) < _MOST_DIGITS else refuse(number)
+
+    def fraction(number: str) -> float:
+        return value if math.isfinite(value := float(number)) else refuse(number)
+
+    value = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=fraction)
+    if _HALF_LETTER.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
@@ -177,9 +198,9 @@ def read_base_score(path: Path) -> BaseScore:
 
 
 def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore | None:
-    """The score of a base in this study or, with `elsewhere`, copied from another study in the same folder; else None.
+    """What the study has of this key or, where `elsewhere`, takes over from a study beside it; None: not scored yet.
 
-    Raises `StoreError` as `read_base_score` does, for a file of this study.
+    Raises `StoreError` as `read_base_score` does, for the study's own file.
     """
     own = _base_path(study_folder, key)
     if own.exists():
@@ -225,6 +246,6 @@ def read_facts(study_folder: Path) -> StudyFacts | None:
     if not path.exists():
         return None
     try:
-        return facts_from_dict(read_json(path))
+        return StudyFacts.from_dict(read_json(path))
     except ValueError as error:
         raise StoreError(f"{path} is no study: {error}; move it out of the way") from error

@@ -12,7 +12,8 @@ from sweeplab.cli.help import asked_help, describe_all, describe_group
 from sweeplab.config.compose import compose_conf
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.schema import GROUPS, key_names, schema_keys, section_kinds
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.study import AxisConfig, StudyConfig
+from sweeplab.records.claim import ClaimConfig
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import run_cli
 
@@ -80,6 +81,19 @@ def test_units_choices_ranges_and_other_defaults_are_told() -> None:
     assert entry("model.path") == "model.path must be given: the folder [text]"
     assert len(entries("model.name")) == 3  # embedded, local, hub
     assert entry("optimizer.nesterov").endswith("default: the class's own")
+
+
+def test_entries_of_lists_and_mappings_have_their_keys() -> None:
+    for name, field in ClaimConfig.model_fields.items():
+        assert str(field.description) in entry(f"claims[].{name}")
+    for name, field in AxisConfig.model_fields.items():
+        assert str(field.description) in entry(f"space.KEY.{name}")
+    assert entry("claims[].words").startswith("claims[].words must be given: ")
+    assert entry("claims[].margin").endswith("[number, in the metric's unit]")
+    assert entry("claims[].between").endswith("[list of (number | null) | null]")
+    assert entry("space.KEY.step").endswith("[number above 0 | null]")
+    assert entry("study.constraints.METRIC.max").startswith("study.constraints.METRIC.max the largest value")
+    assert entry("data.parts[].path") == "data.parts[].path must be given: JSON array or JSON lines [text]"
 
 
 def test_the_examples_pass_the_checks_of_a_command_line() -> None:

@@ -84,13 +84,13 @@ def test_items_that_rounding_could_decide_are_found() -> None:
 
 def plain_and_shared(base: Base, monkeypatch: pytest.MonkeyPatch, *tasks: str) -> tuple[Any, Any, list[int]]:
     num_shared = []
-    own = CohortLM.shared
+    own = CohortLM._score_shared
 
     def counting(self: CohortLM, asked: Any, items: Any) -> Any:
         num_shared.append(len(asked))
         return own(self, asked, items)
 
-    monkeypatch.setattr(CohortLM, "shared", counting)
+    monkeypatch.setattr(CohortLM, "_score_shared", counting)
     shared = evaluated(base.model, base.tokenizer, settings(*tasks, limit=60))
     monkeypatch.setattr(CohortLM, "allow_sharing", lambda self, allowed: None)
     return evaluated(base.model, base.tokenizer, settings(*tasks, limit=60)), shared, num_shared

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeplab.records.constraints import Bound, list_bounds, measure_excess
 from sweeplab.records.metrics import METRICS, SOLO_METRICS
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.formatting import format_value, shorten_key
 
 _HEADLINE_METRICS: Final = ("exact_match", "acc")

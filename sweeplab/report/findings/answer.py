@@ -7,7 +7,7 @@ from typing import Final
 from sweeplab.records.constraints import list_bounds
 from sweeplab.records.items import Items
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.records.typed import is_number, value_at
+from sweeplab.records.stored import is_number, value_at
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
 from sweeplab.report.evidence.formatting import (
