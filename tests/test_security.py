@@ -20,7 +20,7 @@ import torch
 from sweeplab.adapters.merging import attach_trained
 from sweeplab.config.model import EmbeddedModel, LocalModel, ModelConfig
 from sweeplab.data.sources import load_splits
-from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
+from sweeplab.models.base import _EMBEDDED, load_base, load_tokenizer
 from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
@@ -139,7 +139,7 @@ def test_a_data_sets_own_script_does_not_run(compose_trial: Compose, tmp_path: P
 
 def hostile_model(folder: Path, marker: Path) -> ModelConfig:
     """The embedded base with code of its own beside it, which its files ask for."""
-    shutil.copytree(EMBEDDED, folder)
+    shutil.copytree(_EMBEDDED, folder)
     for name in ("modeling_evil.py", "configuration_evil.py", "tokenization_evil.py"):
         (folder / name).write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
     classes = {"AutoModelForCausalLM": "modeling_evil.Evil", "AutoConfig": "configuration_evil.Evil"}

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sweeplab.analysis.adapters import Array
 
-START: Final = 1000.0  # Dettmers et al. 2023, arXiv 2305.14314, section 5.2
-K: Final = 32.0
-SCALE: Final = 400.0 / math.log(10)  # points of a difference of 1 in log-odds
-CLOSE: Final = 1e-9  # of log-odds, where Newton ends
+_START: Final = 1000.0  # Dettmers et al. 2023, arXiv 2305.14314, section 5.2
+_K: Final = 32.0
+_SCALE: Final = 400.0 / math.log(10)  # points of a difference of 1 in log-odds
+_CLOSE: Final = 1e-9  # of log-odds, where Newton ends
 
 Places = NDArray[np.intp]
 
@@ -49,11 +49,11 @@ def _expect_score(difference: Array) -> Array:
 def play_matches(matches: Matches, num_players: int, orders_MN: Places) -> Array:
     """Final ratings, shape (M, players), after the matches were played in each of M orders: R += K (S - E)."""
     rows_M = np.arange(len(orders_MN))
-    ratings_MP = np.full((len(orders_MN), num_players), START)
+    ratings_MP = np.full((len(orders_MN), num_players), _START)
     for match_M in orders_MN.T:
         first_M, second_M = matches.first_N[match_M], matches.second_N[match_M]
         ahead_M = ratings_MP[rows_M, first_M] - ratings_MP[rows_M, second_M]
-        change_M = K * (matches.scores_N[match_M] - _expect_score(ahead_M))
+        change_M = _K * (matches.scores_N[match_M] - _expect_score(ahead_M))
         ratings_MP[rows_M, first_M] += change_M
         ratings_MP[rows_M, second_M] -= change_M
     return ratings_MP
@@ -100,19 +100,19 @@ def rate_by_bradley_terry(matches: Matches, num_players: int) -> list[Strength] 
     if not _is_connected(won_PP):
         return None
     t_P, step_P, covariance_PP = np.zeros(num_players), np.ones(num_players), np.zeros((num_players, num_players))
-    while np.abs(step_P).max() > CLOSE:
+    while np.abs(step_P).max() > _CLOSE:
         share_PP = 1.0 / (1.0 + np.exp(t_P[None, :] - t_P[:, None]))
         weight_PP = (won_PP + won_PP.T) * share_PP * (1.0 - share_PP)
         information_PP = np.diag(weight_PP.sum(1)) - weight_PP
         covariance_PP[1:, 1:] = np.linalg.inv(information_PP[1:, 1:])
         step_P = covariance_PP @ (won_PP * share_PP.T - won_PP.T * share_PP).sum(1)
         before = _log_likelihood(won_PP, t_P)
-        while np.abs(step_P).max() > CLOSE and _log_likelihood(won_PP, t_P + step_P) <= before:
+        while np.abs(step_P).max() > _CLOSE and _log_likelihood(won_PP, t_P + step_P) <= before:
             step_P /= 2.0
         t_P += step_P
     centred_PP = np.eye(num_players) - 1.0 / num_players
-    errors_P = SCALE * np.sqrt(np.diag(centred_PP @ covariance_PP @ centred_PP))
-    points_P = START + SCALE * (t_P - t_P.mean())
+    errors_P = _SCALE * np.sqrt(np.diag(centred_PP @ covariance_PP @ centred_PP))
+    points_P = _START + _SCALE * (t_P - t_P.mean())
     return [Strength(float(p), float(e)) for p, e in zip(points_P, errors_P, strict=True)]
 
 

@@ -29,7 +29,7 @@ from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
-EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
+_EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
 _CONNECT_SECONDS: Final = 3.0  # huggingface_hub 2.4 tries each file six times, in 23 seconds and more
 
 
@@ -72,7 +72,7 @@ def is_cache_only(model: ModelConfig) -> bool:
 def _locate_model(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
-        return str(EMBEDDED.with_name(model.name))
+        return str(_EMBEDDED.with_name(model.name))
     return str(expand_home(model.path)) if isinstance(model, LocalModel) else model.name
 
 
@@ -112,7 +112,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
     borrowed = model.random_init and bool(model.config_values)
-    source = str(EMBEDDED) if borrowed else _locate_model(model)
+    source = str(_EMBEDDED) if borrowed else _locate_model(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=model.hub_revision, trust_remote_code=False, local_files_only=is_cache_only(model)

@@ -12,7 +12,7 @@ from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
 
-MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
+_MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
 
 
 class DataExtent(NamedTuple):
@@ -49,7 +49,7 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
     learned = {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
-    if len(examples) > MOST_EXAMPLES or not _is_tokenizer_local(config.model):
+    if len(examples) > _MOST_EXAMPLES or not _is_tokenizer_local(config.model):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)

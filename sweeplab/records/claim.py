@@ -8,7 +8,7 @@ from sweeplab.records.metrics import METRICS, known_metric
 from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import ConfigError, refuse
 
-FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
+_FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 
 
 class ClaimConfig(Section):
@@ -43,7 +43,7 @@ class ClaimConfig(Section):
 
     def forms(self) -> list[str]:
         """The forms that are given; `check_form` makes sure that there is exactly one."""
-        return [form for form in FORMS if getattr(self, form) is not None]
+        return [form for form in _FORMS if getattr(self, form) is not None]
 
     def settings(self) -> list[dict[str, Any]]:
         """Every setting that the claim names, in the order of the effect: first minus second, or first over second."""
@@ -74,7 +74,7 @@ def check_form(name: str, claim: ClaimConfig) -> None:
         raise refuse(f"{name}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
     forms = claim.forms()
     if len(forms) != 1:
-        raise refuse(name, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
+        raise refuse(name, f"must have exactly one of {', '.join(_FORMS)}", forms or "none", "split it into several")
     if (claim.worse is None) == (claim.better is not None):
         raise ConfigError(
             f"{name}.better and {name}.worse go together; give the setting that the other is compared with"

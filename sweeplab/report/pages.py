@@ -36,30 +36,30 @@ from sweeplab.report.findings.trials_table import build_phases_table, build_tria
 from sweeplab.report.findings.verdicts import Verdict, judge_claims
 from sweeplab.report.templating import html_environment, markdown_environment
 
-CLAIMS_NOTE: Final = (
+_CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
     "inconclusive. That two settings are the same within a margin is judged by the 90 % interval, which is two "
     "one-sided tests at 5 %. Each claim is judged for itself."
 )
-COMPARED_NOTE: Final = (
+_COMPARED_NOTE: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
     "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
     "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
-FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
-UNEQUAL_NOTE: Final = (
+_FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
+_EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
+_UNEQUAL_NOTE: Final = (
     " Some settings spread more than the others here (own spread), for which F tests are not made: read p with care."
 )
-STUDIES_NOTE: Final = (
+_STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
 )
-PARETO_NOTE: Final = (
+_PARETO_NOTE: Final = (
     "No other setting is at least as good in all columns and better in one, by the means, noise included."
 )
-BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
-MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
+_BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
+_MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 
 
 class _Section(NamedTuple):
@@ -129,7 +129,7 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
 def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares)) if drawn else []
-    figures_first = len(content.settings) > MANY_SETTINGS and bool(shown)
+    figures_first = len(content.settings) > _MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
 
@@ -159,18 +159,18 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
 def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = content.facts
-    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, content.records))
-    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(content.judged))
+    yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
+    yield _Section("Claims", _CLAIMS_NOTE, build_claims_table(content.judged))
     if not content.evidence:
         return
     for label, evidence in content.ranked.items():
         compared = evidence.compared()
         if compared is not None:
             yield _Section(
-                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(evidence, compared)
+                _join_title("Against the best", label), _COMPARED_NOTE, build_comparison_table(evidence, compared)
             )
     yield _Section(
-        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
+        "Forgetting beside learning", _FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
     yield _Section(
         "Importance of what was varied",
@@ -178,12 +178,12 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
         build_importance_table(content.shares),
     )
     if "" in content.evidence:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
+        note = _EFFECTS_NOTE + (_UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
         yield _Section("Main effects and interactions", note, build_effects_table(facts, content.evidence[""]))
     for label, evidence in content.ranked.items():
-        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, evidence))
+        yield _Section(_join_title("Pareto front", label), _PARETO_NOTE, build_pareto_table(facts, evidence))
         for title, table in build_budget_tables(evidence):
-            yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)
+            yield _Section(_join_title(title, label), _BUDGET_NOTE, table, minor=True)
 
 
 def _join_title(title: str, label: str) -> str:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from sweeplab.report.colors import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP
 from sweeplab.report.findings.table import Table
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 _SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
 
@@ -31,7 +31,7 @@ def _build_environment(folder: Path, **settings: Any) -> Environment:
     )
 
 
-def html_environment(folder: Path = TEMPLATES) -> Environment:
+def html_environment(folder: Path = _TEMPLATES) -> Environment:
     """The environment for HTML and SVG templates in `folder`. Values are escaped; an undefined name is an error."""
     environment = _build_environment(folder, autoescape=True)
     environment.filters |= {"breakable": _break_name, "anchor": _anchor_of}
@@ -49,7 +49,7 @@ def _break_name(text: str) -> Markup:
     return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
-def markdown_environment(folder: Path = TEMPLATES) -> Environment:
+def markdown_environment(folder: Path = _TEMPLATES) -> Environment:
     """The environment for Markdown templates in `folder`. Every value is escaped when it is written."""
     environment = _build_environment(folder, autoescape=False, finalize=escape_markdown)
     environment.filters |= {"fenced": fence_code, "table": format_markdown_table}

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): resets VmHWM to the present size
 _M_MMAP_THRESHOLD: Final = -3  # malloc.h
-SMALLEST_MAPPING_BYTES: Final = 1 << 19
+_SMALLEST_MAPPING_BYTES: Final = 1 << 19
 LARGEST_MAPPING_BYTES: Final = 1 << 25  # where glibc's own threshold ends up in training
 
 
-def return_freed_memory(from_bytes: int = SMALLEST_MAPPING_BYTES) -> bool:
+def return_freed_memory(from_bytes: int = _SMALLEST_MAPPING_BYTES) -> bool:
     """Makes glibc return every freed block of at least `from_bytes` to the system; True where it does.
 
     By default glibc raises this limit up to 32 MiB as larger blocks are freed (mallopt(3)). Activations then come from

@@ -262,9 +262,9 @@ def test_the_worker_refuses_data_in_one_line(
 
 
 def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeStudy, tmp_path: Path) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
-    for path in EMBEDDED.iterdir():
+    for path in _EMBEDDED.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"no header, no weights")
@@ -277,10 +277,10 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
 def test_the_worker_refuses_a_model_without_a_tokenizer_in_one_whole_line(
     compose_study: ComposeStudy, tmp_path: Path
 ) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+        (tmp_path / name).write_bytes((_EMBEDDED / name).read_bytes())
     config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"has no readable tokenizer: .*[^:]; copy tokenizer\.json from the model$", said)
