@@ -17,14 +17,14 @@ from sweeplab.adapters.merging import attach_trained, compute_probe_logits, merg
 from sweeplab.builtin.digits import split_digits
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.models.base import EMBEDDED
+from sweeplab.models.base import _EMBEDDED
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, run_alone
 
-PACKAGE = EMBEDDED.with_name("tiny_vit")
+PACKAGE = _EMBEDDED.with_name("tiny_vit")
 VISION = ("model=tiny_vit", "data=digits", "optimizer.lr=1e-3", "quantization=none", "evaluation.limit=null")
 
 
@@ -126,8 +126,9 @@ def test_text_before_an_image_classifier_is_refused_before_training(
 ) -> None:
     spec = make_spec(0, *VISION)
     text = make_spec(1, "quantization=none").config.data
-    with pytest.raises(ConfigError, match=r"^data.name=tiny_facts does not go with this model, a vit"):
-        run_alone(replace(spec, config=spec.config.replaced(data=text)), resources)
+    record = run_alone(replace(spec, config=spec.config.replaced(data=text)), resources)
+    assert (record.status, record.step) == (Status.REFUSED, 0)
+    assert str(record.reason).startswith("data.name=tiny_facts does not go with this model, a vit")
 
 
 REFUSED = {

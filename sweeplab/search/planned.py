@@ -1,4 +1,4 @@
-"""Every point and every value of a study, composed and checked before anything runs."""
+"""What a study plans before anything runs: the number of its trials, and its points, composed and checked."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,35 +8,50 @@ from sweeplab.config.idle_axes import decider, refuse_idle
 from sweeplab.config.search_rules import LISTING, constraint_bounds
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, Params, Scalar, grid
+from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_measured
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError, refuse
-from sweeplab.search.presets import enqueued_points
+from sweeplab.search.enqueue import read_enqueued_points
 
 
-def planned_configs(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
-    """Every point of a grid, composed and checked before anything runs; the configured point for other samplers.
+def count_planned_trials(config: StudyConfig, varied: list[Axis]) -> int:
+    """Trials of the whole study, all seeds included."""
+    most = config.study.num_trials
+    if config.sampler.name not in LISTING:
+        assert most is not None
+        return most
+    num_trials = len(grid(varied)) * len(config.study.seeds)
+    return num_trials if most is None else min(most, num_trials)
 
-    A sampler that draws may draw any value of an axis: each choice, and both ends of each range, must be able to run
-    beside some value of the others. What cannot run together is found where it is drawn. Raises `ConfigError`.
+
+def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
+    """Every point of a grid with its configuration; for samplers that draw, the configuration without any values.
+
+    A sampler that draws may draw any value of an axis, so each choice and both ends of each range must be able to run
+    beside some value of the other axes. Values that cannot run together are found when they are drawn.
+
+    Raises `ConfigError` for a configuration that cannot run, an axis without effect, a wrong `study.enqueue`, and an
+    objective or a constraint that some trial would not measure.
     """
-    listed = request.config.sampler.name in LISTING
+    is_listed = request.config.sampler.name in LISTING
     keys = [axis.key for axis in varied]
-    always = [axis.key for axis in varied if not axis.when and decider(axis.key, keys) is None]
-    enqueued_points(request.config.study.enqueue, varied)
-    points = grid(varied) if listed else [{}]
+    unconditional = [axis.key for axis in varied if not axis.when and decider(axis.key, keys) is None]
+    read_enqueued_points(request.config.study.enqueue, varied)
+    points = grid(varied) if is_listed else [{}]
     planned = [(point, trial_config(request.overrides, point)) for point in points]
     for point, config in planned:
-        refuse_idle(config, point if listed else always, keys)
-    values = [] if listed else [_compose_value(request, varied, axis, one) for axis in varied for one in _ends(axis)]
-    for config in [*(config for _, config in planned), *values]:
-        _check_objectives(request, config)
+        refuse_idle(config, point if is_listed else unconditional, keys)
+    values = [] if is_listed else [(axis, value) for axis in varied for value in _list_extremes(axis)]
+    drawn = [_compose_value(request, varied, axis, value) for axis, value in values]
+    for config in [*(config for _, config in planned), *drawn]:
+        _refuse_unmeasured(request.config, config)
     return planned
 
 
-def _check_objectives(request: Request, config: TrialConfig) -> None:
-    """Raises `ConfigError` for objectives and constraints that a trial with these values would not measure."""
-    study = request.config.study
+def _refuse_unmeasured(study_config: StudyConfig, config: TrialConfig) -> None:
+    """Raises `ConfigError` for objectives and constraints that a trial with `config` would not measure."""
+    study = study_config.study
     constrained = [metric for metric, _ in constraint_bounds(study.constraints)]
     for key, metrics in (("study.objectives", study.objectives), ("study.constraints", constrained)):
         check_measured(key, metrics, config.evaluation.tasks)
@@ -47,7 +62,7 @@ def _check_objectives(request: Request, config: TrialConfig) -> None:
             raise refuse(key, rule, solo[0], "use a metric of phases.train")
 
 
-def _ends(axis: Axis) -> Sequence[Scalar]:
+def _list_extremes(axis: Axis) -> Sequence[Scalar]:
     """Every choice, or both ends of a range."""
     if axis.choices is not None:
         return axis.choices
@@ -75,7 +90,7 @@ def _list_points(varied: list[Axis], axis: Axis, value: Scalar) -> Iterator[Para
     yield point
     for other in varied:
         if other.key not in point and other.active(point):
-            yield from ({**point, other.key: one} for one in _ends(other))
+            yield from ({**point, other.key: one} for one in _list_extremes(other))
 
 
 def _fill_conditions(varied: list[Axis], point: Params) -> Params:
