@@ -197,13 +197,13 @@ def test_failed_trials_run_again_where_it_is_asked_for(
     num_finished, printed = drive(make_request(RANKS, SEEDS, "study.retry=failed"))
     assert num_finished == 3
     assert "1 failed trial will run again" in printed
-    assert standin_here.numbers() == [0, 1, 2, 2, 3]
+    assert standin_here.numbers() == [0, 1, 2, 3, 2]
     now = everything_in(tmp_path / "runs" / "single")
-    assert [name for name in kept if now[name] != kept[name]] == ["2"]  # what diverged is evidence and stays
+    assert [name for name in kept if now[name] != kept[name]] == ["00002"]  # what diverged is evidence and stays
     aside = trial_folder(tmp_path / "runs" / "single", 2) / "record.json.set-aside"
     assert json.loads(aside.read_text())["status"] == "failed"
     assert drive(make_request(RANKS, SEEDS, "study.retry=failed"))[0] == 3
-    assert standin_here.numbers() == [0, 1, 2, 2, 3]
+    assert standin_here.numbers() == [0, 1, 2, 3, 2]
 
 
 def test_a_worker_that_dies_costs_its_trial_one_retry(

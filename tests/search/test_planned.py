@@ -10,6 +10,9 @@ from tests.study_runs import MakeRequest, compose_study, hydra, make_request
 __all__ = ["compose_study", "hydra", "make_request"]
 
 DRAWN = ("sampler=random", "study.num_trials=4")
+DATA = "++space.data.choices=[tiny_facts,tiny_operation]"
+TASKS = "evaluation=default"
+SOLO = "study.objectives=[solo.step_seconds]"
 LOSS = "study.objectives=[heldout_loss_nats_per_token]"
 
 
@@ -53,11 +56,11 @@ def test_values_that_cannot_run_together_are_left_to_the_trials_that_have_them(m
     ("overrides", "message"),
     [
         (
-            ["++space.data.choices=[tiny_facts,tiny_operation]"],
+            [TASKS, "study.objectives=[scores.tiny_new_facts.exact_match]", DATA],
             r"^study\.objectives must name what evaluation\.tasks=\[tiny_operation, .* got scores\.tiny_new_facts",
         ),
         (
-            ["++space.adapter.choices=[lora,top_layers]", "study.objectives=[solo.step_seconds]"],
+            ["quantization=none", "++space.adapter.choices=[lora,top_layers]", SOLO],
             r"^study\.objectives must be measured in all trials, and one that trains by itself .* got solo\.step_se",
         ),
     ],
@@ -71,7 +74,6 @@ def test_an_objective_that_some_trials_would_not_measure_is_refused(
 
 def test_a_constraint_that_some_trials_would_not_measure_is_refused(make_request: MakeRequest) -> None:
     constraint = "study.constraints={scores.tiny_new_facts.exact_match: {min: 0.1}}"
-    data = "++space.data.choices=[tiny_facts,tiny_operation]"
-    check(make_request, "sampler=tpe", "study.num_trials=4", LOSS, constraint)
+    check(make_request, "sampler=tpe", "study.num_trials=4", TASKS, LOSS, constraint)
     with pytest.raises(ConfigError, match=r"^study\.constraints must name what evaluation\.tasks=\[tiny_operation"):
-        check(make_request, "sampler=tpe", "study.num_trials=4", LOSS, data, constraint)
+        check(make_request, "sampler=tpe", "study.num_trials=4", TASKS, LOSS, DATA, constraint)
