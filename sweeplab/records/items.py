@@ -14,23 +14,54 @@ class ItemTable(NamedTuple):
     values: dict[int, list[float]]  # by trial, as long as `items`
 
 
+class _Group(NamedTuple):
+    """A score that is the mean over the items of several tasks: its name, and theirs."""
+
+    name: str
+    parts: list[str]
+
+
 Items = dict[str, ItemTable]  # by metric, `scores.<task>.<metric>`
 
 
 def read_trial_items(path: Path) -> dict[str, dict[int, float]]:
-    """A trial's item results by metric and item. Raises `StoreError` naming the file that is none."""
+    """A trial's item results by metric and item, without those of groups. Raises `StoreError` naming the file that is
+    none."""
+    return _read_file(path)[0]
+
+
+def _read_file(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
+    """Item results by metric and item, and the groups whose scores are means over them. Raises `StoreError`."""
     found: dict[str, dict[int, float]] = {}
+    groups = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n"):  # a response may hold other ends of lines
+            if not line:
+                continue
             row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
+            if "group" in row:
+                parts = [f"scores.{task}.{row['metric']}{suffix}" for task in row["tasks"]]
+                groups.append(_Group(f"scores.{row['group']}.{row['metric']}{suffix}", parts))
+                continue
             for metric, value in row["metrics"].items():
                 if isinstance(value, int | float):
                     name = f"scores.{row['task']}.{metric}{suffix}"
                     found.setdefault(name, {})[int(row["item"])] = float(value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
-    return found
+    return found, groups
+
+
+def _read_with_groups(path: Path) -> dict[str, dict[int, float]]:
+    """A trial's item results; a group's items are those of its tasks, one after another, numbered from 0."""
+    found, groups = _read_file(path)
+    joined = {
+        group.name: dict(enumerate(value for part in group.parts for value in found[part].values()))
+        for group in groups
+        if all(part in found for part in group.parts)
+    }
+    return found | joined
 
 
 def read_items(study_folder: Path) -> Items:
@@ -40,7 +71,7 @@ def read_items(study_folder: Path) -> Items:
     """
     tables: Items = {}
     for path in trial_files(study_folder, "items.jsonl"):
-        for name, by_item in read_trial_items(path).items():
+        for name, by_item in _read_with_groups(path).items():
             table = tables.setdefault(name, ItemTable(list(by_item), {}))
             if table.items == list(by_item):
                 table.values[int(path.parent.name)] = list(by_item.values())

@@ -52,7 +52,7 @@ def _build_learning_panels(reports: Any, found: ReportedStudy) -> list[Any]:
     rungs = [rung for record in found.records for rung in record.rung_scores]
     scores = [
         reports.LinePlot(title=label_score(task, metric), x="Step", y=[f"scores/{task}/{metric}"])
-        for task, metric in pick_headline_scores(rungs)
+        for task, metric in pick_headline_scores(rungs, found.facts.objectives)
     ]
     return losses + scores
 
