@@ -1,4 +1,4 @@
-"""lm-eval's tasks by name, from the hub or from files, and the small world's."""
+"""Loads lm-eval's tasks by name, on the hub's data or on files, and the tasks of the embedded world."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,9 +11,9 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.files import read_tasks_from_files
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
 
-LM_EVAL_SEED: Final = 1234  # lm-eval's own, of few-shot examples and of draws
-_COMPARISONS: Final = ("acc", "acc_norm")  # metrics that only ask which answer is likeliest
-_FOLDERS: Final = {  # of `evaluation=lora_insights`; to index all of lm-eval's takes ten seconds
+LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
+_COMPARISONS: Final = ("acc", "acc_norm")  # metrics that depend only on which answer is most likely
+_FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: indexing all of lm-eval takes ten seconds
     "truthfulqa_mc1": "truthfulqa",
     "truthfulqa_mc2": "truthfulqa",
     "arithmetic_2ds": "arithmetic",
@@ -25,7 +25,8 @@ _FOLDERS: Final = {  # of `evaluation=lora_insights`; to index all of lm-eval's 
 
 @cache
 def make_task_manager(folders: tuple[str, ...] | None, data_dir: str | None) -> Any:
-    """The index of lm-eval's tasks in these of its folders, or of all for None, on the hub's data or on files."""
+    """lm-eval's index of the tasks in `folders`, or of all tasks for None, on the hub's data or on files in
+    `data_dir`."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -35,12 +36,13 @@ def make_task_manager(folders: tuple[str, ...] | None, data_dir: str | None) -> 
     return manager if data_dir is None else read_tasks_from_files(manager, data_dir)
 
 
-def choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
-    """The index that knows all of `names`: tasks, tags and groups. Raises `ConfigError`."""
-    own = [name for name in names if name not in WORLD_TASKS]
-    few = all(name in _FOLDERS for name in own)
-    manager = make_task_manager(tuple(sorted({_FOLDERS[name] for name in own})) if few else None, data_dir)
-    for name in own:
+def _choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
+    """The index with all of `names`: tasks, tags and groups. Raises `ConfigError` for a name that lm-eval lacks."""
+    lm_eval_names = [name for name in names if name not in WORLD_TASKS]
+    are_known = all(name in _FOLDERS for name in lm_eval_names)
+    folders = tuple(sorted({_FOLDERS[name] for name in lm_eval_names})) if are_known else None
+    manager = make_task_manager(folders, data_dir)
+    for name in lm_eval_names:
         if name not in manager.all_tasks:
             raise ConfigError(
                 f"evaluation.tasks must name lm-eval tasks, got {name}; `lm-eval ls tasks` lists them, and the small "
@@ -54,7 +56,7 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
 
     All at once, as its command line does: tasks may draw while they load, and lm-eval draws for every name it reads.
     """
-    manager = choose_task_manager(names, data_dir)
+    manager = _choose_task_manager(names, data_dir)
     try:
         loaded = _load(manager, names)
     except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
@@ -67,8 +69,8 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
 
 
 def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    asked = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # `gen_kwargs` are written into a configuration
-    loaded: dict[str, Any] = manager.load(asked)
+    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `_configure_task` writes into it
+    loaded: dict[str, Any] = manager.load(tasks)
     return loaded
 
 
@@ -131,7 +133,7 @@ def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) 
     lm-eval sets all tasks before it builds the first one's requests.
     """
     for task in loaded["tasks"].values():
-        configure_task(task, settings)
+        _configure_task(task, settings)
     for name, task in loaded["tasks"].items():
         try:
             task.build_all_requests(
@@ -147,8 +149,8 @@ def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) 
         task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
 
 
-def configure_task(task: Any, settings: EvaluationConfig) -> None:
-    """What lm-eval's command line sets of a task from its own options (`simple_evaluate`, 0.4.13)."""
+def _configure_task(task: Any, settings: EvaluationConfig) -> None:
+    """Sets the options of a task as lm-eval's command line does (`simple_evaluate`, 0.4.13)."""
     if task.get_config("output_type") == "generate_until" and settings.gen_kwargs:
         task.set_config(key="generation_kwargs", value=dict(settings.gen_kwargs), update=True)
     fixed = task.get_config("num_fewshot")
@@ -160,7 +162,7 @@ def configure_task(task: Any, settings: EvaluationConfig) -> None:
 
 
 def is_comparison_only(loaded: dict[str, Any]) -> bool:
-    """True where every score of given answers follows from which answer of an item is likeliest."""
+    """True where every score of given answers depends only on which answer of an item is most likely."""
     return all(_is_comparison(task) for task in loaded["tasks"].values())
 
 

@@ -13,30 +13,30 @@ from torch import nn
 
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
-from sweeplab.evaluation.identity import Choose, Probe, refuse_other_model
+from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.runtime.errors import ConfigError
 
-_RANDOM_SEED: Final = 0  # lm-eval's own, of Python's random numbers
-_MOST_PREPARED: Final = 2  # those of the end, and those of the rungs
-_NOT_IN_REQUESTS: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that change no request
+_RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
+_MOST_PREPARED: Final = 2  # the tasks after training, and those of the rungs
+_NOT_IN_REQUESTS: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that do not change any request
 
 
 class _Prepared(NamedTuple):
-    """Loaded tasks with their requests, and the states of Python's and NumPy's random numbers after these."""
+    """Tasks with their requests, and the states of Python's and NumPy's random numbers once these were built."""
 
     loaded: dict[str, Any]
-    states: tuple[Any, Any]
+    random_states: tuple[Any, Any]
 
 
-_prepared: dict[str, _Prepared] = {}  # the tasks of the last settings
+_prepared: dict[str, _Prepared] = {}  # cache by settings
 
 
 def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
-    """Tasks whose requests are built once, for all trials that are asked the same. Raises `ConfigError`."""
-    asks = {name: value for name, value in settings.to_dict().items() if name not in _NOT_IN_REQUESTS}
+    """The tasks with their requests, which are built once for all trials with these settings. Raises `ConfigError`."""
+    relevant = {name: value for name, value in settings.to_dict().items() if name not in _NOT_IN_REQUESTS}
     template = lm.chat_template(True) if settings.apply_chat_template else None
-    key = json.dumps([asks, template], sort_keys=True)
+    key = json.dumps([relevant, template], sort_keys=True)
     if key not in _prepared:
         while len(_prepared) >= _MOST_PREPARED:
             del _prepared[next(iter(_prepared))]
@@ -55,8 +55,8 @@ def _forget_answers(loaded: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _random_states_kept() -> Iterator[None]:
-    """Python's and NumPy's random numbers go on afterwards as if nothing had drawn any within."""
+def _keep_random_states() -> Iterator[None]:
+    """Restores Python's and NumPy's random numbers afterwards."""
     own, arrays = random.getstate(), np.random.get_state()
     try:
         yield
@@ -70,38 +70,38 @@ def run_lm_eval(
     tokenizer: Any,
     settings: EvaluationConfig,
     num_trials: int,
-    choose: Choose,
+    select_trials: Select,
     probe: Probe | None = None,
 ) -> list[Evaluation]:
-    """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that it cannot have.
+    """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that cannot be scored.
 
-    Within `choose(places)`, `model` is that of the trials at these places, one's rows after another's. With a `probe`,
-    each trial is scored only after lm-eval was seen to have what was trained; else raises `OtherModelError`.
+    Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
+    `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
     """
     from lm_eval.evaluator import evaluate
 
     from sweeplab.evaluation.lm import CohortLM
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that the model is in memory, which is the point
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
     if settings.apply_chat_template and tokenizer.chat_template is None:
         raise ConfigError(
-            "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model's lacks; "
+            "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model lacks; "
             "use false, or a model that was trained to chat"
         )
     was_training = model.training
-    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose)
+    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials)
     evaluations = []
-    with _random_states_kept():
-        loaded, states = _prepare_tasks(settings, lm)
+    with _keep_random_states():
+        loaded, (own, arrays) = _prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(loaded))
         model.eval()
         for trial in range(num_trials):
-            lm.turn_to(trial)
+            lm.begin_trial(trial)
             if probe is not None:
                 refuse_other_model(lm, trial, probe)
             _forget_answers(loaded)
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+            random.setstate(own)
+            np.random.set_state(arrays)
             torch.manual_seed(LM_EVAL_SEED)
             with torch.no_grad():
                 results = evaluate(

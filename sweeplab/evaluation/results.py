@@ -19,16 +19,16 @@ class Evaluation(NamedTuple):
 
 def read_evaluation(results: dict[str, Any], loaded: dict[str, Any]) -> Evaluation:
     """What `evaluate` of lm-eval returned for tasks that `load_tasks` loaded."""
-    scores = read_scores(results["results"], results["n-samples"])
+    scores = _read_scores(results["results"], results["n-samples"])
     is_mean = _find_means(loaded["tasks"])
-    rows = list_item_rows(results["samples"], is_mean)
+    rows = _list_item_rows(results["samples"], is_mean)
     groups = [row for group in loaded["groups"].values() for row in _list_group_rows(group, scores, is_mean)]
     named = {f"scores.{task}.{name}" for task, name in _list_measured(results["results"])}
     known = {f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics}
     return Evaluation(scores, rows + groups, frozenset(named - known))
 
 
-def name_metric(key: str) -> str | None:
+def _name_metric(key: str) -> str | None:
     """`exact_match` for lm-eval's `exact_match,none`, with the filter's name where it has one; None for other keys."""
     metric, comma, chosen = key.partition(",")
     if not comma or metric.endswith("_stderr"):
@@ -40,12 +40,12 @@ def _list_measured(results: dict[str, Any]) -> Iterable[tuple[str, str]]:
     """(task, metric) of all that was measured, also of what is no finite number."""
     for task, values in results.items():
         for key in values:
-            name = name_metric(key)
+            name = _name_metric(key)
             if name is not None:
                 yield task, name
 
 
-def read_scores(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
+def _read_scores(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
     """Every metric of every task and group that is a number; a standard error that lm-eval could not give is None.
 
     `num_items` is of tasks. A group counts the items of the tasks that have the metric.
@@ -53,7 +53,7 @@ def read_scores(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -
     scores: dict[str, dict[str, Score]] = {}
     for task, values in results.items():
         for key, value in values.items():
-            name = name_metric(key)
+            name = _name_metric(key)
             if name is None or not _is_finite_number(value):
                 continue
             metric, _, chosen = key.partition(",")
@@ -74,7 +74,7 @@ def _find_means(tasks: dict[str, Any]) -> IsMean:
     return is_mean
 
 
-def list_item_rows(
+def _list_item_rows(
     samples: dict[str, list[dict[str, Any]]], is_mean: IsMean = lambda task, metric: True
 ) -> list[dict[str, Any]]:
     """Task, item, target, filtered responses and the item's own metrics, in lm-eval's order.

@@ -1,21 +1,20 @@
-"""A trial's lm-eval results item by item: the only reader of `items.jsonl`, and its small form beside a report."""
+"""Results by item: reads `items.jsonl` of the trials, and writes and reads the short form `items.json` of a report."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeplab.records.store import StoreError, trial_files
-from sweeplab.records.typed import strict_json
+from sweeplab.records.store import StoreError, strict_json, trial_files
 
 
 class ItemTable(NamedTuple):
-    """One metric of one task, item by item: what differences between trials are paired by."""
+    """One metric of one task by item, so that differences between trials can be paired by item."""
 
-    items: list[int]  # the task's own numbers, in its order
-    values: dict[int, list[float]]  # by trial, as long as `items`
+    items: list[int]  # the task's item numbers, in its order
+    values: dict[int, list[float]]  # by trial number, a value for each of `items`
 
 
 class _Group(NamedTuple):
-    """A score that is the mean over the items of several tasks: its name, and theirs."""
+    """A metric of a group that is the mean over all items of its tasks, by the name it has there and in the tasks."""
 
     name: str
     parts: list[str]
@@ -25,14 +24,13 @@ Items = dict[str, ItemTable]  # by metric, `scores.<task>.<metric>`
 
 
 def read_trial_items(path: Path) -> dict[str, dict[int, float]]:
-    """A trial's item results by metric and item, without those of groups. Raises `StoreError` naming the file that is
-    none."""
-    return _read_file(path)[0]
+    """The results of a trial by metric and item, without those of groups. Raises `StoreError` for a damaged file."""
+    return _read_rows(path)[0]
 
 
-def _read_file(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
-    """Item results by metric and item, and the groups whose scores are means over them. Raises `StoreError`."""
-    found: dict[str, dict[int, float]] = {}
+def _read_rows(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
+    """The results by metric and item, and the groups whose scores are means over them. Raises `StoreError`."""
+    values: dict[str, dict[int, float]] = {}
     groups = []
     try:
         for line in path.read_text(encoding="utf-8").split("\n"):  # a response may hold other ends of lines
@@ -47,27 +45,27 @@ def _read_file(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
             for metric, value in row["metrics"].items():
                 if isinstance(value, int | float):
                     name = f"scores.{row['task']}.{metric}{suffix}"
-                    found.setdefault(name, {})[int(row["item"])] = float(value)
+                    values.setdefault(name, {})[int(row["item"])] = float(value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
-    return found, groups
+    return values, groups
 
 
 def _read_with_groups(path: Path) -> dict[str, dict[int, float]]:
-    """A trial's item results; a group's items are those of its tasks, one after another, numbered from 0."""
-    found, groups = _read_file(path)
+    """The results of a trial; the items of a group are those of its tasks, one after another, numbered from 0."""
+    values, groups = _read_rows(path)
     joined = {
-        group.name: dict(enumerate(value for part in group.parts for value in found[part].values()))
+        group.name: dict(enumerate(value for part in group.parts for value in values[part].values()))
         for group in groups
-        if all(part in found for part in group.parts)
+        if all(part in values for part in group.parts)
     }
-    return found | joined
+    return values | joined
 
 
 def read_items(study_folder: Path) -> Items:
-    """Every trial's item results by metric, from `items.jsonl`. Raises `StoreError` for a damaged file.
+    """The results of all trials by metric, from their `items.jsonl`. Raises `StoreError` for a damaged file.
 
-    A trial that saw other items than the first one is left out, since its results cannot be paired by item.
+    A trial with other items than the first one is left out, since its results cannot be paired by item.
     """
     tables: Items = {}
     for path in trial_files(study_folder, "items.jsonl"):
@@ -79,22 +77,22 @@ def read_items(study_folder: Path) -> Items:
 
 
 def items_to_dict(tables: Items) -> dict[str, Any]:
-    """Small JSON: items as their count where they are 0, 1, 2, ...; results of 0 and 1 as a text of digits."""
+    """A short form for JSON: items 0, 1, 2, ... as their count, results that are all 0 or 1 as a text of digits."""
 
-    def packed(values: list[float]) -> str | list[float]:
+    def shorten(values: list[float]) -> str | list[float]:
         return "".join(str(int(value)) for value in values) if set(values) <= {0.0, 1.0} else values
 
     return {
         name: {
             "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
-            "trials": {str(trial): packed(table.values[trial]) for trial in sorted(table.values)},
+            "trials": {str(trial): shorten(table.values[trial]) for trial in sorted(table.values)},
         }
         for name, table in sorted(tables.items())
     }
 
 
 def items_from_dict(values: dict[str, Any]) -> Items:
-    """What `items_to_dict` was given. Raises `ValueError` where it is malformed."""
+    """The items that `items_to_dict` shortened. Raises `ValueError` for malformed values."""
     try:
         return {
             name: ItemTable(

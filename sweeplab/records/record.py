@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from sweeplab.records.metrics import score_parts
-from sweeplab.records.typed import from_plain, plain
+from sweeplab.records.claim import check_form, claim_from_dict
+from sweeplab.records.metrics import known_metric, score_parts
+from sweeplab.records.stored import from_plain, is_number, to_plain
+from sweeplab.runtime.errors import ConfigError
 
-RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
+_RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
 
 class Status(StrEnum):
@@ -121,7 +123,7 @@ class TrialRecord:
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     @property
     def trained_among_others(self) -> bool:
@@ -129,7 +131,8 @@ class TrialRecord:
         return len(self.cohort) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self), "status": self.status.value}
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
@@ -140,7 +143,7 @@ class TrialRecord:
         return from_plain(cls, values, "a record")
 
 
-NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
+_NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
 
 
 def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenance: dict[str, Any]) -> str:
@@ -154,7 +157,7 @@ def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenan
     """
     asked = {name: config[name] for name in ("model", "quantization", "data", "evaluation")}
     asked["evaluation"] = {name: value for name, value in asked["evaluation"].items() if name != "rung_tasks"}
-    made_by = {name: provenance["versions"][name] for name in NUMBER_MAKERS}
+    made_by = {name: provenance["versions"][name] for name in _NUMBER_MAKERS}
     where = {name: provenance[name] for name in ("base_fingerprint", "data_fingerprint", "device", "commit")}
     length = config["training"]["max_length"]
     facts = [asked, length, dtype, task_data, made_by, where]
@@ -170,10 +173,11 @@ class BaseScore:
     scores: dict[str, dict[str, Score]]
     seconds: float  # of held-out loss and scores
     provenance: dict[str, Any]
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
@@ -213,8 +217,32 @@ class StudyFacts:
     space: dict[str, dict[str, Any]]  # varied key -> its axis: choices, or low and high
     num_planned: int | None  # trials, seeds included
     config: dict[str, Any]  # the experiment before any trial's own values
-    claims: list[dict[str, Any]] = field(default_factory=list)  # as `plain` gives a ClaimConfig
+    claims: list[dict[str, Any]] = field(default_factory=list)  # as `to_plain` gives a ClaimConfig
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
+    constraints: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> max, min or both
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "StudyFacts":
+        """What `to_dict` gave, of which a report can be made. Raises `ValueError` naming what is missing, unknown or
+        malformed."""
+        facts = from_plain(cls, values, "a study")
+        ways = set(facts.objectives.values())
+        if not facts.objectives or not all(map(known_metric, facts.objectives)) or ways - {"minimize", "maximize"}:
+            raise ValueError(
+                f"objectives must name metrics of a record to minimize or maximize, got {facts.objectives}"
+            )
+        for key, axis in facts.space.items():
+            ends = [axis[end] for end in ("low", "high") if end in axis]
+            numbers = all(map(is_number, ends))
+            if not isinstance(axis.get("choices", []), list) or not numbers or not (ends or "choices" in axis):
+                raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
+        for place, claim in enumerate(facts.claims):
+            try:
+                check_form(f"claims.{place}", claim_from_dict(f"claims.{place}", claim))
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return facts

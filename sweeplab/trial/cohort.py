@@ -1,4 +1,4 @@
-"""Which of a cohort's trials train now, and what an error leaves of a trial."""
+"""Chooses the trials of a cohort that train next, and records a trial that failed."""
 
 import logging
 import traceback
@@ -10,32 +10,33 @@ import torch
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, write_text
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
-from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.running_trial import RunningTrial
 
 _log = logging.getLogger(__name__)
 
 
 def record_failure(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
-    """The record of a trial that an error ended. Raises `ConfigError` and `StoreError`: a mistake of the user's, and a
-    disk that takes nothing more, stop the study."""
+    """Completes the record of a trial that ended with `error`, and writes the traceback into its folder.
+
+    A `ConfigError` or `StoreError` is raised again: a mistake of the user or a full disk stops the whole study.
+    """
     if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record
-    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(describe_error_with_kind(error))
+    record.status, record.reason = Status.FAILED, describe_error_with_kind(error)
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     _log.error("trial %d failed", record.number, exc_info=error)
     return record
 
 
 def choose_active(trials: Sequence[RunningTrial], capacity: int | None) -> list[RunningTrial]:
-    """Which of the trials train now, at most `capacity` of them; None: all.
+    """The trials that train next, at most `capacity` of them (None: all).
 
-    Those that are as far in the same data as the first one come first: their batches are as wide as each one's own, so
-    nothing is padded for another's sake, and a trial's sums are rounded as when it trains by itself. Others join only
-    where fewer than half of `capacity` would train.
+    Trials with the seed and step of the first one are preferred. They read the same rows, so no row is padded to the
+    length of another trial's row, and sums are rounded as in a trial that trains by itself. Other trials are added
+    only where these fill less than half of `capacity`.
     """
 
     def is_alike(trial: RunningTrial) -> bool:

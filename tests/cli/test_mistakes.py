@@ -15,9 +15,10 @@ from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.ranks import Reporter
-from sweeplab.execution.worker import serve
+from sweeplab.execution.worker import _serve
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ReportedLink
+from tests.hostile import answer
 from tests.study_runs import QUICK, ComposeStudy, run_cli
 
 Spoil = Callable[[Path], None]
@@ -67,7 +68,7 @@ CASES: list[tuple[list[str], Spoil, str]] = [
         r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key=",
     ),
     (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
-    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
+    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be created: .*; choose another folder"),
     (
         ["executor.cohort_size=0"],
         nothing,
@@ -100,6 +101,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
 ) -> None:
     spoil(tmp_path)
+    found = answer([*QUICK, *overrides], tmp_path)
+    assert found.code == 2, found.err
+    assert found.out == ""
+    assert re.fullmatch(rf"sweeplab: {message}[^\n]*\n", found.err), found.err
+
+
+@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[::11], ids=["checked", "read by Hydra"])
+def test_a_process_of_its_own_answers_a_mistake_as_well(
+    overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
+) -> None:
     done = run_cli(tmp_path, *QUICK, *overrides)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
@@ -145,6 +156,8 @@ def explanation(*overrides: str) -> str:
             "claims=[{foo: 1}]",
             r"^claims holds an entry with foo, which is no key of one; choose from words, source, metric",
         ),
+        ("claims=[{margin: big}]", r"^claims\[0\]\.margin must be a number from 0, got big; "),
+        ("claims=[{between: 3}]", r"^claims\[0\]\.between must be a list, got 3; give a list, such as \[1,2\]$"),
         ("data.parts=[{foo: 1}]", r"^data\.parts holds an entry with foo, .*; choose from path, weight$"),
         ("study={sed: 1}", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
         (
@@ -217,7 +230,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
     }
     link = ReportedLink()
-    serve(Reporter(link), messages.__getitem__)
+    _serve(Reporter(link), messages.__getitem__)
     (answer,) = (message for message in link.read() if message["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])
@@ -227,10 +240,10 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     ("text", "message"),
     [
         ("", r"records\.json is empty; give at least two records$"),
-        ("[", r"records\.json is no complete JSON: .*; mend the file$"),
+        ("[", r"records\.json is not valid JSON: .*; correct the file$"),
         (
             '{"instruction": "a", "output": "b"}\n{"instr',
-            r"records\.json, line 2: no complete JSON: .*; mend the line$",
+            r"records\.json, line 2: not valid JSON: .*; correct the line$",
         ),
         ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
@@ -249,9 +262,9 @@ def test_the_worker_refuses_data_in_one_line(
 
 
 def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeStudy, tmp_path: Path) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
-    for path in EMBEDDED.iterdir():
+    for path in _EMBEDDED.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"no header, no weights")
@@ -264,10 +277,10 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
 def test_the_worker_refuses_a_model_without_a_tokenizer_in_one_whole_line(
     compose_study: ComposeStudy, tmp_path: Path
 ) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+        (tmp_path / name).write_bytes((_EMBEDDED / name).read_bytes())
     config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"has no readable tokenizer: .*[^:]; copy tokenizer\.json from the model$", said)

@@ -63,7 +63,7 @@ def choose_kinds(names: Sequence[str], data_dir: str | None) -> Any:
 
 @pytest.fixture
 def kinds_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "choose_task_manager", choose_kinds)
+    monkeypatch.setattr(catalog, "_choose_task_manager", choose_kinds)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def evaluations(embedded_base: Base, data_dir: Path) -> list[Evaluation]:
     """Of two trials in one cohort, which have the same model here, without a process for the bootstraps."""
     asked = settings(*ASKED, limit=None, batch_size=BATCH, bootstrap_iters=BOOTSTRAPS, data_dir=str(data_dir))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "choose_task_manager", choose_kinds)
+        patch.setattr(catalog, "_choose_task_manager", choose_kinds)
         patch.setattr(multiprocessing, "Pool", None)
         patch.setenv("DISABLE_MULTIPROC", "1")
         return run_lm_eval(embedded_base.model, embedded_base.tokenizer, asked, 2, lambda places: nullcontext())

@@ -17,7 +17,7 @@ from sweeplab.records.store import read_records, write_record
 from tests.study_runs import MakeRequest, Standin, gone, opened, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
-MEMORY: Final = "as the system ends what takes its last memory"
+MEMORY: Final = "which the system sends when its memory is full"
 
 
 def ranks(count: int) -> str:
@@ -34,7 +34,7 @@ def test_a_line_calls_its_metrics_what_tables_call_them(make_request: MakeReques
     objectives = "study.objectives=[heldout_loss_nats_per_token,scores.tiny_new_facts.exact_match]"
     config = make_request("evaluation.tasks=[tiny_new_facts]", objectives).config
     record = TrialRecord(0, Status.FINISHED, 0, {}, {}, heldout_loss_nats_per_token=1.25)
-    assert module.format_objectives(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
+    assert module._format_objectives(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
 
 
 @pytest.fixture
@@ -183,12 +183,13 @@ def test_what_does_not_fit_is_skipped_and_its_place_goes_to_the_next(
 
 
 def test_a_driver_killed_in_mid_cohort_loses_and_doubles_nothing(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=0.25)
+    standin.plan(wait=[2])
     command = ("space.adapter.rank.choices=[1,2,3,4,5,6]", FOUR)
     with standin.cli(tmp_path, *command) as driver:
         wait_until(lambda: len(standin.given()) == 3)
         os.kill(driver.pid, signal.SIGKILL)
-    wait_until(lambda: gone(standin.given()[-1]["pid"]), 10)
+    standin.let_go()
+    wait_until(lambda: gone(standin.given()[-1]["pid"]))
     folder = tmp_path / "runs" / "single"
     before = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/record.json")}
     assert len(before) == 2

@@ -12,6 +12,7 @@ from sweeplab.report.evidence.estimates import estimate_settings, find_best_sett
 from sweeplab.report.evidence.formatting import (
     DASH,
     count_noun,
+    describe_bound,
     format_count,
     format_duration,
     format_interval,
@@ -28,6 +29,7 @@ from sweeplab.report.evidence.settings import (
     Setting,
     collect_records,
     format_varied,
+    list_broken_bounds,
     list_scores,
     list_varied_keys,
 )
@@ -53,6 +55,8 @@ def build_settings_table(
         (Column(shorten_key(key, keys), numeric=False), partial(_varied_cell, facts, key), None) for key in keys
     ] or [(Column("setting", numeric=False), _label_cell, None)]
     columns.append((Column("finished", "of started"), _counts_cell, None))
+    if facts.constraints:
+        columns.append((Column("allowed", numeric=False), partial(_allowed_cell, facts), None))
     loss = estimate_settings(facts, settings, LOSS)
     columns.append((Column("held-out loss", "nats/target"), partial(_spread_cell, LOSS, loss), LOSS))
     columns += [
@@ -108,6 +112,11 @@ def _counts_cell(setting: Setting) -> Cell:
     return Cell(setting.counts, setting.skipped.removeprefix(", "))
 
 
+def _allowed_cell(facts: StudyFacts, setting: Setting) -> Cell:
+    broken = list_broken_bounds(facts, setting)
+    return Cell("no", f"not {', '.join(map(describe_bound, broken))}") if broken else Cell("yes")
+
+
 def _varied_cell(facts: StudyFacts, key: str, setting: Setting) -> Cell:
     return build_param_cell(facts, key, setting.params)
 
@@ -119,20 +128,20 @@ def build_param_cell(facts: StudyFacts, key: str, params: dict[str, Any]) -> Cel
 def _build_score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: str) -> tuple[Column, _CellOf]:
     """The items are counted in the column's head where all settings have as many, else in each cell."""
     name = f"scores.{task}.{metric}"
-    found = estimate_settings(facts, settings, name)
+    estimates = estimate_settings(facts, settings, name)
     sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
-        return Column(label_score(task, metric)), partial(_spread_cell, name, found, num_items=True)
-    return Column(label_score(task, metric), count_noun(size, "item")), partial(_spread_cell, name, found)
+        return Column(label_score(task, metric)), partial(_spread_cell, name, estimates, num_items=True)
+    return Column(label_score(task, metric), count_noun(size, "item")), partial(_spread_cell, name, estimates)
 
 
-def _spread_cell(name: str, found: dict[int, Estimate], setting: Setting, num_items: bool = False) -> Cell:
+def _spread_cell(name: str, estimates: dict[int, Estimate], setting: Setting, num_items: bool = False) -> Cell:
     """Mean ± standard deviation; small print: the mean's interval, a score's standard error, its items if asked."""
     spread = setting.spreads.get(name)
     if spread is None:
         return Cell(DASH)
-    estimate = found.get(setting.records[0].number)
+    estimate = estimates.get(setting.records[0].number)
     notes = [] if estimate is None or estimate.low is None else [format_interval(name, estimate)]
     if estimate is not None and estimate.is_wide:
         notes.append("own spread")

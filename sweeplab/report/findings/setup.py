@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.formatting import count_noun
 
 
@@ -65,8 +65,8 @@ def describe_setup(records: list[TrialRecord]) -> str:
 
     def shared() -> Iterator[str]:
         for part in _PARTS:
-            found = {part(record) for record in finished}
-            if len(found) == 1 and (text := found.pop()) is not None:
+            texts = {part(record) for record in finished}
+            if len(texts) == 1 and (text := texts.pop()) is not None:
                 yield text
 
     return " · ".join(shared())
