@@ -18,8 +18,9 @@ from sweeplab.config.data import (
     TextData,
     WorldData,
 )
+from sweeplab.data.conversations import make_chat_example
 from sweeplab.data.mixture import make_mixture
-from sweeplab.data.prompts import Example
+from sweeplab.data.prompts import Example, name_places
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
@@ -68,22 +69,6 @@ def _check_encodable(text: str, where: str, field: str) -> str:
     return text
 
 
-def _make_chat_example(row: Any, where: str, field: str) -> Example:
-    messages = row.get(field)
-    well_formed = isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    )
-    if not well_formed or len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise ConfigError(
-            f"{where}: field '{field}' must be a list of messages with role and content that ends with the "
-            "assistant's; name another field with data.messages_field"
-        )
-    return Example(
-        [{part: _check_encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
-    )
-
-
 def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
     if name not in row:
         fields = ", ".join(str(field) for field in row) or "none"
@@ -98,7 +83,8 @@ def make_example(row: Any, where: str, fields: RecordFields) -> Example:
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
     if fields.messages is not None:
-        return _make_chat_example(row, where, fields.messages)
+        _check_encodable(json.dumps(row, ensure_ascii=False), where, fields.messages)
+        return make_chat_example(row, where, fields.messages)
     instruction = _read_text_field(row, where, "instruction_field", fields.instruction)
     output = _read_text_field(row, where, "output_field", fields.output)
     given = row.get(fields.input) if fields.input is not None else None
@@ -110,9 +96,27 @@ def make_example(row: Any, where: str, fields: RecordFields) -> Example:
     return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
 
 
+def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordFields) -> list[Example]:
+    """Examples that know their place. Raises `ConfigError` for the first wrong record, with others of its fault."""
+    examples: list[Example] = []
+    faults: dict[str, list[str]] = {}
+    for place, row in rows:
+        where = f"{source}, {place}"
+        try:
+            example = make_example(row, where, fields)
+        except ConfigError as error:
+            faults.setdefault(str(error).removeprefix(where), []).append(place)
+            continue
+        example.where = where
+        examples.append(example)
+    for fault, places in faults.items():
+        also = f" ({len(places):,} records: {name_places(places)})" if len(places) > 1 else ""
+        raise ConfigError(f"{source}, {places[0]}{fault}{also}")
+    return examples
+
+
 def _read_examples(path: str, config: RecordData) -> list[Example]:
-    rows = _read_numbered_rows(expand_home(path))
-    return [make_example(row, f"{path}, {where}", config.record_fields) for where, row in rows]
+    return _make_examples(_read_numbered_rows(expand_home(path)), path, config.record_fields)
 
 
 def _download_examples(config: HubData) -> list[Example]:
@@ -126,8 +130,8 @@ def _download_examples(config: HubData) -> list[Example]:
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    fields = config.record_fields
-    return [make_example(row, f"{config.name}, record {place}", fields) for place, row in enumerate(rows, 1)]
+    numbered = ((f"record {place}", row) for place, row in enumerate(rows, 1))
+    return _make_examples(numbered, config.name, config.record_fields)
 
 
 def split_examples(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
@@ -143,7 +147,8 @@ def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
     """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(json.dumps(part, ensure_ascii=False).encode())
+        content = [one[:2] if isinstance(one, Example) and not one.tools else one for one in part]
+        digest.update(json.dumps(content, ensure_ascii=False).encode())
     return digest.hexdigest()
 
 
