@@ -114,7 +114,7 @@ def _rename_special(tokenizer: Any, names: frozenset[str]) -> Tokenizer:
 def _replace_outside(
     text: str, literal: Sequence[Span], names: frozenset[str], unknown: str | None
 ) -> tuple[str, list[int], int]:
-    """`text` with stand-ins for names outside `literal`, the place of each character in `text`, the stand-ins' number."""
+    """`text` with stand-ins for names outside `literal`, where each character stands in `text`, how many stand in."""
     pattern, order = compile_names(names), {name: place for place, name in enumerate(sorted(names))}
     parts: list[str] = []
     places: list[int] = []

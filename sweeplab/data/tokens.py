@@ -43,7 +43,7 @@ class TokenizedSplit(NamedTuple):
     examples: list[Tokens]
     num_truncated: int  # cut at max_length
     num_dropped: int  # cut before their response began
-    num_literal: int = 0  # whose text names special tokens, which stay text
+    num_naming_special: int = 0  # whose text names special tokens, which stay text
 
 
 class _Encoded(NamedTuple):
@@ -195,5 +195,5 @@ def tokenize_examples(
             f"training.max_length={max_length} cuts off every response; raise it (the longest example has {longest})"
         )
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
-    num_literal = sum(tokens.num_literal > 0 for tokens in whole)
-    return TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_literal)
+    num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
+    return TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special)

@@ -26,6 +26,7 @@ class DataExtent(NamedTuple):
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
     num_learned: int = 0  # held-out examples that stand among a file's training examples too
     num_heldout: int = 0  # of a file, where the number above was looked at
+    num_naming_special: int = 0  # whose text names special tokens, which stay text
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -53,8 +54,11 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    if len(splits.heldout) <= MOST_EXAMPLES:
+        tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
+    learned["num_naming_special"] = split.num_naming_special
     return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)

@@ -115,7 +115,7 @@ class Resources:
             if data.packing:
                 refuse_unpackable(base, length)
                 rows = pack_examples(train.examples, length)
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 

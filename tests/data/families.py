@@ -131,8 +131,8 @@ FAMILIES: Final = {
         "metaspace",
         ("</s>", "<unk>", "<s>", "[INST]", "[/INST]"),
         _SYSTEMLESS + "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}"
-        "{{ '[INST] ' + m.content + '[/INST]' }}{% else %}[GEN]{{ ' ' + m.content | trim + eos_token }}[/GEN]{% endif %}"
-        "{% endfor %}",
+        "{{ '[INST] ' + m.content + '[/INST]' }}{% else %}[GEN]{{ ' ' + m.content | trim + eos_token }}[/GEN]"
+        "{% endif %}{% endfor %}",
         " It is warm.</s>",
         first="<s>",
         takes_system=False,
@@ -185,8 +185,14 @@ FAMILIES: Final = {
     ),
     "cohere": Family(
         "bytes",
-        ("<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>")
-        + ("<|SYSTEM_TOKEN|>",),
+        (
+            "<|END_OF_TURN_TOKEN|>",
+            "<BOS_TOKEN>",
+            "<|START_OF_TURN_TOKEN|>",
+            "<|USER_TOKEN|>",
+            "<|CHATBOT_TOKEN|>",
+            "<|SYSTEM_TOKEN|>",
+        ),
         "{{ bos_token }}{% for m in messages %}{{ '<|START_OF_TURN_TOKEN|>' + {'user': '<|USER_TOKEN|>', 'assistant': "
         "'<|CHATBOT_TOKEN|>', 'system': '<|SYSTEM_TOKEN|>'}[m.role] }}[GEN]{{ m.content.strip() + "
         "'<|END_OF_TURN_TOKEN|>' }}[/GEN]{% endfor %}{% if add_generation_prompt %}"
