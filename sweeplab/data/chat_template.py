@@ -66,8 +66,9 @@ class _Template:
                 **self.tokenizer.special_tokens_map,
             )
         except _ERRORS as error:
+            reason = describe_error(error)
             raise UnusableExampleError(
-                f"data.style=template: the tokenizer's chat template refuses: {describe_error(error)}; try chatml"
+                f"data.style=template: the tokenizer's chat template refuses the messages: {reason}; try chatml"
             ) from error
         texts, spans = rendered
         bare = remove_marks(texts[0], marks)
@@ -80,9 +81,10 @@ class _Template:
         An answer may think: the tokens for that are real ones in it.
         """
         anywhere = compile_names(self.names)
-        if anywhere.search(json.dumps([messages, self.tools], ensure_ascii=False)) is None:
+        content = json.dumps([messages, self.tools], ensure_ascii=False)
+        if anywhere.search(content) is None:
             return messages, None, None
-        marks = choose_marks(messages, self.tools or [])
+        marks = choose_marks(content)
         own = compile_names(self._list_names_in_answers())
         marked = [
             marks.put_around(message, own if message["role"] == "assistant" else anywhere) for message in messages
@@ -161,9 +163,9 @@ class _Conversation:
     def _render_first(self, number: int, *, prompts: bool = False) -> _Rendered:
         return self.template.render(self.messages[:number], self.marks, prompts=prompts, tools=self.tools)
 
-    def find_answer(self, place: int) -> list[Span]:
-        """Where message `place` stands with its end, as the template has it. Raises `UnusableExampleError`."""
-        spans = self._find_marked(place) if self.template.has_marks else [self._find_added(place)]
+    def find_answer(self, index: int) -> list[Span]:
+        """Where message `index` stands with its end, as the template has it. Raises `UnusableExampleError`."""
+        spans = self._find_marked(index) if self.template.has_marks else [self._find_added(index)]
         bare = "".join(self.whole.text[start:end] for start, end in spans)
         if not compile_names(self.template.names).sub("", bare).strip():
             raise UnusableExampleError(
@@ -172,22 +174,22 @@ class _Conversation:
             )
         return spans
 
-    def _find_marked(self, place: int) -> list[Span]:
+    def _find_marked(self, index: int) -> list[Span]:
         """What the template marks in this message and in none before it."""
-        start = len(self._render_first(place).generated)
-        if place == len(self.messages) - 1:
+        start = len(self._render_first(index).generated)
+        if index == len(self.messages) - 1:
             return self.whole.generated[start:]
-        return self.whole.generated[start : len(self._render_first(place + 1).generated)]
+        return self.whole.generated[start : len(self._render_first(index + 1).generated)]
 
-    def _find_added(self, place: int) -> Span:
+    def _find_added(self, index: int) -> Span:
         """What the message adds to the prompt for it, without the line's end that follows its own end.
 
         Nothing tells where an answer stands if the template writes what is before it in another way once it is there.
         """
         text = self.whole.text
-        prompt = self._render_first(place, prompts=True).text
-        is_last = place == len(self.messages) - 1
-        until = text if is_last else self._render_first(place + 1).text
+        prompt = self._render_first(index, prompts=True).text
+        is_last = index == len(self.messages) - 1
+        until = text if is_last else self._render_first(index + 1).text
         num_shared = count_shared(until, text)
         if text.startswith(prompt) and len(prompt) < num_shared:
             end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
@@ -232,10 +234,10 @@ def render_by_template(example: Example, tokenizer: Any, *, mask_prompt: bool) -
 
 
 def _render_variant(conversation: _Conversation, *, mask_prompt: bool) -> Rendering:
-    places = list_targets(conversation.messages)
-    targets = [span for place in places for span in conversation.find_answer(place)]
-    passed = [] if mask_prompt else [place for place in list_unlearned(conversation.messages) if place < places[-1]]
-    unlearned = [span for place in passed for span in conversation.find_answer(place)]
+    indices = list_targets(conversation.messages)
+    targets = [span for index in indices for span in conversation.find_answer(index)]
+    passed = [] if mask_prompt else [index for index in list_unlearned(conversation.messages) if index < indices[-1]]
+    unlearned = [span for index in passed for span in conversation.find_answer(index)]
     whole = conversation.whole
     text = whole.text if conversation.template.has_marks else whole.text[: targets[-1].end]
     literal = [span for span in whole.literal if span.end <= len(text)]

@@ -43,14 +43,14 @@ def _find_problems(messages: list[Message], tools: Any) -> Iterator[str]:
             yield "has content parts that are no text ({type: text, text: ...}); remove the record"
         calls = message.get("tool_calls")
         if calls and not (isinstance(calls, list) and role == "assistant" and all(map(_is_call, calls))):
-            yield "has tool_calls that are no list of functions with a name in a message of the assistant; mend them"
+            yield "has tool_calls that are no list of functions with a name in a message of the assistant; correct them"
         if message.get("function_call"):
             yield "has a function_call, OpenAI's former format; write it as tool_calls"
         if message.get("weight") is not None and (message["weight"] not in (0, 1) or role != "assistant"):
-            yield "has a weight that is not 0 or 1, or not in a message of the assistant; mend it"
+            yield "has a weight that is not 0 or 1, or not in a message of the assistant; correct it"
     if tools and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
-        yield f"has '{_TOOLS}' beside it that are no list of objects; mend them"
-    answers = [messages[place] for place in list_targets(messages)]
+        yield f"has '{_TOOLS}' beside it that are no list of objects; correct them"
+    answers = [messages[index] for index in list_targets(messages)]
     if not answers:
         yield "has only answers of weight 0, nothing to learn; remove the record"
     if any(not answer.get("tool_calls") and not read_text(answer).strip() for answer in answers):
@@ -72,7 +72,7 @@ def make_chat_example(row: dict[str, Any], where: str, field: str) -> Example:
 
 
 def _describe_form(messages: Any) -> str:
-    form = "must be a list of messages with role and content that ends with the assistant's"
+    form = "must be a list of messages with role and content that ends with one of the assistant"
     if isinstance(messages, list) and messages and isinstance(messages[0], dict) and "from" in messages[0]:
         return f"{form}; rename from and value to role and content, human and gpt to user and assistant"
     return f"{form}; name another field with data.messages_field"

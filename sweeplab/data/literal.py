@@ -1,6 +1,5 @@
 """Names of special tokens within the data's own text: `<|im_end|>` in a question is text, and does not end a turn."""
 
-import json
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from tokenizers import AddedToken, Tokenizer
 
-from sweeplab.data.prompts import Message, Span, UnusableExampleError
+from sweeplab.data.prompts import Span, UnusableExampleError
 
 _MARKS: Final = range(0x100000, 0x10FFFD, 2)  # pairs of private characters, of which one is around each name
 _STAND_INS: Final = 0xF0000  # private characters that stand for the template's own special tokens
@@ -56,41 +55,40 @@ class Marks(NamedTuple):
         return [self.put_around(one, names) for one in value] if isinstance(value, list | tuple) else value
 
 
-class Unmarked(NamedTuple):
+class _Unmarked(NamedTuple):
     """A rendered text without marks."""
 
     text: str
     literal: list[Span]
     marks: list[int]  # where the marks stood in the text with them
 
-    def move(self, place: int) -> int:
-        """The place in `text` of a place in the text with marks."""
-        return place - bisect_left(self.marks, place)
+    def move(self, position: int) -> int:
+        """The position in `text` of a position in the text with marks."""
+        return position - bisect_left(self.marks, position)
 
 
-def choose_marks(messages: Sequence[Message], tools: Sequence[Any]) -> Marks:
-    """Two characters that the data does not hold."""
-    used = json.dumps([messages, tools], ensure_ascii=False)
-    start = next(code for code in _MARKS if chr(code) not in used and chr(code + 1) not in used)
+def choose_marks(text: str) -> Marks:
+    """Two characters that `text` does not have."""
+    start = next(code for code in _MARKS if chr(code) not in text and chr(code + 1) not in text)
     return Marks(chr(start), chr(start + 1))
 
 
-def remove_marks(text: str, marks: Marks | None) -> Unmarked:
+def remove_marks(text: str, marks: Marks | None) -> _Unmarked:
     """`text` and where the names stand in it. Raises `UnusableExampleError` where a template tore a pair apart."""
     if marks is None:
-        return Unmarked(text, [], [])
-    places = [match.start() for match in re.finditer(f"[{marks.start}{marks.end}]", text)]
-    if [text[place] for place in places] != [marks.start, marks.end] * (len(places) // 2):
+        return _Unmarked(text, [], [])
+    positions = [match.start() for match in re.finditer(f"[{marks.start}{marks.end}]", text)]
+    if [text[position] for position in positions] != [marks.start, marks.end] * (len(positions) // 2):
         raise UnusableExampleError(
             "the chat template cuts the name of a special token in a text into pieces; remove the name from the text"
         )
-    bare = Unmarked(re.sub(f"[{marks.start}{marks.end}]", "", text), [], places)
-    moved = [bare.move(place) for place in places]
+    bare = _Unmarked(re.sub(f"[{marks.start}{marks.end}]", "", text), [], positions)
+    moved = [bare.move(position) for position in positions]
     return bare._replace(literal=[Span(*pair) for pair in zip(moved[::2], moved[1::2], strict=True)])
 
 
-def _stand_for(place: int) -> str:
-    return chr(_STAND_INS + place)
+def _stand_for(index: int) -> str:
+    return chr(_STAND_INS + index)
 
 
 def _rename_special(tokenizer: Any, names: frozenset[str]) -> Tokenizer:
@@ -115,25 +113,25 @@ def _replace_outside(
     text: str, literal: Sequence[Span], names: frozenset[str], unknown: str | None
 ) -> tuple[str, list[int], int]:
     """`text` with stand-ins for names outside `literal`, where each character stands in `text`, how many stand in."""
-    pattern, order = compile_names(names), {name: place for place, name in enumerate(sorted(names))}
+    pattern, order = compile_names(names), {name: index for index, name in enumerate(sorted(names))}
     parts: list[str] = []
-    places: list[int] = []
+    positions: list[int] = []
     number = 0  # without those of the unknown token, which ordinary text may give too
 
     def keep(start: int, end: int) -> None:
         parts.append(text[start:end])
-        places.extend(range(start, end))
+        positions.extend(range(start, end))
 
     done = 0
     for span in [*literal, Span(len(text), len(text))]:
         for match in pattern.finditer(text, done, span.start):
             keep(done, match.start())
             parts.append(_stand_for(order[match[0]]))
-            places.append(match.start())
+            positions.append(match.start())
             done, number = match.end(), number + (match[0] != unknown)
         keep(done, span.end)
         done = span.end
-    return "".join(parts), [*places, len(text)], number
+    return "".join(parts), [*positions, len(text)], number
 
 
 def encode_literally(
@@ -151,15 +149,15 @@ def encode_literally(
     order = sorted(names)
     if not tokenizer.is_fast or any(_stand_for(0) <= character <= _stand_for(len(order)) for character in text):
         raise problem
-    replaced, places, number = _replace_outside(text, literal, names, unknown)
+    replaced, positions, number = _replace_outside(text, literal, names, unknown)
     encoding = _rename_special(tokenizer, names).encode(replaced, add_special_tokens=False)
-    own = {_stand_for(place): tokenizer.convert_tokens_to_ids(name) for place, name in enumerate(order)}
+    own = {_stand_for(index): tokenizer.convert_tokens_to_ids(name) for index, name in enumerate(order)}
     known = own | tokenizer.added_tokens_encoder
     ids = [
-        known.get(token, known.get(token.strip(), found))
-        for token, found in zip(encoding.tokens, encoding.ids, strict=True)
+        known.get(token, known.get(token.strip(), id_))
+        for token, id_ in zip(encoding.tokens, encoding.ids, strict=True)
     ]
     special = set(own.values()) - {tokenizer.unk_token_id}
-    if sum(found in special for found in ids) != number:
+    if sum(id_ in special for id_ in ids) != number:
         raise problem
-    return ids, [Span(places[start], places[end]) for start, end in encoding.offsets]
+    return ids, [Span(positions[start], positions[end]) for start, end in encoding.offsets]

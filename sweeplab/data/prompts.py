@@ -1,4 +1,4 @@
-"""Records and conversations to the text that a model reads, and which part of it is learned."""
+"""Examples, and how each style writes an example as text, with the parts of the text that are learned."""
 
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,20 +18,20 @@ _ALPACA_WITHOUT_INPUT: Final = (
     "### Instruction:\n{instruction}\n\n### Response:\n"
 )
 CHATML_NAMES: Final = ("<|im_start|>", "<|im_end|>")
-_MOST_NAMED: Final = 3  # places of examples that a refusal names
+_MOST_NAMED: Final = 3  # examples that a refusal names
 
 
 class _Content(NamedTuple):
     messages: list[Message]
-    given: str = ""
+    input_text: str = ""  # the field `input` of an instruction record
     tools: Sequence[dict[str, Any]] = ()
 
 
 class Example(_Content):
     """One conversation that ends with the assistant's message; an instruction record is one of two messages.
 
-    `given` is a record's input, `tools` what the assistant may call. `where` names its place in the data; examples that
-    differ in nothing else are equal.
+    `tools` are the functions that the assistant may call. `where` names the record, such as `FILE, line 3`; it does not
+    count when examples are compared.
     """
 
     where: str = "the data"
@@ -63,10 +63,10 @@ class UnusableExampleError(ConfigError):
     """An example that cannot be rendered; its message says why and what to do, not where."""
 
 
-def name_places(places: Sequence[str]) -> str:
-    """The first few of `places`, and how many more there are."""
-    more = f" and {len(places) - _MOST_NAMED:,} more" if len(places) > _MOST_NAMED else ""
-    return "; ".join(places[:_MOST_NAMED]) + more
+def name_records(records: Sequence[str]) -> str:
+    """The first few of `records`, and how many more there are."""
+    more = f" and {len(records) - _MOST_NAMED:,} more" if len(records) > _MOST_NAMED else ""
+    return "; ".join(records[:_MOST_NAMED]) + more
 
 
 def read_text(message: Message) -> str:
@@ -78,7 +78,7 @@ def read_text(message: Message) -> str:
 def count_shared(left: Sequence[Any], right: Sequence[Any]) -> int:
     """How many items `left` and `right` begin with alike."""
     pairs = enumerate(zip(left, right, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))
+    return next((index for index, (one, other) in pairs if one != other), min(len(left), len(right)))
 
 
 def list_targets(messages: list[Message]) -> list[int]:
@@ -88,13 +88,13 @@ def list_targets(messages: list[Message]) -> list[int]:
     """
     if all(message.get("weight") is None for message in messages):
         return [len(messages) - 1]
-    answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
-    return [place for place in answers if messages[place].get("weight") != 0]
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return [index for index in answers if messages[index].get("weight") != 0]
 
 
 def list_unlearned(messages: list[Message]) -> list[int]:
     """Which answers have weight 0."""
-    return [place for place, message in enumerate(messages) if message.get("weight") == 0]
+    return [index for index, message in enumerate(messages) if message.get("weight") == 0]
 
 
 def _refuse_calls(example: Example, style: str) -> None:
@@ -115,9 +115,9 @@ def _read_instruction(example: Example) -> str:
 def add_input(example: Example) -> list[Message]:
     """The conversation, an instruction's input below its instruction."""
     *before, last, answer = example.messages
-    if not example.given:
+    if not example.input_text:
         return example.messages
-    return [*before, {**last, "content": f"{read_text(last)}\n\n{example.given}"}, answer]
+    return [*before, {**last, "content": f"{read_text(last)}\n\n{example.input_text}"}, answer]
 
 
 def _write_turns(messages: list[Message]) -> Iterator[tuple[str, str]]:
@@ -134,11 +134,11 @@ def render_prompt(example: Example, style: str) -> str:
     """
     _refuse_calls(example, style)
     if style == "plain":
-        parts = (_read_instruction(example), example.given)
+        parts = (_read_instruction(example), example.input_text)
         return "".join(f"{part}\n" for part in parts if part)
     if style == "alpaca":
-        wording = _ALPACA_WITH_INPUT if example.given else _ALPACA_WITHOUT_INPUT
-        return wording.format(instruction=_read_instruction(example), input=example.given)
+        wording = _ALPACA_WITH_INPUT if example.input_text else _ALPACA_WITHOUT_INPUT
+        return wording.format(instruction=_read_instruction(example), input=example.input_text)
     turns = "".join(f"{head}{body}\n" for head, body in _write_turns(add_input(example)[:-1]))
     return f"{turns}{CHATML_NAMES[0]}assistant\n"
 
@@ -159,7 +159,7 @@ def render_plainly(example: Example, style: str, names: Container[str]) -> Rende
     if CHATML_NAMES[1] not in names:
         spans[-1] = Span(spans[-1].start, spans[-1].end - len(CHATML_NAMES[1]))
     last = list_targets(example.messages)[-1]
-    targets = [spans[place] for place in list_targets(example.messages)]
-    unlearned = [spans[place] for place in list_unlearned(example.messages) if place < last]
+    targets = [spans[index] for index in list_targets(example.messages)]
+    unlearned = [spans[index] for index in list_unlearned(example.messages) if index < last]
     has_end = CHATML_NAMES[1] in names or last < len(spans) - 1
     return Rendering(text[: spans[last].end], targets, unlearned, has_end_token=has_end)

@@ -1,4 +1,4 @@
-"""Whether a chat template writes all that a conversation holds, found out by trying."""
+"""Whether a chat template writes all that a conversation holds: tried out."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ def _read_calls(message: Message) -> list[dict[str, Any]]:
 
 def encodes_twice(messages: Sequence[Message], text: str) -> bool:
     """True where arguments that are JSON text stand in `text` as JSON of that text."""
-    found = [call.get("arguments") for message in messages for call in _read_calls(message)]
-    return any(isinstance(one, str) and json.dumps(one, ensure_ascii=False) in text for one in found)
+    arguments = [call.get("arguments") for message in messages for call in _read_calls(message)]
+    return any(isinstance(one, str) and json.dumps(one, ensure_ascii=False) in text for one in arguments)
 
 
 def shows_parts(messages: Sequence[Message], text: str) -> bool:

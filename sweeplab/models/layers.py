@@ -1,4 +1,4 @@
-"""The base's matrices, norms, blocks and randomness, by what modules are."""
+"""Finds matrices, norms, blocks and dropout in a base by the types of its modules."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -35,7 +35,7 @@ class LinearShape(NamedTuple):
 
 
 def find_linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every matrix that an adapter can stand beside; bitsandbytes' layers are `nn.Linear` too, HQQ's are not."""
+    """Every matrix that an adapter can be attached to. Layers of bitsandbytes are `nn.Linear`, too; HQQ's are not."""
     kinds = (nn.Linear, Conv1D)
     return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
 

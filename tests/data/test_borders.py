@@ -6,7 +6,7 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 
 from sweeplab.data.prompts import Example, Rendering, Span
-from sweeplab.data.tokens import IGNORED, encode_example, encode_rendering
+from sweeplab.data.tokens import IGNORED, _encode_example, _encode_rendering
 from tests.data.families import FAMILIES, make_tokenizer
 
 
@@ -22,7 +22,7 @@ def split_ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list
     """Ids of the prompt and of the answer, as training has them."""
     text = prompt + answer
     names: frozenset[str] = frozenset()
-    ids, spans = encode_rendering(Rendering(text, [Span(len(prompt), len(text))]), tokenizer, names)
+    ids, spans = _encode_rendering(Rendering(text, [Span(len(prompt), len(text))]), tokenizer, names)
     border = next(place for place, span in enumerate(spans) if span.end > len(prompt))
     return ids[:border], ids[border:]
 
@@ -50,7 +50,7 @@ def test_training_and_scoring_learn_the_same_tokens(name: str, prompt: str, answ
 def test_no_space_stands_before_an_answer_that_has_none(name: str) -> None:
     tokenizer = make_tokenizer(name)
     messages = [{"role": "user", "content": "How warm is Rome?"}, {"role": "assistant", "content": "It is warm."}]
-    tokens = encode_example(Example(messages), tokenizer, "plain", True)
+    tokens = _encode_example(Example(messages), tokenizer, "plain", True)
     learned = [label for label in tokens.labels.tolist() if label != IGNORED]
     assert tokens.ids.tolist() == [*tokenizer.encode("How warm is Rome?\nIt is warm."), tokenizer.eos_token_id]
     assert not tokenizer.convert_ids_to_tokens(learned)[0].startswith("▁")

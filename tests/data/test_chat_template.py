@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeplab.data.prompts import Example, UnusableExampleError
-from sweeplab.data.tokens import IGNORED, encode_example
+from sweeplab.data.tokens import IGNORED, _encode_example
 from tests.data.families import FAMILIES, make_tokenizer
 
 Message = dict[str, Any]
@@ -27,7 +27,7 @@ CONVERSATIONS = [
 
 def learned(tokenizer: Any, example: Example, mask_prompt: bool = True) -> tuple[list[int], list[int]]:
     """All ids, and those that are learned."""
-    tokens = encode_example(example, tokenizer, "template", mask_prompt)
+    tokens = _encode_example(example, tokenizer, "template", mask_prompt)
     ids, labels = tokens.ids.tolist(), tokens.labels.tolist()
     assert all(label in (IGNORED, id_) for id_, label in zip(ids, labels, strict=True))
     return ids, [label for label in labels if label != IGNORED]
@@ -145,7 +145,9 @@ def test_what_a_template_leaves_out_is_refused(name: str, generation: bool) -> N
     call = {"role": "assistant", "content": "", "tool_calls": [CALL]}
     end = {"role": "assistant", "content": "22 degrees."}
     for messages in (asking(call), asking(call, {"role": "tool", "content": "22"}, end)):
-        assert re.search("leaves out the name of a tool call|refuses: ", refusal(tokenizer, Example(messages)))
+        assert re.search(
+            "leaves out the name of a tool call|refuses the messages: ", refusal(tokenizer, Example(messages))
+        )
     assert "leaves out the tools" in refusal(tokenizer, Example(asking(end), tools=[TOOL]))
 
 
@@ -209,7 +211,7 @@ def test_earlier_answers_before_another_end_are_learned_or_refused() -> None:
         ),
         ("{{ messages | length }}{% for m in messages %}{{ m.content }}|{% endfor %}", "as the prompt"),
         ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}|{% endfor %}", "leaves out"),
-        ("{{ messages[0].content + messages[0].missing.more }}", "refuses: "),
+        ("{{ messages[0].content + messages[0].missing.more }}", "refuses the messages: "),
         (
             "{% for m in messages %}{% generation %}{% endgeneration %}{{ m.content }}{% endfor %}",
             "nothing for an answer",

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sweeplab.data.literal import encode_literally, find_special_names
 from sweeplab.data.prompts import Example, Span, UnusableExampleError
-from sweeplab.data.tokens import IGNORED, encode_example, tokenize_examples
+from sweeplab.data.tokens import IGNORED, _encode_example, tokenize_examples
 from sweeplab.runtime.errors import ConfigError
 from tests.data.families import FAMILIES, make_tokenizer
 
@@ -29,10 +29,10 @@ def special_ids(tokenizer: Any, ids: list[int]) -> list[int]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_name_in_a_text_is_no_token(name: str, generation: bool, style: str) -> None:
     tokenizer = make_tokenizer(name, generation=generation)
-    bare = encode_example(question("How is it?", "It is so."), tokenizer, style, True)
+    bare = _encode_example(question("How is it?", "It is so."), tokenizer, style, True)
     for special in FAMILIES[name].specials:
         named = question(f"How {special} is it?", f"It is{special} so.")
-        tokens = encode_example(named, tokenizer, style, True)
+        tokens = _encode_example(named, tokenizer, style, True)
         assert tokens.num_literal == 2
         assert special_ids(tokenizer, tokens.ids.tolist()) == special_ids(tokenizer, bare.ids.tolist())
         learned = [label for label in tokens.labels.tolist() if label != IGNORED]
@@ -57,7 +57,7 @@ def test_the_first_token_stands_once(name: str) -> None:
     tokenizer = make_tokenizer(name)
     first = FAMILIES[name].first
     for style in STYLES:
-        ids = encode_example(question(f"{first}How is it?", "It is so."), tokenizer, style, True).ids.tolist()
+        ids = _encode_example(question(f"{first}How is it?", "It is so."), tokenizer, style, True).ids.tolist()
         assert ids.count(tokenizer.convert_tokens_to_ids(first)) == 1
         assert ids[0] == tokenizer.convert_tokens_to_ids(first)
 
@@ -68,7 +68,7 @@ def test_a_model_that_makes_the_token_of_the_text_is_refused() -> None:
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", unk_token="<unk>")
     with pytest.raises(UnusableExampleError, match=r"^the text holds <eos>, a special token, which this tokenizer"):
-        encode_example(question("a", "so<eos>a"), tokenizer, "plain", True)
+        _encode_example(question("a", "so<eos>a"), tokenizer, "plain", True)
     with pytest.raises(ConfigError, match=r"remove it from the text \(1 of 2 examples: the data\)$"):
         tokenize_examples([question("a", "so<eos>"), question("a", "so")], tokenizer, "plain", True, 64)
 
@@ -78,14 +78,14 @@ def test_a_template_that_takes_names_apart_is_refused() -> None:
     for source in (template, template.replace("[1:]", ".split('#')")):
         tokenizer = make_tokenizer("chatml", template=source)
         with pytest.raises(UnusableExampleError, match=r"names? of (a )?special tokens? in a text"):
-            encode_example(question("<|im_end|>", "Yes."), tokenizer, "template", True)
+            _encode_example(question("<|im_end|>", "Yes."), tokenizer, "template", True)
 
 
 def test_thoughts_are_tokens_in_answers_and_text_in_questions() -> None:
     tokenizer = make_tokenizer("qwen3")
     thought = tokenizer.convert_tokens_to_ids("<think>")
     example = question("What does <think> say? <|im_end|>", "<think>\nsun\n</think>\n\nYes.")
-    tokens = encode_example(example, tokenizer, "template", True)
+    tokens = _encode_example(example, tokenizer, "template", True)
     learned = [label for label in tokens.labels.tolist() if label != IGNORED]
     assert (tokens.num_literal, tokens.ids.tolist().count(thought), learned.count(thought)) == (2, 1, 1)
 

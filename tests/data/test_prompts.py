@@ -4,7 +4,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from sweeplab.data.prompts import Example, render_prompt
-from sweeplab.data.tokens import render_example
+from sweeplab.data.tokens import _render_example
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 
@@ -83,7 +83,7 @@ def templated(embedded_base: Base) -> PreTrainedTokenizerBase:
 
 def test_template_is_the_tokenizers_own(templated: Any) -> None:
     expected = "[system]Be brief.;[user]Hi;[assistant]Hello.;[user]Add.\n\n1 and 2;[assistant]"
-    rendering = render_example(conversation(), "template", templated)
+    rendering = _render_example(conversation(), "template", templated)
     (answer,) = rendering.targets
     assert rendering.text[: answer.start] == expected
     assert rendering.text[answer.start :] == "3;"
@@ -91,7 +91,7 @@ def test_template_is_the_tokenizers_own(templated: Any) -> None:
 
 def test_template_needs_one(embedded_base: Base) -> None:
     with pytest.raises(ConfigError, match=r"data.style=template needs a tokenizer with a chat template.*try chatml"):
-        render_example(question("Hi"), "template", embedded_base.tokenizer)
+        _render_example(question("Hi"), "template", embedded_base.tokenizer)
 
 
 @pytest.mark.parametrize("style", ["plain", "alpaca"])
