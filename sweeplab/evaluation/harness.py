@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ class Evaluation(NamedTuple):
 
     scores: dict[str, dict[str, Score]]
     items: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()  # which faster way of computing was not taken, and why
 
 
 _prepared: dict[str, dict[str, Any]] = {}  # the tasks of the last settings, with their requests
@@ -113,11 +115,13 @@ def run_lm_eval(
     num_trials: int,
     choose: Choose,
     probe: Probe | None = None,
+    why_unshared: Callable[[int], str | None] = lambda longest: None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for an unknown task.
 
     Within `choose(places)`, `model` is that of the trials at these places, one's rows after another's. With a `probe`,
     each trial is scored only after lm-eval was seen to have what was trained; else raises `OtherModelError`.
+    `why_unshared` says of the longest text's length why the model may not read several answers in one row.
     """
     from lm_eval.evaluator import evaluate
 
@@ -130,7 +134,7 @@ def run_lm_eval(
             "use false, or a model that was trained to chat"
         )
     was_training = model.training
-    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose)
+    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, choose, why_unshared)
     loaded = _prepare_tasks(settings, lm)
     lm.allow_sharing(is_comparison_only(loaded))
     model.eval()
@@ -143,8 +147,7 @@ def run_lm_eval(
         torch.manual_seed(LM_EVAL_SEED)
         with torch.no_grad():
             results = evaluate(lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters)
-        evaluations.append(
-            Evaluation(read_scores(results["results"], results["n-samples"]), list_item_rows(results["samples"]))
-        )
+        scores = read_scores(results["results"], results["n-samples"])
+        evaluations.append(Evaluation(scores, list_item_rows(results["samples"]), tuple(lm.notes)))
     model.train(was_training)
     return evaluations

@@ -1,7 +1,7 @@
 """lm-eval's own model class on the model in memory, for all trials of a cohort."""
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,9 @@ from sweeplab.evaluation.shared_context import (
     read_answers,
     split_batches,
 )
+from sweeplab.runtime.rounding import allow_rounding, last_bits_moved
 
+WhyUnshared = Callable[[int], str | None]  # tokens of the longest text to why no texts may share a row
 _Answer = tuple[float, bool]  # log-likelihood in nats, and whether it is what the model would have written
 _EXACT = (torch.float32, torch.float64)
 _encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # by tokenizer: all trials ask the same
@@ -44,10 +46,20 @@ class CohortLM(HFLM):  # type: ignore[misc]
     row, so that more rows cost little. Scores of given answers are computed trial by trial: their batches are full.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, batch_size: int, num_trials: int, choose: Choose) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        batch_size: int,
+        num_trials: int,
+        choose: Choose,
+        why_unshared: WhyUnshared = lambda longest: None,
+    ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
         self.choose = choose
+        self.why_unshared = why_unshared
+        self.notes: list[str] = []  # which faster way was not taken, and why
         self.shares_contexts = False
         self.trial = 0
         self.num_calls = 0
@@ -55,7 +67,7 @@ class CohortLM(HFLM):  # type: ignore[misc]
         self.generated: list[tuple[Tensor, ...]] = []  # by call, then by trial
 
     def turn_to(self, trial: int) -> None:
-        self.trial, self.num_calls = trial, 0
+        self.trial, self.num_calls, self.notes = trial, 0, []
 
     def allow_sharing(self, allowed: bool) -> None:
         """Lets answers to one question share its tokens where the model can, which moves log-likelihoods by rounding.
@@ -98,28 +110,54 @@ class CohortLM(HFLM):  # type: ignore[misc]
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
         asked = [AnswerRequest(context, answer) for _, context, answer in requests]
-        longest = max(len(one.context) + len(one.answer) - 1 for one in asked)
-        if self.items and self.shares_contexts and longest <= self.max_length and self.sees_the_same(requests, asked):
-            answers = self.shared(asked, self.items)
-            lengths = [len(text) for (_, text), _, _ in requests]
-            close = find_close_calls([value for value, _ in answers], lengths, self.items)
-            again = [place for place, item in enumerate(self.items) if item in close]
-            for place, answer in zip(again, self.plain([requests[place] for place in again]), strict=True):
-                answers[place] = answer
-            return answers
-        return self.plain(requests, **kwargs)
+        if not self.is_sharing_exact(requests, asked):
+            return self.plain(requests, **kwargs)
+        answers = self.shared(asked, self.items)
+        lengths = [len(text) for (_, text), _, _ in requests]
+        close = find_close_calls([value for value, _ in answers], lengths, self.items)
+        again = [place for place, item in enumerate(self.items) if item in close]
+        for place, answer in zip(again, self.plain([requests[place] for place in again]), strict=True):
+            answers[place] = answer
+        return answers
+
+    def is_sharing_exact(self, requests: list[Any], asked: Sequence[AnswerRequest]) -> bool:
+        """Whether answers may share their question's tokens: what the model is says nothing against it, and the item
+        with the longest text, where a window or a state shows most, is the same in both ways."""
+        sizes = [len(one.context) + len(one.answer) - 1 for one in asked]
+        longest = max(sizes, default=0)
+        if not (self.items and self.shares_contexts and longest <= self.max_length):
+            return False
+        why = self.why_unshared(longest)
+        if why is None:
+            item = self.items[sizes.index(longest)]
+            why = self.find_difference(requests, asked, item)
+        if why is not None:
+            self.notes.append(f"answers did not share their question's tokens in evaluation: {why}")
+        return why is None
 
     def plain(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
         """lm-eval's own way."""
         answers: list[_Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
         return answers
 
-    def sees_the_same(self, requests: list[Any], asked: Sequence[AnswerRequest]) -> bool:
-        """Whether the model heeds the masks: the first item's answers, shared and in lm-eval's own way."""
-        first = [place for place, item in enumerate(self.items) if item == self.items[0]]
-        shared = self.shared([asked[place] for place in first], [self.items[0]] * len(first))
-        plain = self.plain([requests[place] for place in first])
-        return all(abs(mine[0] - own[0]) < bound_rounding(own[0]) for mine, own in zip(shared, plain, strict=True))
+    def find_difference(self, requests: list[Any], asked: Sequence[AnswerRequest], item: Hashable) -> str | None:
+        """How the item's answers differ in both ways; None where by no more than rounding, as it is on this model."""
+        places = [place for place, one in enumerate(self.items) if one == item]
+        try:
+            shared = self.shared([asked[place] for place in places], [item] * len(places))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of any architecture: one that takes no such mask says so in its own way
+            return f"this model takes no mask for it ({type(error).__name__})"
+        chosen = [requests[place] for place in places]
+        own = self.plain(chosen, disable_tqdm=True)
+        with last_bits_moved(self.model):
+            moved = self.plain(chosen, disable_tqdm=True)
+        for (mine, _), (value, _), (other, _) in zip(shared, own, moved, strict=True):
+            allowed = min(bound_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
+            if not abs(mine - value) <= allowed:
+                return f"a log-likelihood of {value:.6g} would be {mine:.6g}, and rounding explains {allowed:.2g}"
+        return None
 
     @torch.no_grad()
     def shared(self, asked: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:

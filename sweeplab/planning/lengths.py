@@ -26,6 +26,7 @@ class DataExtent(NamedTuple):
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
     num_learned: int = 0  # held-out examples that stand among a file's training examples too
     num_heldout: int = 0  # of a file, where the number above was looked at
+    longest_example: int = 1  # of those that share a row with others, where rows were measured
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -57,4 +58,6 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
-    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    longest = max(tokens.num_tokens for tokens in split.examples)
+    counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    return counted._replace(longest_example=longest)

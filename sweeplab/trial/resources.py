@@ -17,12 +17,12 @@ from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import Base, load_base
-from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard
+from sweeplab.trial.exactness import refuse_inexact_packing
 from sweeplab.trial.measurement import MOST_MAPPING_BYTES, resident_bytes
 
 
@@ -113,8 +113,9 @@ class Resources:
             )
             rows: Sequence[Row] = train.examples
             if data.packing:
-                refuse_unpackable(base, length)
-                rows = pack_examples(train.examples, length)
+                packed = pack_examples(train.examples, length)
+                refuse_inexact_packing(base, packed, length)
+                rows = packed
             counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
@@ -122,10 +123,10 @@ class Resources:
 
 def refuse_drawing(base: Base, strategy: str) -> None:
     """Devices that share a trial's rows would draw other numbers than one device does. Raises `ConfigError`."""
-    if has_randomness(base.model):
+    if base.draws_random_numbers:
         raise ConfigError(
-            f"training.strategy={strategy} does not go with this model, which has dropout of its own that every device "
-            "would draw for itself; choose training.strategy=single"
+            f"training.strategy={strategy} does not go with this model, which draws random numbers of its own in "
+            "training, and every device would draw others; choose training.strategy=single"
         )
 
 
@@ -133,13 +134,3 @@ def image_rows(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, read_image_size(base.model.config))
     return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
-
-
-def refuse_unpackable(base: Base, max_length: int) -> None:
-    """A window of attention would be lost: packed rows bring their own mask. Raises `ConfigError`."""
-    window = getattr(base.model.config, "sliding_window", None)
-    if window is not None and window < max_length:
-        raise ConfigError(
-            f"data.packing=true does not keep this model's attention window of {window} tokens within "
-            f"training.max_length={max_length}; choose data.packing=false, or a max_length up to the window"
-        )

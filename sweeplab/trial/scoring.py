@@ -34,6 +34,7 @@ from sweeplab.training.module import target_logits, target_loss_sum
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.training.together import Together, put_together
+from sweeplab.trial.exactness import choose_sharing_rule
 from sweeplab.trial.resources import Resources
 
 
@@ -56,7 +57,10 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     if settings.tasks and config.data.is_images():
         scored = _score_images(base.model, base, settings, resources.device)
     elif settings.tasks:
-        (scored,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext())
+        rule = choose_sharing_rule(base.model)
+        (scored,) = run_lm_eval(
+            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+        )
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
@@ -92,6 +96,7 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
         if settings.tasks and whole:
             for trial, scored in zip(whole, _score_tasks(together, whole, settings, resources), strict=True):
                 trial.record.scores = scored.scores
+                trial.record.notes += scored.notes
                 if settings.rung_tasks:  # a curve over steps has its end, too
                     trial.tell(score_values(scored.scores))
                 if resources.ranks.is_first:
@@ -134,7 +139,8 @@ def _score_tasks(
         example = move_data_to_device(example, resources.device)
         moved = [_has_moved(trial) for trial in trials]
         probe = make_probe(model, example, target_logits, choose, moved, _without_adapters(together, trials[0]))
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), choose, probe)
+        rule = choose_sharing_rule(base.model)
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), choose, probe, rule)
     evaluations = []
     for trial in trials:
         with together.only([trial]):
