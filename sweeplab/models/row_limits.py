@@ -38,8 +38,8 @@ def inexact_packing_error(limit: RowLimit, longest: int, max_length: int) -> Con
             "choose data.packing=false"
         )
     return ConfigError(
-        f"data.packing=true does not keep this model's {limit.why} within training.max_length={max_length} (the "
-        f"longest example has {longest}); choose data.packing=false, or a max_length up to {limit.num_tokens}"
+        f"data.packing=true does not keep, in examples of up to {longest} tokens, this model's {limit.why} within "
+        f"training.max_length={max_length}; choose data.packing=false, or a max_length up to {limit.num_tokens}"
     )
 
 
