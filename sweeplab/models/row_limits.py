@@ -38,7 +38,7 @@ def inexact_packing_error(limit: RowLimit, longest: int, max_length: int) -> Con
             "choose data.packing=false"
         )
     return ConfigError(
-        f"data.packing=true does not keep, in examples of up to {longest} tokens, this model's {limit.why} within "
+        f"data.packing=true loses, in examples of up to {longest} tokens, {limit.why} within "
         f"training.max_length={max_length}; choose data.packing=false, or a max_length up to {limit.num_tokens}"
     )
 
@@ -53,7 +53,7 @@ def list_row_limits(model: PreTrainedModel) -> list[RowLimit]:
     kinds = _list_layer_kinds(config)
     limits = [RowLimit(0, why) for why in _list_obstacles(model, config, kinds)]
     if not kinds or kinds & _WINDOWED:
-        limits += [RowLimit(size, f"attention window of {size} tokens") for size in _list_windows(config)]
+        limits += [RowLimit(size, f"an attention window of {size} tokens") for size in _list_windows(config)]
     return limits + _list_rotary_limits(config)
 
 

@@ -125,8 +125,8 @@ def refuse_drawing(base: Base, strategy: str) -> None:
     """Devices that share a trial's rows would draw other numbers than one device does. Raises `ConfigError`."""
     if base.draws_random_numbers:
         raise ConfigError(
-            f"training.strategy={strategy} does not go with this model, which draws random numbers of its own in "
-            "training, and every device would draw others; choose training.strategy=single"
+            f"training.strategy={strategy} does not go with this model, which has dropout of its own, or another "
+            "draw in training, that every device would draw for itself; choose training.strategy=single"
         )
 
 
