@@ -30,13 +30,50 @@ from tests.configs import quantize
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one takes its time
 hypothesis.settings.load_profile("any machine")
 
-pytest_plugins = ("tests.study_runs", "tests.random_models", "tests.report_records")
+pytest_plugins = ("tests.composed_once", "tests.study_runs", "tests.random_models", "tests.report_records")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+LONGEST_FIRST = (  # so that no test process ends with a long file while the other has nothing left to do
+    "trial/test_cohort_numbers.py",
+    "execution/test_driver.py",
+    "execution/test_executor.py",
+    "trial/test_divided.py",
+    "experiments/test_gpu_benchmark.py",
+    "cli/test_export.py",
+    "test_fuzz.py",
+    "tracking/test_wandb_dashboards.py",
+    "cli/test_reproduce.py",
+    "execution/test_ranks.py",
+    "report/test_damaged.py",
+    "trial/test_rungs.py",
+    "trial/test_retries.py",
+    "execution/test_on_slurm.py",
+    "evaluation/test_options.py",
+    "trial/test_lifecycle.py",
+    "cli/test_plan.py",
+    "cli/test_mistakes.py",
+    "config/test_conf.py",
+    "config/test_conf_headings.py",
+    "config/test_tasks.py",
+    "search/test_rebuild.py",
+    "tracking/test_wandb_runs.py",
+    "execution/test_scheduler.py",
+    "execution/test_isolation.py",
+    "evaluation/test_lora_insights.py",
+    "cli/test_watch.py",
+    "report/test_browser.py",
+    "test_architecture.py",
+)
 
 Compose = Callable[..., TrialConfig]
 SpecFactory = Callable[..., TrialSpec]
 LlamaFactory = Callable[..., LlamaForCausalLM]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session", autouse=True)

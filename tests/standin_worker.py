@@ -95,6 +95,8 @@ def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
         if step == 1 and driver.pruning:
             why = may_go_on(driver, number, 1, 1.0 + loss_of(spec["params"], spec["seed"]))
     time.sleep(plan.get("seconds", 0.0))
+    while number in plan.get("wait", []) and not (FOLDER / "go").exists():
+        time.sleep(0.01)
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()
     if number in plan.get("hang_always", []) or (number in plan.get("hang_once", []) and first_time(number)):

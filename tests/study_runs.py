@@ -34,6 +34,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHECKOUT: Final = Path(sweeplab.__file__).parents[1]
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
+MOST_SECONDS: Final = 200.0  # until what never comes is given up: a busy machine takes its time
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
 QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1", "executor.num_workers=1")
 SHORT: Final = (
@@ -112,7 +113,7 @@ def run_cli(folder: Path, *arguments: str, **variables: str) -> "subprocess.Comp
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=MOST_SECONDS,
         check=False,
     )
 
@@ -148,9 +149,13 @@ class Standin:
         self.plan()
 
     def plan(self, **behaviour: Any) -> None:
-        """Keys: seconds; largest, the micro-batch that fits; and by trials' numbers die_once, die_always, die_after,
-        poison, poison_once, cut_off, hang_once, hang_always, diverge, break, refuse."""
+        """Keys: seconds; largest, the micro-batch that fits; and by trials' numbers wait (for `let_go`), die_once,
+        die_always, die_after, poison, poison_once, cut_off, hang_once, hang_always, diverge, break, refuse."""
         (self.folder / "plan.json").write_text(json.dumps(behaviour))
+
+    def let_go(self) -> None:
+        """Trials that wait go on, from now on at once."""
+        (self.folder / "go").touch()
 
     def given(self) -> list[dict[str, Any]]:
         """What workers were given so far: number, seed, params, pid."""
@@ -173,7 +178,7 @@ class Standin:
     def run_cli(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command line with this worker."""
         with self.cli(folder, *arguments) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=MOST_SECONDS)
         return process.returncode, out, err
 
 
@@ -191,7 +196,7 @@ def standin_here(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> Standin:
     return standin
 
 
-def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_until(true: Callable[[], object], seconds: float = MOST_SECONDS) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 import sweeplab
+from tests.conftest import LONGEST_FIRST
 
 PACKAGE: Final = Path(sweeplab.__file__).parent
 PURE: Final = {"numpy", "scipy", "math", "itertools", "dataclasses", "functools", "typing", "collections", "sweeplab"}
@@ -42,6 +43,7 @@ ACROSS: Final = {
     "search/test_enqueue.py",
     "search/test_resume.py",
     "test_architecture.py",
+    "test_composed_once.py",
     "test_documentation.py",
     "test_fuzz.py",
     "test_public_surface.py",
@@ -97,7 +99,10 @@ def test_driver_and_report_run_without_torch() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    assert loaded_after(["sweeplab.__main__"]) & {*HEAVY, "optuna", "rich", "numpy", "jinja2"} == set()
+    assert (
+        loaded_after(["sweeplab.__main__", "sweeplab.cli.dispatch"]) & {*HEAVY, "optuna", "rich", "numpy", "jinja2"}
+        == set()
+    )
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if room(path) == "statistics"], ids=lambda path: path.stem)
@@ -114,5 +119,6 @@ def test_tests_mirror_the_modules() -> None:
     files = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
     of_no_module = {file for file in files if not (PACKAGE / file.parent / file.name.removeprefix("test_")).exists()}
     assert {str(file) for file in of_no_module} == ACROSS
+    assert set(LONGEST_FIRST) <= {str(file) for file in files}
     rooms = {path.parent.relative_to(PACKAGE) for path in MODULES}
     assert rooms <= {file.parent for file in files}

@@ -233,7 +233,7 @@ def dom(page: Path, profile: Path) -> str:
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--dump-dom", "--virtual-time-budget=3000")
     command = [BROWSER, *flags, f"--user-data-dir={profile}", page.as_uri()]
     environment = os.environ | {"HOME": str(profile)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True, env=environment)
     return done.stdout
 
 

@@ -10,7 +10,7 @@ from sweeplab.config.adapter import BASE_CHANGING
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, record_path, trial_folder
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.statistics.selection import pick_evenly
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.formatting import format_value
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study

@@ -5,16 +5,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NoReturn
-
-from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
+
+if TYPE_CHECKING:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
 _UNFIT: Final = "Error merging override "
 _AMBIGUOUS: Final = "Ambiguous value for argument "
@@ -48,13 +49,21 @@ def _describe_mistake(error: Exception) -> str | None:
     """The line for an error that the user can mend; None for any other."""
     if isinstance(error, ConfigError | StoreError):
         return str(error)
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if _is_of_hydra(error):
         return explain_hydra_error(error)
     if isinstance(error, OSError):
         return _describe_system_error(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return f"{error}; choose an option by its name, such as adapter=lora"
     return None
+
+
+def _is_of_hydra(error: Exception) -> "TypeGuard[HydraException | OmegaConfBaseException]":
+    """Hydra is imported for an error that needs it: `--help` does without."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, HydraException | OmegaConfBaseException)
 
 
 def _describe_system_error(error: OSError) -> str | None:
@@ -100,8 +109,10 @@ def _describe_several_values(argument: str) -> str:
     return f"{argument} holds several values; {remedy}"
 
 
-def explain_hydra_error(error: HydraException | OmegaConfBaseException) -> str:
+def explain_hydra_error(error: "HydraException | OmegaConfBaseException") -> str:
     """The mistake behind an error of Hydra's, with what exists and what is nearest to what was asked for."""
+    from hydra.errors import OverrideParseException
+
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = lines[0]
     if isinstance(error, OverrideParseException):

@@ -7,6 +7,7 @@ from typing import Final
 from sweeplab.config.conf import options
 from sweeplab.config.reference import (
     CLASS_S_OWN,
+    LEFT_OUT,
     REQUIRED,
     Key,
     Part,
@@ -155,9 +156,9 @@ def _keys(part: Part) -> Iterator[str]:
 
 
 def name_with_default(key: Key) -> str:
-    """As it is written on a command line; without a value where one has to be given, or belongs to a class."""
+    """As it is written on a command line; without a value where one has to be given or can be left out."""
     default = key.main_default()
-    return key.name if default in (REQUIRED, CLASS_S_OWN) else f"{key.name}={to_flow(default)}"
+    return key.name if default in (REQUIRED, LEFT_OUT, CLASS_S_OWN) else f"{key.name}={to_flow(default)}"
 
 
 def describe_key(key: Key) -> str:

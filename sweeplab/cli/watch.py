@@ -24,7 +24,7 @@ from sweeplab.records.store import read_facts, read_record, trial_files
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_estimate, format_metric, label_metric
-from sweeplab.report.evidence.settings import group_by_setting, read_number
+from sweeplab.report.evidence.settings import collect_records, group_by_setting, keep_allowed, read_number
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import describe_params, format_clock
 from sweeplab.tracking.status_file import StudyStatus, read_status
@@ -137,14 +137,15 @@ def _describe_best_setting(seen: _StudyState, metric: str, sign: int) -> str:
     settings = group_by_setting(seen.facts, records)
     if len(group_comparable(seen.facts, settings, metric)) > 1:
         return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
-    found = gather_evidence(seen.facts, settings, metric, None)
+    found = gather_evidence(seen.facts, keep_allowed(seen.facts, settings), metric, None)
     if found is not None:
         best = found.estimate(found.best)
         assert best is not None
         without = "no interval, of one seed" if found.table.num_seeds == 1 else "no interval, the same with all seeds"
         over = without if best.low is None else f"95 % interval over {best.covers}"
         return f"best {label} so far: {found.best.label}  {format_estimate(metric, best)}  ({over})"
-    finished = [one for one in records if one.status is Status.FINISHED]
+    allowed = collect_records(keep_allowed(seen.facts, settings))
+    finished = [one for one in allowed if one.status is Status.FINISHED]
     valued = [(sign * value, one) for one in finished if (value := read_number(one, metric)) is not None]
     if not valued:
         return f"best {label} so far: {DASH}"

@@ -4,8 +4,8 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from sweeplab.config.section import Section, Text, key
 from sweeplab.config.sizes import num_bytes
+from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import ConfigError, refuse
 
 _LEAST_MEMORY_BYTES = 10**6  # with less a unit was forgotten
@@ -46,12 +46,13 @@ class ExportConfig(Section):
     kind: Literal["adapter", "merged"] = key(
         "adapter: PEFT's files; merged: the dequantized base with the adapter in its weights"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = key("of merged weights")
+    dtype: Literal["float32", "bfloat16", "float16"] = key("of merged weights", needs="export.kind=merged")
     path: Text | None = key("a folder that is not there yet", None)
     trials: list[int] = key("several adapters to be combined into one; empty: the one of trial=N")
     weights: list[float] = key("one for each of export.trials")
     combination: Literal["linear", "cat", "svd", "ties"] = key(
-        "cat: the exact weighted sum; svd: its best of the largest rank; linear, ties: of A and B apart"
+        "cat: the exact weighted sum; svd: its best of the largest rank; linear, ties: of A and B apart",
+        needs="export.trials",
     )
 
 

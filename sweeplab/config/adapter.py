@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import ConfigError, check_at_least, refuse
 
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")

@@ -6,7 +6,7 @@ from typing import Any
 from sweeplab.config.study import AXIS_KEYS
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.claim import ClaimConfig, check_form
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import refuse
 
 

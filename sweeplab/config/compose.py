@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.conf import is_group, options
-from sweeplab.config.given import refuse_idle_keys
+from sweeplab.config.given import refuse_given_deciders, refuse_idle_keys
 from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, option_names
 from sweeplab.config.study import StudyConfig
@@ -70,6 +70,7 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
         values["study"]["enqueue"] = abbreviate_home(study.get("enqueue"))
     for group, kept in _swept(values.get("space")).items():
         values[group] = _without(group, values[group], kept)
+    refuse_given_deciders(values, overrides)
     config = parse(StudyConfig, values)
     check_study(config)
     refuse_idle_keys(config, overrides)

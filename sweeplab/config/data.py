@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import ConfigError
 
 

@@ -9,22 +9,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, section_kinds
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.study import AxisConfig, StudyConfig
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-_AXIS: Final[dict[str, Any]] = {
-    "description": "what varies: choices, or numbers from low to high",
-    "type": "object",
-    "properties": {
-        "choices": {"description": "the values", "type": "array", "minItems": 1},
-        "low": {"description": "the least number", "type": "number"},
-        "high": {"description": "the largest number", "type": "number"},
-        "log": {"description": "draw the logarithm evenly", "type": "boolean"},
-        "step": {"description": "distance of two values", "type": "number", "exclusiveMinimum": 0},
-        "when": {"description": "axes above it with the values at which this one is active", "type": "object"},
-    },
-    "additionalProperties": False,
-}
 _INTERPOLATION: Final[dict[str, Any]] = {
     "description": "another key's value, as ${section.key}",
     "type": "string",
@@ -36,7 +23,8 @@ _LEFT_OUT: Final = ("title", "default", "unit", "rule", "remedy", "missing", "un
 
 def experiment_schema() -> dict[str, Any]:
     """The schema of an experiment: any key of any option, since which options are chosen may be said elsewhere."""
-    definitions: dict[str, Any] = {"axis": _AXIS, "interpolation": _INTERPOLATION}
+    axis = {"description": "what varies: choices, or numbers from low to high", **_closed(_axis_keys())}
+    definitions: dict[str, Any] = {"axis": axis, "interpolation": _INTERPOLATION}
     parts = {name: _part(name, definitions) for name in StudyConfig.model_fields}
     parts["space"] = {"description": parts["space"]["description"], **_space(parts)}
     chosen = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
@@ -51,6 +39,11 @@ def experiment_schema() -> dict[str, Any]:
 
 def write_schema() -> str:
     return json.dumps(experiment_schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def _axis_keys() -> dict[str, Any]:
+    found: dict[str, Any] = _strip(AxisConfig.model_json_schema())["properties"]
+    return found
 
 
 def _closed(properties: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +105,7 @@ def _space(parts: dict[str, Any]) -> dict[str, Any]:
     for name in OF_A_TRIAL:
         section = parts[name].get("anyOf", [parts[name]])[0]["properties"]
         inside = {key: {"type": "object"} if _is_mapping(one) else axis for key, one in section.items()}
-        found[name] = {**_closed({**_AXIS["properties"], **inside}), "description": f"{name} as an axis, or keys of it"}
+        found[name] = {**_closed({**_axis_keys(), **inside}), "description": f"{name} as an axis, or keys of it"}
         found |= {f"{name}.{key}": one for key, one in inside.items()}
     return _closed(found)
 

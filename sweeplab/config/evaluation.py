@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import check_choice
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 
 
 def _count(meaning: str) -> Any:
@@ -67,7 +67,11 @@ class RayWorkers(ClusterWorkers):
     name: Literal["ray"] = "ray"
     address: Text | None = key("of the cluster's head, such as 10.0.0.1:6379; null: this machine alone", None)
     gpus_per_worker: float = key(
-        "GPUs that are set aside for a worker; 0.5: two workers on one", 1, ge=0, remedy="use 0 for none"
+        "GPUs that are set aside for a worker; 0.5: two workers on one",
+        1,
+        unless="executor.device=cpu",
+        ge=0,
+        remedy="use 0 for none",
     )
 
 
@@ -82,7 +86,12 @@ class SlurmWorkers(ClusterWorkers):
         remedy="give this machine's name",
     )
     gpus_per_worker: int = key(
-        "GPUs of a job", 1, ge=0, rule="must be a whole number for executor=slurm", remedy="try 1"
+        "GPUs of a job",
+        1,
+        unless="executor.device=cpu",
+        ge=0,
+        rule="must be a whole number for executor=slurm",
+        remedy="try 1",
     )
     partition: Text | None = key("Slurm's partition; null: its default", None)
     timeout_minutes: int = key(

@@ -6,9 +6,9 @@ from typing import Any, Final
 import yaml
 
 from sweeplab.config.conf import CONF
-from sweeplab.config.schema import linked, value_of
+from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, option_names, value_of
 from sweeplab.config.study import StudyConfig
-from sweeplab.runtime.errors import ConfigError, refuse
+from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
     "trial": ("export", "reproduce"),
@@ -29,7 +29,26 @@ def refuse_idle_keys(config: StudyConfig, overrides: Sequence[str]) -> None:
     _refuse_replaced(config, given)
     experiment = _experiment_keys(overrides)
     _refuse_replaced(config, [key for key in experiment if linked("unless").get(key) in experiment])
-    _refuse_export(config, given)
+    _refuse_unread_data(config, given)
+
+
+def refuse_given_deciders(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` for the key that says which option it is, where a group's option has to be chosen instead:
+    the other keys would remain those of another option.
+
+    A class that no option has, such as another optimizer, can be named; so can the main scheme of a mixed base.
+    """
+    given = set(_given_keys(overrides))
+    for name, group in GROUPS.items():
+        key, section = f"{name}.{group.decider}", values.get(name)
+        if key not in given or not isinstance(section, dict):
+            continue
+        value, kind = section.get(group.decider), group.kind_of(section)
+        options = [option for option, decided in option_names(name).items() if decided == value]
+        foreign = section.keys() - key_names(kind).keys() if kind is not None else set()
+        if options and not section.get("pattern") and not any(f"{name}.{one}" in given for one in foreign):
+            remedy = " or ".join(f"{name}={option}" for option in options[: 1 if value in options else 2])
+            raise refuse(key, f"is set by {name}=OPTION", value, f"write {remedy}")
 
 
 def _given_keys(overrides: Iterable[str]) -> list[str]:
@@ -58,34 +77,28 @@ def _refuse_other_actions(config: StudyConfig, given: Iterable[str]) -> None:
 
 
 def _refuse_replaced(config: StudyConfig, given: Iterable[str]) -> None:
-    """Keys whose place another one takes, and keys of something that is empty."""
+    """Keys whose place another one takes, and keys of something that is empty or another option's."""
     for key in given:
-        other = linked("unless").get(key)
-        if other is not None and value_of(config, other) is not None and value_of(config, key) is not None:
-            raise refuse(
-                key,
-                f"has no effect while {other}={value_of(config, other)}",
-                value_of(config, key),
-                f"leave one of them out, or write {other}=null",
-            )
-        needed = linked("needs").get(key)
-        if needed is not None and not value_of(config, needed) and value_of(config, key) not in (None, False, {}):
-            rule = f"has no effect while {needed} is empty"
-            raise refuse(key, rule, value_of(config, key), f"name some in {needed}, or leave {key} out")
+        value = value_of(config, key)
+        other, needed = linked("unless").get(key), linked("needs").get(key)
+        if other is not None and is_set(config, other) and value is not None:
+            name, _, wanted = other.partition("=")
+            remedy = "leave one of them out" if wanted else f"leave one of them out, or write {name}=null"
+            raise refuse(key, f"has no effect while {name}={value_of(config, name)}", value, remedy)
+        if needed is not None and not is_filled(config, needed) and value not in (None, False, {}):
+            name, _, wanted = needed.partition("=")
+            why = f"with {name}={value_of(config, name)}" if wanted else f"while {name} is empty"
+            remedy = f"choose {needed}" if wanted else f"give {name} too"
+            raise refuse(key, f"has no effect {why}", value, f"{remedy}, or leave {key} out")
 
 
-def _refuse_export(config: StudyConfig, given: Sequence[str]) -> None:
-    if config.action != "export":
-        return
-    if "export.dtype" in given and config.export.kind != "merged":
-        raise refuse(
-            "export.dtype",
-            f"has no effect with export.kind={config.export.kind}",
-            config.export.dtype,
-            "choose export.kind=merged, or leave it out",
-        )
-    if "export.combination" in given and not config.export.trials:
-        raise ConfigError(
-            f"export.combination={config.export.combination} has no effect on one trial; give several: "
-            "export.trials=[0,1], or leave it out"
-        )
+def _refuse_unread_data(config: StudyConfig, given: Sequence[str]) -> None:
+    """What data propose and the study does not take. Raises `ConfigError`."""
+    pairs = (
+        ("data.objective", [config.data.objective], "study.objectives", config.study.objectives),
+        ("data.tasks", config.data.tasks, "evaluation.tasks", config.evaluation.tasks),
+    )
+    for key, proposed, other, taken in pairs:
+        if key in given and not set(proposed) <= set(taken):
+            rule = f"has no effect while {other}=[{', '.join(taken)}]"
+            raise refuse(key, rule, value_of(config, key), f"give {other} alone")

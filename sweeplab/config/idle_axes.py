@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from sweeplab.config.quantization import HQQ_BITS
 from sweeplab.config.refusals import remedy_of
-from sweeplab.config.schema import GROUPS, key_names, linked, value_of
-from sweeplab.config.section import Section
+from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, value_of
 from sweeplab.config.trial import TrialConfig
+from sweeplab.records.section import Section
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -22,8 +22,8 @@ class Idle(NamedTuple):
 def deciders(key: str) -> list[str]:
     """The keys that decide whether `key` moves anything: that of its option, and one that takes its place."""
     section, _, name = key.partition(".")
-    group, other = GROUPS.get(section), linked("unless").get(key)
-    found = [other] if other is not None else []
+    group, links = GROUPS.get(section), (linked("unless").get(key), linked("needs").get(key))
+    found = [link.partition("=")[0] for link in links if link is not None]
     if group is not None and name and not all(name in key_names(kind) for kind in group.options.values()):
         found.insert(0, f"{section}.{group.decider}")
         if section == "quantization":
@@ -39,10 +39,12 @@ def _reasons(key: str, config: TrialConfig) -> Iterator[Idle]:
         if remedy is not None:
             first = remedy.partition(" or ")[0]
             yield Idle(_shown(section, chosen), tuple(deciders(key)), f"choose {first}")
-    other = linked("unless").get(key)
-    value = None if other is None else value_of(config, other)
-    if other is not None and value is not None:
-        yield Idle(f"{other}={value}", (other,), f"drop {other}")
+    other, needed = linked("unless").get(key), linked("needs").get(key)
+    if other is not None and is_set(config, other):
+        name, _, wanted = other.partition("=")
+        yield Idle(f"{name}={value_of(config, name)}", (name,), f"choose another {name}" if wanted else f"drop {name}")
+    if needed is not None and not is_filled(config, needed):
+        yield Idle(f"{needed} is empty", (needed,), f"give {needed} too")
 
 
 def _is_unread(key: str, config: TrialConfig) -> bool:

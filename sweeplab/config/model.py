@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, field_validator
 
 from sweeplab.config.adapter import TOGGLES
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import check_choice
 
 TEXT_BASE: Final = "tiny_base"

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import refuse
 
 OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
@@ -100,7 +100,7 @@ class SgdOptimizer(OptimizerConfig):
 
     target: Literal["torch.optim.SGD"] = _TARGET
     momentum: float | None = _share("decay of the average of gradients")
-    dampening: Any = _own("share of a gradient that its average leaves out")
+    dampening: Any = key("share of a gradient that its average leaves out", None, needs="optimizer.momentum")
     weight_decay: float | None = _decay()
     nesterov: Any = _own("look ahead along the momentum")
     maximize: Any = _own("climb instead of descending")

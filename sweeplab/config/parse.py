@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sweeplab.config.refusals import refusal
 from sweeplab.config.schema import GROUPS, key_names
-from sweeplab.config.section import Section
 from sweeplab.config.trial import TrialConfig
+from sweeplab.records.section import Section
 
 SectionT = TypeVar("SectionT", bound=Section)
 

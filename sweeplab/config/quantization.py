@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import Discriminator, Tag, model_validator
 
 from sweeplab.config.adapter import check_expressions
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import refuse
 
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}

@@ -8,11 +8,12 @@ from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from sweeplab.config.conf import CONF, default_options, is_group, option_values, options, root_values
-from sweeplab.config.schema import GROUPS, key_names, section_kinds
-from sweeplab.config.section import Section, said_of
+from sweeplab.config.schema import GROUPS, entries_of, key_names, section_kinds
 from sweeplab.config.study import StudyConfig
+from sweeplab.records.section import Section, said_of
 
 REQUIRED: Final = "???"  # as conf has it
+LEFT_OUT: Final = "left out"  # of an entry's key that need not be given
 CLASS_S_OWN: Final = "the class's own"  # of an optimizer's argument that nobody gives
 _LONG: Final = 60  # characters of a mapping, above which its keys are left out
 
@@ -92,7 +93,8 @@ def to_flow(value: Any) -> str:
 def describe_values(schema: dict[str, Any]) -> str:
     """What a JSON schema takes, in words; empty: anything."""
     if "anyOf" in schema:
-        return " | ".join(describe_values(one) for one in schema["anyOf"])
+        kinds = [describe_values(one) for one in schema["anyOf"]]
+        return " | ".join(one for one in kinds if one != _TYPES["integer"] or _TYPES["number"] not in kinds)
     if "enum" in schema or "const" in schema:
         return " | ".join(map(to_flow, schema.get("enum", [schema.get("const")])))
     words = " ".join(
@@ -103,6 +105,8 @@ def describe_values(schema: dict[str, Any]) -> str:
     )
     each = schema.get("items") or schema.get("additionalProperties")
     inner = describe_values(each) if isinstance(each, dict) else ""
+    if " | " in inner:
+        inner = f"({inner})"
     return f"{words} of {inner}" if inner else words
 
 
@@ -158,6 +162,17 @@ def _option_keys(part: str, option: str) -> Iterator[Key]:
         else:
             words = describe_values(key_schemas(kind)[name])
             yield Key(f"{part}.{name}", field.description or "", words, said_of(field, "unit"), default)
+            yield from _entry_keys(f"{part}.{name}", field, option)
+
+
+def _entry_keys(key: str, field: FieldInfo, option: str) -> Iterator[Key]:
+    """The keys of each entry of a list or mapping."""
+    prefix, kind = entries_of(key, field) or ("", None)
+    for name, inner in key_names(kind).items() if kind is not None else ():
+        words = describe_values(key_schemas(kind)[name]) if kind is not None else ""
+        default = _default(prefix, name, inner, {})
+        default = REQUIRED if default == "" else LEFT_OUT if default is None else default
+        yield Key(f"{prefix}.{name}", inner.description or "", words, said_of(inner, "unit"), {option: default})
 
 
 @cache
@@ -171,7 +186,8 @@ def describe_part(name: str) -> Part:
         annotation: Any = field.annotation
         words = describe_values(TypeAdapter(annotation).json_schema())
         default = root_values().get(name, field.default)
-        return Part(name, meaning, described, [Key(name, meaning, words, None, {"": default})])
+        key = Key(name, meaning, words, None, {"": default})
+        return Part(name, meaning, described, [key, *_entry_keys(name, field, "")])
     keys: dict[tuple[str | None, ...], Key] = {}
     for option in names:
         for key in _option_keys(name, option):

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from sweeplab.config.conf import default_options
-from sweeplab.config.schema import GROUPS, OF_A_TRIAL, key_names, option_names, schema_keys, section_kinds
-from sweeplab.config.section import Section, said_of
+from sweeplab.config.schema import GROUPS, OF_A_TRIAL, entries_of, key_names, option_names, schema_keys, section_kinds
 from sweeplab.config.suggestions import describe_unknown_key
+from sweeplab.records.section import Section, said_of
 from sweeplab.runtime.errors import ConfigError, refuse
 
 KINDS: Final[dict[Any, tuple[str, str]]] = {
@@ -122,8 +122,8 @@ def _extra(path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -
 def _keys_of_entry(path: tuple[int | str, ...]) -> list[str]:
     """Keys of the sections that a list at `path` without its last two parts holds."""
     field = schema_keys()[dotted(path[:-2])]
-    (kind,) = get_args(field.annotation)
-    return list(kind.model_fields)
+    entry = entries_of(dotted(path[:-2]), field)
+    return [] if entry is None else list(entry[1].model_fields)
 
 
 def _field_at(path: tuple[int | str, ...], values: Mapping[str, Any]) -> tuple[FieldInfo | None, int]:
@@ -134,13 +134,15 @@ def _field_at(path: tuple[int | str, ...], values: Mapping[str, Any]) -> tuple[F
         chosen = GROUPS[section].kind_of(values[section]) if isinstance(values[section], dict) else None
         kinds = [] if chosen is None else [chosen]
     if not kinds:
-        return schema_keys().get(section), 1
+        field = schema_keys().get(section)
+        entry = None if field is None or len(path) < 3 else entries_of(section, field)
+        return (field, 1) if entry is None else (key_names(entry[1]).get(str(path[2])), 3)
     if len(path) == 1:
         return None, 1
     field = key_names(kinds[0]).get(str(path[1]))
-    entry = get_args(field.annotation)[:1] if field is not None and len(path) == 4 else ()
-    if entry and isinstance(entry[0], type) and issubclass(entry[0], Section):  # such as data.parts[0].weight
-        return key_names(entry[0]).get(str(path[3])), 4
+    entry = entries_of(dotted(path[:2]), field) if field is not None and len(path) == 4 else None
+    if entry is not None:  # such as data.parts[0].weight
+        return key_names(entry[1]).get(str(path[3])), 4
     return field, 2
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 
 _OWN = "use null for Optuna's own"
 

@@ -14,11 +14,11 @@ from sweeplab.config.model import AnyModel
 from sweeplab.config.optimizer import OPTIMIZERS, OtherOptimizer
 from sweeplab.config.quantization import QUANTIZATIONS
 from sweeplab.config.sampler import AnyPruner, AnySampler
-from sweeplab.config.section import Section, said_of
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.study import AxisConfig, BoundConfig, StudyConfig
 from sweeplab.config.tracking import AnyTracking
 from sweeplab.config.training import AnySchedule
 from sweeplab.config.trial import TrialConfig
+from sweeplab.records.section import Section, said_of
 
 
 class Group(NamedTuple):
@@ -64,6 +64,10 @@ GROUPS: Final[dict[str, Group]] = {
         _group("tracking", "name", AnyTracking),
     )
 }
+_CHOSEN_KEYS: Final[dict[str, tuple[str, type[Section]]]] = {  # mappings whose keys a user chooses
+    "space": ("KEY", AxisConfig),
+    "study.constraints": ("METRIC", BoundConfig),
+}
 OF_A_TRIAL: Final = tuple(TrialConfig.model_fields)
 
 
@@ -103,6 +107,15 @@ def holds(key: str, kind: type) -> bool:
     return key in schema_keys() and get_origin(schema_keys()[key].annotation) is kind
 
 
+def entries_of(key: str, field: FieldInfo) -> tuple[str, type[Section]] | None:
+    """What an entry of a list or mapping is called, and the keys that it has; None where they are no section's."""
+    kind = get_args(field.annotation)[:1]
+    if get_origin(field.annotation) is list and isinstance(kind[0], type) and issubclass(kind[0], Section):
+        return f"{key}[]", kind[0]
+    name, chosen = _CHOSEN_KEYS.get(key, ("", None))
+    return (f"{key}.{name}", chosen) if chosen is not None else None
+
+
 def is_section(key: str) -> bool:
     return bool(section_kinds(key))
 
@@ -127,6 +140,18 @@ def value_of(config: Section, key: str) -> Any:
     for part in key.split("."):
         found = getattr(found, "target" if part == "_target_" else part, None)
     return found
+
+
+def is_set(config: Section, link: str) -> bool:
+    """Whether a key that `unless` or `needs` names has a value, or the value that it names."""
+    key, equals, wanted = link.partition("=")
+    value = value_of(config, key)
+    return str(value) == wanted if equals else value is not None
+
+
+def is_filled(config: Section, link: str) -> bool:
+    """As `is_set`; what is empty, zero or false is not filled."""
+    return is_set(config, link) if "=" in link else bool(value_of(config, link))
 
 
 @cache

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sweeplab.config.sampler import HalvingPruner
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_metric
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
 LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space

@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from sweeplab.config.schema import OF_A_TRIAL
 from sweeplab.config.study import AXIS_KEYS
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
 MOST_POINTS: Final = 2000  # of a space that is listed

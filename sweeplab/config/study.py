@@ -6,12 +6,33 @@ from typing import Any, Final, Literal
 from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
 from sweeplab.config.executor import AnyExecutor
 from sweeplab.config.sampler import AnyPruner, AnySampler
-from sweeplab.config.section import Section, Text, key
 from sweeplab.config.tracking import AnyTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.claim import ClaimConfig
+from sweeplab.records.section import Section, Text, key
 
-AXIS_KEYS: Final = ("choices", "low", "high", "log", "step", "when")
+
+class AxisConfig(Section):
+    """How one key, or a group, varies: choices, or numbers from low to high."""
+
+    choices: list[Any] | None = key("the values; of a group, names of its options", None)
+    low: float | None = key("the smallest number", None)
+    high: float | None = key("the largest number", None)
+    log: bool = key("draw the logarithm evenly, so that 1e-4 to 1e-3 is as likely as 1e-3 to 1e-2", False)
+    step: float | None = key("distance of two values, from low on; null: any number", None, gt=0)
+    when: dict[str, Any] | None = key(
+        "axes above it with the values at which this one is active, such as {optimizer: sgd}", None
+    )
+
+
+class BoundConfig(Section):
+    """What a constraint allows."""
+
+    max: float | None = key("the largest value that is allowed", None)
+    min: float | None = key("the smallest value that is allowed", None)
+
+
+AXIS_KEYS: Final = tuple(AxisConfig.model_fields)
 
 
 class StudySection(Section):
@@ -35,7 +56,9 @@ class StudySection(Section):
         "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
     )
     constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
-    enqueue: list[Any] = key("points to try first: axes with their values, or names of published recipes")
+    enqueue: list[Any] = key(
+        "what is tried first: points, such as {adapter.rank: 8}, and names of published recipes, such as qlora"
+    )
     warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)
     runs_dir: Text = key("folder of all studies")
     reports_dir: Text = key("folder of all reports")

@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 from typing import Final
 
-from sweeplab.config.claim_rules import check_claims
+from sweeplab.config.claim_rules import check_claims, spaces_axes
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import RayWorkers, SlurmWorkers
 from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
+from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives
 from sweeplab.records.metrics import SOLO_METRICS
@@ -39,12 +40,17 @@ def _check_export(config: StudyConfig) -> None:
 
 
 def _check_cohort_size(config: StudyConfig) -> None:
-    """Refuses trials at once where their own time or memory is the objective."""
+    """Refuses trials at once where they must train alone, or where their own time or memory is the objective."""
     size = config.executor.cohort_size
     solo = [metric for metric in config.study.objectives if metric.startswith(SOLO_METRICS)]
     if size != "auto" and size > 1 and solo:
         rule = f"must be 1 for study.objectives={solo}, which a trial among others does not have for itself"
         raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
+    why = why_exclusive(config)
+    varied = {key.partition(".")[0] for key in spaces_axes(config.space)}
+    if size != "auto" and size > 1 and why is not None and varied.isdisjoint(("adapter", "optimizer")):
+        rule = f"has no effect on trials that train by themselves ({why})"
+        raise refuse("executor.cohort_size", rule, size, "leave it out")
 
 
 def _check_seeds(seeds: list[int]) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, Text, key
+from sweeplab.records.section import Section, Text, key
 
 
 class TrackingConfig(Section):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sweeplab.config.section import Section, key
+from sweeplab.records.section import Section, key
 
 _WHOLE = "use a whole number from 1"
 
@@ -62,7 +62,11 @@ class TrainingConfig(Section):
     micro_batch_size: int = key("rows of one forward pass", ge=1, unit="rows", remedy=_WHOLE)
     accumulation: int = key("micro-batches of one optimizer step", ge=1, unit="micro-batches", remedy=_WHOLE)
     max_length: int = key(
-        "a longer example is cut", ge=2, unit="tokens", remedy="use the longest example's tokens, or less"
+        "a longer example is cut",
+        unless="data.source=digits",
+        ge=2,
+        unit="tokens",
+        remedy="use the longest example's tokens, or less",
     )
     gradient_clip: float | None = key(
         "largest norm of all gradients; null: no clipping", None, gt=0, remedy="use null for no clipping"

@@ -6,8 +6,8 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.model import AnyModel
 from sweeplab.config.optimizer import AnyOptimizer
 from sweeplab.config.quantization import AnyQuantization
-from sweeplab.config.section import Section, key
 from sweeplab.config.training import AnySchedule, TrainingConfig
+from sweeplab.records.section import Section, key
 
 
 class TrialConfig(Section):

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
+from sweeplab.config.search_rules import constraint_bounds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
@@ -52,6 +53,7 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
+        constraints=dict(constraint_bounds(study.constraints)),
     )
 
 

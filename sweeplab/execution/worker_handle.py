@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Protocol
 from sweeplab.execution.link import InvalidMessage, Link, Message, Reception
 from sweeplab.execution.supervisor import Call, Ending
 from sweeplab.records.record import Status
-from sweeplab.runtime.paths import abbreviate_home_in_text
+from sweeplab.runtime.errors import to_line
 
 _EXIT_SECONDS: Final = 5.0  # for a worker to end that has closed its link
 _STOP_SECONDS: Final = 10.0  # for a machine to end a worker, before the launcher ends what runs it
@@ -135,7 +135,7 @@ class WorkerHandle:
 
     def _describe_death(self) -> Message:
         status, how = self.killed_for or (Status.FAILED, self.ending.how)
-        reason = abbreviate_home_in_text(f"{how}; see {Path(self.call.folder, self.call.log)}")
+        reason = to_line(f"{how}; see {Path(self.call.folder, self.call.log)}")
         return {"kind": "died", "status": status.value, "reason": reason, "taken": self.ending.taken}
 
     def _end_process(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sweeplab.records.record import HeldoutPoint
 from sweeplab.records.store import StoreError, read_json, trial_folder, write_json
-from sweeplab.records.typed import from_plain, plain
+from sweeplab.records.stored import from_plain, to_plain
 
 TRIAL_FILE: Final = "trial.json"
 SEARCH_FILE: Final = "search.json"
@@ -57,7 +57,7 @@ class SearchFacts:
 
 def write_asked(study_folder: Path, asked: AskedTrial) -> None:
     """Raises `StoreError`."""
-    write_json(trial_folder(study_folder, asked.number) / TRIAL_FILE, plain(asked))
+    write_json(trial_folder(study_folder, asked.number) / TRIAL_FILE, to_plain(asked))
 
 
 def read_asked(path: Path) -> AskedTrial:
@@ -73,7 +73,7 @@ def read_asked(path: Path) -> AskedTrial:
 
 def write_search_facts(study_folder: Path, facts: SearchFacts) -> None:
     """Raises `StoreError`."""
-    write_json(study_folder / SEARCH_FILE, plain(facts))
+    write_json(study_folder / SEARCH_FILE, to_plain(facts))
 
 
 def read_search_facts(study_folder: Path) -> SearchFacts | None:

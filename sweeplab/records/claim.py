@@ -1,38 +1,44 @@
 """What an experiment claims, in data: a sentence, who said it, and what of the records would bear it out."""
 
-import math
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from sweeplab.records.metrics import METRICS, known_metric
+from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import ConfigError, refuse
 
 FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 
 
-class ClaimConfig(BaseModel):
+class ClaimConfig(Section):
     """One sentence that the study's records support, contradict or leave open; exactly one form of it.
 
     A setting is a point of the space or a part of one, by key; of a part, the mean of all its settings counts.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    words: str = ""  # the claim as a reader would say it
-    source: str = ""  # who said it
-    metric: str = ""  # of a record
-    better: dict[str, Any] | None = None  # this setting is better than `worse`, by more than `margin`
-    worse: dict[str, Any] | None = None
-    same: list[dict[str, Any]] | None = None  # these two differ by less than `margin`
-    rises_with: str | None = None  # the metric rises along this axis, by more than `margin` from value to value
-    falls_with: str | None = None  # it falls
-    ratio: list[dict[str, Any]] | None = None  # the first setting's value over the second's is in `between`
-    value: dict[str, Any] | None = None  # this setting's value is in `between`
-    every: dict[str, Any] | None = None  # that of every setting that this names is; {}: of all
-    margin: float = 0.0  # in the metric's unit
-    between: list[int | float | None] | None = None  # lowest and highest, null for no end
-    published: float | None = None  # the source's figure: a difference, a ratio or a value, as the form has it
+    words: str = key("the claim as a reader would say it", "")
+    source: str = key("who said it", "")
+    metric: str = key("what it is about, of a record: heldout_loss_nats_per_token, scores.TASK.METRIC", "")
+    better: dict[str, Any] | None = key("form: this setting, such as {adapter.rank: 64}, is better than worse", None)
+    worse: dict[str, Any] | None = key("the setting that better is compared with", None)
+    same: list[dict[str, Any]] | None = key("form: two settings that differ by less than margin", None)
+    rises_with: str | None = key("form: the metric rises along this axis, from each value to the next", None)
+    falls_with: str | None = key("form: the metric falls along this axis, from each value to the next", None)
+    ratio: list[dict[str, Any]] | None = key("form: the first of two settings over the second is in between", None)
+    value: dict[str, Any] | None = key("form: the value of this setting is in between", None)
+    every: dict[str, Any] | None = key("form: so is that of every setting that this names; {}: of all", None)
+    margin: float = key(
+        "smallest difference that counts, of better, same, rises_with and falls_with",
+        0.0,
+        unit="the metric's unit",
+        rule="must be a number from 0",
+        remedy="give it in the metric's unit",
+    )
+    between: list[int | float | None] | None = key(
+        "lowest and highest, of ratio, value and every; null for no end, such as [null, 0.9]", None
+    )
+    published: float | None = key("the source's own figure: a difference, a ratio or a value, as the form has it", None)
 
     def forms(self) -> list[str]:
         """The forms that are given; `checks` holds that there is one."""
@@ -57,45 +63,47 @@ def claim_from_dict(name: str, values: Any) -> ClaimConfig:
         raise ValueError(f"{field} is malformed: {first['msg']}") from error
 
 
-def check_form(key: str, claim: ClaimConfig) -> None:
+def check_form(name: str, claim: ClaimConfig) -> None:
     """Words, a metric, and one form with what belongs to it."""
     for part in ("words", "source", "metric"):
         if getattr(claim, part) in ("???", ""):
-            raise ConfigError(f"{key}.{part} is missing; a claim has words, a source and a metric")
+            raise ConfigError(f"{name}.{part} is missing; a claim has words, a source and a metric")
     if not known_metric(claim.metric):
         known = ", ".join((*METRICS, "scores.<task>.<metric>"))
-        raise refuse(f"{key}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
+        raise refuse(f"{name}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
     forms = claim.forms()
     if len(forms) != 1:
-        raise refuse(key, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
+        raise refuse(name, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
     if (claim.worse is None) == (claim.better is not None):
-        raise ConfigError(f"{key}.better and {key}.worse go together; give the setting that the other is compared with")
+        raise ConfigError(
+            f"{name}.better and {name}.worse go together; give the setting that the other is compared with"
+        )
     for form in ("same", "ratio"):
         pair = getattr(claim, form)
         if pair is not None and len(pair) != 2:
             raise refuse(
-                f"{key}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
+                f"{name}.{form}", "must be a list of two settings", pair, f"try {form}: [{{KEY: A}}, {{KEY: B}}]"
             )
-    check_numbers(key, claim, forms[0])
+    _check_numbers(name, claim, forms[0])
 
 
-def check_numbers(key: str, claim: ClaimConfig, form: str) -> None:
+def _check_numbers(name: str, claim: ClaimConfig, form: str) -> None:
     """`margin` and `between` as the form needs them."""
-    if not (math.isfinite(claim.margin) and claim.margin >= 0):
-        raise refuse(f"{key}.margin", "must be a number from 0", claim.margin, "give it in the metric's unit")
+    if claim.margin < 0:
+        raise refuse(f"{name}.margin", "must be a number from 0", claim.margin, "give it in the metric's unit")
     if form == "same" and claim.margin == 0:
-        raise refuse(f"{key}.margin", "must be above 0 for `same`", claim.margin, "say how large a difference is none")
+        raise refuse(f"{name}.margin", "must be above 0 for `same`", claim.margin, "say how large a difference is none")
     ranged = form in ("ratio", "value", "every")
     if not ranged and claim.between is not None:
-        raise refuse(f"{key}.between", f"does not go with {form}", claim.between, "use margin")
+        raise refuse(f"{name}.between", f"does not go with {form}", claim.between, "use margin")
     if not ranged:
         return
     if claim.margin:
-        raise refuse(f"{key}.margin", f"does not go with {form}", claim.margin, "use between")
+        raise refuse(f"{name}.margin", f"does not go with {form}", claim.margin, "use between")
     ends = claim.between
     rule = "must be two numbers, the lower first, null for no end"
     if ends is None or len(ends) != 2 or all(end is None for end in ends):
-        raise refuse(f"{key}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")
+        raise refuse(f"{name}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")
     low, high = ends
     if low is not None and high is not None and not low < high:
-        raise refuse(f"{key}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")
+        raise refuse(f"{name}.between", rule, ends, "try [0.6, 0.7] or [null, 0.9]")

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeplab.records.store import StoreError, trial_files
-from sweeplab.records.typed import strict_json
+from sweeplab.records.store import StoreError, strict_json, trial_files
 
 
 class ItemTable(NamedTuple):

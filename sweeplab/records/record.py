@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from sweeplab.records.metrics import score_parts
-from sweeplab.records.typed import from_plain, plain
+from sweeplab.records.claim import check_form, claim_from_dict
+from sweeplab.records.metrics import known_metric, score_parts
+from sweeplab.records.stored import from_plain, is_number, to_plain
+from sweeplab.runtime.errors import ConfigError
 
 RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
@@ -130,7 +132,8 @@ class TrialRecord:
         return len(self.cohort) > 1
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self), "status": self.status.value}
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":
@@ -174,7 +177,8 @@ class BaseScore:
     version: int = RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        values: dict[str, Any] = to_plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BaseScore":
@@ -214,8 +218,32 @@ class StudyFacts:
     space: dict[str, dict[str, Any]]  # varied key -> its axis: choices, or low and high
     num_planned: int | None  # trials, seeds included
     config: dict[str, Any]  # the experiment before any trial's own values
-    claims: list[dict[str, Any]] = field(default_factory=list)  # as `plain` gives a ClaimConfig
+    claims: list[dict[str, Any]] = field(default_factory=list)  # as `to_plain` gives a ClaimConfig
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
+    constraints: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> max, min or both
 
     def to_dict(self) -> dict[str, Any]:
-        return {**plain(self)}
+        values: dict[str, Any] = to_plain(self)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "StudyFacts":
+        """What `to_dict` gave, of which a report can be made. Raises `ValueError` naming what is missing, unknown or
+        malformed."""
+        facts = from_plain(cls, values, "a study")
+        ways = set(facts.objectives.values())
+        if not facts.objectives or not all(map(known_metric, facts.objectives)) or ways - {"minimize", "maximize"}:
+            raise ValueError(
+                f"objectives must name metrics of a record to minimize or maximize, got {facts.objectives}"
+            )
+        for key, axis in facts.space.items():
+            ends = [axis[end] for end in ("low", "high") if end in axis]
+            numbers = all(map(is_number, ends))
+            if not isinstance(axis.get("choices", []), list) or not numbers or not (ends or "choices" in axis):
+                raise ValueError(f"space.{key} must hold choices, or low and high, got {axis}")
+        for place, claim in enumerate(facts.claims):
+            try:
+                check_form(f"claims.{place}", claim_from_dict(f"claims.{place}", claim))
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return facts

@@ -3,20 +3,23 @@
 import errno
 import fcntl
 import json
+import math
 import os
+import re
 import secrets
 import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from safetensors import SafetensorError
 
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
-from sweeplab.records.stored_study import facts_from_dict
-from sweeplab.records.typed import strict_json
+
+_MOST_DIGITS: Final = 25  # of a whole number
+_HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StoreError(Exception):
@@ -116,6 +119,24 @@ def read_json(path: Path) -> Any:
         return strict_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def strict_json(text: str) -> Any:
+    """The value of a JSON text. Raises `ValueError`, also for numbers and letters that could not be written again."""
+
+    def refuse(number: str) -> NoReturn:
+        raise ValueError(f"{number[:20]} is no number that can be stored")
+
+    def whole(number: str) -> int:
+        return int(number) if len(number) < _MOST_DIGITS else refuse(number)
+
+    def fraction(number: str) -> float:
+        return value if math.isfinite(value := float(number)) else refuse(number)
+
+    found = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=fraction)
+    if _HALF_LETTER.search(text):
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
@@ -225,6 +246,6 @@ def read_facts(study_folder: Path) -> StudyFacts | None:
     if not path.exists():
         return None
     try:
-        return facts_from_dict(read_json(path))
+        return StudyFacts.from_dict(read_json(path))
     except ValueError as error:
         raise StoreError(f"{path} is no study: {error}; move it out of the way") from error

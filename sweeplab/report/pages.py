@@ -13,7 +13,7 @@ from sweeplab.report.charts.drawing import draw_chart
 from sweeplab.report.charts.figures import build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
-from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting
+from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
@@ -72,7 +72,7 @@ class _Section(NamedTuple):
 
 @dataclass(frozen=True)
 class _ReportContent:
-    """What both pages are made of; `found` is the evidence on the first objective, by `by_meaning`'s families."""
+    """What both pages are made of; evidence on the first objective is by `group_comparable`'s families."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -80,7 +80,8 @@ class _ReportContent:
     bases: Sequence[BaseScore]
     settings: list[Setting]
     judged: list[Verdict]
-    found: dict[str, Evidence]
+    evidence: dict[str, Evidence]  # of all settings
+    ranked: dict[str, Evidence]  # of those that keep the study's constraints
     shares: list[Importance]
 
 
@@ -89,9 +90,11 @@ def _gather_content(
 ) -> _ReportContent:
     settings = group_by_setting(facts, records)
     judged = judge_claims(facts, settings, items)
-    found = gather_comparable_evidence(facts, settings, first_objective(facts)[0], items)
-    shares = measure_importance(facts, records) if list(found) == [""] else []
-    return _ReportContent(facts, records, items, bases, settings, judged, found, shares)
+    objective, allowed = first_objective(facts)[0], keep_allowed(facts, settings)
+    evidence = gather_comparable_evidence(facts, settings, objective, items)
+    ranked = evidence if allowed == settings else gather_comparable_evidence(facts, allowed, objective, items)
+    shares = measure_importance(facts, records) if list(evidence) == [""] else []
+    return _ReportContent(facts, records, items, bases, settings, judged, evidence, ranked, shares)
 
 
 def write_pages(
@@ -130,7 +133,7 @@ def write_pages(
 
 def _render_html(made: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(draw_figures(made.facts, made.settings, drawn, made.found, made.shares)) if drawn else []
+    shown = list(draw_figures(made.facts, made.settings, drawn, made.ranked, made.shares)) if drawn else []
     figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
@@ -163,9 +166,9 @@ def _list_sections(made: _ReportContent) -> Iterator[_Section]:
     facts = made.facts
     yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, made.records))
     yield _Section("Claims", CLAIMS_NOTE, build_claims_table(made.judged))
-    if not made.found:
+    if not made.evidence:
         return
-    for label, found in made.found.items():
+    for label, found in made.ranked.items():
         compared = found.compared()
         if compared is not None:
             yield _Section(
@@ -177,10 +180,10 @@ def _list_sections(made: _ReportContent) -> Iterator[_Section]:
     yield _Section(
         "Importance of what was varied", describe_importance(facts, made.records), build_importance_table(made.shares)
     )
-    if "" in made.found:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.found[""]) else "")
-        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.found[""]))
-    for label, found in made.found.items():
+    if "" in made.evidence:
+        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.evidence[""]) else "")
+        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.evidence[""]))
+    for label, found in made.ranked.items():
         yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, found))
         for title, table in build_budget_tables(found):
             yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)

@@ -1,7 +1,9 @@
-"""A mistake of the user's as one line that names key, value, rule and remedy."""
+"""Errors as one line: a mistake of the user's names key, value, rule and remedy, and no line names a user."""
 
 import re
 from typing import Final
+
+from sweeplab.runtime.paths import abbreviate_home_in_text
 
 _PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
 
@@ -31,11 +33,16 @@ def check_at_least(key: str, value: float | None, least: float, remedy: str) -> 
         raise refuse(key, f"must be at least {least}", value, remedy)
 
 
+def to_line(text: str) -> str:
+    """The first line of what an error says, as records and terminals have it: ~ for the home folder."""
+    return abbreviate_home_in_text(text).splitlines()[0]
+
+
 def describe_error(error: BaseException) -> str:
     """The first line of its message; the kind of error where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return to_line(str(error).strip() or type(error).__name__)
 
 
 def describe_error_with_kind(error: BaseException) -> str:
     """Kind and first line, such as `ValueError: no number`."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    return to_line(f"{type(error).__name__}: {error}")

@@ -8,6 +8,7 @@ from optuna.trial import Trial, TrialState
 
 from sweeplab.config.search_rules import constraint_bounds
 from sweeplab.config.study import StudyConfig
+from sweeplab.records.constraints import list_bounds, measure_excess
 from sweeplab.records.metrics import direction
 from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.runtime.errors import ConfigError
@@ -89,9 +90,7 @@ def violations(record: TrialRecord, config: StudyConfig) -> dict[str, float | No
     if record.status is not Status.FINISHED:
         return {}
     found: dict[str, float | None] = {}
-    for metric, bounds in constraint_bounds(config.study.constraints):
-        value = metric_value(record, metric)
-        for end, bound in bounds.items():
-            beyond = None if value is None else (value - bound if end == "max" else bound - value)
-            found[f"{metric} {end}"] = None if beyond is None else beyond / (abs(bound) or 1.0)
+    for bound in list_bounds(dict(constraint_bounds(config.study.constraints))):
+        excess = measure_excess(record, bound)
+        found[f"{bound.metric} {bound.end}"] = None if excess is None else excess / (abs(bound.limit) or 1.0)
     return found

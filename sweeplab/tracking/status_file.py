@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sweeplab.records.store import StoreError, partial_of, read_json
-from sweeplab.records.typed import from_plain
+from sweeplab.records.stored import from_plain
 
 FILE: Final = "progress.json"
 

@@ -8,7 +8,7 @@ import torch
 
 from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.records.store import write_bytes
-from sweeplab.records.typed import from_plain
+from sweeplab.records.stored import from_plain
 from sweeplab.runtime.errors import describe_error_with_kind
 from sweeplab.training.running_trial import RunningTrial
 

@@ -10,7 +10,6 @@ import torch
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, write_text
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
-from sweeplab.runtime.paths import abbreviate_home_in_text
 from sweeplab.training.running_trial import RunningTrial
 
 _log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ def record_failure(record: TrialRecord, error: Exception, folder: Path) -> Trial
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record
-    record.status, record.reason = Status.FAILED, abbreviate_home_in_text(describe_error_with_kind(error))
+    record.status, record.reason = Status.FAILED, describe_error_with_kind(error)
     write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
     _log.error("trial %d failed", record.number, exc_info=error)
     return record

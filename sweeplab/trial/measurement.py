@@ -34,6 +34,18 @@ def return_freed_memory(from_bytes: int = OWN_MAPPING_BYTES) -> bool:
     return mallopt is not None and mallopt(M_MMAP_THRESHOLD, from_bytes) == 1
 
 
+def trim_freed_memory() -> None:
+    """Has glibc give back what already lies free in its heaps (malloc_trim(3)), so that it does not count as standing.
+
+    A block that is then taken from there counts again: what a step adds to the resident set is the same in a process
+    that has trained for hours as in a fresh one.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # another C library may have none
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
+
+
 @contextmanager
 def freed_memory_returned(afterwards: int = MOST_MAPPING_BYTES) -> Iterator[None]:
     """Within it `return_freed_memory` holds; after it blocks from `afterwards` bytes on are given back."""

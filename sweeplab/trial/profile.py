@@ -15,7 +15,7 @@ from sweeplab.records.record import Phase, Solo
 from sweeplab.training.module import window_shares
 from sweeplab.training.running_trial import RunningTrial, list_gradients, start_trial
 from sweeplab.training.together import checkpointed, find_longest_micro_batch, put_together
-from sweeplab.trial.measurement import freed_memory_returned, measured
+from sweeplab.trial.measurement import freed_memory_returned, measured, trim_freed_memory
 from sweeplab.trial.resources import Resources
 
 NUM_STEPS: Final = 3  # timed, after one that is not
@@ -61,6 +61,7 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo:
     copy = start_trial(trial.spec, trial.record, trial.base, trial.data, trial.model, slot, lambda *_: None)
     accumulation = trial.spec.config.training.accumulation
     phases: dict[str, Phase] = {}
+    trim_freed_memory()
     before = resources.memory_bytes()
     with at_work([copy], resources) as forward_and_backward:
 

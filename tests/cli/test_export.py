@@ -11,7 +11,6 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import sweeplab
 from sweeplab.adapters.attach import save_adapter
 from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
 from sweeplab.cli.export import _TOLERANCES, Source, compare_logits, compute_exported_logits, export_to, find_source
@@ -25,6 +24,7 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.configs import adapter_of, quantize
 from tests.conftest import run_alone
+from tests.hostile import answer
 from tests.study_runs import QUICK, SHORT, run_cli
 
 STUDY: Final = (*SHORT, *QUICK, "quantization=nf4_dq", "optimizer.lr=0.01", "study.name=made", "adapter.lora_head=true")
@@ -73,14 +73,17 @@ Export = Callable[..., Any]
 
 @pytest.fixture
 def export(made: Made, tmp_path: Path) -> Export:
-    """The command line; gives its exit code, what it said, and the folder."""
+    """The command line, in a process of its own where that is asked for; its exit code, what it said, the folder."""
 
-    def run(*arguments: str) -> tuple[int, str, str, Path]:
+    def run(*arguments: str, own_process: bool = False) -> tuple[int, str, str, Path]:
         path = tmp_path / "out"
         given = [] if any(one.startswith("export.path=") for one in arguments) else [f"export.path={path}"]
-        here = str(Path(sweeplab.__file__).parents[1])  # this checkout, also where another one is installed
-        done = run_cli(made.folder, *STUDY, "action=export", *given, *arguments, PYTHONPATH=here)
-        return done.returncode, done.stdout, done.stderr, path
+        command = (*STUDY, "action=export", *given, *arguments)
+        if own_process:  # all that it needs is imported in it, which takes most of its time
+            done = run_cli(made.folder, *command)
+            return done.returncode, done.stdout, done.stderr, path
+        code, out, err, _ = answer(list(command), made.folder)
+        return code, out, err, path
 
     return run
 
@@ -112,7 +115,7 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
 
 
 def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export) -> None:
-    code, out, err, path = export("trial=0")
+    code, out, err, path = export("trial=0", own_process=True)
     assert (code, err) == (0, ""), err
     model = PeftModel.from_pretrained(base_of(made.configs[0]).model, str(path))
     assert torch.equal(compute_probe_logits(model), made.logits[0])

@@ -18,6 +18,7 @@ from sweeplab.execution.ranks import Reporter
 from sweeplab.execution.worker import serve
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ReportedLink
+from tests.hostile import answer
 from tests.study_runs import QUICK, ComposeStudy, run_cli
 
 Spoil = Callable[[Path], None]
@@ -100,6 +101,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
 ) -> None:
     spoil(tmp_path)
+    found = answer([*QUICK, *overrides], tmp_path)
+    assert found.code == 2, found.err
+    assert found.out == ""
+    assert re.fullmatch(rf"sweeplab: {message}[^\n]*\n", found.err), found.err
+
+
+@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[::11], ids=["checked", "read by Hydra"])
+def test_a_process_of_its_own_answers_a_mistake_as_well(
+    overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
+) -> None:
     done = run_cli(tmp_path, *QUICK, *overrides)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
@@ -145,6 +156,8 @@ def explanation(*overrides: str) -> str:
             "claims=[{foo: 1}]",
             r"^claims holds an entry with foo, which is no key of one; choose from words, source, metric",
         ),
+        ("claims=[{margin: big}]", r"^claims\[0\]\.margin must be a number from 0, got big; "),
+        ("claims=[{between: 3}]", r"^claims\[0\]\.between must be a list, got 3; give a list, such as \[1,2\]$"),
         ("data.parts=[{foo: 1}]", r"^data\.parts holds an entry with foo, .*; choose from path, weight$"),
         ("study={sed: 1}", r"^study\.sed is no key .*; did you mean study\.seeds\?$"),
         (

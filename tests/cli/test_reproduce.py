@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
+from sweeplab.cli import reproduce as module
 from sweeplab.cli.reproduce import (
     compare_provenance,
     compare_records,
@@ -22,6 +23,7 @@ from sweeplab.cli.reproduce import (
 from sweeplab.records.record import HeldoutPoint, Score, Status, TrainPoint, TrialRecord
 from sweeplab.records.store import read_record, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
+from tests.hostile import answer
 from tests.study_runs import LOSS, SHORT, MakeRequest, RealStudy, run_cli
 
 ADAPTER = "adapter/adapter_model.safetensors"
@@ -96,7 +98,9 @@ def test_a_trial_without_a_record_or_anything_to_compare_is_refused(make_request
         make_request("action=reproduce")
 
 
-def test_the_real_worker_gives_a_trial_the_same_numbers_again(real_study: RealStudy, tmp_path: Path) -> None:
+def test_the_real_worker_gives_a_trial_the_same_numbers_again(
+    real_study: RealStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It trained beside a trial that diverged; alone it rounds otherwise, if at all. A doctored record is found out."""
     shutil.copytree(real_study.folder / "runs" / "single", tmp_path / "runs" / "single")
     command = (*SHORT, LOSS, "tracking=none", "evaluation=none", "action=reproduce", "trial=1")
@@ -107,7 +111,10 @@ def test_the_real_worker_gives_a_trial_the_same_numbers_again(real_study: RealSt
     assert read_record(here / "record.json").config == read_record(there / "record.json").config
     before, now = (load_file(folder / ADAPTER) for folder in (there, here))
     assert max(float(np.abs(before[name] - now[name]).max()) for name in before) < 1e-5
+    rerun = read_record(here / "record.json")
+    monkeypatch.setattr(module, "_rerun_trial", lambda *_: rerun)  # it would train once more to the same end
+    assert answer([*command], tmp_path).code == 0
     doctored = json.loads((there / "record.json").read_text())
     doctored["heldout_losses"][0]["loss"] += 0.01
     (there / "record.json").write_text(json.dumps(doctored))
-    assert run_cli(tmp_path, *command).returncode == 1
+    assert answer([*command], tmp_path).code == 1

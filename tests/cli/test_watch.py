@@ -19,7 +19,7 @@ from sweeplab.records.store import StoreError, only_writer, read_record, write_f
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.status_file import FILE, RunningTrial, StudyStatus, read_status, write_status
-from tests.study_runs import ComposeStudy, Standin, run_cli, wait_until
+from tests.study_runs import MOST_SECONDS, ComposeStudy, Standin, run_cli, wait_until
 
 LOSS = "heldout_loss_nats_per_token"
 
@@ -203,7 +203,7 @@ def test_once_before_the_study_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_real_study_is_seen_at_work_and_its_end(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=1.5)
+    standin.plan(wait=[1])
     watcher = Watcher(tmp_path / "runs" / "single")
     with standin.cli(tmp_path, "space.adapter.rank.choices=[4,8]") as study:
 
@@ -212,7 +212,8 @@ def test_a_real_study_is_seen_at_work_and_its_end(standin: Standin, tmp_path: Pa
             return bool(seen and seen.driven and seen.underway and len(seen.underway.running) == len(seen.endings) == 1)
 
         wait_until(at_work)
-        study.communicate(timeout=60)
+        standin.let_go()
+        study.communicate(timeout=MOST_SECONDS)
     seen = watcher.look()
     assert seen is not None
     assert (has_ended(seen), len(seen.endings)) == (True, 2)

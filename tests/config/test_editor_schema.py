@@ -45,6 +45,8 @@ def test_every_experiment_is_valid(name: str) -> None:
         ("space", {"adapter": {"rank": {"choises": [1]}}}),
         ("space", {"adapter.rnak": {"choices": [1]}}),
         ("space", {"sampler": {"choices": ["tpe"]}}),
+        ("space", {"adapter": {"rank": {"choices": 4}}}),
+        ("space", {"optimizer": {"lr": {"low": 1, "high": 2, "step": 0}}}),
         ("adaptor", {"rank": 3}),
     ],
 )

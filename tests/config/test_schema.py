@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from sweeplab.config.compose import compose_conf, to_study_config
-from sweeplab.config.conf import options
+from sweeplab.config.conf import default_options, option_values, options
+from sweeplab.config.given import refuse_given_deciders
 from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, key_names, option_names
 from sweeplab.config.study import StudyConfig
@@ -24,6 +25,8 @@ def foreign_keys() -> Iterator[tuple[str, str, str]]:
             yield from ((name, option, key) for key in sorted(lacking))
 
 
+LOSS = "heldout_loss_nats_per_token"
+EXPORT = ["action=export", "trial=0", "export.path=nowhere"]
 FOREIGN = list(foreign_keys())
 
 
@@ -72,9 +75,57 @@ def _plain(composed: object) -> dict[str, dict[str, object]]:
         (["export.kind=merged"], "export.kind"),
         (["watch.once=true"], "watch.once"),
         (["compare.uncontrolled=true"], "compare.uncontrolled"),
+        (["evaluation.tasks=[]", f"study.objectives=[{LOSS}]", "evaluation.limit=4"], "evaluation.limit"),
+        (
+            ["evaluation=none", f"study.objectives=[{LOSS}]", "evaluation.bootstrap_iters=9"],
+            "evaluation.bootstrap_iters",
+        ),
+        (["executor=ray", "executor.device=cpu", "executor.gpus_per_worker=1"], "executor.gpus_per_worker"),
+        (["executor=slurm", "executor.device=cpu", "executor.gpus_per_worker=2"], "executor.gpus_per_worker"),
+        (["data=digits", "model=tiny_vit", "training.max_length=64"], "training.max_length"),
+        (["optimizer=sgd", "optimizer.momentum=0", "optimizer.dampening=0.1"], "optimizer.dampening"),
+        ([f"data.objective={LOSS}", "study.objectives=[adapter_bytes]"], "data.objective"),
+        (["data.tasks=[tiny_addition]", "data.retained_tasks=[]", "evaluation.tasks=[tiny_new_facts]"], "data.tasks"),
+        (["adapter=prompt", "executor.cohort_size=4"], "executor.cohort_size"),
+        (["optimizer=sophia", "executor.cohort_size=2"], "executor.cohort_size"),
+        ([*EXPORT, "export.dtype=float16"], "export.dtype"),
+        ([*EXPORT, "export.combination=cat"], "export.combination"),
     ],
 )
 @pytest.mark.usefixtures("hydra")
 def test_what_has_no_effect_is_refused_with_a_remedy(overrides: list[str], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{re.escape(key)} has no effect .*, got .*; \w+"):
         to_study_config(compose_conf(overrides), "single", overrides)
+
+
+DECIDERS = [
+    (f"{name}.{group.decider}", option, decided)
+    for name, group in GROUPS.items()
+    for option, decided in option_names(name).items()
+    if decided != "mixed"
+]
+
+
+@pytest.mark.parametrize(("key", "option", "decided"), DECIDERS)
+def test_what_an_option_decides_is_no_key_to_give(key: str, option: str, decided: str) -> None:
+    """Else `adapter.method=prompt` would be blamed on a key that nobody gave."""
+    group, _, decider = key.partition(".")
+    values = {group: {**option_values(group, default_options()[group]), decider: decided}}
+    with pytest.raises(ConfigError) as mistake:
+        refuse_given_deciders(values, [f"{key}={decided}"])
+    said = re.fullmatch(rf"{key} is set by {group}=OPTION, got {re.escape(decided)}; write (.*)", str(mistake.value))
+    assert said is not None
+    named = [one.removeprefix(f"{group}=") for one in said.group(1).split(" or ")]
+    assert {option_names(group)[one] for one in named} == {decided}
+
+
+@pytest.mark.usefixtures("hydra")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer._target_=torch.optim.NAdam"],
+        ["quantization=mixed", "quantization.scheme=fp4", "quantization.pattern={mlp: int8}"],
+    ],
+)
+def test_what_no_option_decides_can_be_given(overrides: list[str]) -> None:
+    to_study_config(compose_conf(overrides), "single", overrides)

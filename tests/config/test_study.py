@@ -29,6 +29,7 @@ def study(*overrides: str) -> StudyConfig:
 REFUSED = {
     "action=stop": r"action is unknown, got 'stop'; choose one of run, plan",
     "adapter.method=loha": r"adapter.method is unknown, got 'loha'; choose one of lora, none",
+    "adapter.method=prompt": r"adapter.method is set by adapter=OPTION, got prompt; write adapter=prompt$",
     "adapter.rank=0": r"adapter.rank must be at least 1, got 0; use adapter=none to train without one",
     "adapter.alpha=0": r"adapter.alpha must be above 0, got 0",
     "adapter.alpha_ratio=-1": r"adapter.alpha must be above 0, got -8",

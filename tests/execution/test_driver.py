@@ -23,7 +23,9 @@ from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, only_writer, read_facts, read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
+from tests.hostile import answer
 from tests.study_runs import (
+    MOST_SECONDS,
     QUICK,
     REAL,
     MakeRequest,
@@ -31,7 +33,6 @@ from tests.study_runs import (
     Standin,
     gone,
     opened,
-    run_cli,
     running,
     wait_until,
 )
@@ -247,13 +248,14 @@ def test_a_log_that_cannot_be_written_is_named(
 
 
 def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=0.2)
+    standin.plan(wait=[2])
     command = (RANKS_TYPED, "study.seeds=[0,1,2]")
     with standin.cli(tmp_path, *command) as driver:
         wait_until(lambda: len(standin.given()) == 3)
         driver.kill()
+    standin.let_go()
     worker = standin.given()[-1]["pid"]
-    wait_until(lambda: gone(worker), 10)
+    wait_until(lambda: gone(worker))
     before = everything_in(tmp_path / "runs" / "single")
     assert set(before) == {"00000", "00001"}
     code, out, err = standin.run_cli(tmp_path, *command)
@@ -268,11 +270,11 @@ def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin: St
 
 
 def test_ctrl_c_ends_at_once_and_says_how_to_go_on(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=60)
+    standin.plan(seconds=100 * MOST_SECONDS)
     with standin.cli(tmp_path, RANKS_TYPED) as driver:
         wait_until(lambda: len(standin.given()) == 1)
         driver.send_signal(signal.SIGINT)
-        out, err = driver.communicate(timeout=5)
+        out, err = driver.communicate(timeout=MOST_SECONDS)
     assert driver.returncode == 130
     assert "Interrupted. Finished trials are kept in runs/single; the same command goes on from there." in out
     assert err == ""
@@ -282,16 +284,16 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(standin: Standin, tmp_path: P
     assert standin.numbers() == [0, 0, 1]
 
 
-def test_exit_code_1_where_nothing_finished(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(diverge=[0], **{"break": [1]})
-    code, out, _ = standin.run_cli(tmp_path, RANKS_TYPED)
+def test_exit_code_1_where_nothing_finished(standin_here: Standin, tmp_path: Path) -> None:
+    standin_here.plan(diverge=[0], **{"break": [1]})
+    code, out, _, _ = answer([*QUICK, RANKS_TYPED], tmp_path)
     assert code == 1
     assert "0 of 2" in out
     assert (tmp_path / "reports" / "single" / "report.html").is_file()
 
 
-def test_the_command_in_the_facts_is_what_was_typed(standin: Standin, tmp_path: Path) -> None:
-    assert standin.run_cli(tmp_path, RANKS_TYPED, "study.name=ranks")[0] == 0
+def test_the_command_in_the_facts_is_what_was_typed(standin_here: Standin, tmp_path: Path) -> None:
+    assert answer([*QUICK, RANKS_TYPED, "study.name=ranks"], tmp_path).code == 0
     facts = read_facts(tmp_path / "runs" / "ranks")
     assert facts is not None
     assert facts.command.startswith("python -m sweeplab 'study.objectives=[heldout_loss_nats_per_token]' ")
@@ -302,9 +304,9 @@ def test_the_command_in_the_facts_is_what_was_typed(standin: Standin, tmp_path: 
     ("given", "folders"), [([], ["single-0", "single-1"]), (["study.name=mine"], ["mine-0", "mine-1"])]
 )
 def test_jobs_of_a_multirun_are_studies_with_numbers(
-    given: list[str], folders: list[str], standin: Standin, tmp_path: Path
+    given: list[str], folders: list[str], standin_here: Standin, tmp_path: Path
 ) -> None:
-    code, _, err = standin.run_cli(tmp_path, "adapter.rank=1,2", *given, "-m")
+    code, _, err, _ = answer([*QUICK, "adapter.rank=1,2", *given, "-m"], tmp_path)
     assert (code, err) == (0, "")
     for folder, rank in zip(folders, (1, 2), strict=True):
         (record,) = read_records(tmp_path / "runs" / folder)
@@ -312,8 +314,8 @@ def test_jobs_of_a_multirun_are_studies_with_numbers(
     assert not (tmp_path / "multirun.yaml").exists()
 
 
-def test_names_of_their_own_stay_as_they_are_in_a_multirun(standin: Standin, tmp_path: Path) -> None:
-    code, _, err = standin.run_cli(tmp_path, "study.name=one,other", "-m")
+def test_names_of_their_own_stay_as_they_are_in_a_multirun(standin_here: Standin, tmp_path: Path) -> None:
+    code, _, err, _ = answer([*QUICK, "study.name=one,other", "-m"], tmp_path)
     assert (code, err) == (0, "")
     assert [len(read_records(tmp_path / "runs" / name)) for name in ("one", "other")] == [1, 1]
 
@@ -371,8 +373,8 @@ def test_the_report_says_what_the_records_say(real_study: RealStudy) -> None:
 def test_a_finished_study_is_not_touched_by_its_command(real_study: RealStudy, tmp_path: Path) -> None:
     folder = shutil.copytree(real_study.folder, tmp_path / "copy")
     before = everything_in(folder / "runs" / "single")
-    again = run_cli(folder, *REAL, "tracking=none")
-    assert (again.returncode, again.stderr) == (0, "")
+    again = answer([*REAL, "tracking=none"], folder)
+    assert (again.code, again.err) == (0, "")
     assert everything_in(folder / "runs" / "single") == before
 
 
@@ -401,7 +403,7 @@ def test_the_real_worker_is_replaced_when_killed_and_gone_after_ctrl_c(tmp_path:
         second = loaded_worker(parent, first)
         assert second is not None
         driver.send_signal(signal.SIGINT)
-        out, err = driver.communicate(timeout=5)
+        out, err = driver.communicate(timeout=MOST_SECONDS)  # training would take days
     assert (driver.returncode, err) == (130, "")
     assert "the same command goes on from there" in out
     assert gone(first)

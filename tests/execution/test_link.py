@@ -36,7 +36,7 @@ def test_only_who_knows_the_secret_is_heard(reception: Reception) -> None:
     assert [json.loads(line)["kind"] for line in asked.splitlines()] == ["prove"]
     assert reception.token.encode() not in asked
     link = connect(invitation)
-    there = links.get(timeout=5)
+    there = links.get(timeout=60)
     assert there is not None
     assert links.empty()
     link.send("hello", text="über\n")
@@ -62,7 +62,7 @@ def test_a_reception_outlives_a_caller_that_cannot_be_taken(
     invitation = reception.invite()
     for _ in range(2):  # the listener was waiting in the plain `accept` for the first
         connect(invitation).close()
-        there = reception.links_of(invitation).get(timeout=5)
+        there = reception.links_of(invitation).get(timeout=60)
         assert there is not None
         there.close()
     assert failed
@@ -111,10 +111,10 @@ def test_a_caller_that_says_nothing_is_hung_up_on_and_keeps_nobody_waiting(
     started = time.monotonic()
     with socket.create_connection((invitation.host, invitation.port)) as silent:
         link = connect(invitation)
-        there = reception.links_of(invitation).get(timeout=5)
+        there = reception.links_of(invitation).get(timeout=60)
         assert there is not None
         assert silent.makefile("rb").read().count(b"\n") == 1  # the challenge, then the end
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 200
     time.sleep(1)  # longer than a handshake may take: the one that was admitted may be silent
     there.send("open")
     assert next(link.messages()) == {"kind": "open"}
@@ -209,14 +209,14 @@ def test_only_the_child_that_inherits_it_has_the_other_end() -> None:
         assert child.stdin is not None
         child.stdin.write(json.dumps(invitation) + "\n")
         child.stdin.flush()
-        with subprocess.Popen(["sleep", "60"]) as other:  # it must not keep the link open
+        with subprocess.Popen(["sleep", "600"]) as other:  # it must not keep the link open
             messages = link.messages()
             assert next(messages) == {"kind": "hello"}
             link.send("open")
             link.finish()
             assert list(messages) == []
             other.kill()
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=200)
     assert (out, err) == ("a stray line\nopen\n", "{")
     link.close()
     assert isinstance(link, Link)

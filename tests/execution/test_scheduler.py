@@ -183,12 +183,13 @@ def test_what_does_not_fit_is_skipped_and_its_place_goes_to_the_next(
 
 
 def test_a_driver_killed_in_mid_cohort_loses_and_doubles_nothing(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=0.25)
+    standin.plan(wait=[2])
     command = ("space.adapter.rank.choices=[1,2,3,4,5,6]", FOUR)
     with standin.cli(tmp_path, *command) as driver:
         wait_until(lambda: len(standin.given()) == 3)
         os.kill(driver.pid, signal.SIGKILL)
-    wait_until(lambda: gone(standin.given()[-1]["pid"]), 10)
+    standin.let_go()
+    wait_until(lambda: gone(standin.given()[-1]["pid"]))
     folder = tmp_path / "runs" / "single"
     before = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/record.json")}
     assert len(before) == 2

@@ -156,9 +156,9 @@ def test_equal_values_are_a_tie_and_unequal_exact_ones_are_not() -> None:
 
 def test_a_thousand_trials_of_800_items_take_seconds() -> None:
     items = trials(np.random.default_rng(0), 333, 3, 800)
-    began = time.perf_counter()
+    began = time.process_time()
     assert compare_with_best(table_of(items), 1) is not None
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("num_seeds", [2, 3])

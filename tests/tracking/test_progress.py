@@ -124,7 +124,7 @@ def test_without_a_terminal_a_line_comes_where_none_came_for_long(
     with StudyProgress(10, 2, Console(file=out, width=200)) as progress:
         progress.started(2, {"adapter.rank": 4}, 1)
         progress.observed(2, 2, {"num_steps": 4, "train_loss": 3.0})
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 200
         while out.getvalue().count("\n") < 3 and time.monotonic() < limit:
             time.sleep(0.01)
     first, *others = out.getvalue().splitlines()

@@ -90,7 +90,7 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Online:
     with serving(told) as url:
         variables = {**PRIVATE, "STANDIN": str(standin.program), "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
         with running([sys.executable, "-c", WITH_STANDIN, *STUDY], folder, **variables) as study:
-            _, err = study.communicate(timeout=120)
+            _, err = study.communicate(timeout=200)
     assert (study.returncode, err) == (0, "")
     return Online(folder, told)
 
@@ -198,7 +198,7 @@ def test_a_server_that_goes_away_costs_no_trial_and_no_long_wait(tmp_path: Path)
             wait_until((tmp_path / "begun").exists)
             server.close()
             (tmp_path / "gone").touch()
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=80)
     assert (process.returncode, err) == (0, "")
     lines = out.splitlines()
     assert [line for line in lines if line.startswith("ended")] == ["ended 0", "ended 1", "ended 2"]
@@ -216,7 +216,7 @@ def test_a_server_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))  # and does not listen
         variables = {"WANDB_BASE_URL": f"http://127.0.0.1:{taken.getsockname()[1]}", "WANDB_API_KEY": KEY}
         with running([sys.executable, "-c", GONE, str(tmp_path)], tmp_path, **variables) as process:
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=80)
     last = err.strip().splitlines()[-1]
     assert last.startswith(
         "sweeplab.runtime.errors.ConfigError: tracking.mode=online: W&B cannot be reached or refuses: "

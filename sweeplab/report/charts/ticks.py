@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 
 _FEW_DECADES: Final = 10**2.5  # of a log scale: more have a tick at each decade only
 _MAX_VALUE_TICKS: Final = 12  # more distinct values get round ticks

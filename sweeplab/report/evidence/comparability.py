@@ -4,7 +4,7 @@ import json
 from typing import Any, Final
 
 from sweeplab.records.record import StudyFacts
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.settings import LOSS, Setting, label_setting, list_varied_keys
 
 _TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # of the data: the held-out examples stay the same

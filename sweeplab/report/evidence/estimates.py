@@ -18,6 +18,7 @@ from sweeplab.report.evidence.settings import (
     first_objective,
     is_complete,
     is_usable,
+    keep_allowed,
     read_number,
 )
 from sweeplab.statistics.contrasts import Comparison, ResultTable, compare_with_best, estimate_contrast
@@ -120,14 +121,14 @@ def gather_comparable_evidence(
 
 
 def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The best by the first objective, of the settings that have all their values.
+    """The best by the first objective, of the settings that keep the constraints and have all their values.
 
     None without one, and where the objective does not mean the same for all of them.
     """
     metric, _ = first_objective(facts)
     if len(group_comparable(facts, settings, metric)) > 1:
         return None
-    evidence = gather_evidence(facts, settings, metric, None)
+    evidence = gather_evidence(facts, keep_allowed(facts, settings), metric, None)
     return None if evidence is None else evidence.best
 
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from sweeplab.records.constraints import Bound
 from sweeplab.records.metrics import METRICS, score_parts
 from sweeplab.statistics.intervals import Estimate
 
@@ -146,6 +147,14 @@ def format_metric(name: str, value: float | None) -> str:
     if name == "num_trainable_params":
         return format_count(value)
     return f"{format_number(value)} {unit}".rstrip() if value is not None else DASH
+
+
+def describe_bound(bound: Bound) -> str:
+    """'trainable parameters at most 10,000'."""
+    limit = f"{bound.limit:,.0f}" if float(bound.limit).is_integer() and abs(bound.limit) < 1e15 else f"{bound.limit:g}"
+    if unit_of_metric(bound.metric) in ("bytes", "s"):
+        limit = format_metric(bound.metric, bound.limit)
+    return f"{label_metric(bound.metric)} {'at most' if bound.end == 'max' else 'at least'} {limit}"
 
 
 def format_ends(name: str, low: float, high: float) -> str:

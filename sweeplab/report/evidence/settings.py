@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from sweeplab.records.constraints import Bound, list_bounds, measure_excess
 from sweeplab.records.metrics import METRICS, SOLO_METRICS
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.formatting import format_value, shorten_key
 
 _HEADLINE_METRICS: Final = ("exact_match", "acc")
@@ -193,6 +194,20 @@ def is_complete(facts: StudyFacts, setting: Setting, metric: str | None = None) 
     metric = first_objective(facts)[0] if metric is None else metric
     valued = [one.seed for one in setting.finished if read_number(one, metric) is not None]
     return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
+
+
+def list_broken_bounds(facts: StudyFacts, setting: Setting) -> list[Bound]:
+    """The study's constraints that any finished trial of the setting lies beyond."""
+    excesses = {
+        bound: [measure_excess(record, bound) for record in setting.finished]
+        for bound in list_bounds(facts.constraints)
+    }
+    return [bound for bound, values in excesses.items() if any(value is not None and value > 0 for value in values)]
+
+
+def keep_allowed(facts: StudyFacts, settings: list[Setting]) -> list[Setting]:
+    """The settings that keep every constraint: the best is one of them."""
+    return [setting for setting in settings if not list_broken_bounds(facts, setting)]
 
 
 def collect_records(settings: list[Setting]) -> list[TrialRecord]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from sweeplab.records.items import Items, items_from_dict, read_items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, read_base_scores, read_facts, read_json, read_records
-from sweeplab.records.stored_study import facts_from_dict
 
 
 class StoredStudy(NamedTuple):
@@ -28,7 +27,7 @@ def _read_report(folder: Path) -> StoredStudy:
     path, beside = folder / "records.json", folder / "items.json"
     stored: Any = read_json(path)
     try:
-        facts = facts_from_dict(stored["study"])
+        facts = StudyFacts.from_dict(stored["study"])
         records = [TrialRecord.from_dict(values) for values in stored["records"]]
         bases = [BaseScore.from_dict(values) for values in stored.get("bases", [])]  # earlier reports have none
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -4,13 +4,20 @@ from collections import Counter
 from dataclasses import replace
 from typing import Final
 
+from sweeplab.records.constraints import list_bounds
 from sweeplab.records.items import Items
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.records.typed import is_number, value_at
+from sweeplab.records.stored import is_number, value_at
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
-from sweeplab.report.evidence.formatting import count_noun, format_estimate, format_value, label_metric
-from sweeplab.report.evidence.settings import Setting, first_objective, is_complete
+from sweeplab.report.evidence.formatting import (
+    count_noun,
+    describe_bound,
+    format_estimate,
+    format_value,
+    label_metric,
+)
+from sweeplab.report.evidence.settings import Setting, first_objective, is_complete, keep_allowed
 from sweeplab.report.findings.comparison import NO_SPREAD, describe_power
 from sweeplab.statistics.contrasts import Comparison
 
@@ -68,14 +75,33 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
     """What is found among settings whose objective means the same."""
     metric, _ = first_objective(facts)
-    evidence = gather_evidence(facts, settings, metric, items)
+    allowed = keep_allowed(facts, settings)
+    constrained = _describe_constraints(facts, settings, allowed)
+    if settings and not allowed:
+        return ["No setting keeps the study's constraints, so none is called the best.", *constrained]
+    evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
-        apart = any(is_complete(facts, setting) for setting in settings)
+        apart = any(is_complete(facts, setting) for setting in allowed)
         why = "No seed was run by all settings" if apart else f"No setting has the {label_metric(metric)} of every seed"
-        return [f"{why}, so none is called the best."]
+        return [f"{why}, so none is called the best.", *constrained]
     compared = evidence.compared()
-    sentences = [_name_best(facts, settings, evidence, compared), *_list_cautions(facts, settings, evidence, compared)]
-    return [*sentences, *_warn_of_ends(facts, evidence)]
+    best, cautions = (
+        _name_best(facts, allowed, evidence, compared),
+        _list_cautions(facts, allowed, evidence, compared),
+    )
+    return [best, *constrained, *cautions, *_warn_of_ends(facts, evidence)]
+
+
+def _describe_constraints(facts: StudyFacts, settings: list[Setting], allowed: list[Setting]) -> list[str]:
+    """What the study allows, and which settings were tried beyond it; nothing without constraints."""
+    if not facts.constraints:
+        return []
+    bounds = " and ".join(map(describe_bound, list_bounds(facts.constraints)))
+    beyond = [setting.label for setting in settings if setting not in allowed]
+    if not beyond:
+        return [f"Allowed: {bounds}. Every setting keeps that."]
+    names = "; ".join(beyond) if len(beyond) <= _MAX_NAMED else count_noun(len(beyond), "setting")
+    return [f"Allowed: {bounds}. Beyond that, and so not ranked: {names}."]
 
 
 def _warn_of_ends(facts: StudyFacts, evidence: Evidence) -> list[str]:
@@ -124,7 +150,8 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     certain = "" if estimate.low is None else f"; 95 % interval over {estimate.covers}"
     value = f"{format_estimate(metric, estimate)} ({what}{certain})"
     if len(settings) == 1:
-        return f"One setting was run ({best.label}): {label_metric(metric)} {value}."
+        which = "is allowed" if facts.constraints else "was run"
+        return f"One setting {which} ({best.label}): {label_metric(metric)} {value}."
     extreme = "lowest" if direction == "minimize" else "highest"
     rank = f"has the {extreme} mean {label_metric(metric)}: {value}"
     among = "" if all(is_complete(facts, one) for one in settings) else "Of the settings with a value for every seed, "

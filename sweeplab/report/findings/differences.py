@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.formatting import DASH, format_value
 from sweeplab.report.evidence.provenance import flatten_values
 from sweeplab.report.findings.table import Cell, Column, Table

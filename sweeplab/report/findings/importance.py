@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.records.typed import is_number
+from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import DASH, format_number, format_share, format_value, shorten_key
 from sweeplab.report.evidence.settings import (

@@ -12,6 +12,7 @@ from sweeplab.report.evidence.estimates import estimate_settings, find_best_sett
 from sweeplab.report.evidence.formatting import (
     DASH,
     count_noun,
+    describe_bound,
     format_count,
     format_duration,
     format_interval,
@@ -28,6 +29,7 @@ from sweeplab.report.evidence.settings import (
     Setting,
     collect_records,
     format_varied,
+    list_broken_bounds,
     list_scores,
     list_varied_keys,
 )
@@ -53,6 +55,8 @@ def build_settings_table(
         (Column(shorten_key(key, keys), numeric=False), partial(_varied_cell, facts, key), None) for key in keys
     ] or [(Column("setting", numeric=False), _label_cell, None)]
     columns.append((Column("finished", "of started"), _counts_cell, None))
+    if facts.constraints:
+        columns.append((Column("allowed", numeric=False), partial(_allowed_cell, facts), None))
     loss = estimate_settings(facts, settings, LOSS)
     columns.append((Column("held-out loss", "nats/target"), partial(_spread_cell, LOSS, loss), LOSS))
     columns += [
@@ -106,6 +110,11 @@ def _label_cell(setting: Setting) -> Cell:
 
 def _counts_cell(setting: Setting) -> Cell:
     return Cell(setting.counts, setting.skipped.removeprefix(", "))
+
+
+def _allowed_cell(facts: StudyFacts, setting: Setting) -> Cell:
+    broken = list_broken_bounds(facts, setting)
+    return Cell("no", f"not {', '.join(map(describe_bound, broken))}") if broken else Cell("yes")
 
 
 def _varied_cell(facts: StudyFacts, key: str, setting: Setting) -> Cell:

@@ -5,7 +5,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.records.typed import value_at
+from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.formatting import count_noun
 
 

@@ -49,8 +49,8 @@ def key(
         rule: what a refusal says, where the constraints alone would not say it well.
         remedy: how a refusal ends.
         missing: what a refusal says after `KEY is missing; `.
-        unless: another key; where that has a value, this one has no effect.
-        needs: another key; where that is empty, this one has no effect.
+        unless: another key; where that has a value, this one has no effect. Also `KEY=VALUE`.
+        needs: another key; where that is empty, this one has no effect. Also `KEY=VALUE`.
         constraints: pydantic's, such as `ge=1`.
     """
     said = {"unit": unit, "rule": rule, "remedy": remedy, "missing": missing, "unless": unless, "needs": needs}
