@@ -69,7 +69,7 @@ def submitit_here() -> Iterator[list[Any]]:
         patch.setattr(submitit_local, "start_controller", listed)
         yield started
         for one in started:
-            one.wait(20)
+            one.wait(200)
 
 
 def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message]:

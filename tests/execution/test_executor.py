@@ -72,6 +72,12 @@ def records(events: list[Event]) -> list[TrialRecord]:
     return [TrialRecord.from_dict(one.message["record"]) for one in events if one.message["kind"] == "ended"]
 
 
+# Ray takes several seconds to start a worker: that it starts, trains, dies and is replaced there is tested always
+ray_is_slow = pytest.mark.parametrize(
+    "open_under_test", ["local", pytest.param("ray", marks=pytest.mark.slow), "slurm"], indirect=True
+)
+
+
 class TestEveryExecutor:
     @pytest.fixture
     def specs(self, compose_study: ComposeStudy, tmp_path: Path) -> Any:
@@ -100,6 +106,7 @@ class TestEveryExecutor:
         log = (tmp_path / "study" / "worker-0.log").read_text()
         assert [log.count(f"a stray print of trial {number}\n") for number in range(4)] == [1] * 4
 
+    @ray_is_slow
     def test_a_trial_stops_where_the_verdict_says_so(self, open_under_test: Open, specs: Any) -> None:
         with open_under_test("pruner=median", "training.heldout_interval=1") as executor:
             wait_until_ready(executor, 0)
@@ -139,6 +146,7 @@ class TestEveryExecutor:
             assert [one.number for one in records(wait_for_event(executor, "ended"))] == [1]
         assert len({one["pid"] for one in standin.given()}) == 3
 
+    @ray_is_slow
     def test_a_worker_that_hangs_is_ended_and_timed_out(
         self, open_under_test: Open, specs: Any, standin: Standin
     ) -> None:
@@ -150,6 +158,7 @@ class TestEveryExecutor:
             assert died["status"] == "timed_out"
             assert died["reason"].startswith("no forward pass for executor.stall_seconds=2; see ")
 
+    @ray_is_slow
     def test_two_workers_run_at_once_and_none_is_left_in_the_end(
         self, open_under_test: Open, specs: Any, standin: Standin
     ) -> None:

@@ -1,6 +1,7 @@
 """What failure costs a study: silent workers, many workers, memory that runs out, trials that only fail."""
 
 import io
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -13,11 +14,11 @@ from sweeplab.execution.scheduler import halve_micro_batch
 from sweeplab.records.record import LargerBatch
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.study_runs import LOSS, ComposeStudy, MakeRequest, Standin
+from tests.study_runs import LOSS, ComposeStudy, MakeRequest, Standin, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
 SIX_RANKS: Final = "++space.adapter.rank.choices=[1,2,3,4,5,6]"
-SOON: Final = "executor.stall_seconds=2"
+SOON: Final = "executor.stall_seconds=4"  # a worker of its own needs half a second to begin
 
 
 def drive(make_request: MakeRequest, *overrides: str) -> tuple[int, str]:
@@ -46,14 +47,22 @@ def test_a_trial_that_always_hangs_is_found_by_halves_and_timed_out(
     record = read_records(tmp_path / "runs" / "single")[1]
     assert statuses(tmp_path) == ["finished", "timed_out", *["finished"] * 4]
     assert record.reason is not None
-    assert record.reason.startswith("no forward pass for executor.stall_seconds=2; see ")
+    assert record.reason.startswith("no forward pass for executor.stall_seconds=4; see ")
 
 
 def test_two_workers_share_the_trials_evenly_and_each_is_run_once(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
-    standin_here.plan(seconds=0.05)
+    standin_here.plan(wait=list(range(6)))
+
+    def let_go_once_both_work() -> None:
+        wait_until(lambda: len(standin_here.given()) == 2)
+        standin_here.let_go()
+
+    gate = threading.Thread(target=let_go_once_both_work)
+    gate.start()
     assert drive(make_request, FOUR, "executor.num_workers=2")[0] == 6
+    gate.join()
     assert sorted(standin_here.numbers()) == list(range(6))
     assert sorted(map(len, standin_here.heard("cohort"))) == [3, 3]
     assert len({one["pid"] for one in standin_here.given()}) == 2
