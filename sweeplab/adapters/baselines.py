@@ -1,4 +1,4 @@
-"""What trains instead of an adapter, or beside one: weights of the base itself, prompts and prefixes."""
+"""Baselines: methods that train weights of the base itself, prompts or prefixes."""
 
 from pathlib import Path
 from typing import Final
@@ -50,7 +50,7 @@ def make_virtual_token_config(adapter: VirtualTokenAdapter) -> PeftConfig:
 
 
 def load_base_weights(base: PreTrainedModel, folder: Path) -> None:
-    """Gives `base` the weights that `save_base_weights` left in `folder`. Raises `ConfigError` for other ones."""
+    """Loads the weights that `save_base_weights` wrote into `folder`. Raises `ConfigError` where they do not fit."""
     try:
         result = base.load_state_dict(load_file(folder / _TRAINED_FILE), strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -60,7 +60,7 @@ def load_base_weights(base: PreTrainedModel, folder: Path) -> None:
 
 
 def save_base_weights(model: nn.Module, folder: Path) -> int:
-    """Writes the trained weights of the base as safetensors, by name; bytes of the file."""
+    """Saves the trained weights of the base as safetensors by name; returns the bytes of the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _TRAINED_FILE
     trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}

@@ -1,4 +1,4 @@
-"""Parameters by exact arithmetic on the meta device: seconds, and no weights, for a model of any size."""
+"""Counts parameters exactly on the meta device: takes seconds and no memory for a model of any size."""
 
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Skeleton(NamedTuple):
     num_bias_params: int
     num_norm_params: int
     num_params_per_layer: int
-    quantizable: tuple[LinearShape, ...]  # what a scheme applies to: all but the head
+    quantizable: tuple[LinearShape, ...]  # the matrices that are quantized: all except the head
     num_text_params: int  # of `num_params` those that text, or an image classifier's image, reaches
     row_limits: tuple[RowLimit, ...]  # on texts that share a row
 
@@ -93,7 +93,7 @@ def build_skeleton(model: ModelConfig) -> Skeleton:
 
 
 def find_quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -> list[tuple[str, LinearShape]]:
-    """Scheme and matrix, of those that have one. Raises `ConfigError` as `choose_schemes` does."""
+    """Every quantized matrix with its scheme. Raises `ConfigError` as `choose_schemes` does."""
     schemes = choose_schemes(quantization, sizes.quantizable)
     return [(schemes[one.name], one) for one in sizes.quantizable if schemes[one.name] != "none"]
 
@@ -112,7 +112,7 @@ def no_norms_error(model_type: str) -> ConfigError:
 
 
 def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> int:
-    """What `adapter` trains on a model of `sizes`, with nothing built. Raises `ConfigError` as training does.
+    """The parameters that `adapter` trains on a model of `sizes`, without building it. Raises `ConfigError`.
 
     LoRA: r (d_in + d_out) a matrix. prompt: tokens x hidden; prefix: tokens x layers x 2 x d_out of the keys.
     """

@@ -1,4 +1,4 @@
-"""LoRA as PEFT takes it, and what came of it."""
+"""Builds PEFT's configuration for LoRA, and describes the adapted matrices."""
 
 from collections.abc import Callable
 from typing import Any

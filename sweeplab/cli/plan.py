@@ -23,8 +23,7 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH
-from sweeplab.search.points import planned_configs
-from sweeplab.search.search import num_planned
+from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
 
 def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
-    planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
+    planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
     from sweeplab.planning.forecast import Forecaster
-    from sweeplab.training.optimizers import check_made
+    from sweeplab.training.optimizers import check_optimizer
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
-        check_made(optimizer)
+        check_optimizer(optimizer)
     forecaster = Forecaster(request.config.executor)
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)
@@ -188,7 +187,7 @@ def _list_plan_values(
         "study": config.study.name,
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
-        "num_trials": num_planned(config, varied),
+        "num_trials": count_planned_trials(config, varied),
         "train_seconds": seconds,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
@@ -214,7 +213,7 @@ def plan_study(request: Request, console: Console) -> None:
     config, varied = request.config, axes(request.config.space)
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
-    num_trials = num_planned(config, varied)
+    num_trials = count_planned_trials(config, varied)
     seconds = _sum_seconds(rows, num_trials, config.sampler.name in LISTING)
     path = study_folder(config) / "plan.json"
     write_json(path, _list_plan_values(config, varied, rows, seconds))

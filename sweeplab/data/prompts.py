@@ -1,4 +1,4 @@
-"""Instruction records to a prompt and the response that is learned."""
+"""Examples, and how each style turns an example into a prompt; the response follows it and is learned."""
 
 from typing import Any, Final, NamedTuple
 
@@ -19,10 +19,10 @@ _ALPACA_WITHOUT_INPUT: Final = (
 
 
 class Example(NamedTuple):
-    """One conversation that ends with the assistant's message, the response."""
+    """A conversation that ends with a message of the assistant, the response."""
 
-    messages: list[dict[str, str]]  # role: system | user | assistant, content
-    given: str = ""  # an instruction record's input
+    messages: list[dict[str, str]]  # role (system, user or assistant) and content
+    input_text: str = ""  # the field `input` of an instruction record
 
     @property
     def response(self) -> str:
@@ -42,31 +42,33 @@ def _render_chatml(messages: list[dict[str, str]]) -> str:
 
 
 def _add_input(example: Example) -> list[dict[str, str]]:
-    """The conversation before the response, an instruction's input below its instruction."""
+    """The conversation before the response, with the input of a record below its instruction."""
     *before, last = example.messages[:-1]
-    content = f"{last['content']}\n\n{example.given}" if example.given else last["content"]
+    content = f"{last['content']}\n\n{example.input_text}" if example.input_text else last["content"]
     return [*before, {"role": last["role"], "content": content}]
 
 
 def render_prompt(example: Example, style: str, tokenizer: Any) -> str:
     """The prompt of `example`; the response follows it directly.
 
-    plain: instruction, input and an empty line's end; alpaca: Stanford Alpaca's wording; chatml: OpenAI's markup;
-    template: the chat template of `tokenizer`. Raises `ConfigError` where the style does not fit.
+    Styles: plain, instruction and input on a line each; alpaca, the wording of Stanford Alpaca; chatml, OpenAI's
+    markup; template, the chat template of `tokenizer`. Raises `ConfigError` where the style does not fit.
     """
     if style == "plain":
-        parts = (_read_instruction(example), example.given)
+        parts = (_read_instruction(example), example.input_text)
         return "".join(f"{part}\n" for part in parts if part)
     if style == "alpaca":
-        wording = _ALPACA_WITH_INPUT if example.given else _ALPACA_WITHOUT_INPUT
-        return wording.format(instruction=_read_instruction(example), input=example.given)
+        wording = _ALPACA_WITH_INPUT if example.input_text else _ALPACA_WITHOUT_INPUT
+        return wording.format(instruction=_read_instruction(example), input=example.input_text)
     if style == "chatml":
         return _render_chatml(_add_input(example))
     if tokenizer.chat_template is None:
         raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
     try:
         prompt: str = tokenizer.apply_chat_template(_add_input(example), tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:  # it runs in jinja2's sandbox; many refuse roles that they do not know
-        why = describe_error(error)
-        raise ConfigError(f"data.style=template: the tokenizer's chat template refuses: {why}; try chatml") from error
+    except TemplateError as error:  # templates run in jinja2's sandbox; many raise for roles that they do not know
+        reason = describe_error(error)
+        raise ConfigError(
+            f"data.style=template: the tokenizer's chat template refuses the messages: {reason}; try chatml"
+        ) from error
     return prompt

@@ -1,4 +1,4 @@
-"""Prompts and responses to tokens, with the labels that the loss counts."""
+"""Tokenizes prompts and responses, with a label for every token that counts in the loss."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -13,35 +13,38 @@ IGNORED: Final = -100  # cross_entropy's ignore_index
 
 
 class Tokens:
-    """One example of T tokens: int64 ids and labels of shape (T,), the labels `IGNORED` where no loss is counted.
+    """One example of T tokens: int64 ids and labels of shape (T,). A label is `IGNORED` where no loss is counted.
 
-    Counts are taken once, when it is made, so that a training step handles whole rows in Python, never tokens.
+    Tokens and targets are counted once, here, so that a training step does not count them in Python.
     """
 
     def __init__(self, ids: Sequence[int] | Tensor, labels: Sequence[int] | Tensor) -> None:
         self.ids = torch.as_tensor(ids, dtype=torch.long)
         self.labels = torch.as_tensor(labels, dtype=torch.long)
         self.num_tokens = len(self.ids)
-        # that the loss counts: the first position of a sequence predicts nothing before it
+        # the first token is no target, since no token before it predicts it
         self.num_targets = int((self.labels[1:] != IGNORED).sum())
 
 
-class TokenizedSplit(NamedTuple):
+class _TokenizedSplit(NamedTuple):
+    """Tokenized examples, without the dropped ones."""
+
     examples: list[Tokens]
     num_truncated: int  # cut at max_length
     num_dropped: int  # cut before their response began
 
 
 def _encode_text(text: str, tokenizer: Any, *, special: bool) -> list[int]:
-    """Without a warning for a text that is longer than the model reads: `tokenize_examples` cuts it."""
+    """Token ids of `text`, without a warning where it is too long for the model: `tokenize_examples` cuts it."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=special, verbose=False)
     return ids
 
 
-def encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
-    """Prompt and response are tokenized apart, so that the mask ends exactly where the response begins."""
+def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
+    """The tokens of an example. Prompt and response are tokenized separately, so that the mask of the prompt ends
+    exactly where the response begins."""
     prompt = render_prompt(example, style, tokenizer)
-    # a chat template writes its own special tokens; the other styles want the tokenizer's first one, if it has one
+    # a chat template writes special tokens itself; for other styles the tokenizer adds its first one, if it has one
     prompt_ids = _encode_text(prompt, tokenizer, special=style != "template")
     if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
         prompt_ids = prompt_ids[:-1]
@@ -51,7 +54,7 @@ def encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bo
 
 
 def _truncate(tokens: Tokens, max_length: int) -> Tokens:
-    """At most so many tokens of an example, without holding on to the others."""
+    """The first `max_length` tokens of an example, as a copy, so that the memory of the others is freed."""
     if tokens.num_tokens <= max_length:
         return tokens
     return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone())
@@ -59,9 +62,12 @@ def _truncate(tokens: Tokens, max_length: int) -> Tokens:
 
 def tokenize_examples(
     examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int
-) -> TokenizedSplit:
-    """All examples, cut at `max_length` tokens. Raises `ConfigError` where nothing is left to learn from."""
-    whole = [encode_example(example, tokenizer, style, mask_prompt) for example in examples]
+) -> _TokenizedSplit:
+    """The examples, cut at `max_length` tokens, without those whose response was cut off.
+
+    Raises `ConfigError` where no example has a target left.
+    """
+    whole = [_encode_example(example, tokenizer, style, mask_prompt) for example in examples]
     cut = [_truncate(tokens, max_length) for tokens in whole]
     kept = [tokens for tokens in cut if tokens.num_targets > 0]
     if not kept:
@@ -70,4 +76,4 @@ def tokenize_examples(
             f"training.max_length={max_length} cuts off every response; raise it (the longest example has {longest})"
         )
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
-    return TokenizedSplit(kept, num_truncated, len(cut) - len(kept))
+    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept))

@@ -1,4 +1,4 @@
-"""lm-eval's tasks by name, from the hub or from files, and the small world's."""
+"""Loads lm-eval's tasks by name, on the hub's data or on files, and the tasks of the embedded world."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -11,9 +11,9 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.files import read_tasks_from_files
 from sweeplab.runtime.errors import ConfigError
 
-LM_EVAL_SEED: Final = 1234  # lm-eval's own, of few-shot examples and of draws
-_COMPARISONS: Final = ("acc", "acc_norm")  # metrics that only ask which answer is likeliest
-_FOLDERS: Final = {  # of `evaluation=lora_insights`; to index all of lm-eval's takes ten seconds
+LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
+_COMPARISONS: Final = ("acc", "acc_norm")  # metrics that depend only on which answer is most likely
+_FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: indexing all of lm-eval takes ten seconds
     "truthfulqa_mc1": "truthfulqa",
     "truthfulqa_mc2": "truthfulqa",
     "arithmetic_2ds": "arithmetic",
@@ -25,7 +25,8 @@ _FOLDERS: Final = {  # of `evaluation=lora_insights`; to index all of lm-eval's 
 
 @cache
 def make_task_manager(folders: tuple[str, ...] | None, data_dir: str | None) -> Any:
-    """The index of lm-eval's tasks in these of its folders, or of all for None, on the hub's data or on files."""
+    """lm-eval's index of the tasks in `folders`, or of all tasks for None, on the hub's data or on files in
+    `data_dir`."""
     import lm_eval
     from lm_eval.tasks import TaskManager
 
@@ -35,12 +36,13 @@ def make_task_manager(folders: tuple[str, ...] | None, data_dir: str | None) -> 
     return manager if data_dir is None else read_tasks_from_files(manager, data_dir)
 
 
-def choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
-    """The index that knows all of `names`: tasks, tags and groups. Raises `ConfigError`."""
-    own = [name for name in names if name not in WORLD_TASKS]
-    few = all(name in _FOLDERS for name in own)
-    manager = make_task_manager(tuple(sorted({_FOLDERS[name] for name in own})) if few else None, data_dir)
-    for name in own:
+def _choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
+    """The index with all of `names`: tasks, tags and groups. Raises `ConfigError` for a name that lm-eval lacks."""
+    lm_eval_names = [name for name in names if name not in WORLD_TASKS]
+    are_known = all(name in _FOLDERS for name in lm_eval_names)
+    folders = tuple(sorted({_FOLDERS[name] for name in lm_eval_names})) if are_known else None
+    manager = make_task_manager(folders, data_dir)
+    for name in lm_eval_names:
         if name not in manager.all_tasks:
             raise ConfigError(
                 f"evaluation.tasks must name lm-eval tasks, got {name}; `lm-eval ls tasks` lists them, and the small "
@@ -50,11 +52,11 @@ def choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
 
 
 def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
-    """lm-eval's loaded tasks: the small world's configurations, its own tasks by name. Raises `ConfigError`."""
-    manager = choose_task_manager(names, data_dir)
-    asked = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # `gen_kwargs` are written into a configuration
+    """The tasks as lm-eval loads them. Raises `ConfigError` for unknown names, and for data that cannot be loaded."""
+    manager = _choose_task_manager(names, data_dir)
+    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `configure_task` writes into it
     try:
-        loaded: dict[str, Any] = manager.load(asked)
+        loaded: dict[str, Any] = manager.load(tasks)
     except ConnectionError as error:
         raise ConfigError(
             f"evaluation.tasks=[{', '.join(names)}] needs data of the hub, which cannot be reached: {error}; "
@@ -64,7 +66,7 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
 
 
 def configure_task(task: Any, settings: EvaluationConfig) -> None:
-    """What lm-eval's command line sets of a task from its own options (`simple_evaluate`, 0.4.13)."""
+    """Sets the options of a task as lm-eval's command line does (`simple_evaluate`, 0.4.13)."""
     if task.get_config("output_type") == "generate_until" and settings.gen_kwargs:
         task.set_config(key="generation_kwargs", value=dict(settings.gen_kwargs), update=True)
     fixed = task.get_config("num_fewshot")
@@ -76,11 +78,11 @@ def configure_task(task: Any, settings: EvaluationConfig) -> None:
 
 
 def is_comparison_only(loaded: dict[str, Any]) -> bool:
-    """True where every score of given answers follows from which answer of an item is likeliest."""
-    asked = [task for task in loaded["tasks"].values() if task.get_config("output_type") != "generate_until"]
+    """True where every score of given answers depends only on which answer of an item is most likely."""
+    with_answers = [task for task in loaded["tasks"].values() if task.get_config("output_type") != "generate_until"]
     return all(
         task.get_config("output_type") == "multiple_choice"
         and task.get_config("process_results") is None
         and all(metric["metric"] in _COMPARISONS for metric in task.get_config("metric_list") or [{"metric": "other"}])
-        for task in asked
+        for task in with_answers
     )

@@ -30,12 +30,12 @@ from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
-EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases stand beside it
+_EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
 _CONNECT_SECONDS: Final = 3.0  # huggingface_hub 2.4 tries each file six times, in 23 seconds and more
 
 
 class Base(NamedTuple):
-    """A frozen base model in evaluation mode on its device, and what is known of it before an adapter changes it."""
+    """A frozen base model in evaluation mode on its device, with facts measured before any adapter is attached."""
 
     model: PreTrainedModel
     tokenizer: Any  # transformers' own; None where it reads images
@@ -46,13 +46,13 @@ class Base(NamedTuple):
 
     @property
     def pad_id(self) -> int:
-        """What fills a batch's rows of tokens up to the longest; images need none."""
+        """The token that pads rows; images need none."""
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
 
 @cache
 def is_hub_reachable() -> bool:
-    """True where the hub takes a connection, or where a proxy stands between, which only a request would try."""
+    """True where the hub accepts a connection. With a proxy also true, since only a request could test it."""
     address = urlsplit(constants.ENDPOINT)
     if constants.is_offline_mode() or address.hostname is None:
         return False
@@ -67,30 +67,30 @@ def is_hub_reachable() -> bool:
 
 
 def is_cache_only(model: ModelConfig) -> bool:
-    """True for a model of the hub that is to be looked for in the cache of earlier downloads alone."""
+    """True for a model of the hub that must be loaded from the cache of earlier downloads, without a network."""
     return model.source == "hub" and not is_hub_reachable()
 
 
 def _locate_model(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
-        return str(EMBEDDED.with_name(model.name))
+        return str(_EMBEDDED.with_name(model.name))
     return str(expand_home(model.path)) if isinstance(model, LocalModel) else model.name
 
 
 def _unreadable_error(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
-    """The refusal of a model whose `part` cannot be read; without a network the remedy is a folder."""
+    """The error for a model whose `part` cannot be read; without a network the remedy is a folder."""
     if is_cache_only(model):
         return ConfigError(
             f"model.name={model.name}: no network, and no {part} from an earlier download; "
             "download the folder and use model=local model.path=DIR"
         )
-    cause = " ".join(str(error).split())  # transformers' sentences go on over lines
+    cause = " ".join(str(error).split())  # transformers' messages have several lines
     return ConfigError(f"model {_locate_model(model)} has no readable {part}: {cause}; {remedy}")
 
 
 def read_architecture(model: ModelConfig) -> PretrainedConfig:
-    """The model's Hugging Face config, from conf where it stands there, so that no network is needed."""
+    """The model's Hugging Face config; from `conf/` where it is there, so that no network is needed."""
     if model.config_values:
         values = dict(model.config_values)
         config = AutoConfig.for_model(values.pop("model_type"), **values)
@@ -114,7 +114,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
     borrowed = model.random_init and bool(model.config_values)
-    source = str(EMBEDDED) if borrowed else _locate_model(model)
+    source = str(_EMBEDDED) if borrowed else _locate_model(model)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=model.hub_revision, trust_remote_code=False, local_files_only=is_cache_only(model)

@@ -1,4 +1,5 @@
-"""The base's matrices, norms and blocks, by what modules are; of a base that sees or hears, those that text reaches."""
+"""Finds matrices, norms and blocks in a base by what its modules are; of a base that sees or hears, those that text
+reaches."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ def _list_text_parts(model: nn.Module) -> list[str] | None:
 
 
 def find_linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every matrix; bitsandbytes' layers are `nn.Linear` too, HQQ's are not."""
+    """Every matrix of the model. Layers of bitsandbytes are `nn.Linear`, too; HQQ's are not."""
     kinds = (nn.Linear, Conv1D)
     return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
 

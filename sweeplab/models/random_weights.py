@@ -1,4 +1,4 @@
-"""Random weights for an architecture, for memory and time: made one matrix at a time, where they stay."""
+"""Random weights for an architecture, to measure memory and time; created one matrix at a time on the device."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ def make_empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrained
 
 @contextmanager
 def _seed_by_name(name: str, device: torch.device) -> Iterator[None]:
-    """Within it random numbers follow from the name alone, so that no module's values depend on another's."""
+    """Within it random numbers depend on the name only, so that no module's values depend on other modules."""
     digest = hashlib.sha256(f"{RANDOM_INIT_SEED} {name}".encode()).digest()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):

@@ -30,16 +30,16 @@ def find_row_limit(limits: Sequence[RowLimit], longest: int) -> RowLimit | None:
     return next((limit for limit in limits if limit.num_tokens < longest), None)
 
 
-def inexact_packing_error(limit: RowLimit, longest: int, max_length: int) -> ConfigError:
-    """The refusal of rows that several examples share, the longest of `longest` tokens."""
+def inexact_packing_error(limit: RowLimit, max_length: int) -> ConfigError:
+    """The refusal of rows that several examples share."""
     if limit.num_tokens == 0:
         return ConfigError(
-            f"data.packing=true would give other numbers than the examples one by one: this model has {limit.why}; "
-            "choose data.packing=false"
+            "data.packing=true gives other numbers than the same examples in rows of their own, since this model has "
+            f"{limit.why}; choose data.packing=false"
         )
     return ConfigError(
-        f"data.packing=true loses, in examples of up to {longest} tokens, {limit.why} within "
-        f"training.max_length={max_length}; choose data.packing=false, or a max_length up to {limit.num_tokens}"
+        f"data.packing=true ignores that this model has {limit.why}, which is shorter than "
+        f"training.max_length={max_length}; choose data.packing=false, or training.max_length={limit.num_tokens}"
     )
 
 
@@ -109,5 +109,5 @@ def _list_rotary_limits(config: PretrainedConfig) -> list[RowLimit]:
         if isinstance(one, dict) and one.get("rope_type") in _GROWING_ROTARY:
             size = one.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
             size = size or config.max_position_embeddings
-            return [RowLimit(int(size), f"rotary positions that change with rows of more than {size} tokens")]
+            return [RowLimit(int(size), f"a range of {size} tokens, beyond which its rotary positions change")]
     return []

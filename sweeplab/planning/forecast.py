@@ -1,4 +1,4 @@
-"""Parameters, memory and time of a trial that has not run."""
+"""Forecasts parameters, memory and time of a trial before it runs."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from sweeplab.runtime.device import PlannedDevice, plan_device
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one trial would take; None where this machine cannot know it."""
+    """The forecast for one trial; None for a value that cannot be known on this machine."""
 
     model: str  # its name
     num_total_params: int
@@ -37,7 +37,7 @@ class Forecast:
     row_limits: tuple[RowLimit, ...] = ()  # on answers that share their question's tokens in evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """As `plan.json` has it."""
+        """The forecast as values for `plan.json`."""
         return {
             "model": self.model,
             "num_total_params": self.num_total_params,
@@ -61,12 +61,12 @@ def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataEx
     if isinstance(config.data, TextData) and config.data.packing:
         limit = find_row_limit(sizes.row_limits, extent.longest_example)
         if limit is not None:
-            raise inexact_packing_error(limit, extent.longest_example, config.training.max_length)
+            raise inexact_packing_error(limit, config.training.max_length)
 
 
 @dataclass
 class Forecaster:
-    """Forecasts trials of one study; models, data and speeds that several trials share are looked at once."""
+    """Forecasts trials of one study; models, data and speeds that trials share are measured once."""
 
     executor: ExecutorConfig
     skeletons: dict[str, Skeleton] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Forecaster:
         )
 
     def memory(self, config: TrialConfig) -> MemoryForecast:
-        """Memory of `config` alone, with nothing measured. Raises `ConfigError` for what could not run."""
+        """Memory of `config` only, without any measurement. Raises `ConfigError` for what could not run."""
         return forecast_memory(config, *self.surroundings(config))
 
     def surroundings(self, config: TrialConfig) -> tuple[Skeleton, DataExtent, PlannedDevice]:

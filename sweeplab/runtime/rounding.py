@@ -11,7 +11,7 @@ _ALLOWED: Final = 32  # times what the last bit of the input moves; over 150 arc
 
 
 @contextmanager
-def last_bits_moved(model: Any) -> Iterator[None]:
+def move_last_bits(model: Any) -> Iterator[None]:
     """Within it every number of the embedded input is another by its last bit, up or down."""
 
     def move(module: Any, arguments: Any, embedded: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def bound_rounding(model: Any, compute: Callable[[], Tensor], exact: Tensor) -> 
     The input moves by its last bit, and what comes of it at the other end is what rounding does on this way; a
     tolerance by the size of the logits would pass a wrong number where they are large.
     """
-    with last_bits_moved(model):
+    with move_last_bits(model):
         moved = compute_distance(compute(), exact)
     return allow_rounding(moved, exact.double().abs().mean().item(), exact.dtype)
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sweeplab.data.batches import Row, collate_packed
+from sweeplab.data.batches import Batch, Row, collate_rows
 from sweeplab.data.packing import PackedRow
 from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
-from sweeplab.training.module import attention_inputs
+from sweeplab.training.module import build_attention_inputs
 
 _NUM_COLUMNS: Final = 256  # of the vocabulary, spread over it, that logits are compared at
 
@@ -24,7 +24,7 @@ def refuse_inexact_packing(base: Base, rows: Sequence[PackedRow], max_length: in
     longest = max(tokens.num_tokens for row in rows for tokens in row.sequences)
     limit = find_row_limit(list_row_limits(base.model), longest)
     if limit is not None:
-        raise inexact_packing_error(limit, longest, max_length)
+        raise inexact_packing_error(limit, max_length)
     if any(type(module).__name__ == "Linear8bitLt" for module in base.model.modules()):
         return  # what 8-bit products give depends on all rows of a batch, packed or not
     tried = [
@@ -52,8 +52,9 @@ def _find_difference(base: Base, row: PackedRow) -> str | None:
         alone = (tokens.ids[None].to(device) for tokens in row.sequences)
         return torch.cat([pick(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits) for ids in alone])
 
-    batch = collate_packed([row], base.pad_id, 0)
-    inputs = {name: part.to(device) for name, part in attention_inputs(batch).items()}
+    batch = collate_rows([row], base.pad_id, 0)
+    assert isinstance(batch, Batch)
+    inputs = {name: part.to(device) for name, part in build_attention_inputs(batch).items()}
     try:
         packed = pick(model(input_ids=batch.ids_BT.to(device), **inputs).logits)
     except torch.OutOfMemoryError:

@@ -65,7 +65,7 @@ def submitit_here() -> Iterator[list[Any]]:
         return started[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_slurm, "CLUSTER", "local")
+        patch.setattr(on_slurm, "_CLUSTER", "local")
         patch.setattr(submitit_local, "start_controller", listed)
         yield started
         for one in started:

@@ -317,4 +317,4 @@ def test_a_worker_that_says_what_is_no_message_is_ended(
     links[1].socket.sendall(sent)
     worker, message, spoke = death(executor)
     assert (worker, message["status"], spoke) == (1, "failed", [])
-    assert message["reason"].startswith(f"it said what is no message: {shown}; see ")
+    assert message["reason"].startswith(f"it sent a line that is not a message: {shown}; see ")

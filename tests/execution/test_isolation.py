@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.scheduler import halve_micro_batch
+from sweeplab.execution.scheduler import _halve_micro_batch
 from sweeplab.records.record import LargerBatch
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
@@ -97,7 +97,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_window(
         training = record.config["training"]
         assert (training["micro_batch_size"], training["accumulation"]) == (3, 4)
         assert record.larger_batches == [LargerBatch(12, 1, "no room for 12"), LargerBatch(6, 2, "no room for 6")]
-    assert "trial 0: out of memory; again with training.micro_batch_size=6 and training.accumulation=2" in printed
+    assert "trial 0: out of memory; runs again with training.micro_batch_size=6 and training.accumulation=2" in printed
 
 
 def test_memory_that_runs_out_stops_a_study_that_says_so(
@@ -113,7 +113,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
     def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
         sizes = {"micro_batch_size": size, "accumulation": accumulation, "num_devices": num_devices}
         training = TrainingConfig.model_construct(None, **sizes)
-        found = halve_micro_batch(training)
+        found = _halve_micro_batch(training)
         return None if found is None else (found.micro_batch_size, found.accumulation)
 
     assert smaller(12, 1, 2) == (6, 2)
@@ -129,7 +129,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
 def test_half_a_micro_batch_keeps_the_number_of_examples(
     size: int, accumulation: int, smaller: tuple[int, int] | None
 ) -> None:
-    found = halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
+    found = _halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
     assert smaller == (None if found is None else (found.micro_batch_size, found.accumulation))
 
 

@@ -44,6 +44,6 @@ def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:
 
 
 def test_a_large_file_is_not_tokenized(compose_trial: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lengths, "MOST_EXAMPLES", 3)
+    monkeypatch.setattr(lengths, "_MOST_EXAMPLES", 3)
     extent = measure_data_extent(compose_trial("data.num_examples=4"))
     assert (extent.num_examples, extent.longest, extent.measured) == (4, 256, False)

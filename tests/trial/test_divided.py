@@ -14,7 +14,7 @@ from sweeplab.models.base import Base
 from sweeplab.models.behavior import has_randomness
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS
-from sweeplab.trial.resources import refuse_drawing
+from sweeplab.trial.resources import _refuse_random_base
 from tests.conftest import Compose, small_llama
 from tests.trial.divided import Found, outcomes, run_divided
 from tests.trial.test_cohort_numbers import COMMON, MIXED
@@ -107,12 +107,10 @@ def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -
 
 
 def test_a_base_that_draws_by_itself_is_not_divided(embedded_base: Base) -> None:
-    quiet, drawing = (
+    quiet, random_base = (
         embedded_base._replace(model=model, draws_random_numbers=has_randomness(model))
         for model in (small_llama(), small_llama(attention_dropout=0.1))
     )
-    refuse_drawing(quiet, "ddp")
-    with pytest.raises(
-        ConfigError, match=r"^training\.strategy=ddp does not go with this model, which has dropout of "
-    ):
-        refuse_drawing(drawing, "ddp")
+    _refuse_random_base(quiet, "ddp")
+    with pytest.raises(ConfigError, match=r"^training\.strategy=ddp does not go with this model: it has dropout of "):
+        _refuse_random_base(random_base, "ddp")

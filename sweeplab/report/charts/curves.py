@@ -44,7 +44,7 @@ def build_curve_charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart
 
 
 def _build_score_chart(facts: StudyFacts, settings: list[Setting], task: str, metric: str, index: int) -> Chart | None:
-    """A score against the step, one line per setting, at most `MAX_CURVES` of them, which the note then says."""
+    """A score against the step, one line per setting, at most `_MAX_CURVES` of them, which the note then says."""
     records = collect_records(settings)
     axis = choose_axis(facts, records)
     shades = _choose_shades(axis, facts, records)
@@ -91,8 +91,8 @@ def _read_score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, 
     rungs = [*record.rung_scores]
     if rungs and record.step is not None and record.scores:
         rungs.append(RungScores(record.step, record.scores))
-    found = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
-    return {step: value for step, value in found.items() if is_usable(value)}
+    scores = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
+    return {step: value for step, value in scores.items() if is_usable(value)}
 
 
 def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[TrainPoint]:
@@ -100,7 +100,7 @@ def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[Tr
 
 
 def _build_loss_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: str) -> Chart | None:
-    """Every trial on its own, failed ones too, at most `MAX_CURVES` of them, which the note then says."""
+    """Every trial on its own, failed ones too, at most `_MAX_CURVES` of them, which the note then says."""
     records = collect_records(settings)
     labels = {one.number: setting.label for setting in settings for one in setting.records}
     axis = choose_axis(facts, records)

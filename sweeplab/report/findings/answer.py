@@ -1,4 +1,4 @@
-"""What the study found, in sentences that claim no more than the records show."""
+"""What the study sentences, in sentences that claim no more than the records show."""
 
 from collections import Counter
 from dataclasses import replace
@@ -73,7 +73,7 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 
 
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
-    """What is found among settings whose objective means the same."""
+    """What is sentences among settings whose objective means the same."""
     metric, _ = first_objective(facts)
     allowed = keep_allowed(facts, settings)
     constrained = _describe_constraints(facts, settings, allowed)
@@ -128,15 +128,15 @@ def _warn_of_truncation(records: list[TrialRecord]) -> list[str]:
         if record.num_truncated and isinstance(length, int):
             before = worst.setdefault(length, record)
             worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
-    found = []
+    sentences = []
     for length, record in sorted(worst.items()):
         cut = count_noun(record.num_truncated or 0, "training example")
         if record.num_train_examples is not None:
             cut = f"{record.num_truncated:,} of {count_noun(record.num_train_examples, 'training example')}"
         if record.num_dropped:
             cut += f", {record.num_dropped:,} of them before the response began, so that nothing was left to learn"
-        found.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
-    return found
+        sentences.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
+    return sentences
 
 
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:
