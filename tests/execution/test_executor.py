@@ -138,7 +138,7 @@ class TestEveryExecutor:
                     executor.refill(0, [])
                     died = wait_for_event(executor, "died")[-1].message
                 assert (died["status"], died["taken"]) == ("failed", False)
-                assert died["reason"].startswith("the worker process ended with signal 9, as the system ends what ")
+                assert died["reason"].startswith("the worker process ended with signal 9, which the system sends ")
                 assert died["reason"].endswith(f"; see {tmp_path}/study/worker-0.log")
                 executor.restart(0)
             wait_until_ready(executor, 0)

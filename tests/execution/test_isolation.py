@@ -106,7 +106,9 @@ def test_memory_that_runs_out_stops_a_study_that_says_so(
     standin_here.plan(largest=8)
     _, printed = drive(make_request, "executor.on_out_of_memory=stop")
     assert statuses(tmp_path) == ["out_of_memory"]
-    assert "Stopped: trial 0 ran out of memory, and executor.on_out_of_memory=stop. The same command goes" in printed
+    assert (
+        "Stopped: trial 0 ran out of memory, and executor.on_out_of_memory=stop. The same command continues" in printed
+    )
 
 
 def test_half_a_micro_batch_has_rows_for_every_device() -> None:
