@@ -100,7 +100,7 @@ def _read_example(row: Any, where: str, fields: RecordFields) -> Example:
 
 
 def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordFields) -> list[Example]:
-    """Examples with the names of their records. Raises `ConfigError` for the first fault, with all records that have it."""
+    """Examples with the names of their records. Raises `ConfigError` for the first fault and all that have it."""
     examples: list[Example] = []
     faults: dict[str, list[str]] = {}
     for name, row in rows:

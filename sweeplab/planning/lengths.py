@@ -24,9 +24,10 @@ class DataExtent(NamedTuple):
     most_targets: int  # tokens of one example that the loss counts
     num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
-    num_learned: int = 0  # held-out examples that stand among a file's training examples too
-    num_heldout: int = 0  # of a file, where the number above was looked at
-    num_naming_special: int = 0  # whose text names special tokens, which stay text
+    num_learned: int = 0  # held-out examples that are also training examples, of a file
+    num_heldout: int = 0  # held-out examples of a file for which the number above was counted
+    num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
+    longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -60,5 +61,6 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
-    learned["num_naming_special"] = split.num_naming_special
-    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    longest = max(tokens.num_tokens for tokens in split.examples)
+    counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special)

@@ -66,6 +66,7 @@ def full_record(**others: Any) -> TrialRecord:
             "tiny_addition": {"exact_match": Score(0.25, None, 8)},
             "mmlu.v2": {"acc": Score(0.5, None, 8)},
         },
+        "notes": ["answers did not share their question's tokens in evaluation: this model has a window"],
         "provenance": {"commit": "abc", "versions": {"torch": "2.13.0"}},
     }
     return TrialRecord(**(values | others))
