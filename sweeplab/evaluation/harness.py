@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ class Evaluation(NamedTuple):
 
     scores: dict[str, dict[str, Score]]
     items: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()  # which faster way of computing was not taken, and why
 
 
 _prepared: dict[str, dict[str, Any]] = {}  # cache of tasks with their requests, by settings
@@ -113,11 +115,13 @@ def run_lm_eval(
     num_trials: int,
     select_trials: Select,
     probe: Probe | None = None,
+    why_unshared: Callable[[int], str | None] = lambda longest: None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for an unknown task.
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
+    `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
     """
     from lm_eval.evaluator import evaluate
 
@@ -130,7 +134,7 @@ def run_lm_eval(
             "use false, or a model that was trained to chat"
         )
     was_training = model.training
-    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials)
+    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     loaded = _prepare_tasks(settings, lm)
     lm.allow_sharing(is_comparison_only(loaded))
     model.eval()
@@ -143,8 +147,7 @@ def run_lm_eval(
         torch.manual_seed(LM_EVAL_SEED)
         with torch.no_grad():
             results = evaluate(lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters)
-        evaluations.append(
-            Evaluation(_read_scores(results["results"], results["n-samples"]), _list_item_rows(results["samples"]))
-        )
+        scores = _read_scores(results["results"], results["n-samples"])
+        evaluations.append(Evaluation(scores, _list_item_rows(results["samples"]), tuple(lm.notes)))
     model.train(was_training)
     return evaluations

@@ -20,7 +20,8 @@ def read_trial_items(path: Path) -> dict[str, dict[int, float]]:
     """The results of a trial by metric and item. Raises `StoreError` for a damaged file."""
     values: dict[str, dict[int, float]] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        *lines, last = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a response may hold U+2028
+        for line in [*lines, last] if last else lines:
             row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
             for metric, value in row["metrics"].items():
