@@ -34,7 +34,7 @@ def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise ConfigError(f"{where}, which {task} reads, is missing; conf/evaluation/lora_insights.yaml has the format")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -3,7 +3,7 @@
 import json
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
@@ -72,11 +72,13 @@ def run_lm_eval(
     num_trials: int,
     select_trials: Select,
     probe: Probe | None = None,
+    why_unshared: Callable[[int], str | None] = lambda longest: None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that cannot be scored.
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
+    `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
     """
     from lm_eval.evaluator import evaluate
 
@@ -89,7 +91,7 @@ def run_lm_eval(
             "use false, or a model that was trained to chat"
         )
     was_training = model.training
-    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials)
+    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     evaluations = []
     with _keep_random_states():
         loaded, (own, arrays) = _prepare_tasks(settings, lm)
@@ -107,6 +109,6 @@ def run_lm_eval(
                 results = evaluate(
                     lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters
                 )
-            evaluations.append(read_evaluation(results, loaded))
+            evaluations.append(read_evaluation(results, loaded)._replace(notes=tuple(lm.notes)))
     model.train(was_training)
     return evaluations

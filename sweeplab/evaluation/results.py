@@ -14,6 +14,7 @@ class Evaluation(NamedTuple):
 
     scores: dict[str, dict[str, Score]]
     items: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()  # which faster way of computing was not taken, and why
     unmeasured: frozenset[str] = frozenset()  # `scores.<task>.<metric>` whose value is no finite number
 
 
@@ -25,7 +26,7 @@ def read_evaluation(results: dict[str, Any], loaded: dict[str, Any]) -> Evaluati
     groups = [row for group in loaded["groups"].values() for row in _list_group_rows(group, scores, is_mean)]
     named = {f"scores.{task}.{name}" for task, name in _list_measured(results["results"])}
     known = {f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics}
-    return Evaluation(scores, rows + groups, frozenset(named - known))
+    return Evaluation(scores, rows + groups, unmeasured=frozenset(named - known))
 
 
 def _name_metric(key: str) -> str | None:

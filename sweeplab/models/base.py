@@ -21,10 +21,11 @@ from transformers import (
 
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
+from sweeplab.models.behavior import has_randomness, is_causal
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
-from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, fill_layers, make_empty_model
+from sweeplab.models.random_weights import RANDOM_INIT_SEED, choose_attention, fill_layers, make_empty_model
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
@@ -41,6 +42,7 @@ class Base(NamedTuple):
     num_params: int  # of the weights as they were before quantization
     bits_per_param: float  # of all that is stored, measured; see `schemes.Storage`
     fingerprint: str
+    draws_random_numbers: bool  # in training, as dropout of its own does
 
     @property
     def pad_id(self) -> int:
@@ -152,7 +154,7 @@ def load_model(
 def load_pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
     config = read_architecture(model)
-    settings |= {"attn_implementation": ATTENTION}
+    settings |= {"attn_implementation": choose_attention(config)}
     try:
         loaded: PreTrainedModel = choose_auto_class(config).from_pretrained(
             _locate_model(model),
@@ -194,8 +196,28 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     keep_packing(loaded)
     if tokenizer is not None:
         loaded.config.use_cache = False
+        _give_pad_id(tokenizer, loaded, _locate_model(model))
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     stored = measure_storage(loaded)
     fingerprint = _fingerprint_weights(model, loaded)
-    return Base(loaded.eval(), tokenizer, stored.num_params, stored.bits_per_param, fingerprint)
+    draws = has_randomness(loaded.eval())
+    if tokenizer is not None and not is_causal(loaded):
+        raise ConfigError(
+            f"model {_locate_model(model)} is no causal language model: a token changes what it computes before that "
+            "token, so it would see the answers that it is to learn; choose a model that reads from left to right"
+        )
+    return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
+
+
+def _give_pad_id(tokenizer: Any, loaded: PreTrainedModel, source: str) -> None:
+    """Pads with the end token where the padding token lies outside the embedding: padding is masked, so any token that
+    the model knows will do. Raises `ConfigError` where the end token is outside too."""
+    vocab_size = loaded.get_input_embeddings().num_embeddings
+    if tokenizer.eos_token_id >= vocab_size:
+        raise ConfigError(
+            f"model {source}: its tokenizer ends texts with token {tokenizer.eos_token_id}, and the model knows "
+            f"{vocab_size} tokens only; use the tokenizer that belongs to the model"
+        )
+    if tokenizer.pad_token_id >= vocab_size:
+        tokenizer.pad_token = tokenizer.eos_token

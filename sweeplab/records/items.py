@@ -33,9 +33,8 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
     values: dict[str, dict[int, float]] = {}
     groups = []
     try:
-        for line in path.read_text(encoding="utf-8").split("\n"):  # a response may hold other ends of lines
-            if not line:
-                continue
+        *lines, last = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a response may hold U+2028
+        for line in [*lines, last] if last else lines:
             row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
             if "group" in row:

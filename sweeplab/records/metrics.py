@@ -69,7 +69,7 @@ def split_filter(metric: str) -> tuple[str, str]:
 
 
 def choose_headline(task: str, metrics: Sequence[str], wanted: Collection[str] = ()) -> str:
-    """The main metric of a task: the first of `wanted`, such as objectives, that it has; else the one usually published.
+    """The main metric of a task: the first of `wanted`, such as objectives, that it has; else the one usually given.
 
     That is acc_norm for the tasks of `_NORMALIZED`, else exact_match, acc, ..., else the first metric. Of several
     filters it takes none, else the strict one, else the first.
