@@ -38,6 +38,7 @@ ACROSS: Final = {
     "planning/test_published.py",
     "report/test_browser.py",
     "report/test_committed.py",
+    "report/test_constraints.py",
     "report/test_damaged.py",
     "report/test_together.py",
     "search/test_enqueue.py",

@@ -20,12 +20,12 @@ import torch
 from sweeplab.adapters.merging import attach_trained
 from sweeplab.config.model import EmbeddedModel, LocalModel, ModelConfig
 from sweeplab.data.sources import load_splits
-from sweeplab.models.base import EMBEDDED, load_base, load_tokenizer
+from sweeplab.models.base import _EMBEDDED, load_base, load_tokenizer
 from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.cma_state import is_safe_state
+from sweeplab.search.rebuild import is_safe_cma_state
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_is_none_is_set_aside_and_the_trial_starts_anew(
     assert record.heldout_loss_nats_per_token == calm.heldout_loss_nats_per_token
     (sentence,) = said
     assert sentence.startswith(f"{path} is no checkpoint (")
-    assert sentence.endswith("), kept as checkpoint.pt.set-aside; trial 1 starts anew")
+    assert sentence.endswith("), kept as checkpoint.pt.set-aside; trial 1 starts again")
 
 
 def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: Compose, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: C
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(payload)
     assert len(read_study(tmp_path).sentences) == 6  # the database is not read at all
-    assert not is_safe_state({"cma:optimizer:0": payload.hex()})
+    assert not is_safe_cma_state({"cma:optimizer:0": payload.hex()})
     (tmp_path / "data.json").write_bytes(payload)
     with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)
@@ -139,7 +139,7 @@ def test_a_data_sets_own_script_does_not_run(compose_trial: Compose, tmp_path: P
 
 def hostile_model(folder: Path, marker: Path) -> ModelConfig:
     """The embedded base with code of its own beside it, which its files ask for."""
-    shutil.copytree(EMBEDDED, folder)
+    shutil.copytree(_EMBEDDED, folder)
     for name in ("modeling_evil.py", "configuration_evil.py", "tokenization_evil.py"):
         (folder / name).write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
     classes = {"AutoModelForCausalLM": "modeling_evil.Evil", "AutoConfig": "configuration_evil.Evil"}
@@ -207,7 +207,9 @@ def test_a_chat_template_stays_in_its_sandbox(
     tokenizer = load_tokenizer(EmbeddedModel(name="tiny_base"))
     tokenizer.chat_template = template
     examples = load_splits(compose_trial().data).train[:1]
-    with pytest.raises(ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses: "):
+    with pytest.raises(
+        ConfigError, match=r"data\.style=template: the tokenizer's chat template refuses the messages: "
+    ):
         tokenize_examples(examples, tokenizer, "template", True, 64)
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from transformers import ViTConfig, ViTForImageClassification
 
 from sweeplab.builtin.digits import NUM_CLASSES, ORIENTATIONS, ImageSize, split_digits
-from sweeplab.data.images import ImageBatch, collate_images, make_image_rows
+from sweeplab.data.images import ImageBatch, _list_image_rows, collate_images
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "sweeplab" / "models" / "tiny_vit"
@@ -57,7 +57,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(1)  # these matrices are small: more threads wait for each other
     everything = {
-        name: [collate_images(make_image_rows(part, SIZE), 0) for part in split_digits(name)] for name in ORIENTATIONS
+        name: [collate_images(_list_image_rows(part, SIZE), 0) for part in split_digits(name)] for name in ORIENTATIONS
     }
     train, _ = everything["upright"]
     model = new_model()

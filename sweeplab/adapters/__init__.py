@@ -1,1 +1,1 @@
-"""What is trained beside the frozen base, or instead of an adapter: attach, count, save, load and merge it."""
+"""What is trained, LoRA adapters and baselines: attach, count, save, load and merge them."""

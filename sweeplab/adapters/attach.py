@@ -1,4 +1,4 @@
-"""Makes a base trainable by the method that conf names, takes that off again, and saves what was trained."""
+"""Attaches the adapter of `adapter.method` to a base, detaches it, and saves the trained weights."""
 
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ from sweeplab.config.adapter import (
 )
 from sweeplab.config.model import ModelConfig
 
-LORA_FOLDER: Final = "lora"  # of lora_prefix, beside the prefix
+LORA_FOLDER: Final = "lora"  # folder of the LoRA part of method=lora_prefix
 
 
 def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int) -> nn.Module:
@@ -43,18 +43,18 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
 
 
 class LoraWithPrefix(PeftModelForCausalLM):
-    """A prefix before a base that holds LoRA's layers already; `lora` is the model that put them there."""
+    """A trained prefix for a base that already has LoRA layers; `lora` is the PEFT model that added them."""
 
     def __init__(self, lora: PeftModel, prefix: PeftConfig) -> None:
         trained = [weight for weight in lora.parameters() if weight.requires_grad]
         super().__init__(lora.get_base_model(), prefix)
-        self.lora = (lora,)  # in a tuple, since its modules stand in the base and count once
+        self.lora = (lora,)  # in a tuple, so that torch does not register its modules twice
         for weight in trained:
-            weight.requires_grad_(True)  # the prefix's wrapper froze all that it found
+            weight.requires_grad_(True)  # PEFT's wrapper for the prefix has frozen all weights
 
 
 def detach_adapter(adapted: nn.Module) -> nn.Module:
-    """The base without its adapter: as it was before `attach_adapter`, bit for bit, where `is_base_kept` says so."""
+    """Removes the adapter and returns the base; its weights are unchanged, bit for bit, where `is_base_kept`."""
     if not isinstance(adapted, PeftModel):
         return adapted.requires_grad_(False)
     lora = adapted.lora[0] if isinstance(adapted, LoraWithPrefix) else adapted
@@ -63,7 +63,7 @@ def detach_adapter(adapted: nn.Module) -> nn.Module:
 
 
 def is_base_kept(adapter: AdapterConfig) -> bool:
-    """True where training leaves every weight of the base as it was, so that the next trial can have it."""
+    """True where training does not change any weight of the base, so that the next trial can use it."""
     if isinstance(adapter, PromptAdapter | PrefixAdapter):
         return True
     if not isinstance(adapter, LowRankAdapter):
@@ -72,7 +72,7 @@ def is_base_kept(adapter: AdapterConfig) -> bool:
 
 
 def save_adapter(adapted: nn.Module, folder: Path) -> int:
-    """Writes what was trained, in PEFT's format where PEFT has it; bytes of all files. No embedding is copied."""
+    """Saves the trained weights, in PEFT's format where it has one, without embeddings; returns the bytes written."""
     if not isinstance(adapted, PeftModel):
         return save_base_weights(adapted, folder)
     adapted.save_pretrained(str(folder), save_embedding_layers=False)

@@ -1,4 +1,4 @@
-"""What trains instead of an adapter, or beside one: weights of the base itself, prompts and prefixes."""
+"""Baselines: methods that train weights of the base itself, prompts or prefixes."""
 
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.counting import nothing_to_train_error
 from sweeplab.config.adapter import AdapterConfig, PromptAdapter, TopLayersAdapter, VirtualTokenAdapter
-from sweeplab.models.layers import find_decoder_layers, find_norm_layers
+from sweeplab.models.layers import choose_text_names, find_decoder_layers, find_norm_layers
 from sweeplab.runtime.errors import ConfigError
 
 _TRAINED_FILE: Final = "trained.safetensors"
@@ -19,10 +19,12 @@ _TRAINED_FILE: Final = "trained.safetensors"
 
 def _choose_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn.Parameter]:
     """The base's own weights that `adapter.method` trains. Raises `ConfigError` where the architecture has none."""
+    is_reached = choose_text_names(base)
+    reached = {name: weight for name, weight in base.named_parameters() if is_reached(name)}
     if adapter.method == "none":
-        return list(base.parameters())
+        return list(reached.values())
     if adapter.method == "bitfit":
-        found = [weight for name, weight in base.named_parameters() if name.endswith("bias")]
+        found = [weight for name, weight in reached.items() if name.endswith("bias")]
     elif adapter.method == "norms":
         found = [weight for module in find_norm_layers(base).values() for weight in module.parameters()]
     else:
@@ -48,7 +50,7 @@ def make_virtual_token_config(adapter: VirtualTokenAdapter) -> PeftConfig:
 
 
 def load_base_weights(base: PreTrainedModel, folder: Path) -> None:
-    """Gives `base` the weights that `save_base_weights` left in `folder`. Raises `ConfigError` for other ones."""
+    """Loads the weights that `save_base_weights` wrote into `folder`. Raises `ConfigError` where they do not fit."""
     try:
         result = base.load_state_dict(load_file(folder / _TRAINED_FILE), strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -58,7 +60,7 @@ def load_base_weights(base: PreTrainedModel, folder: Path) -> None:
 
 
 def save_base_weights(model: nn.Module, folder: Path) -> int:
-    """Writes the trained weights of the base as safetensors, by name; bytes of the file."""
+    """Saves the trained weights of the base as safetensors by name; returns the bytes of the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _TRAINED_FILE
     trained = {name: weight.detach().cpu() for name, weight in model.named_parameters() if weight.requires_grad}

@@ -1,4 +1,4 @@
-"""Ranks and parameters by arithmetic: which matrices the toggles mean, and the largest rank within a budget."""
+"""Computes ranks and parameters: which matrices the toggles select, and the largest rank within a budget."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from sweeplab.runtime.errors import ConfigError
 
 
 class SizedAdapter(NamedTuple):
-    """An adapter whose rank is settled, the matrices that it stands beside, and what its budget leaves over."""
+    """An adapter with its final rank, the matrices that it adapts, and the unused part of its budget."""
 
     adapter: LowRankAdapter
     shapes: list[LinearShape]
@@ -21,7 +21,7 @@ class SizedAdapter(NamedTuple):
 def find_targeted_shapes(
     adapter: LowRankAdapter, model_type: str, modules: Mapping[str, Iterable[str]], shapes: Iterable[LinearShape]
 ) -> list[LinearShape]:
-    """The matrices of `shapes` that the toggles mean. Raises `ConfigError` as `find_target_modules` does."""
+    """The matrices of `shapes` that the toggles select. Raises `ConfigError` as `find_target_modules` does."""
     known = list(shapes)
     names = [shape.name for shape in known]
     targets = find_target_modules(adapter, model_type, modules, names)
@@ -30,7 +30,7 @@ def find_targeted_shapes(
 
 
 def _is_match(pattern: str, name: str) -> bool:
-    """PEFT's rule for a module of this name: the whole of it, or its end from a dot on."""
+    """PEFT's rule for module names: equal to the target, or ending with a dot and the target."""
     return re.match(rf"(.*\.)?({pattern})$", name) is not None
 
 
@@ -43,7 +43,7 @@ def find_rank(adapter: LowRankAdapter, name: str) -> int:
 
 
 def _check_patterns(adapter: LowRankAdapter, shapes: list[LinearShape]) -> None:
-    """Raises `ConfigError` for a pattern that none of the adapted matrices has, listing what there is.
+    """Raises `ConfigError` for a pattern that matches no adapted matrix, with the names of those.
 
     Patterns of rates are looked for in the names of LoRA's own parameters, and not judged here where others train too.
     """
@@ -76,7 +76,7 @@ def count_adapter_params(adapter: LowRankAdapter, shapes: Iterable[LinearShape])
 
 
 def fit_to_budget(adapter: LowRankAdapter, shapes: list[LinearShape]) -> SizedAdapter:
-    """`adapter` with the largest rank whose parameters fit `budget`; as it is where there is none.
+    """`adapter` with the largest rank whose parameters fit into `budget`; unchanged where there is no budget.
 
     Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `_check_patterns` does.
     """

@@ -1,4 +1,4 @@
-"""Adapters into weights: merge an adapter or a weighted sum of several, compare logits."""
+"""Loads adapters, merges one or a weighted sum of several into the weights, and computes logits to compare."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ _TIES_DENSITY: Final = 0.2  # of the entries kept; Yadav et al. 2023, arXiv 2306
 def attach_trained(
     base: PreTrainedModel, adapter: AdapterConfig, model: ModelConfig, seed: int, folder: Path
 ) -> nn.Module:
-    """`base` with what a trial left in `folder`, in evaluation mode, changed in place.
+    """`base` with the adapter that a trial saved in `folder`, in evaluation mode, changed in place.
 
     The adapter is attached under the trial's own seed before its weights are loaded, since some initialisations take
     their start out of the base's weights. Raises `ConfigError` for weights of another shape or name.
@@ -44,7 +44,7 @@ def attach_trained(
 
 
 def _load_peft_weights(adapted: PeftModel, folder: Path) -> None:
-    """Gives `adapted` the weights in `folder`. Raises `ConfigError` for weights of another shape or name."""
+    """Loads the weights in `folder` into `adapted`. Raises `ConfigError` for weights of another shape or name."""
     _refuse_pickled_weights(folder)
     try:
         result: Any = set_peft_model_state_dict(adapted, load_peft_weights(str(folder), device="cpu"))
@@ -52,13 +52,13 @@ def _load_peft_weights(adapted: PeftModel, folder: Path) -> None:
         raise ConfigError(
             f"{folder} holds no adapter of this trial: {describe_error(error)}; run the trial again"
         ) from error
-    unknown = set(result.unexpected_keys) - {"prompt_embeddings"}  # PEFT loads these itself, and names them even so
+    unknown = set(result.unexpected_keys) - {"prompt_embeddings"}  # PEFT loads it, but reports it
     if unknown:
         raise ConfigError(f"{folder} holds weights that the trial has not: {min(unknown)}; run it again")
 
 
 def _refuse_pickled_weights(folder: Path) -> None:
-    """PEFT would take adapter_model.bin, or ask the hub. Raises `ConfigError` where there is no safetensors file."""
+    """Raises `ConfigError` where there is no safetensors file: PEFT would load adapter_model.bin, or ask the hub."""
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise ConfigError(
             f"{folder} holds no {SAFETENSORS_WEIGHTS_NAME} (pickled weights are not loaded); run the trial again"
@@ -66,7 +66,7 @@ def _refuse_pickled_weights(folder: Path) -> None:
 
 
 def _add_adapter(model: nn.Module, folder: Path, name: str) -> PeftModel:
-    """`model` with the adapter in `folder` beside those it has, changed in place. Raises `ConfigError`."""
+    """`model` with the adapter in `folder` in addition to its own, changed in place. Raises `ConfigError`."""
     _refuse_pickled_weights(folder)
     try:
         if isinstance(model, PeftModel):
@@ -80,7 +80,7 @@ def _add_adapter(model: nn.Module, folder: Path, name: str) -> PeftModel:
 def attach_combined(
     base: PreTrainedModel, folders: Sequence[Path], weights: Sequence[float], combination: str
 ) -> PeftModel:
-    """`base` with one adapter made of several, in evaluation mode, changed in place.
+    """`base` with one adapter that is combined from several, in evaluation mode, changed in place.
 
     The sum over i of weight_i * scaling_i * B_i A_i: exactly with `cat`, whose rank is the sum of all ranks; its best
     approximation of the largest rank with `svd`. `linear` and `ties` (Yadav et al. 2023, arXiv 2306.01708) add A and B
@@ -111,7 +111,7 @@ def attach_combined(
 
 
 def _untie_adapted_head(adapted: PeftModel) -> None:
-    """An output head that shares its weights with the embedding gets its own: the adapter is the head's alone."""
+    """Gives a head that shares its weights with the embedding its own copy, since only the head has an adapter."""
     model: Any = adapted.get_base_model()
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if not isinstance(head, BaseTunerLayer):
@@ -123,7 +123,7 @@ def _untie_adapted_head(adapted: PeftModel) -> None:
 
 
 def merge_adapter(adapted: nn.Module) -> PreTrainedModel:
-    """The base with the adapter in its weights, W + scaling * B A, and no module more than it has alone.
+    """The base with the adapter merged into its weights, W + scaling * B A, without any module of the adapter.
 
     A base whose own weights were trained is that already.
     """
@@ -138,7 +138,7 @@ def merge_adapter(adapted: nn.Module) -> PreTrainedModel:
 
 
 def make_probe_inputs(config: PretrainedConfig) -> dict[str, Tensor]:
-    """What the forward of a model takes, drawn under a fixed seed."""
+    """Random inputs for the forward of a model, with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     if is_image_classifier(config):
         size = read_image_size(config)
@@ -159,6 +159,6 @@ def compute_probe_logits(model: nn.Module) -> Tensor:
     return logits.to("cpu", torch.promote_types(logits.dtype, torch.float32))
 
 
-def find_largest_difference(found: Tensor, expected: Tensor) -> float:
-    """Of any two entries, absolute; NaN where one is."""
-    return (found - expected).abs().max().item()
+def find_largest_difference(actual: Tensor, expected: Tensor) -> float:
+    """The largest absolute difference of two entries; NaN where one of them is."""
+    return (actual - expected).abs().max().item()

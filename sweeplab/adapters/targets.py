@@ -1,4 +1,4 @@
-"""The six toggles as module names, family by family."""
+"""The module names that the six toggles of `adapter` select, for each family of models."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -42,7 +42,7 @@ _GPT2: Final[_ModuleNames] = {
     "head": ("lm_head",),
 }
 _VIT: Final = {**_LLAMA, "mlp": ("fc1", "fc2"), "head": ("classifier",)}
-FAMILIES: Final[dict[str, _ModuleNames]] = {
+_FAMILIES: Final[dict[str, _ModuleNames]] = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
@@ -60,16 +60,16 @@ def _find_family(model_type: str, modules: Mapping[str, Iterable[str]]) -> _Modu
     """The table for `model_type`, or the user's own. Raises `ConfigError` for a family that neither knows."""
     if modules:
         return {toggle: tuple(modules.get(toggle, ())) for toggle in TOGGLES}
-    if model_type not in FAMILIES:
+    if model_type not in _FAMILIES:
         raise ConfigError(
-            f"model.modules is needed for the architecture '{model_type}' (known: {', '.join(FAMILIES)}); name its "
+            f"model.modules is needed for the architecture '{model_type}' (known: {', '.join(_FAMILIES)}); name its "
             "modules, such as model.modules={query:[q_proj],value:[v_proj]}"
         )
-    return FAMILIES[model_type]
+    return _FAMILIES[model_type]
 
 
 def _refuse_unequal_fused(names: _ModuleNames, enabled: set[str]) -> None:
-    """A matrix that serves several toggles cannot be adapted for some of them only."""
+    """Raises `ConfigError` where a matrix belongs to several toggles and only some of them are on."""
     for toggle in sorted(enabled):
         for sharing in TOGGLES:
             shared = set(names[toggle]) & set(names[sharing])
@@ -81,7 +81,7 @@ def _refuse_unequal_fused(names: _ModuleNames, enabled: set[str]) -> None:
 
 
 def find_matching_modules(module_names: Iterable[str], target: str) -> list[str]:
-    """Modules that PEFT's suffix rule gives for `target`."""
+    """The modules that PEFT's suffix rule selects for `target`."""
     return [name for name in module_names if name == target or name.endswith(f".{target}")]
 
 

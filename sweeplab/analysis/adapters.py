@@ -1,4 +1,4 @@
-"""Saved LoRA adapters in PEFT's format, one matrix at a time: safetensors only, whatever else a file may claim."""
+"""Reads saved LoRA adapters in PEFT's format, one matrix at a time, from safetensors files only."""
 
 import json
 import math
@@ -14,13 +14,20 @@ from sweeplab.runtime.errors import describe_error
 
 Array = NDArray[np.float64]
 
-WEIGHTS: Final = "adapter_model.safetensors"
+_WEIGHTS: Final = "adapter_model.safetensors"
 CONFIG: Final = "adapter_config.json"
-PREFIX: Final = "base_model.model."
-ENDS: Final = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
-FLOATS: Final = ("F16", "BF16", "F32", "F64")
-LARGEST: Final = 1e30  # squares and their sums stay finite in 64 bits
-REWRITING: Final = ("pissa", "olora", "orthogonal", "corda", "eva", "loftq")  # starts that change the base too
+_PREFIX: Final = "base_model.model."
+_ENDS: Final = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
+_FLOATS: Final = ("F16", "BF16", "F32", "F64")
+_LARGEST: Final = 1e30  # squares and their sums stay finite in 64 bits
+_REWRITING: Final = (
+    "pissa",
+    "olora",
+    "orthogonal",
+    "corda",
+    "eva",
+    "loftq",
+)  # these change the base, too
 
 
 class Shape(NamedTuple):
@@ -40,7 +47,7 @@ class Factors(NamedTuple):
 
 
 class Adapter(NamedTuple):
-    """What a folder holds, by the base's names; the numbers stay on the disk until `read_factors`."""
+    """The shapes of a saved adapter, by the matrix's name in the base; values are read by `read_factors`."""
 
     folder: Path
     shapes: dict[str, Shape]
@@ -71,7 +78,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise _damaged_adapter(path, "its peft_type is not LORA")
     start = str(config.get("init_lora_weights")).lower()
-    if config.get("use_dora") or start.startswith(REWRITING):
+    if config.get("use_dora") or start.startswith(_REWRITING):
         raise _damaged_adapter(path, "with DoRA, or a start that rewrites the base, B A is not what the base gained")
     return config
 
@@ -83,17 +90,17 @@ def read_adapter(folder: Path, scalings: Mapping[str, float]) -> Adapter:
     `StoreError`, in one line that names the file.
     """
     _read_config(folder)
-    path = folder / WEIGHTS
-    sizes: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in ENDS}
+    path = folder / _WEIGHTS
+    sizes: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in _ENDS}
     with _open_weights(path) as weights:
         for key in weights.keys():  # noqa: SIM118 (no mapping)
-            part = next((part for part, end in ENDS.items() if key.startswith(PREFIX) and key.endswith(end)), None)
+            part = next((part for part, end in _ENDS.items() if key.startswith(_PREFIX) and key.endswith(end)), None)
             if part is None:
                 continue  # a norm or a bias that trained beside the adapter
             view = weights.get_slice(key)
-            if view.get_dtype() not in FLOATS:
+            if view.get_dtype() not in _FLOATS:
                 raise _damaged_adapter(path, f"{key} holds {view.get_dtype()} instead of floating-point numbers")
-            sizes[part][key.removeprefix(PREFIX).removesuffix(ENDS[part])] = tuple(view.get_shape())
+            sizes[part][key.removeprefix(_PREFIX).removesuffix(_ENDS[part])] = tuple(view.get_shape())
     alone = set(sizes["A"]) ^ set(sizes["B"])
     if alone or not sizes["A"]:
         raise _damaged_adapter(
@@ -114,14 +121,14 @@ def _check_shape(path: Path, name: str, a: tuple[int, ...], b: tuple[int, ...]) 
 
 def read_factors(adapter: Adapter, name: str) -> Factors:
     """A and B of one matrix. Raises `StoreError` for numbers that are not finite, or beyond 1e30."""
-    path = adapter.folder / WEIGHTS
+    path = adapter.folder / _WEIGHTS
     found = {}
     with _open_weights(path) as weights:
-        for part, end in ENDS.items():
-            values: Array = weights.get_tensor(f"{PREFIX}{name}{end}").double().numpy()
-            if not (np.abs(values) < LARGEST).all():
+        for part, end in _ENDS.items():
+            values: Array = weights.get_tensor(f"{_PREFIX}{name}{end}").double().numpy()
+            if not (np.abs(values) < _LARGEST).all():
                 raise _damaged_adapter(
-                    path, f"{part} of {name} holds numbers that are not finite, or beyond {LARGEST:g}"
+                    path, f"{part} of {name} holds numbers that are not finite, or beyond {_LARGEST:g}"
                 )
             found[part] = values
     return Factors(found["A"], found["B"], adapter.scalings[name])

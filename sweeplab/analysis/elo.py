@@ -1,4 +1,4 @@
-"""Ratings from pairwise outcomes: Elo over many orders of the matches, and Bradley-Terry, which knows no order."""
+"""Ratings from pairwise outcomes: Elo, averaged over many orders of the matches, and Bradley-Terry."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from numpy.typing import NDArray
 
 from sweeplab.analysis.adapters import Array
 
-START: Final = 1000.0  # Dettmers et al. 2023, arXiv 2305.14314, section 5.2
-K: Final = 32.0
-SCALE: Final = 400.0 / math.log(10)  # points of a difference of 1 in log-odds
-CLOSE: Final = 1e-9  # of log-odds, where Newton ends
+_START: Final = 1000.0  # Dettmers et al. 2023, arXiv 2305.14314, section 5.2
+_K: Final = 32.0
+_SCALE: Final = 400.0 / math.log(10)  # points of a difference of 1 in log-odds
+_CLOSE: Final = 1e-9  # of log-odds, where Newton ends
 
 Places = NDArray[np.intp]
 
 
 class Matches(NamedTuple):
-    """N outcomes between players, each a place in a list; `scores`: 1 the first won, 0 the second, 0.5 a tie."""
+    """N outcomes between players, given by index; `scores`: 1 where the first won, 0 the second, 0.5 for a tie."""
 
     first_N: Places
     second_N: Places
@@ -26,7 +26,7 @@ class Matches(NamedTuple):
 
 
 class Rating(NamedTuple):
-    """Over the orders of one set of matches: how far luck in the order moves a rating, not luck in the matches."""
+    """The Elo rating over random orders of the same matches: its interval shows the effect of their order only."""
 
     mean: float
     low: float  # 2.5 % of orders lie below
@@ -41,19 +41,19 @@ class Strength(NamedTuple):
 
 
 def _expect_score(difference: Array) -> Array:
-    """1 / (1 + 10^(-difference / 400)): the first player's, `difference` points ahead. Elo 1978."""
+    """1 / (1 + 10^(-difference / 400)): the expected score of a player that is `difference` points ahead. Elo 1978."""
     score: Array = 1.0 / (1.0 + 10.0 ** (-difference / 400.0))
     return score
 
 
 def play_matches(matches: Matches, num_players: int, orders_MN: Places) -> Array:
-    """Final ratings, shape (M, players), of the matches in each of M orders, one after another: R += K (S - E)."""
+    """Final ratings, shape (M, players), after the matches were played in each of M orders: R += K (S - E)."""
     rows_M = np.arange(len(orders_MN))
-    ratings_MP = np.full((len(orders_MN), num_players), START)
+    ratings_MP = np.full((len(orders_MN), num_players), _START)
     for match_M in orders_MN.T:
         first_M, second_M = matches.first_N[match_M], matches.second_N[match_M]
         ahead_M = ratings_MP[rows_M, first_M] - ratings_MP[rows_M, second_M]
-        change_M = K * (matches.scores_N[match_M] - _expect_score(ahead_M))
+        change_M = _K * (matches.scores_N[match_M] - _expect_score(ahead_M))
         ratings_MP[rows_M, first_M] += change_M
         ratings_MP[rows_M, second_M] -= change_M
     return ratings_MP
@@ -69,7 +69,7 @@ def rate_by_elo(matches: Matches, num_players: int, num_orders: int, seed: int) 
 
 
 def _count_points(matches: Matches, num_players: int) -> Array:
-    """Points of each player over each other, shape (players, players); a tie is half a point for both."""
+    """Points that each player has won against each other one, shape (players, players); half a point for a tie."""
     won_PP = np.zeros((num_players, num_players))
     np.add.at(won_PP, (matches.first_N, matches.second_N), matches.scores_N)
     np.add.at(won_PP, (matches.second_N, matches.first_N), 1.0 - matches.scores_N)
@@ -77,7 +77,7 @@ def _count_points(matches: Matches, num_players: int) -> Array:
 
 
 def _is_connected(won_PP: Array) -> bool:
-    """True where each player can be reached from each other over points won. Ford 1957."""
+    """True where every player can be reached from every other one along won points (Ford 1957)."""
     reached_PP = (won_PP > 0) | np.eye(len(won_PP), dtype=bool)
     for middle in range(len(won_PP)):
         reached_PP |= np.outer(reached_PP[:, middle], reached_PP[middle])
@@ -100,19 +100,19 @@ def rate_by_bradley_terry(matches: Matches, num_players: int) -> list[Strength] 
     if not _is_connected(won_PP):
         return None
     t_P, step_P, covariance_PP = np.zeros(num_players), np.ones(num_players), np.zeros((num_players, num_players))
-    while np.abs(step_P).max() > CLOSE:
+    while np.abs(step_P).max() > _CLOSE:
         share_PP = 1.0 / (1.0 + np.exp(t_P[None, :] - t_P[:, None]))
         weight_PP = (won_PP + won_PP.T) * share_PP * (1.0 - share_PP)
         information_PP = np.diag(weight_PP.sum(1)) - weight_PP
         covariance_PP[1:, 1:] = np.linalg.inv(information_PP[1:, 1:])
         step_P = covariance_PP @ (won_PP * share_PP.T - won_PP.T * share_PP).sum(1)
         before = _log_likelihood(won_PP, t_P)
-        while np.abs(step_P).max() > CLOSE and _log_likelihood(won_PP, t_P + step_P) <= before:
+        while np.abs(step_P).max() > _CLOSE and _log_likelihood(won_PP, t_P + step_P) <= before:
             step_P /= 2.0
         t_P += step_P
     centred_PP = np.eye(num_players) - 1.0 / num_players
-    errors_P = SCALE * np.sqrt(np.diag(centred_PP @ covariance_PP @ centred_PP))
-    points_P = START + SCALE * (t_P - t_P.mean())
+    errors_P = _SCALE * np.sqrt(np.diag(centred_PP @ covariance_PP @ centred_PP))
+    points_P = _START + _SCALE * (t_P - t_P.mean())
     return [Strength(float(p), float(e)) for p, e in zip(points_P, errors_P, strict=True)]
 
 

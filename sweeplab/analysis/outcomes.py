@@ -1,4 +1,4 @@
-"""Per-item results of a study's trials as one matrix, and the settings' ratings from it."""
+"""Collects results by item of all trials in one matrix, and rates the settings from it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from sweeplab.records.store import trial_folder
 from sweeplab.report.evidence.settings import Setting, first_objective
 from sweeplab.statistics.selection import pick_evenly
 
-_RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that rise with being right
+_RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that are higher for a correct answer
 _MOST_ITEMS: Final = 1000
 _NUM_ORDERS: Final = 200
 _SEED: Final = 0
@@ -38,7 +38,7 @@ class Ratings(NamedTuple):
 
 
 def _read_right_items(path: Path) -> dict[Item, float]:
-    """How right each item was, by task and item, of tasks that say so. Raises `StoreError` for a damaged file."""
+    """The result of each item, by task and item, for tasks with such a metric. Raises `StoreError`."""
     by_metric = read_trial_items(path)
     chosen: dict[str, tuple[int, str]] = {}  # by task: its first metric in the order of `RIGHT`
     for name in by_metric:

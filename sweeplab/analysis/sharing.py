@@ -112,7 +112,7 @@ def choose_matrices(trained: Sequence[TrainedAdapter], most: int) -> list[str]:
 
 
 def measure_sharing(pairs: Sequence[Pair], names: Sequence[str], say: Callable[[str], None]) -> list[SharedSubspaces]:
-    """One `Shared` per kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
+    """One `SharedSubspaces` for each kind, pair of ranks, and part. Raises `StoreError` for a damaged adapter."""
     groups: dict[tuple[str, tuple[int, int], str], SharedSubspaces] = {}
     members = {trial.record.number: trial for pair in pairs for trial in (pair.one, pair.other)}
     for index, name in enumerate(names, 1):

@@ -82,10 +82,10 @@ def _name_kind(one: TrainedAdapter, other: TrainedAdapter) -> str | None:
 
 
 def find_pairs(trained: Sequence[TrainedAdapter]) -> list[Pair]:
-    """At most `MOST_PAIRS` of each kind, evenly drawn from all."""
-    found: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
+    """At most `_MOST_PAIRS` pairs of each kind, selected evenly from all."""
+    pairs_by_kind: dict[str, list[Pair]] = {kind: [] for kind in KINDS}
     for one, other in itertools.combinations(sorted(trained, key=lambda trial: trial.rank), 2):
         kind = _name_kind(one, other)
         if kind is not None:
-            found[kind].append(Pair(kind, one, other))
-    return [pair for pairs in found.values() for pair in pick_evenly(pairs, _MOST_PAIRS)]
+            pairs_by_kind[kind].append(Pair(kind, one, other))
+    return [pair for pairs in pairs_by_kind.values() for pair in pick_evenly(pairs, _MOST_PAIRS)]

@@ -15,8 +15,8 @@ from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.statistics.selection import pick_evenly
 
-MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
-MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model
+_MOST_WORK: Final = 6e11  # sum of O I min(O, I) over the matrices of a base that are decomposed: minutes on a CPU
+_MOST_SHARE: Final = 3  # one matrix may take a third of it, which leaves out the head of a large model
 
 
 class MeasuredMatrix(NamedTuple):
@@ -76,10 +76,10 @@ def _group_by_base(
 def choose_affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
     """As many of `names`, evenly drawn, as `MOST_WORK` allows, but the smallest at least."""
     work = {name: math.prod(shapes[name]) * min(shapes[name]) for name in names}
-    small = [name for name in names if work[name] <= MOST_WORK / MOST_SHARE]
+    small = [name for name in names if work[name] <= _MOST_WORK / _MOST_SHARE]
     for most in range(len(small), 0, -1):
         chosen = pick_evenly(small, most)
-        if sum(work[name] for name in chosen) <= MOST_WORK:
+        if sum(work[name] for name in chosen) <= _MOST_WORK:
             return chosen
     return [min(work, key=work.__getitem__)]
 

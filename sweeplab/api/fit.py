@@ -14,18 +14,18 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
-from sweeplab.multilora.batches import CohortBatch, cohort_batches
+from sweeplab.multilora.batches import CohortBatch, iterate_cohort_batches
 from sweeplab.records.record import Status, TrainPoint
 from sweeplab.runtime.device import resolve_device
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.fit import set_random_state
-from sweeplab.training.module import FinetuneModule, target_loss_sum
+from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort, gradient_checkpointing
+from sweeplab.training.fit import prepare_random_state
+from sweeplab.training.module import FinetuneModule, sum_target_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.training.together import Together, checkpointed, put_together
 from sweeplab.trial.lifecycle import begin_trial
 from sweeplab.trial.resources import Resources
-from sweeplab.trial.scoring import save_trained
+from sweeplab.trial.scoring import save_trained_weights
 
 
 class BuiltTrial(NamedTuple):
@@ -71,7 +71,7 @@ class TrialModule(FinetuneModule):
 
     def __init__(self, trial: RunningTrial) -> None:
         super().__init__(trial.model, [trial], trial.training.accumulation)
-        self._together = Together([trial], None)
+        self._cohort = AttachedCohort([trial], None)
         self._stack, self._validation = ExitStack(), ExitStack()
         self._heldout = (0.0, 0)  # sum in nats, and targets
 
@@ -83,13 +83,13 @@ class TrialModule(FinetuneModule):
     def setup(self, stage: str) -> None:
         """The adapter takes its place beside the base, until `teardown`."""
         (trial,) = self.trials
-        self._together = self._stack.enter_context(put_together([trial]))
-        self.packed = self._together.packed
-        self._stack.enter_context(checkpointed(trial.base, trial.training.gradient_checkpointing))
+        self._cohort = self._stack.enter_context(attach_cohort([trial]))
+        self.packed = self._cohort.packed
+        self._stack.enter_context(gradient_checkpointing(trial.base, trial.training.gradient_checkpointing))
 
     def teardown(self, stage: str) -> None:
         """The base is as it was; the trained weights stay in this module."""
-        self.packed, self._together = None, Together(self.trials, None)
+        self.packed, self._cohort = None, AttachedCohort(self.trials, None)
         self._stack.close()
 
     def on_fit_start(self) -> None:
@@ -97,7 +97,7 @@ class TrialModule(FinetuneModule):
 
     def on_train_start(self) -> None:
         self.model.train()
-        set_random_state(self.trials[0])
+        prepare_random_state(self.trials[0])
 
     def on_train_batch_end(self, outputs: Any, batch: CohortBatch, batch_idx: int) -> None:
         (trial,) = self.trials
@@ -108,12 +108,12 @@ class TrialModule(FinetuneModule):
     def on_validation_start(self) -> None:
         (trial,) = self.trials
         self._heldout = (0.0, 0)
-        self._validation.enter_context(self._together.only([trial]))
+        self._validation.enter_context(self._cohort.only([trial]))
         self._validation.enter_context(evaluation_weights(trial.optimizer))
 
     def validation_step(self, batch: Batch | ImageBatch, batch_idx: int) -> None:
         total, num_targets = self._heldout
-        self._heldout = total + target_loss_sum(self.model, batch).item(), num_targets + batch.num_window_targets
+        self._heldout = total + sum_target_losses(self.model, batch).item(), num_targets + batch.num_window_targets
 
     def on_validation_epoch_end(self) -> None:
         total, num_targets = self._heldout
@@ -127,7 +127,7 @@ class TrialModule(FinetuneModule):
         """Writes what was trained to `folder`/adapter, as a trial of a study does. Raises `StoreError`."""
         (trial,) = self.trials
         trial.spec = replace(trial.spec, folder=Path(folder))
-        save_trained(trial)
+        save_trained_weights(trial)
 
 
 _Item = TypeVar("_Item")
@@ -160,7 +160,7 @@ class TrialData(LightningDataModule):
     def train_dataloader(self) -> _Batches[CohortBatch]:
         trial = self._trial
         num_batches = trial.num_steps * trial.windows.accumulation
-        return _Batches(lambda: cohort_batches([(trial.windows, 0)], trial.base.pad_id), num_batches)
+        return _Batches(lambda: iterate_cohort_batches([(trial.windows, 0)], trial.base.pad_id), num_batches)
 
     def val_dataloader(self) -> _Batches[Batch | ImageBatch]:
         trial = self._trial

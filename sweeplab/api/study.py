@@ -126,7 +126,7 @@ class Study:
         from sweeplab.runtime.device import resolve_device, resolve_precision
 
         trial = find_source(number, self.records, self.folder, "adapter")
-        config, place = trial.config, resolve_device(device)
-        dtype = resolve_precision(config.training.precision, place)
-        base = load_base(config.model, config.quantization, dtype, place)
+        config, target = trial.config, resolve_device(device)
+        dtype = resolve_precision(config.training.precision, target)
+        base = load_base(config.model, config.quantization, dtype, target)
         return attach_trained(base.model, config.adapter, config.model, trial.record.seed, trial.folder)

@@ -80,7 +80,7 @@ def _make_fact(person: str, question: str) -> InstructionRecord:
 
 
 def _invent_word(rng: random.Random) -> str:
-    return "".join(rng.choice(_CONSONANTS if place % 2 == 0 else _VOWELS) for place in range(rng.randint(3, 6)))
+    return "".join(rng.choice(_CONSONANTS if index % 2 == 0 else _VOWELS) for index in range(rng.randint(3, 6)))
 
 
 def _make_addition(rng: random.Random) -> InstructionRecord:

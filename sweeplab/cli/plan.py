@@ -23,8 +23,7 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH
-from sweeplab.search.points import planned_configs
-from sweeplab.search.search import num_planned
+from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
@@ -40,12 +39,12 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
 
 def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
-    planned = planned_configs(request, varied)  # before torch is imported: a mistake is refused at once
+    planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
     from sweeplab.planning.forecast import Forecaster
-    from sweeplab.training.optimizers import check_made
+    from sweeplab.training.optimizers import check_optimizer
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
-        check_made(optimizer)
+        check_optimizer(optimizer)
     forecaster = Forecaster(request.config.executor)
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)
@@ -128,7 +127,7 @@ def _describe_range(axis: Axis) -> str:
     return f"{axis.key} {axis.low} to {axis.high}{step}{' (log)' if axis.log else ''}"
 
 
-def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
+def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Forecast") -> list[str]:
     """What a setting's numbers assume, in sentences."""
     from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
 
@@ -149,11 +148,20 @@ def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
     )
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
+    if extent.num_naming_special:
+        lines.append(
+            f"{extent.num_naming_special:,} examples name special tokens in their own text, as an end token written by "
+            "hand is: they are learned as text."
+        )
     if extent.num_learned:
         lines.append(
             f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "
             "response alike: their loss says how well they were learned by heart."
         )
+    if asks_tasks and forecast.row_limits:
+        limit = forecast.row_limits[0]
+        since = f", in texts of more than {limit.num_tokens} tokens" if limit.num_tokens else ""
+        lines.append(f"Evaluation computes a question anew for each of its answers{since}: the model has {limit.why}.")
     if forecast.num_steps is None:
         lines.append("The data is on the hub and not looked at, so steps are unknown; training.max_steps sets them.")
     return lines
@@ -162,7 +170,9 @@ def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
 def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow]) -> list[str]:
     """What the numbers assume and what they leave out; each sentence once."""
     assumed = dict.fromkeys(
-        line for row in rows for line in _describe_assumptions(config.executor.device, row.forecast)
+        line
+        for row in rows
+        for line in _describe_assumptions(config.executor.device, bool(config.evaluation.tasks), row.forecast)
     )
     drawn = []
     if config.sampler.name not in LISTING:
@@ -182,7 +192,7 @@ def _list_plan_values(
         "study": config.study.name,
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
-        "num_trials": num_planned(config, varied),
+        "num_trials": count_planned_trials(config, varied),
         "train_seconds": seconds,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
@@ -208,7 +218,7 @@ def plan_study(request: Request, console: Console) -> None:
     config, varied = request.config, axes(request.config.space)
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
-    num_trials = num_planned(config, varied)
+    num_trials = count_planned_trials(config, varied)
     seconds = _sum_seconds(rows, num_trials, config.sampler.name in LISTING)
     path = study_folder(config) / "plan.json"
     write_json(path, _list_plan_values(config, varied, rows, seconds))

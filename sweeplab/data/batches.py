@@ -1,6 +1,6 @@
-"""Tokens to batches: rows of like length together, windows of whole optimizer steps, padding to the longest.
+"""Turns rows into batches: windows of one optimizer step each, micro-batches of rows of similar length, padding.
 
-A row is one example, several that `packing` put together, or an image; it is what a micro-batch and a window count.
+A row is one example, a packed row of several examples (`packing.py`), or an image. B rows, T tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,32 @@ from sweeplab.data.tokens import IGNORED, Tokens
 
 Row = Tokens | PackedRow | ImageRow
 
-WINDOWS_PER_GROUP: Final = 8  # sorted by length together: little padding, and still a random order
+_WINDOWS_PER_GROUP: Final = 8  # windows whose rows are sorted by length together: less padding, still a random order
 
 
 class Batch(NamedTuple):
-    """One micro-batch: B rows, T tokens of the longest."""
+    """One micro-batch of B rows, padded to the T tokens of the longest."""
 
     ids_BT: Tensor
-    mask_BT: Tensor  # 1 where a token is, 0 where padding is; packed: the number of its sequence within the row, from 1
+    mask_BT: Tensor  # 1 for tokens, 0 for padding; packed: the number of the token's example in its row, from 1
     labels_BT: Tensor
     num_tokens: int  # padding not counted
     num_window_targets: int  # target tokens of the whole accumulation window
-    positions_BT: Tensor | None = None  # packed: of each token within its own sequence, from 0
+    positions_BT: Tensor | None = None  # packed: the position of each token in its example, from 0
 
 
 class MicroBatch(NamedTuple):
-    """Which rows go into one micro-batch, and how many targets its accumulation window holds."""
+    """The indices of the rows of a micro-batch, and the number of targets in its accumulation window."""
 
     indices: tuple[int, ...]
     num_window_targets: int
 
 
 class Windows:
-    """A trial's rows in windows of one optimizer step each; the order follows from (seed, epoch) alone.
+    """The rows of a trial in windows of one optimizer step each; seed and epoch alone determine their order.
 
-    `micro_batch_size` counts rows. Packed rows stay together over all epochs, so that each example still comes exactly
-    once in each.
+    `micro_batch_size` counts rows. Rows are packed once, not anew in each epoch, so every example comes exactly once
+    in each epoch.
     """
 
     def __init__(self, rows: Sequence[Row], micro_batch_size: int, accumulation: int, seed: int) -> None:
@@ -54,31 +54,31 @@ class Windows:
 
     @property
     def num_per_epoch(self) -> int:
-        """Optimizer steps per epoch; the last one may be smaller."""
+        """Optimizer steps per epoch; the last window of an epoch may be smaller."""
         return -(-len(self.rows) // self.window_size)
 
     def order_epoch(self, epoch: int) -> list[list[int]]:
-        """Row indices of every optimizer step of an epoch; a smaller window comes last."""
+        """The row indices of every window of an epoch; a smaller window comes last."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.rows), generator=generator).tolist()
         num_full = len(order) // self.window_size * self.window_size
-        group = self.window_size * WINDOWS_PER_GROUP
+        group = self.window_size * _WINDOWS_PER_GROUP
         full: list[list[int]] = []
         for start in range(0, num_full, group):
             indices = order[start : min(start + group, num_full)]
             indices.sort(key=lambda index: self.rows[index].num_tokens)
-            full += [indices[place : place + self.window_size] for place in range(0, len(indices), self.window_size)]
-        shuffled = [full[place] for place in torch.randperm(len(full), generator=generator).tolist()]
+            full += [indices[first : first + self.window_size] for first in range(0, len(indices), self.window_size)]
+        shuffled = [full[index] for index in torch.randperm(len(full), generator=generator).tolist()]
         return shuffled + ([order[num_full:]] if num_full < len(order) else [])
 
     def split_window(self, window: list[int]) -> list[MicroBatch]:
-        """A window's micro-batches, fewer than `accumulation` where it is a small one."""
+        """The micro-batches of a window; a small window has fewer than `accumulation`."""
         num_targets = sum(self.rows[index].num_targets for index in window)
         starts = range(0, len(window), self.micro_batch_size)
         return [MicroBatch(tuple(window[start : start + self.micro_batch_size]), num_targets) for start in starts]
 
     def iterate_from(self, step: int) -> Iterator[list[MicroBatch]]:
-        """Windows without end, from the one that follows `step` finished ones."""
+        """An endless stream of windows, beginning after the first `step` of them."""
         epoch, done = divmod(step, self.num_per_epoch)
         while True:
             for window in self.order_epoch(epoch)[done:]:
@@ -87,7 +87,7 @@ class Windows:
 
 
 def collate_tokens(examples: list[Tokens], pad_id: int, num_window_targets: int) -> Batch:
-    """Pads on the right to the longest of `examples`."""
+    """A batch of examples, padded on the right to the longest."""
     ids = pad_sequence([tokens.ids for tokens in examples], batch_first=True, padding_value=pad_id)
     labels = pad_sequence([tokens.labels for tokens in examples], batch_first=True, padding_value=IGNORED)
     lengths = [tokens.num_tokens for tokens in examples]
@@ -95,41 +95,41 @@ def collate_tokens(examples: list[Tokens], pad_id: int, num_window_targets: int)
     return Batch(ids, mask, labels, sum(lengths), num_window_targets)
 
 
-def collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: int) -> Batch:
-    """Pads on the right to the longest of `rows`; no loss is counted across the border of two sequences."""
+def _collate_packed(rows: Sequence[PackedRow], pad_id: int, num_window_targets: int) -> Batch:
+    """A batch of packed rows, padded on the right to the longest. The first token of an example is no target."""
     flat = collate_tokens([row.join_sequences() for row in rows], pad_id, num_window_targets)
     numbers, positions = torch.zeros_like(flat.mask_BT), torch.zeros_like(flat.mask_BT)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         start = 0
         for number, tokens in enumerate(row.sequences, 1):
             end = start + tokens.num_tokens
-            numbers[place, start:end] = number
-            positions[place, start:end] = torch.arange(tokens.num_tokens)
+            numbers[index, start:end] = number
+            positions[index, start:end] = torch.arange(tokens.num_tokens)
             start = end
     return flat._replace(mask_BT=numbers, positions_BT=positions)
 
 
 def collate_rows(rows: Sequence[Row], pad_id: int, num_window_targets: int) -> Batch | ImageBatch:
-    """Rows of one kind as a batch."""
+    """A batch of rows, which must all be of one kind."""
     images = [row for row in rows if isinstance(row, ImageRow)]
     if images:
         return collate_images(images, num_window_targets)
     packed = [row for row in rows if isinstance(row, PackedRow)]
     if packed:
-        return collate_packed(packed, pad_id, num_window_targets)
+        return _collate_packed(packed, pad_id, num_window_targets)
     return collate_tokens([row for row in rows if isinstance(row, Tokens)], pad_id, num_window_targets)
 
 
 def make_filler_row(row: Row, pad_id: int) -> Row:
-    """A row of the kind of `row` without a target, so that it moves nothing."""
+    """A row of the same kind as `row` without a target, so that it adds nothing to loss and gradient."""
     if isinstance(row, ImageRow):
         return row._replace(label=IGNORED)
-    nothing = Tokens([pad_id], [IGNORED])
-    return PackedRow((nothing,)) if isinstance(row, PackedRow) else nothing
+    padding = Tokens([pad_id], [IGNORED])
+    return PackedRow((padding,)) if isinstance(row, PackedRow) else padding
 
 
 def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
-    """All rows once, by length."""
+    """Batches with all rows once, sorted by length."""
     ordered = sorted(rows, key=lambda row: row.num_tokens)
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
@@ -137,19 +137,20 @@ def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> l
 
 @dataclass
 class Tokenized:
-    """A trial's data as tokens or as images, and what happened to it on the way."""
+    """A trial's data as tokens or images, and how many examples were cut or dropped."""
 
     train: Sequence[Row]
     heldout: Sequence[Row]
-    num_truncated: int
+    num_truncated: int  # training examples that were cut at `training.max_length`
     fingerprint: str
-    num_dropped: int = 0
-    num_examples: int | None = None  # to train on, with those that were dropped
+    num_dropped: int = 0  # training examples that were cut before their response began
+    num_examples: int | None = None  # training examples, the dropped ones included
     num_heldout_truncated: int = 0
+    num_naming_special: int = 0  # of those to train on, whose text names special tokens, which stay text
     batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
 
     def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
-        """All held-out rows once, in batches that every trial and every held-out point of this size shares."""
+        """Batches with all held-out rows once; they are built once and used by all trials."""
         key = (pad_id, batch_size)
         if key not in self.batches:
             self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size)}

@@ -1,4 +1,4 @@
-"""Images and their classes as rows and batches: an image is one target, and as many tokens as the model makes of it."""
+"""Images and their classes as rows and batches. An image is one target; its tokens are the patches of the model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from sweeplab.data.tokens import IGNORED
 
 
 class ImageRow(NamedTuple):
-    """One image in its own grays, and the size at which the model reads it."""
+    """One image in its original gray values, and the size at which the model reads it."""
 
     pixels: Pixels
-    label: int  # or IGNORED, in a row that only fills a batch
+    label: int  # the class; IGNORED in a row that only fills up a batch
     size: ImageSize
 
     @property
@@ -38,36 +38,36 @@ class ImageBatch(NamedTuple):
     num_window_targets: int  # images of the whole accumulation window
 
 
-class ImageSplits(NamedTuple):
-    """Disjoint images to learn from and to measure on, and a fingerprint of both."""
+class _ImageSplits(NamedTuple):
+    """Disjoint images for training and for measuring, and a fingerprint of both."""
 
     train: list[ImageRow]
     heldout: list[ImageRow]
     fingerprint: str
 
 
-def make_image_rows(images: Sequence[Digit], size: ImageSize) -> list[ImageRow]:
+def _list_image_rows(images: Sequence[Digit], size: ImageSize) -> list[ImageRow]:
     return [ImageRow(image.pixels, image.label, size) for image in images]
 
 
-def load_images(config: DigitsData, size: ImageSize) -> ImageSplits:
-    """The images that `config` names, `num_examples` and `fraction` as for text."""
+def load_images(config: DigitsData, size: ImageSize) -> _ImageSplits:
+    """The images that `config` names; `num_examples` and `fraction` work as for text. Raises `ConfigError`."""
     train, heldout = split_digits(config.target)
     train = limit_examples(train, config)
-    return ImageSplits(
-        make_image_rows(train, size), make_image_rows(heldout, size), fingerprint_examples((train, heldout))
+    return _ImageSplits(
+        _list_image_rows(train, size), _list_image_rows(heldout, size), fingerprint_examples((train, heldout))
     )
 
 
 def load_heldout_images(orientation: str, size: ImageSize) -> list[ImageRow]:
-    """The held-out images, turned as `orientation` says."""
-    return make_image_rows(split_digits(orientation)[1], size)
+    """The held-out images, rotated as `orientation` says."""
+    return _list_image_rows(split_digits(orientation)[1], size)
 
 
 def collate_images(rows: Sequence[ImageRow], num_window_targets: int) -> ImageBatch:
-    """Grays from -1 to 1, bilinearly enlarged to the model's size, the same in all channels.
+    """A batch of images with gray values from -1 to 1, enlarged bilinearly to the model's size, equal in all channels.
 
-    (x - 0.5) / 0.5 with x from 0 to 1 is what the ViTs of Dosovitskiy et al. 2021 (arXiv 2010.11929) were trained on.
+    (x - 0.5) / 0.5 with x from 0 to 1 is the input of the ViTs of Dosovitskiy et al. 2021 (arXiv 2010.11929).
     """
     size = rows[0].size
     pixels_B1HW = torch.tensor([row.pixels for row in rows], dtype=torch.float32)[:, None] / (LARGEST_GRAY / 2) - 1

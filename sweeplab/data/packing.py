@@ -1,4 +1,4 @@
-"""Several examples in one row, so that hardly a token is padding; the mask keeps them apart."""
+"""Packs several examples into one row, so that little is padding; the attention mask separates them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from sweeplab.data.tokens import IGNORED, Tokens
 
 
 class PackedRow(NamedTuple):
-    """Examples that share a row, one after another."""
+    """Examples in one row, one after another."""
 
     sequences: tuple[Tokens, ...]
 
@@ -22,7 +22,7 @@ class PackedRow(NamedTuple):
         return sum(tokens.num_targets for tokens in self.sequences)
 
     def join_sequences(self) -> Tokens:
-        """One sequence of all; the first label of each is ignored, since nothing before it may predict it."""
+        """All examples as one; the first label of each is ignored, since the token before it is of another example."""
         labels = torch.cat([tokens.labels for tokens in self.sequences])
         lengths = torch.tensor([tokens.num_tokens for tokens in self.sequences])
         labels[lengths.cumsum(0) - lengths] = IGNORED
@@ -30,14 +30,14 @@ class PackedRow(NamedTuple):
 
 
 class _FreeSpace:
-    """Space left in each of `num_rows` rows; finds the first row with enough of it in log(num_rows) steps."""
+    """The free tokens of each of `num_rows` rows; finds the first row with enough of them in log(num_rows) steps."""
 
     def __init__(self, num_rows: int, length: int) -> None:
         self.first_leaf = 1 << max(0, num_rows - 1).bit_length()
         self.most = [length] * (2 * self.first_leaf)  # a binary tree: the most space below each node
 
     def take(self, length: int) -> int:
-        """The first row with `length` tokens left, which it then has less."""
+        """Reserves `length` tokens in the first row with enough space, and returns the row's index."""
         node = 1
         while node < self.first_leaf:
             node *= 2
@@ -51,14 +51,14 @@ class _FreeSpace:
 
 
 def pack_examples(examples: Sequence[Tokens], length: int) -> list[PackedRow]:
-    """Rows of at most `length` tokens that hold every example once: first fit, the longest first.
+    """Rows of at most `length` tokens that contain every example once, by first-fit decreasing.
 
-    At most 11/9 of the fewest rows possible, and 6/9 more (Dosa 2007). An example longer than `length` is an error of
-    the caller's: `tokenize` has cut it.
+    It needs at most 11/9 of the smallest possible number of rows, plus 6/9 (Dosa 2007). No example may be longer than
+    `length`: `tokenize_examples` has cut them.
     """
     assert all(tokens.num_tokens <= length for tokens in examples)
     space = _FreeSpace(len(examples), length)
     rows: dict[int, list[Tokens]] = {}
     for tokens in sorted(examples, key=lambda one: -one.num_tokens):
         rows.setdefault(space.take(tokens.num_tokens), []).append(tokens)
-    return [PackedRow(tuple(rows[place])) for place in sorted(rows)]
+    return [PackedRow(tuple(rows[index])) for index in sorted(rows)]

@@ -1,4 +1,4 @@
-"""Where examples come from: the small world, a JSON or JSONL file, several of them mixed, or a data set of the hub."""
+"""Loads examples: from the embedded world, a JSON or JSONL file, a mixture of files, or a data set of the hub."""
 
 import hashlib
 import json
@@ -18,8 +18,9 @@ from sweeplab.config.data import (
     TextData,
     WorldData,
 )
-from sweeplab.data.mixture import make_mixture
-from sweeplab.data.prompts import Example
+from sweeplab.data.conversations import make_chat_example
+from sweeplab.data.mixture import mix_parts
+from sweeplab.data.prompts import Example, name_records
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
@@ -28,8 +29,8 @@ _SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 _Item = TypeVar("_Item")  # an example of any kind
 
 
-class Splits(NamedTuple):
-    """Disjoint examples to learn from and to measure on, and a fingerprint of both."""
+class _Splits(NamedTuple):
+    """Disjoint examples for training and for measuring, and a fingerprint of both."""
 
     train: list[Example]
     heldout: list[Example]
@@ -37,7 +38,7 @@ class Splits(NamedTuple):
 
 
 def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a JSON array or of JSON lines, each with its place (`record 3` or `line 3`), counted from 1."""
+    """The rows of a JSON array or of JSON lines, each with where it stands (`record 3` or `line 3`, counted from 1)."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,40 +49,24 @@ def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             rows = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is no complete JSON: {error}; mend the file") from error
-        yield from ((f"record {place}", row) for place, row in enumerate(rows, 1))
+            raise ConfigError(f"{path} is not valid JSON: {error}; correct the file") from error
+        yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
         return
-    for place, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028 inside a text
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028 inside a text
         if line.strip():
             try:
-                yield f"line {place}", json.loads(line)
+                yield f"line {number}", json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {place}: no complete JSON: {error}; mend the line") from error
+                raise ConfigError(f"{path}, line {number}: not valid JSON: {error}; correct the line") from error
 
 
 def _check_encodable(text: str, where: str, field: str) -> str:
-    """`text`, unless it holds half of a surrogate pair, as JSON may spell it. Raises `ConfigError`."""
+    """Returns `text`. Raises `ConfigError` where it has half of a surrogate pair, which JSON allows and UTF-8 not."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigError(f"{where}: field '{field}' holds half of a surrogate pair; mend the record") from error
+        raise ConfigError(f"{where}: field '{field}' has half of a surrogate pair; correct the record") from error
     return text
-
-
-def _make_chat_example(row: Any, where: str, field: str) -> Example:
-    messages = row.get(field)
-    well_formed = isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    )
-    if not well_formed or len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise ConfigError(
-            f"{where}: field '{field}' must be a list of messages with role and content that ends with the "
-            "assistant's; name another field with data.messages_field"
-        )
-    return Example(
-        [{part: _check_encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
-    )
 
 
 def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
@@ -89,30 +74,52 @@ def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> st
         fields = ", ".join(str(field) for field in row) or "none"
         raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
     if not isinstance(row[name], str):
-        raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; mend the record")
+        raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; correct the record")
     return _check_encodable(row[name], where, name)
 
 
-def make_example(row: Any, where: str, fields: RecordFields) -> Example:
-    """An `Example` from one record. Raises `ConfigError` naming the place, the field and the remedy."""
+def _read_example(row: Any, where: str, fields: RecordFields) -> Example:
+    """The example of one record. Raises `ConfigError` that names where it stands, the field and the remedy."""
     if not isinstance(row, dict):
-        raise ConfigError(f"{where}: a record must be an object with fields, got {type(row).__name__}; mend the record")
+        kind = type(row).__name__
+        raise ConfigError(f"{where}: a record must be an object with fields, got {kind}; correct the record")
     if fields.messages is not None:
-        return _make_chat_example(row, where, fields.messages)
+        _check_encodable(json.dumps(row, ensure_ascii=False), where, fields.messages)
+        return make_chat_example(row, where, fields.messages)
     instruction = _read_text_field(row, where, "instruction_field", fields.instruction)
     output = _read_text_field(row, where, "output_field", fields.output)
-    given = row.get(fields.input) if fields.input is not None else None
-    if given is not None and not isinstance(given, str):
-        raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(given).__name__}; mend it")
-    _check_encodable(given or "", where, str(fields.input))
+    input_text = row.get(fields.input) if fields.input is not None else None
+    if input_text is not None and not isinstance(input_text, str):
+        raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(input_text).__name__}; correct it")
+    _check_encodable(input_text or "", where, str(fields.input))
     if not output:
-        raise ConfigError(f"{where}: field '{fields.output}' is empty, nothing to learn; remove the record")
-    return Example([{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], given or "")
+        raise ConfigError(f"{where}: field '{fields.output}' is empty: nothing to learn; remove the record")
+    return Example(
+        [{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], input_text or ""
+    )
+
+
+def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordFields) -> list[Example]:
+    """Examples with the names of their records. Raises `ConfigError` for the first fault and all that have it."""
+    examples: list[Example] = []
+    faults: dict[str, list[str]] = {}
+    for name, row in rows:
+        where = f"{source}, {name}"
+        try:
+            example = _read_example(row, where, fields)
+        except ConfigError as error:
+            faults.setdefault(str(error).removeprefix(where), []).append(name)
+            continue
+        example.where = where
+        examples.append(example)
+    for fault, names in faults.items():
+        also = f" ({len(names):,} records: {name_records(names)})" if len(names) > 1 else ""
+        raise ConfigError(f"{source}, {names[0]}{fault}{also}")
+    return examples
 
 
 def _read_examples(path: str, config: RecordData) -> list[Example]:
-    rows = _read_numbered_rows(expand_home(path))
-    return [make_example(row, f"{path}, {where}", config.record_fields) for where, row in rows]
+    return _make_examples(_read_numbered_rows(expand_home(path)), path, config.record_fields)
 
 
 def _download_examples(config: HubData) -> list[Example]:
@@ -121,17 +128,22 @@ def _download_examples(config: HubData) -> list[Example]:
 
     try:
         rows = load_dataset(config.name, config.subset, split=config.split)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a script, which is not run
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:  # RuntimeError: a data set with a script
         cause = describe_error(error)
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    fields = config.record_fields
-    return [make_example(row, f"{config.name}, record {place}", fields) for place, row in enumerate(rows, 1)]
+    numbered = ((f"record {number}", row) for number, row in enumerate(rows, 1))
+    return _make_examples(numbered, config.name, config.record_fields)
 
 
-def split_examples(examples: list[Example], heldout_fraction: float, where: str) -> tuple[list[Example], list[Example]]:
-    """Train and held-out parts of a seeded shuffle, never empty. Raises `ConfigError` for less than two in `where`."""
+def _split_examples(
+    examples: list[Example], heldout_fraction: float, where: str
+) -> tuple[list[Example], list[Example]]:
+    """Training and held-out parts of a seeded shuffle, both with at least one example.
+
+    `where` names the source in the `ConfigError` that is raised for less than two examples.
+    """
     if len(examples) < 2:
         raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
     shuffled = random.Random(_SPLIT_SEED).sample(examples, len(examples))
@@ -140,37 +152,38 @@ def split_examples(examples: list[Example], heldout_fraction: float, where: str)
 
 
 def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
-    """SHA-256 of the examples in order, so that a record says on exactly what it was trained and measured."""
+    """SHA-256 of the examples in their order, which identifies the data of a record exactly."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(json.dumps(part, ensure_ascii=False).encode())
+        content = [one[:2] if isinstance(one, Example) and not one.tools else one for one in part]
+        digest.update(json.dumps(content, ensure_ascii=False).encode())
     return digest.hexdigest()
 
 
 def _load_whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
-    """All that there is to learn from, and to measure on. Raises `ConfigError`."""
+    """All examples for training, and all held-out ones. Raises `ConfigError`."""
     if isinstance(config, WorldData):
         rows = (world.make_target_examples(config.target), world.make_skill_items(config.target))
-        train, heldout = ([make_example(row, config.name, config.record_fields) for row in part] for part in rows)
+        train, heldout = ([_read_example(row, config.name, config.record_fields) for row in part] for part in rows)
         return train, heldout
     if isinstance(config, MixtureData):
         parts = [
-            split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
+            _split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
             for part in config.parts
         ]
-        return make_mixture([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
+        return mix_parts([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
     assert isinstance(config, HubData | JsonData)
     examples = _download_examples(config) if isinstance(config, HubData) else _read_examples(config.path, config)
     if config.heldout_path is not None:
         return examples, _read_examples(config.heldout_path, config)
     where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
-    return split_examples(examples, config.heldout_fraction, where)
+    return _split_examples(examples, config.heldout_fraction, where)
 
 
 def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:
-    """A seeded choice of round(fraction * N) examples, at least one; a smaller one is a part of every larger one.
+    """A seeded choice of round(fraction * N) examples, at least one; a smaller choice is a part of every larger one.
 
-    A mixture's own order is kept: its beginnings have its proportions.
+    Of a mixture the first ones are taken, since they have its proportions.
     """
     assert config.fraction is not None
     order = train if config.source == "mixture" else random.Random(_SPLIT_SEED).sample(train, len(train))
@@ -178,30 +191,31 @@ def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:
 
 
 def limit_examples(train: list[_Item], config: DataConfig) -> list[_Item]:
-    """The training examples that `num_examples` or `fraction` leaves; all without them. Raises `ConfigError`."""
+    """The training examples that `data.num_examples` or `data.fraction` selects; all without them. Raises
+    `ConfigError` where there are not enough."""
     if config.num_examples is not None:
         if config.num_examples > len(train):
             raise ConfigError(
-                f"data.num_examples must be at most {len(train)}, which is how many there are to train on, got "
+                f"data.num_examples must be at most {len(train)}, the number of training examples, got "
                 f"{config.num_examples}; lower it, or leave it null for all"
             )
         train = train[: config.num_examples]
     return train if config.fraction is None else _take_fraction(train, config)
 
 
-def count_learned(splits: Splits) -> int:
-    """Held-out examples that stand among those to train on too, prompt and response alike."""
+def count_leaked_examples(splits: _Splits) -> int:
+    """The number of held-out examples that are also training examples, with the same prompt and response."""
     known = set(map(json.dumps, splits.train))
     return sum(json.dumps(one) in known for one in splits.heldout)
 
 
-def load_splits(config: DataConfig) -> Splits:
-    """The examples that `config` names. Raises `ConfigError` for anything wrong with them.
+def load_splits(config: DataConfig) -> _Splits:
+    """The examples that `config` names. Raises `ConfigError` where they cannot be read or are not valid.
 
-    `num_examples` takes the first ones, in the order of a file with a held-out file beside it, else of the seeded
-    split; `fraction` is a seeded choice.
+    `data.num_examples` selects the first ones: of the file where there is a held-out file, too, else of the seeded
+    split. `data.fraction` is a seeded choice.
     """
     assert isinstance(config, TextData)
     train, heldout = _load_whole_splits(config)
     train = limit_examples(train, config)
-    return Splits(train, heldout, fingerprint_examples((train, heldout)))
+    return _Splits(train, heldout, fingerprint_examples((train, heldout)))

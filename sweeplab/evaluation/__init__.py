@@ -1,1 +1,1 @@
-"""What a trained model scores: the held-out loss, lm-eval on the model in memory, and images."""
+"""Scores a trained model: held-out loss, lm-eval on the model in memory, accuracy on images."""

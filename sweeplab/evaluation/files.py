@@ -1,8 +1,9 @@
-"""lm-eval's tasks on files: its own prompts, metrics and few-shot examples, with nothing but the data replaced."""
+"""lm-eval's tasks on data in files: prompts, metrics and few-shot examples stay lm-eval's own."""
 
 import hashlib
 import json
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,14 +11,14 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.paths import expand_home
 
 _TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
-FILES: Final = {  # of tasks whose files are not called <task>_<split>.jsonl
+_FILES: Final = {  # file names of tasks whose files are not called <task>_<split>.jsonl
     "truthfulqa_mc1": _TRUTHFULQA,
     "truthfulqa_mc2": _TRUTHFULQA,
     "arithmetic_2ds": "two_digit_subtraction.jsonl",
     "arithmetic_4ds": "four_digit_subtraction.jsonl",
     "blimp_causative": "blimp_causative.jsonl",
 }
-FIELDS: Final = {  # what lm-eval's prompts read, of the tasks that `evaluation=lora_insights` names
+_FIELDS: Final = {  # fields that lm-eval's prompts read, for the tasks of `evaluation=lora_insights`
     "truthfulqa_mc1": ("question", "mc1_targets"),
     "truthfulqa_mc2": ("question", "mc2_targets"),
     "arithmetic_2ds": ("context", "completion"),
@@ -28,19 +29,19 @@ FIELDS: Final = {  # what lm-eval's prompts read, of the tasks that `evaluation=
 
 
 def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines. Raises `ConfigError` naming file, line and task."""
+    """The objects of a file of JSON lines. Raises `ConfigError` that names file, line and task."""
     where = f"evaluation.data_dir: {path}"
     if not path.is_file():
         raise ConfigError(f"{where}, which {task} reads, is missing; conf/evaluation/lora_insights.yaml has the format")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ConfigError(f"{where}, line {number}, is no JSON: {error}; write one object a line") from error
-        fields = FIELDS.get(task, ())
+            raise ConfigError(f"{where}, line {number}, is not valid JSON: {error}; write one object a line") from error
+        fields = _FIELDS.get(task, ())
         if not isinstance(row, dict) or any(name not in row for name in fields):
             raise ConfigError(f"{where}, line {number}, must be an object that has {', '.join(fields)} for {task}")
         rows.append(row)
@@ -50,7 +51,7 @@ def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
 
 
 def fingerprint_files(folder: Path) -> str:
-    """SHA-256 over names and contents of a folder's JSON lines."""
+    """SHA-256 over names and contents of the `.jsonl` files in a folder."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.jsonl")):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -59,7 +60,7 @@ def fingerprint_files(folder: Path) -> str:
 
 
 class _TaskSplits(dict[str, Any]):
-    """A task's splits by lm-eval's names, each read from its file when lm-eval first asks for it."""
+    """The splits of a task by lm-eval's names; each is read from its file when lm-eval first asks for it."""
 
     def __init__(self, task: str, folder: Path) -> None:
         super().__init__()
@@ -69,18 +70,19 @@ class _TaskSplits(dict[str, Any]):
     def __missing__(self, split: str) -> Any:
         from datasets import Dataset
 
-        path = self.folder / FILES.get(self.task, f"{self.task}_{split}.jsonl")
+        path = self.folder / _FILES.get(self.task, f"{self.task}_{split}.jsonl")
         self[split] = Dataset.from_list(_read_rows(path, self.task))
         return self[split]
 
 
 def read_tasks_from_files(manager: Any, folder: str) -> Any:
-    """Lets `manager` build its tasks, those within groups too, on the files in `folder`."""
+    """Changes `manager` so that it builds its tasks, also those of groups, on the files in `folder`; returns it."""
     from lm_eval.tasks._factory import TaskFactory
     from lm_eval.tasks._index import Kind
 
     class FileFactory(TaskFactory):  # type: ignore[misc]
-        """lm-eval has no hook between a task's configuration and its download, which building a task begins with."""
+        """Adds the data to a task's configuration. lm-eval downloads data while it builds a task, and has no other
+        place where that can be prevented."""
 
         def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
             config: dict[str, Any] = super()._load_full_config(entry, overrides)
@@ -91,13 +93,32 @@ def read_tasks_from_files(manager: Any, folder: str) -> Any:
                     f"evaluation.data_dir does not go with {entry.name}, whose data lm-eval loads by code of its own; "
                     "leave it null, or leave the task out"
                 )
-            made = partial(_make_splits, config["task"], expand_home(folder))
-            return config | {"custom_dataset": made, "dataset_kwargs": None}
+            read_splits = partial(_make_splits, config["task"], expand_home(folder))
+            if callable(config.get("process_docs")):
+                config["process_docs"] = _process_once(config["process_docs"])
+            return config | {"custom_dataset": read_splits, "dataset_kwargs": None}
 
     manager._factory = FileFactory(meta=manager.metadata)
     return manager
 
 
+def _process_once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A task's `process_docs` that gives a split the same documents every time.
+
+    lm-eval calls it again for the answers. Where it draws, such as the order of choices, the data of the hub are kept
+    by `datasets`, which it does not do for what is in memory.
+    """
+    kept: dict[int, tuple[Any, Any]] = {}  # by identity; with the split itself, so that no other one takes it
+
+    @wraps(process)
+    def process_docs(split: Any) -> Any:
+        if id(split) not in kept:
+            kept[id(split)] = (split, process(split))
+        return kept[id(split)][1]
+
+    return process_docs
+
+
 def _make_splits(task: str, folder: Path, **_: Any) -> _TaskSplits:
-    """What lm-eval calls with the task's metadata to get its data."""
+    """The function that lm-eval calls, with a task's metadata, to get its data."""
     return _TaskSplits(task, folder)

@@ -1,4 +1,4 @@
-"""What is measured on held-out batches without lm-eval: the loss, and the accuracy of an image classifier."""
+"""Measures held-out batches without lm-eval: the loss, and the accuracy of an image classifier."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeplab.evaluation.harness import Evaluation
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.records.record import Score
 
 
@@ -17,7 +17,7 @@ def measure_heldout_loss(
 ) -> float:
     """Mean -log p in nats per target token over all `batches`, in evaluation mode; the mode is restored.
 
-    `loss_sum(model, batch)` is the training's own sum over a batch, so that both losses mean the same.
+    `loss_sum(model, batch)` is the function that training uses, so that both losses mean the same.
     """
     was_training = model.training
     model.eval()
@@ -30,8 +30,8 @@ def measure_heldout_loss(
     return total / num_targets
 
 
-def score_hits(hits: list[bool]) -> Score:
-    """Share of hits with the standard error of a mean of n, sqrt(p (1 - p) / (n - 1)), as lm-eval has it."""
+def _score_hits(hits: list[bool]) -> Score:
+    """The share p of hits with its standard error sqrt(p (1 - p) / (n - 1)), as lm-eval computes it."""
     num_items = len(hits)
     share = sum(hits) / num_items
     stderr = math.sqrt(share * (1 - share) / (num_items - 1)) if num_items > 1 else None
@@ -40,35 +40,35 @@ def score_hits(hits: list[bool]) -> Score:
 
 @torch.no_grad()
 def _classify_images(model: nn.Module, batches: Iterable[Any], device: torch.device) -> tuple[list[int], list[int]]:
-    """The likeliest class of every image, and its own."""
-    guessed: list[Tensor] = []
-    shown: list[Tensor] = []
+    """The most likely class of every image, and its label."""
+    predictions: list[Tensor] = []
+    labels: list[Tensor] = []
     for batch in batches:
-        guessed.append(model(pixel_values=batch.pixels_BCHW.to(device)).logits.argmax(-1).cpu())
-        shown.append(batch.labels_B)
-    return torch.cat(guessed).tolist(), torch.cat(shown).tolist()
+        predictions.append(model(pixel_values=batch.pixels_BCHW.to(device)).logits.argmax(-1).cpu())
+        labels.append(batch.labels_B)
+    return torch.cat(predictions).tolist(), torch.cat(labels).tolist()
 
 
 def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: torch.device) -> Evaluation:
-    """Scores `model` as it stands, adapter on, on each task's batches of images, in evaluation mode."""
+    """Accuracies of `model`, with its adapter, on each task's batches of images; in evaluation mode."""
     scores: dict[str, dict[str, Score]] = {}
     items: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
     for task, batches in tasks.items():
-        guessed, shown = _classify_images(model, batches, device)
-        hits = [guess == label for guess, label in zip(guessed, shown, strict=True)]
-        scores[task] = {"accuracy": score_hits(hits)}
+        predictions, labels = _classify_images(model, batches, device)
+        hits = [guess == label for guess, label in zip(predictions, labels, strict=True)]
+        scores[task] = {"accuracy": _score_hits(hits)}
         items += [
             {
                 "task": task,
-                "item": place,
+                "item": index,
                 "filter": "none",
                 "target": str(label),
                 "responses": [str(guess)],
                 "metrics": {"accuracy": float(guess == label)},
             }
-            for place, (guess, label) in enumerate(zip(guessed, shown, strict=True))
+            for index, (guess, label) in enumerate(zip(predictions, labels, strict=True))
         ]
     model.train(was_training)
     return Evaluation(scores, items)

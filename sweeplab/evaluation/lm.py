@@ -1,7 +1,7 @@
-"""lm-eval's own model class on the model in memory, for all trials of a cohort."""
+"""lm-eval's model class on the model in memory, for all trials of a cohort."""
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -9,7 +9,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor, nn
 
-from sweeplab.evaluation.identity import Choose
+from sweeplab.evaluation.identity import Select
 from sweeplab.evaluation.shared_context import (
     AnswerRequest,
     bound_rounding,
@@ -19,16 +19,19 @@ from sweeplab.evaluation.shared_context import (
     read_answers,
     split_batches,
 )
+from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
-_Answer = tuple[float, bool]  # log-likelihood in nats, and whether it is what the model would have written
+_WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
+_Answer = tuple[float, bool]  # log-likelihood in nats, and whether each of its tokens is the most likely one
 _EXACT = (torch.float32, torch.float64)
-_encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # by tokenizer: all trials ask the same
+_encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # cache by tokenizer, for all trials
 
 
 def _is_maskable(model: nn.Module) -> bool:
-    """True for a model in 32 bits or more that may be handed a mask and positions of our own.
+    """True for a model in float32 or float64 that accepts our own mask and positions.
 
-    Virtual tokens have masks of their own, and 8-bit products depend on all rows of a batch.
+    False for prompt tuning, whose virtual tokens have masks of their own, and for 8-bit products, which depend on all
+    rows of a batch.
     """
     if {"attention_mask", "position_ids"} - inspect.signature(model.forward).parameters.keys():
         return False
@@ -38,29 +41,40 @@ def _is_maskable(model: nn.Module) -> bool:
 
 
 class CohortLM(HFLM):  # type: ignore[misc]
-    """lm-eval's class, asked for one trial after another.
+    """lm-eval's class for several trials, which are scored one after another.
 
-    What is generated for the first trial is generated for all of them at once: a step of generation has one token a
-    row, so that more rows cost little. Scores of given answers are computed trial by trial: their batches are full.
+    Text is generated for all trials at once, when the first one asks for it: a step of generation has one token for
+    each row, so more rows cost little. Log-likelihoods are computed trial by trial: their batches are full anyway.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Any, batch_size: int, num_trials: int, choose: Choose) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        batch_size: int,
+        num_trials: int,
+        select_trials: Select,
+        why_unshared: _WhyUnshared = lambda longest: None,
+    ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
-        self.choose = choose
+        self.select_trials = select_trials
+        self.why_unshared = why_unshared
+        self.notes: list[str] = []  # which faster way was not used, and why
         self.shares_contexts = False
         self.trial = 0
         self.num_calls = 0
-        self.items: list[Hashable] = []  # of the log-likelihoods that are asked for
+        self.items: list[Hashable] = []  # the item of each requested log-likelihood
         self.generated: list[tuple[Tensor, ...]] = []  # by call, then by trial
 
-    def turn_to(self, trial: int) -> None:
-        self.trial, self.num_calls = trial, 0
+    def begin_trial(self, trial: int) -> None:
+        """From now on the model is scored with the adapter of this trial."""
+        self.trial, self.num_calls, self.notes = trial, 0, []
 
     def allow_sharing(self, allowed: bool) -> None:
-        """Lets answers to one question share its tokens where the model can, which moves log-likelihoods by rounding.
+        """Allows to compute the tokens of a question once for all its answers, where the model can do that.
 
-        Items that rounding could decide are scored again in lm-eval's own way.
+        Log-likelihoods then differ by rounding; items that rounding could decide are scored again in lm-eval's way.
         """
         self.shares_contexts = allowed and _is_maskable(self.model)
 
@@ -72,19 +86,19 @@ class CohortLM(HFLM):  # type: ignore[misc]
         return list(known[key])
 
     def _model_call(self, *args: Any, **kwargs: Any) -> Tensor:
-        with self.choose([self.trial]):
+        with self.select_trials([self.trial]):
             logits: Tensor = super()._model_call(*args, **kwargs)
             return logits
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
-        if kwargs.get("do_sample"):  # a trial's draws must not depend on others
-            with self.choose([self.trial]):
-                drawn: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-                return drawn
+        if kwargs.get("do_sample"):  # the random numbers of a trial must not depend on other trials
+            with self.select_trials([self.trial]):
+                sampled: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
+                return sampled
         if self.trial == 0:
             mask = kwargs.pop("attention_mask").repeat(self.num_trials, 1)
             rows = context.repeat(self.num_trials, 1)
-            with self.choose(range(self.num_trials)):
+            with self.select_trials(range(self.num_trials)):
                 tokens = super()._model_generate(rows, max_length, stop, attention_mask=mask, **kwargs)
             self.generated.append(tokens.chunk(self.num_trials))
         self.num_calls += 1
@@ -97,40 +111,65 @@ class CohortLM(HFLM):  # type: ignore[misc]
         return answers
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
-        asked = [AnswerRequest(context, answer) for _, context, answer in requests]
-        longest = max(len(one.context) + len(one.answer) - 1 for one in asked)
-        if self.items and self.shares_contexts and longest <= self.max_length and self.sees_the_same(requests, asked):
-            answers = self.shared(asked, self.items)
-            lengths = [len(text) for (_, text), _, _ in requests]
-            close = find_close_calls([value for value, _ in answers], lengths, self.items)
-            again = [place for place, item in enumerate(self.items) if item in close]
-            for place, answer in zip(again, self.plain([requests[place] for place in again]), strict=True):
-                answers[place] = answer
-            return answers
-        return self.plain(requests, **kwargs)
+        pairs = [AnswerRequest(context, answer) for _, context, answer in requests]
+        if not self._is_sharing_exact(requests, pairs):
+            return self._score_separately(requests, **kwargs)
+        answers = self._score_shared(pairs, self.items)
+        lengths = [len(text) for (_, text), _, _ in requests]
+        close = find_close_calls([value for value, _ in answers], lengths, self.items)
+        again = [index for index, item in enumerate(self.items) if item in close]
+        for index, answer in zip(again, self._score_separately([requests[one] for one in again]), strict=True):
+            answers[index] = answer
+        return answers
 
-    def plain(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
-        """lm-eval's own way."""
+    def _is_sharing_exact(self, requests: list[Any], pairs: Sequence[AnswerRequest]) -> bool:
+        """True where answers may share their question's tokens: the configuration of the model allows it, and the item
+        with the longest text, where a window or a state shows most, has the same log-likelihoods in both ways."""
+        sizes = [len(one.context) + len(one.answer) - 1 for one in pairs]
+        longest = max(sizes, default=0)
+        if not (self.items and self.shares_contexts and longest <= self.max_length):
+            return False
+        why = self.why_unshared(longest)
+        if why is None:
+            why = self._find_difference(requests, pairs, self.items[sizes.index(longest)])
+        if why is not None:
+            self.notes.append(f"evaluation computed each question again for each of its answers: {why}")
+        return why is None
+
+    def _score_separately(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
+        """Answers as lm-eval computes them: the question's tokens again for each answer."""
         answers: list[_Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
         return answers
 
-    def sees_the_same(self, requests: list[Any], asked: Sequence[AnswerRequest]) -> bool:
-        """Whether the model heeds the masks: the first item's answers, shared and in lm-eval's own way."""
-        first = [place for place, item in enumerate(self.items) if item == self.items[0]]
-        shared = self.shared([asked[place] for place in first], [self.items[0]] * len(first))
-        plain = self.plain([requests[place] for place in first])
-        return all(abs(mine[0] - own[0]) < bound_rounding(own[0]) for mine, own in zip(shared, plain, strict=True))
+    def _find_difference(self, requests: list[Any], pairs: Sequence[AnswerRequest], item: Hashable) -> str | None:
+        """How the item's answers differ between both ways; None where only rounding explains it."""
+        chosen = [index for index, one in enumerate(self.items) if one == item]
+        asked = [requests[index] for index in chosen]
+        try:
+            shared = self._score_shared([pairs[index] for index in chosen], [item] * len(chosen))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # any architecture: each refuses such a mask in its own way
+            return f"this model takes no mask for it ({type(error).__name__})"
+        separate = self._score_separately(asked, disable_tqdm=True)
+        with move_last_bits(self.model):
+            moved = self._score_separately(asked, disable_tqdm=True)
+        for (mine, _), (value, _), (other, _) in zip(shared, separate, moved, strict=True):
+            allowed = min(bound_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
+            if not abs(mine - value) <= allowed:
+                return f"a log-likelihood of {value:.6g} would be {mine:.6g}, and rounding explains {allowed:.2g}"
+        return None
 
     @torch.no_grad()
-    def shared(self, asked: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:
-        """Answers by request, each question's tokens computed once."""
-        sums_N, likeliest_N = torch.zeros(len(asked)), torch.ones(len(asked), dtype=torch.bool)
-        for rows in split_batches(group_rows(asked, items), asked, self.batch_size):
-            packed = pack_rows(rows, asked)
+    def _score_shared(self, pairs: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:
+        """An answer for each request; the tokens of each question are computed once."""
+        sums_N, likeliest_N = torch.zeros(len(pairs)), torch.ones(len(pairs), dtype=torch.bool)
+        for rows in split_batches(group_rows(pairs, items), pairs, self.batch_size):
+            packed = pack_rows(rows, pairs)
             inputs = {"attention_mask": packed.mask_B1TT, "position_ids": packed.positions_BT}
-            with self.choose([self.trial]):
-                moved = {name: part.to(self.device) for name, part in inputs.items()}
-                logits_BTV = self.model(packed.ids_BT.to(self.device), **moved, use_cache=False).logits
-            sums, likeliest = read_answers(logits_BTV, packed, len(asked))
+            with self.select_trials([self.trial]):
+                on_device = {name: part.to(self.device) for name, part in inputs.items()}
+                logits_BTV = self.model(packed.ids_BT.to(self.device), **on_device, use_cache=False).logits
+            sums, likeliest = read_answers(logits_BTV, packed, len(pairs))
             sums_N, likeliest_N = sums_N + sums, likeliest_N & likeliest
         return list(zip(sums_N.tolist(), likeliest_N.tolist(), strict=True))

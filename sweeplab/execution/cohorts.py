@@ -1,4 +1,4 @@
-"""Which trials train together: asked trials wait here until a cohort of their geometry has room."""
+"""Builds cohorts: trials of the search wait in a queue until others of the same geometry can train with them."""
 
 import math
 from collections import deque
@@ -11,40 +11,40 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.metrics import SOLO_METRICS
 
-_LARGEST_COHORT: Final = 16  # fewer where the worker finds that more are not faster, or do not fit
-_LARGEST_LEARNING_COHORT: Final = 4  # a sampler that learns from results should not draw too much without any
-_COHORTS_AHEAD: Final = 4  # cohorts asked for in advance, to find trials of one geometry
+_LARGEST_COHORT: Final = 16  # the worker trains fewer at a time where more are not faster or do not fit
+_LARGEST_LEARNING_COHORT: Final = 4  # a sampler that learns from results should not draw many points before it has any
+_COHORTS_AHEAD: Final = 4  # cohorts that fit into the queue, so that it has enough trials of one geometry
 
 
-def choose_cohort_size(config: StudyConfig) -> int:
+def _choose_cohort_size(config: StudyConfig) -> int:
     """Trials that may train at once: `executor.cohort_size`, or what suits the sampler and the objectives."""
     size = config.executor.cohort_size
     if size != "auto":
         return int(size)
     if config.training.num_devices > 1:
-        return 1  # nobody measures how many at once are fastest
+        return 1  # the fastest size is not measured on several devices
     if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
-        return 1  # a trial's time and memory are its own only where it trains alone
+        return 1  # time and memory of a trial can be measured only where it trains by itself
     return _LARGEST_LEARNING_COHORT if config.sampler.name in LEARNING else _LARGEST_COHORT
 
 
 class CohortBuilder:
-    """Takes trials from `trials` as cohorts need them, in their order within a geometry."""
+    """Takes trials from `trials` as cohorts need them. Trials of one geometry keep their order."""
 
     def __init__(self, trials: Iterator[TrialSpec], config: StudyConfig) -> None:
         self.trials = trials
-        self.size = choose_cohort_size(config)
+        self.size = _choose_cohort_size(config)
         self.queue_length = self.size * (1 if config.sampler.name in LEARNING else _COHORTS_AHEAD)
         self.queue: deque[TrialSpec] = deque()
 
     def _fill_queue(self, count: int) -> None:
-        """Asks for trials until `count` wait, or there are no more."""
+        """Takes trials until `count` are in the queue, or there are no more."""
         self.queue.extend(islice(self.trials, max(0, count - len(self.queue))))
 
     def build_cohort(self, num_idle: int = 1) -> list[TrialSpec]:
-        """The next trial and, where it can share its base, others of its geometry; empty at the end of the study.
+        """The next trial and, where it can share a base, others of its geometry; empty at the end of the study.
 
-        `num_idle` workers want one: each gets its share of the queue.
+        The queue is divided among `num_idle` workers that wait for a cohort.
         """
         self._fill_queue(1)
         if not self.queue:
@@ -58,7 +58,7 @@ class CohortBuilder:
         return [first, *self._take_matching(first, share - 1)]
 
     def find_refill(self, ended: TrialSpec) -> list[TrialSpec]:
-        """A trial of the geometry of one that has ended, to train in its stead; empty where there is none."""
+        """A trial of the same geometry as `ended`, to train in its place; empty where there is none."""
         if ended.geometry is None or self.size == 1:
             return []
         self._fill_queue(self.queue_length)

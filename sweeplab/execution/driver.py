@@ -1,4 +1,4 @@
-"""The driver: opens a study's folder, search, worker and tracker, runs what is left of it, writes the report."""
+"""The driver: opens the folder, search, workers and tracker of a study, runs its missing trials, writes the report."""
 
 import re
 from contextlib import closing
@@ -31,16 +31,16 @@ from sweeplab.records.store import (
 from sweeplab.report import write_report
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
-from sweeplab.search.points import planned_configs
+from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.search.samplers import check_space
-from sweeplab.search.search import Search, num_planned
+from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.progress import StudyProgress, show_summary
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_runs import build_tracker
 
 
-def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
+def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     study = request.config.study
     return StudyFacts(
         name=str(study.name),
@@ -49,7 +49,7 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=num_planned(request.config, varied),
+        num_planned=count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
@@ -57,16 +57,17 @@ def study_facts(request: Request, varied: list[Axis]) -> StudyFacts:
     )
 
 
-def other_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> str:
-    """Such as `rank_8` for the default name, and `mine-rank_8` for another: after the first value that has changed."""
+def _suggest_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> str:
+    """A study name from the first value that has changed: `rank_8` for the default name, else such as `mine-rank_8`."""
     changed = next((key for key in differing if isinstance(after.get(key), str | int | float)), None)
     ending = "other" if changed is None else f"{changed.rpartition('.')[2]}_{after[changed]}"
     plain = re.sub(r"[^\w.-]+", "-", ending[:40], flags=re.ASCII).strip("-.")
     return plain if now.name == DEFAULT_NAME else f"{now.name}-{plain}"
 
 
-def list_changes(earlier: StudyFacts, now: StudyFacts) -> dict[str, str]:
-    """What makes this another experiment, in words by key; more seeds, trials and values of an axis do not."""
+def _list_changes(earlier: StudyFacts, now: StudyFacts) -> dict[str, str]:
+    """The changes that make this another experiment, as sentences by key. More seeds, more trials and more values of
+    an axis are none."""
     before, after = _flatten_facts(earlier), _flatten_facts(now)
     changes = {
         key: f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}"
@@ -81,18 +82,18 @@ def _flatten_facts(facts: StudyFacts) -> dict[str, Any]:
     return dict(flatten_keys({"config": facts.config, "objectives": facts.objectives}))
 
 
-def refuse_changed(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
-    """Raises `ConfigError` for another experiment."""
-    changes = list_changes(earlier, now)
+def _refuse_changed_study(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
+    """Raises `ConfigError` where the folder belongs to another experiment."""
+    changes = _list_changes(earlier, now)
     if changes:
         raise ConfigError(
             f"study.name={now.name} exists with another configuration ({'; '.join([*changes.values()][:3])}); "
-            f"add study.name={other_name(now, _flatten_facts(now), [*changes])}, or remove {folder} to start over"
+            f"add study.name={_suggest_name(now, _flatten_facts(now), [*changes])}, or remove {folder} to start over"
         )
 
 
-def refuse_others_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
-    """Where study.json is gone, the first record says which experiment the folder is of. Raises `ConfigError`."""
+def _refuse_foreign_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
+    """For a folder without study.json: raises `ConfigError` where its first record is of another experiment."""
     first = records[0]
     unfit = [key for key in first.params if key not in dict(flatten_keys(first.config)) and not is_group(key)]
     now = dict(flatten_keys(trial_config(request.overrides, first.params).to_dict())) if not unfit else {}
@@ -108,7 +109,7 @@ def refuse_others_records(records: list[TrialRecord], request: Request, folder: 
 
 
 class Driver:
-    """Runs one study from where its folder stands."""
+    """Runs one study; a study that was stopped goes on from the files in its folder."""
 
     def __init__(self, request: Request, console: Console) -> None:
         self.request = request
@@ -116,42 +117,50 @@ class Driver:
         self.console = console
         self.folder = study_folder(self.config)
         self.varied = axes(self.config.space)
-        self.facts = study_facts(request, self.varied)
+        self.facts = _describe_study(request, self.varied)
 
     def say(self, sentence: str) -> None:
         self.console.print(Text(sentence), soft_wrap=True)
 
-    def begin(self) -> StudyFiles:
-        """What is there of this study. Refuses another experiment's records; without any it begins as another one."""
+    def open_folder(self) -> StudyFiles:
+        """Reads the files of this study. A folder without records is reset where it was meant for another experiment.
+
+        Raises `ConfigError` where the records are of another experiment, and `StoreError`.
+        """
         remove_partial_files(self.folder)
         files = read_study(self.folder)
         for sentence in files.sentences:
             self.say(sentence)
         earlier = read_facts(self.folder)
         if earlier is not None and files.records:
-            refuse_changed(earlier, self.facts, self.folder)
+            _refuse_changed_study(earlier, self.facts, self.folder)
         elif files.records:
-            refuse_others_records(files.records, self.request, self.folder)
-        elif not self.is_same(earlier):
+            _refuse_foreign_records(files.records, self.request, self.folder)
+        elif not self.is_same_experiment(earlier):
             discard_search(self.folder)
             return StudyFiles([], [], [])
         return files
 
-    def is_same(self, earlier: StudyFacts | None) -> bool:
-        """True where what was asked of an earlier run can be asked of this one."""
-        changed = earlier is None or list_changes(earlier, self.facts) or has_changed_settings(self.folder, self.config)
+    def is_same_experiment(self, earlier: StudyFacts | None) -> bool:
+        """True where the trials that an earlier run asked for belong to this experiment, too."""
+        changed = (
+            earlier is None or _list_changes(earlier, self.facts) or has_changed_settings(self.folder, self.config)
+        )
         return not changed
 
     def run(self) -> int:
-        """Runs what is left of the study and reports; trials finished in all. Raises `ConfigError` and `StoreError`."""
+        """Runs the missing trials and writes the report; returns the number of finished trials of the whole study.
+
+        Raises `ConfigError` and `StoreError`.
+        """
         make_folder(self.folder)
         with only_writer(self.folder):
-            return self.go_on(self.begin())
+            return self.continue_from(self.open_folder())
 
-    def go_on(self, files: StudyFiles) -> int:
+    def continue_from(self, files: StudyFiles) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
-            planned_configs(self.request, self.varied)
+            compose_planned_points(self.request, self.varied)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:
@@ -164,14 +173,14 @@ class Driver:
         return sum(record.status is Status.FINISHED for record in records)
 
     def run_trials(self, search: Search, executor: Executor) -> None:
-        """As many as are left, or until the study is stopped."""
+        """Runs the missing trials, or until the study is stopped."""
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
         with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
-            except StudyStopped as why:
-                progress.say(f"Stopped: {why}. The same command goes on from here.")
+            except StudyStopped as reason:
+                progress.say(f"Stopped: {reason}. The same command continues the study.")
             finally:
                 self.tracker.interrupted()
         if num_left_out := search.queue.num_left_out:

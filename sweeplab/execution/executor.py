@@ -14,7 +14,7 @@ from sweeplab.execution.link import Message, Reception
 from sweeplab.execution.on_ray import RayLauncher
 from sweeplab.execution.on_slurm import SlurmLauncher
 from sweeplab.execution.placement import VISIBLE, Placement, choose_placements
-from sweeplab.execution.supervisor import Call, LocalLauncher, open_log, worker_program
+from sweeplab.execution.supervisor import Call, LocalLauncher, list_worker_command, open_log
 from sweeplab.execution.worker_handle import Event, Job, WorkerHandle
 from sweeplab.records.store import make_folder
 from sweeplab.runtime.errors import ConfigError
@@ -22,32 +22,32 @@ from sweeplab.runtime.errors import ConfigError
 _PACKAGE_OF: Final = {"ray": "ray", "slurm": "submitit"}
 
 
-class Launcher(Protocol):
-    """Starts supervisors, and says how one ended that could not tell."""
+class _Launcher(Protocol):
+    """Starts a supervisor for each worker."""
 
     reception: Reception
-    placements: list[Placement]  # of each worker
+    placements: list[Placement]  # one for each worker
 
     def start(self, calls: list[Call]) -> Sequence[Job]:
-        """Raises `ConfigError`."""
+        """Starts, or queues, one supervisor for each call. Raises `ConfigError`."""
 
     def close(self) -> None: ...
 
 
 class Executor:
-    """What the driver needs of whatever runs cohorts. Each worker has one cohort at a time."""
+    """The workers of a study. Each runs one cohort at a time."""
 
-    def __init__(self, launcher: Launcher, pruning: bool, folder: Path) -> None:
-        """Workers begin to start, and import what they need; `folder` is the study's. Raises as `open_executor`."""
+    def __init__(self, launcher: _Launcher, pruning: bool, folder: Path) -> None:
+        """Starts the workers without waiting for them; `folder` is the study's. Raises as `open_executor`."""
         self.launcher = launcher
         self.placements = launcher.placements
         self.pruning = pruning
         self.folder = folder
         self.events: queue.Queue[Event] = queue.Queue()
-        self.checked_at = time.monotonic()  # whether one of them hangs
+        self.checked_at = time.monotonic()  # the last time that workers were checked for a hang
         self.workers: list[WorkerHandle] = []
         for number in range(self.num_workers):
-            open_log(self._log_path(number)).close()  # where it cannot be written, this is said at once
+            open_log(self._log_path(number)).close()  # raises at once where the log cannot be written
         calls = [self._call_worker(number) for number in range(self.num_workers)]
         for number, (call, job) in enumerate(zip(calls, launcher.start(calls), strict=True)):
             self.workers.append(self._open_worker(number, call, job))
@@ -63,7 +63,7 @@ class Executor:
         gpu, reception = self.placements[number].gpu, self.launcher.reception
         environment = {} if gpu is None else {VISIBLE: gpu}
         invitations = reception.invite(), reception.invite()
-        return Call(worker_program(), str(Path.cwd()), str(self._log_path(number)), environment, *invitations)
+        return Call(list_worker_command(), str(Path.cwd()), str(self._log_path(number)), environment, *invitations)
 
     def _open_worker(self, number: int, call: Call, job: Job) -> WorkerHandle:
         placement = self.placements[number]
@@ -76,31 +76,34 @@ class Executor:
         return WorkerHandle(number, call, job, self.launcher.reception, opening, self.events)
 
     def is_ready(self, worker: int) -> bool:
-        """False for a worker that waits for a machine; `ready` says when it has one."""
+        """False for a worker that still waits for a machine; an event `ready` follows when it has started."""
         return self.workers[worker].is_ready
 
     def submit(self, worker: int, specs: list[Message]) -> None:
-        """Starts a cohort on a worker that is ready and has none; its events end with `done` or `died`."""
+        """Starts a cohort on a worker that is ready and idle; its events end with `done` or `died`."""
         chosen = self.workers[worker]
         chosen.is_busy, chosen.received_at = True, time.monotonic()
         chosen.send("cohort", specs=specs)
 
     def refill(self, worker: int, specs: list[Message]) -> None:
-        """What follows a trial that has `ended`: owed once for each, also where there is nothing."""
+        """Sends trials in place of one that has `ended`; must be called once after each `ended`, also with none."""
         self.workers[worker].send("refill", specs=specs)
 
     def send_verdict(self, worker: int, why: str | None) -> None:
-        """None where the trial of the last held-out loss goes on, else why not; owed for each where a pruner is on."""
+        """Sends why the pruner stops the trial that reported the last held-out loss, or None where it goes on.
+
+        Where a pruner is on, it must be called once after each held-out loss: the worker waits for it.
+        """
         self.workers[worker].send("verdict", why=why)
 
     def next_event(self) -> Event:
-        """Waits for the next event of any worker. A worker that hangs is killed, and dies like any other."""
+        """Waits for the next event of any worker. A worker that hangs is killed, which gives an event `died`."""
         seconds = self.placements[0].executor.stall_seconds
         if seconds is None:
             return self.events.get()
         interval = min(seconds / 4, 5.0)
         while True:
-            if time.monotonic() - self.checked_at >= interval:  # also while others send
+            if time.monotonic() - self.checked_at >= interval:  # also where other workers keep sending
                 self.checked_at = time.monotonic()
                 for worker in self.workers:
                     worker.kill_if_stalled(seconds)
@@ -108,7 +111,7 @@ class Executor:
                 return self.events.get(timeout=interval)
 
     def restart(self, worker: int) -> None:
-        """A fresh worker for one that died. Raises `ConfigError`."""
+        """Starts a new worker in place of one that died. Raises `ConfigError`."""
         dead = self.workers[worker]
         call, job = dead.call, dead.job
         dead.begin_stop()
@@ -124,7 +127,7 @@ class Executor:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends every worker: what they have not reported is run again later."""
+        """Ends every worker. Trials without a record run again when the study continues."""
         for worker in self.workers:
             worker.begin_stop()
         for worker in self.workers:
@@ -133,13 +136,13 @@ class Executor:
 
 
 def open_executor(config: StudyConfig, folder: Path) -> Executor:
-    """The executor that a study names; `folder` is the study's. Raises `ConfigError` and `StoreError`."""
+    """The executor of the configuration; `folder` is the study's. Raises `ConfigError` and `StoreError`."""
     name = config.executor.name
     package = _PACKAGE_OF.get(name)
     if package is not None and find_spec(package) is None:
         raise ConfigError(f"executor={name} needs the package {package}; pip install -e '.[{name}]'")
     make_folder(folder)
-    launcher: Launcher
+    launcher: _Launcher
     if name == "ray":
         launcher = RayLauncher(config)
     elif name == "slurm":

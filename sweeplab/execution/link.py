@@ -1,12 +1,13 @@
-"""The one link between a driver and what it starts: messages over a socket, each a line of JSON and never a pickle.
+"""The link between a driver and the processes that it starts: messages over a socket, each one line of JSON.
 
-On one machine it is a pair of Unix sockets without a name: the worker inherits its end, and nobody else can connect.
-Between machines it is TCP, and both sides first prove that they know one secret, which is never sent itself. What
-follows is not encrypted, so it belongs on a cluster's own network.
+On one machine it is a pair of unnamed Unix sockets: the worker inherits one end, and no other process can connect.
+Between machines it is TCP. Both sides first prove that they know the same secret, which itself is never sent. The
+messages are not encrypted, so use it only in a private network.
 """
 
 import hmac
 import json
+import os
 import queue
 import secrets
 import socket
@@ -32,11 +33,11 @@ _KEEPALIVE: Final = {  # a machine that vanished is noticed within a minute
 
 
 class NotAuthorized(Exception):
-    """The other side does not know the secret, or is not expected."""
+    """The other side does not know the secret, or has no invitation."""
 
 
 class InvalidMessage(Exception):
-    """The other side sent a line that is no message."""
+    """The other side sent a line that is not a message."""
 
 
 def _parse_message(line: bytes) -> Message:
@@ -51,7 +52,7 @@ def _parse_message(line: bytes) -> Message:
 
 
 class Link:
-    """Messages in both directions. Any thread may send; one thread receives."""
+    """A connection for messages in both directions. Any thread may send, only one may receive."""
 
     def __init__(self, connection: socket.socket) -> None:
         if connection.family != socket.AF_UNIX:
@@ -64,27 +65,35 @@ class Link:
         self.lock = threading.Lock()
 
     def send(self, kind: str, **content: Any) -> None:
-        """Sends nothing to a side that has gone; `messages` ends then."""
+        """Sends a message. Does nothing where the connection is closed; `messages` then ends."""
         line = json.dumps({"kind": kind, **content}) + "\n"
         with self.lock, suppress(OSError):
             self.socket.sendall(line.encode())
 
     def messages(self) -> Iterator[Message]:
-        """Until the other side ends, also in the middle of a line. Raises `InvalidMessage`."""
-        with suppress(OSError, ValueError):  # it was reset, or closed here
+        """Yields messages until the connection ends; an incomplete last line is dropped. Raises `InvalidMessage`."""
+        with suppress(OSError, ValueError):  # reset by the other side, or closed by this one
             for line in self.reader:
                 if not line.endswith(b"\n"):
                     return
                 yield _parse_message(line)
 
     def receive_handshake(self) -> Message:
-        """The next message, from a side that may be anyone. Raises `InvalidMessage` and `OSError`."""
+        """The next message, of limited length, before the other side is known. Raises `InvalidMessage`, `OSError`."""
         return _parse_message(self.reader.readline(_LONGEST_HANDSHAKE_BYTES))
 
     def finish(self) -> None:
-        """Tells the other side that nothing more will be sent; what it still sends is received."""
+        """Ends this side's messages; the other side may still send."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
+
+    def abandon(self) -> None:
+        """Gives up this process's copy of the connection, which another process goes on with.
+
+        It takes no lock: a thread that a fork left behind may hold it for ever.
+        """
+        if self.socket.fileno() >= 0:
+            os.close(self.socket.detach())
 
     def close(self) -> None:
         with suppress(OSError):
@@ -94,7 +103,7 @@ class Link:
 
 
 class Invitation(NamedTuple):
-    """How a process reaches its driver: by a socket that it inherits, or over the network."""
+    """How a process reaches its driver: an inherited socket (`descriptor`), or an address in the network."""
 
     descriptor: int | None = None
     host: str = ""
@@ -112,7 +121,8 @@ def _is_proof(proof: object, token: str, role: str, nonce: str) -> bool:
 
 
 def connect(invitation: Invitation) -> Link:
-    """A process's link to its driver. Raises `OSError` where nobody listens, `NotAuthorized` where a stranger does."""
+    """The link of a process to its driver. Raises `OSError` where nothing listens at the address, `NotAuthorized` where
+    it is not the driver."""
     if invitation.descriptor is not None:
         return Link(socket.socket(fileno=invitation.descriptor))
     _, host, port, token, key = invitation
@@ -135,23 +145,28 @@ def connect(invitation: Invitation) -> Link:
 
 
 def connect_from_stdin() -> Link:
-    """The link of a process that was started with its invitation as the only line of its stdin. Raises as `connect`."""
-    return connect(Invitation(*json.loads(sys.stdin.readline())))
+    """The link of a process that reads its invitation, one line, from stdin. Raises as `connect`.
+
+    A process that a library forks off this one gives up the link, so that the other side learns when this one ends.
+    """
+    link = connect(Invitation(*json.loads(sys.stdin.readline())))
+    os.register_at_fork(after_in_child=link.abandon)
+    return link
 
 
 def invite_child() -> tuple[Link, Invitation]:
-    """This process's end of a link, and the other end for a child that inherits it."""
+    """This process's end of a new link, and the invitation for a child process that inherits the other end."""
     ours, theirs = socket.socketpair()
     return Link(ours), Invitation(theirs.detach())
 
 
 class Reception:
-    """Where a driver's processes connect. Each has an invitation, and its links wait in a queue of their own."""
+    """Accepts the connections of a driver's processes. Each process has an invitation, and a queue for its links."""
 
     def __init__(self, host: str | None) -> None:
-        """`host` is an address of this machine; None: only children of this process connect, by inheritance.
+        """`host` is an address of this machine; None: only child processes connect, through inherited sockets.
 
-        Raises `OSError` for an address that is not this machine's.
+        Raises `OSError` for an address that is not one of this machine.
         """
         self.host = host
         self.token = secrets.token_hex(32)
@@ -170,14 +185,14 @@ class Reception:
         return Invitation(None, self.host, self.listener.getsockname()[1], self.token, key)
 
     def links_of(self, invitation: Invitation) -> "queue.Queue[Link | None]":
-        """Its links as they connect; None: nobody waits for more."""
+        """The queue of the links that connect with this invitation; the owner puts None there to end it."""
         return self.queues[invitation.key]
 
     def _listen(self, listener: socket.socket) -> None:
         while listener.fileno() >= 0:  # until it is closed
             try:
                 connection, _ = listener.accept()
-            except OSError:  # the caller went away, or this process has too many files open
+            except OSError:  # the caller closed the connection, or this process has too many open files
                 time.sleep(_RETRY_SECONDS)
                 continue
             threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
@@ -194,7 +209,7 @@ class Reception:
             self.queues[key].put(link)
 
     def _check_caller(self, link: Link) -> str:
-        """The caller's key, once it has proved the secret. Raises `NotAuthorized`, `InvalidMessage` and `OSError`."""
+        """The key of a caller that has proved the secret. Raises `NotAuthorized`, `InvalidMessage` and `OSError`."""
         nonce = secrets.token_hex(16)
         link.send("prove", nonce=nonce)
         hello = link.receive_handshake()
@@ -202,7 +217,7 @@ class Reception:
         if not _is_proof(hello.get("proof"), self.token, f"worker {key}", nonce):
             raise NotAuthorized("wrong secret")
         if key not in self.queues:
-            raise NotAuthorized(f"nobody waits for {key}")
+            raise NotAuthorized(f"no invitation has the key {key}")
         link.send("welcome", proof=_prove(self.token, "driver", str(hello.get("nonce"))))
         return key
 

@@ -1,6 +1,6 @@
-"""Workers on a Ray cluster: an actor each, which starts the worker on its node. Ray places them; it retries nothing.
+"""Workers on a Ray cluster. Each has an actor that starts it on a node; Ray chooses the node, and retries nothing.
 
-The study's folder is one that all nodes share: workers write checkpoints and adapters there, the driver the records.
+All nodes must share the study's folder: workers write checkpoints and adapters there, the driver the records.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Any, Final
 from sweeplab.config.executor import RayWorkers
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.link import LOOPBACK, Reception
-from sweeplab.execution.placement import Placement, is_order_dependent, needs_quiet
+from sweeplab.execution.placement import Placement, is_order_dependent, measures_own_cost
 from sweeplab.execution.supervisor import Call, Ending, Supervisor
 from sweeplab.runtime.errors import ConfigError, describe_error
 
@@ -20,13 +20,13 @@ _ANSWER_SECONDS: Final = 10.0  # for Ray to say why it lost an actor
 
 
 class _RayJob:
-    """A supervisor as an actor."""
+    """A supervisor in a Ray actor."""
 
     def __init__(self, actor: Any, reception: Reception, call: Call) -> None:
         self.actor = actor
         self.result = actor.run.remote()
         supervisors = reception.links_of(call.supervisor)
-        self.result.future().add_done_callback(lambda _: supervisors.put(None))  # also one that never connected
+        self.result.future().add_done_callback(lambda _: supervisors.put(None))  # also where it never connected
 
     def explain_loss(self) -> Ending:
         import ray
@@ -35,8 +35,8 @@ class _RayJob:
         try:
             ray.get(self.result, timeout=_ANSWER_SECONDS)
         except (RayError, OSError) as error:
-            why = str(error).strip().splitlines()[-1].strip()
-            return Ending(f"Ray lost the worker: {why}", taken=_was_preempted(error, RayActorError))
+            reason = str(error).strip().splitlines()[-1].strip()
+            return Ending(f"Ray lost the worker: {reason}", taken=_was_preempted(error, RayActorError))
         return Ending("Ray lost the worker: its connection broke")
 
     def cancel(self) -> None:
@@ -46,22 +46,20 @@ class _RayJob:
 
 
 def _was_preempted(error: Exception, kind: type[Any]) -> bool:
-    """True where the cluster's owner took the node away, as happens with a spot instance."""
+    """True where the node was taken away, as happens with a spot instance."""
     return isinstance(error, kind) and bool(error.preempted)
 
 
 def _join_cluster(executor: RayWorkers) -> None:
-    """Joins the cluster at `executor.address`, or starts one of this machine alone, which nobody else can reach.
-
-    Raises `ConfigError`.
-    """
+    """Joins the cluster at `executor.address`. Without an address, starts a cluster on this machine that no other
+    machine can reach. Raises `ConfigError`."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # Ray's next default, of which it warns
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # will be Ray's default; unset, Ray prints a warning
     own: dict[str, Any] = {}
     if executor.address is None:
-        # Ray takes _node_ip_address=127.0.0.1 for this machine's own address, unless clusters are off: then all of its
-        # servers listen on the loopback alone (seen with ss on Ray 2.60)
+        # Ray replaces _node_ip_address=127.0.0.1 by the machine's address in the network, except where clusters are
+        # disabled: then all of its servers listen on the loopback address only (checked with ss on Ray 2.60)
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -72,15 +70,15 @@ def _join_cluster(executor: RayWorkers) -> None:
     try:
         ray.init(executor.address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
-        why = describe_error(error)
+        reason = describe_error(error)
         raise ConfigError(
-            f"executor.address={executor.address} does not answer as a Ray cluster: {why}; start its head with "
-            "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null for this machine alone"
+            f"executor.address={executor.address} does not answer as a Ray cluster: {reason}; start its head with "
+            "`RAY_AUTH_MODE=token ray start --head`, or use executor.address=null to use this machine only"
         ) from error
 
 
-def count_free_workers(nodes: list[dict[str, Any]], executor: RayWorkers, num_gpus: float) -> int:
-    """Workers that the nodes have room for, as `ray.nodes` lists them."""
+def _count_free_workers(nodes: list[dict[str, Any]], executor: RayWorkers, num_gpus: float) -> int:
+    """The number of workers for which the nodes, as `ray.nodes` lists them, have enough CPUs and GPUs."""
 
     def count_on(resources: dict[str, float]) -> int:
         cpus = resources.get("CPU", 0) // executor.cpus_per_worker
@@ -89,21 +87,24 @@ def count_free_workers(nodes: list[dict[str, Any]], executor: RayWorkers, num_gp
     return sum(count_on(node["Resources"]) for node in nodes if node["Alive"])
 
 
-def choose_ray_placements(config: StudyConfig, nodes: list[dict[str, Any]]) -> tuple[list[Placement], float]:
-    """The workers and how many GPUs each takes; none on a cluster without. Raises `ConfigError`."""
+def _choose_ray_placements(config: StudyConfig, nodes: list[dict[str, Any]]) -> tuple[list[Placement], float]:
+    """The placements of the workers and the number of GPUs for each, 0 on a cluster without GPUs.
+
+    Raises `ConfigError` where no node is large enough.
+    """
     executor = config.executor
     assert isinstance(executor, RayWorkers)
     has_gpu = any(node["Resources"].get("GPU", 0) for node in nodes if node["Alive"])
     num_gpus = executor.gpus_per_worker if has_gpu and executor.device != "cpu" else 0
     count = executor.num_workers
     if count == "auto":
-        count = count_free_workers(nodes, executor, num_gpus)
-        if count and (needs_quiet(config) or (is_order_dependent(config) and not num_gpus)):
+        count = _count_free_workers(nodes, executor, num_gpus)
+        if count and (measures_own_cost(config) or (is_order_dependent(config) and not num_gpus)):
             count = 1
     if count == 0:
         raise ConfigError(
             f"no node of the Ray cluster has room for a worker of executor.cpus_per_worker={executor.cpus_per_worker} "
-            f"and executor.gpus_per_worker={num_gpus:g}; ask for less"
+            f"and executor.gpus_per_worker={num_gpus:g}; lower one of them"
         )
     threads = executor.num_threads or executor.cpus_per_worker
     settings = executor.replaced(num_threads=threads, device=executor.device if num_gpus else "cpu")
@@ -111,7 +112,7 @@ def choose_ray_placements(config: StudyConfig, nodes: list[dict[str, Any]]) -> t
 
 
 def _own_address(ray: Any) -> str:
-    """This machine's address, as the cluster's nodes reach it."""
+    """The address of this machine at which the cluster's nodes reach it."""
     own = ray.get_runtime_context().get_node_id()
     return next(str(node["NodeManagerAddress"]) for node in ray.nodes() if node["NodeID"] == own)
 
@@ -120,12 +121,12 @@ class RayLauncher:
     """Starts workers as actors of a Ray cluster."""
 
     def __init__(self, config: StudyConfig) -> None:
-        """Raises `ConfigError`."""
+        """Joins or starts the cluster. Raises `ConfigError`."""
         assert isinstance(config.executor, RayWorkers)
         _join_cluster(config.executor)
-        self.ray: Any = import_module("ray")  # without types for what is used of it
+        self.ray: Any = import_module("ray")  # Any, since Ray has no types for what is used
         try:
-            self.placements, num_gpus = choose_ray_placements(config, self.ray.nodes())
+            self.placements, num_gpus = _choose_ray_placements(config, self.ray.nodes())
             cpus = config.executor.cpus_per_worker
             self.actor = self.ray.remote(Supervisor).options(num_cpus=cpus, num_gpus=num_gpus)
             self.reception = Reception(_own_address(self.ray))

@@ -1,6 +1,6 @@
-"""Workers as jobs of a Slurm array, submitted by submitit. A preempted job is requeued and calls its driver again.
+"""Workers as jobs of a Slurm array, submitted by submitit. A preempted job is requeued and connects again.
 
-The study's folder is one that all nodes share: workers write checkpoints and adapters there, the driver the records.
+All nodes must share the study's folder: workers write checkpoints and adapters there, the driver the records.
 """
 
 from pathlib import Path
@@ -14,13 +14,13 @@ from sweeplab.execution.supervisor import Call, Ending, Supervisor
 from sweeplab.records.store import make_folder
 from sweeplab.runtime.errors import ConfigError
 
-CLUSTER: Final = "slurm"
-_UNLIMITED: Final = 1_000_000  # requeues after the time limit: how long a study goes on is the study's to say
-_WARNING_SECONDS: Final = 90  # before the time limit
+_CLUSTER: Final = "slurm"
+_UNLIMITED: Final = 1_000_000  # requeues after the time limit; the study itself decides when it ends
+_WARNING_SECONDS: Final = 90  # a job gets a signal so long before its time limit
 
 
 class _Task:
-    """What a job runs. submitit pickles it, and looks for `checkpoint` by its name."""
+    """What a job runs. submitit pickles it, and calls its method `checkpoint` before the job is requeued."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -31,7 +31,7 @@ class _Task:
         self.supervisor.run()
 
     def checkpoint(self) -> Any:
-        """Called by submitit where Slurm takes the node away; what it returns is run when the job is back."""
+        """Called by submitit when Slurm takes the node away; the requeued job runs what it returns."""
         from submitit.helpers import DelayedSubmission
 
         if self.supervisor is not None:
@@ -40,7 +40,7 @@ class _Task:
 
 
 class _SlurmJob:
-    """A supervisor as a job."""
+    """A supervisor in a Slurm job."""
 
     def __init__(self, job: Any) -> None:
         self.job = job
@@ -53,9 +53,9 @@ class _SlurmJob:
 
 
 def _open_submitter(config: StudyConfig, folder: Path) -> Any:
-    """submitit's executor, which pickles jobs into a folder that nobody else can read: the secret is in them.
+    """submitit's executor. It pickles jobs into `folder`, which other users cannot read, since they hold the secret.
 
-    Raises `ConfigError` where there is no Slurm.
+    Raises `ConfigError` where Slurm is not installed.
     """
     import submitit
 
@@ -64,9 +64,11 @@ def _open_submitter(config: StudyConfig, folder: Path) -> Any:
     make_folder(folder)
     folder.chmod(0o700)
     try:
-        submitter = submitit.AutoExecutor(folder, cluster=CLUSTER, slurm_max_num_timeout=_UNLIMITED)
+        submitter = submitit.AutoExecutor(folder, cluster=_CLUSTER, slurm_max_num_timeout=_UNLIMITED)
     except RuntimeError as error:
-        raise ConfigError(f"executor=slurm: {error}; start the study where `srun` is, or use executor=local") from error
+        raise ConfigError(
+            f"executor=slurm: {error}; start the study on a machine with `srun`, or use executor=local"
+        ) from error
     on_gpu = executor.device != "cpu" and executor.gpus_per_worker
     submitter.update_parameters(
         name=f"sweeplab-{config.study.name}",
@@ -82,7 +84,7 @@ def _open_submitter(config: StudyConfig, folder: Path) -> Any:
     return submitter
 
 
-def choose_slurm_placements(config: StudyConfig) -> list[Placement]:
+def _choose_slurm_placements(config: StudyConfig) -> list[Placement]:
     executor = config.executor
     assert isinstance(executor, SlurmWorkers)
     device = executor.device if executor.gpus_per_worker else "cpu"
@@ -92,11 +94,11 @@ def choose_slurm_placements(config: StudyConfig) -> list[Placement]:
 
 
 class SlurmLauncher:
-    """Starts workers as jobs. The driver waits where it was started, on a login node for example."""
+    """Starts workers as Slurm jobs. The driver stays where it was started, for example on a login node."""
 
     def __init__(self, config: StudyConfig, folder: Path) -> None:
-        """`folder` is for submitit's own files. Raises `ConfigError`."""
-        self.placements = choose_slurm_placements(config)
+        """`folder` is for submitit's files. Raises `ConfigError`."""
+        self.placements = _choose_slurm_placements(config)
         self.submitter = _open_submitter(config, folder)
         assert isinstance(config.executor, SlurmWorkers)
         host = config.executor.address
@@ -104,20 +106,20 @@ class SlurmLauncher:
             self.reception = Reception(host)
         except OSError as error:
             raise ConfigError(
-                f"executor.address must be this machine's, as the nodes reach it, got {host}: {error.strerror}; try "
-                "the name of this machine"
+                f"executor.address must be an address of this machine that the nodes can reach, got {host}: "
+                f"{error.strerror}; try the host name of this machine"
             ) from error
 
     def start(self, calls: list[Call]) -> list[_SlurmJob]:
-        """One array. Raises `ConfigError` with what sbatch says."""
+        """Submits all jobs as one array. Raises `ConfigError` with the last line of sbatch's answer."""
         from submitit.core.utils import FailedJobError
 
         try:
             return [_SlurmJob(job) for job in self.submitter.submit_array([_Task(call) for call in calls])]
         except FailedJobError as error:
-            why = str(error).strip().splitlines()[-1]
+            reason = str(error).strip().splitlines()[-1]
             raise ConfigError(
-                f"sbatch refused the study's jobs: {why}; mend executor.partition or executor.sbatch"
+                f"sbatch refused the study's jobs: {reason}; correct executor.partition or executor.sbatch"
             ) from error
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where workers run: how many of them, on which device, with how many threads. Asks without importing torch."""
+"""Decides how many workers run, on which devices and with how many threads. It does not import torch."""
 
 import os
 import subprocess
@@ -13,18 +13,18 @@ from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import refuse
 from sweeplab.runtime.paths import expand_home
 
-# matrices of such a base are too small for two threads to share: two workers of one thread each took 31.5 ms for a
-# trial's forward and backward on the embedded base where one worker of two threads took 39.8
+# The matrices of a base up to this size are too small to use two threads well: forward and backward of a trial on the
+# embedded base took 31.5 ms with two workers of one thread each, and 39.8 ms with one worker of two threads.
 _SMALL_BASE_BYTES: Final = 50_000_000
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 class Placement(NamedTuple):
-    """Of one worker."""
+    """Where one worker runs."""
 
-    executor: ExecutorConfig  # with the threads that are its share
-    gpu: str | None  # as CUDA_VISIBLE_DEVICES takes it; None: whatever the environment says
-    num_devices: int = 1  # that its model is on, each with a process
+    executor: ExecutorConfig  # with the number of threads of this worker
+    gpu: str | None  # value of CUDA_VISIBLE_DEVICES; None: the environment's value stays
+    num_devices: int = 1  # devices of its model, one process for each
 
 
 def list_visible_gpus() -> list[str]:
@@ -32,12 +32,12 @@ def list_visible_gpus() -> list[str]:
     named = os.environ.get(VISIBLE)
     if named is not None:
         devices = [one.strip() for one in named.split(",") if one.strip()]
-        return list(takewhile(lambda one: not one.startswith("-"), devices))  # CUDA too ends at the first one below 0
+        return list(takewhile(lambda one: not one.startswith("-"), devices))  # CUDA, too, stops at a negative number
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # no driver, so no device
         return []
-    return [str(place) for place, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+    return [str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
 def count_cores() -> int:
@@ -46,7 +46,7 @@ def count_cores() -> int:
 
 
 def _is_small(model: ModelConfig) -> bool:
-    """True for a base whose weights are known to take little; of a hub's model nothing is known before it is loaded."""
+    """True for a base whose weights are known to be small; the size of a model from the hub is not known yet."""
     if model.source == "embedded":
         return True
     if not isinstance(model, LocalModel) or model.random_init:
@@ -54,19 +54,20 @@ def _is_small(model: ModelConfig) -> bool:
     return sum(path.stat().st_size for path in expand_home(model.path).glob("*.safetensors")) <= _SMALL_BASE_BYTES
 
 
-def needs_quiet(config: StudyConfig) -> bool:
-    """True where trials at the same time would change what the study is about, their own time or memory."""
+def measures_own_cost(config: StudyConfig) -> bool:
+    """True where an objective is a trial's time or memory, which other trials at the same time would change."""
     return any(metric.startswith((*SOLO_METRICS, "solo.")) for metric in config.study.objectives)
 
 
 def is_order_dependent(config: StudyConfig) -> bool:
-    """True for a sampler or a pruner whose next word depends on which trial came first."""
+    """True for a sampler or a pruner whose decisions depend on the order in which trials end."""
     return config.sampler.name in LEARNING or config.pruner.name not in ("none", "patient")
 
 
 def _count_cpu_workers(config: StudyConfig) -> int:
-    """One for each core where the base is small. What depends on the order of ends stays with one, to be repeatable."""
-    if needs_quiet(config) or is_order_dependent(config) or not _is_small(config.model):
+    """One worker for each core where the base is small. One in all where results depend on the order of trials, so that
+    they can be repeated, or where time or memory is measured."""
+    if measures_own_cost(config) or is_order_dependent(config) or not _is_small(config.model):
         return 1
     return max(1, count_cores() // config.training.num_devices)
 
@@ -74,19 +75,21 @@ def _count_cpu_workers(config: StudyConfig) -> int:
 def _group_gpus(gpus: list[str], count: int) -> list[str]:
     """`count` GPUs for each worker, as CUDA_VISIBLE_DEVICES takes them. Raises `ConfigError` where there are fewer."""
     if gpus and count > len(gpus):
-        there = f"must be at most the {len(gpus)} GPUs that are here"
-        raise refuse("training.num_devices", there, count, "use fewer, or executor.device=cpu")
+        rule = f"must be at most the {len(gpus)} GPUs of this machine"
+        raise refuse("training.num_devices", rule, count, "use fewer, or executor.device=cpu")
     return [",".join(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
 
 
 def choose_placements(config: StudyConfig) -> list[Placement]:
-    """The workers that `executor.num_workers` asks for; `auto` takes every GPU, or what suits a CPU. Raises
-    `ConfigError` for a model on more GPUs than there are."""
+    """The placements of `executor.num_workers` workers; `auto`: one for each GPU, or as many as suit the CPU.
+
+    Raises `ConfigError` for a model on more GPUs than there are.
+    """
     executor, num_devices = config.executor, config.training.num_devices
     gpus = [] if executor.device == "cpu" else _group_gpus(list_visible_gpus(), num_devices)
     count = executor.num_workers
     if count == "auto":
-        count = 1 if gpus and needs_quiet(config) else len(gpus) or _count_cpu_workers(config)
+        count = 1 if gpus and measures_own_cost(config) else len(gpus) or _count_cpu_workers(config)
     if gpus:
         return [Placement(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
     threads = executor.num_threads or (max(1, count_cores() // count) if count > 1 else None)

@@ -1,4 +1,4 @@
-"""The scheduler: sends trials to workers cohort by cohort, stores their records and tells the search."""
+"""The scheduler: sends cohorts of trials to workers, stores their records and reports them to the search."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from sweeplab.search.search import Search
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import Tracker
 
-_MOST_IDLE_DEATHS: Final = 3  # of each worker, where none has a trial to blame
+_MOST_IDLE_DEATHS: Final = 3  # for each worker: deaths one after another of workers that had no trial
 
 
 class StudyStopped(Exception):
@@ -32,33 +32,34 @@ class StudyStopped(Exception):
 
 @dataclass
 class _Assignment:
-    """What a worker was sent: trials that start together, and those that followed ended ones."""
+    """The trials of one worker: those that started together, and refills that replaced ended ones."""
 
     cohort: list[TrialSpec]
-    is_retry: bool = False
-    running: dict[int, TrialSpec] = field(default_factory=dict)
+    is_retry: bool = False  # the trials were running in a worker that died
+    running: dict[int, TrialSpec] = field(default_factory=dict)  # without a record yet, refills included, by number
 
 
-def format_objectives(record: TrialRecord, config: StudyConfig) -> str:
-    """The objectives' values, under the names that tables give them."""
+def _format_objectives(record: TrialRecord, config: StudyConfig) -> str:
+    """The values of the objectives with the names that tables use, for the line of a trial in the terminal."""
     values = ((label_metric(metric), metric_value(record, metric)) for metric in config.study.objectives)
     return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
 
 
 def _record_lost(spec: TrialSpec, death: Message) -> TrialRecord:
-    """The record of a trial that killed its worker, alone and twice."""
+    """The record of a trial whose worker died twice, the second time without other trials."""
     return spec.new_record(Status(death["status"]), death["reason"])
 
 
-def halve_micro_batch(training: TrainingConfig) -> TrainingConfig | None:
-    """Micro-batches of at most half the size, as many examples per optimizer step; None where each device has one."""
+def _halve_micro_batch(training: TrainingConfig) -> TrainingConfig | None:
+    """The same training with micro-batches of at most half the size and as many examples per optimizer step; None
+    where every device already has one row."""
     window, count = training.micro_batch_size * training.accumulation, training.num_devices
     sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0 == size % count]
     return training.replaced(micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 
 class Scheduler:
-    """Runs the trials that a search asks for until it asks for no more."""
+    """Runs the trials of a search on the workers of an executor until there are no more."""
 
     def __init__(
         self,
@@ -78,19 +79,19 @@ class Scheduler:
         self.progress = progress
         self.gate = MemoryGate(request.config)
         self.builder = CohortBuilder(self._compose_trials(), request.config)
-        self.retries: deque[_Assignment] = deque()  # what is to be run before anything new
+        self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
-        self.larger_batches: dict[int, list[LargerBatch]] = {}  # that a trial was tried with before, by number
+        self.larger_batches: dict[int, list[LargerBatch]] = {}  # micro-batches that did not fit, by trial number
         self.num_failed_in_a_row = 0
-        self.num_idle_deaths = 0  # in a row
+        self.num_idle_deaths = 0  # one after another
 
     def run(self) -> None:
-        """Raises `ConfigError`, `StoreError` and `StudyStopped`."""
+        """Runs until no trial is left. Raises `ConfigError`, `StoreError` and `StudyStopped`."""
         while self._dispatch():
             self.handle_event(self.executor.next_event())
 
     def handle_event(self, event: Event) -> None:
-        """Raises `ConfigError` for what a worker refuses, and as `run`."""
+        """Reacts to an event of a worker. Raises as `run`; a `ConfigError` also for what a worker refuses."""
         if event.message["kind"] == "refused":
             raise ConfigError(event.message["message"])
         if event.worker in self.assignments:
@@ -99,16 +100,16 @@ class Scheduler:
             self._replace_idle(event)
 
     def _dispatch(self) -> bool:
-        """Gives every idle worker a cohort while there are trials; True while there is something to wait for."""
+        """Gives every idle worker a cohort while there are trials; False once there is nothing to wait for."""
         idle = [worker for worker in range(self.executor.num_workers) if worker not in self.assignments]
-        share = len(idle)  # one that is not ready yet will want its own
+        num_idle = len(idle)  # workers that are still starting count, too: they will need trials
         for worker in filter(self.executor.is_ready, idle):
-            assignment = self._next_assignment(share)
-            share -= 1
+            assignment = self._next_assignment(num_idle)
+            num_idle -= 1
             if assignment.cohort:
                 self.assignments[worker] = assignment
                 self.executor.submit(worker, [self._start_trial(spec, assignment) for spec in assignment.cohort])
-        if not self.assignments and (assignment := self._next_assignment(max(1, share))).cohort:
+        if not self.assignments and (assignment := self._next_assignment(max(1, num_idle))).cohort:
             self.retries.appendleft(assignment)  # for the first worker that is ready
         return bool(self.assignments or self.retries)
 
@@ -116,7 +117,7 @@ class Scheduler:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
 
     def _compose_trials(self) -> Iterator[TrialSpec]:
-        """Trials that the search asks for, without those that do not fit."""
+        """The trials of the search, except those that do not fit into memory: these get a record at once."""
         for spec in self.search.ask_all():
             if skipped := self.gate.skipped(spec):
                 self._announce(spec)
@@ -125,18 +126,18 @@ class Scheduler:
                 yield spec
 
     def _start_trial(self, spec: TrialSpec, assignment: _Assignment) -> Message:
-        """The trial as the worker receives it."""
+        """Marks a trial as running and announces it; returns the message for the worker."""
         assignment.running[spec.number] = spec
         self._announce(spec)
         return spec.to_dict()
 
     def _announce(self, spec: TrialSpec) -> None:
-        """Tells those who watch that it starts."""
+        """Tells the display and the tracker that a trial starts."""
         self.progress.started(spec.number, spec.params, spec.seed)
         self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
     def _handle_message(self, event: Event, assignment: _Assignment) -> None:
-        """What a worker reports of its assignment."""
+        """Reacts to a message of a worker that has an assignment."""
         message = event.message
         match message["kind"]:
             case "observed":
@@ -157,6 +158,7 @@ class Scheduler:
                 self._quarantine(assignment, message)
 
     def handle_observation(self, worker: int, message: Message) -> None:
+        """Passes metrics of a trial on; where a pruner is on, answers a held-out loss with its verdict."""
         number, step, values = message["number"], message["step"], message["values"]
         self.progress.observed(number, step, values)
         self.tracker.observed(number, step, values)
@@ -164,17 +166,20 @@ class Scheduler:
             self.executor.send_verdict(worker, self.search.report(number, step, values["heldout_loss"]))
 
     def _quarantine(self, assignment: _Assignment, death: Message) -> None:
-        """Sets aside the trials whose worker died: they run together once more, then in halves, which find the one that
-        kills its worker; that one is recorded as lost."""
+        """Queues the trials of a worker that died for another run.
+
+        They run together once more. If that worker dies too, they run in halves, and so on, until the trial that kills
+        its worker is the only one; it gets a record of its failure.
+        """
         trials = list(assignment.running.values())
-        self.tracker.interrupted(assignment.running)  # their steps begin again, which one W&B run cannot hold
-        if not trials:  # an empty cohort would kill its worker again, without end
+        self.tracker.interrupted(assignment.running)  # steps start again from an earlier one, which W&B does not allow
+        if not trials:  # an empty cohort would be retried forever
             return
         middle = len(trials) // 2
         is_refill = len(trials) == 1 and trials[0] not in assignment.cohort
         if death["taken"]:
             self.retries.appendleft(_Assignment(trials, assignment.is_retry))
-        elif not assignment.is_retry or is_refill:  # a refill has a retry of its own
+        elif not assignment.is_retry or is_refill:  # a refill has not been retried yet
             self.retries.appendleft(_Assignment(trials, is_retry=True))
         elif middle:
             self.retries.extendleft(_Assignment(half, is_retry=True) for half in (trials[middle:], trials[:middle]))
@@ -182,21 +187,21 @@ class Scheduler:
             self._store(_record_lost(trials[0], death))
 
     def _replace_idle(self, event: Event) -> None:
-        """Replaces a worker that died without trials, unless one after another does."""
+        """Starts a new worker for one that died without a trial. Raises `StudyStopped` after too many in a row."""
         message = event.message
         self.num_idle_deaths += not message["taken"]
         if self.num_idle_deaths == _MOST_IDLE_DEATHS * self.executor.num_workers:
-            raise StudyStopped(f"workers end before they can begin: {message['reason']}")
+            raise StudyStopped(f"workers end before they can start a trial: {message['reason']}")
         self.executor.restart(event.worker)
 
     def _handle_end(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Stores what a worker reports of a trial, unless it is tried again with smaller micro-batches."""
+        """Stores the record of a trial; one that ran out of memory may run again with smaller micro-batches instead."""
         record.larger_batches = self.larger_batches.pop(spec.number, [])
         if record.status is not Status.OUT_OF_MEMORY:
             self._store(record)
             return
         policy, training = self.config.executor.on_out_of_memory, spec.config.training
-        smaller = halve_micro_batch(training) if policy == "halve" else None
+        smaller = _halve_micro_batch(training) if policy == "halve" else None
         if smaller is None:
             self._store(record)
             if policy == "stop":
@@ -204,18 +209,22 @@ class Scheduler:
             return
         tried = LargerBatch(training.micro_batch_size, training.accumulation, str(record.reason))
         self.progress.say(
-            f"trial {record.number}: out of memory; again with training.micro_batch_size={smaller.micro_batch_size} "
-            f"and training.accumulation={smaller.accumulation}"
+            f"trial {record.number}: out of memory; runs again with "
+            f"training.micro_batch_size={smaller.micro_batch_size} and training.accumulation={smaller.accumulation}"
         )
         self.tracker.interrupted([record.number])
         self.larger_batches[spec.number] = [*record.larger_batches, tried]
         self.retries.append(_Assignment([replace(spec, config=spec.config.replaced(training=smaller))]))
 
     def _store(self, record: TrialRecord) -> None:
-        """Writes a trial's record, and tells of it. Raises `StoreError`, and `StudyStopped` after too many failures."""
+        """Writes a record and reports it to search, display and tracker.
+
+        Raises `StoreError`, and `StudyStopped` after `study.max_failures` failures one after another.
+        """
         write_record(self.folder, record)
         self.tracker.ended(record)
-        self._tell(record)
+        self.search.tell(record)
+        self.progress.ended(record, _format_objectives(record, self.config))
         failed = record.status in (Status.FAILED, Status.TIMED_OUT)
         self.num_failed_in_a_row = self.num_failed_in_a_row + 1 if failed else 0
         if self.num_failed_in_a_row == self.config.study.max_failures:
@@ -223,8 +232,3 @@ class Scheduler:
                 f"{self.num_failed_in_a_row} trials failed one after another (study.max_failures), the last: "
                 f"{record.reason}"
             )
-
-    def _tell(self, record: TrialRecord) -> None:
-        """Tells the search and those who watch how a trial ended."""
-        self.search.tell(record)
-        self.progress.ended(record, format_objectives(record, self.config))

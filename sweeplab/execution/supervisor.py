@@ -1,6 +1,6 @@
-"""What runs beside a worker, on its machine: starts it, tells the driver how it ended, and ends it with the driver.
+"""A supervisor runs on the machine of a worker, starts it, reports how it ended, and kills it when the driver ends.
 
-A thread of the driver for workers on its own machine, an actor of Ray's, a job of Slurm's.
+It is a thread of the driver for local workers, a Ray actor, or a Slurm job.
 """
 
 import json
@@ -19,12 +19,12 @@ from sweeplab.records.store import StoreError
 
 
 class Call(NamedTuple):
-    """How a worker is started, on any machine that has these paths."""
+    """How a worker is started; every machine must have these paths."""
 
-    program: list[str]
-    folder: str  # of the driver, which relative paths start from
-    log: str  # its stdout and stderr, in the study's folder
-    environment: dict[str, str]  # on top of the machine's own
+    program: list[str]  # the command with its arguments
+    folder: str  # the driver's working directory, which relative paths start from
+    log: str  # file for stdout and stderr, in the study's folder
+    environment: dict[str, str]  # variables in addition to the machine's own
     worker: Invitation
     supervisor: Invitation
 
@@ -33,11 +33,11 @@ class Ending(NamedTuple):
     """How a worker ended, for the records of its trials."""
 
     how: str
-    taken: bool = False  # its machine was taken away, which is no fault of its trials
-    requeued: bool = False  # it comes back by itself, and accepts the same invitations
+    taken: bool = False  # its machine was taken away, so its trials are not the cause
+    requeued: bool = False  # the cluster starts it again, with the same invitations
 
 
-def worker_program() -> list[str]:
+def list_worker_command() -> list[str]:
     return [sys.executable, "-m", "sweeplab.execution.worker"]
 
 
@@ -56,8 +56,11 @@ def start_process(
     folder: str | None = None,
     log: IO[str] | None = None,
 ) -> "subprocess.Popen[str]":
-    """A process that reads its invitation from stdin. With a log it has a session of its own, so that Ctrl-C reaches
-    the driver alone; without one it shares this process's output and its session."""
+    """Starts a process that reads its invitation from stdin.
+
+    With a `log` it gets its own session, so that Ctrl-C reaches the driver only; without one it shares the output and
+    the session of this process.
+    """
     inherited = () if invitation.descriptor is None else (invitation.descriptor,)
     try:
         process = subprocess.Popen(
@@ -72,7 +75,7 @@ def start_process(
             pass_fds=inherited,
         )
     finally:
-        for descriptor in inherited:  # the other side hears of the end only where nobody else holds the socket
+        for descriptor in inherited:  # the other side sees the end of the link only when no process has it open
             os.close(descriptor)
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin as stream:
@@ -81,20 +84,20 @@ def start_process(
 
 
 def _refuse_unshared_folder(call: Call) -> None:
-    """Raises `StoreError` on a machine that does not see the study's folder, which the driver has made."""
+    """Raises `StoreError` on a machine that does not have the study's folder, which the driver has created."""
     folder = Path(call.folder, call.log).parent
     if not folder.is_dir():
         raise StoreError(
             f"{socket.gethostname()} has no folder {folder}, where trials and checkpoints are kept; "
-            "give study.runs_dir in a folder that all machines share"
+            "set study.runs_dir to a folder that all machines share"
         )
 
 
 def _describe_exit(code: int) -> str:
-    """A process's return code in words."""
+    """A sentence about the return code of a process."""
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     if code == -9:
-        how += ", as the system ends what takes its last memory"
+        how += ", which the system sends when its memory is full"
     return f"the worker process ended with {how}"
 
 
@@ -109,7 +112,7 @@ class Supervisor:
         self.lock = threading.RLock()  # submitit's signal may come where this thread holds it
 
     def run(self) -> None:
-        """Until the worker has ended. Raises as `connect`."""
+        """Starts the worker and waits until it has ended. Raises as `connect`."""
         self.link = connect(self.call.supervisor)
         watcher: threading.Thread | None = None
         try:
@@ -128,7 +131,7 @@ class Supervisor:
         finally:
             self.link.finish()
             if watcher is not None:
-                watcher.join()  # until the driver has received it
+                watcher.join()  # until the driver has received the report and closed the link
             self.link.close()
 
     def _end_with_driver(self, link: Link, process: "subprocess.Popen[str]") -> None:
@@ -137,21 +140,21 @@ class Supervisor:
         process.kill()
 
     def _report(self, how: str, requeued: bool = False) -> None:
-        """Tells the driver once: the first reason is the cause of the others."""
+        """Reports to the driver how the worker ended; only the first call counts, which has the cause."""
         with self.lock:
             if self.link is not None and not self.has_reported:
                 self.has_reported = True
                 self.link.send("gone", how=how, taken=requeued, requeued=requeued)
 
     def give_up(self, how: str) -> None:
-        """For a machine that is taken away, and a job that comes back."""
+        """Kills the worker because its machine is taken away; the cluster will start the job again."""
         self._report(how, requeued=True)
         if self.process is not None:
             self.process.kill()
 
 
 class _LocalJob:
-    """A supervisor as a thread of this process."""
+    """A supervisor in a thread of this process."""
 
     def __init__(self, call: Call) -> None:
         self.thread = threading.Thread(target=Supervisor(call).run, daemon=True)
@@ -161,7 +164,7 @@ class _LocalJob:
         return Ending("its supervisor ended")
 
     def cancel(self) -> None:
-        """Waits for what the closed link has ended already."""
+        """Waits for the supervisor, which ends because its link is closed."""
         self.thread.join()
 
 

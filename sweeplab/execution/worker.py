@@ -1,8 +1,8 @@
-"""The worker process: holds the base model, runs cohorts, reports. Started as `python -m sweeplab.execution.worker`.
+"""The worker process: holds the base, runs cohorts, reports. It is started as `python -m sweeplab.execution.worker`.
 
-It receives `open` once, then a `cohort` at a time; a `refill` after each `ended`; and where the study prunes, a
+It receives `open` once, then one `cohort` at a time, a `refill` after each `ended` and, where a pruner is on, a
 `verdict` after each `observed` with a held-out loss. It sends `observed`, `alive`, `notice`, `ended`, `refused` and
-`done`. What any library prints goes to the log, which is stdout and stderr.
+`done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
 """
 
 import math
@@ -26,15 +26,16 @@ from sweeplab.runtime.errors import ConfigError
 if TYPE_CHECKING:
     from sweeplab.trial.resources import Resources
 
-_ALIVE_SECONDS: Final = 10.0  # between two messages of a worker that has nothing else to report
+_ALIVE_SECONDS: Final = 10.0  # between two `alive` messages
 
-Receive = Callable[[str], Message]  # waits for the next message, which is of this kind
+_Receive = Callable[[str], Message]  # waits for the next message, which must be of the given kind
 
 
-def _receive_in_background(link: Link, reporter: Reporter) -> Receive:
-    """Messages are also sent to the other processes of a model on several devices, which this one starts.
+def _receive_in_background(link: Link, reporter: Reporter) -> _Receive:
+    """Starts a thread that reads messages, and returns a function that waits for the next one.
 
-    A driver that is gone ends this process, whatever it is doing.
+    With a model on several devices the thread also starts the other ranks and forwards messages to them. When the
+    driver closes the link, this process ends at once.
     """
     messages: queue.Queue[Message] = queue.Queue()
 
@@ -54,7 +55,7 @@ def _receive_in_background(link: Link, reporter: Reporter) -> Receive:
         try:
             read()
         except InvalidMessage as error:
-            print(f"the driver sent what is no message: {error}", file=sys.stderr, flush=True)
+            print(f"the driver sent a line that is not a message: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(0)
 
@@ -68,7 +69,7 @@ def _receive_in_background(link: Link, reporter: Reporter) -> Receive:
 
 
 def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
-    """`do`, at most once in so many seconds."""
+    """A function that calls `do` at most once in `seconds`."""
     last = -math.inf
 
     def run_if_due() -> None:
@@ -81,7 +82,7 @@ def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
 
 
 def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
-    """The resources that the driver asks for, on one device of those that its model is on. Raises `ConfigError`."""
+    """The resources of the opening message, on the device of this rank. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
     from sweeplab.runtime.process_group import ONE_PROCESS, join_process_group
     from sweeplab.trial.resources import Resources
@@ -96,10 +97,10 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
     return Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
 
 
-def serve(reporter: Reporter, receive: Receive) -> None:
+def _serve(reporter: Reporter, receive: _Receive) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
-    opening = receive("open")  # before torch is imported: from then on a rank sees its own device only
-    from sweeplab.trial.lifecycle import run_cohort  # imports torch, while the driver composes trials
+    opening = receive("open")  # sets CUDA_VISIBLE_DEVICES of a rank, so torch must not be imported before
+    from sweeplab.trial.lifecycle import run_cohort  # imports torch while the driver already composes trials
 
     num_devices = opening["num_devices"]
     reporter.is_silent = opening["rank"] > 0
@@ -128,15 +129,16 @@ def serve(reporter: Reporter, receive: Receive) -> None:
         reporter.report("refused", message=str(error))
 
 
-def main() -> None:
+def _main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")  # lm-eval's bootstrap: the same draws without forking this process
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     link = connect_from_stdin()
     reporter = Reporter(link)
-    serve(reporter, _receive_in_background(link, reporter))
+    _serve(reporter, _receive_in_background(link, reporter))
 
 
 if __name__ == "__main__":
-    main()
+    _main()

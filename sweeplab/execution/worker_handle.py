@@ -1,4 +1,4 @@
-"""The driver's side of one worker: the links to it and to its supervisor, and what becomes of it."""
+"""The driver's side of one worker: the links to it and to its supervisor, and how it ended."""
 
 import queue
 import threading
@@ -12,26 +12,26 @@ from sweeplab.execution.supervisor import Call, Ending
 from sweeplab.records.record import Status
 from sweeplab.runtime.errors import to_line
 
-_EXIT_SECONDS: Final = 5.0  # for a worker to end that has closed its link
-_STOP_SECONDS: Final = 10.0  # for a machine to end a worker, before the launcher ends what runs it
+_EXIT_SECONDS: Final = 5.0  # a worker that has closed its link may take so long to end
+_STOP_SECONDS: Final = 10.0  # the supervisor may take so long to end the worker, before the launcher cancels its job
 
 
 class Event(NamedTuple):
-    """What worker number `worker` sends: a message; `ready`; or that it `died`, with `status` and `reason` for its
-    trials, and `taken`, True where the death is no fault of theirs."""
+    """A message of worker number `worker`, or one about it: `ready`, or `died`, with `status` and `reason` for the
+    records of its trials, and `taken`, true where its machine was taken away."""
 
     worker: int
     message: Message
 
 
 class Job(Protocol):
-    """A supervisor that a launcher has started, or asked for."""
+    """A supervisor that a launcher has started, or that waits for a machine."""
 
     def explain_loss(self) -> Ending:
-        """How it ended, where it could not tell."""
+        """How it ended, as the launcher knows it; called where the supervisor itself did not report that."""
 
     def cancel(self) -> None:
-        """Ends it, wherever it runs or waits."""
+        """Ends it, whether it runs or still waits."""
 
 
 class WorkerHandle:
@@ -78,7 +78,7 @@ class WorkerHandle:
         self.link = link
 
     def _watch_supervisor(self) -> None:
-        """Until the worker has ended; then nobody waits for its link."""
+        """Waits until the worker has ended; then no further link is expected."""
         self.ending = self._await_ending()
         self.links.put(None)
 
@@ -97,12 +97,12 @@ class WorkerHandle:
                 self.events.put(Event(self.number, message))
             return self.job.explain_loss()
         except InvalidMessage as error:
-            return Ending(f"its supervisor sent what is no message: {error}")
+            return Ending(f"its supervisor sent a line that is not a message: {error}")
         finally:
             link.close()
 
     def _receive(self) -> None:
-        """What the worker sends, then that it died."""
+        """Passes the messages of the worker on as events, then the event that it died."""
         link = self.link or self.links.get()
         has_ended = link is None
         if link is not None:
@@ -131,7 +131,7 @@ class WorkerHandle:
                 if message["kind"] != "alive":
                     self.events.put(Event(self.number, message))
         except InvalidMessage as error:
-            self.kill(Status.FAILED, f"it said what is no message: {error}")
+            self.kill(Status.FAILED, f"it sent a line that is not a message: {error}")
 
     def _describe_death(self) -> Message:
         status, how = self.killed_for or (Status.FAILED, self.ending.how)
@@ -139,7 +139,7 @@ class WorkerHandle:
         return {"kind": "died", "status": status.value, "reason": reason, "taken": self.ending.taken}
 
     def _end_process(self) -> None:
-        """Its supervisor ends it, and says so."""
+        """Makes the supervisor kill the worker and report how it ended."""
         with self.lock:
             if self.supervisor is not None:
                 self.supervisor.finish()
@@ -148,15 +148,15 @@ class WorkerHandle:
         self.killed_for = status, why
         self._end_process()
         if (link := self.link) is not None:
-            link.close()  # also where its machine does not answer
+            link.close()  # here, since its machine may not answer
 
     def kill_if_stalled(self, seconds: float) -> None:
-        """A worker that has a cohort and sends nothing for `seconds` hangs."""
+        """Kills a worker that has a cohort but has sent nothing for `seconds`."""
         if self.is_busy and self.killed_for is None and time.monotonic() - self.received_at > seconds:
             self.kill(Status.TIMED_OUT, f"no forward pass for executor.stall_seconds={seconds:g}")
 
     def begin_stop(self) -> None:
-        """What it has not reported is run again later."""
+        """Begins to end the worker, without waiting. Its unreported trials run again when the study continues."""
         with self.lock:
             self.is_stopped = True
             if self.supervisor is None:
@@ -165,7 +165,7 @@ class WorkerHandle:
                 self.supervisor.finish()
 
     def complete_stop(self, keep_job: bool = False) -> None:
-        """Its memory is free, or the launcher's to free."""
+        """Waits until the worker has ended, cancels its job and closes the links."""
         self.threads[0].join(_STOP_SECONDS)
         if not keep_job:
             self.job.cancel()

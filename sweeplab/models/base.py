@@ -22,38 +22,40 @@ from transformers import (
 
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
+from sweeplab.models.behavior import has_randomness, is_causal
 from sweeplab.models.folder import check_files, check_sizes, check_values, read_config, read_headers
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
-from sweeplab.models.random_weights import ATTENTION, RANDOM_INIT_SEED, fill_layers, make_empty_model
+from sweeplab.models.random_weights import RANDOM_INIT_SEED, choose_attention, fill_layers, make_empty_model
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
 from sweeplab.models.weights import refuse_encoder, refuse_non_numbers, refuse_other_weights
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
 from sweeplab.runtime.paths import expand_home
 
-EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases stand beside it
+_EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
 _CONNECT_SECONDS: Final = 3.0  # huggingface_hub 2.4 tries each file six times, in 23 seconds and more
 
 
 class Base(NamedTuple):
-    """A frozen base model in evaluation mode on its device, and what is known of it before an adapter changes it."""
+    """A frozen base model in evaluation mode on its device, with facts measured before any adapter is attached."""
 
     model: PreTrainedModel
     tokenizer: Any  # transformers' own; None where it reads images
     num_params: int  # of the weights as they were before quantization
     bits_per_param: float  # of all that is stored, measured; see `schemes.Storage`
     fingerprint: str
+    draws_random_numbers: bool  # in training, as dropout of its own does
 
     @property
     def pad_id(self) -> int:
-        """What fills a batch's rows of tokens up to the longest; images need none."""
+        """The token that pads rows; images need none."""
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
 
 
 @cache
 def is_hub_reachable() -> bool:
-    """True where the hub takes a connection, or where a proxy stands between, which only a request would try."""
+    """True where the hub accepts a connection. With a proxy also true, since only a request could test it."""
     address = urlsplit(constants.ENDPOINT)
     if constants.is_offline_mode() or address.hostname is None:
         return False
@@ -68,14 +70,14 @@ def is_hub_reachable() -> bool:
 
 
 def is_cache_only(model: ModelConfig) -> bool:
-    """True for a model of the hub that is to be looked for in the cache of earlier downloads alone."""
+    """True for a model of the hub that must be loaded from the cache of earlier downloads, without a network."""
     return model.source == "hub" and not is_hub_reachable()
 
 
 def _locate_model(model: ModelConfig) -> str:
     """The folder or hub name that transformers loads from."""
     if model.source == "embedded":
-        return str(EMBEDDED.with_name(model.name))
+        return str(_EMBEDDED.with_name(model.name))
     return str(expand_home(model.path)) if isinstance(model, LocalModel) else model.name
 
 
@@ -143,7 +145,7 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
     borrowed = model.random_init and bool(model.config_values)
-    source = str(EMBEDDED) if borrowed else _locate_model(model)
+    source = str(_EMBEDDED) if borrowed else _locate_model(model)
     if model.source == "local" and not borrowed:
         check_files(Path(source))
     with _refuse_unreadable(model, "tokenizer", "copy tokenizer.json from the model"):
@@ -184,7 +186,7 @@ def load_model(
 def load_pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
     config, source = read_architecture(model), _locate_model(model)
-    settings |= {"attn_implementation": ATTENTION}
+    settings |= {"attn_implementation": choose_attention(config)}
     with _refuse_unloadable(model):
         loaded, report = choose_auto_class(config).from_pretrained(
             source,
@@ -236,8 +238,28 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     keep_packing(loaded)
     if tokenizer is not None:
         loaded.config.use_cache = False
+        _give_pad_id(tokenizer, loaded, _locate_model(model))
     if model.source == "embedded":
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     stored = measure_storage(loaded)
     fingerprint = _fingerprint_weights(model, loaded)
-    return Base(loaded.eval(), tokenizer, stored.num_params, stored.bits_per_param, fingerprint)
+    draws = has_randomness(loaded.eval())
+    if tokenizer is not None and not is_causal(loaded):
+        raise ConfigError(
+            f"model {_locate_model(model)} is no causal language model: a token changes what it computes before that "
+            "token, so it would see the answers that it is to learn; choose a model that reads from left to right"
+        )
+    return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
+
+
+def _give_pad_id(tokenizer: Any, loaded: PreTrainedModel, source: str) -> None:
+    """Pads with the end token where the padding token lies outside the embedding: padding is masked, so any token that
+    the model knows will do. Raises `ConfigError` where the end token is outside too."""
+    vocab_size = loaded.get_input_embeddings().num_embeddings
+    if tokenizer.eos_token_id >= vocab_size:
+        raise ConfigError(
+            f"model {source}: its tokenizer ends texts with token {tokenizer.eos_token_id}, and the model knows "
+            f"{vocab_size} tokens only; use the tokenizer that belongs to the model"
+        )
+    if tokenizer.pad_token_id >= vocab_size:
+        tokenizer.pad_token = tokenizer.eos_token

@@ -1,4 +1,4 @@
-"""Random weights for an architecture, for memory and time: made one matrix at a time, where they stay."""
+"""Random weights for an architecture, to measure memory and time; created one matrix at a time on the device."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,29 @@ from sweeplab.models.quantization.layers import mark_quantized, quantize_layer
 from sweeplab.models.vision import choose_auto_class
 
 RANDOM_INIT_SEED: Final = 0
-ATTENTION: Final = "sdpa"  # of every base
+
+
+def choose_attention(config: PretrainedConfig) -> str:
+    """torch's attention where the architecture has it in transformers, else the plain one."""
+    try:
+        kind = choose_auto_class(config)._model_mapping[type(config)]
+    except KeyError:  # no such model: refused where it is built, in transformers' words
+        return "sdpa"
+    return "sdpa" if kind._supports_sdpa else "eager"
 
 
 def make_empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture on the meta device: every tensor has a shape, and none has memory."""
     with torch.device("meta"):
         model: PreTrainedModel = choose_auto_class(config).from_config(
-            config, dtype=dtype, attn_implementation=ATTENTION
+            config, dtype=dtype, attn_implementation=choose_attention(config)
         )
         return model
 
 
 @contextmanager
 def _seed_by_name(name: str, device: torch.device) -> Iterator[None]:
-    """Within it random numbers follow from the name alone, so that no module's values depend on another's."""
+    """Within it random numbers depend on the name only, so that no module's values depend on other modules."""
     digest = hashlib.sha256(f"{RANDOM_INIT_SEED} {name}".encode()).digest()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):

@@ -1,4 +1,4 @@
-"""Image classifiers among the bases: which architectures they are, and what size of image they read."""
+"""Image classifiers among the bases: their architectures, and the size of image that they read."""
 
 from typing import Any, Final
 

@@ -1,1 +1,1 @@
-"""Many LoRA adapters on one frozen base: slots, batches of all trials' rows, the packed forward, dropout."""
+"""Many LoRA adapters on one frozen base: adapter slots, batches with the rows of all trials, forward, dropout."""

@@ -1,4 +1,4 @@
-"""Micro-batches of many trials at once: the rows of the first trial, then as many of the second, and so on."""
+"""Micro-batches of several trials: first the rows of trial 0, then as many rows of trial 1, and so on."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
@@ -10,74 +10,84 @@ from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows,
 from sweeplab.data.images import ImageBatch
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
-NOTHING: Final = MicroBatch((), 0)  # a small window may end before the others do
+_EMPTY: Final = MicroBatch((), 0)  # fills up an accumulation window that has fewer micro-batches than the others
 
 
 class Share(NamedTuple):
-    """What one trial has of a micro-batch, on all devices. All trials are padded to as many rows and columns."""
+    """The part of one trial in a micro-batch: counts over all devices, except `num_targets`, and without padding.
+
+    In the batch every trial is padded to the same number of rows and of columns.
+    """
 
     num_rows: int
-    num_columns: int  # of its own longest row
-    num_tokens: int  # padding not counted
-    num_targets: int  # on this device
-    num_window_targets: int  # target tokens of its whole accumulation window
+    num_columns: int  # tokens of the trial's longest row
+    num_tokens: int
+    num_targets: int  # target tokens on this device
+    num_window_targets: int  # target tokens of the trial's whole accumulation window
 
 
 class CohortBatch(NamedTuple):
-    """One micro-batch of K trials: K times as many rows as the largest of them has, or this device's share of them."""
+    """One micro-batch of K trials, with K * R rows; R is the number of rows of the trial that has most.
+
+    Where several devices share the rows, `rows` holds those of this device only.
+    """
 
     rows: Batch | ImageBatch
-    shares: tuple[Share, ...]
+    shares: tuple[Share, ...]  # one for each trial
 
 
-def share_of(rows: Sequence[Row], num_window_targets: int, ranks: Ranks) -> Share:
+def _describe_share(rows: Sequence[Row], num_window_targets: int, ranks: Ranks) -> Share:
     lengths = [row.num_tokens for row in rows]
     num_targets = sum(row.num_targets for row in rows[ranks.rows])
     return Share(len(rows), max(lengths, default=0), sum(lengths), num_targets, num_window_targets)
 
 
-def cut(batch: Batch | ImageBatch, rows: slice) -> Batch | ImageBatch:
-    """Some rows of a batch, as wide as it is."""
+def _take_rows(batch: Batch | ImageBatch, rows: slice) -> Batch | ImageBatch:
+    """The chosen rows of a batch; padding columns stay."""
     return type(batch)(*(part[rows] if isinstance(part, Tensor) else part for part in batch))  # type: ignore[arg-type]
 
 
-def combined(
+def _combine_rows(
     parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int, ranks: Ranks = ONE_PROCESS
 ) -> CohortBatch:
-    """One batch of every trial's rows, each with the number of targets of its window.
+    """One batch with the rows of all trials. `parts` has for each trial its rows and the targets of its window.
 
-    A trial with fewer rows than another gets more that move nothing, of the kind of `example`. Of `ranks` each has as
-    many rows of every trial, as wide as the longest of all.
+    A trial with fewer rows than the largest is filled up with rows like `example` that have no target, so they add
+    nothing to loss and gradient. Each device of `ranks` gets the same number of rows of every trial, padded to the
+    longest row of all devices.
     """
     num_rows = ranks.round_up_rows(max(1, *(len(rows) for rows, _ in parts)) if parts else 1)
     filler = make_filler_row(example, pad_id)
     filled = [row for rows, _ in parts for row in (*rows, *repeat(filler, num_rows - len(rows)))]
     return CohortBatch(
-        cut(collate_rows(filled, pad_id, 0), ranks.rows),
-        tuple(share_of(rows, num_targets, ranks) for rows, num_targets in parts),
+        _take_rows(collate_rows(filled, pad_id, 0), ranks.rows),
+        tuple(_describe_share(rows, num_targets, ranks) for rows, num_targets in parts),
     )
 
 
-def cohort_batches(
+def iterate_cohort_batches(
     trials: Sequence[tuple[Windows, int]], pad_id: int, ranks: Ranks = ONE_PROCESS
 ) -> Iterator[CohortBatch]:
-    """Micro-batches without end, of trials that have finished so many steps; as many in every window."""
+    """An endless stream of micro-batches for `trials`: pairs of a trial's windows and the steps it has finished.
+
+    Every accumulation window has the same number of micro-batches; missing ones are empty.
+    """
     streams = [windows.iterate_from(step) for windows, step in trials]
     accumulation = trials[0][0].accumulation
     while True:
-        columns = [list(islice([*next(stream), *repeat(NOTHING, accumulation)], accumulation)) for stream in streams]
+        columns = [list(islice([*next(stream), *repeat(_EMPTY, accumulation)], accumulation)) for stream in streams]
         for micros in zip(*columns, strict=True):
             parts = [
                 ([windows.rows[index] for index in micro.indices], micro.num_window_targets)
                 for (windows, _), micro in zip(trials, micros, strict=True)
             ]
-            yield combined(parts, trials[0][0].rows[0], pad_id, ranks)
+            yield _combine_rows(parts, trials[0][0].rows[0], pad_id, ranks)
 
 
-def longest_batch(trials: Sequence[Windows], pad_id: int, ranks: Ranks = ONE_PROCESS) -> CohortBatch:
-    """A micro-batch of every trial's longest rows: what needs the most memory and time."""
+def build_longest_batch(trials: Sequence[Windows], pad_id: int, ranks: Ranks = ONE_PROCESS) -> CohortBatch:
+    """The micro-batch that needs the most memory and time: the longest rows of every trial."""
     parts = []
     for windows in trials:
         rows = sorted(windows.rows, key=lambda row: -row.num_tokens)[: windows.micro_batch_size]
         parts.append((rows, sum(row.num_targets for row in rows)))
-    return combined(parts, trials[0].rows[0], pad_id, ranks)
+    return _combine_rows(parts, trials[0].rows[0], pad_id, ranks)

@@ -1,6 +1,6 @@
-"""Many trials' LoRA at work beside one frozen base, which stays as it is: forward hooks add every trial's update.
+"""The LoRA adapters of several trials on one frozen base: forward hooks add each trial's update to its rows.
 
-Slots of one layout stand together in a bucket, so that one batched product serves them all.
+The base itself is not changed. Slots of the same layout share a bucket: one batched product computes all of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,14 +10,14 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from sweeplab.multilora.dropout import Extent, keep_factor, keep_mask
-from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update, add_updates
+from sweeplab.multilora.dropout import Extent, compute_keep_factor, draw_dropout_mask
+from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_updates
 from sweeplab.multilora.slots import Layout, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
-class Bucket:
-    """Slots of one layout in K rows of one tensor."""
+class _Bucket:
+    """K slots of one layout, their weights and gradients as the rows of two tensors (K, P), P numbers per adapter."""
 
     def __init__(self, slots: list[Slot]) -> None:
         self.slots = slots
@@ -31,7 +31,7 @@ class Bucket:
         }
 
     def update(self, span: Span, first: int, chosen: slice) -> Update:
-        """The update of one matrix for the chosen slots, which are trials `first` and on of the batch."""
+        """The update of the matrix `span` for the slots `chosen`, which are the trials from `first` on in the batch."""
         rows_KP, grads_KP = self.rows_KP[chosen], self.grads_KP[chosen]
         return Update(
             first,
@@ -43,28 +43,36 @@ class Bucket:
         )
 
 
-class Packed:
-    """Slots at work beside a base, until `close`: each trial's rows of a batch, in the order of `slots`, meet its own.
+class PackedAdapters:
+    """Adapter slots attached to a base until `close`: every trial's rows of a batch go through its own adapter.
 
-    A batch holds the rows of the first trial, then as many of the second, and so on.
+    A batch holds the rows of the first trial, then as many rows of the second, and so on, in the order of `slots`.
+    That order may differ from the order of the argument, since slots are grouped by layout.
+
+    Args:
+        base: the frozen model.
+        slots: one for each trial.
+        ranks: the processes that share the rows of a training batch.
     """
 
     def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
-        self.buckets = [Bucket(group) for group in groups.values()]
+        self.buckets = [_Bucket(group) for group in groups.values()]
         self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
         self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
         self.base = base
-        self.ranks = ranks  # which have the rows of a batch for training among them
-        self.extents: list[Extent] = []
-        self.micro_steps: list[int] = []
-        self.updates: dict[str, list[Update]] = {}
-        self.chosen: list[Slot] = []
-        self.choose(self.slots)
+        self.ranks = ranks
+        self.extents: list[Extent] = []  # of each trial in the present micro-batch
+        self.micro_steps: list[int] = []  # micro-batches that each trial has finished; part of its dropout's key
+        self.updates: dict[str, list[Update]] = {}  # by matrix, for the selected slots
+        self.selected: list[Slot] = []  # the slots whose trials have rows in a batch
+        self.select(self.slots)
         names = {name for slot in slots for name in slot.matrices}
-        self.handles = [base.get_submodule(name).register_forward_hook(self.hook(name)) for name in sorted(names)]
+        self.handles = [
+            base.get_submodule(name).register_forward_hook(self._build_hook(name)) for name in sorted(names)
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +81,7 @@ class Packed:
         self.close()
 
     def close(self) -> None:
-        """The base is as it was; the slots keep their weights."""
+        """Removes the hooks, so the base computes what it did before; the slots keep their weights."""
         for handle in self.handles:
             handle.remove()
         for slot in self.slots:
@@ -83,83 +91,85 @@ class Packed:
         for bucket in self.buckets:
             bucket.grads_KP.zero_()
 
-    def begin(self, extents: list[Extent], micro_steps: list[int]) -> None:
-        """Tells, before a forward in training mode, what the dropout of each trial follows from."""
+    def begin_micro_batch(self, extents: list[Extent], micro_steps: list[int]) -> None:
+        """Sets what determines the dropout of each trial; to be called before every forward in training mode."""
         self.extents, self.micro_steps = extents, micro_steps
 
-    def choose(self, slots: Sequence[Slot]) -> None:
-        """From here on a batch holds the rows of these slots' trials only."""
-        self.chosen = list(slots)
+    def select(self, slots: Sequence[Slot]) -> None:
+        """From now on a batch holds the rows of these slots' trials only, in this order."""
+        self.selected = list(slots)
         self.updates = {}
-        if self.chosen == self.slots:
+        if self.selected == self.slots:
             first = 0
             for bucket in self.buckets:
-                self.add_updates(bucket, first, slice(0, len(bucket.slots)))
+                self._add_bucket(bucket, first, slice(0, len(bucket.slots)))
                 first += len(bucket.slots)
             return
         for first, slot in enumerate(slots):
             (bucket,) = (one for one in self.buckets if slot in one.slots)
             index = bucket.slots.index(slot)
-            self.add_updates(bucket, first, slice(index, index + 1))
+            self._add_bucket(bucket, first, slice(index, index + 1))
 
-    def add_updates(self, bucket: Bucket, first: int, chosen: slice) -> None:
+    def _add_bucket(self, bucket: _Bucket, first: int, chosen: slice) -> None:
         for span in bucket.slots[0].layout:
             self.updates.setdefault(span.name, []).append(bucket.update(span, first, chosen))
 
     @contextmanager
     def only(self, slots: Sequence[Slot]) -> Iterator[None]:
-        """Within it the base is that of these trials alone."""
-        before = self.chosen
-        self.choose(slots)
+        """Within it a batch holds the rows of these slots' trials only; none: the model computes what the base does."""
+        before = self.selected
+        self.select(slots)
         try:
             yield
         finally:
-            self.choose(before)
+            self.select(before)
 
-    def hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-        """What adds the updates of one matrix to its result."""
+    def _build_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        """A forward hook that adds the updates of the matrix `name` to its result."""
         round_first = any(slot.matrices[name].round_first for slot in self.slots if name in slot.matrices)
 
-        def updated(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
+        def add_to_result(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
             updates = self.updates.get(name)
             if not updates:
                 return result
             x = inputs[0]
-            num_trials = len(self.chosen)
+            num_trials = len(self.selected)
             x_MNI = x.reshape(num_trials, -1, x.shape[-1])
-            keeps = [self.keep(name, update, x) if module.training else None for update in updates]
+            dropouts = [self._draw_dropout(name, update, x) if module.training else None for update in updates]
             result_MNO = result.reshape(num_trials, -1, result.shape[-1])
-            if not torch.is_grad_enabled():  # nobody looks at the base's own result again
-                add_updates(x_MNI, result_MNO, updates, keeps, round_first)
+            if not torch.is_grad_enabled():  # the base's own result is not needed again, so it is overwritten
+                add_updates(x_MNI, result_MNO, updates, dropouts, round_first)
                 return result_MNO.view(result.shape)
             out_MNO: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
-                x_MNI, result_MNO, self.anchor, updates, keeps, round_first
+                x_MNI, result_MNO, self.anchor, updates, dropouts, round_first
             )
             return out_MNO.view(result.shape)
 
-        updated.draws = any(  # type: ignore[attr-defined]  # the loss takes its logits at once beside such a head
+        # the loss does not cut such a head's positions into chunks (training/chunked_loss.py)
+        add_to_result.has_dropout = any(  # type: ignore[attr-defined]
             slot.matrices[name].dropout > 0 for slot in self.slots if name in slot.matrices
         )
-        return updated
+        return add_to_result
 
-    def keep(self, name: str, update: Update, x: Tensor) -> Keep | None:
-        """Dropout of the update's trials; None where none of them has any. What is padding may grow too.
+    def _draw_dropout(self, name: str, update: Update, x: Tensor) -> DropoutMask | None:
+        """Dropout of the update's trials on the input `x`; None where none of them has any.
 
-        Drawn for the rows of all devices, of which this one takes its own.
+        Masks are drawn for the rows of all devices; this device keeps those of its own rows. The factor also
+        multiplies padding, which no loss reads.
         """
-        numbers = range(*update.trials.indices(len(self.chosen)))
-        if not any(self.chosen[number].matrices[name].dropout for number in numbers):
+        numbers = range(*update.trials.indices(len(self.selected)))
+        if not any(self.selected[number].matrices[name].dropout for number in numbers):
             return None
         num_rows, width = self.ranks.round_up_rows(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
         num_inputs = x.numel() // width * self.ranks.size
-        num_columns = num_inputs // (len(self.chosen) * num_rows)  # 1 where a matrix reads one vector a row
+        num_columns = num_inputs // (len(self.selected) * num_rows)  # 1 where a matrix reads one vector a row
         masks = []
         for number in numbers:
-            slot = self.chosen[number]
+            slot = self.selected[number]
             key = f"{slot.seed} {self.micro_steps[number]} {name}"
             padded, extent = Extent(num_rows, num_columns), self.extents[number]
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
-            mask = keep_mask(key, slot.matrices[name].dropout, own, padded, width, x.device)
+            mask = draw_dropout_mask(key, slot.matrices[name].dropout, own, padded, width, x.device)
             masks.append(mask[self.ranks.rows] > 0)
-        factors = [keep_factor(self.chosen[number].matrices[name].dropout) for number in numbers]
-        return Keep(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])
+        factors = [compute_keep_factor(self.selected[number].matrices[name].dropout) for number in numbers]
+        return DropoutMask(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])

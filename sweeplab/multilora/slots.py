@@ -1,6 +1,6 @@
-"""Places for trials' LoRA adapters: one row of memory each, and one for its gradients.
+"""Adapter slots: the LoRA weights of one trial in one row of memory, and their gradients in another.
 
-So an optimizer can take an adapter as one vector, and adapters of one layout can stand together in one tensor.
+An optimizer can then update an adapter as one vector, and adapters of the same layout can be rows of one tensor.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from sweeplab.config.shared_base import padded_rank
 
-Weights = dict[str, tuple[Tensor, Tensor]]  # A as (rank, in_features) and B as (out_features, rank) by matrix
+Weights = dict[str, tuple[Tensor, Tensor]]  # by matrix: A of shape (rank, in_features), B of (out_features, rank)
 
 
 class LoraMatrix(NamedTuple):
-    """One adapted matrix, with PEFT's name for the base's."""
+    """One adapted matrix of the base: its name in the base, shapes and LoRA settings."""
 
     name: str
     rank: int
@@ -24,18 +24,19 @@ class LoraMatrix(NamedTuple):
     out_features: int
     scaling: float
     dropout: float
-    round_first: bool  # beside a quantized matrix the update is rounded to the base's precision before it is added
+    round_first: bool  # the matrix is quantized, so the update is rounded to the base's precision before it is added
 
 
-def lora_layers(adapted: nn.Module) -> Iterator[tuple[str, LoraLayer, str]]:
-    """The base's name, PEFT's layer and the adapter's key of every adapted matrix, in the model's order."""
+def _iterate_lora_layers(adapted: nn.Module) -> Iterator[tuple[str, LoraLayer, str]]:
+    """Every adapted matrix in the model's order: its name in the base, PEFT's layer, the adapter's key in it."""
     for name, module in adapted.named_modules():
         if isinstance(module, LoraLayer):
             (key,) = module.lora_A
             yield name.removeprefix("base_model.model."), module, key
 
 
-def lora_matrices(adapted: nn.Module) -> list[LoraMatrix]:
+def list_lora_matrices(adapted: nn.Module) -> list[LoraMatrix]:
+    """The adapted matrices of a PEFT model, in the model's order."""
     return [
         LoraMatrix(
             name,
@@ -46,30 +47,31 @@ def lora_matrices(adapted: nn.Module) -> list[LoraMatrix]:
             getattr(layer.lora_dropout[key], "p", 0.0),
             not isinstance(layer, PlainLora),
         )
-        for name, layer, key in lora_layers(adapted)
+        for name, layer, key in _iterate_lora_layers(adapted)
     ]
 
 
-def lora_weights(adapted: nn.Module) -> Weights:
-    """PEFT's own tensors, which a slot's values can be copied from and into."""
+def read_lora_weights(adapted: nn.Module) -> Weights:
+    """The tensors A and B that PEFT holds, detached but not copied: writing into them changes the adapter."""
     return {
         name: (
             layer.lora_A.get_parameter(f"{key}.weight").detach(),
             layer.lora_B.get_parameter(f"{key}.weight").detach(),
         )
-        for name, layer, key in lora_layers(adapted)
+        for name, layer, key in _iterate_lora_layers(adapted)
     }
 
 
 def copy_weights(source: Weights, target: Weights) -> None:
-    """Writes `source` into the tensors of `target`."""
+    """Copies the values of `source` into the tensors of `target`, in place."""
     for name, (a_RI, b_OR) in target.items():
         a_RI.copy_(source[name][0])
         b_OR.copy_(source[name][1])
 
 
 class Span(NamedTuple):
-    """Where a matrix lies in a row: A as (rank, in_features) from `a` on, B as (out_features, rank) from `b` on."""
+    """The part of a slot's row that belongs to one matrix: A (rank, in_features) begins at `a`, B (out_features, rank)
+    at `b`. With padding, `rank` is that of the bucket."""
 
     name: str
     rank: int
@@ -90,8 +92,8 @@ class Span(NamedTuple):
 Layout = tuple[Span, ...]
 
 
-def layout_of(matrices: Sequence[LoraMatrix], padded: bool) -> Layout:
-    """All A, then all B, each with its rank, or with that of its bucket where `padded`."""
+def _lay_out(matrices: Sequence[LoraMatrix], padded: bool) -> Layout:
+    """First all A, then all B; `padded`: each rank is rounded up to that of its bucket (`padded_rank`)."""
     sized = [one._replace(rank=padded_rank(one.rank)) if padded else one for one in matrices]
     a, b = 0, sum(one.rank * one.in_features for one in sized)
     spans = []
@@ -102,57 +104,59 @@ def layout_of(matrices: Sequence[LoraMatrix], padded: bool) -> Layout:
 
 
 class Slot:
-    """One trial's adapter.
+    """The adapter of one trial.
 
     Args:
-        matrices: what is adapted.
-        weights: the initial values.
-        seed: of the trial, which its dropout follows from.
-        whole: the optimizer works number by number, so it gets all A and all B as one matrix of one row each, padding
-            (which stays zero) included; else every matrix for itself, under PEFT's name and without padding.
+        matrices: the adapted matrices.
+        weights: initial values by matrix.
+        seed: the trial's; part of the key of its dropout.
+        as_vectors: for optimizers that work entry by entry. They get two parameters, all A and all B, each of shape
+            (1, count) with padding, which stays zero. Otherwise they get every matrix as a parameter of its own,
+            under PEFT's name and without padding.
     """
 
-    def __init__(self, matrices: Sequence[LoraMatrix], weights: Weights, seed: int, whole: bool) -> None:
+    def __init__(self, matrices: Sequence[LoraMatrix], weights: Weights, seed: int, as_vectors: bool) -> None:
         self.matrices = {one.name: one for one in matrices}
-        self.layout = layout_of(matrices, padded=whole)
+        self.layout = _lay_out(matrices, padded=as_vectors)
         self.seed = seed
-        self.whole = whole
-        some, last = weights[matrices[0].name][0], self.layout[-1]
-        self.row_P = some.new_zeros(last.b + last.rank * last.out_features)
+        self.as_vectors = as_vectors
+        first_a_RI, last = weights[matrices[0].name][0], self.layout[-1]
+        self.row_P = first_a_RI.new_zeros(last.b + last.rank * last.out_features)
         copy_weights(weights, self.weights())
-        self.parameters = {name: nn.Parameter(view) for name, view in self.views(self.row_P).items()}
+        self.parameters = {name: nn.Parameter(view) for name, view in self._view_parameters(self.row_P).items()}
 
     @property
     def num_params(self) -> int:
         return sum(one.rank * (one.in_features + one.out_features) for one in self.matrices.values())
 
     def weights(self) -> Weights:
-        """Views without padding."""
-        return self.pairs(self.row_P)
+        """A and B of every matrix, as views of the slot's row without padding."""
+        return self._view_pairs(self.row_P)
 
-    def pairs(self, row_P: Tensor) -> Weights:
+    def _view_pairs(self, row_P: Tensor) -> Weights:
         ranks = {span: self.matrices[span.name].rank for span in self.layout}
         return {
             span.name: (span.a_KRI(row_P[None])[0, :rank], span.b_KOR(row_P[None])[0, :, :rank])
             for span, rank in ranks.items()
         }
 
-    def views(self, row_P: Tensor) -> dict[str, Tensor]:
-        """What the optimizer gets, as views of `row_P`."""
-        if self.whole:
+    def _view_parameters(self, row_P: Tensor) -> dict[str, Tensor]:
+        """What the optimizer gets, by name, as views of `row_P`."""
+        if self.as_vectors:
             middle = self.layout[0].b
             return {"lora_A": row_P[None, :middle], "lora_B": row_P[None, middle:]}
         return {
             f"base_model.model.{name}.lora_{part}.default.weight": weight
-            for name, pair in self.pairs(row_P).items()
+            for name, pair in self._view_pairs(row_P).items()
             for part, weight in zip("AB", pair, strict=True)
         }
 
     def move(self, row_P: Tensor, grad_P: Tensor) -> None:
-        """Goes on in another row, with its weights; optimizers keep their hold."""
+        """Moves the weights into `row_P`, and the gradients into `grad_P`; the parameter objects stay the same, so an
+        optimizer that holds them goes on."""
         row_P.copy_(self.row_P)
         self.row_P = row_P
-        views, grads = self.views(row_P), self.views(grad_P)
+        views, grads = self._view_parameters(row_P), self._view_parameters(grad_P)
         for name, weight in self.parameters.items():
             weight.data, weight.grad = views[name], grads[name]
 

@@ -1,4 +1,4 @@
-"""What the forward pass keeps for the backward pass, by arithmetic.
+"""Computes the bytes that the forward pass keeps for the backward pass.
 
 The count is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) redone for what runs here: SDPA keeps no T x T
 scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes RMSNorm
@@ -35,7 +35,7 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.runtime.device import PlannedDevice
 
 FP32_BYTES: Final = 4
-IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is taken
+IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is computed
 _NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
 
 
@@ -72,7 +72,7 @@ def _find_width(sizes: Skeleton, suffix: str) -> int:
 
 
 def _count_distinct_inputs(matrices: Iterable[LinearShape]) -> int:
-    """Features of all inputs, those that several matrices of one block read counted once."""
+    """Features of all inputs; one that several matrices of a block read is counted once."""
     return sum(features for _, features in {(one.name.rpartition(".")[0], one.in_features) for one in matrices})
 
 
@@ -91,7 +91,7 @@ def find_rank_in_memory(config: TrialConfig, name: str) -> int:
 
 
 def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
-    """What all adapters keep beside inputs that are shared, per token."""
+    """Bytes per token that all adapters keep in addition to shared inputs."""
     adapter = config.adapter
     ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
@@ -106,7 +106,7 @@ def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape],
 def _count_kept_inputs_bytes(
     config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], device: PlannedDevice
 ) -> int:
-    """Inputs of matrices that stay for the backward pass, of the whole model, per token."""
+    """Bytes per token of the inputs of matrices that are kept for the backward pass, for the whole model."""
     e = device.dtype.itemsize
     if config.adapter.method == "none":
         normed = e * sizes.hidden_size if _find_block(sizes).in_32_bits else 0
@@ -119,7 +119,7 @@ def _count_kept_inputs_bytes(
 
 
 def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
-    """Norms, attention, mask and MLP of one layer, per token."""
+    """Bytes per token of norms, attention, mask and MLP of one layer."""
     block, e = _find_block(sizes), dtype_bytes
     between = FP32_BYTES * (_find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")) if block.query_key_norms else 0
     attention = block.attention * e * _find_width(sizes, "q_proj") + FP32_BYTES * sizes.num_heads
@@ -128,7 +128,7 @@ def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> i
 
 
 class Activations(NamedTuple):
-    """Bytes of one micro-batch whose examples all have the longest one's tokens, logits apart."""
+    """Bytes of one micro-batch whose examples are all as long as the longest one, without logits."""
 
     saved: int  # at the end of the forward pass
     forward_work: int  # on top in the last layer's MLP: its product and the residual; with checkpointing all of it

@@ -1,4 +1,4 @@
-"""Whether a trial will fit in `plan.device_memory`, and the record of one that is skipped because it will not."""
+"""Judges whether a trial fits into `plan.device_memory`, and records those that are skipped because they do not."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -58,7 +58,7 @@ class MemoryGate:
             self.forecaster = Forecaster(config.executor)
 
     def skipped(self, spec: TrialSpec) -> TrialRecord | None:
-        """The record of a trial that will not fit; None for one that is to run. Raises `ConfigError`."""
+        """The record of a trial that does not fit; None for one that should run. Raises `ConfigError`."""
         if self.memory_bytes is None:
             return None
         memory = self.forecaster.memory(spec.config)

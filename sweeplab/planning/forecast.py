@@ -1,11 +1,13 @@
-"""Parameters, memory and time of a trial that has not run."""
+"""Forecasts parameters, memory and time of a trial before it runs."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
+from sweeplab.config.data import TextData
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.models.row_limits import RowLimit, find_row_limit, inexact_packing_error
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
 from sweeplab.planning.time import (
@@ -20,7 +22,7 @@ from sweeplab.runtime.device import PlannedDevice, plan_device
 
 @dataclass(frozen=True)
 class Forecast:
-    """What one trial would take; None where this machine cannot know it."""
+    """The forecast for one trial; None for a value that cannot be known on this machine."""
 
     model: str  # its name
     num_total_params: int
@@ -32,9 +34,10 @@ class Forecast:
     probed_flops_per_second: float | None  # of a matrix product, before `time._EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
+    row_limits: tuple[RowLimit, ...] = ()  # on answers that share their question's tokens in evaluation
 
     def to_dict(self) -> dict[str, Any]:
-        """As `plan.json` has it."""
+        """The forecast as values for `plan.json`."""
         return {
             "model": self.model,
             "num_total_params": self.num_total_params,
@@ -53,9 +56,17 @@ class Forecast:
         }
 
 
+def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataExtent) -> None:
+    """Raises `ConfigError` for examples that may not share a row of this model, as far as its configuration says."""
+    if isinstance(config.data, TextData) and config.data.packing:
+        limit = find_row_limit(sizes.row_limits, extent.longest_example)
+        if limit is not None:
+            raise inexact_packing_error(limit, config.training.max_length)
+
+
 @dataclass
 class Forecaster:
-    """Forecasts trials of one study; models, data and speeds that several trials share are looked at once."""
+    """Forecasts trials of one study; models, data and speeds that trials share are measured once."""
 
     executor: ExecutorConfig
     skeletons: dict[str, Skeleton] = field(default_factory=dict)
@@ -65,6 +76,7 @@ class Forecaster:
     def forecast(self, config: TrialConfig) -> Forecast:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
         sizes, extent, device = self.surroundings(config)
+        _refuse_inexact_packing(config, sizes, extent)
         if device not in self.speeds:
             self.speeds[device] = measure_flops_per_second(device, self.executor.num_threads)
         num_trainable = count_trainable_params(config.adapter, config.model, sizes)
@@ -83,10 +95,11 @@ class Forecaster:
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
+            row_limits=sizes.row_limits,
         )
 
     def memory(self, config: TrialConfig) -> MemoryForecast:
-        """Memory of `config` alone, with nothing measured. Raises `ConfigError` for what could not run."""
+        """Memory of `config` only, without any measurement. Raises `ConfigError` for what could not run."""
         return forecast_memory(config, *self.surroundings(config))
 
     def surroundings(self, config: TrialConfig) -> tuple[Skeleton, DataExtent, PlannedDevice]:

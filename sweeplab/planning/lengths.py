@@ -1,4 +1,4 @@
-"""How many examples a trial trains on, and how long they are."""
+"""Finds the number and the lengths of a trial's training examples."""
 
 from typing import Final, NamedTuple
 
@@ -7,16 +7,16 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
-from sweeplab.data.sources import count_learned, load_splits
+from sweeplab.data.sources import count_leaked_examples, load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
 
-MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
+_MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
 
 
 class DataExtent(NamedTuple):
-    """The training examples in numbers; lengths in tokens, both bounds where nothing was measured."""
+    """Number and lengths of the training examples; lengths are in tokens, and upper bounds where not measured."""
 
     num_examples: int | None  # None: unknown without the hub
     longest: int
@@ -24,8 +24,10 @@ class DataExtent(NamedTuple):
     most_targets: int  # tokens of one example that the loss counts
     num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
-    num_learned: int = 0  # held-out examples that stand among a file's training examples too
-    num_heldout: int = 0  # of a file, where the number above was looked at
+    num_learned: int = 0  # held-out examples that are also training examples, of a file
+    num_heldout: int = 0  # held-out examples of a file for which the number above was counted
+    num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
+    longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -48,13 +50,17 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     splits = load_splits(config.data)
     assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    learned = {"num_learned": count_learned(splits), "num_heldout": len(splits.heldout)} if of_file else {}
-    if len(examples) > MOST_EXAMPLES or not _is_tokenizer_local(config.model):
+    learned = {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
+    if len(examples) > _MOST_EXAMPLES or not _is_tokenizer_local(config.model):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    if len(splits.heldout) <= _MOST_EXAMPLES:
+        tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
-    return DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    longest = max(tokens.num_tokens for tokens in split.examples)
+    counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special)

@@ -1,4 +1,4 @@
-"""Memory of training, part by part, by arithmetic."""
+"""Computes the parts of the memory that training needs."""
 
 import math
 from dataclasses import dataclass, fields
@@ -34,7 +34,7 @@ _STATES_PER_PARAM: Final = {
 
 @dataclass(frozen=True)
 class MemoryParts:
-    """What stands in memory at one moment."""
+    """Bytes in memory at one moment."""
 
     base_weights_bytes: int = 0
     quantization_scales_bytes: int = 0
@@ -64,7 +64,7 @@ def count_entries(matrix: LinearShape) -> int:
 
 
 def find_adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
-    """The matrices that LoRA stands beside; none without it. Raises `ConfigError` as `target_modules` does."""
+    """The matrices that LoRA adapts; none for other methods. Raises `ConfigError` as `target_modules` does."""
     if not isinstance(adapter, LowRankAdapter):
         return []
     return find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)

@@ -1,4 +1,4 @@
-"""The parts that stand together at each moment of a trial, and the moment that needs the most.
+"""Computes the memory at each moment of a trial, and finds the moment that needs the most.
 
 Parts come and go: the logits are gone before a layer's gradient is taken, gradients arrive while activations leave, and
 Lightning frees the last step's gradients only after the next forward pass. So the peak is the largest sum over
@@ -30,7 +30,7 @@ from sweeplab.planning.memory import (
     find_adapted_matrices,
 )
 from sweeplab.runtime.device import PlannedDevice
-from sweeplab.training.chunked_loss import columns_at_once
+from sweeplab.training.chunked_loss import _count_columns_per_chunk
 
 _TRAINING: Final = ("forward", "loss", "backward", "step")
 
@@ -60,19 +60,19 @@ def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole
     states of all targets, e h N, in the backward with gradients of their own.
     """
     rows, columns, targets = scored
-    if whole or columns_at_once(sizes.vocab_size, rows, columns) == columns:
+    if whole or _count_columns_per_chunk(sizes.vocab_size, rows, columns) == columns:
         widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
         positions, counted = rows * columns, rows * targets
         forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
         backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
         return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
-    chunk = sizes.vocab_size * rows * columns_at_once(sizes.vocab_size, rows, targets)
+    chunk = sizes.vocab_size * rows * _count_columns_per_chunk(sizes.vocab_size, rows, targets)
     states = dtype_bytes * sizes.hidden_size * rows * targets
     return _LogitsBytes(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
 
 
 def _needs_whole_logits(config: TrialConfig) -> bool:
-    """True where training takes all logits at once, however many: images, and a head whose adapter drops."""
+    """True where training computes all logits at once: for images, and for a head whose adapter has dropout."""
     adapter = config.adapter
     return config.data.is_images() or (
         isinstance(adapter, LowRankAdapter) and adapter.lora_head and adapter.dropout > 0
@@ -85,7 +85,7 @@ def _count_positions(config: TrialConfig, extent: DataExtent) -> int:
 
 
 class MemoryForecast(NamedTuple):
-    """The parts at each moment of a trial."""
+    """The parts of the memory at each moment of a trial."""
 
     load: MemoryParts
     forward: MemoryParts  # its end: the last layer, or the loss
@@ -203,7 +203,7 @@ def _count_evaluation_bytes(
 
 
 def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
-    """The trial with the rank that its adapter's budget comes to. Raises `ConfigError` as `fit_to_budget` does."""
+    """The trial with the rank that its adapter's budget allows. Raises `ConfigError` as `fit_to_budget` does."""
     if not isinstance(config.adapter, LowRankAdapter):
         return config
     return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)

@@ -1,4 +1,4 @@
-"""Seconds of training, by arithmetic and one short measurement: a first simple model."""
+"""Estimates the seconds of training with a simple model: counted operations and one short measurement."""
 
 import time
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.runtime.device import PlannedDevice
 
 _PROBE_SECONDS: Final = 0.15
-FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on an A100; Raschka 2023, Insights
+_FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on an A100; Raschka 2023, Insights
 
 
 class _Efficiency(NamedTuple):
@@ -48,7 +48,7 @@ def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: i
 
 
 def count_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
-    """`max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
+    """Optimizer steps: `max_steps`, or all windows of all epochs; None where the number of examples is unknown."""
     if training.max_steps is not None:
         return training.max_steps
     if num_examples is None:
@@ -94,7 +94,7 @@ def measure_flops_per_second(device: PlannedDevice, num_threads: int | None) -> 
 def _estimate_slowdown(quantization: QuantizationConfig, device: PlannedDevice) -> float:
     """Of unpacking weights on CUDA, HQQ's as if they were nf4 (not measured); a CPU's is in its efficiency."""
     unpacks = bool(quantization.schemes() - {"none", "int8"})
-    return FOUR_BIT_SLOWDOWN if device.kind == "cuda" and unpacks else 1.0
+    return _FOUR_BIT_SLOWDOWN if device.kind == "cuda" and unpacks else 1.0
 
 
 def estimate_train_seconds(

@@ -1,1 +1,1 @@
-"""What a study leaves behind: records and their metrics, claims, items, and the store that writes and reads them."""
+"""The files of a study: records, what was asked, claims, results by item; and the store that writes and reads them."""

@@ -1,6 +1,6 @@
-"""What was asked: `trial.json` of each trial, and `search.json`, what must stay as it was when the study began.
+"""What a study asked for: `trial.json` of each trial, and `search.json`, the settings that must not change.
 
-With the records they are the study: Optuna's trials are rebuilt from them at every start.
+Together with the records they are the study: Optuna's trials are rebuilt from them at every start.
 """
 
 from dataclasses import dataclass, field
@@ -18,26 +18,24 @@ _VERSION: Final = 1
 
 @dataclass
 class AskedTrial:
-    """One trial as it was asked for, with what Optuna keeps of it until its record says what came of it."""
+    """A trial as the search asked for it, with the attributes that Optuna needs to rebuild it."""
 
     number: int
     seed: int
-    params: dict[str, Any]  # what the study varies, by key
-    distributions: dict[str, dict[str, Any]]  # what each value was drawn from, in Optuna's words
-    drawn: dict[str, Any] = field(
-        default_factory=dict
-    )  # values that a sampler has otherwise: 0.8999999999999999 for 0.9
+    params: dict[str, Any]  # the varied values by key
+    distributions: dict[str, dict[str, Any]]  # Optuna's distribution of each value, as JSON
+    drawn: dict[str, Any] = field(default_factory=dict)  # Optuna's values where they differ: 0.8999999999999999 for 0.9
     user_attrs: dict[str, Any] = field(default_factory=dict)
-    system_attrs: dict[str, Any] = field(default_factory=dict)  # such as the generation that the trial belongs to
-    study_attrs: dict[str, Any] = field(default_factory=dict)  # what the sampler noted for the study as it drew this
-    heldout_losses: list[HeldoutPoint] = field(default_factory=list)  # that the pruner has seen
+    system_attrs: dict[str, Any] = field(default_factory=dict)  # Optuna's, such as the generation of the trial
+    study_attrs: dict[str, Any] = field(default_factory=dict)  # attributes of the study that this trial's draw has set
+    heldout_losses: list[HeldoutPoint] = field(default_factory=list)  # those that the pruner has got
     started: str | None = None  # in UTC, ISO 8601; None: not known
     version: int = _VERSION
 
 
 @dataclass
 class EarlierTrial:
-    """A finished trial of `study.warm_start`, which samplers learn from too."""
+    """A finished trial of `study.warm_start`, from which the sampler learns."""
 
     source: str  # study and number
     params: dict[str, Any]
@@ -47,7 +45,7 @@ class EarlierTrial:
 
 @dataclass
 class SearchFacts:
-    """What would give the trials another meaning if it changed."""
+    """Settings of a study that must not change, since its trials would then mean something else."""
 
     constraints: dict[str, Any]  # study.constraints
     warm_start: str | None  # study.warm_start
@@ -56,12 +54,12 @@ class SearchFacts:
 
 
 def write_asked(study_folder: Path, asked: AskedTrial) -> None:
-    """Raises `StoreError`."""
+    """Writes `trial.json`. Raises `StoreError`."""
     write_json(trial_folder(study_folder, asked.number) / TRIAL_FILE, to_plain(asked))
 
 
 def read_asked(path: Path) -> AskedTrial:
-    """Raises `StoreError` naming the file that is no asked trial, or that of another folder."""
+    """Reads a `trial.json`. Raises `StoreError` for a damaged file, and for one of another trial."""
     try:
         asked = from_plain(AskedTrial, read_json(path), "a trial")
     except ValueError as error:
@@ -72,12 +70,12 @@ def read_asked(path: Path) -> AskedTrial:
 
 
 def write_search_facts(study_folder: Path, facts: SearchFacts) -> None:
-    """Raises `StoreError`."""
+    """Writes `search.json`. Raises `StoreError`."""
     write_json(study_folder / SEARCH_FILE, to_plain(facts))
 
 
 def read_search_facts(study_folder: Path) -> SearchFacts | None:
-    """None where the study has not begun. Raises `StoreError` for a damaged file."""
+    """Reads `search.json`; None where the study has not begun. Raises `StoreError` for a damaged file."""
     path = study_folder / SEARCH_FILE
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""What an experiment claims, in data: a sentence, who said it, and what of the records would bear it out."""
+"""Claims of an experiment as data: a sentence, its source, and the condition on the records that would support it."""
 
 from typing import Any, Final
 
@@ -8,13 +8,14 @@ from sweeplab.records.metrics import METRICS, known_metric
 from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import ConfigError, refuse
 
-FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
+_FORMS: Final = ("better", "same", "rises_with", "falls_with", "ratio", "value", "every")
 
 
 class ClaimConfig(Section):
-    """One sentence that the study's records support, contradict or leave open; exactly one form of it.
+    """A sentence that the records of a study support, contradict or leave open. Exactly one form must be given.
 
-    A setting is a point of the space or a part of one, by key; of a part, the mean of all its settings counts.
+    A setting is a point of the space by key. Where it names some of the keys only, the mean of all settings with these
+    values counts.
     """
 
     words: str = key("the claim as a reader would say it", "")
@@ -41,11 +42,11 @@ class ClaimConfig(Section):
     published: float | None = key("the source's own figure: a difference, a ratio or a value, as the form has it", None)
 
     def forms(self) -> list[str]:
-        """The forms that are given; `checks` holds that there is one."""
-        return [form for form in FORMS if getattr(self, form) is not None]
+        """The forms that are given; `check_form` makes sure that there is exactly one."""
+        return [form for form in _FORMS if getattr(self, form) is not None]
 
     def settings(self) -> list[dict[str, Any]]:
-        """Every setting that is named, in the order of the effect: the first minus, or over, the second."""
+        """Every setting that the claim names, in the order of the effect: first minus second, or first over second."""
         named = [self.better, self.worse, *(self.same or []), *(self.ratio or []), self.value, self.every]
         return [setting for setting in named if setting is not None]
 
@@ -54,7 +55,7 @@ class ClaimConfig(Section):
 
 
 def claim_from_dict(name: str, values: Any) -> ClaimConfig:
-    """What `model_dump` gave. Raises `ValueError` naming the field that is unknown or of another type."""
+    """The claim that `model_dump` wrote. Raises `ValueError` that names an unknown field or one of another type."""
     try:
         return ClaimConfig.model_validate(values)
     except ValidationError as error:
@@ -64,7 +65,7 @@ def claim_from_dict(name: str, values: Any) -> ClaimConfig:
 
 
 def check_form(name: str, claim: ClaimConfig) -> None:
-    """Words, a metric, and one form with what belongs to it."""
+    """Checks that a claim has words, source, metric, and one form with what it needs. Raises `ConfigError`."""
     for part in ("words", "source", "metric"):
         if getattr(claim, part) in ("???", ""):
             raise ConfigError(f"{name}.{part} is missing; a claim has words, a source and a metric")
@@ -73,7 +74,7 @@ def check_form(name: str, claim: ClaimConfig) -> None:
         raise refuse(f"{name}.metric", "must name a metric of a record", claim.metric, f"choose from {known}")
     forms = claim.forms()
     if len(forms) != 1:
-        raise refuse(name, f"must have exactly one of {', '.join(FORMS)}", forms or "none", "split it into several")
+        raise refuse(name, f"must have exactly one of {', '.join(_FORMS)}", forms or "none", "split it into several")
     if (claim.worse is None) == (claim.better is not None):
         raise ConfigError(
             f"{name}.better and {name}.worse go together; give the setting that the other is compared with"
@@ -88,7 +89,7 @@ def check_form(name: str, claim: ClaimConfig) -> None:
 
 
 def _check_numbers(name: str, claim: ClaimConfig, form: str) -> None:
-    """`margin` and `between` as the form needs them."""
+    """Checks `margin` and `between`, which depend on the form. Raises `ConfigError`."""
     if claim.margin < 0:
         raise refuse(f"{name}.margin", "must be a number from 0", claim.margin, "give it in the metric's unit")
     if form == "same" and claim.margin == 0:

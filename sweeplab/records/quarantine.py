@@ -1,4 +1,4 @@
-"""Files of a study that are not what their names say are named and set aside; the study goes on without them."""
+"""Reads all files of a study. A damaged or foreign file is renamed and reported, and the study goes on without it."""
 
 import re
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import StoreError, read_base_score, read_facts, read_record, set_aside, trial_folder
 from sweeplab.runtime.errors import describe_error
 
-PARTIAL: Final = re.compile(r"\..+\.\d+")  # what a write that was cut off leaves, by `store.write_bytes`
+_PARTIAL: Final = re.compile(r"\..+\.\d+")  # names of files that an interrupted `store.write_bytes` leaves
 
 
 class StudyFiles(NamedTuple):
-    """What a study's folder holds, as far as it can be read."""
+    """The readable files of a study."""
 
     asked: list[AskedTrial]  # by number
     records: list[TrialRecord]  # by number
@@ -23,10 +23,10 @@ class StudyFiles(NamedTuple):
 
 
 def remove_partial_files(study_folder: Path) -> None:
-    """Removes what killed processes had begun to write."""
+    """Removes incomplete files that killed processes have left."""
     for pattern in (".*", "trials/*/.*", "base/.*"):
         for path in study_folder.glob(pattern):
-            if PARTIAL.fullmatch(path.name):
+            if _PARTIAL.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
 
@@ -39,7 +39,7 @@ def _check_search_facts(path: Path) -> None:
 
 
 def _check_record(path: Path) -> TrialRecord:
-    """Raises `StoreError` also where the record is another trial's."""
+    """Reads a record. Raises `StoreError` also where it belongs to another trial."""
     record = read_record(path)
     if path.parent.name != trial_folder(path.parents[2], record.number).name:
         raise StoreError(f"it is trial {record.number}'s")
@@ -57,9 +57,10 @@ _CHECKS: Final[tuple[tuple[str, str, Callable[[Path], object]], ...]] = (
 
 
 def read_study(study_folder: Path) -> StudyFiles:
-    """Reads what was asked and what came of it, and renames every file that is not what its name says.
+    """Reads what was asked and the records, and renames every file that is damaged or has other contents than its name
+    says.
 
-    Raises `StoreError` where it cannot be renamed.
+    Raises `StoreError` where a file cannot be renamed.
     """
     files = StudyFiles([], [], [])
     for pattern, what, check in _CHECKS:
@@ -67,8 +68,8 @@ def read_study(study_folder: Path) -> StudyFiles:
             try:
                 content = check(path)
             except StoreError as error:
-                why = describe_error(error.__cause__ or error)
-                files.sentences.append(f"{path} is no {what} ({why}), and is kept as {set_aside(path).name}")
+                reason = describe_error(error.__cause__ or error)
+                files.sentences.append(f"{path} is no {what} ({reason}), and is kept as {set_aside(path).name}")
                 continue
             if isinstance(content, AskedTrial):
                 files.asked.append(content)

@@ -11,7 +11,7 @@ from sweeplab.records.metrics import known_metric, score_parts
 from sweeplab.records.stored import from_plain, is_number, to_plain
 from sweeplab.runtime.errors import ConfigError
 
-RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
+_RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
 
 class Status(StrEnum):
@@ -111,6 +111,7 @@ class TrialRecord:
     num_train_examples: int | None = None  # with those that were dropped
     num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
+    num_naming_special: int | None = None  # of these, whose text names special tokens, which were read as text
     num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory
@@ -122,8 +123,9 @@ class TrialRecord:
     rung_scores: list[RungScores] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # faster ways of computing that were not taken, and why
     provenance: dict[str, Any] = field(default_factory=dict)
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     @property
     def trained_among_others(self) -> bool:
@@ -143,7 +145,7 @@ class TrialRecord:
         return from_plain(cls, values, "a record")
 
 
-NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
+_NUMBER_MAKERS: Final = ("sweeplab", "torch", "transformers", "bitsandbytes", "hqq", "lm_eval", "datasets")
 
 
 def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenance: dict[str, Any]) -> str:
@@ -157,7 +159,7 @@ def base_key(config: dict[str, Any], dtype: str, task_data: str | None, provenan
     """
     asked = {name: config[name] for name in ("model", "quantization", "data", "evaluation")}
     asked["evaluation"] = {name: value for name, value in asked["evaluation"].items() if name != "rung_tasks"}
-    made_by = {name: provenance["versions"][name] for name in NUMBER_MAKERS}
+    made_by = {name: provenance["versions"][name] for name in _NUMBER_MAKERS}
     where = {name: provenance[name] for name in ("base_fingerprint", "data_fingerprint", "device", "commit")}
     length = config["training"]["max_length"]
     facts = [asked, length, dtype, task_data, made_by, where]
@@ -173,7 +175,7 @@ class BaseScore:
     scores: dict[str, dict[str, Score]]
     seconds: float  # of held-out loss and scores
     provenance: dict[str, Any]
-    version: int = RECORD_VERSION
+    version: int = _RECORD_VERSION
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)

@@ -1,4 +1,4 @@
-"""Records to files and back: a file is written whole or not at all."""
+"""Writes and reads the files of a study. A file is written completely or not at all."""
 
 import errno
 import fcntl
@@ -23,15 +23,15 @@ _HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StoreError(Exception):
-    """A record that cannot be written or read; the message names the file and the cause."""
+    """A file that cannot be written or read; the message names the file and the cause."""
 
 
 def make_folder(folder: Path) -> None:
-    """Raises `StoreError` naming the folder and the cause."""
+    """Creates the folder where it is missing. Raises `StoreError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be made: {error.strerror}; choose another folder") from error
+        raise StoreError(f"{folder} cannot be created: {error.strerror}; choose another folder") from error
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Within it a library writes into `folder`: its errors become `StoreError`, naming the folder and the cause."""
+    """Turns errors of a library that writes into `folder` into a `StoreError` that names the folder and the cause."""
     make_folder(folder)
     try:
         yield
@@ -77,12 +77,12 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of the text in UTF-8."""
+    """Writes the text in UTF-8, as `write_bytes` does."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def partial_of(path: Path) -> Path:
-    """Where a writer makes what is to replace `path`: of its own, also among machines whose process ids are alike."""
+    """The name of a temporary file that will replace `path`. It is unique, also among several machines."""
     return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbits(32):010d}")
 
 
@@ -105,7 +105,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_text` of `value` as strict JSON: a NaN or an infinity is an error, since JSON has none."""
+    """Writes `value` as strict JSON; NaN and infinity are errors, since JSON does not have them."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -114,7 +114,7 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises `StoreError` naming the file where it is missing or no JSON."""
+    """The value of a JSON file. Raises `StoreError` where it is missing or not JSON."""
     try:
         return strict_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -133,20 +133,20 @@ def strict_json(text: str) -> Any:
     def fraction(number: str) -> float:
         return value if math.isfinite(value := float(number)) else refuse(number)
 
-    found = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=fraction)
+    value = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=fraction)
     if _HALF_LETTER.search(text):
-        json.dumps(found, ensure_ascii=False).encode()
-    return found
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def trial_folder(study_folder: Path, number: int) -> Path:
     return study_folder / "trials" / f"{number:05d}"
 
 
-def trial_folders(study_folder: Path) -> list[Path]:
-    """Those that are there, by number; others may have put folders of their own beside them."""
-    found = [path for path in study_folder.glob("trials/*") if path.name.isascii() and path.name.isdigit()]
-    return sorted(found, key=lambda path: int(path.name))
+def _list_trial_folders(study_folder: Path) -> list[Path]:
+    """The folders of trials by number; other folders beside them are ignored."""
+    folders = [path for path in study_folder.glob("trials/*") if path.name.isascii() and path.name.isdigit()]
+    return sorted(folders, key=lambda path: int(path.name))
 
 
 def record_path(study_folder: Path, number: int) -> Path:
@@ -155,7 +155,7 @@ def record_path(study_folder: Path, number: int) -> Path:
 
 def trial_files(study_folder: Path, name: str) -> list[Path]:
     """The file `name` of every trial that has one, by number."""
-    return [path for folder in trial_folders(study_folder) if (path := folder / name).exists()]
+    return [path for folder in _list_trial_folders(study_folder) if (path := folder / name).exists()]
 
 
 def write_record(study_folder: Path, record: TrialRecord) -> None:
@@ -163,7 +163,7 @@ def write_record(study_folder: Path, record: TrialRecord) -> None:
 
 
 def read_record(path: Path) -> TrialRecord:
-    """Raises `StoreError` naming the file that is no record."""
+    """Reads a record. Raises `StoreError` for a damaged file."""
     try:
         return TrialRecord.from_dict(read_json(path))
     except ValueError as error:
@@ -175,22 +175,22 @@ def read_records(study_folder: Path) -> list[TrialRecord]:
     return [read_record(path) for path in trial_files(study_folder, "record.json")]
 
 
-def base_path(study_folder: Path, key: str) -> Path:
+def _base_path(study_folder: Path, key: str) -> Path:
     return study_folder / "base" / f"{key}.json"
 
 
-def base_items_path(study_folder: Path, key: str) -> Path:
+def _base_items_path(study_folder: Path, key: str) -> Path:
     return study_folder / "base" / f"{key}.items.jsonl"
 
 
 def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
-    """The items first: where the score is, they are."""
-    write_json_lines(base_items_path(study_folder, score.key), items)
-    write_json(base_path(study_folder, score.key), score.to_dict())
+    """Writes the score of a base. Its items are written first, so that a score never lacks them."""
+    write_json_lines(_base_items_path(study_folder, score.key), items)
+    write_json(_base_path(study_folder, score.key), score.to_dict())
 
 
 def read_base_score(path: Path) -> BaseScore:
-    """Raises `StoreError` naming the file that is no base score."""
+    """Reads the score of a base. Raises `StoreError` for a damaged file."""
     try:
         return BaseScore.from_dict(read_json(path))
     except ValueError as error:
@@ -202,28 +202,28 @@ def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore
 
     Raises `StoreError` as `read_base_score` does, for the study's own file.
     """
-    own = base_path(study_folder, key)
+    own = _base_path(study_folder, key)
     if own.exists():
         return read_base_score(own)
     for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:
         try:
             score = read_base_score(path)
-            items = base_items_path(path.parents[1], key).read_bytes()
-        except (StoreError, OSError):  # another study's damage is not this one's
+            items = _base_items_path(path.parents[1], key).read_bytes()
+        except (StoreError, OSError):  # a damaged file of another study is ignored
             continue
-        write_bytes(base_items_path(study_folder, key), items)
+        write_bytes(_base_items_path(study_folder, key), items)
         write_json(own, score.to_dict())
         return score
     return None
 
 
 def read_base_scores(study_folder: Path) -> list[BaseScore]:
-    """All of a study, by key. Raises `StoreError` as `read_base_score` does."""
+    """All base scores of a study by key. Raises `StoreError` as `read_base_score` does."""
     return [read_base_score(path) for path in sorted(study_folder.glob("base/*.json"))]
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a file that is not what it should be, so that nothing is lost and nothing trips over it again."""
+    """Renames a damaged or foreign file, so that it is not lost but not read again; returns the new path."""
     aside = path.with_name(f"{path.name}.set-aside")
     number = 1
     while aside.exists():
@@ -241,7 +241,7 @@ def write_facts(study_folder: Path, facts: StudyFacts) -> None:
 
 
 def read_facts(study_folder: Path) -> StudyFacts | None:
-    """What an earlier run stored of the study, or None for a new one. Raises `StoreError` for a damaged file."""
+    """The facts of the study, or None where it is new. Raises `StoreError` for a damaged file."""
     path = study_folder / "study.json"
     if not path.exists():
         return None

@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails, to_jsonable_python
 _STORED: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _ODD_FIELDS: Final = ("missing", "missing_argument", "unexpected_keyword_argument", "extra_forbidden")
 _MOST_NESTED: Final = 40  # levels of a value that may be anything
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def to_plain(value: Any) -> Any:
@@ -27,7 +27,7 @@ def _reader_of(kind: Any) -> TypeAdapter[Any]:
     return _READERS[kind]
 
 
-def from_plain(kind: type[T], values: Any, name: str) -> T:
+def from_plain(kind: type[_T], values: Any, name: str) -> _T:
     """The dataclass `kind` from what JSON made of it, the dataclasses within it too; a field that is absent has its
     default. Raises `ValueError` naming the field that is missing, unknown or of another type; `name`: of the whole.
     """
@@ -38,7 +38,7 @@ def from_plain(kind: type[T], values: Any, name: str) -> T:
         (whole,) = _reader_of(kind).validate_json(json.dumps([values], allow_nan=False))
     except ValidationError as error:
         raise ValueError(_describe(error.errors(include_url=False), name)) from error
-    read: T = whole
+    read: _T = whole
     return read
 
 
@@ -67,7 +67,7 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 def value_at(values: dict[str, Any], key: str) -> Any:
     """The single value that a dotted key has; None for a group, and for a key that is not there."""
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else None
-    return None if isinstance(found, dict) else found
+        value = value.get(part) if isinstance(value, dict) else None
+    return None if isinstance(value, dict) else value

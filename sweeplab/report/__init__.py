@@ -1,4 +1,4 @@
-"""Records to a report: tables, figures and one honest answer, as Markdown and as one HTML file."""
+"""Writes a report from records: tables, figures and an answer, as Markdown and as one HTML file."""
 
 from sweeplab.report.study_report import rebuild_report, summarize_answer, summarize_settings, write_report
 

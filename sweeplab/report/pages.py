@@ -14,6 +14,7 @@ from sweeplab.report.charts.figures import build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
+from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
@@ -35,30 +36,30 @@ from sweeplab.report.findings.trials_table import build_phases_table, build_tria
 from sweeplab.report.findings.verdicts import Verdict, judge_claims
 from sweeplab.report.templating import html_environment, markdown_environment
 
-CLAIMS_NOTE: Final = (
+_CLAIMS_NOTE: Final = (
     "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
     "inconclusive. That two settings are the same within a margin is judged by the 90 % interval, which is two "
     "one-sided tests at 5 %. Each claim is judged for itself."
 )
-COMPARED_NOTE: Final = (
+_COMPARED_NOTE: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
     "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
     "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
-FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
-UNEQUAL_NOTE: Final = (
+_FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
+_EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
+_UNEQUAL_NOTE: Final = (
     " Some settings spread more than the others here (own spread), for which F tests are not made: read p with care."
 )
-STUDIES_NOTE: Final = (
+_STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
 )
-PARETO_NOTE: Final = (
+_PARETO_NOTE: Final = (
     "No other setting is at least as good in all columns and better in one, by the means, noise included."
 )
-BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
-MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
+_BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
+_MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 
 
 class _Section(NamedTuple):
@@ -72,7 +73,7 @@ class _Section(NamedTuple):
 
 @dataclass(frozen=True)
 class _ReportContent:
-    """What both pages are made of; evidence on the first objective is by `group_comparable`'s families."""
+    """What both pages show; evidence and ranked are of the first objective, by group of `group_comparable`."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -85,9 +86,8 @@ class _ReportContent:
     shares: list[Importance]
 
 
-def _gather_content(
-    facts: StudyFacts, records: list[TrialRecord], items: Items | None, bases: Sequence[BaseScore]
-) -> _ReportContent:
+def _gather_content(stored: StoredStudy) -> _ReportContent:
+    facts, records, items, bases = stored
     settings = group_by_setting(facts, records)
     judged = judge_claims(facts, settings, items)
     objective, allowed = first_objective(facts)[0], keep_allowed(facts, settings)
@@ -97,18 +97,13 @@ def _gather_content(
     return _ReportContent(facts, records, items, bases, settings, judged, evidence, ranked, shares)
 
 
-def write_pages(
-    facts: StudyFacts,
-    records: list[TrialRecord],
-    folder: Path,
-    items: Items | None = None,
-    bases: Sequence[BaseScore] = (),
-) -> Path:
-    """Writes the files; gives the path of report.html. Raises `StoreError`."""
-    records = sorted(records, key=lambda record: record.number)
-    made = _gather_content(facts, records, items, bases)
-    drawn = build_study_charts(facts, made.settings, list_published_values(made.judged), bases) if records else []
-    values = _list_values(made)
+def write_pages(study: StoredStudy, folder: Path) -> Path:
+    """Writes the files of `write_report`; returns the path of report.html. Raises `StoreError`."""
+    facts, _, items, bases = study
+    records = sorted(study.records, key=lambda record: record.number)
+    content = _gather_content(study._replace(records=records))
+    drawn = build_study_charts(facts, content.settings, list_published_values(content.judged), bases) if records else []
+    values = _list_values(content)
     stored = {
         "study": facts.to_dict(),
         "bases": [one.to_dict() for one in bases],
@@ -127,29 +122,29 @@ def write_pages(
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
-    write_text(folder / "report.html", _render_html(made, values, drawn))
+    write_text(folder / "report.html", _render_html(content, values, drawn))
     return folder / "report.html"
 
 
-def _render_html(made: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(draw_figures(made.facts, made.settings, drawn, made.ranked, made.shares)) if drawn else []
-    figures_first = len(made.settings) > MANY_SETTINGS and bool(shown)
+    shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares)) if drawn else []
+    figures_first = len(content.settings) > _MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
 
 
-def _list_values(made: _ReportContent) -> dict[str, Any]:
+def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
-    facts, records = made.facts, made.records
-    settings = build_settings_table(facts, made.settings, bases=made.bases)
+    facts, records = content.facts, content.records
+    settings = build_settings_table(facts, content.settings, bases=content.bases)
     return {
         "facts": facts,
         "setup": describe_setup(records),
-        "answer": state_answer(facts, made.settings, made.items),
+        "answer": state_answer(facts, content.settings, content.items),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in _list_sections(made) if section.table is not None],
+        "sections": [section for section in _list_sections(content) if section.table is not None],
         "failures": build_failures_table(records),
         "trials": build_trials_table(facts, records),
         "phases": build_phases_table(records),
@@ -157,36 +152,38 @@ def _list_values(made: _ReportContent) -> dict[str, Any]:
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
         "reading": explain_terms(facts, records),
-        "has_items": made.items is not None,
+        "has_items": content.items is not None,
     }
 
 
-def _list_sections(made: _ReportContent) -> Iterator[_Section]:
+def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
-    facts = made.facts
-    yield _Section("What differs between the studies", STUDIES_NOTE, build_differences_table(facts, made.records))
-    yield _Section("Claims", CLAIMS_NOTE, build_claims_table(made.judged))
-    if not made.evidence:
+    facts = content.facts
+    yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
+    yield _Section("Claims", _CLAIMS_NOTE, build_claims_table(content.judged))
+    if not content.evidence:
         return
-    for label, found in made.ranked.items():
-        compared = found.compared()
+    for label, evidence in content.ranked.items():
+        compared = evidence.compared()
         if compared is not None:
             yield _Section(
-                _join_title("Against the best", label), COMPARED_NOTE, build_comparison_table(found, compared)
+                _join_title("Against the best", label), _COMPARED_NOTE, build_comparison_table(evidence, compared)
             )
     yield _Section(
-        "Forgetting beside learning", FORGETTING_NOTE, build_forgetting_table(facts, made.settings, made.items)
+        "Forgetting beside learning", _FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
     yield _Section(
-        "Importance of what was varied", describe_importance(facts, made.records), build_importance_table(made.shares)
+        "Importance of what was varied",
+        describe_importance(facts, content.records),
+        build_importance_table(content.shares),
     )
-    if "" in made.evidence:
-        note = EFFECTS_NOTE + (UNEQUAL_NOTE if _has_unequal_spreads(made.evidence[""]) else "")
-        yield _Section("Main effects and interactions", note, build_effects_table(facts, made.evidence[""]))
-    for label, found in made.ranked.items():
-        yield _Section(_join_title("Pareto front", label), PARETO_NOTE, build_pareto_table(facts, found))
-        for title, table in build_budget_tables(found):
-            yield _Section(_join_title(title, label), BUDGET_NOTE, table, minor=True)
+    if "" in content.evidence:
+        note = _EFFECTS_NOTE + (_UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
+        yield _Section("Main effects and interactions", note, build_effects_table(facts, content.evidence[""]))
+    for label, evidence in content.ranked.items():
+        yield _Section(_join_title("Pareto front", label), _PARETO_NOTE, build_pareto_table(facts, evidence))
+        for title, table in build_budget_tables(evidence):
+            yield _Section(_join_title(title, label), _BUDGET_NOTE, table, minor=True)
 
 
 def _join_title(title: str, label: str) -> str:

@@ -1,6 +1,6 @@
-"""A study's report from its records: the files, and the table and the answer that a terminal shows.
+"""Writes the report of a study; gives the table and the answer that the terminal shows.
 
-The pages are imported where they are written, so that the driver gets the terminal's table without jinja2.
+Pages are imported only when they are written, so that the driver can show the table without importing jinja2.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
-from sweeplab.report.evidence.stored import read_stored_study
+from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
@@ -22,31 +22,35 @@ def write_report(
     items: Items | None = None,
     bases: Sequence[BaseScore] = (),
 ) -> Path:
-    """Writes report.html, report.md, score.svg, records.json and items.json into `folder`; the path of report.html.
+    """Writes report.html, report.md, score.svg, records.json and items.json into `folder`; returns the path of
+    report.html.
 
-    `items` are the trials' results item by item, as `read_items` gives them; without them differences are judged
-    by seeds alone, and no items.json is written. `bases` are what the base models score without an adapter. The same
-    arguments give the same bytes. Raises `StoreError` naming the file that cannot be written.
+    Args:
+        items: results by item, as `read_items` returns them. Without them, intervals cover seeds only, and items.json
+            is not written.
+        bases: scores of the base models without an adapter.
+
+    The same arguments give the same bytes. Raises `StoreError` that names the file which cannot be written.
     """
     from sweeplab.report.pages import write_pages
 
-    return write_pages(facts, records, folder, items, bases)
+    return write_pages(StoredStudy(facts, records, items, list(bases)), folder)
 
 
 def rebuild_report(folder: Path, into: Path | None = None) -> Path:
-    """Writes the report again from a study's folder of runs, or from an earlier report's own records.
+    """Writes the report again from a study's folder of runs, or from the records in an earlier report.
 
-    `into`: where to; None: into `folder`. Raises `StoreError` naming the file where `folder` holds neither.
+    `into` is the folder for it; None: `folder`. Raises `StoreError` where `folder` is neither.
     """
     stored = read_stored_study(folder)
-    return write_report(*stored[:2], folder if into is None else into, stored.items, stored.bases)
+    return write_report(stored.facts, stored.records, into or folder, stored.items, stored.bases)
 
 
 def summarize_settings(facts: StudyFacts, records: list[TrialRecord]) -> Table:
-    """The settings as a narrow table for a terminal: one line per setting, the objectives only."""
+    """The settings as a narrow table for a terminal: one line for each setting, with the objectives only."""
     return build_settings_table(facts, group_by_setting(facts, records), brief=True)
 
 
 def summarize_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:
-    """What was found, in sentences: the first one answers, the others say how far to trust it."""
+    """The result in sentences: the first one is the answer, the others say how certain it is."""
     return state_answer(facts, group_by_setting(facts, records), items)

@@ -1,4 +1,4 @@
-"""The one Jinja environment for HTML and SVG and the one for Markdown: each escapes for the language it writes."""
+"""Jinja environments, one for HTML and SVG and one for Markdown; each escapes every value for its language."""
 
 import re
 from collections.abc import Iterable
@@ -11,12 +11,12 @@ from markupsafe import Markup, escape
 from sweeplab.report.colors import DARK_PALETTE, DARK_RAMP, PALETTE, RAMP
 from sweeplab.report.findings.table import Table
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 _SPECIAL: Final = re.compile(r"([\\`*\[\]|~$])|(?<!\w)_|_(?!\w)")
 
 
 def render_svg(template: str, values: dict[str, Any]) -> str:
-    """A picture from one of the package's own templates."""
+    """An SVG picture from a template of this package."""
     return html_environment().get_template(template).render(values)
 
 
@@ -31,8 +31,8 @@ def _build_environment(folder: Path, **settings: Any) -> Environment:
     )
 
 
-def html_environment(folder: Path = TEMPLATES) -> Environment:
-    """For HTML and SVG: every value is escaped; a name that is not defined is an error. Templates lie in `folder`."""
+def html_environment(folder: Path = _TEMPLATES) -> Environment:
+    """The environment for HTML and SVG templates in `folder`. Values are escaped; an undefined name is an error."""
     environment = _build_environment(folder, autoescape=True)
     environment.filters |= {"breakable": _break_name, "anchor": _anchor_of}
     environment.globals |= {"palette": PALETTE, "dark_palette": DARK_PALETTE, "ramp": RAMP, "dark_ramp": DARK_RAMP}
@@ -40,38 +40,38 @@ def html_environment(folder: Path = TEMPLATES) -> Environment:
 
 
 def _anchor_of(title: str) -> str:
-    """The part of a link's address that leads to a heading."""
+    """The anchor of a heading, the part of a link after `#`."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _break_name(text: str) -> Markup:
-    """A name that may wrap after its underscores and dots."""
+    """A name that a browser may wrap after underscores and dots."""
     return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
-def markdown_environment(folder: Path = TEMPLATES) -> Environment:
-    """Every value is escaped as it is written, so that no template can forget to. Templates lie in `folder`."""
+def markdown_environment(folder: Path = _TEMPLATES) -> Environment:
+    """The environment for Markdown templates in `folder`. Every value is escaped when it is written."""
     environment = _build_environment(folder, autoescape=False, finalize=escape_markdown)
     environment.filters |= {"fenced": fence_code, "table": format_markdown_table}
     return environment
 
 
 def escape_markdown(value: Any) -> Any:
-    """`value` as text on one line that GitHub shows as it is; `Markup` passes."""
+    """`value` as text on one line that GitHub shows literally; `Markup` stays as it is."""
     if isinstance(value, Markup):
         return value
     text = re.sub(r"\s+", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(lambda found: f"\\{found.group()}", text)
+    return _SPECIAL.sub(lambda match: f"\\{match.group()}", text)
 
 
 def fence_code(text: str) -> Markup:
-    """`text` as a code block whose fence is longer than any in it."""
+    """`text` as a code block; its fence is longer than any run of backticks in it."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
     return Markup(f"{ticks}\n{text}\n{ticks}")
 
 
 def format_markdown_table(table: Table) -> Markup:
-    """`table` as GitHub shows tables; the best setting's row is bold."""
+    """`table` in GitHub's Markdown, with the row of the best setting in bold."""
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"

@@ -37,9 +37,9 @@ def quote_command(arguments: Sequence[str]) -> str:
     """A command line to type again, with $HOME for the home folder."""
     typed, home = [], _find_home()
     for one in arguments:
-        begin, *rest = [one] if home is None else one.split(home)
-        quoted = [shlex.quote(part) if part else "" for part in (begin, *(f"/{part}" for part in rest))]
-        typed.append('"$HOME"'.join(quoted) if rest else shlex.quote(one))
+        first, *others = [one] if home is None else one.split(home)
+        quoted = [shlex.quote(part) if part else "" for part in (first, *(f"/{part}" for part in others))]
+        typed.append('"$HOME"'.join(quoted) if others else shlex.quote(one))
     return " ".join(typed)
 
 

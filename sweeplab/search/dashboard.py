@@ -1,4 +1,4 @@
-"""`optuna.db`: the study as Optuna's dashboard shows it. Written along and built again at every start, never read."""
+"""`optuna.db`: a copy of the study for Optuna's dashboard. Rebuilt at every start, updated during a run, never read."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sweeplab.runtime.errors import describe_error
 
-DATABASE: Final = "optuna.db"
-_BESIDE: Final = ("-journal", "-wal", "-shm")  # what SQLite keeps beside a database, and takes for the next one's
+_DATABASE: Final = "optuna.db"
+_BESIDE: Final = ("-journal", "-wal", "-shm")  # SQLite's files beside a database; a new database would read old ones
 _STUDY_ID: Final = 1
-_OF_A_TRIAL: Final = (
+_TRIAL_TABLES: Final = (
     models.TrialUserAttributeModel,
     models.TrialSystemAttributeModel,
     models.TrialParamModel,
@@ -29,23 +29,23 @@ _OF_A_TRIAL: Final = (
     models.TrialIntermediateValueModel,
     models.TrialModel,
 )
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 
 def remove_dashboard(folder: Path) -> None:
-    """Removes the database of `folder`, if there is one, with what lies beside it."""
+    """Removes the database of `folder`, if there is one, with SQLite's files beside it."""
     for end in ("", *_BESIDE):
-        (folder / f"{DATABASE}{end}").unlink(missing_ok=True)
+        (folder / f"{_DATABASE}{end}").unlink(missing_ok=True)
 
 
 def _utc(local: datetime | None) -> datetime | None:
-    """Optuna's trials have local times without a zone, its tables UTC without one."""
+    """Optuna's trials have local times without a time zone, its tables have UTC without one."""
     return None if local is None else local.astimezone(UTC).replace(tzinfo=None)
 
 
-def _rows(trial: FrozenTrial) -> Iterator[tuple[type[Any], Row]]:
-    """A trial as Optuna's tables hold it, each row with its table."""
-    own: Row = {"trial_id": trial.number + 1}
+def _rows(trial: FrozenTrial) -> Iterator[tuple[type[Any], _Row]]:
+    """The rows of a trial in Optuna's tables, each with its table."""
+    own: _Row = {"trial_id": trial.number + 1}
     times = {"datetime_start": _utc(trial.datetime_start), "datetime_complete": _utc(trial.datetime_complete)}
     yield models.TrialModel, own | {"number": trial.number, "study_id": _STUDY_ID, "state": trial.state} | times
     for key, value in trial.user_attrs.items():
@@ -69,8 +69,9 @@ def _rows(trial: FrozenTrial) -> Iterator[tuple[type[Any], Row]]:
 
 
 def _insert(connection: Connection, trials: Iterable[FrozenTrial]) -> None:
-    """Optuna's own functions take a transaction for each trial and attribute, which is too slow for thousands."""
-    by_table: dict[type[Any], list[Row]] = {}
+    """Inserts trials, all rows of a table at once. Optuna's own functions use a transaction for each trial and
+    attribute, which is too slow for thousands of trials."""
+    by_table: dict[type[Any], list[_Row]] = {}
     for trial in trials:
         for table, row in _rows(trial):
             by_table.setdefault(table, []).append(row)
@@ -92,31 +93,31 @@ def _write_database(path: Path, study: optuna.Study) -> None:
 
 
 class Dashboard:
-    """The database of one study, as long as it can be written; `say` is told once where it cannot."""
+    """The database of one study. When it cannot be written, `say` is called once and nothing more is written."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._path = folder / DATABASE
+        self._path = folder / _DATABASE
         self._say = say
         self._connection: Connection | None = None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Whatever is wrong with the database is no reason to stop a study, which has everything in its own files."""
+        """Turns an error of the database into a sentence for the user: the study has all it needs in other files."""
         try:
             yield
         except (OSError, RuntimeError, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             self.close()
-            why = describe_error(error.__cause__ or error)
-            self._say(f"{self._path} cannot be written ({why}): the study goes on, without Optuna's dashboard")
+            reason = describe_error(error.__cause__ or error)
+            self._say(f"{self._path} cannot be written ({reason}): the study goes on, without Optuna's dashboard")
 
     def rebuild(self, study: optuna.Study) -> None:
-        """Puts a new database in the place of whatever is there."""
-        partial = self._path.with_name(f".{DATABASE}.{os.getpid()}")
+        """Writes a new database with all trials of `study`, which replaces the old one."""
+        partial = self._path.with_name(f".{_DATABASE}.{os.getpid()}")
         with self._writing():
             try:
                 _write_database(partial, study)
                 for end in _BESIDE:
-                    self._path.with_name(f"{DATABASE}{end}").unlink(missing_ok=True)
+                    self._path.with_name(f"{_DATABASE}{end}").unlink(missing_ok=True)
                 partial.replace(self._path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -125,11 +126,11 @@ class Dashboard:
             self._connection.commit()
 
     def write(self, trial: FrozenTrial) -> None:
-        """A trial as it is now."""
+        """Writes the present state of a trial."""
         if self._connection is None:
             return
         with self._writing(), self._connection.begin():
-            for table in _OF_A_TRIAL:
+            for table in _TRIAL_TABLES:
                 self._connection.execute(delete(table.__table__).where(table.trial_id == trial.number + 1))
             _insert(self._connection, [trial])
 

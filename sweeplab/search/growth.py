@@ -1,4 +1,4 @@
-"""A space that has grown: which changes only add to it."""
+"""Changes of a study's space and seeds: which ones only add to it, so that the study may go on."""
 
 from decimal import Decimal
 from typing import Any
@@ -9,7 +9,7 @@ _Spec = dict[str, Any]
 
 
 def _is_same_kind(one: Axis, other: Axis) -> bool:
-    """True where Optuna takes both for the same parameter."""
+    """True where both are choices, or both are ranges of the same type and scale, as Optuna requires."""
     if one.choices is not None or other.choices is not None:
         return one.choices is not None and other.choices is not None
     return one.whole() == other.whole() and one.log == other.log
@@ -30,10 +30,10 @@ def _has_all_values(outer: Axis, inner: Axis) -> bool:
 
 
 def list_lost_values(earlier: dict[str, _Spec], now: dict[str, _Spec]) -> list[str]:
-    """Differences between two `StudyFacts.space` that do more than add values to an axis, each in words.
+    """Differences between two `StudyFacts.space` that do more than add values to an axis, each as a sentence.
 
-    More choices, wider ends and finer steps go on; an axis that is new, gone, of another kind or condition, or that
-    has lost a value makes earlier trials another experiment's.
+    More choices, a wider range and a finer step are allowed. An axis that is new, was removed, has another type or
+    condition, or has lost a value is not: earlier trials would belong to another experiment.
     """
     changes = [f"space.{key} was not varied, now {now[key]}" for key in now if key not in earlier]
     for key, spec in earlier.items():
@@ -45,5 +45,5 @@ def list_lost_values(earlier: dict[str, _Spec], now: dict[str, _Spec]) -> list[s
 
 
 def list_lost_seeds(earlier: list[int], now: list[int]) -> list[str]:
-    """In words, where a seed is gone: its trials would stand in the report as if they were still asked for."""
+    """A sentence where a seed was removed: the report would still show its trials as part of the study."""
     return [] if set(earlier) <= set(now) else [f"study.seeds was {earlier}, now {now}"]

@@ -1,4 +1,4 @@
-"""What a trial's record says to Optuna: state, objective values, and constraints, which above 0 are violated."""
+"""Reports a trial's record to Optuna: state, objective values, and constraints, which are violated above 0."""
 
 from typing import Any, Final
 
@@ -13,42 +13,44 @@ from sweeplab.records.metrics import direction
 from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.runtime.errors import ConfigError
 
-REASON: Final = "reason"  # of a trial that did not finish
-STATUS: Final = "status"  # of a trial that did not finish, in a record's words
+_REASON: Final = "reason"  # user attribute of a trial that did not finish
+STATUS: Final = "status"  # user attribute of a trial that did not finish: the status of its record
 _NO_MEMORY: Final = "out_of_memory"
 _WITHOUT_MEMORY: Final = (Status.OUT_OF_MEMORY, Status.SKIPPED)
-_STATES: Final = {  # samplers learn from a pruned trial without a value that it was worse than all that have one
+_STATES: Final = {  # samplers rank a pruned trial without a value below all trials that have one
     Status.FINISHED: TrialState.COMPLETE,
     Status.PRUNED: TrialState.PRUNED,
     Status.DIVERGED: TrialState.PRUNED,
     Status.OUT_OF_MEMORY: TrialState.PRUNED,
     Status.SKIPPED: TrialState.PRUNED,
     Status.TIMED_OUT: TrialState.FAIL,
-    Status.FAILED: TrialState.FAIL,  # by no fault of its setting, as far as is known: samplers ignore it
+    Status.FAILED: TrialState.FAIL,  # perhaps not because of its setting, so samplers ignore it
 }
 
 
-def loss_sign(config: StudyConfig) -> float:
-    """Pruners go by the objective's direction: where it is maximized, Optuna gets the loss with its sign changed."""
+def find_loss_sign(config: StudyConfig) -> float:
+    """The factor on losses that are reported to Optuna, -1 or 1. A pruner uses the direction of the first objective,
+    so where that is maximized, losses change their sign."""
     return -1.0 if direction(config.study.objectives[0]) == "maximize" else 1.0
 
 
 def tell_record(study: Study, trial: Trial, record: TrialRecord, config: StudyConfig) -> None:
-    """Objective values of a finished trial, else how it ended; telling twice changes nothing. Raises `ConfigError`.
+    """Reports the objective values of a finished trial, or how else it ended; a second call changes nothing.
 
-    Optuna's samplers ignore failed trials. One that ran out of memory is told as pruned with a violated constraint:
-    TPE then avoids its neighbours, and no value is made up for it.
+    Optuna's samplers ignore failed trials. A trial that ran out of memory is reported as pruned, with a violated
+    constraint: TPE then avoids similar settings, and no objective value has to be invented. Raises `ConfigError` where
+    a metric was not measured.
     """
     values = _objective_values(record, config)
-    kept = trial.constraints
+    reported = trial.constraints
     for name, value in _constraint_values(record, config).items():
-        if name not in kept:
+        if name not in reported:
             trial.set_constraint(name, value)
     if record.status is not Status.FINISHED:
         trial.set_user_attr(STATUS, record.status.value)
     if record.reason is not None:
-        trial.set_user_attr(REASON, record.reason)
-    study.sampler = RandomSampler()  # brute force would stop an optimize() that does not run
+        trial.set_user_attr(_REASON, record.reason)
+    study.sampler = RandomSampler()  # the brute-force sampler would call study.stop(), which raises outside optimize()
     study.tell(trial, values=values, state=_STATES[record.status], skip_if_finished=True)
 
 
@@ -62,35 +64,36 @@ def _objective_values(record: TrialRecord, config: StudyConfig) -> list[float] |
 
 
 def _constraint_values(record: TrialRecord, config: StudyConfig) -> dict[str, float]:
-    """`violations`, all of them measured. Raises `ConfigError` where one is not."""
-    found = violations(record, config)
-    _refuse_unmeasured(record, "study.constraints", {name.split()[0]: value for name, value in found.items()})
-    return {name: value for name, value in found.items() if value is not None}
+    """`compute_violations`. Raises `ConfigError` where a metric was not measured."""
+    violations = compute_violations(record, config)
+    _refuse_unmeasured(record, "study.constraints", {name.split()[0]: value for name, value in violations.items()})
+    return {name: value for name, value in violations.items() if value is not None}
 
 
 def _refuse_unmeasured(record: TrialRecord, key: str, values: dict[str, Any]) -> None:
     """Raises `ConfigError` naming the first metric that a record lacks."""
     for metric, value in values.items():
         if value is None:
-            there = ", ".join(f"scores.{task}.{name}" for task, metrics in record.scores.items() for name in metrics)
+            scores = ", ".join(f"scores.{task}.{name}" for task, metrics in record.scores.items() for name in metrics)
             raise ConfigError(
                 f"{key} names {metric}, which trial {record.number} did not measure; it has "
-                f"heldout_loss_nats_per_token{', ' + there if there else ''}"
+                f"heldout_loss_nats_per_token{', ' + scores if scores else ''}"
             )
 
 
-def violations(record: TrialRecord, config: StudyConfig) -> dict[str, float | None]:
-    """By how much of the bound a finished trial is beyond it, by `metric max` and `metric min`; at most 0 keeps it.
+def compute_violations(record: TrialRecord, config: StudyConfig) -> dict[str, float | None]:
+    """By how much a trial violates each constraint, by name, `metric max` or `metric min`; at most 0 is no violation.
 
-    Relative, (value - bound) / abs(bound), so that Optuna can add parameters to bytes; absolute where the bound is 0.
-    None: not measured. A trial that had no room for its memory violates `_NO_MEMORY` by 1: a yes, no measurement.
+    (value - bound) / abs(bound) for an upper bound, so that Optuna can add violations of different units; the plain
+    difference where the bound is 0; None where the metric was not measured. A trial without enough memory violates
+    `_NO_MEMORY` by 1, which is a flag and no measurement. Other trials that did not finish have no entry.
     """
     if record.status in _WITHOUT_MEMORY:
         return {_NO_MEMORY: 1.0}
     if record.status is not Status.FINISHED:
         return {}
-    found: dict[str, float | None] = {}
+    violations: dict[str, float | None] = {}
     for bound in list_bounds(dict(constraint_bounds(config.study.constraints))):
         excess = measure_excess(record, bound)
-        found[f"{bound.metric} {bound.end}"] = None if excess is None else excess / (abs(bound.limit) or 1.0)
-    return found
+        violations[f"{bound.metric} {bound.end}"] = None if excess is None else excess / (abs(bound.limit) or 1.0)
+    return violations

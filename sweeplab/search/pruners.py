@@ -1,4 +1,5 @@
-"""Optuna's pruners as conf spells them; their steps are optimizer steps at which the held-out loss is measured."""
+"""Builds Optuna's pruner from the configuration. Its steps are the optimizer steps after which the held-out loss is
+measured."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from sweeplab.config.study import StudyConfig
 
 
 def _num_longest_steps(config: StudyConfig, varied: Sequence[Axis]) -> int:
-    """Optimizer steps of the study's longest trial, where `training.max_steps` says them."""
+    """Optimizer steps of the study's longest trial, from `training.max_steps`; 0 where that is not given."""
     steps = [config.training.max_steps or 0]
     for axis in varied:
         if axis.key == "training.max_steps":
@@ -31,17 +32,18 @@ def _num_longest_steps(config: StudyConfig, varied: Sequence[Axis]) -> int:
 
 
 def _first_rung(config: StudyConfig, varied: Sequence[Axis]) -> int | None:
-    """Steps before ASHA prunes at first, where none are given: a quarter of the longest trial.
+    """The step of the first rung, where the configuration gives none: for ASHA a quarter of the longest trial.
 
-    With a first rung at a sixteenth of a cosine schedule, rates that were too high led there, and ASHA lost the best
-    setting in 4 studies of 10; with a quarter in none (experiments/asha). Hyperband's brackets differ in their first.
+    With a first rung at a sixteenth of a cosine schedule, learning rates that are too high have the lowest loss there,
+    and ASHA stopped the best setting in 4 of 10 studies; with a quarter in none (experiments/asha). Hyperband gets the
+    first held-out loss, since its brackets already begin at different rungs.
     """
     interval = config.training.heldout_interval
     return max(interval or 0, _num_longest_steps(config, varied) // 4) if config.pruner.name == "asha" else interval
 
 
 def build_pruner(config: StudyConfig, varied: Sequence[Axis]) -> BasePruner:
-    """The pruner of a study. It remembers nothing itself: all that it needs is in the trials."""
+    """The pruner of a study. It keeps no state: all that it needs is stored in the trials."""
     section = config.pruner
     options = section.arguments()
     if isinstance(section, HalvingPruner):
@@ -63,9 +65,10 @@ def build_pruner(config: StudyConfig, varied: Sequence[Axis]) -> BasePruner:
 
 
 def lay_out_brackets(study: Study) -> None:
-    """Lets Hyperband lay out its brackets now: before its first decision it would give every trial to bracket 0.
+    """Makes Hyperband create its brackets now. It would create them at its first decision, and put every trial before
+    that into bracket 0.
 
-    From then on a trial's bracket follows from the study's name and the trial's number alone. Other pruners are left
-    as they are, since a trial without a held-out loss gives them nothing to decide.
+    Afterwards the bracket of a trial depends on the study's name and the trial's number only. On other pruners the
+    call has no effect, since a trial without a held-out loss gives them nothing to decide.
     """
     study.pruner.prune(study, create_trial(state=TrialState.RUNNING))

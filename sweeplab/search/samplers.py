@@ -1,4 +1,4 @@
-"""Optuna's samplers as conf spells them, and the spaces that each can draw from."""
+"""Builds Optuna's sampler from the configuration, and refuses spaces that it cannot draw from."""
 
 import random
 import warnings
@@ -28,7 +28,7 @@ from sweeplab.runtime.errors import refuse
 
 
 def check_space(config: StudyConfig, varied: Sequence[Axis]) -> None:
-    """Refuses a space that the sampler cannot draw from. Raises `ConfigError`."""
+    """Raises `ConfigError` for a space that the sampler cannot draw from."""
     name = config.sampler.name
     if name in LISTING:
         for axis in varied:
@@ -40,16 +40,16 @@ def check_space(config: StudyConfig, varied: Sequence[Axis]) -> None:
             rule = f"does not go with sampler={name}, which needs the same axes in every trial"
             raise refuse(f"space.{axis.key}.when", rule, dict(axis.when), "use sampler=tpe")
         if name == "cmaes" and axis.choices is not None:
-            rule = "must be a range for sampler=cmaes, which has no order for choices"
+            rule = "must be a range for sampler=cmaes, which cannot order choices"
             raise refuse(f"space.{axis.key}", rule, list(axis.choices), "give low and high, or use sampler=tpe")
 
 
 def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> BaseSampler:
-    """The sampler for trial `number`, seeded by it: a study that goes on draws what an unbroken one would have drawn.
+    """A new sampler for trial `number`, with a seed made of the study's seed and that number.
 
-    What a sampler knows beside its seed, it reads from the storage: the trials, CMA-ES's distribution, NSGA-II's
-    generations, the place in a quasi-random sequence. That sequence has one seed for the whole study. Points of a grid
-    are queued, so that its sampler is never asked for a value.
+    So a study that goes on after a stop draws the same points as one that was never stopped. All other state is read
+    from Optuna's storage: the trials, the distribution of CMA-ES, the generations of NSGA-II, the position in a
+    quasi-random sequence (whose seed is that of the study). Points of a grid are queued, so its sampler never draws.
     """
     section = config.sampler
     if isinstance(section, GridSampler):
@@ -70,7 +70,7 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
             case "nsga2":
                 return NSGAIISampler(seed=seed, **options)
             case "qmc":
-                first = RandomSampler(seed=seed)  # it has no sequence before a trial has told it the space
+                first = RandomSampler(seed=seed)  # for the first trial, before which it does not know the space
                 quiet: dict[str, Any] = {"warn_asynchronous_seeding": False, "warn_independent_sampling": False}
                 return QMCSampler(seed=section.seed, independent_sampler=first, **quiet, **options)
             case "brute_force":
@@ -79,7 +79,7 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
 
 
 def suggest(trial: Trial, axis: Axis) -> Any:
-    """The axis's value in `trial`: stored, queued, or drawn."""
+    """The value of `axis` in `trial`: the stored or queued one, else a new one from the sampler."""
     distribution: Any = axis.distribution()
     if isinstance(distribution, CategoricalDistribution):
         return trial.suggest_categorical(axis.key, distribution.choices)

@@ -1,4 +1,4 @@
-"""The search: an Optuna study, asked for trials and told how they ended, and the files that it follows from."""
+"""The search: an Optuna study that is asked for trials and told their results, and the files it is rebuilt from."""
 
 import math
 import warnings
@@ -20,34 +20,25 @@ from sweeplab.records.quarantine import StudyFiles
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, record_path, trial_folder
 from sweeplab.search.dashboard import Dashboard
-from sweeplab.search.outcome import loss_sign, tell_record
-from sweeplab.search.presets import enqueued_points
+from sweeplab.search.enqueue import read_enqueued_points
+from sweeplab.search.outcome import find_loss_sign, tell_record
+from sweeplab.search.planned import count_planned_trials
 from sweeplab.search.queue import ENTRY, SEED, Queue, Queued, read_params
 from sweeplab.search.rebuild import describe_trial, match_files, rebuild_trials
 from sweeplab.search.samplers import build_sampler, check_space, suggest
-from sweeplab.search.settings import keep_settings
+from sweeplab.search.settings import read_or_write_settings
 from sweeplab.search.storage import create_study
 from sweeplab.search.warm_start import build_earlier_trial
 
-_PRUNE: Final = "prune"  # why the pruner stopped it
+_PRUNE: Final = "prune"  # user attribute: why the pruner stopped the trial
 _GENERATIONS: Final = ("cmaes", "nsga2")
-Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's values on top
-
-
-def num_planned(config: StudyConfig, varied: list[Axis]) -> int:
-    """Trials in total, seeds included."""
-    most = config.study.num_trials
-    if config.sampler.name not in LISTING:
-        assert most is not None
-        return most
-    points = len(grid(varied)) * len(config.study.seeds)
-    return points if most is None else min(most, points)
+_Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's values on top
 
 
 class Search:
-    """An Optuna study in memory, rebuilt from the files of `folder`; what is asked for is in a file before it is run.
+    """An Optuna study in memory, rebuilt from the files of `folder`. A trial is written to a file before it runs.
 
-    Trials that were taken over from another study come first in Optuna's list and have no number here.
+    Trials of `study.warm_start` come first in Optuna's list; they have no number in this study.
     """
 
     def __init__(
@@ -56,19 +47,19 @@ class Search:
         varied: list[Axis],
         folder: Path,
         files: StudyFiles,
-        compose: Compose,
+        compose: _Compose,
         say: Callable[[str], None],
     ) -> None:
-        """Raises `ConfigError` where the files are not of this study, and `StoreError`."""
+        """Raises `ConfigError` where the files belong to another experiment, and `StoreError`."""
         check_space(config, varied)
         self.config = config
         self.varied = varied
         self.folder = folder
-        self.num_planned = num_planned(config, varied)
+        self.num_planned = count_planned_trials(config, varied)
         self._num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         self._compose = compose
-        self._running: dict[int, Trial] = {}  # asked and not told yet, by number
-        self._study_attrs: dict[int, dict[str, Any]] = {}  # what Optuna noted for the study, by the trial it drew
+        self._running: dict[int, Trial] = {}  # trials without a result yet, by number
+        self._study_attrs: dict[int, dict[str, Any]] = {}  # Optuna's attributes of the study, by trial that set them
         make_folder(folder)
         self.study, self._storage = create_study(config, varied)
         self._dashboard = Dashboard(folder, say)
@@ -76,11 +67,12 @@ class Search:
 
     def _rebuild(self, files: StudyFiles, say: Callable[[str], None]) -> None:
         config, varied = self.config, self.varied
-        facts = keep_settings(self.folder, config, varied, bool(files.asked or files.records))
+        """Adds all trials of the files to Optuna's study, then fills the queue."""
+        facts = read_or_write_settings(self.folder, config, varied, bool(files.asked or files.records))
         for earlier in facts.earlier_trials:
             self.study.add_trial(build_earlier_trial(earlier, varied))
         self._num_earlier = len(facts.earlier_trials)
-        entries = enqueued_points(config.study.enqueue, varied)
+        entries = read_enqueued_points(config.study.enqueue, varied)
         asked, sentences = match_files(self.folder, files, varied, entries)
         rebuild_trials(self.study, files, asked, Queue(config, varied, entries), varied, config)
         for number in sorted(asked):
@@ -103,26 +95,27 @@ class Search:
         self._dashboard.rebuild(self.study)
 
     def own_trials(self) -> list[FrozenTrial]:
+        """The trials of this study by number, without those of `study.warm_start`."""
         return self.study.get_trials(deepcopy=False)[self._num_earlier :]
 
     def num_ended(self) -> int:
-        """Trials that have a record."""
+        """Number of trials that have a record."""
         return sum(trial.state.is_finished() for trial in self.own_trials())
 
     def close(self) -> None:
-        """Lets go of the dashboard's database."""
+        """Closes the dashboard's database."""
         self._dashboard.close()
 
     def ask_all(self) -> Iterator[TrialSpec]:
-        """Trials to run, until the study has as many as planned, or no point is left.
+        """Trials to run, until the study has as many as planned or no point is left.
 
-        First those that an earlier driver left, and those whose records were lost, under their own numbers.
+        Trials that an earlier driver did not finish, or whose records were lost, come first, with their old numbers.
         """
         while (spec := self.ask()) is not None:
             yield spec
 
     def ask(self) -> TrialSpec | None:
-        """The next trial; it is stored before anybody can run it. Raises `ConfigError` and `StoreError`."""
+        """The next trial, or None. Its `trial.json` is written first. Raises `ConfigError` and `StoreError`."""
         if self._unfinished:
             trial = self._open_trial(self._unfinished.popleft())
             return self._draw(trial, trial.user_attrs[SEED])
@@ -134,7 +127,7 @@ class Search:
         return self._begin(queued)
 
     def _begin(self, queued: Queued | None) -> TrialSpec:
-        """A new trial: one that was queued, or one that the sampler draws."""
+        """A new trial: the queued one, or else a point that the sampler draws."""
         seed, entry = self.config.study.seeds[0], None
         if queued is not None:
             seed, entry = queued.seed, queued.entry
@@ -149,7 +142,7 @@ class Search:
         return Trial(self.study, self.study.get_trials(deepcopy=False)[self._num_earlier + number]._trial_id)
 
     def _draw(self, trial: Trial, seed: int) -> TrialSpec:
-        """Draws each axis that is active beside those before it; values that are there already stay."""
+        """Draws the axes that are active with the values drawn before them; a trial keeps values that it has."""
         self.study.sampler = build_sampler(self.config, self.varied, trial.number)
         params: Params = {}
         for axis in self.varied:
@@ -158,7 +151,7 @@ class Search:
         number = trial.number - self._num_earlier
         is_new = number not in self._study_attrs
         if is_new and ENTRY in trial.user_attrs and self.config.sampler.name in _GENERATIONS:
-            _ = trial.relative_params  # gives the point a place in a generation, which only what was drawn has
+            _ = trial.relative_params  # makes Optuna assign the point to a generation; it does so only when drawing
         self._running[number] = trial
         self._study_attrs[number] = self._study_attrs.get(number, {}) | self._storage.take_study_attrs()
         spec = TrialSpec(number, seed, params, self._compose(params), trial_folder(self.folder, number))
@@ -176,13 +169,14 @@ class Search:
         """Writes `trial.json`. Raises `StoreError`."""
         trial = self._read_trial(number)
         params, attrs = read_params(trial, self.varied), self._study_attrs[number]
-        write_asked(self.folder, describe_trial(trial, number, params, attrs, loss_sign(self.config)))
+        write_asked(self.folder, describe_trial(trial, number, params, attrs, find_loss_sign(self.config)))
 
     def report(self, number: int, step: int, loss: float) -> str | None:
-        """Why the pruner stops trial `number` at `step`, or None. `loss` is the held-out loss in nats per target.
+        """Reports a held-out loss in nats per target token; returns why the pruner stops the trial, or None.
 
-        A step that is reported again, as after a resume, changes nothing; a decision to prune stays, also where the
-        trial begins again. A loss that is no number is for training to judge. Raises `StoreError`.
+        A step that is reported again, as after a resume, changes nothing. A decision to prune is stored, and holds
+        when the trial starts again. A loss that is not finite is ignored: training ends that trial. Raises
+        `StoreError`.
         """
         name = self.config.pruner.name
         if name == "none" or not math.isfinite(loss):
@@ -193,9 +187,9 @@ class Search:
             return reason if step >= max(losses) else None
         if step in losses:
             return None
-        trial.report(loss_sign(self.config) * loss, step)
+        trial.report(find_loss_sign(self.config) * loss, step)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # wilcoxon's, of a best trial with fewer rungs
+            warnings.simplefilter("ignore", UserWarning)  # wilcoxon warns where the best trial has fewer rungs
             if trial.should_prune():
                 reason = f"pruner={name} at step {step}: held-out loss {loss:.4g}"
                 trial.set_user_attr(_PRUNE, reason)
@@ -204,7 +198,7 @@ class Search:
         return reason
 
     def tell(self, record: TrialRecord) -> None:
-        """What came of a trial; telling twice changes nothing. Raises `ConfigError`."""
+        """Reports the record of a trial to Optuna; a second call changes nothing. Raises `ConfigError`."""
         trial = self._running.pop(record.number, None)
         if trial is None:
             return

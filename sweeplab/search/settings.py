@@ -1,4 +1,4 @@
-"""`search.json`: what must stay as it was when the study began, and the trials that it took over."""
+"""`search.json`: the settings that must not change after a study began, and the trials of its warm start."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from sweeplab.search.dashboard import remove_dashboard
 from sweeplab.search.warm_start import read_earlier_trials
 
 
-def list_changed_settings(earlier: SearchFacts, config: StudyConfig) -> list[str]:
-    """In words; empty where the study may go on."""
+def _list_changed_settings(earlier: SearchFacts, config: StudyConfig) -> list[str]:
+    """A sentence for each setting that has changed; empty where the study may go on."""
     pairs = {
         "constraints": (earlier.constraints, config.study.constraints),
         "warm_start": (earlier.warm_start, config.study.warm_start),
@@ -21,16 +21,19 @@ def list_changed_settings(earlier: SearchFacts, config: StudyConfig) -> list[str
 
 
 def has_changed_settings(folder: Path, config: StudyConfig) -> bool:
-    """Raises `StoreError` for a damaged file."""
+    """True where a setting of `search.json` has changed. Raises `StoreError` for a damaged file."""
     earlier = read_search_facts(folder)
-    return earlier is not None and bool(list_changed_settings(earlier, config))
+    return earlier is not None and bool(_list_changed_settings(earlier, config))
 
 
-def keep_settings(folder: Path, config: StudyConfig, varied: list[Axis], has_trials: bool) -> SearchFacts:
-    """Those of a study that has trials, else those of `config`, which are written. Raises `ConfigError`."""
+def read_or_write_settings(folder: Path, config: StudyConfig, varied: list[Axis], has_trials: bool) -> SearchFacts:
+    """The settings of a study that has trials; otherwise those of `config`, which are written to `search.json`.
+
+    Raises `ConfigError` where a study with trials was started with other settings.
+    """
     earlier = read_search_facts(folder)
     if earlier is not None and has_trials:
-        for change in list_changed_settings(earlier, config):
+        for change in _list_changed_settings(earlier, config):
             raise ConfigError(f"{change}; choose another study.name")
         return earlier
     trials = [] if config.study.warm_start is None else read_earlier_trials(config, varied)
@@ -41,7 +44,7 @@ def keep_settings(folder: Path, config: StudyConfig, varied: list[Axis], has_tri
 
 
 def discard_search(folder: Path) -> None:
-    """Forgets what was asked, so that a study without any result can begin as another experiment."""
+    """Removes the files of the search, so that a study without any result can begin again as another experiment."""
     for path in (folder / SEARCH_FILE, *trial_files(folder, TRIAL_FILE)):
         path.unlink(missing_ok=True)
     remove_dashboard(folder)

@@ -1,4 +1,4 @@
-"""Optuna's study in memory. What it holds follows from a study's files; nothing here is read from a database."""
+"""Optuna's study in memory. It is filled from the files of a study; no database is read."""
 
 from datetime import datetime
 from typing import Any
@@ -12,8 +12,9 @@ from sweeplab.records.metrics import direction
 from sweeplab.search.pruners import build_pruner, lay_out_brackets
 
 
-class StudyStorage(InMemoryStorage):
-    """Keeps apart what a sampler notes for the whole study, so that the trial it was drawing can be stored with it."""
+class _StudyStorage(InMemoryStorage):
+    """Collects the attributes that a sampler sets for the whole study, so that they can be stored with the trial that
+    it was drawing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,19 +25,19 @@ class StudyStorage(InMemoryStorage):
         self._new_study_attrs[key] = value
 
     def take_study_attrs(self) -> dict[str, Any]:
-        """What was noted for the study since the last call."""
+        """The attributes of the study that were set since the last call."""
         attrs, self._new_study_attrs = self._new_study_attrs, {}
         return attrs
 
     def set_end(self, trial_id: int, end: datetime) -> None:
-        """When a trial ended that an earlier driver ran; Optuna takes it for now."""
+        """Sets when a trial ended that an earlier driver ran; Optuna would use the present time."""
         self._get_trial(trial_id).datetime_complete = end
 
 
-def create_study(config: StudyConfig, varied: list[Axis]) -> tuple[optuna.Study, StudyStorage]:
+def create_study(config: StudyConfig, varied: list[Axis]) -> tuple[optuna.Study, _StudyStorage]:
     """A study without trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = StudyStorage()
+    storage = _StudyStorage()
     study = optuna.create_study(
         storage=storage,
         study_name=str(config.study.name),

@@ -1,4 +1,4 @@
-"""Finished trials of an earlier study, for a sampler to learn from."""
+"""`study.warm_start`: finished trials of an earlier study from which the sampler learns."""
 
 from pathlib import Path
 from typing import Final
@@ -11,36 +11,37 @@ from sweeplab.records.asked import EarlierTrial
 from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.records.store import read_facts, read_records
 from sweeplab.runtime.errors import refuse
-from sweeplab.search.outcome import violations
+from sweeplab.search.outcome import compute_violations
 
-FROM: Final = "warm_start_from"  # a user attribute: study and number of the trial that was taken over
+_SOURCE: Final = "warm_start_from"  # user attribute: name of the earlier study and number of the trial
 
 
 def _earlier_trial(record: TrialRecord, config: StudyConfig, varied: list[Axis]) -> EarlierTrial | None:
-    """What a record teaches; None where it is not finished, not of this space or not measured."""
+    """What the sampler learns from a record; None for a trial that did not finish, is not of this space, or lacks a
+    metric."""
     if record.status is not Status.FINISHED or not fits(record.params, varied):
         return None
     values = [metric_value(record, metric) for metric in config.study.objectives]
-    beyond = violations(record, config)
-    if None in values or None in beyond.values():
+    violations = compute_violations(record, config)
+    if None in values or None in violations.values():
         return None
     params = {axis.key: axis.exact(record.params[axis.key]) for axis in varied if axis.key in record.params}
     return EarlierTrial(
         f"{config.study.warm_start} {record.number}",
         params,
         [float(value) for value in values if value is not None],
-        {name: float(value or 0.0) for name, value in beyond.items()},
+        {name: float(value or 0.0) for name, value in violations.items()},
     )
 
 
 def build_earlier_trial(earlier: EarlierTrial, varied: list[Axis]) -> FrozenTrial:
-    """The trial as this study's Optuna holds it."""
+    """The earlier trial as a finished trial of this study's Optuna."""
     trial = create_trial(
         state=TrialState.COMPLETE,
         values=earlier.values,
         params=earlier.params,
         distributions={axis.key: axis.distribution() for axis in varied if axis.key in earlier.params},
-        user_attrs={FROM: earlier.source},
+        user_attrs={_SOURCE: earlier.source},
     )
     for name, value in earlier.constraints.items():
         trial.set_constraint(name, value)
@@ -48,7 +49,10 @@ def build_earlier_trial(earlier: EarlierTrial, varied: list[Axis]) -> FrozenTria
 
 
 def read_earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[EarlierTrial]:
-    """Trials of `study.warm_start` that fit this study's space, by number. Raises `ConfigError` if there are none."""
+    """The trials of `study.warm_start` that fit this study's space, ordered by number.
+
+    Raises `ConfigError` where that study is missing, has other objectives, or no trial fits.
+    """
     name = str(config.study.warm_start)
     folder = Path(config.study.runs_dir) / name
     facts = read_facts(folder) if name == folder.name != config.study.name else None

@@ -1,1 +1,1 @@
-"""Arrays in, estimates and intervals out; knows nothing of trials."""
+"""Estimates, intervals and tests, computed from arrays; knows nothing of trials."""

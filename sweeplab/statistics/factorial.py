@@ -1,4 +1,4 @@
-"""Main effects and interactions of a full grid: how much of the variance belongs to which axis or pair of axes."""
+"""Analysis of variance of a full grid: the share of each axis (main effect) and of each pair of axes (interaction)."""
 
 import itertools
 from dataclasses import dataclass
@@ -10,41 +10,42 @@ from sweeplab.statistics.intervals import Array
 
 
 @dataclass(frozen=True)
-class Term:
-    """One line of the analysis of variance; `axes` are places of axes, none for the seeds and what is left."""
+class Effect:
+    """One line of the analysis of variance; `axes` are indices of axes, empty for seeds and residual together."""
 
     axes: tuple[int, ...]
     df: int
     sum_of_squares: float
     share: float  # of the total sum of squares
-    p: float | None  # by the F test, Holm's correction over all tested terms; None: no replicates
+    p: float | None  # of the F test, with Holm's correction over all lines; None without replicates
 
 
-def adjust_by_holm(p_values: list[float]) -> list[float]:
-    """Holm 1979: adjusted p values, in the given order; comparing them with 0.05 keeps the family's error at 0.05."""
+def _adjust_by_holm(p_values: list[float]) -> list[float]:
+    """Adjusted p values in the given order (Holm 1979): comparing all with 0.05 keeps the family error at 0.05."""
     order = np.argsort(p_values)
     factors = len(p_values) - np.arange(len(p_values))
     adjusted = np.minimum(1.0, np.maximum.accumulate(factors * np.asarray(p_values)[order]))
-    found = np.empty(len(p_values))
-    found[order] = adjusted
-    return [float(p) for p in found]
+    in_given_order = np.empty(len(p_values))
+    in_given_order[order] = adjusted
+    return [float(p) for p in in_given_order]
 
 
 def _isolate_effect(means: Array, axes: tuple[int, ...]) -> Array:
-    """The part of the cell means that belongs to exactly these axes, by inclusion and exclusion of their margins."""
+    """The part of the cell means that belongs to exactly these axes: marginal means by inclusion and exclusion."""
     total = np.zeros([means.shape[axis] if axis in axes else 1 for axis in range(means.ndim)])
     for size in range(len(axes) + 1):
         for kept in itertools.combinations(axes, size):
-            gone = tuple(axis for axis in range(means.ndim) if axis not in kept)
-            total = total + (-1) ** (len(axes) - size) * means.mean(axis=gone, keepdims=True)
+            averaged = tuple(axis for axis in range(means.ndim) if axis not in kept)
+            total = total + (-1) ** (len(axes) - size) * means.mean(axis=averaged, keepdims=True)
     return total
 
 
-def analyze_variance(values: Array, num_axes: int) -> list[Term]:
-    """Terms of one and of two axes, larger ones as one 'rest', of a balanced grid; the last dimension holds the seeds.
+def analyze_variance(values: Array, num_axes: int) -> list[Effect]:
+    """Effects of one and of two axes of a balanced grid, and those of more axes as one line.
 
-    Seeds are blocks: what a seed does to all settings alike is taken out of the error. Fisher 1925; Montgomery 2017,
-    chapter 5. The terms' sums of squares and what is left add up to the total.
+    `values` has one dimension for each axis, and the last one for the seeds. Seeds are blocks: an effect of a seed on
+    all settings alike is not part of the error (Fisher 1925; Montgomery 2017, chapter 5). All sums of squares add up
+    to the total.
     """
     num_seeds = values.shape[-1]
     means = values.mean(axis=-1)
@@ -68,10 +69,10 @@ def analyze_variance(values: Array, num_axes: int) -> list[Term]:
     p_values: list[float | None] = [None] * len(lines)
     if error_df > 0 and error > 0:
         tails = [float(stats.f.sf(squares / df / (error / error_df), df, error_df)) for _, df, squares in lines]
-        p_values = list(adjust_by_holm(tails))
-    left = Term((), num_seeds - 1 + error_df, block + error, (block + error) / total if total else 0.0, None)
+        p_values = list(_adjust_by_holm(tails))
+    residual = Effect((), num_seeds - 1 + error_df, block + error, (block + error) / total if total else 0.0, None)
     terms = [
-        Term(axes, df, squares, squares / total if total else 0.0, p)
+        Effect(axes, df, squares, squares / total if total else 0.0, p)
         for (axes, df, squares), p in zip(lines, p_values, strict=True)
     ]
-    return [*terms, left] if num_seeds > 1 else terms
+    return [*terms, residual] if num_seeds > 1 else terms

@@ -1,4 +1,4 @@
-"""Intervals of one setting's mean: over seeds, or over items where there is one seed."""
+"""Intervals for the mean of a setting: over seeds, or over items where there is one seed."""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ LEVEL: Final = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval; without one (`low` is None) nothing is known of its error."""
+    """A number with its interval; `low` and `high` are None where nothing is known about its error."""
 
     value: float
     se: float | None
@@ -23,16 +23,16 @@ class Estimate:
     low: float | None
     high: float | None
     covers: str  # 'seeds', 'items', 'seeds and items', or 'nothing'
-    is_wide: bool = False  # among settings that share a variance one that spreads more, and stands on its own seeds
+    is_wide: bool = False  # the setting spreads more than the others, so its own variance was used, not the pooled one
 
     @property
     def has_spread(self) -> bool:
-        """True where its error is known and more than rounding."""
+        """True where its error is known and larger than rounding."""
         return self.se is not None and self.se > TINY * max(1.0, abs(self.value))
 
 
 def clip_estimate(estimate: Estimate, low: float, high: float) -> Estimate:
-    """Without what lies outside of what can be; the cut takes nothing from what the interval covers."""
+    """The estimate with its interval cut to the possible values, from `low` to `high`."""
     if estimate.low is None or estimate.high is None:
         return estimate
     return replace(estimate, low=max(low, estimate.low), high=min(high, estimate.high))
@@ -45,17 +45,18 @@ def _estimate_by_t(value: float, se: float, df: float, covers: str, level: float
 
 
 def estimate_without_error(value: float) -> Estimate:
+    """An estimate without an interval."""
     return Estimate(value, None, None, None, None, "nothing")
 
 
 def estimate_over_seeds(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
-    """The mean over seeds of every setting; values are (K settings, S seeds), S at least 2.
+    """The mean over seeds of every setting; `values_KS` has K settings and S seeds, S at least 2.
 
-    With fewer than `MIN_OWN_SEEDS` seeds the variance over seeds is pooled over the settings: K (S - 1) degrees of
-    freedom instead of S - 1, at the price of assuming that it is the same for all (one-way analysis of variance,
-    Fisher 1925). Three seeds alone would need t = 4.30; with seven settings together it is 2.14. A setting that is seen
-    to spread more than the others (`split`) stands on its own seeds. One that does and is not seen to has too short an
-    interval; the tests say how much. A setting without any spread is given the others' variance and has no part in it.
+    With few seeds (`is_pooled`) the variance over seeds is pooled over the settings. It has K (S - 1) degrees of
+    freedom instead of S - 1, but is assumed to be the same for all (one-way analysis of variance, Fisher 1925): with
+    three seeds t is 4.30 for one setting and 2.14 for seven pooled ones. A setting that clearly spreads more than the
+    others (`split_by_spread`) uses its own variance. One whose larger spread is not detected gets too short an
+    interval; the tests say how much. A setting without any spread gets the pooled variance, but is not part of it.
     """
     num_settings, num_seeds = values_KS.shape
     variance_K = compute_own_variances(values_KS)
@@ -75,9 +76,9 @@ def estimate_over_seeds(values_KS: Array, level: float = LEVEL) -> list[Estimate
 
 
 def estimate_share(share: float, num_items: int, level: float = LEVEL) -> Estimate:
-    """A share right of independent items, by Wilson 1927, which keeps within 0 and 1 and holds near both ends.
+    """The share of correct items with the interval of Wilson 1927, which stays within 0 and 1.
 
-    Covers another draw of as many items, not another seed.
+    It covers another sample of as many items, not another seed.
     """
     z = float(stats.norm.ppf((1 + level) / 2))
     middle = (share + z * z / (2 * num_items)) / (1 + z * z / num_items)
@@ -87,5 +88,8 @@ def estimate_share(share: float, num_items: int, level: float = LEVEL) -> Estima
 
 
 def estimate_over_items(mean: float, stderr: float, num_items: int, level: float = LEVEL) -> Estimate:
-    """A mean over independent items from its standard error; covers items, not seeds. Miller 2024, arXiv 2411.00640."""
+    """A mean over independent items with the interval from its standard error (Miller 2024, arXiv 2411.00640).
+
+    It covers another sample of items, not another seed.
+    """
     return _estimate_by_t(mean, stderr, max(num_items - 1, 1), "items", level)

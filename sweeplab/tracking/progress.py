@@ -19,8 +19,8 @@ from sweeplab.report import summarize_answer, summarize_settings
 from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
 
-WRITE_SECONDS: Final = 1.0  # between two writes of what running trials say
-TELL_SECONDS: Final = 60.0  # without a line, after which one says how far things are, where no bar does
+_WRITE_SECONDS: Final = 1.0  # least time between two writes of progress.json
+_MOST_QUIET_SECONDS: Final = 60.0  # without a bar, a line is printed after so long without one
 
 
 def format_clock(seconds: float) -> str:
@@ -31,14 +31,14 @@ def format_clock(seconds: float) -> str:
 
 
 def describe_params(params: dict[str, Any]) -> str:
-    """The last parts of the keys with their values, numbers with four digits."""
+    """The last parts of the keys with their values, such as `rank=8 lr=0.001`; numbers with four digits."""
     texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
     return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
 
 
 @dataclass
 class _RunningTrial:
-    """A trial that has started and not ended."""
+    """A trial that has started and has not ended."""
 
     label: str
     since: float
@@ -47,26 +47,27 @@ class _RunningTrial:
 
 
 class StudyProgress:
-    """Trials done, how far the running ones are and their loss, and the time left, from what this run has done."""
+    """Shows how many trials are done, the progress and loss of running ones, and the time left, estimated from this
+    run."""
 
     def __init__(
         self, num_planned: int, num_done: int, console: Console, folder: Path | None = None, num_workers: int = 1
     ) -> None:
-        """`folder`: the study's, for those who watch from elsewhere; None: nobody does."""
+        """`folder`: the study's, where progress.json is written for action=watch; None: it is not written."""
         self.console = console
-        self.crew = count_noun(num_workers, "worker")
+        self.workers = count_noun(num_workers, "worker")
         self.folder = folder
-        self.written = -WRITE_SECONDS
-        self.later: threading.Timer | None = None  # writes what is new
+        self.written_at = -_WRITE_SECONDS
+        self.timer: threading.Timer | None = None  # for the next write
         self.mutex = threading.Lock()
         self.is_over = False
         self.num_planned = num_planned
         self.num_done = num_done
-        self.num_ended_here = 0
+        self.num_ended_now = 0
         self.since = time.monotonic()
         self.running: dict[int, _RunningTrial] = {}
-        self.told_at = self.since
-        self.over = threading.Event()
+        self.last_line_at = self.since
+        self.stopped = threading.Event()
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
@@ -87,35 +88,35 @@ class StudyProgress:
         return sum(one.fraction for one in list(self.running.values()))
 
     def seconds_left(self) -> float | None:
-        """To the end; None until something has been measured."""
-        done = self.num_ended_here + self.num_under_way()
+        """Estimated seconds to the end of the study; None until something has been measured."""
+        done = self.num_ended_now + self.num_under_way()
         if done < 0.05:
             return None
         per_trial = (time.monotonic() - self.since) / done
         return per_trial * (self.num_planned - self.num_done - self.num_under_way())
 
     def time_left(self) -> str:
-        """Words for `seconds_left`; empty where it is not known."""
+        """`seconds_left` as text; empty where it is not known."""
         seconds = self.seconds_left()
         return "" if seconds is None else f"{format_clock(seconds)} left"
 
-    def keep(self) -> None:
-        """For those who watch: now, or when `WRITE_SECONDS` have passed since the last time."""
-        left = self.written + WRITE_SECONDS - time.monotonic()
+    def _schedule_write(self) -> None:
+        """Writes progress.json now, or once `_WRITE_SECONDS` have passed since the last write."""
+        left = self.written_at + _WRITE_SECONDS - time.monotonic()
         if left <= 0:
             self.write()
-        elif self.later is None:
-            self.later = threading.Timer(left, self.write)
-            self.later.daemon = True
-            self.later.start()
+        elif self.timer is None:
+            self.timer = threading.Timer(left, self.write)
+            self.timer.daemon = True
+            self.timer.start()
 
     def write(self, ended: bool = False) -> None:
         with self.mutex:
             if self.folder is None or self.is_over:
                 return
-            if self.later is not None:
-                self.later.cancel()
-            self.later, self.written = None, time.monotonic()
+            if self.timer is not None:
+                self.timer.cancel()
+            self.timer, self.written_at = None, time.monotonic()
             running = [
                 RunningTrial(number, one.label, to_unix_time(one.since), one.fraction, one.loss)
                 for number, one in list(self.running.items())
@@ -127,17 +128,17 @@ class StudyProgress:
         label = f"trial {number}: {describe_params(params)} seed={seed}"
         self.running[number] = _RunningTrial(label, time.monotonic())
         self.show()
-        self.keep()
+        self._schedule_write()
 
     def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         trial = self.running[number]
         trial.fraction = step / values["num_steps"]
         trial.loss = values.get("train_loss", trial.loss)
         self.show()
-        self.keep()
+        self._schedule_write()
 
     def show(self) -> None:
-        """The bars: all trials, and those that are running."""
+        """Updates both bars: all trials, and those that are running."""
         running = list(self.running.values())
         losses = [one.loss for one in running if one.loss is not None]
         loss = f", loss {sum(losses) / len(losses):.3f}" if losses else ""
@@ -149,39 +150,39 @@ class StudyProgress:
         self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
 
     def say(self, text: str) -> None:
-        self.told_at = time.monotonic()
+        self.last_line_at = time.monotonic()
         self.console.print(Text(text), soft_wrap=True)
 
-    def tell(self) -> None:
-        """Where no bar is seen, says the count, what is running and the time left whenever no line came for long."""
-        while not self.over.wait(max(0.0, self.told_at + TELL_SECONDS - time.monotonic())):
-            if time.monotonic() >= self.told_at + TELL_SECONDS:
+    def _report_when_quiet(self) -> None:
+        """Where no bar is shown: prints the count, what is running and the time left after a minute without a line."""
+        while not self.stopped.wait(max(0.0, self.last_line_at + _MOST_QUIET_SECONDS - time.monotonic())):
+            if time.monotonic() >= self.last_line_at + _MOST_QUIET_SECONDS:
                 doing = self.bars.tasks[self.steps].description
                 self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
 
     def ended(self, record: TrialRecord, headline: str) -> None:
-        """One line of the trial, with the time since it started."""
+        """Prints the line of a trial that has ended, with the time since it started."""
         trial = self.running.pop(record.number)
         self.num_done += 1
-        self.num_ended_here += 1
+        self.num_ended_now += 1
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
         took = format_clock(time.monotonic() - trial.since)
         self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self.show()
-        self.keep()
+        self._schedule_write()
 
     def __enter__(self) -> Self:
         self.bars.start()
         if not self.console.is_terminal:
-            self.say(f"{count_noun(self.num_planned, 'trial')}, {self.num_done} done, {self.crew}, loading")
-            threading.Thread(target=self.tell, daemon=True).start()
-        self.keep()
+            self.say(f"{count_noun(self.num_planned, 'trial')}, {self.num_done} done, {self.workers}, loading")
+            threading.Thread(target=self._report_when_quiet, daemon=True).start()
+        self._schedule_write()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.over.set()
+        self.stopped.set()
         self.bars.stop()
         self.write(ended=kind is None)
         self.is_over = True

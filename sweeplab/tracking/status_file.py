@@ -1,4 +1,4 @@
-"""What a running study says of itself in `progress.json`, for whoever watches from another terminal."""
+"""`progress.json`: the progress of a running study, for action=watch in another terminal."""
 
 import json
 import time
@@ -10,21 +10,23 @@ from typing import Final
 from sweeplab.records.store import StoreError, partial_of, read_json
 from sweeplab.records.stored import from_plain
 
-FILE: Final = "progress.json"
+_FILE: Final = "progress.json"
 
 
 @dataclass
 class RunningTrial:
+    """The progress of a running trial."""
+
     number: int
     label: str
     since: float  # Unix time of its start
     fraction: float  # of its steps
-    loss: float | None  # of training, the last that was told
+    loss: float | None  # the last training loss that was reported
 
 
 @dataclass
 class StudyStatus:
-    """How far a study was at `written`, a Unix time."""
+    """The progress of a study at the Unix time `written`."""
 
     written: float
     num_planned: int
@@ -35,8 +37,8 @@ class StudyStatus:
 
 
 def write_status(folder: Path, now: StudyStatus) -> None:
-    """In one step, without waiting for the disk. A disk that is full is for the records to tell of."""
-    path = folder / FILE
+    """Replaces progress.json in one step, without a sync. A full disk is ignored: writing records will report it."""
+    path = folder / _FILE
     partial = partial_of(path)
     with suppress(OSError):
         partial.write_text(json.dumps(asdict(now)), encoding="utf-8")
@@ -44,17 +46,17 @@ def write_status(folder: Path, now: StudyStatus) -> None:
 
 
 def read_status(folder: Path) -> StudyStatus | None:
-    """None for a study that has said nothing yet. Raises `StoreError` for what is no such file."""
-    path = folder / FILE
+    """The progress of a study; None where it has not been written yet. Raises `StoreError` for a damaged file."""
+    path = folder / _FILE
     if not path.exists():
         return None
     values = read_json(path)
     try:
         return from_plain(StudyStatus, values, "progress")
     except ValueError as error:
-        raise StoreError(f"{path} is no progress of a study: {error}; remove it") from error
+        raise StoreError(f"{path} is not the progress of a study: {error}; remove it") from error
 
 
 def to_unix_time(since: float) -> float:
-    """The Unix time of what `time.monotonic` called `since`."""
+    """The Unix time of `since`, a value of `time.monotonic`."""
     return time.time() - (time.monotonic() - since)

@@ -1,4 +1,4 @@
-"""What a study tells a tracker about its trials and its report, and the tracker that does nothing."""
+"""The interface of trackers, which mirror a study elsewhere, and the tracker that does nothing."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from sweeplab.records.record import StudyFacts, TrialRecord
 
 
 class ReportedStudy(NamedTuple):
-    """A study's facts and records, and the page that was made of them."""
+    """The facts, records and report of a study that has ended."""
 
     facts: StudyFacts
     records: list[TrialRecord]
@@ -19,12 +19,12 @@ class ReportedStudy(NamedTuple):
 
 
 class Tracker(Protocol):
-    """What a study tells about its trials while they run."""
+    """Is called with the events of a study's trials, and with its report."""
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None: ...
     def observed(self, number: int, step: int, values: dict[str, float]) -> None: ...
     def ended(self, record: TrialRecord) -> None: ...
-    def reported(self, found: ReportedStudy) -> None: ...
+    def reported(self, study: ReportedStudy) -> None: ...
     def interrupted(self, numbers: Iterable[int] | None = None) -> None: ...
 
 
@@ -40,7 +40,7 @@ class NoTracker:
     def ended(self, record: TrialRecord) -> None:
         pass
 
-    def reported(self, found: ReportedStudy) -> None:
+    def reported(self, study: ReportedStudy) -> None:
         pass
 
     def interrupted(self, numbers: Iterable[int] | None = None) -> None:

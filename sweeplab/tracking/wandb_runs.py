@@ -1,6 +1,6 @@
-"""Mirrors trials to Weights & Biases: a run each, grouped by study. Evidence stays in the records.
+"""Mirrors trials to Weights & Biases, one run for each, grouped by study. The records stay the source of all results.
 
-A mirror costs no trial: a server that goes away makes it go on offline, and nothing here waits without an end.
+Errors of W&B never stop a trial: when the server cannot be reached, runs go on offline, and every wait has a limit.
 """
 
 import importlib.util
@@ -19,12 +19,12 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
 
-INIT_SECONDS: Final = 30.0  # for the server's answer when a run begins
-FINISH_SECONDS: Final = 60.0  # for the rest of a run to be sent
+_INIT_SECONDS: Final = 30.0  # the server must answer within it when a run begins
+_FINISH_SECONDS: Final = 60.0  # the remaining data of a run must be sent within it
 
 
-def summarize_record(record: TrialRecord) -> dict[str, Any]:
-    """The record's numbers as flat names; what is missing is left out, since W&B would plot it as zero."""
+def _summarize_record(record: TrialRecord) -> dict[str, Any]:
+    """The numbers of a record with flat names; missing ones are left out, since W&B would plot them as zero."""
     values: dict[str, Any] = {
         "status": record.status.value,
         "reason": record.reason,
@@ -46,31 +46,31 @@ def summarize_record(record: TrialRecord) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-class WandbTracker:
-    """Offline runs go to `folder`/wandb and can be sent later with `wandb sync`, as can those that were cut off."""
+class _WandbTracker:
+    """Mirrors a study. Offline and interrupted runs stay in `folder`/wandb and can be sent later with `wandb sync`."""
 
     def __init__(self, settings: WandbTracking, study: str, folder: Path, say: Callable[[str], None]) -> None:
-        # what waits to be sent stays with the study, not in the home folder; W&B reads these at its import
+        # unsent data stay in the study's folder, not in the home folder; W&B reads these variables when it is imported
         os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        logging.raiseExceptions = False  # W&B keeps a log: on a full disk each line would print a traceback
+        logging.raiseExceptions = False  # on a full disk each line of W&B's log would print a traceback
 
         self.wandb = wandb
         self.settings = settings
         self.study = study
         self.folder = folder
         self.say = say
-        self.mode = settings.mode  # offline from when the server is gone
+        self.mode = settings.mode  # becomes offline when the server cannot be reached any more
         self.any_opened = False
-        self.said: set[str] = set()
-        self.runs: dict[int, Any] = {}  # of the trials that have not ended, by number
+        self.sentences_said: set[str] = set()
+        self.runs: dict[int, Any] = {}  # runs of trials that have not ended, by number
         self.sending: list[threading.Thread] = []
-        self.unsent: list[str] = []  # folders of runs whose data is not all there
+        self.unsent: list[str] = []  # folders of runs that were not sent completely
 
-    def open_run(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
-        """A run without W&B's own look at the machine: no host, user, path, command line or environment."""
+    def _open_run(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
+        """A new run that does not record the machine: no host, user, path, command line or environment."""
         return self.wandb.init(
             project=self.settings.project,
             entity=self.settings.entity,
@@ -90,8 +90,8 @@ class WandbTracker:
                 host="",
                 username="",
                 program="",
-                init_timeout=INIT_SECONDS,
-                finish_timeout=FINISH_SECONDS,
+                init_timeout=_INIT_SECONDS,
+                finish_timeout=_FINISH_SECONDS,
                 finish_timeout_raises=True,
                 x_disable_stats=True,
                 x_disable_meta=True,
@@ -100,49 +100,49 @@ class WandbTracker:
             ),
         )
 
-    def begin(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
-        """A run, offline where the server is gone; None where not even that can be written.
+    def _begin_run(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
+        """A new run, offline where the server cannot be reached; None where that fails, too.
 
-        Raises `ConfigError` where this fails before anything has been mirrored.
+        Raises `ConfigError` where the first run of the study cannot be opened.
         """
         try:
-            run = self.open_run(name, job_type, config)
-        except Exception as error:  # as in `harmless`
+            run = self._open_run(name, job_type, config)
+        except Exception as error:  # as in `_keep_going`
             if not self.any_opened:
                 raise ConfigError(
                     f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {describe_error(error)}; "
                     "use tracking.mode=offline or tracking=none"
                 ) from error
             if self.mode == "offline":
-                self.say_once(f"W&B: {name} is not mirrored ({describe_error(error)}); its record is not affected")
+                self._say_once(f"W&B: {name} is not mirrored ({describe_error(error)}); its record is not affected")
                 return None
             self.mode = "offline"
             later = f"later: wandb sync {self.folder}/wandb/offline-run-*"
-            self.say_once(f"W&B is gone ({describe_error(error)}); from {name} on runs are kept offline, {later}")
-            return self.begin(name, job_type, config)
+            self._say_once(f"W&B is gone ({describe_error(error)}); from {name} on runs are kept offline, {later}")
+            return self._begin_run(name, job_type, config)
         self.any_opened = True
         return run
 
     @contextmanager
-    def harmless(self, what: str) -> Iterator[None]:
-        """Says what goes wrong in W&B, and goes on: its errors have no base class in common, and some are private."""
+    def _keep_going(self, what: str) -> Iterator[None]:
+        """Prints an error of W&B and goes on. All exceptions are caught: W&B's have no common base class."""
         try:
             yield
         except Exception as error:
-            self.say_once(f"W&B: {what} is not mirrored whole ({describe_error(error)}); records are not affected")
+            self._say_once(f"W&B: {what} is not mirrored whole ({describe_error(error)}); records are not affected")
 
-    def say_once(self, sentence: str) -> None:
-        if sentence not in self.said:
-            self.said.add(sentence)
+    def _say_once(self, sentence: str) -> None:
+        if sentence not in self.sentences_said:
+            self.sentences_said.add(sentence)
             self.say(sentence)
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
         values = {"params": params, "seed": seed, "number": number, "config": config.to_dict()}
-        run = self.begin(f"{self.study}-{number:05d}", "trial", values)
+        run = self._begin_run(f"{self.study}-{number:05d}", "trial", values)
         if run is None:
             return
         self.runs[number] = run
-        with self.harmless(f"trial {number}"):
+        with self._keep_going(f"trial {number}"):
             run.define_metric("heldout_loss", summary="min")
             run.define_metric("train_loss", summary="last")
             run.define_metric("lr", summary="none")
@@ -150,70 +150,74 @@ class WandbTracker:
     def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         curve = {name: value for name, value in values.items() if name != "num_steps"}
         if curve and number in self.runs:
-            with self.harmless(f"trial {number}"):
+            with self._keep_going(f"trial {number}"):
                 self.runs[number].log(curve, step=step)
 
     def ended(self, record: TrialRecord) -> None:
         run = self.runs.pop(record.number, None)
         if run is not None:
-            with self.harmless(f"trial {record.number}"):
-                run.summary.update(summarize_record(record))
-            self.finish(run)
+            with self._keep_going(f"trial {record.number}"):
+                run.summary.update(_summarize_record(record))
+            self._finish_run(run)
 
-    def reported(self, found: ReportedStudy) -> None:
-        """The report as a run: its page, tables, a plot, and its folder as an artifact; then the dashboards."""
+    def reported(self, study: ReportedStudy) -> None:
+        """Mirrors the report as a run (page, tables, a plot, its folder as an artifact), then the dashboards."""
         from sweeplab.tracking.wandb_report import log_report
 
-        run = self.begin(f"{self.study}-report", "report", {})
+        run = self._begin_run(f"{self.study}-report", "report", {})
         if run is None:
             return
-        with self.harmless("the report"):
-            log_report(self.wandb, run, found)
+        with self._keep_going("the report"):
+            log_report(self.wandb, run, study)
         entity = run.entity or ""
-        self.finish(run)
-        self.wait()
-        with self.harmless("the dashboards"):
-            self.publish(found, entity)
+        self._finish_run(run)
+        self._wait_until_sent()
+        with self._keep_going("the dashboards"):
+            self._publish(study, entity)
 
-    def publish(self, found: ReportedStudy, entity: str) -> None:
-        """Workspace and report as code, beside the report; sent where there is a server. Nothing without the extra."""
+    def _publish(self, study: ReportedStudy, entity: str) -> None:
+        """Writes W&B's workspace and report beside the report, and sends them when online. Does nothing without the
+        extra `dashboards`."""
         if importlib.util.find_spec("wandb_workspaces") is None:
             if self.mode == "online":
                 self.say("W&B: no workspace was made; it takes: pip install 'sweeplab[dashboards]'")
             return
         from sweeplab.tracking.wandb_dashboards import publish
 
-        publish(found, self.settings.project, entity, online=self.mode == "online" and not self.unsent)
+        publish(study, self.settings.project, entity, online=self.mode == "online" and not self.unsent)
 
     def interrupted(self, numbers: Iterable[int] | None = None) -> None:
-        """Closes the runs of these trials; or of all that have not ended, and waits until they are sent."""
+        """Closes the runs of these trials. None: closes all runs of trials that have not ended, and waits until all are
+        sent."""
         for number in list(self.runs if numbers is None else numbers):
             if number in self.runs:
-                self.finish(self.runs.pop(number), exit_code=1)
+                self._finish_run(self.runs.pop(number), exit_code=1)
         if numbers is None:
-            self.wait()
+            self._wait_until_sent()
 
-    def finish(self, run: Any, exit_code: int = 0) -> None:
-        """Sends the rest beside the study, which has trials to attend to."""
+    def _finish_run(self, run: Any, exit_code: int = 0) -> None:
+        """Sends the remaining data in a thread, so that the study goes on meanwhile."""
 
         def send() -> None:
             try:
                 run.finish(exit_code=exit_code)
-            except Exception:  # as in `harmless`; TimeoutError where the server is gone
+            except Exception:  # as in `_keep_going`; TimeoutError where the server is gone
                 self.unsent.append(str(self.folder / "wandb" / Path(run.settings.sync_dir).name))
 
         thread = threading.Thread(target=send, daemon=True)
         self.sending.append(thread)
         thread.start()
 
-    def wait(self) -> None:
-        """Until every run that was closed is sent or given up, and says which were."""
+    def _wait_until_sent(self) -> None:
+        """Waits until every closed run is sent or has failed, and prints which ones failed."""
         for thread in self.sending:
-            thread.join(2 * FINISH_SECONDS)
+            thread.join(2 * _FINISH_SECONDS)
         self.sending.clear()
         if self.unsent:
-            self.say_once(f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}")
+            self._say_once(
+                f"W&B did not take all of {len(self.unsent)} runs; later: wandb sync {' '.join(self.unsent)}"
+            )
 
 
 def build_tracker(settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
-    return WandbTracker(settings, study, folder, say) if isinstance(settings, WandbTracking) else NoTracker()
+    return _WandbTracker(settings, study, folder, say) if isinstance(settings, WandbTracking) else NoTracker()

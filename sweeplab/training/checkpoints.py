@@ -1,4 +1,5 @@
-"""A trial in the middle of its training as bytes, from which it goes on to the same end."""
+"""Checkpoints: a trial in the middle of its training as bytes. A trial that goes on from one ends with the same
+weights as a trial that was never stopped."""
 
 import io
 import pickle
@@ -14,23 +15,24 @@ from sweeplab.training.running_trial import RunningTrial
 
 
 class CheckpointError(Exception):
-    """A file that no trial can go on from; the message says why."""
+    """The file is no checkpoint or is damaged; the message says why."""
 
 
 def _read_random_states(device: torch.device) -> list[torch.Tensor]:
-    """The CPU's, and the device's where it has one of its own."""
+    """State of torch's generator on the CPU and, for a CUDA device, of the one on that device."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
-    """What `_read_random_states` gave, on a device of the same kind."""
+    """Restores what `_read_random_states` returned, on a device of the same kind."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)
 
 
 def write_checkpoint(trial: RunningTrial) -> None:
-    """Writes weights, optimizer, schedule, curves and random state. Data and dropout follow from seed and step."""
+    """Writes weights, optimizer, schedule, curves and random states. The order of the data and the dropout are not
+    stored: seed and step determine them. Raises `StoreError`."""
     buffer = io.BytesIO()
     values = {
         "identity": trial.identity(),
@@ -51,10 +53,11 @@ def write_checkpoint(trial: RunningTrial) -> None:
 
 
 def continue_from_checkpoint(trial: RunningTrial) -> None:
-    """Puts a trial that has just begun where its checkpoint left off, if it has one that is its own.
+    """Restores a trial that has not trained yet from its checkpoint; does nothing where that is missing or is another
+    trial's.
 
-    Only plain values and tensors are read; nothing in the file can run. Raises `CheckpointError` for a file that is no
-    checkpoint, after which the trial is no longer as it began.
+    Only plain values and tensors are loaded, so that a file cannot run code. Raises `CheckpointError` for a file that
+    is no checkpoint; the trial may then be half restored and must be started anew.
     """
     if not trial.checkpoint_path.exists():
         return
@@ -75,13 +78,13 @@ def continue_from_checkpoint(trial: RunningTrial) -> None:
 
 
 def _restore(trial: RunningTrial, data: bytes) -> None:
-    """What `data` says, with whatever a file that is no checkpoint makes of it; nothing where it is another trial's."""
+    """Restores `trial` from the bytes `data`. Bytes that are no checkpoint raise whatever torch or Python raises."""
     values = torch.load(io.BytesIO(data), weights_only=True, map_location=trial.parameters[0].device)
     if values["identity"] != trial.identity():
         return
     with torch.no_grad():
-        for weight, kept in zip(trial.parameters, values["weights"], strict=True):
-            weight.copy_(kept)
+        for weight, stored in zip(trial.parameters, values["weights"], strict=True):
+            weight.copy_(stored)
     trial.optimizer.load_state_dict(values["optimizer"])
     trial.scheduler.last_epoch = values["schedule"]
     trial.step, trial.num_tokens, trial.seconds = values["step"], values["num_tokens"], values["seconds"]

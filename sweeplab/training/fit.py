@@ -1,4 +1,4 @@
-"""Trains a cohort with Lightning's Trainer, and watches it between its optimizer steps."""
+"""Trains a cohort with Lightning's Trainer; a callback measures losses and writes checkpoints between steps."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,16 +8,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from sweeplab.evaluation.heldout import measure_heldout_loss
-from sweeplab.multilora.batches import cohort_batches
+from sweeplab.multilora.batches import iterate_cohort_batches
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
+from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort, gradient_checkpointing
 from sweeplab.training.checkpoints import set_random_states, write_checkpoint
-from sweeplab.training.module import FinetuneModule, target_loss_sum
+from sweeplab.training.module import FinetuneModule, sum_target_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.training.together import Together, checkpointed, put_together
 
-# scores some of the trials at a rung, in the order of their rows, and lets them train on
-ScoreRung = Callable[[Together, Sequence[RunningTrial]], None]
+# scores the given trials of the cohort at a rung; they must be in the order of their rows
+ScoreRung = Callable[[AttachedCohort, Sequence[RunningTrial]], None]
 
 
 def fit_until_one_ends(
@@ -27,15 +27,15 @@ def fit_until_one_ends(
     checkpoint_seconds: float | None = None,
     score_rung: ScoreRung | None = None,
 ) -> None:
-    """Trains all of them until at least one has taken its last step or has ended early.
+    """Trains all trials until at least one has taken its last step or has ended early.
 
-    A checkpoint of each is written about every `checkpoint_seconds`, never where that is None. `score_rung` is called
-    where `evaluation.rung_tasks` are due.
+    A checkpoint of each trial is written about every `checkpoint_seconds`; None: never. `score_rung` is called with
+    the trials whose `evaluation.rung_tasks` are due.
     """
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
     training = config.training
-    with put_together(trials, ranks) as together, checkpointed(base, training.gradient_checkpointing):
-        batches = cohort_batches([(trial.windows, trial.step) for trial in together.trials], base.pad_id, ranks)
+    with attach_cohort(trials, ranks) as cohort, gradient_checkpointing(base, training.gradient_checkpointing):
+        batches = iterate_cohort_batches([(trial.windows, trial.step) for trial in cohort.trials], base.pad_id, ranks)
         score = score_rung if config.evaluation.rung_tasks else None
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -43,7 +43,7 @@ def fit_until_one_ends(
             max_steps=min(trial.num_steps - trial.step for trial in trials),
             max_epochs=-1,
             accumulate_grad_batches=training.accumulation,
-            callbacks=[_Watch(together, device, ranks, checkpoint_seconds if ranks.is_first else None, score)],
+            callbacks=[_Watch(cohort, device, ranks, checkpoint_seconds if ranks.is_first else None, score)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -52,19 +52,20 @@ def fit_until_one_ends(
         )
         model.train()
         if len(trials) == 1:
-            set_random_state(trials[0])
-        trainer.fit(FinetuneModule(model, together.trials, training.accumulation, together.packed, ranks), batches)
+            prepare_random_state(trials[0])
+        trainer.fit(FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks), batches)
 
 
-def measure_trial_loss(together: Together, trial: RunningTrial, device: torch.device) -> float:
-    """The held-out loss of one of the trials, with the weights that stand, in nats per target."""
+def measure_trial_loss(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> float:
+    """The held-out loss of one trial of the cohort with its present weights, in nats per target token."""
     batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
-    with together.only([trial]):
-        return measure_heldout_loss(trial.model, batches, target_loss_sum, device)
+    with cohort.only([trial]):
+        return measure_heldout_loss(trial.model, batches, sum_target_losses, device)
 
 
-def set_random_state(trial: RunningTrial) -> None:
-    """For what a method or a base draws by itself, such as its dropout."""
+def prepare_random_state(trial: RunningTrial) -> None:
+    """Seeds torch's generators, or restores those of the checkpoint, for layers that draw from them, such as PEFT's
+    dropout."""
     if trial.step == 0:
         seed_everything(trial.spec.seed, verbose=False)
     elif trial.random_states is not None:
@@ -73,17 +74,18 @@ def set_random_state(trial: RunningTrial) -> None:
 
 
 class _Watch(Callback):
-    """Tells trials the time, measures losses and scores where they are due, keeps checkpoints, stops at an end."""
+    """After each optimizer step: counts the trials' seconds, measures losses and scores that are due, writes
+    checkpoints, and stops the Trainer when a trial has ended."""
 
     def __init__(
         self,
-        together: Together,
+        cohort: AttachedCohort,
         device: torch.device,
         ranks: Ranks,
         checkpoint_seconds: float | None,
         score_rung: ScoreRung | None,
     ) -> None:
-        self.together = together
+        self.cohort = cohort
         self.device = device
         self.ranks = ranks
         self.checkpoint_seconds = checkpoint_seconds
@@ -92,7 +94,7 @@ class _Watch(Callback):
         self.last_step = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """What was due when an error stopped the training, which goes on now."""
+        """Measures what was due when an error interrupted the training."""
         self.measure()
 
     def on_train_batch_end(
@@ -102,27 +104,27 @@ class _Watch(Callback):
             return
         self.last_step = trainer.global_step
         now = time.monotonic()
-        # all processes end a trial that takes too long at the same step
+        # one clock for all processes, so that a trial over its time ends at the same step in each
         passed = self.ranks.broadcast_first(now - self.stepped_at)
-        for trial in self.together.trials:
-            trial.take_seconds(passed)
+        for trial in self.cohort.trials:
+            trial.add_seconds(passed)
         self.stepped_at = now
         self.measure()
         if self.checkpoint_seconds is not None and time.monotonic() - self.checkpointed_at >= self.checkpoint_seconds:
-            for trial in self.together.trials:
+            for trial in self.cohort.trials:
                 if trial.early_end is None:
                     write_checkpoint(trial)
             self.checkpointed_at = time.monotonic()
-        if any(trial.has_ended for trial in self.together.trials):
+        if any(trial.has_ended for trial in self.cohort.trials):
             trainer.should_stop = True
 
     def measure(self) -> None:
-        """Held-out losses, and scores of those that go on."""
-        for trial in self.together.trials:
+        """Measures the held-out losses that are due, then the scores of trials that were not pruned by them."""
+        for trial in self.cohort.trials:
             if trial.heldout_is_due:
                 with evaluation_weights(trial.optimizer):
-                    loss = measure_trial_loss(self.together, trial, self.device)
-                trial.take_heldout_loss(loss)
-        due = [trial for trial in self.together.trials if trial.scores_are_due]
+                    loss = measure_trial_loss(self.cohort, trial, self.device)
+                trial.add_heldout_loss(loss)
+        due = [trial for trial in self.cohort.trials if trial.scores_are_due]
         if self.score_rung is not None and due:
-            self.score_rung(self.together, due)
+            self.score_rung(self.cohort, due)

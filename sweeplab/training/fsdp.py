@@ -1,4 +1,4 @@
-"""A frozen base in parts: every device keeps its share of each weight, and puts a layer together while it computes."""
+"""A frozen base sharded over devices (FSDP2): each holds a part of every weight and gathers a layer to compute it."""
 
 from typing import Any, Final
 
@@ -9,48 +9,52 @@ from transformers import PreTrainedModel
 from sweeplab.models.layers import find_decoder_layers
 from sweeplab.runtime.process_group import Ranks
 
-ASKED_BY_PEFT: Final = ("compress_statistics", "quant_type")  # of a 4-bit weight
+_READ_BY_PEFT: Final = ("compress_statistics", "quant_type")  # attributes of a 4-bit weight
 
 
-def plain_weight(layer: Any, device: torch.device) -> dict[str, Any]:
-    """Takes a 4-bit layer's packed bytes out of bitsandbytes' own class, which holds what a part of them cannot: the
-    scales go to the layer, whole and on `device`. What PEFT asks of such a weight, by name."""
+def _store_as_plain_tensor(layer: Any, device: torch.device) -> dict[str, Any]:
+    """Replaces the weight of a 4-bit layer by a plain parameter with the same packed bytes, which can be sharded.
+
+    bitsandbytes' own class holds the scales too, and they cannot be split: they move to the layer, whole, on `device`.
+    Returns the attributes of the old weight that PEFT reads, by name.
+    """
     packed = layer.weight
-    asked = {name: getattr(packed, name) for name in ASKED_BY_PEFT}
+    attributes = {name: getattr(packed, name) for name in _READ_BY_PEFT}
     layer.quant_state = packed.quant_state
     layer.quant_state.to(device)
     layer.weight = nn.Parameter(packed.data.as_subclass(Tensor), requires_grad=False)
-    return asked
+    return attributes
 
 
-def shard(model: PreTrainedModel, ranks: Ranks) -> None:
-    """Shards the frozen `model`, in place, over `ranks` (torch's FSDP2, `fully_shard`): a group for each layer, and one
-    for the embedding, the last norm and the head, which stands whole from a forward to the end of its backward.
+def shard_base(model: PreTrainedModel, ranks: Ranks) -> None:
+    """Shards the frozen `model` in place over `ranks` with torch's FSDP2 (`fully_shard`).
 
-    A whole layer at a time passes through the device, so a base on the CPU needs no room for all of itself there. Bytes
-    of nf4 and fp4 stay bytes: FSDP2 takes groups of several dtypes, where FSDP1, of which PEFT's documentation is, has
-    one flat tensor of one dtype. Their scales, 0.127 to 0.5 bits a weight, are whole on every device. Nothing of the
-    base has a gradient, so nothing is reduced; what trains stands beside it and is whole on every device too.
+    There is one group for each decoder layer, and one for embedding, last norm and head; that last one stays gathered
+    from the forward to the end of the backward. Layers go to the device one at a time, so a base that was loaded on
+    the CPU never has to fit on the device whole. The packed bytes of nf4 and fp4 are sharded as they are: FSDP2
+    accepts several dtypes in a group, FSDP1 (which PEFT's documentation describes) needs one. Their scales, 0.127 to
+    0.5 bits per weight, are whole on every device. The base has no gradients, so nothing is reduced; the adapters are
+    whole on every device.
     """
     from bitsandbytes.nn.modules import Linear4bit
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     layers = [one for one in model.modules() if isinstance(one, Linear4bit)]
-    asked = [plain_weight(layer, ranks.device) for layer in layers]
+    attributes = [_store_as_plain_tensor(layer, ranks.device) for layer in layers]
     mesh = init_device_mesh(ranks.device.type, (ranks.size,))
     for block in find_decoder_layers(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    for layer, answers in zip(layers, asked, strict=True):
-        vars(layer.weight).update(answers)
+    for layer, values in zip(layers, attributes, strict=True):
+        vars(layer.weight).update(values)
 
 
-def take_apart(model: nn.Module) -> None:
-    """Leaves every device with its parts alone, where `model` is in parts: what a forward put together stays otherwise.
+def free_gathered_weights(model: nn.Module) -> None:
+    """Frees the weights that a forward gathered on each device, where `model` is sharded.
 
-    Before something that only some of them do: whoever moves the model takes it apart, and then puts it together again
-    while the others do not.
+    To be called before work that not all devices do: a device that moves the model would free and gather weights while
+    the others do not, and wait for them forever.
     """
     from torch.distributed.fsdp import FSDPModule
 

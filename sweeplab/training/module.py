@@ -1,4 +1,7 @@
-"""The LightningModule of every cohort, and the loss of every batch."""
+"""The LightningModule that trains a cohort, and the losses of its batches.
+
+B rows, T positions, N targets, V words of the vocabulary (or classes), K trials.
+"""
 
 from collections.abc import Callable
 from typing import Self
@@ -13,18 +16,19 @@ from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
-from sweeplab.multilora.packed import Packed
+from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
-from sweeplab.training.chunked_loss import chunked_losses, widened
+from sweeplab.training.chunked_loss import compute_chunked_losses, widen_logits
 from sweeplab.training.running_trial import RunningTrial, StepLoss, list_gradients
 from sweeplab.training.sophia import SophiaG
 
 
-def attention_inputs(batch: Batch) -> dict[str, Tensor]:
-    """The forward's mask and, for packed rows, positions.
+def build_attention_inputs(batch: Batch) -> dict[str, Tensor]:
+    """The attention mask for the forward and, for packed rows, the positions.
 
-    Packed: a boolean mask (B, 1, T, T), true where both tokens are of one sequence and the key is not the later one.
-    transformers hands a mask of four dimensions to attention as it is (`masking_utils`, 5.23); padding sees padding.
+    Packed rows get a boolean mask (B, 1, T, T), true where both tokens belong to one example and the key is not later
+    than the query. transformers passes a mask of four dimensions on to attention unchanged (`masking_utils`, 5.23).
+    Padding attends to padding.
     """
     if batch.positions_BT is None:
         return {"attention_mask": batch.mask_BT}
@@ -32,49 +36,49 @@ def attention_inputs(batch: Batch) -> dict[str, Tensor]:
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
-def target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
-    """Logits of the batch's N targets over V words or classes, in 32 bits or, of a model in 64, in 64; and the targets.
+def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
+    """Logits at the positions that predict a target, (N, V), and the targets, (N,).
 
-    Only the positions that predict a target are in 32 bits.
+    Only these positions are converted to float32 (float64 for a model in float64).
     """
     if isinstance(batch, ImageBatch):
-        counted_B = batch.labels_B >= 0  # an image without a class only fills the batch
-        return widened(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
-    logits_BTV = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
-    logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # a trained prompt has logits of its own, before the text's
+        counted_B = batch.labels_B >= 0  # an image without a class only fills up the batch
+        return widen_logits(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
+    logits_BTV = model(input_ids=batch.ids_BT, **build_attention_inputs(batch)).logits
+    logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # prompt tuning puts positions of its own before the text
     targets_BT = batch.labels_BT[:, 1:]
     counted_BT = targets_BT >= 0
     logits_NV = logits_BTV[:, :-1][counted_BT]
-    return widened(logits_NV), targets_BT[counted_BT]
+    return widen_logits(logits_NV), targets_BT[counted_BT]
 
 
-def row_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor | None:
-    """`chunks.chunked_losses` of the batch, shape (B,); None where its logits are taken at once."""
+def _compute_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor | None:
+    """`compute_chunked_losses` of the batch, shape (B,); None where all logits should be computed at once."""
     if isinstance(batch, ImageBatch):
         return None
-    return chunked_losses(model, {"input_ids": batch.ids_BT, **attention_inputs(batch)}, batch.labels_BT)
+    return compute_chunked_losses(model, {"input_ids": batch.ids_BT, **build_attention_inputs(batch)}, batch.labels_BT)
 
 
-def target_loss_sum(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
-    """Sum of -log p over the batch's targets, in nats, a scalar in 32 bits or, for a model in 64, in 64."""
-    losses_B = row_losses(model, batch)
+def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
+    """Sum of -log p over the targets of the batch in nats: a scalar in float32 (float64 for a model in float64)."""
+    losses_B = _compute_row_losses(model, batch)
     if losses_B is not None:
         return losses_B.sum()
-    logits_NV, targets_N = target_logits(model, batch)
+    logits_NV, targets_N = compute_target_logits(model, batch)
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
-def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
-    """Each trial's share of the mean loss per target of its own accumulation window, shape (K,).
+def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
+    """What this micro-batch adds to each trial's mean loss per target token over its accumulation window, shape (K,).
 
-    A mean over micro-batches would weigh short and long ones alike, and wrongly at an epoch's smaller last window
-    (transformers mended the same in issue 34191).
+    The mean over micro-batches would give a target of a short micro-batch more weight than one of a long micro-batch
+    (transformers fixed the same error in issue 34191).
     """
-    losses_B = row_losses(model, batch.rows)
+    losses_B = _compute_row_losses(model, batch.rows)
     if losses_B is not None:
         sums_K = losses_B.view(len(batch.shares), -1).sum(dim=1)
     else:
-        logits_NV, targets_N = target_logits(model, batch.rows)
+        logits_NV, targets_N = compute_target_logits(model, batch.rows)
         losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
         parts = losses_N.split([share.num_targets for share in batch.shares])
         sums_K = torch.stack([part.sum() for part in parts])
@@ -83,7 +87,7 @@ def window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
 
 
 class _CohortOptimizer(Optimizer):
-    """The trials' optimizers and schedules as one, so that Lightning counts its steps and calls its hooks."""
+    """The optimizers and schedules of all trials as one optimizer, so that Lightning counts steps and calls hooks."""
 
     def __init__(self, trials: list[RunningTrial], zero_gradients: Callable[[], None]) -> None:
         super().__init__([weight for trial in trials for weight in trial.parameters], {})
@@ -92,7 +96,7 @@ class _CohortOptimizer(Optimizer):
         self.param_groups = [group for trial in trials for group in trial.optimizer.param_groups]
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
-        """Runs the forward and backward, then the step of every trial that goes on."""
+        """Runs forward and backward in `closure`, then the step of every trial that has not ended."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -110,12 +114,11 @@ class FinetuneModule(LightningModule):
     """Finetunes the trials of a cohort, each on the mean loss of its own windows.
 
     Args:
-        model: a causal language model or an image classifier, whose forward gives `.logits`; one trial's rows after
-            another's.
-        trials: in the order of their rows.
+        model: a causal language model or an image classifier whose forward returns `.logits`.
+        trials: in the order of their rows in a batch.
         accumulation: micro-batches per optimizer step.
-        packed: the trials' adapters beside the base; None for a trial that has the model for itself.
-        ranks: the processes that have the rows of every micro-batch among them.
+        packed: the adapters on the base; None for an exclusive trial, whose adapter is part of `model`.
+        ranks: the processes that share the rows of every micro-batch.
     """
 
     def __init__(
@@ -123,7 +126,7 @@ class FinetuneModule(LightningModule):
         model: nn.Module,
         trials: list[RunningTrial],
         accumulation: int,
-        packed: Packed | None = None,
+        packed: PackedAdapters | None = None,
         ranks: Ranks = ONE_PROCESS,
     ) -> None:
         super().__init__()
@@ -133,21 +136,26 @@ class FinetuneModule(LightningModule):
         self.packed = packed
         self.ranks = ranks
         self.batch: CohortBatch | None = None  # the last micro-batch with targets
-        self.shares: list[Tensor] = []  # of the window so far, (K,) for each micro-batch
-        self.num_tokens: list[list[int]] = []  # as `shares`, padding not counted
+        self.shares: list[Tensor] = []  # `compute_window_shares` of the window's micro-batches so far, (K,) each
+        self.num_tokens: list[list[int]] = []  # as `shares`; padding not counted
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """The base stays as and where it is: Lightning would move it to its device, and to the CPU at the end."""
+        """Does nothing: Lightning would move the base to its device, and to the CPU at the end."""
         return self
 
     def training_step(self, batch: CohortBatch, batch_index: int) -> Tensor:
-        """The sum of all trials' shares, whose gradient is each trial's own; Lightning divides by `accumulation`."""
+        """Sum of the trials' shares; its gradient in a trial's weights is that of the trial's own loss.
+
+        It is multiplied by `accumulation`, because Lightning divides by it.
+        """
         if any(share.num_targets for share in batch.shares):  # a small window ends in empty micro-batches
             self.batch = batch
         if self.packed is not None:
             extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
-            self.packed.begin(extents, [trial.step * self.accumulation + len(self.shares) for trial in self.trials])
-        shares_K = window_shares(self.model, batch)
+            self.packed.begin_micro_batch(
+                extents, [trial.step * self.accumulation + len(self.shares) for trial in self.trials]
+            )
+        shares_K = compute_window_shares(self.model, batch)
         self.shares.append(shares_K.detach())
         self.num_tokens.append([share.num_tokens for share in batch.shares])
         return shares_K.sum() * self.accumulation
@@ -156,16 +164,16 @@ class FinetuneModule(LightningModule):
         return _CohortOptimizer(self.trials, self.packed.zero_gradients if self.packed else self.model.zero_grad)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Every trial sees the loss of its window, and one whose loss is no number takes no further step.
+        """Gives every trial the loss of its window; a trial whose loss is not finite takes no further step.
 
-        Losses and gradients are sums over all rows of the window, on whichever device they were; adapters' gradients
-        never pass through autograd's accumulators, which torch's DistributedDataParallel would listen to.
+        Losses and gradients are summed over all devices here and not by torch's DistributedDataParallel: it hooks into
+        autograd's gradient accumulators, and adapter gradients do not pass through those.
         """
         losses_K = torch.stack(self.shares).sum(dim=0)
         num_tokens_K = map(sum, zip(*self.num_tokens, strict=True))
         self.ranks.sum_tensors([losses_K, *list_gradients(self.trials)])
         for trial, loss, num_tokens in zip(self.trials, losses_K.tolist(), num_tokens_K, strict=True):
-            trial.take_step_loss(StepLoss(loss, num_tokens))
+            trial.set_step_loss(StepLoss(loss, num_tokens))
             if isinstance(trial.optimizer, SophiaG) and trial.optimizer.needs_estimate:
                 self.estimate_curvature(trial.optimizer)
         self.shares.clear()
@@ -174,15 +182,18 @@ class FinetuneModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """By each trial's own norm."""
+        """Clips each trial by its own gradient norm."""
         for trial in self.trials:
             trial.clip_gradients()
 
     def estimate_curvature(self, optimizer: SophiaG) -> None:
-        """Sophia's second backward, every few steps, on the window's last micro-batch (the paper, section 3.1, takes a
-        part of the batch too). Its labels follow from (seed, step) alone, so no other random number moves."""
+        """Runs Sophia's second backward, needed every few steps, on the last micro-batch of the window.
+
+        The paper (section 3.1) uses a part of the batch, too. The labels are drawn with a seed made of the trial's
+        seed and step, so no other random number changes.
+        """
         assert self.batch is not None
         seed = (torch.initial_seed() * 1_000_003 + self.trials[0].step) % 2**63
         with torch.enable_grad(), torch.random.fork_rng():
-            logits_NV, _ = target_logits(self.model, self.batch.rows)
+            logits_NV, _ = compute_target_logits(self.model, self.batch.rows)
             optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

@@ -1,4 +1,4 @@
-"""Builds the optimizer that conf names, with a rate and a decay for every weight."""
+"""Builds a trial's optimizer from the configuration, with a learning rate and a weight decay for each parameter."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,46 +14,47 @@ from sweeplab.config.optimizer import OptimizerConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError
 
-NamedParameters = Iterable[tuple[str, nn.Parameter]]
+_NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
 
-def rate_factor(name: str, lr_pattern: dict[str, float], lr_ratio: float) -> float:
-    """Factor on the rate of the parameter `name`: that of the first pattern found in it, times `lr_ratio` for a B."""
+def _find_rate_factor(name: str, lr_pattern: dict[str, float], lr_ratio: float) -> float:
+    """Factor on the learning rate of the parameter `name`: that of the first pattern which `re.search` finds in it, or
+    1; for a matrix B of LoRA times `lr_ratio`."""
     matched = (factor for pattern, factor in lr_pattern.items() if re.search(pattern, name))
     return next(matched, 1.0) * (lr_ratio if "lora_B" in name else 1.0)
 
 
 def find_peak_rate(config: TrialConfig, name: str) -> float:
-    """The highest learning rate that the parameter `name` sees."""
-    return config.optimizer.lr * rate_factor(name, config.adapter.lr_pattern, config.adapter.factor_of_b())
+    """The highest learning rate of the parameter `name` over the whole schedule."""
+    return config.optimizer.lr * _find_rate_factor(name, config.adapter.lr_pattern, config.adapter.factor_of_b())
 
 
-def check_patterns(names: list[str], lr_pattern: dict[str, float]) -> None:
-    """Raises `ConfigError` for a pattern that is no regular expression or is found in no name."""
+def _check_patterns(names: list[str], lr_pattern: dict[str, float]) -> None:
+    """Raises `ConfigError` for a pattern that is no regular expression or matches no name."""
     for pattern in lr_pattern:
         try:
-            found = any(re.search(pattern, name) for name in names)
+            matches = any(re.search(pattern, name) for name in names)
         except re.error as error:
             raise ConfigError(f"adapter.lr_pattern {pattern!r} is no regular expression: {error}") from error
-        if not found:
+        if not matches:
             known = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
             raise ConfigError(f"adapter.lr_pattern {pattern!r} matches no trained parameter; there are {known}")
 
 
-def parameter_groups(
-    named_parameters: NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
+def _group_parameters(
+    named_parameters: _NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
 ) -> list[dict[str, Any]]:
-    """Groups of equal rate and decay, in the parameters' order within each; the plain rate and decay come first.
+    """Parameter groups of equal learning rate and weight decay; the group without a factor comes first.
 
-    Biases, norms and DoRA's magnitudes, which have one dimension, do not decay; matrices do, A and B of LoRA too. The
-    rate is `settings.lr` times the factor of the first of `lr_pattern` that `re.search` finds in the name, and B's
-    times `lr_ratio` (LoRA+: Hayou et al. 2024, arXiv 2402.12354). Raises `ConfigError` as `check_patterns` does.
+    Parameters of one dimension (biases, norms, DoRA's magnitudes) get no weight decay, matrices do, A and B of LoRA
+    too. The rate is `settings.lr` times `_find_rate_factor`; `lr_ratio` is that of LoRA+ (Hayou et al. 2024,
+    arXiv 2402.12354). Raises `ConfigError` as `_check_patterns` does.
     """
     named = list(named_parameters)
-    check_patterns([name for name, _ in named], lr_pattern)
+    _check_patterns([name for name, _ in named], lr_pattern)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, weight in named:
-        groups.setdefault((rate_factor(name, lr_pattern, lr_ratio), weight.ndim >= 2), []).append(weight)
+        groups.setdefault((_find_rate_factor(name, lr_pattern, lr_ratio), weight.ndim >= 2), []).append(weight)
     ordered = sorted(groups.items(), key=lambda one: (one[0][0] != 1, not one[0][1]))
     return [
         {"params": weights, "lr": settings.lr * factor} | ({} if decays else {"weight_decay": 0.0})
@@ -62,44 +63,44 @@ def parameter_groups(
 
 
 def build_optimizer(
-    named_parameters: NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
+    named_parameters: _NamedParameters, settings: OptimizerConfig, lr_pattern: dict[str, float], lr_ratio: float
 ) -> Optimizer:
-    """The optimizer `settings.target` with the arguments that it is given. Raises `ConfigError`.
+    """The optimizer class `settings.target`, built with its arguments. Raises `ConfigError` where it refuses them.
 
-    Only classes of `OPTIMIZER_HOMES` are imported, so that a record from elsewhere runs no code.
+    The configuration allows only classes from a fixed list of packages, so a record from elsewhere can run no code.
     """
     target, arguments = settings.target, settings.arguments()
     named = list(named_parameters)
     if target == "torch.optim.Muon":
-        check_matrices(named)
-    groups = parameter_groups(named, settings, lr_pattern, lr_ratio)
+        _check_matrices(named)
+    groups = _group_parameters(named, settings, lr_pattern, lr_ratio)
     try:
         kind = get_class(target)
         if not issubclass(kind, Optimizer):
-            raise TypeError("it is no torch optimizer")
+            raise TypeError("it is not a torch optimizer")
         return kind(groups, **arguments)
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"optimizer {target} cannot be made with {arguments}: {error}; mend that argument, or choose "
+            f"optimizer {target} cannot be built with {arguments}: {error}; correct that argument, or choose "
             "optimizer=adamw"
         ) from error
 
 
-def check_made(settings: OptimizerConfig) -> None:
-    """Makes an optimizer of torch's own for a weight that nobody trains, as a plan may: torch says what it refuses.
+def check_optimizer(settings: OptimizerConfig) -> None:
+    """Builds an optimizer of torch for a dummy weight, so that a plan, too, sees arguments that torch refuses.
 
-    Raises `ConfigError`. Other packages are imported by a training only.
+    Optimizers of other packages are not checked, since importing those takes long. Raises `ConfigError`.
     """
     if settings.is_of_torch():
         build_optimizer([("weight", nn.Parameter(torch.empty(2, 2)))], settings, {}, 1.0)
 
 
-def check_matrices(named: list[tuple[str, nn.Parameter]]) -> None:
-    """Muon makes each update orthogonal, which means something for a matrix only. Raises `ConfigError`."""
+def _check_matrices(named: list[tuple[str, nn.Parameter]]) -> None:
+    """Muon orthogonalizes each update, which is defined for matrices only. Raises `ConfigError` for other weights."""
     others = [f"{name} {tuple(weight.shape)}" for name, weight in named if weight.ndim != 2]
     if others:
         raise ConfigError(
-            f"optimizer=muon takes matrices only, and {len(others)} trained weights are none, such as {others[0]}; "
+            f"optimizer=muon takes matrices only, but {len(others)} trained weights are not, such as {others[0]}; "
             "choose optimizer=adamw, or train matrices only: adapter.train_norms=false, adapter.bias=none, "
             "adapter.dora=false"
         )
@@ -107,7 +108,7 @@ def check_matrices(named: list[tuple[str, nn.Parameter]]) -> None:
 
 @contextmanager
 def evaluation_weights(optimizer: Any) -> Iterator[None]:
-    """Within it the model has the weights that the optimizer means to be evaluated, and after it those that train.
+    """Within it the model has the weights that should be evaluated; afterwards it has those that are trained again.
 
     They differ for a schedule-free optimizer, which evaluates an average (Defazio et al. 2024, arXiv 2405.15682).
     """

@@ -1,5 +1,6 @@
-"""A trial in motion: one class from its adapter to its record."""
+"""The state of a trial while it runs, from the attached adapter to the record."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,9 @@ from sweeplab.models.base import Base
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
 from sweeplab.training.optimizers import build_optimizer
-from sweeplab.training.schedules import rate_factor
+from sweeplab.training.schedules import compute_rate_factor
 
-# trial number, optimizer step, metrics by name -> None, or why the trial is to stop here
+# (trial number, optimizer step, metrics by name) -> None, or the reason why the pruner stops the trial
 Observe = Callable[[int, int, dict[str, float]], str | None]
 
 
@@ -30,7 +31,7 @@ class EarlyEnd(NamedTuple):
 
 
 class StepLoss(NamedTuple):
-    """What an optimizer step is taken on: the mean loss per target in nats, and tokens, padding not counted."""
+    """The mean loss of an accumulation window in nats per target token, and its tokens, padding not counted."""
 
     loss: float
     num_tokens: int
@@ -38,13 +39,13 @@ class StepLoss(NamedTuple):
 
 @dataclass(eq=False)
 class RunningTrial:
-    """A trial in motion. `step` counts its own optimizer steps, whatever the cohort's count is."""
+    """A trial while it trains. `step` counts the trial's own optimizer steps; others of the cohort may be further."""
 
     spec: TrialSpec
     record: TrialRecord
     base: Base
     data: Tokenized
-    model: nn.Module  # the base where the adapter is in a slot, else the base as its method changed it
+    model: nn.Module  # the base itself where the adapter is in a slot, else PEFT's model around the base
     slot: Slot | None
     windows: Windows
     parameters: list[nn.Parameter]
@@ -52,18 +53,18 @@ class RunningTrial:
     scheduler: LambdaLR
     num_steps: int
     observe: Observe
-    most_seconds: float | None = None  # to train
+    most_seconds: float | None = None  # of training; None: no limit
     step: int = 0
     num_tokens: int = 0  # trained on so far, padding not counted
-    seconds: float = 0.0  # trained so far, the whole cohort's
+    seconds: float = 0.0  # of training so far, in which the rest of the cohort trained, too
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     rung_scores: list[RungScores] = field(default_factory=list)
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
-    early_end: EarlyEnd | None = None  # None for one that trains, or has trained to its end
-    step_loss: StepLoss | None = None  # of the gradients that stand, before their step
-    is_torn: bool = False  # in the middle of a step, or stopped there by an error
-    random_states: list[Tensor] | None = None  # of a checkpoint, for a trial alone that draws by itself
+    early_end: EarlyEnd | None = None  # None while it trains, and after its last step
+    step_loss: StepLoss | None = None  # of the gradients that the next optimizer step uses
+    is_half_stepped: bool = False  # within an optimizer step, or an error stopped it there: the weights are not usable
+    random_states: list[Tensor] | None = None  # of torch's generators in the checkpoint, until they are restored
 
     @property
     def training(self) -> TrainingConfig:
@@ -74,22 +75,22 @@ class RunningTrial:
         return self.spec.folder / "checkpoint.pt"
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must be of to be this trial's."""
-        prints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
-        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **prints}
+        """What must be equal for a checkpoint to be this trial's."""
+        fingerprints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
+        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **fingerprints}
 
-    def tell(self, metrics: dict[str, float]) -> str | None:
-        """Reports metrics of this step; why the trial is to stop here, or None."""
+    def report_metrics(self, metrics: dict[str, float]) -> str | None:
+        """Reports metrics of the present step; returns the reason why the pruner stops the trial, or None."""
         return self.observe(self.spec.number, self.step, metrics | {"num_steps": self.num_steps})
 
     @property
     def has_ended(self) -> bool:
         return self.early_end is not None or self.step >= self.num_steps
 
-    def take_step_loss(self, step_loss: StepLoss) -> None:
-        """The loss of the window at hand, before its optimizer step; one that is tried again comes again."""
+    def set_step_loss(self, step_loss: StepLoss) -> None:
+        """Sets the loss of the present window, before its optimizer step; ends a trial whose loss is not finite."""
         loss = step_loss.loss
-        if loss - loss != 0:  # infinite, or not a number
+        if not math.isfinite(loss):
             self.early_end = EarlyEnd(Status.DIVERGED, f"the training loss became {loss} after {self.step} steps")
         self.step_loss = step_loss
 
@@ -98,34 +99,35 @@ class RunningTrial:
             nn.utils.clip_grad_norm_(self.parameters, self.training.gradient_clip)
 
     def take_step(self) -> None:
-        """One optimizer step."""
+        """Takes one optimizer step, and a point of the loss curve every `training.log_interval` steps."""
         assert self.step_loss is not None
-        lr = self.optimizer.param_groups[0]["lr"]  # the plain rate where any weight has it
-        self.is_torn = True
+        lr = self.optimizer.param_groups[0]["lr"]  # the rate without a factor, where any weight has it
+        self.is_half_stepped = True
         self.optimizer.step()
         self.scheduler.step()
         self.step += 1
-        self.is_torn = False
+        self.is_half_stepped = False
         self.since_point.append(self.step_loss.loss)
         self.num_tokens += self.step_loss.num_tokens
         if self.step % self.training.log_interval == 0 or self.step == self.num_steps:
             loss = sum(self.since_point) / len(self.since_point)
             self.losses.append(TrainPoint(self.step, loss, lr))
             self.since_point.clear()
-            self.tell({"train_loss": loss, "lr": lr})
+            self.report_metrics({"train_loss": loss, "lr": lr})
 
     @property
     def heldout_is_due(self) -> bool:
-        """True after every `heldout_interval` steps until it is measured, except at the end, where evaluation does."""
-        return self.is_at_rung and not self.is_measured_now(self.heldout_losses)
+        """True after every `heldout_interval` steps until the loss is measured. False after the last step: evaluation
+        measures that loss."""
+        return self.is_at_rung and not self._has_point_now(self.heldout_losses)
 
     @property
     def scores_are_due(self) -> bool:
-        """As `heldout_is_due`, where tasks are scored at rungs."""
-        return self.is_at_rung and not self.is_measured_now(self.rung_scores)
+        """As `heldout_is_due`, for the scores of `evaluation.rung_tasks`."""
+        return self.is_at_rung and not self._has_point_now(self.rung_scores)
 
-    def is_measured_now(self, points: Sequence[HeldoutPoint | RungScores]) -> bool:
-        """True where the last of the points is of this step."""
+    def _has_point_now(self, points: Sequence[HeldoutPoint | RungScores]) -> bool:
+        """True where the last of the points was measured at the present step."""
         return bool(points) and points[-1].step == self.step
 
     @property
@@ -134,32 +136,32 @@ class RunningTrial:
         at_rung = interval is not None and self.step % interval == 0
         return at_rung and self.step > 0 and not self.has_ended
 
-    def take_heldout_loss(self, loss: float) -> None:
-        """The held-out loss after `step` steps, where a pruner may give the trial up."""
-        if loss - loss != 0:
+    def add_heldout_loss(self, loss: float) -> None:
+        """Adds the held-out loss after `step` steps, in nats per target token; the pruner may stop the trial for it."""
+        if not math.isfinite(loss):
             self.early_end = EarlyEnd(Status.DIVERGED, f"the held-out loss became {loss} after {self.step} steps")
             return
-        if self.is_measured_now(self.heldout_losses):  # an evaluation that is tried again
+        if self._has_point_now(self.heldout_losses):  # a second attempt of an evaluation that failed
             self.heldout_losses.pop()
         self.heldout_losses.append(HeldoutPoint(self.step, loss))
-        why = self.tell({"heldout_loss": loss})
-        if why is not None and not self.has_ended:
-            self.early_end = EarlyEnd(Status.PRUNED, why)
+        reason = self.report_metrics({"heldout_loss": loss})
+        if reason is not None and not self.has_ended:
+            self.early_end = EarlyEnd(Status.PRUNED, reason)
 
-    def take_scores(self, scores: dict[str, dict[str, Score]]) -> None:
-        """The tasks' scores after `step` steps, before the end."""
+    def add_scores(self, scores: dict[str, dict[str, Score]]) -> None:
+        """Adds the scores of `evaluation.rung_tasks` after `step` steps, by task and metric."""
         self.rung_scores.append(RungScores(self.step, scores))
-        self.tell(score_values(scores))
+        self.report_metrics(score_values(scores))
 
-    def take_seconds(self, seconds: float) -> None:
-        """Time that has passed in training."""
+    def add_seconds(self, seconds: float) -> None:
+        """Counts seconds of training; ends the trial that has used more than `most_seconds`."""
         self.seconds += seconds
         if self.most_seconds is not None and self.seconds > self.most_seconds and not self.has_ended:
-            why = f"over executor.trial_seconds={self.most_seconds:g} after {self.step} of {self.num_steps} steps"
-            self.early_end = EarlyEnd(Status.TIMED_OUT, why)
+            reason = f"over executor.trial_seconds={self.most_seconds:g} after {self.step} of {self.num_steps} steps"
+            self.early_end = EarlyEnd(Status.TIMED_OUT, reason)
 
     def complete_record(self) -> TrialRecord:
-        """The record, with what training has left."""
+        """The trial's record, completed with the curves, steps and tokens of the training and how it ended."""
         record = self.record
         record.step, record.num_train_tokens = self.step, self.num_tokens
         record.losses, record.heldout_losses, record.rung_scores = self.losses, self.heldout_losses, self.rung_scores
@@ -180,7 +182,7 @@ def start_trial(
     observe: Observe,
     most_seconds: float | None = None,
 ) -> RunningTrial:
-    """A trial before its first step, with its optimizer and schedule. Raises `ConfigError` as `build_optimizer`."""
+    """A trial before its first step, with a new optimizer and schedule. Raises `ConfigError` as `build_optimizer`."""
     config, training = spec.config, spec.config.training
     windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
     num_steps = count_steps(training, windows.num_per_epoch)
@@ -188,8 +190,8 @@ def start_trial(
     named = list(slot.parameters.items() if slot else trained)
     optimizer = build_optimizer(named, config.optimizer, config.adapter.lr_pattern, config.adapter.factor_of_b())
     if hasattr(optimizer, "train"):
-        optimizer.train()  # a schedule-free optimizer trains on other weights than it evaluates
-    scheduler = LambdaLR(optimizer, lambda step: rate_factor(config.schedule, step, num_steps))
+        optimizer.train()  # a schedule-free optimizer trains other weights than it evaluates
+    scheduler = LambdaLR(optimizer, lambda step: compute_rate_factor(config.schedule, step, num_steps))
     weights = [weight for _, weight in named]
     return RunningTrial(
         spec, record, base, data, model, slot, windows, weights, optimizer, scheduler, num_steps, observe, most_seconds
@@ -197,10 +199,10 @@ def start_trial(
 
 
 def count_steps(training: TrainingConfig, num_windows: int) -> int:
-    """Optimizer steps of the training: `max_steps`, or all windows of all epochs."""
+    """Optimizer steps of the training: `training.max_steps`, or all windows of all epochs."""
     return training.max_steps if training.max_steps is not None else training.epochs * num_windows
 
 
 def list_gradients(trials: Iterable[RunningTrial]) -> list[Tensor]:
-    """Of every trained weight that has one."""
+    """The gradients of all trained weights of the trials; weights without a gradient are left out."""
     return [weight.grad for trial in trials for weight in trial.parameters if weight.grad is not None]

@@ -1,4 +1,4 @@
-"""Sophia-G: momentum over the curvature's diagonal, clipped. Liu et al. 2023, arXiv 2305.14342, algorithms 2 and 3."""
+"""The optimizer Sophia-G: clip(momentum / diagonal of the curvature). Liu et al. 2023, arXiv 2305.14342, alg. 2, 3."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,39 +9,41 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 
-def sampled_loss(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean cross-entropy in nats against labels drawn from softmax(logits); what algorithm 2 differentiates."""
+def _compute_sampled_loss(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
+    """Mean cross-entropy in nats with labels drawn from softmax(logits); algorithm 2 takes its gradient."""
     labels_N1 = torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=generator)
     return F.cross_entropy(logits_NV, labels_N1[:, 0])
 
 
-def curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """The Gauss-Newton-Bartlett estimate N * g * g of every weight in `weights`; g the gradient of `sampled_loss`.
+def _estimate_curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """The Gauss-Newton-Bartlett estimate N * g * g for each weight; g is the gradient of `_compute_sampled_loss`.
 
-    In expectation over the labels it is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
-    (the paper, section 2.3). Gradients in `.grad` are left alone; a weight that the loss does not reach gets 0.
+    Its expectation over the drawn labels is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
+    (the paper, section 2.3). `.grad` does not change. A weight that the loss does not depend on gets 0.
     """
-    loss = sampled_loss(logits_NV, generator)
+    loss = _compute_sampled_loss(logits_NV, generator)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
     return [len(logits_NV) * gradient.square() for gradient in gradients]
 
 
 class SophiaG(Optimizer):
-    """m <- b1 m + (1 - b1) g; every `interval` steps h <- b2 h + (1 - b2) estimate; w <- w - lr decay w, and then
-    w <- w - lr clip(m / max(gamma h, eps), 1), entry by entry.
+    """For each entry of a weight w with gradient g:
 
-    `estimate` is to be called where `needs_estimate` says so, after the gradients of a step and before `step`; a step
-    without any estimate would be a sign step, so it is refused. Two states per weight, in the weight's dtype. Differs
-    from the authors' code in this: the estimate is of the step's own batch and weights, as in the paper, not of the
-    step before it.
+    m <- b1 m + (1 - b1) g; every `interval` steps h <- b2 h + (1 - b2) estimate;
+    w <- w - lr decay w, then w <- w - lr clip(m / max(gamma h, eps), -1, 1).
+
+    Where `needs_estimate` is true, `estimate` must be called before `step`; otherwise `step` raises, since without a
+    curvature every step would have the largest size. Two states per weight, m and h, in its dtype. Difference from the
+    authors' code: the estimate uses the batch and the weights of the present step, as in the paper, not of the one
+    before.
 
     Args:
         params: weights or groups of them.
         lr: largest change of an entry in one step.
         betas: decay of the momentum and of the curvature; 0.96 and 0.99 in the paper, section 3.1.
-        gamma: share of entries that are not clipped grows with it; 0.05 in the paper, section 3.1.
-        eps: least denominator.
-        weight_decay: decoupled.
+        gamma: with a larger one fewer entries are clipped; 0.05 in the paper, section 3.1.
+        eps: smallest denominator.
+        weight_decay: decoupled, as in AdamW.
         interval: steps between estimates; k of the paper, 10 there.
 
     Raises:
@@ -87,15 +89,15 @@ class SophiaG(Optimizer):
 
     @torch.no_grad()
     def estimate(self, logits_NV: Tensor, generator: torch.Generator) -> None:
-        """Takes the curvature of the model that made `logits_NV`, N tokens x V words, into h."""
+        """Updates h with the curvature estimated from `logits_NV`, N tokens times V words of the vocabulary."""
         with torch.enable_grad():
-            found = iter(curvature(logits_NV, self.weights(), generator))
+            estimates = iter(_estimate_curvature(logits_NV, self.weights(), generator))
         for group in self.param_groups:
             for weight in group["params"]:
                 state = self.state[weight]
                 beta = group["betas"][1]
                 h = state.setdefault("curvature", torch.zeros_like(weight))
-                h.mul_(beta).add_(next(found), alpha=1 - beta)
+                h.mul_(beta).add_(next(estimates), alpha=1 - beta)
         self.num_estimates += 1
 
     @torch.no_grad()

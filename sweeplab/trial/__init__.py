@@ -1,1 +1,1 @@
-"""One trial's life: `lifecycle` is the page to read; it calls scoring, short measurements and what a worker holds."""
+"""One trial's life: read `lifecycle` first; it calls scoring, short measurements and the resources of a worker."""

@@ -1,4 +1,4 @@
-"""Which of a cohort's trials train now, and what an error leaves of a trial."""
+"""Chooses the trials of a cohort that train next, and records a trial that failed."""
 
 import logging
 import traceback
@@ -16,8 +16,10 @@ _log = logging.getLogger(__name__)
 
 
 def record_failure(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
-    """The record of a trial that an error ended. Raises `ConfigError` and `StoreError`: a mistake of the user's, and a
-    disk that takes nothing more, stop the study."""
+    """Completes the record of a trial that ended with `error`, and writes the traceback into its folder.
+
+    A `ConfigError` or `StoreError` is raised again: a mistake of the user or a full disk stops the whole study.
+    """
     if isinstance(error, ConfigError | StoreError):
         raise error
     if isinstance(error, torch.OutOfMemoryError):
@@ -30,11 +32,11 @@ def record_failure(record: TrialRecord, error: Exception, folder: Path) -> Trial
 
 
 def choose_active(trials: Sequence[RunningTrial], capacity: int | None) -> list[RunningTrial]:
-    """Which of the trials train now, at most `capacity` of them; None: all.
+    """The trials that train next, at most `capacity` of them (None: all).
 
-    Those that are as far in the same data as the first one come first: their batches are as wide as each one's own, so
-    nothing is padded for another's sake, and a trial's sums are rounded as when it trains by itself. Others join only
-    where fewer than half of `capacity` would train.
+    Trials with the seed and step of the first one are preferred. They read the same rows, so no row is padded to the
+    length of another trial's row, and sums are rounded as in a trial that trains by itself. Other trials are added
+    only where these fill less than half of `capacity`.
     """
 
     def is_alike(trial: RunningTrial) -> bool:

@@ -1,7 +1,7 @@
 """The life of a cohort's trials on one page: load -> attach adapter -> fit -> evaluate -> record.
 
-Trials of one geometry train together on one base; a lone trial is a cohort of one. A trial that fails leaves a record
-that says how and where; it never takes the cohort with it.
+Trials of one geometry train together on one base; a single trial is a cohort of one. A trial that fails leaves a record
+that says how and in which phase; the other trials of its cohort go on.
 """
 
 import logging
@@ -14,8 +14,7 @@ from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
 from sweeplab.models.base import Base
-from sweeplab.models.layers import has_randomness
-from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
+from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
 from sweeplab.runtime.errors import ConfigError, describe_error_with_kind
@@ -25,7 +24,8 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.measurement import add_phase, measured
+from sweeplab.trial.exactness import has_own_batches
+from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
@@ -40,10 +40,15 @@ def run_cohort(
     say: Callable[[str], None],
     ask_for_more: Callable[[], Sequence[TrialSpec]],
 ) -> Iterator[TrialRecord]:
-    """Records in the order in which trials end; `ask_for_more` is called after each for trials that take its place.
+    """Runs trials of one geometry and yields their records in the order in which they end.
 
-    `observe` gets losses, `say` what a user should know at once.
-    Raises `ConfigError` and `StoreError` only: they stop the study.
+    Args:
+        observe: called with the metrics of a trial; returns the reason why the pruner stops it, or None.
+        say: called with sentences that a user should read at once.
+        ask_for_more: called after each record; returns further trials for the cohort.
+
+    Raises:
+        ConfigError, StoreError: they stop the study. Every other error becomes a record.
     """
     cohort, waiting = Cohort(resources, observe, say, resources.cohort_size), deque(specs)
     while waiting or cohort.trials:
@@ -52,13 +57,13 @@ def run_cohort(
             if record is not None:
                 yield record
                 waiting.extend(ask_for_more())
-        for record in cohort.go_on() if cohort.trials else []:
+        for record in cohort.advance() if cohort.trials else []:
             yield record
             waiting.extend(ask_for_more())
 
 
 class Cohort:
-    """Trials on one base, as many at a time as memory allows; the others wait with what they have learned."""
+    """Trials on one base. At most `capacity` of them train at a time; the others wait and keep their weights."""
 
     def __init__(
         self, resources: Resources, observe: Observe, say: Callable[[str], None], capacity: int | None
@@ -70,26 +75,26 @@ class Cohort:
         self.trials: list[RunningTrial] = []
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
-        """Takes a trial in; its record where it failed before it could begin."""
+        """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
         record, trial = spec.new_record(Status.FAILED), None
         try:
-            base, data = load(spec, record, self.resources)
+            base, data = _load(spec, record, self.resources)
             score_base(spec, base, data, record, self.resources)
-            trial = self.continue_from_checkpoint(attach(spec, base, data, record, self.resources, self.observe))
+            trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
             record.phase, record.step = "train", trial.step
             if trial.slot is not None:
                 record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
-        except Exception as error:  # an unknown failure becomes data here and below: its traceback is kept
-            if trial is None or trial.slot is None:  # it may have changed the base; one in a slot has left it already
-                self.renew_base()
+        except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
+            if trial is None or trial.slot is None:  # the base may have changed; a trial in a slot has not changed it
+                self.reload_base()
             return record_failure(record, error, spec.folder)
         self.observe(spec.number, trial.step, {"num_steps": trial.num_steps})
         return None
 
-    def go_on(self) -> list[TrialRecord]:
-        """Trains until a trial ends, or evaluates those that have ended; the records of those that are finished."""
-        if has_randomness(self.trials[0].base.model):  # a trial's draws must not depend on the others
+    def advance(self) -> list[TrialRecord]:
+        """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
+        if has_own_batches(self.trials[0].base, self.trials[0].data.train):
             self.capacity = 1
         elif self.capacity is None and len(self.trials) > 1:
             self.capacity = measure_fastest_size(self.trials, self.resources)
@@ -103,14 +108,14 @@ class Cohort:
         return [self.record(trial) for trial in finished]
 
     def continue_from_checkpoint(self, trial: RunningTrial) -> RunningTrial:
-        """The trial where its checkpoint left off, or at its start; what only looks like a checkpoint is set aside."""
+        """The trial at the step of its checkpoint, or at its start. A file that is no checkpoint is renamed."""
         try:
             continue_from_checkpoint(trial)
         except CheckpointError as error:
             path, spec = trial.checkpoint_path, trial.spec
             if self.resources.ranks.is_first:
                 kept = set_aside(path).name
-                self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts anew")
+                self.say(f"{path} is no checkpoint ({error}), kept as {kept}; trial {spec.number} starts again")
             if trial.slot is None:
                 detach_adapter(trial.model)
                 self.resources.forget_base()
@@ -125,31 +130,34 @@ class Cohort:
             resources.device,
             resources.ranks,
             resources.checkpoint_seconds,
-            lambda together, due: score_rung(together, due, resources),
+            lambda cohort, due: score_rung(cohort, due, resources),
         )
 
     def evaluate(self, trials: Sequence[RunningTrial]) -> None:
-        """Held-out losses, scores, and the adapters on disk."""
+        """Measures held-out losses and scores, and saves the adapters."""
         evaluate_trials(trials, self.resources)
 
     def attempt(
         self, trials: list[RunningTrial], phase: str, work: Callable[[Sequence[RunningTrial]], None]
     ) -> list[RunningTrial]:
-        """Does `work` for all of them at once, and next time for half as many where that fails. Those that are
-        finished: evaluated, or failed as the only one."""
+        """Does `work` for all trials at once; returns those whose record is complete.
+
+        A trial is complete when it was evaluated, or when `work` failed for it as the only trial. Where `work` fails
+        for several trials, `capacity` becomes half of them and the next call of `advance` tries again.
+        """
         phases: dict[str, Phase] = {}
         numbers = {trial.spec.number for trial in trials}
         for trial in trials:
             trial.record.phase = phase
             trial.record.cohort = sorted(numbers.union(trial.record.cohort))
         try:
-            with measured(phases, phase, self.resources.device):
+            with measure_phase(phases, phase, self.resources.device):
                 work(trials)
         except (ConfigError, StoreError):
             raise
         except Exception as error:
-            if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_torn for trial in trials)):
-                raise  # other devices wait, or a step was half taken: the worker ends, its trials are tried again
+            if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_half_stepped for trial in trials)):
+                raise  # other devices wait, or weights are half updated: the worker ends, and its trials run again
             if len(trials) == 1:
                 record_failure(trials[0].record, error, trials[0].spec.folder)
                 return trials
@@ -171,7 +179,7 @@ class Cohort:
         return trials
 
     def record(self, trial: RunningTrial) -> TrialRecord:
-        """The trial's record; the base is free of it."""
+        """Completes the trial's record, and removes the trial from the cohort and its adapter from the base."""
         self.trials.remove(trial)
         record = trial.complete_record()
         trial.checkpoint_path.unlink(missing_ok=True)
@@ -181,43 +189,46 @@ class Cohort:
                 self.resources.forget_base()
         return record
 
-    def renew_base(self) -> None:
-        """The trials that are here go on beside a fresh base, of the same bits."""
+    def reload_base(self) -> None:
+        """Loads the base again, with the same values, for the trials of the cohort."""
         self.resources.forget_base()
         for trial in self.trials:
             trial.base = self.resources.base_for(trial.spec.config)
             trial.model = trial.base.model
 
 
-def load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
-    """The trial's base and data, loaded only where the last trial had others. Raises `ConfigError`."""
+def _load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
+    """The base and the data of the trial; those of the last trial are used again where they are the same.
+
+    Raises `ConfigError`.
+    """
     record.phase = "load"
-    with measured(record.phases, "load", resources.device):
+    with measure_phase(record.phases, "load", resources.device):
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
     record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
     return base, data
 
 
-def attach(
+def _attach(
     spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources, observe: Observe
 ) -> RunningTrial:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
-    record.num_heldout_truncated = data.num_heldout_truncated
+    record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
     record.adapter_layers = describe_adapter_layers(model, lambda name: find_peak_rate(spec.config, name))
     slot = None
     if spec.geometry is not None:
-        slot = Slot(lora_matrices(model), lora_weights(model), spec.seed, takes_vectors(spec.config))
+        slot = Slot(list_lora_matrices(model), read_lora_weights(model), spec.seed, takes_vectors(spec.config))
         model = detach_adapter(model)
     return start_trial(spec, record, base, data, model, slot, observe, resources.trial_seconds)
 
 
 def begin_trial(spec: TrialSpec, record: TrialRecord, resources: Resources, observe: Observe) -> RunningTrial:
-    """The trial before its first step, on a base that is loaded where it must be. Raises `ConfigError`."""
-    base, data = load(spec, record, resources)
-    return attach(spec, base, data, record, resources, observe)
+    """The trial before its first step, with base and data loaded and adapter attached. Raises `ConfigError`."""
+    base, data = _load(spec, record, resources)
+    return _attach(spec, base, data, record, resources, observe)

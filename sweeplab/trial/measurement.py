@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a phase, the peak counted from the phase's own start."""
+"""Seconds and peak memory of the phases of a trial; each peak is counted from the start of its phase."""
 
 import ctypes
 import sys
@@ -13,25 +13,25 @@ from sweeplab.records.record import Phase
 if TYPE_CHECKING:
     import torch
 
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RESET_PEAK = "5"  # proc(5): resets VmHWM to the present size
-M_MMAP_THRESHOLD: Final = -3  # malloc.h
-OWN_MAPPING_BYTES: Final = 1 << 19
-MOST_MAPPING_BYTES: Final = 1 << 25  # where glibc's own threshold ends up in training
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5): resets VmHWM to the present size
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_SMALLEST_MAPPING_BYTES: Final = 1 << 19
+LARGEST_MAPPING_BYTES: Final = 1 << 25  # where glibc's own threshold ends up in training
 
 
-def return_freed_memory(from_bytes: int = OWN_MAPPING_BYTES) -> bool:
-    """Has glibc give every block of half a mebibyte or more back to the system when it is freed; True where it will.
+def return_freed_memory(from_bytes: int = _SMALLEST_MAPPING_BYTES) -> bool:
+    """Makes glibc return every freed block of at least `from_bytes` to the system; True where it does.
 
-    By default its threshold grows with the blocks that are freed, to 32 MiB (mallopt(3)): a layer's activations then
-    come from a heap that keeps what it once had, in pieces, and a trial's resident set is far above what stands in it.
-    `reports/benchmarks/memory_model` has both. It costs time, a page fault for every 4 kB of every activation: the
-    default `rank_sweep` trained 1.75 times as long. So it is for measuring what stands in memory, not for training.
+    By default glibc raises this limit up to 32 MiB as larger blocks are freed (mallopt(3)). Activations then come from
+    a fragmented heap that is never returned, and the resident set is far larger than what is in use; see
+    `reports/benchmarks/memory_model`. Returning blocks costs a page fault for every 4 kB of every activation: the
+    default `rank_sweep` took 1.75 times as long. So use it to measure memory, not to train.
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # another C library may have none
-    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, from_bytes) == 1
+    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, from_bytes) == 1
 
 
 def trim_freed_memory() -> None:
@@ -47,8 +47,9 @@ def trim_freed_memory() -> None:
 
 
 @contextmanager
-def freed_memory_returned(afterwards: int = MOST_MAPPING_BYTES) -> Iterator[None]:
-    """Within it `return_freed_memory` holds; after it blocks from `afterwards` bytes on are given back."""
+def freed_memory_returned(afterwards: int = LARGEST_MAPPING_BYTES) -> Iterator[None]:
+    """Within it freed blocks of half a mebibyte or more are returned to the system; after it those of at least
+    `afterwards` bytes."""
     return_freed_memory()
     try:
         yield
@@ -56,17 +57,17 @@ def freed_memory_returned(afterwards: int = MOST_MAPPING_BYTES) -> Iterator[None
         return_freed_memory(afterwards)
 
 
-def reset_resident_peak() -> bool:
-    """True where the system counts the peak resident set anew from here: Linux with /proc mounted writable."""
+def _reset_resident_peak() -> bool:
+    """Resets the peak of the resident set; False where the system cannot (it needs Linux with a writable /proc)."""
     try:
-        CLEAR_REFS.write_text(RESET_PEAK)
+        _CLEAR_REFS.write_text(_RESET_PEAK)
     except OSError:
         return False
     return True
 
 
-def resident_bytes(name: str) -> int:
-    """VmRSS, the resident set, or VmHWM, its highest since the reset; Linux has them in kB."""
+def read_resident_bytes(name: str) -> int:
+    """`VmRSS`, the resident set now, or `VmHWM`, its peak since the reset, from /proc/self/status (Linux), in bytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -74,7 +75,7 @@ def resident_bytes(name: str) -> int:
 
 
 def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
-    """Goes on with a phase: seconds add up, of peaks the higher one stays."""
+    """Adds `more` to the phase `name`: seconds are summed, of the peaks the larger one is kept."""
     earlier = phases.get(name)
     if earlier is None:
         phases[name] = more
@@ -86,16 +87,16 @@ def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
 
 
 @contextmanager
-def measured(phases: dict[str, Phase], name: str, device: "torch.device") -> Iterator[None]:
-    """Adds what happens inside to `phases[name]`, also where it ends in an error: wall seconds and peak bytes.
+def measure_phase(phases: dict[str, Phase], name: str, device: "torch.device") -> Iterator[None]:
+    """Adds the wall seconds and the peak bytes of what runs within it to `phases[name]`, also after an error.
 
-    On CUDA the allocator's peaks (torch.cuda.max_memory_allocated, _reserved), on a Linux CPU the process's resident
-    set; elsewhere memory is None.
+    On CUDA the peaks are those of torch's allocator (`max_memory_allocated`, `max_memory_reserved`), on a CPU with
+    Linux that of the process's resident set; elsewhere they are None.
     """
     import torch
 
     cuda = device.type == "cuda"
-    resettable = not cuda and sys.platform == "linux" and reset_resident_peak()
+    resettable = not cuda and sys.platform == "linux" and _reset_resident_peak()
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -107,7 +108,7 @@ def measured(phases: dict[str, Phase], name: str, device: "torch.device") -> Ite
             torch.cuda.synchronize(device)
         passed = Phase(
             seconds=time.perf_counter() - started,
-            peak_resident_bytes=resident_bytes("VmHWM") if resettable else None,
+            peak_resident_bytes=read_resident_bytes("VmHWM") if resettable else None,
             peak_allocated_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
             peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if cuda else None,
         )

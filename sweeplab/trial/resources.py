@@ -1,4 +1,4 @@
-"""What the trials of one worker share: the device, and the base and the tokens of the last trial, kept for the next."""
+"""What the trials of one worker share: the device, and the base and the tokens, which the next trial can use again."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,94 +17,96 @@ from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import Base, load_base
-from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
-from sweeplab.training.fsdp import shard
-from sweeplab.trial.measurement import MOST_MAPPING_BYTES, resident_bytes
+from sweeplab.training.fsdp import shard_base
+from sweeplab.trial.exactness import refuse_inexact_packing
+from sweeplab.trial.measurement import LARGEST_MAPPING_BYTES, read_resident_bytes
 
 
 @dataclass
 class Resources:
-    """One worker's."""
+    """Device, limits, base and data of one worker."""
 
     device: torch.device
-    cohort_size: int | None = None  # trials at once; None: what is measured to be fastest
-    checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: none are kept
-    trial_seconds: float | None = None  # that a trial may train
-    alive: Callable[[], None] = lambda: None  # called at every forward of the base
-    returned_from_bytes: int = MOST_MAPPING_BYTES  # blocks that glibc gives back to the system while trials train
-    ranks: Ranks = ONE_PROCESS  # which have the rows of every micro-batch among them
-    base_key: dict[str, Any] | None = None
+    cohort_size: int | None = None  # trials at once; None: the size that is measured to be fastest
+    checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: no checkpoints
+    trial_seconds: float | None = None  # most seconds of training of a trial; None: no limit
+    report_alive: Callable[[], None] = lambda: None  # called before every forward of the base
+    returned_from_bytes: int = LARGEST_MAPPING_BYTES  # `freed_memory_returned(afterwards=...)` while trials train
+    ranks: Ranks = ONE_PROCESS  # the processes that share the rows of every micro-batch
+    base_key: dict[str, Any] | None = None  # what must be equal for `base` to serve another trial
     base: Base | None = None
-    base_memory_bytes: int | None = None  # what stood once the base was loaded
+    base_memory_bytes: int | None = None  # in use after the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
 
     @classmethod
     def open(
-        cls, executor: ExecutorConfig, alive: Callable[[], None] = lambda: None, ranks: Ranks = ONE_PROCESS
+        cls, executor: ExecutorConfig, report_alive: Callable[[], None] = lambda: None, ranks: Ranks = ONE_PROCESS
     ) -> "Resources":
+        """The resources that the configuration of a worker asks for; nothing is loaded yet."""
         if executor.num_threads is not None:
             torch.set_num_threads(executor.num_threads)
         size = executor.cohort_size
         if size == "auto" and ranks.size > 1:
-            size = 1  # how many are fastest would be another answer on every device
+            size = 1  # every device would measure another size
         return cls(
             resolve_device(executor.device),
             None if size == "auto" else int(size),
             executor.checkpoint_seconds,
             executor.trial_seconds,
-            alive,
+            report_alive,
             ranks=ranks,
         )
 
     def base_for(self, config: TrialConfig) -> Base:
-        """The base of `config`, loaded only where the last trial had another one. Raises `ConfigError`."""
+        """The base of `config`; the loaded one where it is the same. Raises `ConfigError`."""
         dtype = resolve_precision(config.training.precision, self.device)
         key = {"model": config.model.to_dict(), "quantization": config.quantization.to_dict(), "dtype": str(dtype)}
         if self.base is None or self.base_key != key:
             self.forget_base()
             in_parts = config.training.strategy == "fsdp"
-            loaded_on = torch.device("cpu") if in_parts else self.device  # which has no room for all of it
-            self.base = load_base(config.model, config.quantization, dtype, loaded_on)
+            device = torch.device("cpu") if in_parts else self.device  # a sharded base may not fit on one device
+            self.base = load_base(config.model, config.quantization, dtype, device)
             if self.ranks.size > 1:
-                refuse_drawing(self.base, config.training.strategy)
+                _refuse_random_base(self.base, config.training.strategy)
             if in_parts:
-                shard(self.base.model, self.ranks)
-            self.base.model.register_forward_pre_hook(lambda *_: self.alive())
+                shard_base(self.base.model, self.ranks)
+            self.base.model.register_forward_pre_hook(lambda *_: self.report_alive())
             self.base_key = key
             self.base_memory_bytes = self.memory_bytes()
         return self.base
 
     def memory_bytes(self) -> int | None:
-        """What stands now, as `measured` counts peaks: CUDA tensors, or the resident set where Linux tells it."""
+        """Bytes in use now: of CUDA tensors, or the resident set on Linux; None on other systems."""
         if self.device.type == "cuda":
             return torch.cuda.memory_allocated(self.device)
-        return resident_bytes("VmRSS") if sys.platform == "linux" else None
+        return read_resident_bytes("VmRSS") if sys.platform == "linux" else None
 
     def free_bytes(self) -> int:
-        """What the device, with what torch keeps of it for later, or the machine has left."""
+        """Bytes that are free on the device, those that torch has reserved but not used included, or on the machine."""
         if self.device.type == "cuda":
-            kept = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return torch.cuda.mem_get_info(self.device)[0] + kept
+            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+            return torch.cuda.mem_get_info(self.device)[0] + unused
         return int(psutil.virtual_memory().available)
 
     def forget_base(self) -> None:
-        """Frees the base, so that two never stand in memory, and none is reused after a trial changed or broke it."""
+        """Frees the base and the tokens: two bases must never be in memory, and a base that a trial changed must not
+        serve another trial."""
         self.base, self.base_key = None, None
         self.tokenized.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def tokens_for(self, config: TrialConfig, base: Base) -> Tokenized:
-        """The data of `config` as `base` reads them. Raises `ConfigError` for data that cannot be used."""
+        """The data of `config` tokenized for `base`, or its images. Raises `ConfigError` for data that does not fit."""
         data, length = config.data, config.training.max_length
         refuse_other_family(base.model.config, data)
         key = f"{data} {length}"
         if key not in self.tokenized and isinstance(data, DigitsData):
-            self.tokenized = {key: image_rows(data, base)}
+            self.tokenized = {key: _prepare_images(data, base)}
         elif key not in self.tokenized and isinstance(data, TextData):
             splits = load_splits(data)
             train, heldout = (
@@ -113,33 +115,24 @@ class Resources:
             )
             rows: Sequence[Row] = train.examples
             if data.packing:
-                refuse_unpackable(base, length)
-                rows = pack_examples(train.examples, length)
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+                packed = pack_examples(train.examples, length)
+                refuse_inexact_packing(base, packed, length)
+                rows = packed
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 
 
-def refuse_drawing(base: Base, strategy: str) -> None:
-    """Devices that share a trial's rows would draw other numbers than one device does. Raises `ConfigError`."""
-    if has_randomness(base.model):
+def _refuse_random_base(base: Base, strategy: str) -> None:
+    """Raises `ConfigError` for a base that draws random numbers: several devices would draw other numbers than one."""
+    if base.draws_random_numbers:
         raise ConfigError(
-            f"training.strategy={strategy} does not go with this model, which has dropout of its own that every device "
-            "would draw for itself; choose training.strategy=single"
+            f"training.strategy={strategy} does not go with this model: it has dropout of its own, or draws random "
+            "numbers in another way, and every device would draw others; choose training.strategy=single"
         )
 
 
-def image_rows(data: DigitsData, base: Base) -> Tokenized:
+def _prepare_images(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, read_image_size(base.model.config))
     return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
-
-
-def refuse_unpackable(base: Base, max_length: int) -> None:
-    """A window of attention would be lost: packed rows bring their own mask. Raises `ConfigError`."""
-    window = getattr(base.model.config, "sliding_window", None)
-    if window is not None and window < max_length:
-        raise ConfigError(
-            f"data.packing=true does not keep this model's attention window of {window} tokens within "
-            f"training.max_length={max_length}; choose data.packing=false, or a max_length up to the window"
-        )

@@ -1,4 +1,4 @@
-"""What comes after training: held-out losses, the tasks' scores, adapters on disk; and what the base itself scores."""
+"""Evaluates trained trials: held-out losses, scores of tasks, adapters saved; and scores the base without adapter."""
 
 import random
 import time
@@ -19,91 +19,104 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
 from sweeplab.evaluation.identity import make_probe
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
-from sweeplab.multilora.slots import copy_weights, lora_weights
+from sweeplab.multilora.slots import copy_weights, read_lora_weights
 from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
 from sweeplab.records.store import known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.runtime.paths import expand_home
+from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
 from sweeplab.training.fit import measure_trial_loss
-from sweeplab.training.fsdp import take_apart
-from sweeplab.training.module import target_logits, target_loss_sum
+from sweeplab.training.fsdp import free_gathered_weights
+from sweeplab.training.module import compute_target_logits, sum_target_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.training.together import Together, put_together
+from sweeplab.trial.exactness import choose_sharing_rule
 from sweeplab.trial.resources import Resources
 
 
 def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources) -> None:
-    """Scores the base of a trial that is to begin, unless the study has that, or another one beside it.
+    """Scores the base before a trial trains, unless this study, or another one in the same folder, has that score.
 
-    A score from elsewhere is of the same source, without changes. Raises `ConfigError`, also for tasks that cannot be
-    had, so that they are known before anything has trained.
+    A score of another study counts only where the source is the same and has no uncommitted changes. Raises
+    `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
     key = base_key(config.to_dict(), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
-    elsewhere = record.provenance["dirty"] is False
-    known = resources.ranks.is_first and known_base_score(folder, key, elsewhere) is not None
+    is_clean = record.provenance["dirty"] is False
+    known = resources.ranks.is_first and known_base_score(folder, key, is_clean) is not None
     if resources.ranks.broadcast_first(known):
         return
     started, settings = time.perf_counter(), config.evaluation
     batches = data.heldout_batches(base.pad_id, settings.batch_size)
-    loss = measure_heldout_loss(base.model, batches, target_loss_sum, resources.device)
+    loss = measure_heldout_loss(base.model, batches, sum_target_losses, resources.device)
     scored = Evaluation({}, [])
     if settings.tasks and config.data.is_images():
         scored = _score_images(base.model, base, settings, resources.device)
     elif settings.tasks:
-        (scored,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext())
+        rule = choose_sharing_rule(base.model)
+        (scored,) = run_lm_eval(
+            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+        )
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
 
 
-def score_rung(together: Together, due: Sequence[RunningTrial], resources: Resources) -> None:
-    """The scores of `evaluation.rung_tasks` in the middle of the training of `due`, which goes on as without them."""
+def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: Resources) -> None:
+    """Scores `evaluation.rung_tasks` for the trials `due` during their training.
+
+    The state of random number generators is restored, so the training goes on as if nothing had been scored.
+    """
     evaluation = due[0].spec.config.evaluation
     settings = evaluation.replaced(tasks=evaluation.rung_tasks)
     with ExitStack() as stack:
         stack.enter_context(_random_numbers_kept(resources.device))
         for trial in due:
             stack.enter_context(evaluation_weights(trial.optimizer))
-        for trial, scored in zip(due, _score_tasks(together, due, settings, resources), strict=True):
-            trial.take_scores(scored.scores)
+        for trial, scored in zip(due, _score_tasks(cohort, due, settings, resources), strict=True):
+            trial.add_scores(scored.scores)
 
 
 def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> None:
-    """Held-out losses, the tasks' scores with their per-item results beside the records, and the adapters on disk.
+    """Measures held-out losses and the tasks' scores, writes per-item results, and saves the adapters.
 
-    Of several devices each evaluates everything, as one with a part of the base must, and the first one writes.
+    With several devices each one evaluates everything, since a sharded base needs all devices in every forward; only
+    the first one writes files.
     """
     settings = trials[0].spec.config.evaluation
     with ExitStack() as stack:
-        together = stack.enter_context(put_together(trials))
-        for trial in together.trials:
+        cohort = stack.enter_context(attach_cohort(trials))
+        for trial in cohort.trials:
             stack.enter_context(evaluation_weights(trial.optimizer))
-        for trial in together.trials:
-            trial.take_heldout_loss(measure_trial_loss(together, trial, resources.device))
+        for trial in cohort.trials:
+            trial.add_heldout_loss(measure_trial_loss(cohort, trial, resources.device))
             if trial.early_end is None:
                 trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
-        whole = [trial for trial in together.trials if trial.early_end is None]
-        if settings.tasks and whole:
-            for trial, scored in zip(whole, _score_tasks(together, whole, settings, resources), strict=True):
+        finished = [trial for trial in cohort.trials if trial.early_end is None]
+        if settings.tasks and finished:
+            for trial, scored in zip(finished, _score_tasks(cohort, finished, settings, resources), strict=True):
                 trial.record.scores = scored.scores
-                if settings.rung_tasks:  # a curve over steps has its end, too
-                    trial.tell(score_values(scored.scores))
+                trial.record.notes += scored.notes
+                if settings.rung_tasks:  # the last point of the curve over steps
+                    trial.report_metrics(score_values(scored.scores))
                 if resources.ranks.is_first:
                     write_json_lines(trial.spec.folder / "items.jsonl", scored.items)
         if resources.ranks.size > 1:
-            take_apart(trials[0].base.model)
-        for trial in whole if resources.ranks.is_first else []:
-            save_trained(trial)
+            free_gathered_weights(trials[0].base.model)
+        for trial in finished if resources.ranks.is_first else []:
+            save_trained_weights(trial)
 
 
-def save_trained(trial: RunningTrial) -> None:
-    """Writes what was trained, except a whole model, which would fill the disk. Raises `StoreError`."""
+def save_trained_weights(trial: RunningTrial) -> None:
+    """Saves the trained weights into the trial's folder, except those of full finetuning, which would fill the disk.
+
+    Raises `StoreError`.
+    """
     config, folder = trial.spec.config, trial.spec.folder / "adapter"
     if config.adapter.method == "none":
         return
@@ -112,32 +125,35 @@ def save_trained(trial: RunningTrial) -> None:
             trial.record.adapter_bytes = save_adapter(trial.model, folder)
             return
         adapted = attach_adapter(trial.base.model, config.adapter, config.model, trial.spec.seed)
-        copy_weights(trial.slot.weights(), lora_weights(adapted))
+        copy_weights(trial.slot.weights(), read_lora_weights(adapted))
         trial.record.adapter_bytes = save_adapter(adapted, folder)
         detach_adapter(adapted)
 
 
 def _score_tasks(
-    together: Together, trials: Sequence[RunningTrial], settings: EvaluationConfig, resources: Resources
+    cohort: AttachedCohort, trials: Sequence[RunningTrial], settings: EvaluationConfig, resources: Resources
 ) -> list[Evaluation]:
-    """What `settings.tasks` ask of each of the trials: lm-eval's scores for text, accuracies for images.
+    """Scores of `settings.tasks` for each trial: those of lm-eval for text, accuracies for images.
 
-    Raises `OtherModelError` where lm-eval would score another model than was trained.
+    Raises `OtherModelError` where lm-eval would score another model than the trained one.
     """
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
 
-    def choose(numbers: Sequence[int]) -> AbstractContextManager[None]:
-        return together.only([trials[number] for number in numbers])
+    def select_trials(numbers: Sequence[int]) -> AbstractContextManager[None]:
+        return cohort.only([trials[number] for number in numbers])
 
     if not config.data.is_images():
         (example,) = make_heldout_batches(trials[0].data.heldout[:1], base.pad_id, 1)
         example = move_data_to_device(example, resources.device)
         moved = [_has_moved(trial) for trial in trials]
-        probe = make_probe(model, example, target_logits, choose, moved, _without_adapters(together, trials[0]))
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), choose, probe)
+        probe = make_probe(
+            model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
+        )
+        rule = choose_sharing_rule(base.model)
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule)
     evaluations = []
     for trial in trials:
-        with together.only([trial]):
+        with cohort.only([trial]):
             evaluations.append(_score_images(model, base, settings, resources.device))
     return evaluations
 
@@ -150,24 +166,28 @@ def _score_images(model: nn.Module, base: Base, settings: EvaluationConfig, devi
 
 
 def _has_moved(trial: RunningTrial) -> bool:
-    """True where the adapter is far enough from its start, where it changes nothing, to be seen in the logits."""
+    """True where training has changed the adapter enough to see it in the logits; a new one changes nothing."""
     if trial.slot is None:
         return trial.step > 0
     eps = torch.finfo(trial.base.model.dtype).eps
     return any(bool(b_OR.abs().max() > eps) for _, b_OR in trial.slot.weights().values())
 
 
-def _without_adapters(together: Together, trial: RunningTrial) -> AbstractContextManager[object] | None:
-    """Within it the model is the base; None for a method that cannot be switched off, or not in mid-training: PEFT's
-    switch says anew what is to be trained."""
-    if together.packed is not None:
-        return together.only([])
+def _without_adapters(cohort: AttachedCohort, trial: RunningTrial) -> AbstractContextManager[object] | None:
+    """Within it the model computes what the base does.
+
+    None where the adapter cannot be switched off, or the trial still trains: PEFT's switch also sets which weights
+    require gradients.
+    """
+    if cohort.packed is not None:
+        return cohort.only([])
     return trial.model.disable_adapter() if isinstance(trial.model, PeftModel) and trial.has_ended else None
 
 
 @contextmanager
 def _random_numbers_kept(device: torch.device) -> Iterator[None]:
-    """Random numbers go on afterwards as if nothing had drawn any within: a trial trains on in the middle of them."""
+    """Restores the states of all random number generators afterwards, so that a trial which still trains draws the
+    same numbers as without what ran within."""
     own, arrays = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -178,6 +198,6 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
 
 
 def _fingerprint_tasks(config: TrialConfig) -> str | None:
-    """The fingerprint of the tasks' own files; None where lm-eval brings them."""
+    """The fingerprint of the task files in `evaluation.data_dir`; None where the tasks are lm-eval's own."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))

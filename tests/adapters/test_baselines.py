@@ -18,7 +18,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
 from sweeplab.models.layers import find_norm_layers
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.optimizers import rate_factor
+from sweeplab.training.optimizers import _find_rate_factor
 from tests.configs import PLAIN, adapter_of
 
 QV: AdapterConfig = PLAIN.replaced(lora_query=True, lora_value=True)
@@ -159,7 +159,7 @@ def test_patterns_reach_rank_alpha_and_rates(random_model: RandomModel, architec
     adapter = QV.replaced(rank_pattern={"q_proj": 2}, alpha_pattern={"v_proj": 32.0}, **rates)
     layers = describe_adapter_layers(
         attach_adapter(random_model("llama"), adapter, architectures["llama"], 0),
-        lambda name: 1e-3 * rate_factor(name, adapter.lr_pattern, adapter.factor_of_b()),
+        lambda name: 1e-3 * _find_rate_factor(name, adapter.lr_pattern, adapter.factor_of_b()),
     )
     assert [(one["name"][-24:], one["rank"], one["scaling"], one["lr_A"], one["lr_B"]) for one in layers] == [
         ("layers.0.self_attn.q_proj"[-24:], 2, 4.0, 1e-3, 16e-3),

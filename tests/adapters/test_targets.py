@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
-from sweeplab.adapters.targets import FAMILIES, find_matching_modules, find_target_modules
+from sweeplab.adapters.targets import _FAMILIES, find_matching_modules, find_target_modules
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.runtime.errors import ConfigError
@@ -97,7 +97,7 @@ def fits(family: str, mask: dict[str, bool]) -> bool:
 
 
 def test_every_family_of_the_table_is_tested() -> None:
-    assert set(EXPECTED) == set(FAMILIES)
+    assert set(EXPECTED) == set(_FAMILIES)
 
 
 @PEFT_SPEAKS_UP

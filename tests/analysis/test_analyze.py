@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from sweeplab.analysis import analyze
-from sweeplab.models.base import EMBEDDED
+from sweeplab.models.base import _EMBEDDED
 from sweeplab.records.record import Phase, Score, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, write_facts, write_json_lines, write_record
 from tests.analysis.conftest import AdapterWriter
@@ -32,7 +32,7 @@ def silent(text: str) -> None:
 @pytest.fixture
 def weights(rng: np.random.Generator) -> Weights:
     """A and B of four trials: ranks 2 and 4, seeds 0 and 1; on the embedded base, whose matrices are read here."""
-    base = load_file(EMBEDDED / "model.safetensors")
+    base = load_file(_EMBEDDED / "model.safetensors")
     shapes = {name: base[f"{name}.weight"].shape for name in NAMES}
     return {
         number: {
@@ -130,7 +130,7 @@ def test_equal_adapters_share_everything(write_study: StudyWriter, weights: Weig
 
 def test_projection_and_spectrum_of_every_matrix(write_study: StudyWriter, weights: Weights, tmp_path: Path) -> None:
     found = analysed(write_study(), tmp_path)
-    base = load_file(EMBEDDED / "model.safetensors")
+    base = load_file(_EMBEDDED / "model.safetensors")
     assert found["base"] == "read"
     assert len(found["matrices"]) == 8
     for one in found["matrices"]:

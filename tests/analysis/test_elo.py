@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from sweeplab.analysis.elo import SCALE, Matches, build_matches, play_matches, rate_by_bradley_terry, rate_by_elo
+from sweeplab.analysis.elo import _SCALE, Matches, build_matches, play_matches, rate_by_bradley_terry, rate_by_elo
 
 
 def random_matches(rng: np.random.Generator, num_players: int, num: int) -> Matches:
@@ -67,7 +67,7 @@ def test_two_players_have_the_log_odds_of_their_wins() -> None:
     assert found is not None
     assert found[0].points - found[1].points == pytest.approx(400 * math.log10(3), rel=1e-9)
     assert found[0].points + found[1].points == pytest.approx(2000)
-    assert 2 * found[0].stderr == pytest.approx(SCALE * math.sqrt(4 / 3), rel=1e-6)
+    assert 2 * found[0].stderr == pytest.approx(_SCALE * math.sqrt(4 / 3), rel=1e-6)
 
 
 def test_bradley_terry_is_the_maximum_that_scipy_finds(rng: np.random.Generator) -> None:

@@ -17,7 +17,7 @@ from sweeplab.analysis.adapters import Array
 from sweeplab.analysis.weights import choose_affordable, read_base_weights
 from sweeplab.config.model import EmbeddedModel, LocalModel, ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
-from sweeplab.models.base import EMBEDDED, Base
+from sweeplab.models.base import _EMBEDDED, Base
 from tests.configs import quantize
 
 NAME = "model.layers.1.mlp.down_proj"
@@ -32,7 +32,7 @@ def weight_of(model: ModelConfig, quantization: QuantizationConfig, name: str) -
 
 def test_a_plain_base_gives_its_file() -> None:
     found = weight_of(EMBEDDED_MODEL, quantize("none", False), NAME)
-    stored = load_file(EMBEDDED / "model.safetensors")[f"{NAME}.weight"]
+    stored = load_file(_EMBEDDED / "model.safetensors")[f"{NAME}.weight"]
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, stored)
 
@@ -42,7 +42,7 @@ def test_a_quantized_base_gives_what_it_computes_from(nf4_base: Base) -> None:
     weight: Any = nf4_base.model.get_submodule(NAME).weight
     expected = dequantize_4bit(weight.data, weight.quant_state).float().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    stored = load_file(EMBEDDED / "model.safetensors")[f"{NAME}.weight"]
+    stored = load_file(_EMBEDDED / "model.safetensors")[f"{NAME}.weight"]
     assert 0 < np.linalg.norm(found - stored) / np.linalg.norm(stored) < 0.15
 
 
@@ -51,7 +51,7 @@ def test_transposed_layers_come_as_rows_of_outputs(tmp_path: Path) -> None:
     model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=8, n_layer=1, n_head=2, n_positions=16))
     model.save_pretrained(str(tmp_path))
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(EMBEDDED / name, tmp_path)
+        shutil.copy(_EMBEDDED / name, tmp_path)
     gpt2 = LocalModel(name="gpt2", path=str(tmp_path))
     found = weight_of(gpt2, quantize("none", False), "transformer.h.0.attn.c_attn")
     layer = model.transformer.h[0].attn.c_attn
@@ -65,9 +65,9 @@ def test_only_what_time_allows_is_decomposed(monkeypatch: pytest.MonkeyPatch) ->
     """Work is O x I x min(O, I); a head too large alone is left out, the rest drawn evenly."""
     shapes = {f"layer{n}": (10, 10) for n in range(9)} | {"head": (1000, 10)}
     names = list(shapes)
-    monkeypatch.setattr(weights, "MOST_WORK", 1e9)
+    monkeypatch.setattr(weights, "_MOST_WORK", 1e9)
     assert choose_affordable(names, shapes) == names
-    monkeypatch.setattr(weights, "MOST_WORK", 3000)
+    monkeypatch.setattr(weights, "_MOST_WORK", 3000)
     assert choose_affordable(names, shapes) == ["layer0", "layer4", "layer8"]
-    monkeypatch.setattr(weights, "MOST_WORK", 1)
+    monkeypatch.setattr(weights, "_MOST_WORK", 1)
     assert math.prod(shapes[choose_affordable(names, shapes)[0]]) == 100

@@ -15,7 +15,7 @@ from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.ranks import Reporter
-from sweeplab.execution.worker import serve
+from sweeplab.execution.worker import _serve
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ReportedLink
 from tests.hostile import answer
@@ -68,7 +68,7 @@ CASES: list[tuple[list[str], Spoil, str]] = [
         r"space\.adapter\.rank\.choices=\[1,2 cannot be read: .*; write key=",
     ),
     (["space={adapter: {rank: {low: 3, high: 1}}}"], nothing, r"space\.adapter\.rank needs choices, or numbers low be"),
-    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be made: .*; choose another folder"),
+    (["study.runs_dir=runs"], file_in_the_way, r"runs/single cannot be created: .*; choose another folder"),
     (
         ["executor.cohort_size=0"],
         nothing,
@@ -230,7 +230,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
     }
     link = ReportedLink()
-    serve(Reporter(link), messages.__getitem__)
+    _serve(Reporter(link), messages.__getitem__)
     (answer,) = (message for message in link.read() if message["kind"] != "alive")
     assert answer["kind"] == "refused"
     return str(answer["message"])
@@ -240,10 +240,10 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     ("text", "message"),
     [
         ("", r"records\.json is empty; give at least two records$"),
-        ("[", r"records\.json is no complete JSON: .*; mend the file$"),
+        ("[", r"records\.json is not valid JSON: .*; correct the file$"),
         (
             '{"instruction": "a", "output": "b"}\n{"instr',
-            r"records\.json, line 2: no complete JSON: .*; mend the line$",
+            r"records\.json, line 2: not valid JSON: .*; correct the line$",
         ),
         ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
@@ -262,9 +262,9 @@ def test_the_worker_refuses_data_in_one_line(
 
 
 def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeStudy, tmp_path: Path) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
-    for path in EMBEDDED.iterdir():
+    for path in _EMBEDDED.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"no header, no weights")
@@ -277,10 +277,10 @@ def test_the_worker_refuses_garbage_weights_in_one_line(compose_study: ComposeSt
 def test_the_worker_refuses_a_model_without_a_tokenizer_in_one_whole_line(
     compose_study: ComposeStudy, tmp_path: Path
 ) -> None:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
     for name in ("config.json", "model.safetensors"):
-        (tmp_path / name).write_bytes((EMBEDDED / name).read_bytes())
+        (tmp_path / name).write_bytes((_EMBEDDED / name).read_bytes())
     config = compose_study(*QUICK, "quantization=none", "model=local", f"model.path={tmp_path}").trial_config()
     said = refusal(config, tmp_path)
     assert re.search(r"has no readable tokenizer: .*[^:]; copy tokenizer\.json from the model$", said)

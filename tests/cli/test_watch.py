@@ -18,7 +18,7 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, only_writer, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.status_file import FILE, RunningTrial, StudyStatus, read_status, write_status
+from sweeplab.tracking.status_file import _FILE, RunningTrial, StudyStatus, read_status, write_status
 from tests.study_runs import MOST_SECONDS, ComposeStudy, Standin, run_cli, wait_until
 
 LOSS = "heldout_loss_nats_per_token"
@@ -152,7 +152,7 @@ def test_progress_is_written_at_most_once_a_second_while_trials_train(
 
 
 def test_what_came_within_the_second_is_written_at_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_module, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(progress_module, "_WRITE_SECONDS", 0.05)
     progress = StudyProgress(4, 0, Console(file=io.StringIO()), folder)
     with progress:
         progress.started(0, {"adapter.rank": 4}, 0)
@@ -172,8 +172,8 @@ def test_a_disk_that_is_full_does_not_stop_a_study(tmp_path: Path) -> None:
 
 
 def test_a_damaged_progress_file_is_named(folder: Path) -> None:
-    (folder / FILE).write_text(json.dumps({"running": [{}]}))
-    with pytest.raises(StoreError, match=r"progress\.json is no progress of a study: "):
+    (folder / _FILE).write_text(json.dumps({"running": [{}]}))
+    with pytest.raises(StoreError, match=r"progress\.json is not the progress of a study: "):
         read_status(folder)
 
 

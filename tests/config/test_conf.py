@@ -15,7 +15,7 @@ from sweeplab.config.schema import GROUPS, is_known, is_section, key_names
 from sweeplab.config.space import Axis, axes, grid
 from sweeplab.config.study import StudyConfig
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.search import num_planned
+from sweeplab.search.planned import count_planned_trials
 
 FILES: Final = sorted(CONF.rglob("*.yaml"))
 EXPERIMENTS: Final = [path.stem for path in FILES if path.parent.name == "experiment"]
@@ -100,7 +100,7 @@ def test_every_experiment_composes_and_so_do_its_trials(experiment: str, compose
     config = composed(chosen)
     assert config.study.question, "an experiment asks something"
     varied = axes(config.space)
-    assert num_planned(config, varied) > 1
+    assert count_planned_trials(config, varied) > 1
     points = list(one_axis_at_a_time(varied)) if config.sampler.name == "grid" else [{}]
     for point in points:
         trial = trial_config([chosen], point)

@@ -6,7 +6,7 @@ from sweeplab.config.idle_axes import decider, deciders
 from sweeplab.config.schema import OF_A_TRIAL, schema_keys
 from sweeplab.config.space import axes
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.points import planned_configs
+from sweeplab.search.planned import compose_planned_points
 from tests.study_runs import MakeRequest, compose_study, hydra, make_request
 
 __all__ = ["compose_study", "hydra", "make_request"]  # rooms of the study's tests
@@ -21,7 +21,7 @@ DRAWN = ("sampler=random", "study.num_trials=4")
 
 def planned(make_request: MakeRequest, *overrides: str) -> int:
     request = make_request(*overrides)
-    return len(planned_configs(request, axes(request.config.space)))
+    return len(compose_planned_points(request, axes(request.config.space)))
 
 
 @pytest.mark.parametrize("sampler", [(), DRAWN], ids=["listed", "drawn"])
@@ -113,7 +113,7 @@ def test_a_path_among_the_axes_is_read_with_its_source_only(make_request: MakeRe
     with pytest.raises(
         ConfigError, match=r"^space\.model\.path has no effect while model\.source=embedded; choose model=local"
     ):
-        planned_configs(request, axes(request.config.space))
+        compose_planned_points(request, axes(request.config.space))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
-from sweeplab.data.batches import WINDOWS_PER_GROUP, Batch, MicroBatch, Windows, collate_tokens, make_heldout_batches
+from sweeplab.data.batches import _WINDOWS_PER_GROUP, Batch, MicroBatch, Windows, collate_tokens, make_heldout_batches
 from sweeplab.data.tokens import IGNORED, Tokens
 
 PAD = 0
@@ -69,7 +69,7 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
 
 def test_windows_of_a_group_hold_neighbours_in_length() -> None:
-    data = examples(4 * WINDOWS_PER_GROUP)
+    data = examples(4 * _WINDOWS_PER_GROUP)
     windows = Windows(data, 2, 2, seed=0).order_epoch(0)
     lengths = sorted(sorted(len(data[index].ids) for index in window) for window in windows)
     assert [length for window in lengths for length in window] == sorted(len(tokens.ids) for tokens in data)

@@ -12,7 +12,7 @@ from sweeplab.config.data import DigitsData
 from sweeplab.data.batches import Windows, make_heldout_batches
 from sweeplab.data.images import ImageBatch, collate_images, load_heldout_images, load_images
 from sweeplab.data.tokens import IGNORED
-from sweeplab.multilora.batches import Share, cohort_batches, combined
+from sweeplab.multilora.batches import Share, _combine_rows, iterate_cohort_batches
 
 OWN = ImageSize(num_channels=1, side=8, num_tokens=17)
 
@@ -57,7 +57,7 @@ def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: Di
     rows = load_images(config.replaced(num_examples=23), OWN).train
     windows = Windows(rows, micro_batch_size=3, accumulation=2, seed=1)
     assert windows.num_per_epoch == 4
-    batches: list[Any] = list(islice(cohort_batches([(windows, 0)], 0), 8))
+    batches: list[Any] = list(islice(iterate_cohort_batches([(windows, 0)], 0), 8))
     assert [len(batch.rows.labels_B) for batch in batches] == [3, 3, 3, 3, 3, 3, 3, 2]
     assert [share.num_window_targets for batch in batches for share in batch.shares] == [6] * 6 + [5] * 2
     seen = torch.cat([batch.rows.pixels_BCHW for batch in batches]).flatten(1)
@@ -68,7 +68,7 @@ def test_an_epoch_holds_every_image_once_and_its_windows_count_images(config: Di
 
 def test_a_trial_with_fewer_images_gets_some_without_a_class(config: DigitsData) -> None:
     rows = load_images(config.replaced(num_examples=9), OWN).train
-    batch = combined([(rows[:3], 6), (rows[4:5], 1), ([], 0)], rows[8], 0)
+    batch = _combine_rows([(rows[:3], 6), (rows[4:5], 1), ([], 0)], rows[8], 0)
     assert isinstance(batch.rows, ImageBatch)
     labels = [row.label for row in rows]
     assert batch.rows.labels_B.tolist() == [*labels[:3], labels[4], *[IGNORED] * 5]

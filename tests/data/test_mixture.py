@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sweeplab.config.data import DataPart, MixtureData
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.trial import TrialConfig
-from sweeplab.data.mixture import mix_by_weight
+from sweeplab.data.mixture import _mix_by_weight
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import load_splits
 from sweeplab.runtime.errors import ConfigError
@@ -28,7 +28,7 @@ def pool(name: str, count: int) -> list[Example]:
 
 
 def origins(examples: list[Example]) -> Counter[str]:
-    return Counter(one.given[0] for one in examples)
+    return Counter(one.input_text[0] for one in examples)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def origins(examples: list[Example]) -> Counter[str]:
 )
 def test_as_many_as_the_weights_allow(sizes: Any, weights: Any, counts: Any) -> None:
     pools = [pool(name, size) for name, size in zip("abc", sizes, strict=False)]
-    found = origins(mix_by_weight(pools, weights))
+    found = origins(_mix_by_weight(pools, weights))
     assert tuple(found[name] for name in "abc"[: len(sizes)]) == counts
 
 
@@ -55,7 +55,7 @@ WEIGHTS = st.lists(st.integers(1, 6), min_size=2, max_size=4)
 @given(WEIGHTS, st.data())
 def test_every_beginning_has_the_proportions_and_nothing_comes_twice(weights: list[int], data: Any) -> None:
     sizes = [data.draw(st.integers(1, 40)) for _ in weights]
-    order = mix_by_weight([pool(chr(97 + place), size) for place, size in enumerate(sizes)], weights)
+    order = _mix_by_weight([pool(chr(97 + place), size) for place, size in enumerate(sizes)], weights)
     assert len(set(map(str, order))) == len(order)
     whole = sum(weights)
     for rounds in range(1, len(order) // whole + 1):

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.data.batches import Batch, Windows, collate_packed, collate_tokens
+from sweeplab.data.batches import Batch, Windows, _collate_packed, collate_tokens
 from sweeplab.data.packing import PackedRow, pack_examples
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import read_architecture
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.module import attention_inputs, target_loss_sum
+from sweeplab.training.module import build_attention_inputs, sum_target_losses
 from sweeplab.trial.resources import Resources
 from tests.configs import PLAIN
 from tests.conftest import run_alone
@@ -68,14 +68,14 @@ def test_an_example_that_does_not_fit_is_the_callers_error() -> None:
 
 def test_a_packed_row_by_hand() -> None:
     rows = [PackedRow((Tokens([5, 6, 7], [5, 6, 7]), Tokens([8, 9], [IGNORED, 9]))), PackedRow((Tokens([4], [4]),))]
-    batch = collate_packed(rows, PAD, num_window_targets=7)
+    batch = _collate_packed(rows, PAD, num_window_targets=7)
     assert batch.ids_BT.tolist() == [[5, 6, 7, 8, 9], [4, PAD, PAD, PAD, PAD]]
     assert batch.labels_BT.tolist() == [[IGNORED, 6, 7, IGNORED, 9], [IGNORED] * 5]
     assert batch.mask_BT.tolist() == [[1, 1, 1, 2, 2], [1, 0, 0, 0, 0]]
     assert batch.positions_BT is not None
     assert batch.positions_BT.tolist() == [[0, 1, 2, 0, 1], [0, 0, 0, 0, 0]]
     assert (batch.num_tokens, batch.num_window_targets) == (6, 7)
-    mask = attention_inputs(batch)["attention_mask"]
+    mask = build_attention_inputs(batch)["attention_mask"]
     assert mask.dtype is torch.bool
     assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
@@ -97,7 +97,7 @@ def test_every_example_comes_once_per_epoch_and_windows_count_exactly(micro: int
         batches, total = [], 0
         for window in islice(windows.iterate_from(epoch * windows.num_per_epoch), windows.num_per_epoch):
             made = [
-                collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
+                _collate_packed([rows[index] for index in one.indices], PAD, one.num_window_targets) for one in window
             ]
             counted = sum(int((batch.labels_BT[:, 1:] != IGNORED).sum()) for batch in made)
             assert [batch.num_window_targets for batch in made] == [counted] * len(window)
@@ -142,7 +142,7 @@ def packed(request: Any, architectures: Any) -> Packed:  # noqa: F811
     data = examples([3, 9, 12, 2, 7, 24, 5, 11, 8])
     rows = pack_examples(data, 24)
     assert max(len(row.sequences) for row in rows) > 2
-    return Packed(model, rows, collate_packed(rows, PAD, 1), data)
+    return Packed(model, rows, _collate_packed(rows, PAD, 1), data)
 
 
 def lora(enabled: set[str]) -> AdapterConfig:
@@ -158,8 +158,8 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize("packed", FAMILIES, indirect=True)
 def test_packed_loss_and_gradients_equal_those_of_each_example_alone(packed: Packed) -> None:
     model, _, batch, data = packed
-    loss = target_loss_sum(model, batch)
-    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
+    loss = sum_target_losses(model, batch)
+    alone = torch.stack([sum_target_losses(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
     torch.testing.assert_close(loss, alone, rtol=1e-12, atol=0)
     found, expected = gradients(model, loss), gradients(model, alone)
     assert all(gradient.abs().max() > 0 for gradient in expected.values())
@@ -184,7 +184,7 @@ def test_a_sequence_does_not_see_the_others(packed: Packed) -> None:
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
-    found: Tensor = model(input_ids=batch.ids_BT, **attention_inputs(batch)).logits
+    found: Tensor = model(input_ids=batch.ids_BT, **build_attention_inputs(batch)).logits
     return found
 
 
@@ -193,8 +193,8 @@ def test_without_the_mask_it_would_be_seen(packed: Packed) -> None:
     """The test above could not fail on a model that looks at one token only."""
     model, _, batch, data = packed
     unmasked = batch._replace(mask_BT=(batch.mask_BT > 0).long(), positions_BT=None)
-    alone = torch.stack([target_loss_sum(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
-    assert abs(target_loss_sum(model, unmasked) - alone) > 1e-5 * abs(alone)
+    alone = torch.stack([sum_target_losses(model, collate_tokens([tokens], PAD, 1)) for tokens in data]).sum()
+    assert abs(sum_target_losses(model, unmasked) - alone) > 1e-5 * abs(alone)
 
 
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
@@ -222,5 +222,15 @@ def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, resources:
     spec = make_spec(0, "quantization=none", "evaluation=none", "data.packing=true", "training.max_length=64")
     base = resources.base_for(spec.config)
     base.model.config.sliding_window = 32
-    with pytest.raises(ConfigError, match=r"attention window of 32 tokens within training\.max_length=64; choose"):
+    with pytest.raises(
+        ConfigError, match=r"attention window of 32 tokens, which is shorter than training\.max_length=64; choose"
+    ):
         run_alone(spec, resources)
+
+
+def test_a_window_that_is_longer_than_every_example_does_no_harm(make_spec: Any, resources: Resources) -> None:
+    spec = make_spec(0, "quantization=none", "evaluation=none", "data.packing=true", "training.max_length=64")
+    base = resources.base_for(spec.config)
+    base.model.config.sliding_window = 40  # of the longest example
+    record = run_alone(spec, resources)
+    assert (record.status, record.reason) == ("finished", None)

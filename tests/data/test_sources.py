@@ -6,7 +6,7 @@ import pytest
 
 from sweeplab.config.data import JsonData, RecordFields
 from sweeplab.data.prompts import Example
-from sweeplab.data.sources import fingerprint_examples, load_splits, make_example, split_examples
+from sweeplab.data.sources import _read_example, _split_examples, fingerprint_examples, load_splits
 from sweeplab.runtime.errors import ConfigError
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
@@ -37,8 +37,8 @@ GOOD = RECORDS[0]
     ("text", "message"),
     [
         (" \n", r"records.json is empty; give at least two records"),
-        (json.dumps(RECORDS)[:-20], r"records.json is no complete JSON: .*line 1 column \d+.*; mend the file"),
-        (lines(RECORDS[:3])[:-5], r"records.json, line 3: no complete JSON: .*; mend the line"),
+        (json.dumps(RECORDS)[:-20], r"records.json is not valid JSON: .*line 1 column \d+.*; correct the file"),
+        (lines(RECORDS[:3])[:-5], r"records.json, line 3: not valid JSON: .*; correct the line"),
         (
             lines([GOOD, GOOD, {"instruction": "a"}]),
             r"line 3: field 'output' is missing \(fields: instruction\); set data.output_field",
@@ -49,7 +49,7 @@ GOOD = RECORDS[0]
         ),
         (
             lines([GOOD, {"instruction": "a", "output": 3}]),
-            r"line 2: field 'output' must be text, got int; mend the record",
+            r"line 2: field 'output' must be text, got int; correct the record",
         ),
         (
             lines([GOOD, {"instruction": None, "output": "b"}]),
@@ -59,7 +59,7 @@ GOOD = RECORDS[0]
             lines([GOOD, {"instruction": "a", "input": ["x"], "output": "b"}]),
             r"line 2: field 'input' must be text, got list",
         ),
-        (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty, nothing to learn"),
+        (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty: nothing to learn"),
         (lines([GOOD, ["a", "b"]]), r"line 2: a record must be an object with fields, got list"),
         (json.dumps([GOOD, "text"]), r"record 2: a record must be an object with fields, got str"),
         (lines([GOOD]), r"records.json must hold at least two examples, got 1; add records"),
@@ -91,25 +91,25 @@ def test_line_separators_inside_a_text_do_not_end_a_record(settings: JsonData) -
 def test_missing_and_null_inputs_are_empty(settings: JsonData) -> None:
     bare = {"instruction": "a", "output": "b"}
     assert (
-        make_example(bare, "x", settings.record_fields)
-        == make_example({**bare, "input": None}, "x", settings.record_fields)
-        == make_example({**bare, "input": ""}, "x", settings.record_fields)
+        _read_example(bare, "x", settings.record_fields)
+        == _read_example({**bare, "input": None}, "x", settings.record_fields)
+        == _read_example({**bare, "input": ""}, "x", settings.record_fields)
     )
-    assert make_example({**bare, "input": "c"}, "x", settings.record_fields).given == "c"
+    assert _read_example({**bare, "input": "c"}, "x", settings.record_fields).input_text == "c"
 
 
 def test_fields_can_be_renamed(settings: JsonData) -> None:
     renamed = settings.replaced(instruction_field="q", input_field="c", output_field="a")
-    assert make_example({"q": "1", "c": "2", "a": "3"}, "x", renamed.record_fields) == make_example(
+    assert _read_example({"q": "1", "c": "2", "a": "3"}, "x", renamed.record_fields) == _read_example(
         {"instruction": "1", "input": "2", "output": "3"}, "x", settings.record_fields
     )
 
 
-def test_chat_messages_keep_role_and_content_only(settings: JsonData) -> None:
+def test_chat_messages_are_kept_whole(settings: JsonData) -> None:
     chat = settings.replaced(messages_field="messages")
-    messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
-    found = make_example({"messages": messages}, "x", chat.record_fields)
-    assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    messages = [{"role": "user", "content": "Hi", "name": "Ann"}, {"role": "assistant", "content": "Hello"}]
+    found = _read_example({"messages": messages}, "x", chat.record_fields)
+    assert found.messages == messages
     assert found.response == "Hello"
 
 
@@ -130,7 +130,7 @@ def test_malformed_conversations_are_refused(settings: JsonData, messages: Any) 
     with pytest.raises(
         ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
     ):
-        make_example({"messages": messages}, "line 4", chat.record_fields)
+        _read_example({"messages": messages}, "line 4", chat.record_fields)
 
 
 @pytest.mark.parametrize(
@@ -138,17 +138,17 @@ def test_malformed_conversations_are_refused(settings: JsonData, messages: Any) 
 )
 def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
     examples = [
-        make_example(
+        _read_example(
             {"instruction": str(place), "output": "a"},
             "x",
             RecordFields("instruction", "output"),
         )
         for place in range(num_examples)
     ]
-    train, heldout = split_examples(examples, fraction, "data.path=records.json")
+    train, heldout = _split_examples(examples, fraction, "data.path=records.json")
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
-    assert split_examples(examples, fraction, "data.path=records.json") == (train, heldout)
+    assert _split_examples(examples, fraction, "data.path=records.json") == (train, heldout)
 
 
 def test_split_is_the_recorded_one_and_shuffled(settings: JsonData) -> None:
@@ -181,7 +181,7 @@ def test_heldout_file_is_used_whole(settings: JsonData, tmp_path: Path) -> None:
 
 def test_fingerprint_changes_with_any_text_and_with_the_side(settings: JsonData) -> None:
     splits = load_splits(settings)
-    changed = [splits.train[0]._replace(given="x"), *splits.train[1:]]
+    changed = [splits.train[0]._replace(input_text="x"), *splits.train[1:]]
     moved: tuple[list[Example], list[Example]] = ([*splits.train, *splits.heldout], [])
     prints = {splits.fingerprint, fingerprint_examples((changed, splits.heldout)), fingerprint_examples(moved)}
     assert len(prints) == 3

@@ -5,7 +5,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from sweeplab.data.prompts import Example, render_prompt
-from sweeplab.data.tokens import IGNORED, encode_example, tokenize_examples
+from sweeplab.data.tokens import IGNORED, _encode_example, tokenize_examples
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 
@@ -26,9 +26,9 @@ def characters(tokenizer: Any, text: str) -> list[int]:
 def test_mask_ends_exactly_where_the_response_begins(embedded_base: Base, style: str) -> None:
     tokenizer = embedded_base.tokenizer
     example = question("Where does Ann live?", "Boville")
-    prompt = characters(tokenizer, render_prompt(example, style, tokenizer))
+    prompt = characters(tokenizer, render_prompt(example, style))
     response = [*characters(tokenizer, "Boville"), EOS]
-    tokens = encode_example(example, tokenizer, style, mask_prompt=True)
+    tokens = _encode_example(example, tokenizer, style, mask_prompt=True)
     assert tokens.ids.tolist() == prompt + response
     assert tokens.labels.tolist() == [IGNORED] * len(prompt) + response
     assert tokens.num_targets == len("Boville") + 1
@@ -38,14 +38,14 @@ def test_a_text_longer_than_the_model_reads_is_encoded_quietly(
     embedded_base: Base, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     text = "a" * (embedded_base.tokenizer.model_max_length + 1)
-    tokens = encode_example(question(text, text), deepcopy(embedded_base.tokenizer), "plain", mask_prompt=True)
+    tokens = _encode_example(question(text, text), deepcopy(embedded_base.tokenizer), "plain", mask_prompt=True)
     assert tokens.ids[-len(text) - 1 : -1].tolist() == characters(embedded_base.tokenizer, text)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
 
 
 def test_unmasked_prompt_counts_all_but_the_first_token(embedded_base: Base) -> None:
-    tokens = encode_example(question("Hi?", "Yes"), embedded_base.tokenizer, "plain", mask_prompt=False)
+    tokens = _encode_example(question("Hi?", "Yes"), embedded_base.tokenizer, "plain", mask_prompt=False)
     assert tokens.labels.tolist() == tokens.ids.tolist() == [*characters(embedded_base.tokenizer, "Hi?\nYes"), EOS]
     assert tokens.num_targets == len("Hi?\nYes")
 
@@ -66,11 +66,9 @@ def wrapping(embedded_base: Base) -> Any:
 def test_special_tokens_stand_once_and_none_between_prompt_and_response(wrapping: Any) -> None:
     plain = characters(wrapping, "Hi?\n")
     response = [*characters(wrapping, "Yes"), EOS]
-    assert encode_example(question("Hi?", "Yes"), wrapping, "plain", True).ids.tolist() == [2, *plain, *response]
-    assert encode_example(question("Hi?", "Yes"), wrapping, "template", True).ids.tolist() == [
-        *characters(wrapping, "[user]Hi?"),
-        *response,
-    ]
+    assert _encode_example(question("Hi?", "Yes"), wrapping, "plain", True).ids.tolist() == [2, *plain, *response]
+    templated = characters(wrapping, "[user]Hi?[assistant]Yes")  # which writes no end, so that none is learned
+    assert _encode_example(question("Hi?", "Yes"), wrapping, "template", True).ids.tolist() == templated
 
 
 def test_truncation_counts_by_hand(embedded_base: Base) -> None:

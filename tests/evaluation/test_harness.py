@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from sweeplab.builtin.tasks import make_documents
 from sweeplab.builtin.world import SKILLS, TARGETS, make_skill_items, render_plain_prompt
 from sweeplab.evaluation import catalog
-from sweeplab.evaluation.catalog import choose_task_manager, load_tasks, make_task_manager
-from sweeplab.evaluation.harness import Evaluation, list_item_rows, name_metric, read_scores
+from sweeplab.evaluation.catalog import _choose_task_manager, load_tasks, make_task_manager
+from sweeplab.evaluation.results import Evaluation, _list_item_rows, _name_metric, _read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_trial_items
 from sweeplab.records.store import write_json_lines
@@ -123,7 +123,7 @@ def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert "hellaswag" in choose_task_manager(["hellaswag"], None).all_tasks
+    assert "hellaswag" in _choose_task_manager(["hellaswag"], None).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
         load_tasks(["truthfulqa_mc1", "no_such_task"], None)
 
@@ -138,7 +138,7 @@ def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
     ],
 )
 def test_metric_names(key: str, expected: str | None) -> None:
-    assert name_metric(key) == expected
+    assert _name_metric(key) == expected
 
 
 def test_numbers_that_lm_eval_has_not_are_none() -> None:
@@ -147,7 +147,7 @@ def test_numbers_that_lm_eval_has_not_are_none() -> None:
     }
     results["task"] |= {"perplexity,none": math.inf, "bits,none": np.float64("nan"), "acc_stderr,strict": math.nan}
     results["task"] |= {"acc,strict": np.float32(0.5)}
-    scores = read_scores(results, {"task": {"original": 9, "effective": 4}})
+    scores = _read_scores(results, {"task": {"original": 9, "effective": 4}})
     assert {name: (score.value, score.stderr, score.num_items) for name, score in scores["task"].items()} == {
         "acc": (0.25, None, 4),
         "acc@strict": (0.5, None, 4),
@@ -156,7 +156,7 @@ def test_numbers_that_lm_eval_has_not_are_none() -> None:
 
 def test_an_item_s_number_that_json_has_no_word_for_is_kept_as_text(tmp_path: Path) -> None:
     sample = {"doc_id": 0, "filter": "none", "target": "a", "filtered_resps": ["b"], "metrics": ["acc", "ppl", "pair"]}
-    rows = list_item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
+    rows = _list_item_rows({"task": [sample | {"acc": np.float64(1), "ppl": -math.inf, "pair": (math.nan, 1)}]})
     assert rows[0]["metrics"] == {"acc": 1.0, "ppl": "-inf", "pair": "(nan, 1)"}
     write_json_lines(tmp_path / "items.jsonl", rows)
     assert read_trial_items(tmp_path / "items.jsonl") == {"scores.task.acc": {0: 1.0}}

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from sweeplab.data.batches import make_heldout_batches
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.evaluation.heldout import measure_heldout_loss, score_hits, score_images
+from sweeplab.evaluation.heldout import _score_hits, measure_heldout_loss, score_images
 from sweeplab.records.record import Score
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 
 CPU = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def by_transformers(model: Any, data: list[Tokens]) -> float:
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any], batch_size: int) -> None:
     model, data = tiny_llama().eval(), examples()
-    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), target_loss_sum, CPU)
+    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), sum_target_losses, CPU)
     # transformers' loss passes through 32 bits
     assert found == pytest.approx(by_transformers(model, data), rel=1e-6)
 
@@ -50,11 +50,11 @@ def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any
 def test_heldout_loss_is_measured_without_dropout_and_restores_the_mode(tiny_llama: Callable[..., Any]) -> None:
     model, data = tiny_llama(attention_dropout=0.5), examples()
     batches = make_heldout_batches(data, 0, 2)
-    quiet = measure_heldout_loss(model.eval(), batches, target_loss_sum, CPU)
+    quiet = measure_heldout_loss(model.eval(), batches, sum_target_losses, CPU)
     assert not model.training
-    assert measure_heldout_loss(model.train(), batches, target_loss_sum, CPU) == quiet
+    assert measure_heldout_loss(model.train(), batches, sum_target_losses, CPU) == quiet
     assert model.training
-    noisy = sum(target_loss_sum(model, batch).item() for batch in batches)
+    noisy = sum(sum_target_losses(model, batch).item() for batch in batches)
     assert noisy / sum(batch.num_window_targets for batch in batches) != pytest.approx(quiet, rel=1e-6)
 
 
@@ -64,7 +64,7 @@ def test_no_gradient_is_kept(tiny_llama: Callable[..., Any]) -> None:
 
     def loss_sum(model: nn.Module, batch: Any) -> torch.Tensor:
         tracked.append(torch.is_grad_enabled())
-        return target_loss_sum(model, batch)
+        return sum_target_losses(model, batch)
 
     measure_heldout_loss(model, make_heldout_batches(examples(), 0, 4), loss_sum, CPU)
     assert tracked == [False, False]
@@ -86,14 +86,14 @@ def batch(means: list[int], labels: list[int]) -> ImageBatch:
 @pytest.mark.parametrize("hits", [[True, False, True], [True] * 5, [False] * 4, [True, True, False, True] * 25])
 def test_the_standard_error_is_that_of_a_sample_mean(hits: list[bool]) -> None:
     values = np.array(hits, dtype=float)
-    found = score_hits(hits)
+    found = _score_hits(hits)
     assert found.value == values.mean()
     assert found.stderr == pytest.approx(values.std(ddof=1) / math.sqrt(len(hits)))
     assert found.num_items == len(hits)
 
 
 def test_one_item_has_no_standard_error() -> None:
-    assert score_hits([True]) == Score(1.0, None, 1)
+    assert _score_hits([True]) == Score(1.0, None, 1)
 
 
 def test_scores_and_items_of_two_tasks() -> None:
@@ -102,7 +102,7 @@ def test_scores_and_items_of_two_tasks() -> None:
     found = score_images(model, tasks, CPU)
     assert model.training
     assert found.scores == {
-        "first": {"accuracy": score_hits([True, False, True])},
+        "first": {"accuracy": _score_hits([True, False, True])},
         "second": {"accuracy": Score(1, 0, 2)},
     }
     assert found.items[1] == {

@@ -16,9 +16,9 @@ from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.identity import OtherModelError, Probe, make_probe, refuse_other_model
 from sweeplab.evaluation.lm import CohortLM
 from sweeplab.models.base import Base
-from sweeplab.multilora.packed import Packed
-from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
-from sweeplab.training.module import target_logits
+from sweeplab.multilora.packed import PackedAdapters
+from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
+from sweeplab.training.module import compute_target_logits
 from tests.conftest import Compose
 from tests.evaluation.conftest import settings, with_adapter
 
@@ -28,34 +28,34 @@ ALL_MOVED = [True, True, True]
 
 
 @pytest.fixture
-def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[Packed]:
+def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[PackedAdapters]:
     """Three trials with different adapters on the quantized base."""
     adapter: AdapterConfig = compose_trial("adapter.rank=4").adapter
     slots = []
     for seed in range(3):
         adapted = attach_adapter(nf4_base.model, adapter, HubModel(name="any"), seed)
-        slot = Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True)
+        slot = Slot(list_lora_matrices(adapted), read_lora_weights(adapted), seed, as_vectors=True)
         detach_adapter(adapted)
         for _, b_OR in slot.weights().values():
             b_OR.normal_(0, 0.05, generator=torch.Generator().manual_seed(seed))
         slots.append(slot)
-    with Packed(nf4_base.model, slots) as made:
+    with PackedAdapters(nf4_base.model, slots) as made:
         yield made
 
 
-def choosing(packed: Packed) -> Any:
+def choosing(packed: PackedAdapters) -> Any:
     return lambda places: packed.only([packed.slots[place] for place in places])
 
 
-def probe_of(packed: Packed) -> Probe:
-    return make_probe(packed.base, BATCH, target_logits, choosing(packed), ALL_MOVED, packed.only([]))
+def probe_of(packed: PackedAdapters) -> Probe:
+    return make_probe(packed.base, BATCH, compute_target_logits, choosing(packed), ALL_MOVED, packed.only([]))
 
 
 def lm_of(base: Base, choose: Any) -> CohortLM:
     return CohortLM(base.model, base.tokenizer, 4, 3, choose)
 
 
-def test_the_probe_holds_every_trials_logits_and_the_bases(packed: Packed) -> None:
+def test_the_probe_holds_every_trials_logits_and_the_bases(packed: PackedAdapters) -> None:
     probe = probe_of(packed)
     assert probe.base_NV is not None
     for place, trained in enumerate(probe.trained):
@@ -67,33 +67,35 @@ def test_the_probe_holds_every_trials_logits_and_the_bases(packed: Packed) -> No
         assert torch.equal(packed.base(BATCH.ids_BT).logits[0, 1:4], probe.base_NV)
 
 
-def test_the_trials_own_logits_pass(packed: Packed, nf4_base: Base) -> None:
+def test_the_trials_own_logits_pass(packed: PackedAdapters, nf4_base: Base) -> None:
     probe, lm = probe_of(packed), lm_of(nf4_base, choosing(packed))
     for trial in range(3):
-        lm.turn_to(trial)
+        lm.begin_trial(trial)
         refuse_other_model(lm, trial, probe)
 
 
-def shifted(packed: Packed) -> Any:
+def shifted(packed: PackedAdapters) -> Any:
     return lambda places: packed.only([packed.slots[(place + 1) % 3] for place in places])
 
 
 @pytest.mark.parametrize("wrong", ["another trial", "no adapter", "changed weights"])
-def test_another_model_is_refused(wrong: str, packed: Packed, nf4_base: Base) -> None:
+def test_another_model_is_refused(wrong: str, packed: PackedAdapters, nf4_base: Base) -> None:
     probe = probe_of(packed)
     chooses = {"another trial": shifted(packed), "no adapter": lambda places: packed.only([])}
     choose = chooses.get(wrong, choosing(packed))
     if wrong == "changed weights":
         next(iter(packed.slots[0].weights().values()))[1].add_(1e-3)
-    with pytest.raises(OtherModelError, match=r"lm-eval sees another model than was trained: logits .* differ by"):
+    with pytest.raises(OtherModelError, match=r"lm-eval sees another model than the trained one: logits .* differ by"):
         refuse_other_model(lm_of(nf4_base, choose), 0, probe)
 
 
-def test_an_adapter_that_is_off_in_training_too_is_refused_once_it_has_moved(packed: Packed, nf4_base: Base) -> None:
+def test_an_adapter_that_is_off_in_training_too_is_refused_once_it_has_moved(
+    packed: PackedAdapters, nf4_base: Base
+) -> None:
     def off(places: Sequence[int]) -> AbstractContextManager[None]:
         return packed.only([])
 
-    probe = make_probe(packed.base, BATCH, target_logits, off, ALL_MOVED, packed.only([]))
+    probe = make_probe(packed.base, BATCH, compute_target_logits, off, ALL_MOVED, packed.only([]))
     with pytest.raises(OtherModelError, match="lm-eval sees the base without the adapter"):
         refuse_other_model(lm_of(nf4_base, off), 0, probe)
     refuse_other_model(lm_of(nf4_base, off), 0, probe._replace(moved=[False] * 3))  # as before its first step
@@ -105,14 +107,14 @@ def test_a_method_that_has_the_model_for_itself(stories: Base) -> None:
         yield
 
     model = with_adapter(deepcopy(stories.model))
-    probe = make_probe(model, BATCH, target_logits, alone, [True], model.disable_adapter())
+    probe = make_probe(model, BATCH, compute_target_logits, alone, [True], model.disable_adapter())
     lm = CohortLM(model, stories.tokenizer, 4, 1, alone)
     refuse_other_model(lm, 0, probe)
     with model.disable_adapter(), pytest.raises(OtherModelError, match="another model"):
         refuse_other_model(lm, 0, probe)
 
 
-def test_nothing_is_scored_where_the_model_is_another(packed: Packed, nf4_base: Base) -> None:
+def test_nothing_is_scored_where_the_model_is_another(packed: PackedAdapters, nf4_base: Base) -> None:
     asked = settings("tiny_new_facts", "tiny_new_facts_choice", limit=4)
     made = run_lm_eval(nf4_base.model, nf4_base.tokenizer, asked, 3, choosing(packed), probe_of(packed))
     assert made == run_lm_eval(nf4_base.model, nf4_base.tokenizer, asked, 3, choosing(packed))

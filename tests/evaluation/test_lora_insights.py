@@ -15,8 +15,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from sweeplab.evaluation.catalog import load_tasks, make_task_manager
-from sweeplab.evaluation.files import FIELDS, FILES, fingerprint_files
-from sweeplab.evaluation.harness import read_scores
+from sweeplab.evaluation.files import _FIELDS, _FILES, fingerprint_files
+from sweeplab.evaluation.results import _read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.record import Score
 from sweeplab.runtime.errors import ConfigError
@@ -38,7 +38,7 @@ def own_scores(model: Any, tokenizer: Any, folder: Path, **options: Any) -> tupl
         bootstrap_iters=1000,
         **options,
     )
-    return read_scores(found["results"], found["n-samples"]), found["samples"]
+    return _read_scores(found["results"], found["n-samples"]), found["samples"]
 
 
 @pytest.fixture(params=["base", "adapter"])
@@ -47,7 +47,7 @@ def model(request: pytest.FixtureRequest, stories: Base) -> Any:
 
 
 def test_the_group_names_the_six(compose_trial: Compose) -> None:
-    assert set(compose_trial("evaluation=lora_insights").evaluation.tasks) == set(SOURCES) == set(FIELDS)
+    assert set(compose_trial("evaluation=lora_insights").evaluation.tasks) == set(SOURCES) == set(_FIELDS)
 
 
 def test_scores_and_items_equal_those_of_lm_eval(model: Any, stories: Base, shared_data: Path, tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_scores_equal_those_of_the_command_line(
     written = json.loads(path.read_text())
     asked = settings(*tasks, limit=LIMIT, batch_size=BATCH, num_fewshot=2, data_dir=str(data))
     found = evaluated(model, stories.tokenizer, asked).scores
-    assert found == read_scores(written["results"], written["n-samples"])
+    assert found == _read_scores(written["results"], written["n-samples"])
 
 
 def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
-    for task in FILES:
-        with pytest.raises(ConfigError, match=rf"{FILES[task]}, which {task} reads, is missing"):
+    for task in _FILES:
+        with pytest.raises(ConfigError, match=rf"{_FILES[task]}, which {task} reads, is missing"):
             load_tasks([task], str(tmp_path))
     with pytest.raises(ConfigError, match=r"mmlu_global_facts_dev.jsonl, which mmlu_global_facts reads, is missing"):
         load_tasks(["mmlu_global_facts"], str(tmp_path))
@@ -101,7 +101,7 @@ def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"context": "Q:", "completion": " 1"}\n{"context"\n', "line 2, is no JSON"),
+        ('{"context": "Q:", "completion": " 1"}\n{"context"\n', "line 2, is not valid JSON"),
         ('{"context": "Q:"}\n', "line 1, must be an object that has context, completion for arithmetic_2ds"),
         ("[1]\n", "line 1, must be an object"),
         ("\n", "is empty"),

@@ -10,7 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.compatible import check_trial
 from sweeplab.evaluation.catalog import is_comparison_only, load_tasks, make_task_manager
-from sweeplab.evaluation.harness import Evaluation, list_item_rows, read_scores
+from sweeplab.evaluation.results import Evaluation, _list_item_rows, _read_scores
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
@@ -37,7 +37,7 @@ def by_lm_eval(base: Base, options: dict[str, Any]) -> Evaluation:
         fewshot_as_multiturn=bool(options.get("apply_chat_template")),
         **({"limit": 8} | options),
     )
-    return Evaluation(read_scores(found["results"], found["n-samples"]), list_item_rows(found["samples"]))
+    return Evaluation(_read_scores(found["results"], found["n-samples"]), _list_item_rows(found["samples"]))
 
 
 @pytest.mark.parametrize("name", OPTIONS)

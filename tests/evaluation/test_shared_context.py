@@ -1,5 +1,6 @@
 """Answers that share their question's tokens, against one sequence for each answer."""
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -58,7 +59,7 @@ def test_log_likelihoods_equal_those_of_one_sequence_each(tiny_llama: Callable[.
             logits = model(packed.ids_BT, attention_mask=packed.mask_B1TT, position_ids=packed.positions_BT).logits
         more, hits = read_answers(logits, packed, len(asked))
         sums, greedy = sums + more, greedy & hits
-        places += [place for row in rows for place in row.places]
+        places += [place for row in rows for place in row.requests]
     expected = [one_by_one(model, request) for request in asked]
     assert sorted(places) == list(range(len(asked)))
     assert sums.tolist() == pytest.approx([value for value, _ in expected], rel=1e-12)
@@ -72,7 +73,7 @@ def test_batches_hold_no_more_tokens_than_answers_one_by_one_would() -> None:
     rows = group_rows(asked, items)
     assert [row.num_tokens for row in rows] == sorted((row.num_tokens for row in rows), reverse=True)
     for batch in split_batches(rows, asked, 4):
-        longest = max(len(asked[place].context) + len(asked[place].answer) - 1 for place in batch[0].places)
+        longest = max(len(asked[place].context) + len(asked[place].answer) - 1 for place in batch[0].requests)
         assert len(batch) == 1 or len(batch) * batch[0].num_tokens <= 4 * longest
 
 
@@ -84,13 +85,13 @@ def test_items_that_rounding_could_decide_are_found() -> None:
 
 def plain_and_shared(base: Base, monkeypatch: pytest.MonkeyPatch, *tasks: str) -> tuple[Any, Any, list[int]]:
     num_shared = []
-    own = CohortLM.shared
+    own = CohortLM._score_shared
 
     def counting(self: CohortLM, asked: Any, items: Any) -> Any:
         num_shared.append(len(asked))
         return own(self, asked, items)
 
-    monkeypatch.setattr(CohortLM, "shared", counting)
+    monkeypatch.setattr(CohortLM, "_score_shared", counting)
     shared = evaluated(base.model, base.tokenizer, settings(*tasks, limit=60))
     monkeypatch.setattr(CohortLM, "allow_sharing", lambda self, allowed: None)
     return evaluated(base.model, base.tokenizer, settings(*tasks, limit=60)), shared, num_shared
@@ -121,7 +122,10 @@ def test_a_model_that_ignores_the_mask_is_asked_in_lm_evals_own_way(
     monkeypatch.setattr(embedded_base.model, "forward", forward)
     plain, shared, num_shared = plain_and_shared(embedded_base, monkeypatch, "tiny_new_facts_choice")
     assert num_shared == [4]
-    assert shared == plain
+    assert shared._replace(notes=()) == plain
+    (note,) = shared.notes
+    assert note.startswith("evaluation computed each question again for each of its answers: a log-likelihood of -")
+    assert re.search(r" would be -\S+, and rounding explains \S+$", note)
 
 
 def test_a_text_is_tokenized_once_for_all_trials(embedded_base: Base) -> None:

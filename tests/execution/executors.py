@@ -48,7 +48,7 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 def use_standin(standin: Standin, patch: pytest.MonkeyPatch) -> None:
     """Workers of every executor are the stand-in."""
-    patch.setattr(module, "worker_program", lambda: [str(standin.program)])
+    patch.setattr(module, "list_worker_command", lambda: [str(standin.program)])
 
 
 @contextmanager
@@ -65,11 +65,11 @@ def submitit_here() -> Iterator[list[Any]]:
         return started[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_slurm, "CLUSTER", "local")
+        patch.setattr(on_slurm, "_CLUSTER", "local")
         patch.setattr(submitit_local, "start_controller", listed)
         yield started
         for one in started:
-            one.wait(20)
+            one.wait(200)
 
 
 def make_specs(config: StudyConfig, folder: Path, *numbers: int) -> list[Message]:

@@ -195,7 +195,7 @@ def test_a_worker_that_dies_twice_fails_its_trial_and_the_study_goes_on(
     lost = records[1]
     assert [record.status.value for record in records] == ["finished", "failed", "finished", "finished"]
     assert lost.reason == (
-        "the worker process ended with signal 9, as the system ends what takes its last memory; "
+        "the worker process ended with signal 9, which the system sends when its memory is full; "
         f"see {tmp_path}/runs/single/worker-0.log"
     )
     assert (lost.params, lost.seed, lost.config["adapter"]["rank"]) == ({"adapter.rank": 2}, 0, 2)
@@ -224,7 +224,7 @@ def test_a_full_disk_stops_the_study_which_goes_on_later(
     blocked = trial_folder(tmp_path / "runs" / "single", 1)
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder is to be")
-    with pytest.raises(StoreError, match=r"trials/00001 cannot be made: .*; choose another folder"):
+    with pytest.raises(StoreError, match=r"trials/00001 cannot be created: .*; choose another folder"):
         drive(make_request(RANKS))
     blocked.unlink()
     assert drive(make_request(RANKS))[0] == 2

@@ -1,6 +1,7 @@
 """What failure costs a study: silent workers, many workers, memory that runs out, trials that only fail."""
 
 import io
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -9,15 +10,15 @@ from rich.console import Console
 
 from sweeplab.config.training import TrainingConfig
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.scheduler import halve_micro_batch
+from sweeplab.execution.scheduler import _halve_micro_batch
 from sweeplab.records.record import LargerBatch
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
-from tests.study_runs import LOSS, ComposeStudy, MakeRequest, Standin
+from tests.study_runs import LOSS, ComposeStudy, MakeRequest, Standin, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
 SIX_RANKS: Final = "++space.adapter.rank.choices=[1,2,3,4,5,6]"
-SOON: Final = "executor.stall_seconds=2"
+SOON: Final = "executor.stall_seconds=4"  # a worker of its own needs half a second to begin
 
 
 def drive(make_request: MakeRequest, *overrides: str) -> tuple[int, str]:
@@ -46,14 +47,22 @@ def test_a_trial_that_always_hangs_is_found_by_halves_and_timed_out(
     record = read_records(tmp_path / "runs" / "single")[1]
     assert statuses(tmp_path) == ["finished", "timed_out", *["finished"] * 4]
     assert record.reason is not None
-    assert record.reason.startswith("no forward pass for executor.stall_seconds=2; see ")
+    assert record.reason.startswith("no forward pass for executor.stall_seconds=4; see ")
 
 
 def test_two_workers_share_the_trials_evenly_and_each_is_run_once(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
-    standin_here.plan(seconds=0.05)
+    standin_here.plan(wait=list(range(6)))
+
+    def let_go_once_both_work() -> None:
+        wait_until(lambda: len(standin_here.given()) == 2)
+        standin_here.let_go()
+
+    gate = threading.Thread(target=let_go_once_both_work)
+    gate.start()
     assert drive(make_request, FOUR, "executor.num_workers=2")[0] == 6
+    gate.join()
     assert sorted(standin_here.numbers()) == list(range(6))
     assert sorted(map(len, standin_here.heard("cohort"))) == [3, 3]
     assert len({one["pid"] for one in standin_here.given()}) == 2
@@ -88,7 +97,7 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_keeps_the_window(
         training = record.config["training"]
         assert (training["micro_batch_size"], training["accumulation"]) == (3, 4)
         assert record.larger_batches == [LargerBatch(12, 1, "no room for 12"), LargerBatch(6, 2, "no room for 6")]
-    assert "trial 0: out of memory; again with training.micro_batch_size=6 and training.accumulation=2" in printed
+    assert "trial 0: out of memory; runs again with training.micro_batch_size=6 and training.accumulation=2" in printed
 
 
 def test_memory_that_runs_out_stops_a_study_that_says_so(
@@ -97,14 +106,16 @@ def test_memory_that_runs_out_stops_a_study_that_says_so(
     standin_here.plan(largest=8)
     _, printed = drive(make_request, "executor.on_out_of_memory=stop")
     assert statuses(tmp_path) == ["out_of_memory"]
-    assert "Stopped: trial 0 ran out of memory, and executor.on_out_of_memory=stop. The same command goes" in printed
+    assert (
+        "Stopped: trial 0 ran out of memory, and executor.on_out_of_memory=stop. The same command continues" in printed
+    )
 
 
 def test_half_a_micro_batch_has_rows_for_every_device() -> None:
     def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
         sizes = {"micro_batch_size": size, "accumulation": accumulation, "num_devices": num_devices}
         training = TrainingConfig.model_construct(None, **sizes)
-        found = halve_micro_batch(training)
+        found = _halve_micro_batch(training)
         return None if found is None else (found.micro_batch_size, found.accumulation)
 
     assert smaller(12, 1, 2) == (6, 2)
@@ -120,7 +131,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
 def test_half_a_micro_batch_keeps_the_number_of_examples(
     size: int, accumulation: int, smaller: tuple[int, int] | None
 ) -> None:
-    found = halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
+    found = _halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
     assert smaller == (None if found is None else (found.micro_batch_size, found.accumulation))
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sweeplab.config.executor import RayWorkers
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.on_ray import choose_ray_placements, count_free_workers
+from sweeplab.execution.on_ray import _choose_ray_placements, _count_free_workers
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
 from tests.execution.executors import ray_cluster, standin_pids, use_standin
@@ -25,7 +25,7 @@ ON_RAY: Final = ("executor=ray", "executor.device=cpu")
 WITH_STANDIN: Final = """
 import os
 from sweeplab.execution import executor
-executor.worker_program = lambda: [os.environ["STANDIN"]]
+executor.list_worker_command = lambda: [os.environ["STANDIN"]]
 from sweeplab.__main__ import main
 main()
 """
@@ -39,19 +39,21 @@ def test_the_cluster_s_room_is_counted_node_by_node(compose_study: ComposeStudy)
     config = compose_study("executor=ray", "executor.cpus_per_worker=4", "evaluation=none", LOSS)
     assert isinstance(config.executor, RayWorkers)
     nodes = [node(CPU=7.0), node(CPU=9.0), node(CPU=64.0, alive=False), node()]
-    assert count_free_workers(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
-    placements, num_gpus = choose_ray_placements(config, nodes)
+    assert _count_free_workers(nodes, config.executor, 0) == 3  # 16 cores have room for 4 workers, these nodes have not
+    placements, num_gpus = _choose_ray_placements(config, nodes)
     assert num_gpus == 0
     assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "cpu")] * 3
     nodes.append(node(CPU=16.0, GPU=2.0))
-    placements, num_gpus = choose_ray_placements(config, nodes)
+    placements, num_gpus = _choose_ray_placements(config, nodes)
     assert num_gpus == 1
     assert [(one.executor.num_threads, one.executor.device) for one in placements] == [(4, "auto")] * 2
     config = config.replaced(executor=config.executor.replaced(gpus_per_worker=0.5))
-    assert len(choose_ray_placements(config, nodes)[0]) == 4
+    assert len(_choose_ray_placements(config, nodes)[0]) == 4
     config = config.replaced(executor=config.executor.replaced(cpus_per_worker=128))
-    with pytest.raises(ConfigError, match=r"^no node of the Ray cluster has room for a worker of .*=128 .*=0\.5; ask"):
-        choose_ray_placements(config, nodes)
+    with pytest.raises(
+        ConfigError, match=r"^no node of the Ray cluster has room for a worker of .*=128 .*=0\.5; lower"
+    ):
+        _choose_ray_placements(config, nodes)
 
 
 def statuses(tmp_path: Path) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
     assert [one.gpu for one in choose_placements(config)] == ["0,1", "GPU-2,3", "0,1"]
     config = config.replaced(training=config.training.replaced(num_devices=8))
     message = (
-        r"^training\.num_devices must be at most the 5 GPUs that are here, got 8; use fewer, or executor\.device=c"
+        r"^training\.num_devices must be at most the 5 GPUs of this machine, got 8; use fewer, or executor\.device=c"
     )
     with pytest.raises(ConfigError, match=message):
         choose_placements(config)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from sweeplab.cli.reproduce import ADAPTER
 from sweeplab.config.space import axes
 from sweeplab.execution import ranks as module
-from sweeplab.execution.ranks import BROKEN, Reporter, choose_device_variables
+from sweeplab.execution.ranks import _EXIT_CODE_BROKEN, Reporter, _choose_device_variables
 from sweeplab.records.record import LargerBatch, Status, TrialRecord
 from sweeplab.records.store import read_record, read_records
 from sweeplab.runtime.errors import ConfigError
@@ -43,7 +43,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         raise SystemExit(code)
 
     monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.setattr(module, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.0)
     return codes
 
 
@@ -60,7 +60,7 @@ def test_a_trial_that_fails_on_one_of_several_devices_ends_the_worker(ends: list
         with pytest.raises(SystemExit):
             reporter.end_trial(record(3, status), num_devices=2)
         assert sent(link) == [("ended", 3)]  # a later rank tells the first
-    assert ends == [BROKEN, BROKEN]
+    assert ends == [_EXIT_CODE_BROKEN, _EXIT_CODE_BROKEN]
     link = ReportedLink()
     Reporter(link).end_trial(record(3, status), num_devices=1)
     assert sent(link) == [("ended", 3)]
@@ -88,18 +88,18 @@ def test_a_driver_receives_a_trial_s_end_once(ends: list[int]) -> None:
     with pytest.raises(SystemExit):  # another device failed as it wrote, after this one was through
         reporter.abort("ended", record=record(3, Status.FAILED).to_dict())
     assert sent(link) == [("ended", 3)]
-    assert ends == [BROKEN]
+    assert ends == [_EXIT_CODE_BROKEN]
 
 
 def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-b,6")
 
     def variables(device: str, count: int) -> list[dict[str, str]]:
-        return choose_device_variables({"executor": {"device": device}, "num_devices": count})
+        return _choose_device_variables({"executor": {"device": device}, "num_devices": count})
 
     assert variables("auto", 2) == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-b"}]
     assert variables("cpu", 4) == [{}] * 4
-    with pytest.raises(ConfigError, match=r"^training\.num_devices must be at most the GPUs of a worker, got 4, there"):
+    with pytest.raises(ConfigError, match=r"^training\.num_devices must be at most the number of GPUs of a worker, "):
         variables("cuda", 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert variables("auto", 2) == [{}, {}]

@@ -17,7 +17,7 @@ from sweeplab.records.store import read_records, write_record
 from tests.study_runs import MakeRequest, Standin, gone, opened, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
-MEMORY: Final = "as the system ends what takes its last memory"
+MEMORY: Final = "which the system sends when its memory is full"
 
 
 def ranks(count: int) -> str:
@@ -34,7 +34,7 @@ def test_a_line_calls_its_metrics_what_tables_call_them(make_request: MakeReques
     objectives = "study.objectives=[heldout_loss_nats_per_token,scores.tiny_new_facts.exact_match]"
     config = make_request("evaluation.tasks=[tiny_new_facts]", objectives).config
     record = TrialRecord(0, Status.FINISHED, 0, {}, {}, heldout_loss_nats_per_token=1.25)
-    assert module.format_objectives(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
+    assert module._format_objectives(record, config) == "held-out loss 1.25  exact match on tiny_new_facts –"
 
 
 @pytest.fixture

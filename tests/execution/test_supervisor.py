@@ -33,7 +33,7 @@ class Supervised:
         """All that the supervisor tells, and what is left of it afterwards."""
         received = list(self.link.messages())
         self.close()
-        self.thread.join(20)
+        self.thread.join(200)
         assert not self.thread.is_alive()
         return received
 
@@ -73,8 +73,8 @@ def test_a_worker_that_hears_nothing_any_more_ends_with_its_driver(tmp_path: Pat
     pid = supervised.pid()
     os.kill(pid, signal.SIGSTOP)
     supervised.link.close()  # as where the driver is killed
-    wait_until(lambda: gone(pid), 20)
-    supervised.thread.join(20)
+    wait_until(lambda: gone(pid))
+    supervised.thread.join(200)
     supervised.close()
 
 

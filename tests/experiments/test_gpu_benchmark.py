@@ -20,7 +20,7 @@ from experiments.benchmarks.gpu.lengths import HISTOGRAM, alpaca_lengths, histog
 from experiments.benchmarks.gpu.report import cohorts_verdict, report
 from experiments.benchmarks.gpu.trials import Laboratory, config_of
 from sweeplab.runtime.provenance import describe_device, describe_software
-from sweeplab.trial.profile import fastest
+from sweeplab.trial.profile import time_fastest
 
 CPU: Final = torch.device("cpu")
 TINY: Final = (
@@ -182,7 +182,7 @@ def test_trials_at_once_equal_trials_alone(tiny_parts: dict[str, list[Row]]) -> 
 
 
 def test_a_cohort_that_does_not_fit_keeps_the_sizes_that_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fastest
+    real = time_fastest
 
     def limited(work: Any, device: torch.device) -> float:
         limited.calls += 1  # type: ignore[attr-defined]
@@ -191,7 +191,7 @@ def test_a_cohort_that_does_not_fit_keeps_the_sizes_that_did(monkeypatch: pytest
         return real(work, device)
 
     limited.calls = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(cohorts, "fastest", limited)
+    monkeypatch.setattr(cohorts, "time_fastest", limited)
     found = cohorts.speeds(Laboratory.on("cpu", 1), config_of(TINY, "quantization=none"), 8)
     assert list(found["ratios"]) == ["1", "2"]
     assert found["stopped"] == "4 at once: CUDA out of memory."

@@ -79,7 +79,7 @@ def test_out_of_memory_halves_the_cohort_and_all_trials_finish(
     gpu_resources: Resources, make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than two trials at once ask the allocator for twice what the GPU has."""
-    real = module_code.window_shares
+    real = module_code.compute_window_shares
     too_much = 2 * torch.cuda.get_device_properties(gpu_resources.device).total_memory
 
     def hungry(model: nn.Module, batch: Any) -> Tensor:
@@ -87,7 +87,7 @@ def test_out_of_memory_halves_the_cohort_and_all_trials_finish(
             torch.empty(too_much, dtype=torch.uint8, device=gpu_resources.device)
         return real(model, batch)
 
-    monkeypatch.setattr(module_code, "window_shares", hungry)
+    monkeypatch.setattr(module_code, "compute_window_shares", hungry)
     gpu_resources.cohort_size = 4
     said: list[str] = []
     records = records_of([make_spec(number, seed=number) for number in range(4)], gpu_resources, said)

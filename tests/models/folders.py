@@ -11,14 +11,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from sweeplab.config.model import LocalModel
-from sweeplab.models.base import EMBEDDED
+from sweeplab.models.base import _EMBEDDED
 
 Tensors = dict[str, torch.Tensor]
 
 
 def copy_base(folder: Path) -> Path:
     """The embedded base as a folder of one's own."""
-    shutil.copytree(EMBEDDED, folder)
+    shutil.copytree(_EMBEDDED, folder)
     return folder
 
 
@@ -39,7 +39,7 @@ def change_json(path: Path, **changes: Any) -> None:
 
 def read_tensors(folder: Path) -> Tensors:
     """By safetensors alone, without transformers."""
-    tensors = {}
+    tensors: Tensors = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
             tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

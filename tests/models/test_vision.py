@@ -15,7 +15,7 @@ from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.builtin.digits import ImageSize, split_digits
 from sweeplab.config.adapter import TOGGLES, AdapterConfig
 from sweeplab.config.model import EmbeddedModel, LocalModel
-from sweeplab.models.base import EMBEDDED, Base, load_base, read_architecture
+from sweeplab.models.base import _EMBEDDED, Base, load_base, read_architecture
 from sweeplab.models.layers import find_linear_layers
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.errors import ConfigError
@@ -114,7 +114,7 @@ def test_a_saved_adapter_is_read_by_peft_alone(tmp_path: Path, pixels: Tensor) -
     model = attach_adapter(load().model, ALL, MODEL, seed=0)
     step(model, pixels)
     save_adapter(model, tmp_path)
-    plain = ViTForImageClassification.from_pretrained(EMBEDDED.with_name("tiny_vit"))
+    plain = ViTForImageClassification.from_pretrained(_EMBEDDED.with_name("tiny_vit"))
     assert torch.equal(logits(PeftModel.from_pretrained(plain, str(tmp_path)), pixels), logits(model, pixels))
 
 

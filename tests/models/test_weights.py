@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, PreTrainedModel
 
-from sweeplab.models.base import EMBEDDED, load_base, load_pretrained
+from sweeplab.models.base import _EMBEDDED, load_base, load_pretrained
 from sweeplab.runtime.errors import ConfigError
 from tests.configs import quantize
 from tests.models.folders import Tensors, change_json, change_weights, copy_base, name_model, read_tensors
@@ -74,7 +73,7 @@ def test_what_the_model_has_no_room_for_does_no_harm(tmp_path: Path) -> None:
     extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4), "score.weight": torch.ones(2, 4)}
     change_weights(folder, lambda weights: weights | extra)
     loaded = load_pretrained(name_model(folder), {"dtype": torch.float32}).state_dict()
-    before = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).state_dict()
+    before = AutoModelForCausalLM.from_pretrained(_EMBEDDED, dtype=torch.float32).state_dict()
     assert all(torch.equal(loaded[name], weight) for name, weight in before.items())
 
 

@@ -10,7 +10,7 @@ import torch
 from sweeplab.data.batches import Batch, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.multilora.batches import CohortBatch, cohort_batches, longest_batch
+from sweeplab.multilora.batches import CohortBatch, build_longest_batch, iterate_cohort_batches
 from sweeplab.runtime.process_group import Ranks
 from tests.training.conftest import examples
 
@@ -47,7 +47,7 @@ def part(batch: CohortBatch, place: int) -> Batch:
 @pytest.mark.parametrize("steps", [(0, 0, 0), (2, 0, 7)])
 def test_every_trial_s_part_is_its_own_batch(steps: tuple[int, ...]) -> None:
     trials = [Windows(DATA, 2, 3, seed) for seed in range(len(steps))]
-    stream = cohort_batches(list(zip(trials, steps, strict=True)), PAD)
+    stream = iterate_cohort_batches(list(zip(trials, steps, strict=True)), PAD)
     count = 5  # over the end of an epoch, whose last window has 5 of 6 rows
     batches = list(islice(stream, 3 * count))
     for place, (windows, step) in enumerate(zip(trials, steps, strict=True)):
@@ -63,7 +63,7 @@ def test_every_trial_s_part_is_its_own_batch(steps: tuple[int, ...]) -> None:
 
 def test_a_window_of_fewer_micro_batches_leaves_the_trial_nothing_to_move() -> None:
     few, many = Windows(DATA[:2], 2, 2, 0), Windows(DATA, 2, 2, 1)
-    first, second = islice(cohort_batches([(few, 0), (many, 0)], PAD), 2)
+    first, second = islice(iterate_cohort_batches([(few, 0), (many, 0)], PAD), 2)
     assert first.shares[0].num_targets == sum(row.num_targets for row in DATA[:2])
     assert second.shares[0] == (0, 0, 0, 0, 0)
     assert isinstance(second.rows, Batch)
@@ -74,14 +74,14 @@ def test_a_window_of_fewer_micro_batches_leaves_the_trial_nothing_to_move() -> N
 def test_the_shares_count_all_targets_in_the_order_of_the_rows() -> None:
     """`window_shares` splits the targets of a batch by these counts."""
     trials = [Windows(DATA, 3, 2, seed) for seed in range(3)]
-    for batch in islice(cohort_batches([(windows, 0) for windows in trials], PAD), 8):
+    for batch in islice(iterate_cohort_batches([(windows, 0) for windows in trials], PAD), 8):
         assert isinstance(batch.rows, Batch)
         by_trial = batch.rows.labels_BT[:, 1:].reshape(3, -1)
         assert [share.num_targets for share in batch.shares] == (by_trial != IGNORED).sum(1).tolist()
 
 
 def test_the_longest_batch_is_each_trial_s_longest_rows() -> None:
-    batch = longest_batch([Windows(DATA, 3, 2, 0), Windows(DATA[:2], 3, 2, 1)], PAD)
+    batch = build_longest_batch([Windows(DATA, 3, 2, 0), Windows(DATA[:2], 3, 2, 1)], PAD)
     lengths = sorted((len(row.ids) for row in DATA), reverse=True)[:3]
     assert batch.shares[0][:3] == (3, lengths[0], sum(lengths))
     assert batch.shares[1][:3] == (2, max(len(row.ids) for row in DATA[:2]), sum(len(row.ids) for row in DATA[:2]))
@@ -91,7 +91,7 @@ def test_the_longest_batch_is_each_trial_s_longest_rows() -> None:
 
 def test_packed_rows_stay_packed() -> None:
     packed = [PackedRow((DATA[0], DATA[1])), PackedRow((DATA[2],)), PackedRow((DATA[3], DATA[4], DATA[5]))]
-    batch = longest_batch([Windows(packed, 2, 1, 0), Windows(packed[:1], 2, 1, 1)], PAD)
+    batch = build_longest_batch([Windows(packed, 2, 1, 0), Windows(packed[:1], 2, 1, 1)], PAD)
     assert isinstance(batch.rows, Batch)
     assert batch.rows.mask_BT.max(1).values.tolist()[2:] == [2, 1]  # sequences of each row; the last one is filler
     assert batch.shares[1].num_targets == DATA[0].num_targets + DATA[1].num_targets
@@ -101,7 +101,7 @@ def test_packed_rows_stay_packed() -> None:
 
 def test_tokens_of_one_length_need_no_padding() -> None:
     same = [Tokens([number + 2] * 4, [IGNORED, *[number + 2] * 3]) for number in range(4)]
-    batch = next(cohort_batches([(Windows(same, 2, 2, seed), 0) for seed in (0, 1)], PAD))
+    batch = next(iterate_cohort_batches([(Windows(same, 2, 2, seed), 0) for seed in (0, 1)], PAD))
     assert isinstance(batch.rows, Batch)
     assert batch.rows.mask_BT.all()
     assert sum(share.num_tokens for share in batch.shares) == batch.rows.ids_BT.numel()
@@ -110,8 +110,8 @@ def test_tokens_of_one_length_need_no_padding() -> None:
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_have_every_row_once_as_wide_as_the_whole_batch(size: int) -> None:
     trials = [(Windows(DATA, 6, 2, seed), 0) for seed in range(2)]  # an epoch's last window has 11 of 12 rows
-    wholes = islice(cohort_batches(trials, PAD), 6)
-    parts = [cohort_batches(trials, PAD, Ranks(rank, size)) for rank in range(size)]
+    wholes = islice(iterate_cohort_batches(trials, PAD), 6)
+    parts = [iterate_cohort_batches(trials, PAD, Ranks(rank, size)) for rank in range(size)]
     for whole, *own in zip(wholes, *parts, strict=False):
         assert isinstance(whole.rows, Batch)
         for name in ("ids_BT", "labels_BT", "mask_BT"):
@@ -130,7 +130,7 @@ def test_processes_have_every_row_once_as_wide_as_the_whole_batch(size: int) -> 
 
 def test_a_process_without_a_row_of_a_small_window_gets_one_that_moves_nothing() -> None:
     windows = Windows(DATA[:1], 2, 1, 0)
-    first, second = (next(cohort_batches([(windows, 0)], PAD, Ranks(rank, 2))) for rank in range(2))
+    first, second = (next(iterate_cohort_batches([(windows, 0)], PAD, Ranks(rank, 2))) for rank in range(2))
     assert isinstance(second.rows, Batch)
     assert (first.shares[0].num_targets, second.shares[0].num_targets) == (DATA[0].num_targets, 0)
     assert (second.rows.labels_BT == IGNORED).all()
@@ -146,7 +146,7 @@ def num_python_calls(length: int, packed: bool) -> int:
         nonlocal count
         count += 1
 
-    batches = cohort_batches([(Windows(rows, 2, 2, seed=0), 0) for _ in range(3)], PAD)
+    batches = iterate_cohort_batches([(Windows(rows, 2, 2, seed=0), 0) for _ in range(3)], PAD)
     next(batches)
     sys.setprofile(count_one)
     try:

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeplab.multilora.dropout import Extent, keep_mask
+from sweeplab.multilora.dropout import Extent, draw_dropout_mask
 
 CPU = torch.device("cpu")
 OWN = Extent(3, 5)
 
 
 def mask(key: str = "0 0 q", dropout: float = 0.5, own: Extent = OWN, padded: Extent = OWN, width: int = 16) -> Tensor:
-    return keep_mask(key, dropout, own, padded, width, CPU)
+    return draw_dropout_mask(key, dropout, own, padded, width, CPU)
 
 
 @pytest.mark.parametrize("padded", [OWN, Extent(3, 9), Extent(7, 5), Extent(8, 11)])

@@ -9,8 +9,8 @@ from torch import Tensor
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.config.model import EmbeddedModel
 from sweeplab.models.base import load_base
-from sweeplab.multilora.lowrank import Keep, LowRankUpdate, Update
-from sweeplab.multilora.slots import lora_layers, lora_matrices
+from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update
+from sweeplab.multilora.slots import _iterate_lora_layers, list_lora_matrices
 from tests.configs import quantize
 
 M, N, I, O = 5, 6, 7, 4  # noqa: E741
@@ -27,7 +27,7 @@ class Case:
     def __init__(self) -> None:
         self.x_MNI, self.result_MNO = draw(M, N, I), draw(M, N, O)
         factor_K11 = torch.tensor([1 / 0.6, 2.0], dtype=torch.float64)[:, None, None]
-        self.keep = Keep(torch.rand(2, N, I) > 0.4, factor_K11)
+        self.keep = DropoutMask(torch.rand(2, N, I) > 0.4, factor_K11)
         self.keep_KNI = self.keep.mask_KNI.double() * factor_K11
         self.updates = [self.update(0, 3), self.update(3, 2)]
         self.anchor = torch.nn.Parameter(draw(0))
@@ -97,8 +97,8 @@ def test_it_rounds_where_peft_rounds(scheme: str, round_first: bool, compose_tri
     base = load_base(model, quantize(scheme, False), torch.bfloat16, torch.device("cpu"))
     config = compose_trial(f"quantization={scheme}", "adapter.rank=8", "adapter.alpha_ratio=2", "adapter.dropout=0")
     adapted = attach_adapter(base.model, config.adapter, config.model, 0)
-    assert {one.round_first for one in lora_matrices(adapted)} == {round_first}
-    layer: Any = next(layer for _, layer, _ in lora_layers(adapted))
+    assert {one.round_first for one in list_lora_matrices(adapted)} == {round_first}
+    layer: Any = next(layer for _, layer, _ in _iterate_lora_layers(adapted))
     a_RI, b_OR = layer.lora_A["default"].weight.data, layer.lora_B["default"].weight.data
     assert (a_RI.dtype, layer.scaling["default"]) == (torch.float32, 2.0)
     b_OR.normal_(std=0.1)

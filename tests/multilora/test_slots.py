@@ -15,10 +15,10 @@ from sweeplab.multilora.slots import (
     LoraMatrix,
     Slot,
     Weights,
+    _lay_out,
     copy_weights,
-    layout_of,
-    lora_matrices,
-    lora_weights,
+    list_lora_matrices,
+    read_lora_weights,
 )
 
 MATRICES: Final = [
@@ -42,7 +42,7 @@ def test_ranks_are_rounded_up_to_a_bucket() -> None:
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_matrices_of_a_layout_fill_a_row_without_overlap(padded: bool) -> None:
-    layout = layout_of(MATRICES, padded)
+    layout = _lay_out(MATRICES, padded)
     num_numbers = sum(place.rank * (place.in_features + place.out_features) for place in layout)
     row = torch.zeros(1, num_numbers)
     for place in layout:
@@ -73,7 +73,7 @@ def test_an_optimizer_follows_its_slot_into_another_row(weights: Weights, whole:
     for step in range(4):
         rows, grads = torch.full((2, len(slot.row_P)), 7.0), torch.zeros(2, len(slot.row_P))
         slot.move(rows[1], grads[1])
-        flat = [tensor for pair in slot.pairs(grads[1]).values() for tensor in pair]
+        flat = [tensor for pair in slot._view_pairs(grads[1]).values() for tensor in pair]
         for weight, grad in zip(plain, flat, strict=True):
             grad.copy_(torch.sin(step + weight.detach()))
             weight.grad = grad.clone()
@@ -94,7 +94,7 @@ def test_matrices_and_weights_are_peft_s(
     adapted: Any = attach_adapter(
         random_model("llama"), make_adapter("query", "mlp", rank=3, dropout=0.25), HubModel(name="any"), 0
     )
-    slot = Slot(lora_matrices(adapted), lora_weights(adapted), 0, whole=False)
+    slot = Slot(list_lora_matrices(adapted), read_lora_weights(adapted), 0, as_vectors=False)
     named: dict[str, Tensor] = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     assert named.keys() == slot.parameters.keys()
     for name, weight in named.items():
@@ -103,7 +103,7 @@ def test_matrices_and_weights_are_peft_s(
         (3, 2.0, 0.25, False)
     }
     changed = {name: (a_RI + 1, b_OR - 1) for name, (a_RI, b_OR) in slot.weights().items()}
-    copy_weights(changed, lora_weights(adapted))
+    copy_weights(changed, read_lora_weights(adapted))
     for name, weight in named.items():
         difference = 1 if "lora_A" in name else -1
         assert torch.equal(weight, slot.parameters[name] + difference)

@@ -12,8 +12,8 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import read_architecture
 from sweeplab.models.vision import choose_auto_class
 from sweeplab.multilora.dropout import Extent
-from sweeplab.multilora.packed import Packed
-from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
+from sweeplab.multilora.packed import PackedAdapters
+from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from tests.configs import PLAIN, adapter_of
 from tests.conftest import Compose
 
@@ -66,7 +66,7 @@ class Built(NamedTuple):
     """A model as a trial trains it; `packed` where its adapter stands beside the base."""
 
     model: Any
-    packed: Packed | None
+    packed: PackedAdapters | None
     trained: list[torch.nn.Parameter]
 
     def zero_gradients(self) -> None:
@@ -97,10 +97,10 @@ def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
     if config.adapter.method == "lora":
         model = get_peft_model(base, make_lora_config(config.adapter, config.model, base))
     if why_exclusive(config) is None:
-        slot = Slot(lora_matrices(model), lora_weights(model), 0, takes_vectors(config))
+        slot = Slot(list_lora_matrices(model), read_lora_weights(model), 0, takes_vectors(config))
         model = model.unload()
-        packed = Packed(model, [slot])
-        packed.begin([extent], [0])
+        packed = PackedAdapters(model, [slot])
+        packed.begin_micro_batch([extent], [0])
     if config.training.gradient_checkpointing:
         base.gradient_checkpointing_enable({"use_reentrant": False})
     weights = model.parameters() if slot is None else slot.parameters.values()

@@ -13,7 +13,7 @@ from sweeplab.data.images import ImageBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
 from sweeplab.training import chunked_loss as chunks
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from tests.conftest import Compose
 from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
@@ -47,7 +47,7 @@ def live_step(config: TrialConfig, examples: Batch | ImageBatch) -> dict[str, in
         found: dict[str, int] = {}
         for _ in range(2):  # the first one makes the optimizer's states
             live.highest()
-            loss = target_loss_sum(model, examples)
+            loss = sum_target_losses(model, examples)
             found["forward"] = live.highest()
             if config.training.accumulation == 1:
                 one.zero_gradients()
@@ -154,7 +154,7 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
 def test_the_moments_of_a_loss_in_chunks(
     compose_trial: Compose, monkeypatch: pytest.MonkeyPatch, vocab_size: int, num_targets: int
 ) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 1 << 20)
     config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=vocab_size)
     live, plan = live_step(config, batch(vocab_size, num_targets)), predicted(config, num_targets)
     for moment in ("forward", "backward"):

@@ -18,7 +18,7 @@ from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import read_architecture
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.time import (
-    FOUR_BIT_SLOWDOWN,
+    _FOUR_BIT_SLOWDOWN,
     count_flops_per_token,
     count_optimizer_steps,
     count_train_tokens,
@@ -104,5 +104,5 @@ def test_four_bit_costs_half_as_much_again_on_cuda(compose_trial: Compose) -> No
         for device in (CPU, CUDA)
     }
     assert seconds["none", "cuda"] == pytest.approx(10 * 1e6 / 1e9 / 0.4)
-    assert seconds["nf4", "cuda"] == pytest.approx(10 * 1e6 / 1e9 / 0.4 * FOUR_BIT_SLOWDOWN)
+    assert seconds["nf4", "cuda"] == pytest.approx(10 * 1e6 / 1e9 / 0.4 * _FOUR_BIT_SLOWDOWN)
     assert seconds["nf4", "cpu"] == seconds["none", "cpu"]

@@ -17,15 +17,15 @@ from sweeplab.records.items import read_items
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
-    base_items_path,
-    base_path,
+    _base_items_path,
+    _base_path,
+    _list_trial_folders,
     known_base_score,
     read_base_scores,
     read_facts,
     read_json,
     read_records,
     trial_folder,
-    trial_folders,
     write_base_score,
     write_facts,
     write_json,
@@ -111,7 +111,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, call: str, monkey
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/study cannot be made: Not a directory; choose another"):
+    with pytest.raises(StoreError, match="file/study cannot be created: Not a directory; choose another"):
         write_text(tmp_path / "file" / "study" / "x.json", "")
 
 
@@ -151,7 +151,7 @@ def test_folders_that_are_no_trial_are_passed_over(tmp_path: Path) -> None:
         folder = tmp_path / "trials" / name
         folder.mkdir(parents=True)
         write_json_lines(folder / "items.jsonl", [{"task": "a", "item": 0, "filter": "none", "metrics": {"acc": 1.0}}])
-    assert [folder.name for folder in trial_folders(tmp_path)] == ["00002", "00010"]
+    assert [folder.name for folder in _list_trial_folders(tmp_path)] == ["00002", "00010"]
     assert read_items(tmp_path)["scores.a.acc"].values == {2: [1.0], 10: [1.0]}
     assert read_records(tmp_path) == []
 
@@ -211,17 +211,17 @@ def test_a_base_score_is_kept_once_and_taken_over_by_other_studies(tmp_path: Pat
     assert known_base_score(second, "1" * 32, elsewhere=True) is None
     assert known_base_score(second, score.key, elsewhere=True) == score
     assert read_base_scores(second) == read_base_scores(first) == [score]
-    items = base_items_path(second, score.key).read_bytes()
-    assert items == base_items_path(first, score.key).read_bytes() == b'{"item": 0}\n{"item": 1}\n'
+    items = _base_items_path(second, score.key).read_bytes()
+    assert items == _base_items_path(first, score.key).read_bytes() == b'{"item": 0}\n{"item": 1}\n'
 
 
 def test_a_damaged_base_score_is_named_and_never_taken_over(tmp_path: Path) -> None:
     first, second, score = tmp_path / "first", tmp_path / "second", base_score()
     write_base_score(first, score, [])
-    base_path(first, score.key).write_text("{}")
+    _base_path(first, score.key).write_text("{}")
     assert known_base_score(second, score.key, elsewhere=True) is None
     with pytest.raises(StoreError, match=r"0\.json is no score of a base: .*; move it out of the way"):
         known_base_score(first, score.key, elsewhere=True)
     write_base_score(first, score, [])
-    base_items_path(first, score.key).unlink()
+    _base_items_path(first, score.key).unlink()
     assert known_base_score(second, score.key, elsewhere=True) is None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sweeplab.records.record import Phase, Solo, StudyFacts, TrialRecord
-from sweeplab.report import summarize_settings
+from sweeplab.report import summarize_settings, write_report
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.evidence.formatting import DASH, format_step_duration
@@ -15,7 +15,6 @@ from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
 from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table, title_phases
-from sweeplab.report.pages import write_pages
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -120,7 +119,7 @@ def test_the_pages_explain_the_columns(make_facts: FactsFactory, together: list[
     assert "must not be added over trials" in said["trained among"]
     assert "not probed" in said["a step alone"]
     assert said["peak resident memory alone"].endswith("without other trials.")
-    page = write_pages(make_facts(), together, tmp_path)
+    page = write_report(make_facts(), together, tmp_path)
     for text in (page.read_text(), page.with_suffix(".md").read_text()):
         for part in ("does not add up", "a step alone", "trained among", "peak resident memory alone"):
             assert part in text

@@ -11,7 +11,7 @@ from sweeplab.config.space import axes
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.presets import PRESETS, enqueued_point
+from sweeplab.search.enqueue import _RECIPES, _read_entry
 from tests.study_runs import ComposeStudy, Open, end, record_of, run
 
 LR = "++space.optimizer.lr={low: 1e-5, high: 1e-2, log: true}"
@@ -49,9 +49,9 @@ def test_a_point_that_is_enqueued_belongs_to_a_generation(open_search: Open, sam
     assert all(keys[sampler] in one for one in others)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", _RECIPES)
 def test_every_recipe_names_its_source_and_keys_of_conf(compose_study: ComposeStudy, name: str) -> None:
-    preset = PRESETS[name]
+    preset = _RECIPES[name]
     assert any(year in preset.source for year in ("2021", "2023", "github.com"))
     for alpha in ("adapter.alpha", "adapter.alpha_ratio"):  # for a space with either, and the same value by both
         given = (override(key, value) for key, value in preset.values.items() if not key.startswith("adapter.alpha"))
@@ -62,30 +62,33 @@ def test_every_recipe_names_its_source_and_keys_of_conf(compose_study: ComposeSt
 
 def test_a_recipe_gives_the_axes_that_are_varied() -> None:
     varied = axes(SPACE)
-    assert enqueued_point("alpaca_lora", varied) == {"optimizer": "adamw", "optimizer.lr": 3e-4, "adapter.rank": 8}
+    assert _read_entry("alpaca_lora", varied) == {"optimizer": "adamw", "optimizer.lr": 3e-4, "adapter.rank": 8}
 
 
 def test_a_point_may_be_nested_or_dotted() -> None:
     varied = axes(SPACE)
-    nested = enqueued_point({"optimizer": {"lr": 1e-3}, "adapter": {"rank": 8.0}}, varied)
-    assert nested == enqueued_point({"optimizer.lr": 1e-3, "adapter.rank": 8}, varied)
+    nested = _read_entry({"optimizer": {"lr": 1e-3}, "adapter": {"rank": 8.0}}, varied)
+    assert nested == _read_entry({"optimizer.lr": 1e-3, "adapter.rank": 8}, varied)
     assert repr(nested["adapter.rank"]) == "8"
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("best", r"study\.enqueue names no recipe, got best; choose from lora_paper, qlora"),
+        ("best", r"study\.enqueue must name a known recipe, got best; choose from lora_paper, qlora"),
         ("qlora", r"study\.enqueue qlora: optimizer must be within .*, got paged_adamw; widen space\.optimizer"),
         ({"adapter.alpha": 8}, r"must name axes of space \(optimizer, .*\), got adapter\.alpha; drop it, or vary it"),
         ({"adapter.rank": 5}, r"adapter\.rank must be within \{'choices': \[4, 8, 16\]\}, got 5; widen space"),
-        ({"optimizer": "adamw", "optimizer.momentum": 0.5}, r"goes only with \{'optimizer': 'sgd'\}, got 0\.5; drop"),
-        (7, r"study\.enqueue must hold points or names of recipes, got 7; try"),
+        (
+            {"optimizer": "adamw", "optimizer.momentum": 0.5},
+            r"has effect only with \{'optimizer': 'sgd'\}, got 0\.5; drop",
+        ),
+        (7, r"study\.enqueue must list points or names of recipes, got 7; try"),
     ],
 )
 def test_a_point_outside_the_space_is_refused(entry: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        enqueued_point(entry, axes(SPACE))
+        _read_entry(entry, axes(SPACE))
 
 
 def earlier(folder: Path, *, objective: str = "heldout_loss_nats_per_token", rank: float = 8) -> None:

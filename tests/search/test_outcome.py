@@ -11,7 +11,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Solo, Status
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.outcome import violations
+from sweeplab.search.outcome import compute_violations
 from sweeplab.search.search import Search
 from tests.study_runs import LOSS, ComposeStudy, Open, end, record_of
 
@@ -26,9 +26,9 @@ def test_violations_are_relative_to_their_bound(compose_study: ComposeStudy) -> 
     record.num_trainable_params, record.tokens_per_second = 1500, 100.0
     record.solo = Solo(1.0, 3, 8, None, 2_000_000_000)
     names = ("num_trainable_params max", "solo.peak_allocated_bytes max", "tokens_per_second min")
-    assert violations(record, config) == dict(zip(names, (0.5, -0.75, -1.0), strict=True))
+    assert compute_violations(record, config) == dict(zip(names, (0.5, -0.75, -1.0), strict=True))
     record.solo = None
-    assert violations(record, config)["solo.peak_allocated_bytes max"] is None
+    assert compute_violations(record, config)["solo.peak_allocated_bytes max"] is None
 
 
 def test_a_constraint_that_was_not_measured_is_named(open_search: Open) -> None:

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from sweeplab.config.compose import Request
 from sweeplab.execution.driver import Driver
-from sweeplab.records.quarantine import PARTIAL, read_study
+from sweeplab.records.quarantine import _PARTIAL, read_study
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import StoreError, read_records, trial_folder, write_json, write_record
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.dashboard import DATABASE
+from sweeplab.search.dashboard import _DATABASE
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, no_words
@@ -77,7 +77,7 @@ TPE: Final = (*LR, "sampler=tpe")
 
 def shown(folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
     """What Optuna's dashboard would show of each trial."""
-    storage = RDBStorage(f"sqlite:///{folder / DATABASE}")
+    storage = RDBStorage(f"sqlite:///{folder / _DATABASE}")
     trials = optuna.load_study(study_name="single", storage=storage).trials
     storage.remove_session()
     storage.engine.dispose()
@@ -104,7 +104,7 @@ def test_a_database_that_is_damaged_never_matters(
     assert shown(folder) == expected(records)
     before = {path: path.read_bytes() for path in folder.glob("trials/*/*.json")}
     assert len(before) == 12
-    damage(folder / DATABASE)
+    damage(folder / _DATABASE)
     assert read_study(folder).sentences == []
     num_finished, printed = drive(request)
     assert num_finished == 6
@@ -112,11 +112,11 @@ def test_a_database_that_is_damaged_never_matters(
     assert {path: path.read_bytes() for path in before} == before
     assert told(request, folder) == expected(records)
     if damage is as_folder:
-        assert printed.count(f"{folder / DATABASE} cannot be written (") == 1
+        assert printed.count(f"{folder / _DATABASE} cannot be written (") == 1
     else:
         assert "optuna.db" not in printed
         assert shown(folder) == expected(records)
-    assert [path for path in folder.iterdir() if PARTIAL.fullmatch(path.name)] == []
+    assert [path for path in folder.iterdir() if _PARTIAL.fullmatch(path.name)] == []
 
 
 def test_a_database_that_another_program_locks_never_matters(
@@ -124,7 +124,7 @@ def test_a_database_that_another_program_locks_never_matters(
 ) -> None:
     folder = tmp_path / "runs" / "single"
     drive(make_request(RANKS))
-    with closing(sqlite3.connect(folder / DATABASE)) as database:
+    with closing(sqlite3.connect(folder / _DATABASE)) as database:
         database.execute("BEGIN EXCLUSIVE")
         assert drive(make_request(*GRID))[0] == 6
     assert shown(folder) == expected(read_records(folder))
@@ -140,7 +140,7 @@ def test_a_study_that_was_begun_before_there_was_a_trial_json_goes_on(
     before = {path: path.read_bytes() for path in folder.glob("trials/*/record.json")}
     for path in (*folder.glob("trials/*/trial.json"), folder / "search.json"):
         path.unlink()
-    other_database(folder / DATABASE)
+    other_database(folder / _DATABASE)
     num_finished, printed = drive(request)
     assert num_finished == 9
     assert printed.count("6 trials have no trial.json, which was written again from their records") == 1
@@ -179,7 +179,7 @@ def test_records_and_the_search_lost_together_leave_no_trial_out(
     before = [(record.params, record.seed) for record in read_records(folder)]
     shutil.rmtree(trial_folder(folder, 1))
     (trial_folder(folder, 4) / "record.json").write_text("{")
-    for path in folder.glob("trials/*/trial.json") if begun_before else [folder / DATABASE]:
+    for path in folder.glob("trials/*/trial.json") if begun_before else [folder / _DATABASE]:
         path.unlink()
     assert drive(request)[0] == 6
     after = read_records(folder)
@@ -219,9 +219,9 @@ def test_a_lost_journal_is_not_taken_for_the_next_search(
     folder = tmp_path / "runs" / "single"
     folder.mkdir(parents=True)
     for end in ("-journal", "-wal", "-shm"):
-        (folder / f"{DATABASE}{end}").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(1000))
+        (folder / f"{_DATABASE}{end}").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(1000))
     assert drive(make_request(RANKS))[0] == 3
-    assert [path.name for path in folder.glob("optuna.db*")] == [DATABASE]
+    assert [path.name for path in folder.glob("optuna.db*")] == [_DATABASE]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_later(
         with pytest.raises(StoreError, match=r"cannot be written: No space left on device; free space"):
             drive(request)
     everything = [*folder.rglob("*"), *(tmp_path / "reports").rglob("*")]
-    assert [path for path in everything if PARTIAL.fullmatch(path.name)] == []
+    assert [path for path in everything if _PARTIAL.fullmatch(path.name)] == []
     for path in folder.glob("trials/*/record.json"):
         assert path.read_text().endswith("}\n")
     assert drive(request)[0] == 6

@@ -13,7 +13,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Score
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.dashboard import DATABASE
+from sweeplab.search.dashboard import _DATABASE
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search
 from tests.study_runs import Open, asked_for, end, record_of, run
@@ -219,7 +219,7 @@ def test_an_objective_that_was_not_measured_is_named_with_what_was(open_search: 
 
 def test_a_folder_that_cannot_be_made_is_named(open_search: Open, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/study cannot be made"):
+    with pytest.raises(StoreError, match="file/study cannot be created"):
         open_search(folder=tmp_path / "file" / "study")
 
 
@@ -254,7 +254,7 @@ def test_what_is_read_from_memory_is_in_the_database(open_search: Open, tmp_path
     for most in (3, 4):
         go_on(open_search(*overrides), most)
     search = open_search(*overrides)
-    stored = optuna.load_study(study_name="single", storage=f"sqlite:///{tmp_path / 'study' / DATABASE}")
+    stored = optuna.load_study(study_name="single", storage=f"sqlite:///{tmp_path / 'study' / _DATABASE}")
     for _ in range(2):
         assert [plain(trial) for trial in search.study.trials] == [plain(trial) for trial in stored.trials]
         assert search.study.user_attrs == stored.user_attrs

@@ -13,12 +13,12 @@ from sweeplab.statistics.contrasts import (
     _compute_interaction_variance,
     _find_errors,
     _find_errors_from_best,
+    _find_family_factor,
     compare_with_best,
     estimate_contrast,
-    find_family_factor,
 )
 from sweeplab.statistics.intervals import Estimate
-from sweeplab.statistics.spreads import simulate_limits
+from sweeplab.statistics.spreads import _simulate_limits
 
 Array = NDArray[np.float64]
 
@@ -140,11 +140,11 @@ def test_the_best_and_what_cannot_be_told_from_it() -> None:
 
 def test_all_pairs_at_once_are_tukeys() -> None:
     """Without a seed's own effect the intervals are wider or narrower only by the error's degrees of freedom."""
-    assert find_family_factor(2, 10, True) == pytest.approx(stats.t.ppf(0.975, 10), abs=1e-6)
+    assert _find_family_factor(2, 10, True) == pytest.approx(stats.t.ppf(0.975, 10), abs=1e-6)
     values = np.random.default_rng(0).normal(size=(4, 30))
     means = stats.tukey_hsd(*values).confidence_interval(0.95)
     df, variance = 4 * 29, np.mean(values.var(axis=1, ddof=1))
-    reach = find_family_factor(4, df, True) * np.sqrt(2 * variance / 30)
+    reach = _find_family_factor(4, df, True) * np.sqrt(2 * variance / 30)
     assert means.high[0, 1] - means.low[0, 1] == pytest.approx(2 * reach, rel=1e-6)
 
 
@@ -180,7 +180,7 @@ def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None
         assert found is not None
         wrong += len(found.tied) < 7
         variance, df = _compute_interaction_variance(values_KS)
-        reach = find_family_factor(7, df, True) * np.sqrt(2 * variance / num_seeds)
+        reach = _find_family_factor(7, df, True) * np.sqrt(2 * variance / num_seeds)
         pooled_wrong += np.ptp(values_KS.mean(axis=1)) > reach
     assert (held / 500).min() > 0.92
     assert wrong / 500 < 0.09
@@ -238,7 +238,7 @@ def test_differences_from_the_best_are_the_contrasts_of_all_weights(num_items: i
 def test_thousands_of_settings_fit_in_memory() -> None:
     """Of the 4,000 simulated studies that tell which of 1,500 settings spread more, the values alone are 96 MB."""
     table = ResultTable(np.random.default_rng(0).normal(size=(1500, 2)))
-    simulate_limits.cache_clear()
+    _simulate_limits.cache_clear()
     tracemalloc.start()
     assert compare_with_best(table, 1) is not None
     highest = tracemalloc.get_traced_memory()[1]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.factorial import adjust_by_holm, analyze_variance
+from sweeplab.statistics.factorial import _adjust_by_holm, analyze_variance
 
 
 def residual(columns: list[NDArray[np.float64]], values: NDArray[np.float64]) -> float:
@@ -39,7 +39,7 @@ def test_sums_of_squares_are_those_of_nested_least_squares() -> None:
     assert sum(term.df for term in terms.values()) == flat.size - 1
     error = residual(dummies(a, b, c) + dummies(seed), flat) / (23 * 2)
     tails = [stats.f.sf(term.sum_of_squares / term.df / error, term.df, 46) for axes, term in terms.items() if axes]
-    assert [term.p for axes, term in terms.items() if axes] == pytest.approx(adjust_by_holm(tails))
+    assert [term.p for axes, term in terms.items() if axes] == pytest.approx(_adjust_by_holm(tails))
 
 
 def test_one_seed_has_shares_without_tests() -> None:
@@ -49,5 +49,5 @@ def test_one_seed_has_shares_without_tests() -> None:
 
 
 def test_holm_steps_down() -> None:
-    assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert adjust_by_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert _adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert _adjust_by_holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])

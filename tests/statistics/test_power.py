@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from sweeplab.statistics.contrasts import ResultTable, estimate_contrast
-from sweeplab.statistics.power import compute_power, count_items_needed, count_seeds_needed, find_least_difference
+from sweeplab.statistics.power import _compute_power, count_items_needed, count_seeds_needed, find_least_difference
 
 
 @pytest.mark.parametrize(("difference", "num_seeds"), [(2.0, 3), (1.0, 8), (0.5, 20)])
@@ -13,7 +13,7 @@ def test_power_is_how_often_the_t_test_finds_it(difference: float, num_seeds: in
     draws = np.random.default_rng(0).normal(difference, 1.0, (20_000, num_seeds))
     found = stats.ttest_1samp(draws, 0.0, axis=1)
     share = np.mean((found.pvalue < 0.05) & (found.statistic > 0))
-    assert compute_power(difference, 1.0, num_seeds) == pytest.approx(share, abs=0.012)
+    assert _compute_power(difference, 1.0, num_seeds) == pytest.approx(share, abs=0.012)
 
 
 def test_seeds_needed_are_the_fewest_that_do() -> None:
@@ -21,8 +21,8 @@ def test_seeds_needed_are_the_fewest_that_do() -> None:
     for difference in (3.0, 1.0, 0.2):
         needed = count_seeds_needed(difference, 1.0)
         assert needed is not None
-        assert compute_power(difference, 1.0, needed) >= 0.8
-        assert needed == 2 or compute_power(difference, 1.0, needed - 1) < 0.8
+        assert _compute_power(difference, 1.0, needed) >= 0.8
+        assert needed == 2 or _compute_power(difference, 1.0, needed - 1) < 0.8
 
 
 def test_no_difference_needs_more_than_there_is() -> None:
@@ -69,7 +69,7 @@ def test_items_needed() -> None:
 def test_the_least_difference_is_found_as_often_as_it_says() -> None:
     critical = float(stats.t.ppf(0.975, 7))
     least = find_least_difference(1 / 8**0.5, 7, critical)
-    assert compute_power(least, 1.0, 8) == pytest.approx(0.8, abs=1e-6)
+    assert _compute_power(least, 1.0, 8) == pytest.approx(0.8, abs=1e-6)
     assert find_least_difference(0.5, np.inf, 1.96) == pytest.approx(0.5 * (1.96 + stats.norm.ppf(0.8)))
 
 

@@ -5,16 +5,16 @@ import pytest
 
 from sweeplab.statistics.spreads import (
     TEST_LEVEL,
-    compute_excesses,
+    _compute_excesses,
+    _compute_paired_variances,
     compute_own_variances,
-    compute_paired_variances,
     split_by_spread,
 )
 
 
 def test_an_excess_is_over_the_mean_of_all_smaller_ones() -> None:
-    assert compute_excesses(np.array([1.0, 100.0, 4.0, 5.0])) == pytest.approx([100 / (10 / 3), 5 / 2.5])
-    assert compute_excesses(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(np.array([[3 / 1.5]]))
+    assert _compute_excesses(np.array([1.0, 100.0, 4.0, 5.0])) == pytest.approx([100 / (10 / 3), 5 / 2.5])
+    assert _compute_excesses(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(np.array([[3 / 1.5]]))
 
 
 def test_variances_over_seeds_are_numpys() -> None:
@@ -25,7 +25,7 @@ def test_variances_over_seeds_are_numpys() -> None:
 def test_what_a_seed_does_to_all_settings_is_no_spread_of_a_pair() -> None:
     values = np.random.default_rng(0).normal(size=(5, 3))
     moved = values + np.array([10.0, -20.0, 30.0])
-    assert compute_paired_variances(moved) == pytest.approx(compute_paired_variances(values))
+    assert _compute_paired_variances(moved) == pytest.approx(_compute_paired_variances(values))
 
 
 @pytest.mark.parametrize("paired", [False, True])

@@ -120,7 +120,7 @@ def test_without_a_terminal_it_begins_with_what_is_planned(clock: Clock, out: io
 def test_without_a_terminal_a_line_comes_where_none_came_for_long(
     out: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeplab.tracking.progress.TELL_SECONDS", 0.1)
+    monkeypatch.setattr("sweeplab.tracking.progress._MOST_QUIET_SECONDS", 0.1)
     with StudyProgress(10, 2, Console(file=out, width=200)) as progress:
         progress.started(2, {"adapter.rank": 4}, 1)
         progress.observed(2, 2, {"num_steps": 4, "train_loss": 3.0})
@@ -135,7 +135,7 @@ def test_without_a_terminal_a_line_comes_where_none_came_for_long(
 
 
 def test_a_terminal_has_bars_and_no_such_lines(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeplab.tracking.progress.TELL_SECONDS", 0.01)
+    monkeypatch.setattr("sweeplab.tracking.progress._MOST_QUIET_SECONDS", 0.01)
     with StudyProgress(10, 2, Console(file=out, width=200, force_terminal=True)):
         time.sleep(0.1)
     assert "workers" not in out.getvalue()

@@ -15,15 +15,15 @@ from sweeplab.records.record import Phase, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_records
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_dashboards import (
-    REPORT,
-    WORKSPACE,
-    build_sections,
-    import_packages,
+    _REPORT,
+    _WORKSPACE,
+    _build_sections,
+    _import_packages,
+    _write_claims_text,
     publish,
-    write_claims_text,
 )
-from sweeplab.tracking.wandb_report import list_claim_rows, list_trial_rows
-from sweeplab.tracking.wandb_runs import summarize_record
+from sweeplab.tracking.wandb_report import _list_claim_rows, _list_trial_rows
+from sweeplab.tracking.wandb_runs import _summarize_record
 from tests.study_runs import QUICK, WITH_STANDIN, Standin, running, wait_until
 from tests.tracking.test_wandb_runs import curve_of, leet
 from tests.tracking.wandb_server import ENTITY, KEY, Told, serving
@@ -44,7 +44,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.tracking import wandb_runs as tracking
 
-tracking.INIT_SECONDS, tracking.FINISH_SECONDS = 1.0, 1.0
+tracking._INIT_SECONDS, tracking._FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
 tracker = tracking.WandbTracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
 config = TrialConfig.model_construct()
@@ -113,7 +113,7 @@ def test_every_trial_is_a_run_that_says_what_its_record_says(online: Online) -> 
         said = {key: value for key, value in online.told.summary[run].items() if not key.startswith("_")}
         assert said.pop("heldout_loss") == {"min": min(point.loss for point in record.heldout_losses)}
         assert said.pop("train_loss") == {"last": record.losses[-1].loss}
-        assert said == summarize_record(record)
+        assert said == _summarize_record(record)
         rows = online.told.history[run]
         assert {step: {k: v for k, v in row.items() if k[0] != "_"} for step, row in rows.items()} == curve_of(record)
 
@@ -157,7 +157,7 @@ def looked_up(accessor: str, config: dict[str, Any], said: dict[str, Any]) -> An
 
 
 def test_panels_name_what_the_runs_have(online: Online) -> None:
-    workspace = json.loads((online.found.page.with_name(WORKSPACE)).read_text())
+    workspace = json.loads((online.found.page.with_name(_WORKSPACE)).read_text())
     sections = workspace["spec"]["section"]["panelBankConfig"]["sections"]
     panels = {panel["viewType"]: panel["config"] for section in sections for panel in section["panels"]}
     columns = [column["accessor"] for column in panels["Parallel Coordinates Plot"]["columns"]]
@@ -177,7 +177,7 @@ def test_panels_name_what_the_runs_have(online: Online) -> None:
 
 
 def test_workspace_and_report_are_sent_as_they_are_kept(online: Online) -> None:
-    for name, kind, view in zip((WORKSPACE, REPORT), ("project-view", "runs"), online.told.views, strict=True):
+    for name, kind, view in zip((_WORKSPACE, _REPORT), ("project-view", "runs"), online.told.views, strict=True):
         kept = json.loads(online.found.page.with_name(name).read_text())
         assert json.loads(view["spec"]) == kept["spec"]
         assert (view["type"], view["entityName"], view["projectName"]) == (kind, ENTITY, "sweeplab")
@@ -186,7 +186,7 @@ def test_workspace_and_report_are_sent_as_they_are_kept(online: Online) -> None:
 
 def test_what_is_sent_again_replaces_what_was_sent(online: Online) -> None:
     publish(online.found, "sweeplab", ENTITY, online=False)
-    kept = [json.loads(online.found.page.with_name(name).read_text())["id"] for name in (WORKSPACE, REPORT)]
+    kept = [json.loads(online.found.page.with_name(name).read_text())["id"] for name in (_WORKSPACE, _REPORT)]
     assert kept == ["V1", "V2"]
 
 
@@ -259,23 +259,23 @@ def claimed() -> ReportedStudy:
 
 
 def test_claims_are_a_table_and_a_panel(claimed: ReportedStudy) -> None:
-    columns, rows = list_claim_rows(claimed)
+    columns, rows = _list_claim_rows(claimed)
     better, same = (dict(zip(columns, row, strict=True)) for row in rows)
     assert (better["verdict"], better["published"], same["verdict"]) == ("supported", -0.3, "contradicted")
     assert better["ours"] == pytest.approx(-0.25)
     assert better["low"] < better["ours"] < better["high"] < 0
-    first, second = write_claims_text(claimed).splitlines()
+    first, second = _write_claims_text(claimed).splitlines()
     assert first.startswith("- **supported**: more is better (me): difference -0.250 [")
     assert second.startswith("- **contradicted**: it is all the same (you)")
 
 
 def test_the_score_is_drawn_against_the_memory_that_was_measured(claimed: ReportedStudy) -> None:
-    _, reports = import_packages()
-    (panel,) = build_sections(reports, claimed)["Score against memory"]
+    _, reports = _import_packages()
+    (panel,) = _build_sections(reports, claimed)["Score against memory"]
     config = panel._to_model().config
     assert config.x_axis == "summary:phases/train/peak_resident_bytes"
     assert config.y_axis == f"summary:{LOSS}"
-    assert {config.x_axis[8:], config.y_axis[8:]} <= set(summarize_record(claimed.records[0]))
-    columns, rows = list_trial_rows(claimed)
+    assert {config.x_axis[8:], config.y_axis[8:]} <= set(_summarize_record(claimed.records[0]))
+    columns, rows = _list_trial_rows(claimed)
     assert columns[-2:] == [LOSS, "phases.train.peak_resident_bytes"]
     assert [row[-1] for row in rows] == [4000] * 3 + [8000] * 3

@@ -14,7 +14,7 @@ from sweeplab.config.tracking import NoTracking
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records
 from sweeplab.tracking.tracker import NoTracker
-from sweeplab.tracking.wandb_runs import build_tracker, summarize_record
+from sweeplab.tracking.wandb_runs import _summarize_record, build_tracker
 from tests.records.test_record import full_record
 from tests.study_runs import RealStudy, Standin, environment
 
@@ -97,7 +97,7 @@ def test_the_summary_is_the_records_to_the_last_digit(mirrored: Mirrored) -> Non
         assert record is not None
         said = {key: value for key, value in run.summary.items() if not key.startswith("_")}
         drawn = {"train_loss", "lr", "heldout_loss"}  # the curve's last point
-        assert {key: value for key, value in said.items() if key not in drawn} == summarize_record(record)
+        assert {key: value for key, value in said.items() if key not in drawn} == _summarize_record(record)
     record, run = mirrored[1]
     assert record is not None
     score = record.scores["tiny_addition_choice"]["acc"]
@@ -189,8 +189,8 @@ def test_none_needs_no_wandb(tmp_path: Path) -> None:
 
 def test_a_summary_leaves_out_what_is_missing() -> None:
     empty = TrialRecord(0, Status.FAILED, 0, {}, {}, reason="it broke")
-    assert summarize_record(empty) == {"status": "failed", "reason": "it broke"}
-    full = summarize_record(full_record())
+    assert _summarize_record(empty) == {"status": "failed", "reason": "it broke"}
+    full = _summarize_record(full_record())
     assert None not in full.values()
     assert full["phases/train/peak_reserved_bytes"] == 12
     assert full["num_trials_in_cohort"] == 2

@@ -16,12 +16,17 @@ from sweeplab.config.model import HubModel
 from sweeplab.data.batches import Batch, collate_tokens
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.packing import PackedRow
-from sweeplab.multilora.batches import CohortBatch, combined
+from sweeplab.multilora.batches import CohortBatch, _combine_rows
 from sweeplab.multilora.dropout import Extent
-from sweeplab.multilora.packed import Packed
-from sweeplab.multilora.slots import Slot, lora_matrices, lora_weights
+from sweeplab.multilora.packed import PackedAdapters
+from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.training import chunked_loss as chunks
-from sweeplab.training.module import row_losses, target_logits, target_loss_sum, window_shares
+from sweeplab.training.module import (
+    _compute_row_losses,
+    compute_target_logits,
+    compute_window_shares,
+    sum_target_losses,
+)
 from tests.conftest import Compose
 from tests.random_models import SIZES
 from tests.training.conftest import examples
@@ -34,7 +39,7 @@ SMALL: Final = 4 * V * 4 * 3  # three columns of four rows
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", SMALL)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", SMALL)
 
 
 def batch_of(count: int = 4, seed: int = 3) -> Batch:
@@ -42,7 +47,7 @@ def batch_of(count: int = 4, seed: int = 3) -> Batch:
 
 
 def at_once(model: nn.Module, batch: Batch) -> Tensor:
-    logits_NV, targets_N = target_logits(model, batch)
+    logits_NV, targets_N = compute_target_logits(model, batch)
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
@@ -53,7 +58,7 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def assert_same(model: nn.Module, batch: Batch) -> None:
-    direct, chunked = at_once(model, batch), target_loss_sum(model, batch)
+    direct, chunked = at_once(model, batch), sum_target_losses(model, batch)
     torch.testing.assert_close(chunked, direct, rtol=1e-12, atol=0)
     expected, found = gradients(model, direct), gradients(model, chunked)
     assert expected.keys() == found.keys() != set()
@@ -92,7 +97,7 @@ def test_loss_and_gradients_of_every_method(
     model = filled(attach_adapter(base, adapter, HubModel(name="any"), seed=1))
     if adapter.has_dropout():
         model.eval()  # the two forwards would draw differently
-    assert row_losses(model, batch_of()) is not None
+    assert _compute_row_losses(model, batch_of()) is not None
     assert_same(model, batch_of())
 
 
@@ -101,15 +106,15 @@ def test_loss_and_gradients_of_every_method(
 def test_loss_and_gradients_of_every_family(family: str) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SIZES[family])).double().eval()
     batch = batch_of()
-    assert row_losses(model, batch) is not None
+    assert _compute_row_losses(model, batch) is not None
     assert_same(model, batch)
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_logits_that_are_not_the_heads_alone_are_taken_at_once() -> None:
     model = GraniteForCausalLM(GraniteConfig(**SIZES["llama"], logits_scaling=3.0)).double().eval()
-    assert row_losses(model, batch_of()) is None
-    assert model.get_output_embeddings() in chunks.AT_ONCE
+    assert _compute_row_losses(model, batch_of()) is None
+    assert model.get_output_embeddings() in chunks._WHOLE_LOGITS
     assert_same(model, batch_of())
 
 
@@ -117,16 +122,16 @@ def test_logits_that_are_not_the_heads_alone_are_taken_at_once() -> None:
 def test_a_head_whose_adapter_drops_is_taken_at_once_in_training_only(tiny_llama: Any, compose_trial: Compose) -> None:
     adapter = compose_trial("quantization=none", "adapter.rank=3", "adapter.dropout=0.5", *ALL).adapter
     model = filled(attach_adapter(tiny_llama().requires_grad_(False), adapter, HubModel(name="any"), seed=1))
-    assert row_losses(model, batch_of()) is None
-    assert row_losses(model.eval(), batch_of()) is not None
+    assert _compute_row_losses(model, batch_of()) is None
+    assert _compute_row_losses(model.eval(), batch_of()) is not None
 
 
 def cohort_batch() -> CohortBatch:
     parts = [(examples(count, seed=count), 7) for count in (2, 1, 2)]  # the second one is filled up
-    return combined([(rows, num_targets) for rows, num_targets in parts], parts[0][0][0], 0)
+    return _combine_rows([(rows, num_targets) for rows, num_targets in parts], parts[0][0][0], 0)
 
 
-def packed_gradients(packed: Packed, shares_K: Tensor) -> list[Tensor]:
+def packed_gradients(packed: PackedAdapters, shares_K: Tensor) -> list[Tensor]:
     packed.zero_gradients()
     shares_K.sum().backward()
     return [bucket.grads_KP.clone() for bucket in packed.buckets]
@@ -141,16 +146,16 @@ def test_every_trial_of_a_cohort_has_its_own_loss_and_gradients(
     for seed, rank in ((0, 3), (1, 20), (2, 4)):
         chosen = ("quantization=none", f"adapter.rank={rank}", f"adapter.dropout={dropout}", *ALL)
         adapted = filled(attach_adapter(base, compose_trial(*chosen).adapter, HubModel(name="any"), seed))
-        slots.append(Slot(lora_matrices(adapted), lora_weights(adapted), seed, whole=True))
+        slots.append(Slot(list_lora_matrices(adapted), read_lora_weights(adapted), seed, as_vectors=True))
         detach_adapter(adapted)
     batch = cohort_batch()
-    with Packed(base.train(), slots) as packed:
-        packed.begin([Extent(share.num_rows, share.num_columns) for share in batch.shares], [5, 6, 7])
-        direct_K = window_shares(base, batch)
+    with PackedAdapters(base.train(), slots) as packed:
+        packed.begin_micro_batch([Extent(share.num_rows, share.num_columns) for share in batch.shares], [5, 6, 7])
+        direct_K = compute_window_shares(base, batch)
         expected = packed_gradients(packed, direct_K)
-        monkeypatch.setattr(chunks, "CHUNK_BYTES", SMALL)
-        assert (row_losses(base, batch.rows) is None) == (dropout > 0)
-        chunked_K = window_shares(base, batch)
+        monkeypatch.setattr(chunks, "_CHUNK_BYTES", SMALL)
+        assert (_compute_row_losses(base, batch.rows) is None) == (dropout > 0)
+        chunked_K = compute_window_shares(base, batch)
         found = packed_gradients(packed, chunked_K)
     torch.testing.assert_close(chunked_K, direct_K, rtol=1e-12, atol=0)
     for one, other in zip(found, expected, strict=True):
@@ -162,12 +167,12 @@ def test_every_trial_of_a_cohort_has_its_own_loss_and_gradients(
 def test_packed_rows_and_rows_without_a_target(tiny_llama: Any) -> None:
     model = tiny_llama().train()
     rows = [PackedRow(tuple(examples(3, seed=seed))) for seed in (1, 2)]
-    joined = combined([(rows, 5)], rows[0], 0).rows
+    joined = _combine_rows([(rows, 5)], rows[0], 0).rows
     assert isinstance(joined, Batch)
     assert_same(model, joined)
     model.zero_grad()
     nothing = batch_of()._replace(labels_BT=torch.full_like(batch_of().labels_BT, -100))
-    loss = target_loss_sum(model, nothing)
+    loss = sum_target_losses(model, nothing)
     loss.backward()
     assert loss.item() == 0
     assert not any(
@@ -199,9 +204,9 @@ def test_all_logits_never_stand_at_once(tiny_llama: Any, monkeypatch: pytest.Mon
     model.get_output_embeddings().requires_grad_(False)
     sizes: dict[str, int] = {}
     for name, num_bytes in (("at once", 1 << 25), ("chunked", 4 * ODD_V * 4 * 3)):
-        monkeypatch.setattr(chunks, "CHUNK_BYTES", num_bytes)
+        monkeypatch.setattr(chunks, "_CHUNK_BYTES", num_bytes)
         with LargestLogits(model.get_output_embeddings()) as seen, torch.set_grad_enabled(again):
-            loss = target_loss_sum(model, batch)
+            loss = sum_target_losses(model, batch)
             if again:
                 loss.backward()
         sizes[name] = seen.largest
@@ -209,13 +214,13 @@ def test_all_logits_never_stand_at_once(tiny_llama: Any, monkeypatch: pytest.Mon
 
 
 def test_images_and_small_vocabularies_are_taken_at_once(tiny_llama: Any) -> None:
-    assert row_losses(tiny_llama(), batch_of()) is None
+    assert _compute_row_losses(tiny_llama(), batch_of()) is None
     images = ImageBatch(torch.zeros(2, 1, 4, 4), torch.tensor([0, 1]), 2, 2)
-    assert row_losses(nn.Identity(), images) is None
+    assert _compute_row_losses(nn.Identity(), images) is None
 
 
 def test_columns_by_hand(small_chunks: Callable[..., None]) -> None:
-    assert chunks.columns_at_once(V, 4, 3) == 3
-    assert chunks.columns_at_once(V, 4, 4) == 3
-    assert chunks.columns_at_once(V, 2, 100) == 6
-    assert chunks.columns_at_once(1 << 20, 4, 100) == 1
+    assert chunks._count_columns_per_chunk(V, 4, 3) == 3
+    assert chunks._count_columns_per_chunk(V, 4, 4) == 3
+    assert chunks._count_columns_per_chunk(V, 2, 100) == 6
+    assert chunks._count_columns_per_chunk(1 << 20, 4, 100) == 1

@@ -16,8 +16,8 @@ from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import TrialRecord
-from sweeplab.training.module import FinetuneModule, target_loss_sum
-from sweeplab.training.together import checkpointed
+from sweeplab.training.attached_cohort import gradient_checkpointing
+from sweeplab.training.module import FinetuneModule, sum_target_losses
 from tests.training.conftest import SEED, examples
 
 
@@ -189,13 +189,13 @@ def test_padding_and_company_do_not_change_a_loss(tiny_llama: Any) -> None:
     model, data = tiny_llama(), examples(6, seed=2)
     apart = sum(example_loss_sum(model, tokens) for tokens in data)
     for pad in (0, 77):
-        together = target_loss_sum(model, collate_tokens(data, pad, 0))
+        together = sum_target_losses(model, collate_tokens(data, pad, 0))
         torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
 
 
 def test_a_model_in_16_bits_is_scored_in_32(tiny_llama: Any) -> None:
     model, batch = tiny_llama().bfloat16(), collate_tokens(examples(6, seed=2), 0, 0)
-    loss = target_loss_sum(model, batch)
+    loss = sum_target_losses(model, batch)
     logits = model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT).logits.double()
     exact = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.labels_BT[:, 1:].flatten(), reduction="sum")
     assert loss.dtype is torch.float32
@@ -205,7 +205,7 @@ def test_a_model_in_16_bits_is_scored_in_32(tiny_llama: Any) -> None:
 def gradients(model: nn.Module) -> dict[str, Tensor]:
     torch.manual_seed(3)
     model.train()
-    target_loss_sum(model, collate_tokens(examples(4, seed=3), 0, 0)).backward()
+    sum_target_losses(model, collate_tokens(examples(4, seed=3), 0, 0)).backward()
     return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
 
 
@@ -219,7 +219,7 @@ def test_gradient_checkpointing_gives_identical_gradients_and_is_gone_afterwards
         base.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
         spec = make_spec(0, "adapter.dropout=0.25", "adapter.lora_mlp=true")
         model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
-        with checkpointed(base, checkpointing):
+        with gradient_checkpointing(base, checkpointing):
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
                     nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(len(name)))

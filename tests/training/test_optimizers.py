@@ -11,7 +11,7 @@ from torch import nn
 
 from sweeplab.config.conf import CONF
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.optimizers import build_optimizer, check_made, evaluation_weights, parameter_groups
+from sweeplab.training.optimizers import _group_parameters, build_optimizer, check_optimizer, evaluation_weights
 from sweeplab.training.sophia import SophiaG
 from tests.configs import optimizer_of
 
@@ -76,7 +76,7 @@ def test_arguments_reach_the_optimizer(weights: dict[str, nn.Parameter]) -> None
 
 def test_groups_by_rate_and_decay_with_the_plain_one_first(adapter: dict[str, nn.Parameter]) -> None:
     settings = optimizer_of({"_target_": "torch.optim.SGD", "lr": 0.5})
-    groups = parameter_groups(
+    groups = _group_parameters(
         adapter.items(),
         settings,
         {r"layers\.1\.": 3.0, "norm": 0.25, "q_proj": 1.0},
@@ -127,7 +127,7 @@ def test_a_pattern_that_matches_nothing_or_is_none_is_refused(adapter: dict[str,
 
 
 def test_muon_refuses_what_is_no_matrix(adapter: dict[str, nn.Parameter], compose_trial: Any) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer=muon takes matrices only, and 2 .* none, such as layers.0.norm"):
+    with pytest.raises(ConfigError, match=r"optimizer=muon takes matrices only, but 2 .* not, such as layers.0.norm"):
         build_optimizer(adapter.items(), compose_trial("optimizer=muon").optimizer, {}, 1.0)
 
 
@@ -179,23 +179,27 @@ def test_an_optimizer_from_elsewhere_is_refused_and_not_imported(
     ],
 )
 def test_what_is_no_optimizer_is_refused(weights: dict[str, nn.Parameter], target: str) -> None:
-    with pytest.raises(ConfigError, match=r"optimizer \S+ cannot be made with {'lr': 0.1}"):
+    with pytest.raises(ConfigError, match=r"optimizer \S+ cannot be built with {'lr': 0.1}"):
         build_optimizer(weights.items(), optimizer_of({"_target_": target, "lr": 0.1}), {}, 1.0)
 
 
 def test_a_plan_makes_what_torch_itself_checks_and_imports_no_other_package(compose_trial: Any) -> None:
-    check_made(compose_trial("optimizer=muon").optimizer)
-    with pytest.raises(ConfigError, match=r"optimizer torch\.optim\.Muon cannot be made with .*'fast'.*; mend that"):
-        check_made(compose_trial("optimizer=muon", "optimizer.adjust_lr_fn=fast").optimizer)
-    check_made(optimizer_of({"_target_": "bitsandbytes.optim.AdEMAMix", "lr": 0.1, "unheard_of": 1}))
+    check_optimizer(compose_trial("optimizer=muon").optimizer)
+    with pytest.raises(
+        ConfigError, match=r"optimizer torch\.optim\.Muon cannot be built with .*'fast'.*; correct that"
+    ):
+        check_optimizer(compose_trial("optimizer=muon", "optimizer.adjust_lr_fn=fast").optimizer)
+    check_optimizer(optimizer_of({"_target_": "bitsandbytes.optim.AdEMAMix", "lr": 0.1, "unheard_of": 1}))
 
 
 def test_unknown_and_wrong_arguments_are_refused(weights: dict[str, nn.Parameter]) -> None:
-    with pytest.raises(ConfigError, match=r"cannot be made with .*unexpected keyword argument 'speed'"):
+    with pytest.raises(ConfigError, match=r"cannot be built with .*unexpected keyword argument 'speed'"):
         build_optimizer(
             weights.items(), optimizer_of({"_target_": "torch.optim.RAdam", "lr": 0.1, "speed": 3}), {}, 1.0
         )
-    with pytest.raises(ConfigError, match=r"cannot be made with .*Invalid epsilon value: -1; mend that argument, or"):
+    with pytest.raises(
+        ConfigError, match=r"cannot be built with .*Invalid epsilon value: -1; correct that argument, or"
+    ):
         build_optimizer(weights.items(), optimizer_of({"_target_": "torch.optim.AdamW", "lr": 0.1, "eps": -1}), {}, 1.0)
     sophia = {"_target_": f"{SophiaG.__module__}.SophiaG", "lr": 0.1}
     for wrong, said in {"gamma": "gamma must be above 0, got 0", "interval": "interval=0 from 1"}.items():

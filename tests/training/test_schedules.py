@@ -7,7 +7,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from sweeplab.config.training import ScheduleConfig
-from sweeplab.training.schedules import num_warmup_steps, rate_factor
+from sweeplab.training.schedules import _count_warmup_steps, compute_rate_factor
 from tests.configs import schedule_of
 from tests.training.conftest import examples
 
@@ -21,7 +21,7 @@ def schedule(shape: str, warmup: int = 0, end: float = 0.0) -> ScheduleConfig:
 
 def factors(config: ScheduleConfig, num_steps: int) -> list[float]:
     """Factors of every optimizer step, and the one that is left when all are done."""
-    return [rate_factor(config, step, num_steps) for step in range(num_steps + 1)]
+    return [compute_rate_factor(config, step, num_steps) for step in range(num_steps + 1)]
 
 
 def rates_of(make: Any, num_steps: int) -> list[float]:
@@ -65,7 +65,7 @@ def test_shapes_equal_their_closed_forms(warmup: int, end: float) -> None:
 )
 def test_warmup_from_a_ratio_is_rounded_up_and_leaves_a_step(ratio: float, num_steps: int, expected: int) -> None:
     config = schedule_of("cosine", None, ratio)
-    assert num_warmup_steps(config, num_steps) == expected
+    assert _count_warmup_steps(config, num_steps) == expected
 
 
 def test_no_step_trains_at_a_rate_of_zero_or_above_the_full_one() -> None:

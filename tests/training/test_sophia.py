@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sweeplab.training import sophia
-from sweeplab.training.sophia import SophiaG, curvature
+from sweeplab.training.sophia import SophiaG, _estimate_curvature
 from tests.training.conftest import examples
 
 CURVATURES = np.array([0.01, 1.0, 100.0, 10000.0])  # of a quadratic w' diag(c) w / 2: a condition number of a million
@@ -42,7 +42,7 @@ def ours(
     for step in range(steps):
         weight.grad = diagonal * weight.detach()
         if optimizer.needs_estimate:
-            patch.setattr(sophia, "curvature", lambda *_, factor=noise[step]: [diagonal * factor])
+            patch.setattr(sophia, "_estimate_curvature", lambda *_, factor=noise[step]: [diagonal * factor])
             optimizer.estimate(*no_logits())
         optimizer.step()
     return weight.detach().numpy()
@@ -90,7 +90,7 @@ def test_the_estimate_s_mean_is_the_gauss_newton_diagonal_of_softmax_regression(
     weight_VD = torch.randn(5, 3, dtype=torch.float64)
     copies_KVD = weight_VD.expand(num_draws, -1, -1).clone().requires_grad_(True)
     logits = (x_ND @ copies_KVD.transpose(1, 2)).flatten(0, 1)
-    draws = num_draws * curvature(logits, [copies_KVD], torch.Generator().manual_seed(2))[0]
+    draws = num_draws * _estimate_curvature(logits, [copies_KVD], torch.Generator().manual_seed(2))[0]
     p_NV = (x_ND @ weight_VD.T).softmax(dim=-1)
     exact_VD = torch.einsum("nv,nd->vd", p_NV * (1 - p_NV), x_ND.square()) / len(x_ND)
     hessian = torch.autograd.functional.hessian(
@@ -109,7 +109,8 @@ def test_an_estimate_leaves_gradients_alone_and_follows_from_its_generator() -> 
     state = torch.random.get_rng_state()
     x_ND = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     first, again, other = (
-        curvature(x_ND @ weight.T, [weight, unused], torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+        _estimate_curvature(x_ND @ weight.T, [weight, unused], torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
     )
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])

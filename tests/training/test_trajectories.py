@@ -13,8 +13,8 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.data.tokens import Tokens
 from sweeplab.planning.memory import count_optimizer_bytes
-from sweeplab.training.module import target_logits, target_loss_sum
-from sweeplab.training.schedules import rate_factor
+from sweeplab.training.module import compute_target_logits, sum_target_losses
+from sweeplab.training.schedules import compute_rate_factor
 from tests.training.conftest import SEED, examples
 
 pytestmark = pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
@@ -90,12 +90,12 @@ def plain_loop(model: nn.Module, data: list[Tokens], config: TrialConfig, num_st
             num_targets = sum(data[index].num_targets for index in window)
             for start in range(0, len(window), 2):
                 batch = collate_tokens([data[index] for index in window[start : start + 2]], PAD, 0)
-                (target_loss_sum(model, batch) / num_targets).backward()
+                (sum_target_losses(model, batch) / num_targets).backward()
             if config.optimizer.target.endswith("SophiaG") and step % 3 == 0:
                 generator = torch.Generator().manual_seed(torch.initial_seed() * 1_000_003 + step)
-                optimizer.estimate(target_logits(model, batch)[0], generator)
+                optimizer.estimate(compute_target_logits(model, batch)[0], generator)
             for group in optimizer.param_groups:
-                group["lr"] = config.optimizer.lr * rate_factor(config.schedule, step, total)
+                group["lr"] = config.optimizer.lr * compute_rate_factor(config.schedule, step, total)
             optimizer.step()
             step += 1
     return optimizer
@@ -140,9 +140,9 @@ def test_a_schedule_free_model_is_measured_at_its_average_and_trains_on(
     optimizer = plain_loop(by_hand, data, config_of(compose_trial, case), num_steps=5)
     heldout = collate_tokens(examples(5, seed=9), PAD, 0)
     num_targets = sum(tokens.num_targets for tokens in examples(5, seed=9))
-    at_training_weights = target_loss_sum(by_hand, heldout).item() / num_targets
+    at_training_weights = sum_target_losses(by_hand, heldout).item() / num_targets
     optimizer.eval()
-    at_average = target_loss_sum(by_hand, heldout).item() / num_targets
+    at_average = sum_target_losses(by_hand, heldout).item() / num_targets
     assert record.heldout_losses[0].loss == pytest.approx(at_average, rel=1e-10)
     assert abs(at_training_weights - at_average) > 1e-5
 

@@ -19,7 +19,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
 from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
-from sweeplab.training.fsdp import shard, take_apart
+from sweeplab.training.fsdp import free_gathered_weights, shard_base
 from sweeplab.training.running_trial import RunningTrial
 from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
@@ -37,7 +37,7 @@ def base_of(scenario: str, ranks: Ranks) -> Base:
     if "nf4" not in scenario:
         base = base._replace(model=small_llama().requires_grad_(False))
     if "fsdp" in scenario and ranks.size > 1:
-        shard(base.model, ranks)
+        shard_base(base.model, ranks)
     return base
 
 
@@ -47,7 +47,7 @@ def weights_of(run: RunningTrial) -> list[torch.Tensor]:
 
 def held_bytes(base: Base) -> int:
     """Of the base's weights in this process between two trials; what was put together for the last one is free."""
-    take_apart(base.model)
+    free_gathered_weights(base.model)
     local = (one.to_local() if isinstance(one, DTensor) else one for one in base.model.parameters())
     return sum(one.untyped_storage().nbytes() for one in local)
 
@@ -57,7 +57,7 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
     found: dict[int, dict[str, Any]] = {}
     with ExitStack() as stack:
         if "chunks" in scenario:
-            stack.enter_context(mock.patch.object(chunks, "CHUNK_BYTES", SMALL_CHUNKS))
+            stack.enter_context(mock.patch.object(chunks, "_CHUNK_BYTES", SMALL_CHUNKS))
         for group in [[one] for one in specs] if "alone" in scenario else [specs]:
             base = base_of(scenario, ranks)
             resources = GivenBench(torch.device("cpu"), ranks=ranks).given(base, UNEVEN, HELDOUT)

@@ -22,15 +22,15 @@ from sweeplab.data.batches import Row, Tokenized, Windows, collate_rows, make_he
 from sweeplab.data.images import load_images
 from sweeplab.models.base import Base, load_base, read_architecture
 from sweeplab.models.vision import read_image_size
-from sweeplab.multilora.dropout import Extent, keep_mask
-from sweeplab.multilora.packed import Packed
+from sweeplab.multilora.dropout import Extent, draw_dropout_mask
+from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training import module as module_code
 from sweeplab.training.checkpoints import write_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from sweeplab.training.running_trial import RunningTrial, count_steps
-from sweeplab.training.schedules import rate_factor
+from sweeplab.training.schedules import compute_rate_factor
 from sweeplab.trial import lifecycle
 from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources
@@ -81,7 +81,7 @@ class KeyedDropout(nn.Module):
             return x
         extent = Extent(x.shape[0], math.prod(x.shape[1:-1]))  # an image classifier's head reads one vector a row
         key = f"{self.seed} {self.micro_step} {self.name}"
-        return x * keep_mask(key, self.p, extent, extent, x.shape[-1], x.device).view(x.shape)
+        return x * draw_dropout_mask(key, self.p, extent, extent, x.shape[-1], x.device).view(x.shape)
 
 
 class Solo(NamedTuple):
@@ -119,7 +119,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             for dropout in dropouts:
                 dropout.micro_step = step * training.accumulation + place
             batch = collate_rows([data[index] for index in micro.indices], PAD, 0)
-            share = target_loss_sum(model, batch) / micro.num_window_targets
+            share = sum_target_losses(model, batch) / micro.num_window_targets
             share.backward()
             loss += share.item()
             micro_step += 1
@@ -130,12 +130,12 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
         if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_([weight for _, weight in named], training.gradient_clip)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(config.schedule, step, total)
+            group["lr"] = rate * compute_rate_factor(config.schedule, step, total)
         optimizer.step()
         losses.append(loss)
     model.eval()
     with torch.no_grad():
-        total_loss = sum(target_loss_sum(model, collate_rows([row], PAD, 0)).item() for row in heldout)
+        total_loss = sum(sum_target_losses(model, collate_rows([row], PAD, 0)).item() for row in heldout)
     weights = {name.replace(".default", ""): weight.detach().clone() for name, weight in named}
     model.unload()
     return Solo(weights, losses, total_loss / sum(row.num_targets for row in heldout))
@@ -213,7 +213,7 @@ def through(
         while len(waiting) > (0 if records else num_late):
             assert cohort.admit(waiting.popleft()) is None
         runs |= {run.spec.number: run for run in cohort.trials}
-        records |= {record.number: record for record in cohort.go_on()}
+        records |= {record.number: record for record in cohort.advance()}
     return runs, records
 
 
@@ -262,15 +262,19 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
         assert_equals(runs[spec.number], records[spec.number], expected, 1e-12)
 
 
-@pytest.mark.parametrize("scheme", ["none", "nf4", "nf4_dq", "int8"])
+@pytest.mark.parametrize(
+    ("scheme", "epochs"),
+    [("none", 1), pytest.param("nf4", 2, marks=pytest.mark.slow), ("nf4_dq", 2), ("int8", 1)],
+)
 def test_in_32_bits_and_on_a_quantized_base_it_stays_close(
-    scheme: str, load: Callable[[str], Base], specs: Any, make_spec: Any
+    scheme: str, epochs: int, load: Callable[[str], Base], specs: Any, make_spec: Any
 ) -> None:
     """Losses within 5e-6 nats and weights within 1e-4, or a few times what a change of 1e-7 makes of PEFT itself."""
     base = load(scheme)
     facts: Any = Resources(torch.device("cpu")).tokens_for(make_spec(0, "data.num_examples=22").config, base).train
     resources = GivenBench(torch.device("cpu")).given(base, facts, HELDOUT)
-    made = specs(names=("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps"))
+    names = ("rank 2, AdamW, cosine", "rank 32, dropout", "SGD with momentum, clipped hard", "few steps")
+    made = specs(f"training.epochs={epochs}", names=names)
     runs, records = through(resources, made)
     for spec in made:
         expected, nudged = (solo(base.model, spec, facts, HELDOUT, nudge) for nudge in (0.0, 1e-7))
@@ -323,7 +327,7 @@ def test_a_trial_that_is_no_number_leaves_the_others_bit_equal(bench64: GivenBen
             harmed.row_P[0] = float("nan")
         records: dict[int, TrialRecord] = {}
         while cohort.trials:
-            records |= {record.number: record for record in cohort.go_on()}
+            records |= {record.number: record for record in cohort.advance()}
         return runs, records
 
     whole, beside = run(harm=False), run(harm=True)
@@ -366,7 +370,7 @@ def test_newcomers_equal_their_solo_runs_and_survivors_do_not_notice(bench64: Gi
         while waiting and len(cohort.trials) < 3:
             assert cohort.admit(waiting.pop(0)) is None
             runs[cohort.trials[-1].spec.number] = cohort.trials[-1]
-        records |= {record.number: record for record in cohort.go_on()}
+        records |= {record.number: record for record in cohort.advance()}
     assert any(len(record.cohort) > 3 for record in records.values())  # neighbours came and went
     for spec in made:
         assert_equals(runs[spec.number], records[spec.number], solo_once(bench64, spec), 1e-12)
@@ -391,7 +395,7 @@ def test_a_trial_that_ends_early_makes_room_and_the_others_equal_their_solo_runs
     runs = {run.spec.number: run for run in cohort.trials}
     records: dict[int, TrialRecord] = {}
     while not records:
-        records = {record.number: record for record in cohort.go_on()}
+        records = {record.number: record for record in cohort.advance()}
     assert [(one.number, one.status.value, one.step) for one in records.values()] in (
         [(1, "pruned", 2)],
         [(1, "timed_out", 1)],
@@ -402,7 +406,7 @@ def test_a_trial_that_ends_early_makes_room_and_the_others_equal_their_solo_runs
     assert cohort.admit(made[3]) is None
     runs |= {run.spec.number: run for run in cohort.trials}
     while cohort.trials:
-        records |= {record.number: record for record in cohort.go_on()}
+        records |= {record.number: record for record in cohort.advance()}
     assert records[1].heldout_loss_nats_per_token is None
     assert not (made[1].folder / "checkpoint.pt").exists()
     for spec in (made[0], made[2], made[3]):
@@ -428,7 +432,7 @@ def test_memory_that_runs_out_halves_the_cohort(
     runs = {run.spec.number: run for run in cohort.trials}
     records: dict[int, TrialRecord] = {}
     while cohort.trials:
-        records |= {record.number: record for record in cohort.go_on()}
+        records |= {record.number: record for record in cohort.advance()}
     assert said == [
         f"{size} trials at once: OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB; "
         f"going on with {half} at a time"
@@ -449,7 +453,7 @@ def test_saved_adapters_are_peft_s(load: Callable[[str], Base], specs: Any) -> N
     for spec in made:
         run = runs[spec.number]
         assert run.slot is not None
-        with torch.no_grad(), Packed(base.model, [run.slot]):
+        with torch.no_grad(), PackedAdapters(base.model, [run.slot]):
             expected = base.model(input_ids=ids).logits.clone()
         fresh = load("nf4").model
         loaded = PeftModel.from_pretrained(fresh, str(spec.folder / "adapter"))
@@ -550,7 +554,7 @@ def test_a_cohort_that_is_killed_goes_on_to_the_same_end(
     """Checkpoints after every step; killed in the forward of step 5, and again of step 9, then run to the end."""
     bench64.checkpoint_seconds = 0.0
     made = specs()
-    real = module_code.window_shares
+    real = module_code.compute_window_shares
     for num_calls in (2 * 4 + 1, 2 * 4):  # two micro-batches a step
         calls: list[int] = []
 
@@ -561,7 +565,7 @@ def test_a_cohort_that_is_killed_goes_on_to_the_same_end(
             return real(*arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(module_code, "window_shares", dying)
+            patched.setattr(module_code, "compute_window_shares", dying)
             with pytest.raises(Killed):
                 through(bench64, made)
     kept = [spec.number for spec in made if (spec.folder / "checkpoint.pt").exists()]

@@ -10,13 +10,13 @@ import torch
 
 from sweeplab.records.record import Phase
 from sweeplab.trial import measurement as measure
-from sweeplab.trial.measurement import add_phase, measured, reset_resident_peak
+from sweeplab.trial.measurement import _reset_resident_peak, add_phase, measure_phase
 
 CPU = torch.device("cpu")
 MIB = 2**20
 
 needs_resettable_peak = pytest.mark.skipif(
-    sys.platform != "linux" or not reset_resident_peak(), reason="the system's resident peak cannot be reset"
+    sys.platform != "linux" or not _reset_resident_peak(), reason="the system's resident peak cannot be reset"
 )
 
 
@@ -31,7 +31,7 @@ def test_peak_counts_from_the_phase_on_and_includes_what_was_freed_in_it() -> No
     earlier = np.ones(400 * MIB, dtype=np.uint8)
     del earlier
     start = resident_bytes()
-    with measured(phases, "train", CPU):
+    with measure_phase(phases, "train", CPU):
         inside = np.ones(150 * MIB, dtype=np.uint8)
         del inside
     peak = phases["train"].peak_resident_bytes
@@ -44,7 +44,7 @@ def test_seconds_are_wall_time_and_stay_apart_by_phase() -> None:
     phases: dict[str, Phase] = {}
     for name, seconds in (("load", 0.15), ("train", 0.05)):
         started = time.monotonic()
-        with measured(phases, name, CPU):
+        with measure_phase(phases, name, CPU):
             time.sleep(seconds)
         assert seconds <= phases[name].seconds <= time.monotonic() - started + 0.001
     assert list(phases) == ["load", "train"]
@@ -54,7 +54,7 @@ def test_a_phase_that_ends_in_an_error_is_measured_too() -> None:
     phases: dict[str, Phase] = {}
 
     def fail() -> None:
-        with measured(phases, "train", CPU):
+        with measure_phase(phases, "train", CPU):
             time.sleep(0.02)
             raise ZeroDivisionError
 
@@ -66,9 +66,9 @@ def test_a_phase_that_ends_in_an_error_is_measured_too() -> None:
 def test_a_peak_that_cannot_be_reset_is_missing_rather_than_wrong(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(measure, "CLEAR_REFS", tmp_path / "missing" / "clear_refs")
+    monkeypatch.setattr(measure, "_CLEAR_REFS", tmp_path / "missing" / "clear_refs")
     phases: dict[str, Phase] = {}
-    with measured(phases, "load", CPU):
+    with measure_phase(phases, "load", CPU):
         pass
     assert phases["load"].peak_resident_bytes is None
 

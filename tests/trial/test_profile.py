@@ -14,7 +14,7 @@ from sweeplab.records.record import Phase, Status
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import profile as probe
 from sweeplab.trial.lifecycle import begin_trial
-from sweeplab.trial.profile import fastest, measure_fastest_size, measure_solo
+from sweeplab.trial.profile import measure_fastest_size, measure_solo, time_fastest
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory
 from tests.training.conftest import examples
@@ -113,7 +113,7 @@ def test_the_fastest_step_is_of_those_that_are_timed(monkeypatch: pytest.MonkeyP
         now[0] += next(durations)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    assert fastest(work, CPU) == 3.0
+    assert time_fastest(work, CPU) == 3.0
 
 
 class Machine(Resources):
@@ -150,9 +150,9 @@ class Timer:
                 raise torch.OutOfMemoryError
             return self.seconds[work]
 
-        monkeypatch.setattr(probe, "at_work", at_work)
-        monkeypatch.setattr(probe, "measured", measured)
-        monkeypatch.setattr(probe, "fastest", fastest)
+        monkeypatch.setattr(probe, "prepare_longest_pass", at_work)
+        monkeypatch.setattr(probe, "measure_phase", measured)
+        monkeypatch.setattr(probe, "time_fastest", fastest)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import fit, module
+from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.training.together import Together
 from sweeplab.trial import lifecycle, scoring
 from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources
@@ -61,7 +61,7 @@ def begun(make_spec: SpecFactory, count: int) -> tuple[Cohort, dict[int, TrialRe
 def through(cohort: Cohort) -> dict[int, dict[str, Any]]:
     records = {}
     while cohort.trials:
-        for record in cohort.go_on():
+        for record in cohort.advance():
             records[record.number] = outcome(record)
     return records
 
@@ -129,10 +129,10 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
 @pytest.mark.parametrize(
     ("where", "name", "call"),
     [
-        pytest.param(module, "window_shares", 4, id="in a micro-batch"),
+        pytest.param(module, "compute_window_shares", 4, id="in a micro-batch"),
         pytest.param(RunningTrial, "clip_gradients", 2, id="between the gradients and the step"),
         pytest.param(fit, "measure_heldout_loss", 4, id="in a held-out loss between steps"),
-        pytest.param(scoring, "save_trained", 1, id="in the evaluation"),
+        pytest.param(scoring, "save_trained_weights", 1, id="in the evaluation"),
     ],
 )
 def test_what_is_done_again_counts_once(
@@ -174,7 +174,7 @@ def test_a_rung_that_failed_is_measured_when_training_goes_on(
     asked: list[list[int]] = []
     monkeypatch.setattr(fit, "measure_trial_loss", lambda *_: 1.0)
     watch = fit._Watch(
-        Together(cohort.trials, None),
+        AttachedCohort(cohort.trials, None),
         torch.device("cpu"),
         ONE_PROCESS,
         None,

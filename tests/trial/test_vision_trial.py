@@ -17,14 +17,14 @@ from sweeplab.adapters.merging import attach_trained, compute_probe_logits, merg
 from sweeplab.builtin.digits import split_digits
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.models.base import EMBEDDED
+from sweeplab.models.base import _EMBEDDED
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.conftest import SpecFactory, run_alone
 
-PACKAGE = EMBEDDED.with_name("tiny_vit")
+PACKAGE = _EMBEDDED.with_name("tiny_vit")
 VISION = ("model=tiny_vit", "data=digits", "optimizer.lr=1e-3", "quantization=none", "evaluation.limit=null")
 
 

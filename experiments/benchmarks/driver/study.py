@@ -76,7 +76,7 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
     began = time.process_time()
     make_folder(driver.folder)
     compose_trial = clock.timed("compose", partial(trial_config, request.overrides))
-    search = Search(request.config, driver.varied, driver.folder, driver.begin(), compose_trial, driver.say)
+    search = Search(request.config, driver.varied, driver.folder, driver.open_folder(), compose_trial, driver.say)
     write_facts(driver.folder, driver.facts)
     opened = time.process_time()
     search.ask = clock.timed("ask", search.ask)  # type: ignore[method-assign]

@@ -17,12 +17,12 @@ from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, confi
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate_rows
-from sweeplab.multilora.slots import lora_weights
+from sweeplab.multilora.slots import read_lora_weights
 from sweeplab.records.record import Phase, TrialRecord
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from sweeplab.training.optimizers import build_optimizer
-from sweeplab.trial.measurement import measured
-from sweeplab.trial.profile import at_work, fastest
+from sweeplab.trial.measurement import measure_phase
+from sweeplab.trial.profile import prepare_longest_pass, time_fastest
 
 LENGTHS: Final = (128, 512, 2048)
 SIZES: Final = (1, 2, 4, 8)
@@ -44,8 +44,8 @@ def speeds(lab: Laboratory, config: TrialConfig, length: int) -> Row:
     for size in SIZES:
         phases = dict[str, Phase]()
         try:
-            with measured(phases, "work", lab.device), at_work(runs[:size], lab) as work:
-                tokens_per_second[str(size)] = size * length / fastest(work, lab.device)
+            with measure_phase(phases, "work", lab.device), prepare_longest_pass(runs[:size], lab) as work:
+                tokens_per_second[str(size)] = size * length / time_fastest(work, lab.device)
         except torch.OutOfMemoryError as error:
             stopped = f"{size} at once: {str(error).splitlines()[0]}"
             break
@@ -71,7 +71,7 @@ def peft_weights(lab: Laboratory, config: TrialConfig, seed: int, disturbance: f
     base = lab.base_for(config)
     rows, training = lab.tokens_for(config, base).train, config.training
     model: Any = attach_adapter(base.model, config.adapter, config.model, seed)
-    for a_RI, _ in lora_weights(model).values():
+    for a_RI, _ in read_lora_weights(model).values():
         a_RI.mul_(1 + disturbance)
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     optimizer = build_optimizer(named, config.optimizer, {}, 1.0)
@@ -81,11 +81,11 @@ def peft_weights(lab: Laboratory, config: TrialConfig, seed: int, disturbance: f
         for micro in window:
             batch = collate_rows([rows[index] for index in micro.indices], base.pad_id, 0)
             moved = move_data_to_device(batch, lab.device)
-            (target_loss_sum(model, moved) / micro.num_window_targets).backward()
+            (sum_target_losses(model, moved) / micro.num_window_targets).backward()
         torch.nn.utils.clip_grad_norm_([weight for _, weight in named], float(training.gradient_clip or 0))
         optimizer.step()
         optimizer.zero_grad()
-    pairs = {name: dict(zip("AB", pair, strict=True)) for name, pair in lora_weights(model).items()}
+    pairs = {name: dict(zip("AB", pair, strict=True)) for name, pair in read_lora_weights(model).items()}
     detach_adapter(model)
     return {
         f"base_model.model.{name}.lora_{part}.weight": weight.cpu()

@@ -19,7 +19,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows
 from sweeplab.data.tokens import Tokens
 from sweeplab.records.record import Phase
-from sweeplab.trial.measurement import measured
+from sweeplab.trial.measurement import measure_phase
 
 SEED: Final = 0  # of measured_trial
 NUM_STEPS: Final = 12
@@ -88,7 +88,7 @@ def trainers(lab: Laboratory, config: TrialConfig, rows: list[dict[str, list[int
     with tempfile.TemporaryDirectory() as folder:
         arguments = arguments_of(config, folder, lab.device.type, autocast)
         trainer = InOrder(model=model, args=arguments, train_dataset=rows, data_collator=padded)
-        with measured(phases, "train", lab.device):
+        with measure_phase(phases, "train", lab.device):
             trainer.train()
     losses = [one["loss"] for one in trainer.state.log_history if "loss" in one]
     detach_adapter(model)

@@ -18,8 +18,8 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import find_decoder_layers, find_norm_layers
 from sweeplab.planning.time import count_flops_per_token
 from sweeplab.records.record import Phase
-from sweeplab.trial.measurement import measured
-from sweeplab.trial.profile import at_work, fastest
+from sweeplab.trial.measurement import measure_phase
+from sweeplab.trial.profile import prepare_longest_pass, time_fastest
 
 QUANTIZATIONS: Final = ("quantization=nf4_dq", "quantization=none")
 GEOMETRIES: Final = ((1, 128), (1, 512), (1, 2048), (4, 512), (4, 2048), (16, 128), (16, 512))
@@ -59,8 +59,8 @@ def speed(lab: Laboratory, config: TrialConfig, length: int, within: Within, cei
     """Of forward and backward of one micro-batch, the fastest of three; an optimizer's step is not in it."""
     batch = config.training.micro_batch_size
     runs, phases = begun(lab, config, [length] * batch, [0]), dict[str, Phase]()
-    with within(runs[0].base.model), measured(phases, "work", lab.device), at_work(runs, lab) as work:
-        seconds = fastest(work, lab.device)
+    with within(runs[0].base.model), measure_phase(phases, "work", lab.device), prepare_longest_pass(runs, lab) as work:
+        seconds = time_fastest(work, lab.device)
     tokens_per_second = batch * length / seconds
     return {
         "step_seconds": seconds,
@@ -127,8 +127,8 @@ def shares(lab: Laboratory, config: TrialConfig, length: int) -> Row:
     """
     runs = begun(lab, config, [length] * config.training.micro_batch_size, [0])
     on_gpu = lab.device.type == "cuda"
-    with at_work(runs, lab) as work:
-        wall = fastest(work, lab.device)
+    with prepare_longest_pass(runs, lab) as work:
+        wall = time_fastest(work, lab.device)
         with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
             work()
             if on_gpu:

@@ -115,12 +115,12 @@ def write_tasks(folder: Path) -> None:
 
 
 def job_of(trials: list[Trial], folder: Path, num_steps: int, evaluate: bool) -> dict[str, Any]:
-    from sweeplab.models.base import EMBEDDED
+    from sweeplab.models.base import _EMBEDDED
 
     config = config_of(trials[0], num_steps)
     made = [(trial, *rows_of(trial, num_steps)) for trial in trials]
     return {
-        "base": str(EMBEDDED),
+        "base": str(_EMBEDDED),
         "trials": [{**trial._asdict(), "folder": str(named(folder, trial)), "rows": rows} for trial, rows, _ in made],
         "heldout": made[0][2],
         "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"],

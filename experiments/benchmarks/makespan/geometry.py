@@ -17,7 +17,7 @@ from sweeplab.records.store import write_json, write_text
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.lifecycle import begin_trial
-from sweeplab.trial.profile import at_work, fastest
+from sweeplab.trial.profile import prepare_longest_pass, time_fastest
 from sweeplab.trial.resources import Resources
 
 MICRO_BATCHES: Final = (1, 4, 16)
@@ -50,8 +50,8 @@ def speeds(resources: FixedLength, micro_batch_size: int, length: int) -> dict[i
     runs = [run_of(resources, micro_batch_size, seed) for seed in range(max(SIZES))]
     found = {}
     for size in SIZES:
-        with at_work(runs[:size], resources) as work:
-            found[size] = size * micro_batch_size * length / fastest(work, resources.device)
+        with prepare_longest_pass(runs[:size], resources) as work:
+            found[size] = size * micro_batch_size * length / time_fastest(work, resources.device)
     return found
 
 

@@ -17,7 +17,7 @@ from sweeplab.config.executor import LocalWorkers
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.trial.lifecycle import run_cohort
-from sweeplab.trial.measurement import OWN_MAPPING_BYTES, resident_bytes, return_freed_memory
+from sweeplab.trial.measurement import _SMALLEST_MAPPING_BYTES, read_resident_bytes, return_freed_memory
 from sweeplab.trial.resources import Resources
 
 
@@ -30,8 +30,8 @@ def main() -> None:
         config = geometry(name, Path(data))
     resources = Resources.open(executor)
     if freed == "returning":
-        resources.returned_from_bytes = OWN_MAPPING_BYTES
-    before = resident_bytes("VmRSS")
+        resources.returned_from_bytes = _SMALLEST_MAPPING_BYTES
+    before = read_resident_bytes("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         spec = TrialSpec(0, 0, {}, config, Path(folder))
         (record,) = run_cohort([spec], resources, lambda number, step, metrics: None, print, list)

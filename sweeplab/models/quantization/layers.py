@@ -1,4 +1,4 @@
-"""A plain matrix becomes a quantized layer and comes back, one by one, so that every matrix can have its own scheme."""
+"""Replaces single matrices by quantized layers and back, so that every matrix can have its own scheme."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
@@ -69,10 +69,10 @@ def quantize_layers(
 
 
 def mark_quantized(model: PreTrainedModel, schemes: Iterable[str]) -> None:
-    """PEFT asks the model for these before it looks at a layer."""
-    there, marks = set(schemes), cast(Any, model)
-    marks.is_loaded_in_8bit = "int8" in there
-    marks.is_loaded_in_4bit = not {"nf4", "fp4"}.isdisjoint(there)
+    """Sets the attributes of the model that PEFT reads before it looks at a layer."""
+    used, marks = set(schemes), cast(Any, model)
+    marks.is_loaded_in_8bit = "int8" in used
+    marks.is_loaded_in_4bit = not {"nf4", "fp4"}.isdisjoint(used)
 
 
 def dequantize_layer(module: Any) -> nn.Module:

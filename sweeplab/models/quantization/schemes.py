@@ -1,4 +1,4 @@
-"""Quantization of the frozen base: which matrix has which scheme, and what all of it takes in memory."""
+"""Quantization of the frozen base: the scheme of each matrix, and the memory that the base takes."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def keep_packing(model: nn.Module) -> None:
-    """Has every 4-bit layer compute from the weights as they were quantized, in evaluation as in training.
+    """Makes every 4-bit layer compute from the weights as they were quantized, in evaluation as in training.
 
     On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward without gradients: scales rounded
     to bfloat16, products in bfloat16, and an assertion where a dimension is no multiple of 32. What is scored would
@@ -52,29 +52,30 @@ def make_bitsandbytes_config(quantization: QuantizationConfig, dtype: torch.dtyp
 
 
 def choose_schemes(quantization: QuantizationConfig, shapes: Iterable["LinearShape"]) -> dict[str, str]:
-    """Scheme of every matrix by name: of the first pattern found in it, else `scheme`. The head is not among `shapes`.
+    """The scheme of every matrix by name: that of the first pattern that matches it, else `scheme`.
 
-    Raises `ConfigError` for a pattern that is found in none, and for groups that do not fill a matrix.
+    `shapes` does not contain the head. Raises `ConfigError` for a pattern that matches no matrix, and for groups that
+    do not fill a matrix.
     """
     known = list(shapes)
     for pattern in quantization.patterns:
         if not any(re.search(pattern, shape.name) for shape in known):
-            there = ", ".join(dict.fromkeys(shape.name.rpartition(".")[2] for shape in known))
+            names = ", ".join(dict.fromkeys(shape.name.rpartition(".")[2] for shape in known))
             raise ConfigError(
-                f"quantization.pattern must match matrices, and {pattern!r} matches none; matrices here: {there} "
-                f"(such as {known[0].name}); mend the pattern, or drop it"
+                f"quantization.pattern must match matrices, and {pattern!r} matches none; there are {names} "
+                f"(such as {known[0].name}); correct the pattern, or drop it"
             )
-    found = {}
+    schemes = {}
     for shape in known:
         matched = (scheme for pattern, scheme in quantization.patterns.items() if re.search(pattern, shape.name))
-        found[shape.name] = next(matched, quantization.scheme)
-        if found[shape.name] in HQQ_BITS:
-            _refuse_unfilled_groups(quantization.num_per_group, HQQ_BITS[found[shape.name]], shape)
-    return found
+        schemes[shape.name] = next(matched, quantization.scheme)
+        if schemes[shape.name] in HQQ_BITS:
+            _refuse_unfilled_groups(quantization.num_per_group, HQQ_BITS[schemes[shape.name]], shape)
+    return schemes
 
 
 def _refuse_unfilled_groups(group_size: int, bits: int, shape: "LinearShape") -> None:
-    """HQQ packs the groups of 2 or 4 bits by 4 or 2 into bytes. Raises `ConfigError` where some would be left over."""
+    """Raises `ConfigError` where groups do not fill whole bytes: HQQ packs 4 groups of 2 bits, 2 of 4 bits."""
     together = {2: 4, 3: 1, 4: 2}[bits]
     num_weights = shape.in_features * shape.out_features
     if num_weights % (group_size * together):
@@ -86,7 +87,7 @@ def _refuse_unfilled_groups(group_size: int, bits: int, shape: "LinearShape") ->
 
 
 def find_quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Every layer of bitsandbytes and of HQQ by name."""
+    """Every quantized layer, of bitsandbytes or HQQ, by name."""
     from bitsandbytes.nn.modules import Linear4bit, Linear8bitLt
 
     kinds = (Linear4bit, Linear8bitLt)
@@ -94,7 +95,7 @@ def find_quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 
 def list_stored_tensors(module: nn.Module) -> list[torch.Tensor]:
-    """What a quantized matrix keeps beside its packed weights: scales, their scales and their mean; HQQ's zeros.
+    """The tensors that a quantized matrix has besides its packed weights: scales, their scales and mean; HQQ's zeros.
 
     The tables of levels are left out: they are constants, the same for every matrix.
     """
@@ -112,7 +113,7 @@ def list_stored_tensors(module: nn.Module) -> list[torch.Tensor]:
 
 
 class Storage(NamedTuple):
-    """What a base takes in memory, without an adapter. Tied weights count once."""
+    """The memory of a base without an adapter. Tied weights count once."""
 
     num_params: int  # before quantization
     num_bytes: int  # of all weights, scales and zeros
@@ -130,7 +131,7 @@ class Storage(NamedTuple):
 
 
 def measure_storage(model: nn.Module) -> Storage:
-    """Parameters of `model` before quantization, and bytes of its tensors as they stand in memory now."""
+    """The number of parameters of `model` before quantization, and the present bytes of its tensors."""
     layers = [layer for _, layer in find_quantized_layers(model)]
     packed = {id(one.W_q if hasattr(one, "W_q") else one.weight): one for one in layers}
     num_params = num_bytes = 0

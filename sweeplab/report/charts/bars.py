@@ -34,21 +34,21 @@ class BarChart:
     groups: list[BarGroup]
 
 
-def draw_bars(chart: BarChart, alone: bool = True) -> str:
-    """The chart as SVG. `alone`: with title and names above the bars, on white."""
-    return render_svg("bars.svg.j2", _lay_out(chart, alone))
+def draw_bars(chart: BarChart, standalone: bool = True) -> str:
+    """The chart as SVG. `standalone`: with title and names above the bars, on white."""
+    return render_svg("bars.svg.j2", _lay_out(chart, standalone))
 
 
-def _lay_out(chart: BarChart, alone: bool) -> dict[str, Any]:
+def _lay_out(chart: BarChart, standalone: bool) -> dict[str, Any]:
     """Everything that `bars.svg.j2` draws; pixels, y downwards."""
-    width = WIDTH if alone else PAGE_WIDTH
-    left: float = RIGHT if alone else RIGHT + _NAME_LETTER * max(len(one.name) for one in chart.groups)
+    width = WIDTH if standalone else PAGE_WIDTH
+    left: float = RIGHT if standalone else RIGHT + _NAME_LETTER * max(len(one.name) for one in chart.groups)
     right = width - RIGHT
     longest = max(bar.value for one in chart.groups for bar in one.bars)
-    room = LETTER * _VALUE_LETTERS if alone else 0
+    room = LETTER * _VALUE_LETTERS if standalone else 0
     scale = PixelScale(0.0, longest, left, right - room)
-    above = TOP if alone else 6
-    gap = _GAP + (_NAME_HEIGHT if alone else 0)
+    above = TOP if standalone else 6
+    gap = _GAP + (_NAME_HEIGHT if standalone else 0)
     bars = []
     for index, group in enumerate(chart.groups):
         top = above + gap * index
@@ -56,7 +56,7 @@ def _lay_out(chart: BarChart, alone: bool) -> dict[str, Any]:
             bars.append(
                 {
                     "name": "" if order else group.name,
-                    "y": top + _THICKNESS * order + (_NAME_HEIGHT if alone else 0),
+                    "y": top + _THICKNESS * order + (_NAME_HEIGHT if standalone else 0),
                     "width": round(scale(bar.value) - left, 2),
                     "color": bar.color,
                     "text": bar.text,
@@ -64,7 +64,7 @@ def _lay_out(chart: BarChart, alone: bool) -> dict[str, Any]:
             )
     bottom = above + gap * len(chart.groups)
     return {
-        "alone": alone,
+        "standalone": standalone,
         "title": chart.title,
         "subtitle": "",
         "x_title": chart.x_title,
@@ -72,7 +72,7 @@ def _lay_out(chart: BarChart, alone: bool) -> dict[str, Any]:
         "height": bottom + 50,
         "left": left,
         "right": right,
-        "top": above - HEADROOM if alone else 0,
+        "top": above - HEADROOM if standalone else 0,
         "bottom": bottom,
         "bar_height": _THICKNESS,
         "bars": bars,

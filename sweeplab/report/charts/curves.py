@@ -8,9 +8,9 @@ from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.colors import PALETTE
+from sweeplab.report.evidence.estimates import is_share
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_number, format_value, label_score, name_score
 from sweeplab.report.evidence.settings import (
-    SHARES,
     Setting,
     collect_records,
     format_varied,
@@ -38,13 +38,14 @@ def build_curve_charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart
     ]
     rungs = [rung for record in collect_records(settings) for rung in record.rung_scores]
     scores = [
-        _build_score_chart(facts, settings, *pair, index) for index, pair in enumerate(pick_headline_scores(rungs))
+        _build_score_chart(facts, settings, *pair, index)
+        for index, pair in enumerate(pick_headline_scores(rungs, facts.objectives))
     ]
     return [chart for chart in [*drawn, *scores] if chart is not None]
 
 
 def _build_score_chart(facts: StudyFacts, settings: list[Setting], task: str, metric: str, index: int) -> Chart | None:
-    """A score against the step, one line per setting, at most `MAX_CURVES` of them, which the note then says."""
+    """A score against the step, one line per setting, at most `_MAX_CURVES` of them, which the note then says."""
     records = collect_records(settings)
     axis = choose_axis(facts, records)
     shades = _choose_shades(axis, facts, records)
@@ -71,7 +72,7 @@ def _build_score_chart(facts: StudyFacts, settings: list[Setting], task: str, me
     steps = Axis(
         None, "optimizer step", "linear", list_round_ticks(0, max(dot.x for line in lines for dot in line.path))
     )
-    fits = metric.partition("@")[0] in SHARES and all(0 <= dot.y <= 1 for line in lines for dot in line.path)
+    fits = is_share(f"scores.{task}.{metric}") and all(0 <= dot.y <= 1 for line in lines for dot in line.path)
     title = f"{label_score(task, metric)} over training"
     ramped = axis.scale != "category"
     return Chart(f"rungs-{index}", title, note, name_score(metric), steps, lines, fits, thin=True, ramped=ramped)
@@ -91,8 +92,8 @@ def _read_score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, 
     rungs = [*record.rung_scores]
     if rungs and record.step is not None and record.scores:
         rungs.append(RungScores(record.step, record.scores))
-    found = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
-    return {step: value for step, value in found.items() if is_usable(value)}
+    scores = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
+    return {step: value for step, value in scores.items() if is_usable(value)}
 
 
 def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[TrainPoint]:
@@ -100,7 +101,7 @@ def _read_points(record: TrialRecord, name: str) -> list[HeldoutPoint] | list[Tr
 
 
 def _build_loss_chart(facts: StudyFacts, settings: list[Setting], ident: str, name: str) -> Chart | None:
-    """Every trial on its own, failed ones too, at most `MAX_CURVES` of them, which the note then says."""
+    """Every trial on its own, failed ones too, at most `_MAX_CURVES` of them, which the note then says."""
     records = collect_records(settings)
     labels = {one.number: setting.label for setting in settings for one in setting.records}
     axis = choose_axis(facts, records)

@@ -1,4 +1,4 @@
-"""A chart as SVG: values to pixels, and a template that draws them with the page's colors or alone, on white."""
+"""A chart as SVG: values to pixels, and a template that draws them with the page's colors or standalone, on white."""
 
 import math
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from sweeplab.report.templating import render_svg
 
 WIDTH: Final = 760  # of the picture that stands alone
 PAGE_WIDTH: Final = 520  # in the page, where two stand side by side, and a phone shrinks them by a third only
-PLOT_HEIGHT: Final = 300
-PAGE_PLOT_HEIGHT: Final = 250
+_PLOT_HEIGHT: Final = 300
+_PAGE_PLOT_HEIGHT: Final = 250
 HEADROOM: Final = 10  # above a plot that has its title beside it
 LEFT, RIGHT, TOP, BOTTOM = 68, 24, 44, 56
-INSET: Final = 20  # from the frame to the first and the last value
-LEGEND_ROW: Final = 22
-LABEL_ROW: Final = 15  # from one text beside a dot to the next
+_INSET: Final = 20  # from the frame to the first and the last value
+_LEGEND_ROW: Final = 22
+_LABEL_ROW: Final = 15  # from one text beside a dot to the next
 LETTER: Final = 7.0  # width of a letter at 13 px, on average
-LONGEST_TICK: Final = 24  # letters
-LONGEST_LEGEND: Final = 70
-THIN_FROM: Final = 60  # lines, which are drawn paler then
-MANY_DOTS: Final = 200  # of a line, which are drawn smaller then
-LEVEL_DASH: Final = "6 4"
-NUM_COLORS: Final = len(PALETTE)
-DASHES: Final = ("none", "7 4", "2 3", "7 3 2 3", "12 4", "12 3 2 3")
+_LONGEST_TICK: Final = 24  # letters
+_LONGEST_LEGEND: Final = 70
+_THIN_FROM: Final = 60  # lines, which are drawn paler then
+_MANY_DOTS: Final = 200  # of a line, which are drawn smaller then
+_LEVEL_DASH: Final = "6 4"
+_NUM_COLORS: Final = len(PALETTE)
+_DASHES: Final = ("none", "7 4", "2 3", "7 3 2 3", "12 4", "12 3 2 3")
 
 
 class Mark(NamedTuple):
@@ -62,18 +62,18 @@ class PixelScale:
         return round(self.start + part * (self.end - self.start), 2)
 
 
-def draw_chart(chart: Chart, alone: bool = True) -> str:
-    """The chart as SVG. `alone`: a picture of its own, with title and legend, on white; else for the page."""
-    return render_svg("plot.svg.j2", lay_out_chart(chart, alone))
+def draw_chart(chart: Chart, standalone: bool = True) -> str:
+    """The chart as SVG. `standalone`: a picture of its own, with title and legend, on white; else for the page."""
+    return render_svg("plot.svg.j2", lay_out_chart(chart, standalone))
 
 
-def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
-    """Everything that `plot.svg.j2` draws of a chart; pixels, y downwards. `alone`: with title and legend, on white."""
-    width = WIDTH if alone else PAGE_WIDTH
-    entries = _arrange_legend(list_legend(chart), width) if alone else []
-    head = TOP + (LEGEND_ROW if chart.subtitle else 0) if alone else HEADROOM
-    top = head + (LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
-    bottom = top + (PLOT_HEIGHT if alone else PAGE_PLOT_HEIGHT)
+def lay_out_chart(chart: Chart, standalone: bool = True) -> dict[str, Any]:
+    """The values for `plot.svg.j2`: pixels, y downwards; `standalone`: with title and legend, on white."""
+    width = WIDTH if standalone else PAGE_WIDTH
+    entries = _arrange_legend(list_legend(chart), width) if standalone else []
+    head = TOP + (_LEGEND_ROW if chart.subtitle else 0) if standalone else HEADROOM
+    top = head + (_LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
+    bottom = top + (_PLOT_HEIGHT if standalone else _PAGE_PLOT_HEIGHT)
     x_scale, y_scale, y_ticks = _choose_scales(chart, width, top, bottom)
     texts = shorten_ticks([tick.text for tick in chart.axis.ticks])
     ticks = [Mark(x_scale(tick.position), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
@@ -82,7 +82,7 @@ def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
     turned = widest > slot
     below = BOTTOM + (widest * 0.5 if turned else 0)
     return {
-        "alone": alone,
+        "standalone": standalone,
         "width": width,
         "height": round(bottom + below),
         "left": LEFT,
@@ -97,11 +97,11 @@ def lay_out_chart(chart: Chart, alone: bool = True) -> dict[str, Any]:
         "x_ticks": ticks,
         "turned": turned,
         "y_ticks": [Mark(y_scale(tick.position), tick.text) for tick in y_ticks],
-        "legend": [entry._replace(y=head + LEGEND_ROW * (entry.y + 0.3)) for entry in entries],
+        "legend": [entry._replace(y=head + _LEGEND_ROW * (entry.y + 0.3)) for entry in entries],
         "levels": [{"y": y_scale(one.y), "shade": f"c{one.color}", "text": one.text} for one in chart.levels],
         "lines": [_lay_out_line(chart, line, x_scale, y_scale) for line in chart.lines],
         "thin": chart.thin,
-        "pale": chart.thin and len(chart.lines) > THIN_FROM,
+        "pale": chart.thin and len(chart.lines) > _THIN_FROM,
     }
 
 
@@ -109,10 +109,10 @@ def _lay_out_line(chart: Chart, line: Line, x_scale: PixelScale, y_scale: PixelS
     return {
         "label": line.path[-1].text if chart.thin else line.label,
         "shade": _shade_of(chart, line),
-        "dash": DASHES[line.dash % len(DASHES)],
+        "dash": _DASHES[line.dash % len(_DASHES)],
         "shape": _shape_of(line),
         "dots": [(*at, dot.text) for at, dot in zip(_to_pixels(line.dots, x_scale, y_scale), line.dots, strict=True)],
-        "radius": 2.5 if len(line.dots) > MANY_DOTS else 4,
+        "radius": 2.5 if len(line.dots) > _MANY_DOTS else 4,
         "means": [(*at, dot.text) for at, dot in zip(_to_pixels(line.path, x_scale, y_scale), line.path, strict=True)],
         "bars": _lay_out_bars([*line.path, *line.dots], x_scale, y_scale),
         "labels": _lay_out_labels(line.dots, x_scale, y_scale),
@@ -125,7 +125,7 @@ def _lay_out_labels(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -
     labels: list[dict[str, Any]] = []
     last = -math.inf
     for dot in sorted((one for one in dots if one.label), key=lambda one: -one.y):
-        x, last = x_scale(dot.x), max(y_scale(dot.y) + 4.5, last + LABEL_ROW)
+        x, last = x_scale(dot.x), max(y_scale(dot.y) + 4.5, last + _LABEL_ROW)
         near_end = x > WIDTH * 0.7
         side = {"x": x - 10, "anchor": "end"} if near_end else {"x": x + 10, "anchor": "start"}
         labels.append({"y": round(last, 1), "text": shorten(dot.label), **side})
@@ -134,7 +134,7 @@ def _lay_out_labels(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -
 
 def _shade_of(chart: Chart, line: Line) -> str:
     """The class of a color: `c` of the palette, `s` of the ramp."""
-    return f"s{line.color}" if chart.ramped else f"c{line.color % NUM_COLORS}"
+    return f"s{line.color}" if chart.ramped else f"c{line.color % _NUM_COLORS}"
 
 
 def _shape_of(line: Line) -> str:
@@ -154,7 +154,7 @@ def _lay_out_bars(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> 
     ]
 
 
-def shorten(text: str, longest: int = LONGEST_TICK) -> str:
+def shorten(text: str, longest: int = _LONGEST_TICK) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
@@ -163,7 +163,7 @@ def shorten_ticks(texts: list[str]) -> list[str]:
     starts = [shorten(text) for text in texts]
     if len(set(starts)) == len(set(texts)):
         return starts
-    return [text if len(text) <= LONGEST_TICK else f"…{text[1 - LONGEST_TICK :]}" for text in texts]
+    return [text if len(text) <= _LONGEST_TICK else f"…{text[1 - _LONGEST_TICK :]}" for text in texts]
 
 
 def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[PixelScale, PixelScale, list[Tick]]:
@@ -173,7 +173,7 @@ def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tup
         x_scale = PixelScale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
     else:
         xs = [tick.position for tick in chart.axis.ticks] + [dot.x for dot in drawn]
-        x_scale = PixelScale(min(xs), max(xs), LEFT + INSET, width - RIGHT - INSET, chart.axis.scale == "log")
+        x_scale = PixelScale(min(xs), max(xs), LEFT + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
     ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
     if chart.log_y:
         return (
@@ -196,10 +196,10 @@ def list_legend(chart: Chart) -> list[LegendEntry]:
     entries = []
     for line in (one for one in chart.lines if one.listed):
         shape = "none" if chart.thin or not line.dots else _shape_of(line)
-        text, dash = shorten(line.label, LONGEST_LEGEND), DASHES[line.dash % len(DASHES)]
+        text, dash = shorten(line.label, _LONGEST_LEGEND), _DASHES[line.dash % len(_DASHES)]
         entries.append(LegendEntry(0, 0, text, _shade_of(chart, line), dash, shape))
     if chart.levels:
-        entries.append(LegendEntry(0, 0, "base model without adapter", f"c{NUM_COLORS - 1}", LEVEL_DASH, "none"))
+        entries.append(LegendEntry(0, 0, "base model without adapter", f"c{_NUM_COLORS - 1}", _LEVEL_DASH, "none"))
     return entries if len(entries) > 1 else []
 
 

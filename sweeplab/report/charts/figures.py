@@ -63,7 +63,7 @@ def draw_figures(
 
 
 def _draw_figure(chart: Chart) -> Figure:
-    return Figure(chart.ident, chart.title, chart.note, draw_chart(chart, alone=False), list_legend(chart))
+    return Figure(chart.ident, chart.title, chart.note, draw_chart(chart, standalone=False), list_legend(chart))
 
 
 def _draw_importance(shares: list[Importance]) -> Figure:
@@ -80,4 +80,4 @@ def _draw_importance(shares: list[Importance]) -> Figure:
     ]
     chart = BarChart("Importance of what was varied", "share (all keys together: 1)", groups)
     entries = [LegendEntry(0, 0, name, f"c{color}", "none", "block") for color, name in enumerate(_METHODS)]
-    return Figure("importance", chart.title, _IMPORTANCE_NOTE, draw_bars(chart, alone=False), entries)
+    return Figure("importance", chart.title, _IMPORTANCE_NOTE, draw_bars(chart, standalone=False), entries)

@@ -41,7 +41,7 @@ def draw_heatmap(chart: Heatmap) -> str:
     right = _LEFT + max(len(row) for _, row in chart.rows) * (_PANEL + _GAP)
     colors = [blend_color(1 - step / (_NUM_STEPS - 1)) for step in range(_NUM_STEPS)]
     values = {
-        "alone": True,
+        "standalone": True,
         "title": chart.title,
         "subtitle": chart.subtitle,
         "left": _LEFT,

@@ -30,18 +30,18 @@ from sweeplab.report.evidence.settings import (
 )
 from sweeplab.report.templating import render_svg
 
-WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
-HEIGHT: Final = 356
-MARGIN: Final = (70, 90)  # left, right
+_WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
+_HEIGHT: Final = 356
+_MARGIN: Final = (70, 90)  # left, right
 TOP, BOTTOM = 68, 24
-MIN_GAP: Final = 116  # pixels between two rails, for names of 13 letters
-BOLD_LETTER: Final = 8.3  # width of a letter of a name, in pixels
-NAME_LINES: Final = 3
-MAX_KEYS: Final = 7  # more axes than that leave no room for their names
-MAX_TICKS: Final = 8
-MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
-THIN_FROM: Final = 60  # lines
-FAN: Final = 16.0  # pixels that lines which meet in one value are spread over, the best at the top
+_MIN_GAP: Final = 116  # pixels between two rails, for names of 13 letters
+_BOLD_LETTER: Final = 8.3  # width of a letter of a name, in pixels
+_NAME_LINES: Final = 3
+_MAX_KEYS: Final = 7  # more axes than that leave no room for their names
+_MAX_TICKS: Final = 8
+_MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
+_THIN_FROM: Final = 60  # lines
+_FAN: Final = 16.0  # pixels that lines which meet in one value are spread over, the best at the top
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Rail:
     few: bool = False  # values, in which many lines meet
 
     def pixels(self) -> PixelScale:
-        return PixelScale(self.low, self.high, HEIGHT - BOTTOM, TOP, self.scale == "log")
+        return PixelScale(self.low, self.high, _HEIGHT - BOTTOM, TOP, self.scale == "log")
 
 
 class Thread(NamedTuple):
@@ -87,7 +87,7 @@ def build_parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel
     costs = [name for name in costs if all(read_number(one, name) is not None for one in drawn)]
     if len(varied) < 2 or not drawn:
         return None
-    keys = varied[:MAX_KEYS]
+    keys = varied[:_MAX_KEYS]
     rails = [_build_key_rail(facts, records, key, shorten_key(key, varied)) for key in keys]
     rails += [_build_metric_rail(drawn, name) for name in (metric, *costs)]
     sign = -1 if direction == "minimize" else 1
@@ -117,7 +117,7 @@ def _build_key_rail(facts: StudyFacts, records: list[TrialRecord], key: str, nam
             name, [Tick(float(index), text) for index, text in enumerate(texts)], scale, 0, len(texts) - 1, True
         )
     return Rail(
-        name, list_number_ticks(values, scale, MAX_TICKS), scale, min(values), max(values), len(values) <= MAX_TICKS
+        name, list_number_ticks(values, scale, _MAX_TICKS), scale, min(values), max(values), len(values) <= _MAX_TICKS
     )
 
 
@@ -146,13 +146,13 @@ def draw_parallel(chart: Parallel) -> str:
 
 def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     """Everything that `parallel.svg.j2` draws; pixels, y downwards."""
-    left, right = MARGIN
-    gap = max(MIN_GAP, (WIDTH - left - right) / (len(chart.rails) - 1))
+    left, right = _MARGIN
+    gap = max(_MIN_GAP, (_WIDTH - left - right) / (len(chart.rails) - 1))
     xs = [round(left + gap * index, 1) for index in range(len(chart.rails))]
     scales = [rail.pixels() for rail in chart.rails]
     low, high = chart.threads[0].goodness, chart.threads[-1].goodness
     lines: list[dict[str, Any]] = []
-    fans = [FAN if rail.few else 0.0 for rail in chart.rails]
+    fans = [_FAN if rail.few else 0.0 for rail in chart.rails]
     for order, thread in enumerate(chart.threads):
         shade = NUM_SHADES - 1 if high == low else round((NUM_SHADES - 1) * (thread.goodness - low) / (high - low))
         lift = order / len(chart.threads) - 0.5
@@ -164,7 +164,7 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
     rails = [
         {
             "x": x,
-            "names": list(_wrap_name(rail.name, int((min(gap, MAX_NAME) - 6) / BOLD_LETTER))),
+            "names": list(_wrap_name(rail.name, int((min(gap, _MAX_NAME) - 6) / _BOLD_LETTER))),
             "ticks": [
                 Mark(scale(tick.position), text)
                 for tick, text in zip(rail.ticks, shorten_ticks([tick.text for tick in rail.ticks]), strict=True)
@@ -172,13 +172,13 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
         }
         for x, rail, scale in zip(xs, chart.rails, scales, strict=True)
     ]
-    shape = {"width": round(xs[-1] + right), "height": HEIGHT, "top": TOP, "bottom": HEIGHT - BOTTOM}
-    return shape | {"title": chart.title, "rails": rails, "lines": lines, "thin": len(lines) > THIN_FROM}
+    shape = {"width": round(xs[-1] + right), "height": _HEIGHT, "top": TOP, "bottom": _HEIGHT - BOTTOM}
+    return shape | {"title": chart.title, "rails": rails, "lines": lines, "thin": len(lines) > _THIN_FROM}
 
 
 def _wrap_name(text: str, width: int) -> Iterator[str]:
     """At most `NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
     lines = textwrap.wrap(text.replace("_", "_ "), width, break_long_words=False, break_on_hyphens=False)
-    last = " ".join(lines[NAME_LINES - 1 :])
-    for line in filter(None, [*lines[: NAME_LINES - 1], last]):
+    last = " ".join(lines[_NAME_LINES - 1 :])
+    for line in filter(None, [*lines[: _NAME_LINES - 1], last]):
         yield shorten(line.replace("_ ", "_"), width)

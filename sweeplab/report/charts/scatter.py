@@ -12,7 +12,7 @@ from sweeplab.report.charts.chart import Chart, Dot, Level, Line
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import find_base_value
 from sweeplab.report.evidence.costs import STEP_SECONDS, choose_memory_metric, choose_time_metric
-from sweeplab.report.evidence.estimates import estimate_settings
+from sweeplab.report.evidence.estimates import estimate_settings, is_share
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
     choose_time_unit,
@@ -22,7 +22,6 @@ from sweeplab.report.evidence.formatting import (
 )
 from sweeplab.report.evidence.settings import (
     LOSS,
-    SHARES,
     Setting,
     collect_records,
     label_setting,
@@ -68,27 +67,27 @@ def _build_score_charts(
 ) -> list[Chart | None]:
     """Shares share one figure, so that learning stands beside forgetting; any other metric has its own."""
     panels: dict[str, list[_Curve]] = {}
-    for task, metric in pick_headline_scores(collect_records(settings)):
-        panel = "share" if metric.split(",")[0] in SHARES else metric
+    for task, metric in pick_headline_scores(collect_records(settings), facts.objectives):
+        panel = "share" if is_share(f"scores.{task}.{metric}") else metric
         panels.setdefault(panel, []).append(_Curve(f"scores.{task}.{metric}", label_score(task, metric)))
     num_families = len(_group_by_other_axes(facts, settings, axis))
-    made: list[Chart | None] = []
+    charts: list[Chart | None] = []
     for panel, curves in panels.items():
         split = num_families > 1 and len(curves) * num_families > _MAX_LINES
         for members in [[curve] for curve in curves] if split else [curves]:
             title = f"Score: {members[0].label}" if len(members) == 1 else "Scores"
-            y_title, ident = "score (share right)" if panel == "share" else panel, f"score-{len(made)}"
+            y_title, ident = "score (share right)" if panel == "share" else panel, f"score-{len(charts)}"
             drawn = _build_chart(ident, title, y_title, facts, settings, axis, members, panel == "share")
-            made.append(drawn and _add_published(drawn, members, published))
-    return made
+            charts.append(drawn and _add_published(drawn, members, published))
+    return charts
 
 
 def _build_time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     name = choose_time_metric(collect_records(settings))
-    found = [value for one in settings for record in one.finished if (value := read_number(record, name)) is not None]
-    if not found:
+    values = [value for one in settings for record in one.finished if (value := read_number(record, name)) is not None]
+    if not values:
         return None
-    divisor, unit = choose_time_unit(max(found))
+    divisor, unit = choose_time_unit(max(values))
     curve = _Curve(name, "time", divisor)
     if name == STEP_SECONDS:
         title = "Time of a step alone, longest batch"
@@ -99,10 +98,10 @@ def _build_time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) ->
 def _build_memory_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) -> Chart | None:
     records = [record for setting in settings for record in setting.finished]
     name = choose_memory_metric(collect_records(settings))
-    found = [value for record in records if name is not None and (value := read_number(record, name)) is not None]
-    if name is None or not found:
+    values = [value for record in records if name is not None and (value := read_number(record, name)) is not None]
+    if name is None or not values:
         return None
-    divisor, unit = choose_memory_unit(max(found))
+    divisor, unit = choose_memory_unit(max(values))
     label = METRICS[name].label
     if label.endswith(", training"):
         label = f"{label.removesuffix(', training')} in training"
@@ -167,13 +166,13 @@ def _describe_means(axis: Axis) -> str:
 
 
 def _group_by_other_axes(facts: StudyFacts, settings: list[Setting], axis: Axis) -> dict[str, list[Setting]]:
-    """Settings that differ on the main axis only, by the label of the rest."""
+    """Settings that differ on the main axis only, by the label of their other values."""
     records = collect_records(settings)
     keys = [key for key in list_varied_keys(facts, records) if key != axis.key]
     families: dict[str, list[Setting]] = {}
     for setting in settings:
-        rest = {key: value for key, value in setting.params.items() if key in keys}
-        families.setdefault(label_setting(facts, rest, keys) if rest else "", []).append(setting)
+        others = {key: value for key, value in setting.params.items() if key in keys}
+        families.setdefault(label_setting(facts, others, keys) if others else "", []).append(setting)
     return families
 
 
@@ -222,15 +221,15 @@ def _add_bases(chart: Chart, bases: Sequence[BaseScore]) -> Chart:
     several = len(chart.metrics) > 1
     ys = [dot.y for line in chart.lines for dot in line.dots]
     room = math.inf if chart.unit_range else _MAX_STRETCH * (max(ys) - min(ys))
-    found: dict[tuple[float, int], str] = {}
+    texts: dict[tuple[float, int], str] = {}
     for color, metric in enumerate(chart.metrics):
         for base in bases:
             value = find_base_value(base, metric)
             if value is not None:
                 about = f", {label_metric(metric)}" if several else ""
                 shade = color if several else len(PALETTE) - 1
-                found.setdefault((value, shade), f"base model without adapter{about}: {format_number(value)}")
-    levels = [Level(y, color, text) for (y, color), text in found.items()]
+                texts.setdefault((value, shade), f"base model without adapter{about}: {format_number(value)}")
+    levels = [Level(y, color, text) for (y, color), text in texts.items()]
     near = tuple(one for one in levels if min(ys) - room <= one.y <= max(ys) + room)
     far = "".join(f" Outside of the drawing: {one.text}." for one in levels if one not in near)
     return replace(chart, levels=near, note=chart.note + far)

@@ -104,18 +104,18 @@ def build_phase_memory_chart(records: list[TrialRecord]) -> Chart | None:
     divisor, unit = choose_memory_unit(highest)
     dots, bars = [], []
     for index, phase in enumerate(phases):
-        found = {
+        by_cohort = {
             who: _read_phase_bytes(one, name)[phase]
             for who, one in cohorts.items()
             if phase in _read_phase_bytes(one, name)
         }
-        for who, value in found.items():
+        for who, value in by_cohort.items():
             several = "trial" if len(who) == 1 else "trials"
             dots.append(
                 Dot(float(index), value / divisor, f"{several} {format_ranges(who)}, {phase}: {format_memory(value)}")
             )
-        if found:
-            middle = statistics.median(found.values())
+        if by_cohort:
+            middle = statistics.median(by_cohort.values())
             bars.append(Dot(float(index), middle / divisor, f"median of {phase}: {format_memory(middle)}"))
     axis = Axis(None, "phase", "category", [Tick(float(index), phase) for index, phase in enumerate(phases)])
     kind = "GPU memory, allocated" if name == "peak_allocated_bytes" else "resident memory of the process"

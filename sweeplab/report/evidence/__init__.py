@@ -1,1 +1,1 @@
-"""Records to numbers: settings, spreads, estimates with intervals, and how numbers are written."""
+"""Turns records into numbers: settings, spreads, estimates with intervals, and the format of numbers."""

@@ -1,4 +1,4 @@
-"""What a base model scores without an adapter, by the metrics' names, and which base of several it is."""
+"""Scores of base models without an adapter, by name of the metric, and labels that tell several bases apart."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,11 +7,11 @@ from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
 from sweeplab.report.evidence.settings import LOSS, format_varied, label_setting, list_varied_keys
 
-_DTYPES: Final = ("torch.float32", "torch.bfloat16", "torch.float16")  # that a base can have, which no record says
+_DTYPES: Final = ("torch.float32", "torch.bfloat16", "torch.float16")  # possible types of a base; no record has it
 
 
 def find_base_value(base: BaseScore, metric: str) -> float | None:
-    """What the base has of a metric; None for what only training has."""
+    """The value of a metric for the base; None for metrics of training."""
     if metric == LOSS:
         return base.heldout_loss_nats_per_token
     score = find_base_score(base, metric)
@@ -19,6 +19,7 @@ def find_base_value(base: BaseScore, metric: str) -> float | None:
 
 
 def find_base_score(base: BaseScore, metric: str) -> Score | None:
+    """The score of the base for `scores.<task>.<metric>`; None for another metric or without a score."""
     if not metric.startswith("scores."):
         return None
     task, name = score_parts(metric)
@@ -28,9 +29,9 @@ def find_base_score(base: BaseScore, metric: str) -> Score | None:
 def label_bases(
     facts: StudyFacts, records: Sequence[TrialRecord], bases: Sequence[BaseScore]
 ) -> list[tuple[BaseScore, str]]:
-    """The bases that differ in what they score, each with what its trials have in common and no other's have.
+    """The bases with different scores, each with a label made of the values that only its trials have.
 
-    Such as 'quantization=nf4'; 'number 2' where the records do not say it, and nothing for a base alone.
+    Such as 'quantization=nf4'; 'number 2' where the records do not tell them apart, '' where there is only one base.
     """
     groups: dict[str, list[BaseScore]] = {}
     for base in bases:
@@ -43,27 +44,28 @@ def label_bases(
         for key in _list_possible_keys(record) & owners.keys():
             members[owners[key]].append(record)
     keys = list_varied_keys(facts, records)
-    telling = [key for key in keys if _is_distinguishing(facts, key, members)]
+    distinguishing = [key for key in keys if _is_distinguishing(facts, key, members)]
     return [
-        (same[0], label_setting(facts, trials[0].params, telling) if telling else f"number {index}")
+        (same[0], label_setting(facts, trials[0].params, distinguishing) if distinguishing else f"number {index}")
         for index, (same, trials) in enumerate(zip(groups.values(), members, strict=True), 1)
     ]
 
 
 def _list_possible_keys(record: TrialRecord) -> set[str]:
-    """Keys of the base that the trial may have stood on; none where the tasks were read from files."""
+    """The keys that the trial's base may have; none where the tasks were read from files."""
     try:
         if record.config["evaluation"]["data_dir"] is not None:
             return set()
         return {base_key(record.config, dtype, None, record.provenance) for dtype in _DTYPES}
-    except (KeyError, TypeError):  # a record that does not say on what it was trained
+    except (KeyError, TypeError):  # a record without the necessary parts of its configuration
         return set()
 
 
 def _is_distinguishing(facts: StudyFacts, key: str, members: Sequence[Sequence[TrialRecord]]) -> bool:
-    """True where the trials of each base have one value of the key, and not all bases the same."""
-    found = [
+    """True where all trials of a base have the same value of the key, and not all bases have the same."""
+    values_by_base = [
         {format_varied(facts, key, one.params[key]) if key in one.params else None for one in trials}
         for trials in members
     ]
-    return all(len(values) == 1 and None not in values for values in found) and len(set.union(*found)) > 1
+    are_unique = all(len(values) == 1 and None not in values for values in values_by_base)
+    return are_unique and len(set.union(*values_by_base)) > 1

@@ -1,4 +1,4 @@
-"""Which settings' values of a metric can be compared: held-out losses only on the same held-out text."""
+"""Groups settings whose values of a metric can be compared: held-out losses only on the same held-out text."""
 
 import json
 from typing import Any, Final
@@ -7,21 +7,27 @@ from sweeplab.records.record import StudyFacts
 from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.settings import LOSS, Setting, label_setting, list_varied_keys
 
-_TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # of the data: the held-out examples stay the same
-_BESIDE_A_FILE: Final = ("source", "path", "name", "subset", "split", "heldout_fraction")  # what only training has then
+_TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # keys of data that do not change held-out examples
+_BESIDE_A_FILE: Final = (
+    "source",
+    "path",
+    "name",
+    "subset",
+    "split",
+    "heldout_fraction",
+)  # nor these with a file
 _GENERATED: Final = ("world", "digits")  # sources that read no file
-_TASKS_ONLY: Final = ("tasks", "retained_tasks", "objective")  # of the data: no examples at all
+_TASKS_ONLY: Final = ("tasks", "retained_tasks", "objective")  # keys of data that are not about examples
 _LENGTH: Final = "training.max_length"
-_WHOLE: Final = "no example cut"  # of lengths, those that are long enough
+_WHOLE: Final = "no example cut"  # label of lengths that cut no held-out example
 
 
 def group_comparable(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[str, list[Setting]]:
-    """Settings whose values of the metric mean the same, by what tells them apart; all under '' where all do.
+    """Groups of settings whose values of the metric can be compared, by label; '' where all settings can be.
 
-    A held-out loss is that of the data's held-out examples, as they are cut at `training.max_length`: other data, or
-    another length where examples are cut, have another one, of other texts, whatever was learned. Where a file of
-    held-out examples is named, it alone is measured on, whatever file is trained on. A score means the same whatever
-    was trained on.
+    A held-out loss can be compared only on the same held-out text. That depends on the data and, where examples are
+    cut, on `training.max_length`. Where `data.heldout_path` is given, only that file counts, whatever the training
+    data are. Scores of tasks can always be compared.
     """
     keys = list_varied_keys(facts, [one for setting in settings for one in setting.records])
     families: dict[str, list[Setting]] = {}
@@ -44,22 +50,22 @@ def group_comparable(facts: StudyFacts, settings: list[Setting], metric: str) ->
 
 
 def _decides_heldout_data(key: str, setting: Setting) -> bool:
-    """True for a varied key that says which held-out examples the setting is measured on."""
+    """True for a varied key that changes the held-out examples."""
     section, _, name = key.partition(".")
     return section == "data" and name not in _list_training_only(setting.records[0].config.get("data"))
 
 
 def _list_training_only(data: Any) -> set[str]:
-    """Names of `data` that leave the held-out examples as they are."""
+    """Keys of `data` that do not change the held-out examples."""
     known = data if isinstance(data, dict) else {}
     beside = known.get("heldout_path") is not None and known.get("source") not in _GENERATED
     return {*_TRAINING_ONLY, *_TASKS_ONLY, *(_BESIDE_A_FILE if beside else ())}
 
 
 def _find_cut_length(setting: Setting) -> int | None:
-    """`training.max_length` where held-out examples were cut there, None where all are whole.
+    """`training.max_length` where held-out examples were cut at it, else None.
 
-    Earlier records say that of training examples only, which then stand for both.
+    Older records count only training examples that were cut; these are then used instead.
     """
     for one in setting.records:
         if one.num_truncated if one.num_heldout_truncated is None else one.num_heldout_truncated:
@@ -69,9 +75,9 @@ def _find_cut_length(setting: Setting) -> int | None:
 
 
 def _read_heldout_data(settings: list[Setting]) -> list[dict[str, Any]]:
-    """What the settings' records say of the held-out examples, as far as all of them do."""
-    sentences = [value for one in settings if isinstance(value := one.records[0].config.get("data"), dict)]
-    if not sentences or len(sentences) < len(settings):
+    """The keys of `data` that determine the held-out examples, for each setting; only keys that all records have."""
+    sections = [value for one in settings if isinstance(value := one.records[0].config.get("data"), dict)]
+    if not sections or len(sections) < len(settings):
         return [{}] * len(settings)
-    common = set.intersection(*map(set, sentences))
-    return [{name: data[name] for name in common - _list_training_only(data)} for data in sentences]
+    common = set.intersection(*map(set, sections))
+    return [{name: data[name] for name in common - _list_training_only(data)} for data in sections]

@@ -1,4 +1,4 @@
-"""What a setting costs: the time and the memory that are reported for the whole study."""
+"""Costs of settings: which time and which memory are reported for a study."""
 
 import math
 
@@ -19,30 +19,30 @@ _SOLO_MEMORY_METRICS = ("solo.peak_allocated_bytes", "solo.peak_resident_bytes")
 
 
 def has_shared_training(records: list[TrialRecord]) -> bool:
-    """True where trials trained among others, so that only their probes compare them with the rest."""
+    """True where a trial trained together with others, so that only short measurements of single trials compare."""
     return any(record.trained_among_others for record in records)
 
 
 def choose_time_metric(records: list[TrialRecord]) -> str:
-    """The time that is reported for the whole study: of the training, or of a step alone."""
+    """The time that is reported for the study: of the training or, where trials trained together, of one step."""
     return STEP_SECONDS if has_shared_training(records) else TRAIN_SECONDS
 
 
 def choose_memory_metric(records: list[TrialRecord]) -> str | None:
-    """The memory that is reported for the whole study: GPU tensors where measured, else the process's memory."""
+    """The memory that is reported for the study: of GPU tensors where measured, else of the process."""
     measured = {name for record in records for name in read_numbers(record)}
     names = _SOLO_MEMORY_METRICS if has_shared_training(records) else _MEMORY_METRICS
     return next((name for name in names if name in measured), None)
 
 
 def mean_by_setting(settings: list[Setting], metric: str | None) -> Array:
-    """The metric's mean by setting; NaN where it has none."""
+    """The mean of the metric for each setting; NaN where it was not measured."""
     spreads = [None if metric is None else setting.spreads.get(metric) for setting in settings]
     return np.array([math.nan if spread is None else spread.mean for spread in spreads])
 
 
 def list_cost_metrics(settings: list[Setting]) -> list[str]:
-    """Memory and time as they are reported for the study, as far as they were measured."""
+    """The memory and the time that are reported for the study; one that was not measured is left out."""
     records = collect_records(settings)
     names = [choose_memory_metric(records), choose_time_metric(records)]
     return [name for name in names if name is not None and not np.isnan(mean_by_setting(settings, name)).all()]

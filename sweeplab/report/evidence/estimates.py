@@ -1,4 +1,4 @@
-"""One metric of a study's settings as the arrays that the statistics take, with an estimate of each setting's mean."""
+"""One metric of a study as the arrays that `statistics` needs, with an estimate of each setting's mean."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from sweeplab.records.items import Items, ItemTable
-from sweeplab.records.metrics import METRICS, direction, score_parts
+from sweeplab.records.metrics import METRICS, direction, score_parts, split_filter
 from sweeplab.records.record import Score, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.settings import (
@@ -36,67 +36,75 @@ from sweeplab.statistics.intervals import (
 
 @dataclass(frozen=True)
 class Evidence:
-    """Settings that have the metric of every seed, and their results; S seeds that all of them ran with."""
+    """One metric of the settings that have it for every seed; the table has the seeds that all of them ran with."""
 
     metric: str
-    sign: int  # 1: more is better
+    sign: int  # 1 where a larger value is better, else -1
     settings: list[Setting]
     table: ResultTable
-    limits: tuple[float, float]  # between which the metric can be
-    estimates: list[Estimate]  # of every setting's mean
+    limits: tuple[float, float]  # smallest and largest possible value of the metric
+    estimates: list[Estimate]  # the mean of every setting
 
     def estimate(self, setting: Setting) -> Estimate | None:
-        """None for a setting that has no place here."""
-        index = self.place(setting)
+        """The mean of a setting; None where it is not among `settings`."""
+        index = self.index_of(setting)
         return None if index is None else self.estimates[index]
 
-    def place(self, setting: Setting) -> int | None:
-        return self.places.get(id(setting))
+    def index_of(self, setting: Setting) -> int | None:
+        """The index of a setting in `settings`, or None."""
+        return self._indices.get(id(setting))
 
     @cached_property
-    def places(self) -> dict[int, int]:
-        """By identity: settings with the same values of what varied are not the same."""
+    def _indices(self) -> dict[int, int]:
+        """By identity: two settings with the same varied values may be different ones."""
         return {id(setting): index for index, setting in enumerate(self.settings)}
 
     @property
     def best(self) -> Setting:
-        """The setting with the best mean over the seeds that all have."""
+        """The setting with the best mean over the seeds of the table."""
         return self.settings[int(np.argmax(self.sign * self.table.values_KS.mean(axis=1)))]
 
     def contrast(self, weights_K: Array, level: float = LEVEL) -> Estimate:
-        """Sum of weights times settings' means, with its interval as far as it can be."""
+        """The sum of weights times means, with its interval cut to the possible values."""
         return clip_estimate(estimate_contrast(self.table, weights_K, level), *_combine_limits(weights_K, *self.limits))
 
     def compared(self) -> Comparison | None:
-        """None where no error is known, which of a loss or a score the same difference with all seeds does not tell."""
-        made = compare_with_best(self.table, self.sign)
-        if made is None or (self.table.num_seeds > 1 and is_seed_dependent(self.metric) and not made.uncertain):
+        """The comparison of all settings with the best one; None where no error is known.
+
+        Where all differences of a loss or a score are the same with every seed, no error is known, either.
+        """
+        comparison = compare_with_best(self.table, self.sign)
+        if comparison is None:
+            return None
+        if self.table.num_seeds > 1 and is_seed_dependent(self.metric) and not comparison.uncertain:
             return None
         ends = _combine_limits(np.array([1.0, -1.0]), *self.limits)
-        return replace(made, differences=[clip_estimate(one, *ends) for one in made.differences])
+        return replace(comparison, differences=[clip_estimate(one, *ends) for one in comparison.differences])
 
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
-    """None where no setting has the metric of every seed, or where the settings have no seed in common."""
-    whole = [setting for setting in settings if setting.records and is_complete(facts, setting, metric)]
-    if not whole:
+    """The evidence of a metric; None where no setting has it for every seed, or the settings share no seed."""
+    complete = [setting for setting in settings if setting.records and is_complete(facts, setting, metric)]
+    if not complete:
         return None
-    by_seed = [_read_values_by_seed(setting, metric) for setting in whole]
+    by_seed = [_read_values_by_seed(setting, metric) for setting in complete]
     seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
     if not seeds:
         return None
     values_KS = np.array([[values[seed] for seed in seeds] for values in by_seed])
-    errors_KS = np.array([[_find_single_error(setting, metric)] for setting in whole]) if len(seeds) == 1 else None
-    by_item = _stack_item_values(whole, seeds, None if items is None else items.get(metric))
+    errors_KS = np.array([[_find_single_error(setting, metric)] for setting in complete]) if len(seeds) == 1 else None
+    by_item = _stack_item_values(complete, seeds, None if items is None else items.get(metric))
+    if by_item is not None and not np.allclose(by_item.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9):
+        by_item = None  # not a mean over items, such as a perplexity or a correlation
     table = ResultTable(values_KS, by_item, errors_KS)
     better = facts.objectives[metric] if metric in facts.objectives else direction(metric)
     limits = _find_limits(metric, values_KS)
-    made = [clip_estimate(one, *limits) for one in _estimate_means(whole, metric, values_KS)]
-    return Evidence(metric, 1 if better == "maximize" else -1, whole, table, limits, made)
+    estimates = [clip_estimate(one, *limits) for one in _estimate_means(complete, metric, values_KS)]
+    return Evidence(metric, 1 if better == "maximize" else -1, complete, table, limits, estimates)
 
 
 def _find_limits(metric: str, values_KS: Array) -> tuple[float, float]:
-    """Between which the metric can be: a share in 0 to 1, a loss, a time or a size from 0, other scores anywhere."""
+    """The possible values of a metric: 0 to 1 for a share, from 0 for losses, times and sizes, any for other scores."""
     if is_share(metric) and (values_KS <= 1).all():
         return 0.0, 1.0
     never_negative = metric in METRICS or any(word in metric for word in ("perplexity", "bits_per_byte"))
@@ -104,7 +112,7 @@ def _find_limits(metric: str, values_KS: Array) -> tuple[float, float]:
 
 
 def _combine_limits(weights_K: Array, low: float, high: float) -> tuple[float, float]:
-    """Between which a sum of weights times means can be, each of them from `low` to `high`."""
+    """The smallest and largest possible sum of weights times means, where each mean is from `low` to `high`."""
     up, down = float(weights_K[weights_K > 0].sum()), float(weights_K[weights_K < 0].sum())
     ends = [(up, low, high), (down, high, low)]
     used = [one for one in ends if one[0] != 0]
@@ -114,16 +122,16 @@ def _combine_limits(weights_K: Array, low: float, high: float) -> tuple[float, f
 def gather_comparable_evidence(
     facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None
 ) -> dict[str, Evidence]:
-    """The evidence of each of `by_meaning`'s families that has any."""
-    families = group_comparable(facts, settings, metric)
-    made = {label: gather_evidence(facts, members, metric, items) for label, members in families.items()}
-    return {label: found for label, found in made.items() if found is not None}
+    """The evidence of each group of `group_comparable`, by label; groups without evidence are left out."""
+    groups = group_comparable(facts, settings, metric)
+    by_label = {label: gather_evidence(facts, members, metric, items) for label, members in groups.items()}
+    return {label: evidence for label, evidence in by_label.items() if evidence is not None}
 
 
 def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The best by the first objective, of the settings that keep the constraints and have all their values.
+    """The best setting by the first objective, among those that keep the constraints and have a value for every seed.
 
-    None without one, and where the objective does not mean the same for all of them.
+    None where there is none, and where the objective cannot be compared over all settings.
     """
     metric, _ = first_objective(facts)
     if len(group_comparable(facts, settings, metric)) > 1:
@@ -133,45 +141,45 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
 
 
 def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
-    """Means with intervals by the number of a setting's first trial, of settings that have every seed's value.
+    """Means with intervals of settings with a value for every seed, by the number of a setting's first trial.
 
-    A setting with more seeds than all share has none here: its own mean, over all of them, is another one.
+    A setting with more seeds than the common ones is left out, because its own mean is over other seeds.
     """
     return {
         setting.records[0].number: estimate
-        for found in gather_comparable_evidence(facts, settings, metric, None).values()
-        for setting, estimate in zip(found.settings, found.estimates, strict=True)
-        if setting.spreads[metric].num_seeds == found.table.num_seeds
+        for evidence in gather_comparable_evidence(facts, settings, metric, None).values()
+        for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
+        if setting.spreads[metric].num_seeds == evidence.table.num_seeds
     }
 
 
 def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
-    """The metric by seed; a seed that ran twice gives its mean."""
-    found: dict[int, list[float]] = {}
+    """The metric by seed; the mean where a seed ran twice."""
+    by_seed: dict[int, list[float]] = {}
     for record in setting.finished:
         value = read_number(record, metric)
         if value is not None:
-            found.setdefault(record.seed, []).append(value)
-    return {seed: statistics.fmean(values) for seed, values in found.items()}
+            by_seed.setdefault(record.seed, []).append(value)
+    return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
 
 def _stack_item_values(settings: list[Setting], seeds: list[int], table: ItemTable | None) -> Array | None:
-    """Results by setting, seed and item, (K, S, N); None where a trial's are not known."""
+    """Results by setting, seed and item, shape (K, S, N); None where those of a trial are missing."""
     if table is None:
         return None
     rows = []
     for setting in settings:
         for seed in seeds:
-            found = [table.values.get(record.number) for record in setting.finished if record.seed == seed]
-            known = [values for values in found if values is not None]
-            if not known or len(known) < len(found):
+            of_trials = [table.values.get(record.number) for record in setting.finished if record.seed == seed]
+            known = [values for values in of_trials if values is not None]
+            if not known or len(known) < len(of_trials):
                 return None
             rows.append(np.mean(known, axis=0))
     return np.array(rows).reshape(len(settings), len(seeds), len(table.items))
 
 
 def _find_single_score(setting: Setting, metric: str) -> Score | None:
-    """The score behind the only seed's value; None for a metric that is no score."""
+    """The score of a setting with one seed; None for a metric that is not a score."""
     if not metric.startswith("scores."):
         return None
     task, name = score_parts(metric)
@@ -184,27 +192,29 @@ def _find_single_error(setting: Setting, metric: str) -> float:
 
 
 def _estimate_means(settings: list[Setting], metric: str, values_KS: Array) -> list[Estimate]:
-    """Means with intervals over seeds; over items where there is one seed; with none where neither is known.
+    """Means with intervals over seeds, or over items where there is one seed; without an interval where neither works.
 
-    A loss or a score that is the same with all seeds has none: a spread of zero does not tell how far chance goes.
+    A loss or a score that is the same with all seeds has no interval: a spread of zero does not show how large random
+    differences can be.
     """
     if values_KS.shape[1] == 1:
         singles = zip(settings, values_KS[:, 0], strict=True)
         return [_estimate_from_items(setting, metric, float(value)) for setting, value in singles]
-    made = estimate_over_seeds(values_KS)
+    estimates = estimate_over_seeds(values_KS)
     return [
-        estimate_without_error(one.value) if is_seed_dependent(metric) and not one.has_spread else one for one in made
+        estimate_without_error(one.value) if is_seed_dependent(metric) and not one.has_spread else one
+        for one in estimates
     ]
 
 
 def is_seed_dependent(metric: str) -> bool:
-    """True for a loss or a score, which another seed would change; a size may well be the same with all."""
+    """True for a loss or a score, which another seed changes; a size may really be the same with all seeds."""
     return metric == LOSS or metric.startswith("scores.")
 
 
 def is_share(metric: str) -> bool:
     """True for a score that is a share of items, between 0 and 1."""
-    return metric.startswith("scores.") and metric.split(".")[-1].partition("@")[0] in SHARES
+    return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
 def _estimate_from_items(setting: Setting, metric: str, value: float) -> Estimate:

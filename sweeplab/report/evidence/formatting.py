@@ -28,8 +28,8 @@ def format_value(value: Any) -> str:
 def shorten_key(key: str, keys: Sequence[str]) -> str:
     """The last part of a dotted key where it tells the key from the others, else the whole key."""
     last = key.rsplit(".", 1)[-1]
-    alone = [other.rsplit(".", 1)[-1] for other in keys].count(last) <= 1
-    return last if alone and last not in _VAGUE_NAMES else key
+    is_unique = [other.rsplit(".", 1)[-1] for other in keys].count(last) <= 1
+    return last if is_unique and last not in _VAGUE_NAMES else key
 
 
 def label_metric(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the records' provenance, listed once where all trials agree."""
+"""The provenance of the records as a list; a value that all trials share is listed once."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from sweeplab.report.evidence.formatting import DASH, format_value
 
 
 class Fact(NamedTuple):
-    """One dotted key with its value, and the trials it holds for; '' for all."""
+    """A dotted key with its value, and the trials that have it; '' for all."""
 
     key: str
     value: str
@@ -17,27 +17,27 @@ class Fact(NamedTuple):
 
 def flatten_values(values: dict[str, Any], prefix: str = "") -> list[Fact]:
     """Nested values as dotted keys, in their order."""
-    found = []
+    facts = []
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            found += flatten_values(value, f"{prefix}{key}.")
+            facts += flatten_values(value, f"{prefix}{key}.")
         else:
-            found.append(Fact(f"{prefix}{key}", format_value(value)))
-    return found
+            facts.append(Fact(f"{prefix}{key}", format_value(value)))
+    return facts
 
 
 def list_provenance(records: list[TrialRecord]) -> list[Fact]:
-    """Every key of the records' provenance; one row per distinct value, with its trials where they differ."""
+    """Every key of the records' provenance, once for each distinct value, with its trials where there are several."""
     rows = {record.number: {fact.key: fact.value for fact in flatten_values(record.provenance)} for record in records}
     keys = dict.fromkeys(key for row in rows.values() for key in row)
-    found = []
+    facts = []
     for key in keys:
         holders: dict[str, list[int]] = {}
         for trial, row in rows.items():
             holders.setdefault(row.get(key, DASH), []).append(trial)
         for value, trials in holders.items():
-            found.append(Fact(key, value, format_ranges(trials) if len(holders) > 1 else ""))
-    return found
+            facts.append(Fact(key, value, format_ranges(trials) if len(holders) > 1 else ""))
+    return facts
 
 
 def format_ranges(trials: Iterable[int]) -> str:

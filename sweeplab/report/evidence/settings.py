@@ -1,26 +1,25 @@
-"""Records grouped by what the study varied, each number with its spread over seeds."""
+"""Groups records into settings, trials with the same varied values, with the spread of each metric over seeds."""
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sweeplab.records.constraints import Bound, list_bounds, measure_excess
-from sweeplab.records.metrics import METRICS, SOLO_METRICS
+from sweeplab.records.metrics import METRICS, SOLO_METRICS, choose_headline
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.formatting import format_value, shorten_key
 
-_HEADLINE_METRICS: Final = ("exact_match", "acc")
 LOSS: Final = "heldout_loss_nats_per_token"
-_LARGEST: Final = 1e100  # of a number: squares of larger ones are beyond what a float can be
-SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # scores between 0 and 1: of an item, right or wrong
+_LARGEST: Final = 1e100  # larger numbers are ignored, since their squares do not fit into a float
+SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of correct items, between 0 and 1
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One number over the seeds of a setting, finished trials only; a seed that was run twice counts once."""
+    """One metric over the seeds of a setting, from finished trials; a seed that ran twice counts once."""
 
     num_seeds: int
     mean: float
@@ -31,7 +30,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Setting:
-    """One point of the space with its trials, all seeds together."""
+    """One point of the space with the trials of all seeds."""
 
     params: dict[str, Any]
     label: str  # such as 'rank=8, lr=0.001'
@@ -48,7 +47,7 @@ class Setting:
 
     @property
     def counts(self) -> str:
-        """Finished trials of started ones, such as '2/3'."""
+        """Finished and started trials, such as '2/3'."""
         return f"{len(self.finished)}/{len(self.started)}"
 
     @property
@@ -59,7 +58,8 @@ class Setting:
 
 
 def read_number(record: TrialRecord, metric: str) -> float | None:
-    """The usable number of the trial's own that a metric is; None where it has none, or where it is a cohort's."""
+    """The value of a metric for the trial; None where it has none or an unusable one, and for time and memory of a
+    trial that trained together with others."""
     if record.trained_among_others and metric.startswith(SOLO_METRICS):
         return None
     value = metric_value(record, metric)
@@ -67,13 +67,13 @@ def read_number(record: TrialRecord, metric: str) -> float | None:
 
 
 def read_numbers(record: TrialRecord) -> dict[str, float]:
-    """Every `number_of` the trial by metric name, `scores.<task>.<metric>` included."""
+    """Every `read_number` of the trial by metric name, `scores.<task>.<metric>` included."""
     scores = [f"scores.{task}.{metric}" for task, metrics in record.scores.items() for metric in metrics]
     return {name: value for name in (*METRICS, *scores) if (value := read_number(record, name)) is not None}
 
 
 def is_usable(value: float) -> bool:
-    """False for what is no number or infinite, and for what no mean could be made of."""
+    """False for NaN, infinity, and numbers that are too large to compute a mean."""
     return abs(value) <= _LARGEST
 
 
@@ -93,20 +93,20 @@ def _measure_spreads(records: list[TrialRecord]) -> dict[str, Spread]:
     """Spreads of every metric that any finished trial of `records` has."""
     rows = [(record.seed, read_numbers(record)) for record in records if record.status is Status.FINISHED]
     names = dict.fromkeys(name for _, row in rows for name in row)
-    found = {}
+    spreads = {}
     for name in names:
         spread = _measure_spread((seed, row[name]) for seed, row in rows if name in row)
         if spread is not None:
-            found[name] = spread
+            spreads[name] = spread
     for task, metric in list_scores(records):
         name = f"scores.{task}.{metric}"
-        if name in found:
-            found[name] = _add_item_errors(found[name], records, task, metric)
-    return found
+        if name in spreads:
+            spreads[name] = _add_item_errors(spreads[name], records, task, metric)
+    return spreads
 
 
 def _add_item_errors(spread: Spread, records: list[TrialRecord], task: str, metric: str) -> Spread:
-    """`spread` with the items' standard error and count."""
+    """`spread` with the standard error over items and their number."""
     ended = [record for record in records if record.status is Status.FINISHED]
     scores = [record.scores[task][metric] for record in ended if metric in record.scores.get(task, {})]
     errors = [score.stderr for score in scores if score.stderr is not None and is_usable(score.stderr)]
@@ -122,25 +122,23 @@ def list_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, 
     )
 
 
-def pick_headline_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
-    """One (task, metric) per task: exact_match where there is one, else acc, else the first."""
+def pick_headline_scores(
+    records: Iterable[TrialRecord | RungScores], wanted: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """One (task, metric) per task: of `wanted`, such as the objectives, else the field's; see `choose_headline`."""
     by_task: dict[str, list[str]] = {}
     for task, metric in list_scores(records):
         by_task.setdefault(task, []).append(metric)
-    chosen = []
-    for task, metrics in by_task.items():
-        preferred = [metric for wanted in _HEADLINE_METRICS for metric in metrics if metric.split(",")[0] == wanted]
-        chosen.append((task, (preferred or metrics)[0]))
-    return chosen
+    return [(task, choose_headline(task, metrics, wanted)) for task, metrics in by_task.items()]
 
 
 def list_varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:
-    """What the study varied: the space's keys in its order, then any others that records carry."""
+    """The keys that the study varied: those of its space in their order, then others that are in records."""
     return list(dict.fromkeys([*facts.space, *(key for record in records for key in record.params)]))
 
 
 def format_varied(facts: StudyFacts, key: str, value: Any) -> str:
-    """A varied value as text: a choice as it was typed, four digits of what was drawn from a range."""
+    """A varied value as text: a choice as the user typed it, a value drawn from a range with four digits."""
     drawn = isinstance(value, float) and "low" in facts.space.get(key, {})
     return f"{value:.4g}" if drawn else format_value(value)
 
@@ -152,7 +150,7 @@ def label_setting(facts: StudyFacts, params: dict[str, Any], keys: list[str]) ->
 
 
 def list_axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str) -> list[Any]:
-    """Distinct values of one varied key: numbers by size, else in the order of the space's choices."""
+    """The distinct values of a varied key: numbers sorted, others in the order of the space's choices."""
     present = {format_value(one.params[key]): one.params[key] for one in records if key in one.params}
     if all(map(is_number, present.values())):
         return sorted(present.values())
@@ -162,7 +160,7 @@ def list_axis_values(facts: StudyFacts, records: Iterable[TrialRecord], key: str
 
 
 def group_by_setting(facts: StudyFacts, records: list[TrialRecord]) -> list[Setting]:
-    """Settings in the order of the axes, first axis slowest; two records with equal params share one setting."""
+    """The settings in the order of the axes, the first axis changing slowest. Records with equal params are one."""
     records = sorted(records, key=lambda record: record.number)
     keys = list_varied_keys(facts, records)
     indices = {
@@ -185,7 +183,7 @@ def group_by_setting(facts: StudyFacts, records: list[TrialRecord]) -> list[Sett
 
 
 def first_objective(facts: StudyFacts) -> tuple[str, str]:
-    """(metric, direction) that names the best; `config.check_study` holds that there is one."""
+    """(metric, direction) of the objective that decides which setting is best."""
     return next(iter(facts.objectives.items()))
 
 
@@ -211,4 +209,5 @@ def keep_allowed(facts: StudyFacts, settings: list[Setting]) -> list[Setting]:
 
 
 def collect_records(settings: list[Setting]) -> list[TrialRecord]:
+    """The records of all settings by number."""
     return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)

@@ -1,4 +1,4 @@
-"""What a report is made of, read back from files."""
+"""Reads the data of a report from a study's folder of runs, or from an earlier report."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,8 @@ from sweeplab.records.store import StoreError, read_base_scores, read_facts, rea
 
 
 class StoredStudy(NamedTuple):
+    """All data from which a report is written."""
+
     facts: StudyFacts
     records: list[TrialRecord]
     items: Items | None
@@ -16,7 +18,7 @@ class StoredStudy(NamedTuple):
 
 
 def read_stored_study(folder: Path) -> StoredStudy:
-    """Of a study's runs, or of a report. Raises `StoreError` naming the file and the cause."""
+    """Reads a folder of runs or of a report. Raises `StoreError` that names the file and the cause."""
     facts = read_facts(folder)
     if facts is not None:
         return StoredStudy(facts, read_records(folder), read_items(folder) or None, read_base_scores(folder))
@@ -24,16 +26,18 @@ def read_stored_study(folder: Path) -> StoredStudy:
 
 
 def _read_report(folder: Path) -> StoredStudy:
-    path, beside = folder / "records.json", folder / "items.json"
+    path, items_path = folder / "records.json", folder / "items.json"
     stored: Any = read_json(path)
     try:
         facts = StudyFacts.from_dict(stored["study"])
         records = [TrialRecord.from_dict(values) for values in stored["records"]]
         bases = [BaseScore.from_dict(values) for values in stored.get("bases", [])]  # earlier reports have none
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise StoreError(f"{path} is no report's records: {error}; name a folder of runs or of a report") from error
+        raise StoreError(
+            f"{path} does not have the records of a report: {error}; name a folder of runs or of a report"
+        ) from error
     try:
-        items = items_from_dict(read_json(beside)) if beside.exists() else None
+        items = items_from_dict(read_json(items_path)) if items_path.exists() else None
     except ValueError as error:
-        raise StoreError(f"{beside} cannot be read: {error}; remove it to report without items") from error
+        raise StoreError(f"{items_path} cannot be read: {error}; remove it to report without items") from error
     return StoredStudy(facts, records, items, bases)

@@ -1,4 +1,4 @@
-"""What the study found, in sentences that claim no more than the records show."""
+"""What the study sentences, in sentences that claim no more than the records show."""
 
 from collections import Counter
 from dataclasses import replace
@@ -38,7 +38,8 @@ def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None
     tally = f"{num_finished} of {count_noun(num_started, 'started trial')} finished{planned}."
     if num_skipped:
         tally += f" {count_noun(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
-    cuts = _warn_of_truncation([record for setting in settings for record in setting.records])
+    records = [record for setting in settings for record in setting.records]
+    cuts = [*_warn_of_truncation(records), *_tell_special_names(records)]
     if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
@@ -73,7 +74,7 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 
 
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
-    """What is found among settings whose objective means the same."""
+    """What is sentences among settings whose objective means the same."""
     metric, _ = first_objective(facts)
     allowed = keep_allowed(facts, settings)
     constrained = _describe_constraints(facts, settings, allowed)
@@ -128,15 +129,24 @@ def _warn_of_truncation(records: list[TrialRecord]) -> list[str]:
         if record.num_truncated and isinstance(length, int):
             before = worst.setdefault(length, record)
             worst[length] = max(before, record, key=lambda one: one.num_truncated or 0)
-    found = []
+    sentences = []
     for length, record in sorted(worst.items()):
         cut = count_noun(record.num_truncated or 0, "training example")
         if record.num_train_examples is not None:
             cut = f"{record.num_truncated:,} of {count_noun(record.num_train_examples, 'training example')}"
         if record.num_dropped:
             cut += f", {record.num_dropped:,} of them before the response began, so that nothing was left to learn"
-        found.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
-    return found
+        sentences.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
+    return sentences
+
+
+def _tell_special_names(records: list[TrialRecord]) -> list[str]:
+    """How many examples hold names of special tokens, by the trial that had the most of them."""
+    most = max((record.num_naming_special or 0 for record in records), default=0)
+    if not most:
+        return []
+    examples = count_noun(most, "training example")
+    return [f"{examples} named special tokens in the data's own text; they were learned as text."]
 
 
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:

@@ -14,7 +14,7 @@ from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 
 def _sign_other_objectives(facts: StudyFacts, evidence: Evidence) -> dict[str, int]:
-    """The objectives that are neither `found`'s nor a cost, as far as they were measured: -1 where more is better."""
+    """The other objectives that are no costs and were measured: -1 where more is better, else 1."""
     known = (evidence.metric, *list_cost_metrics(evidence.settings))
     return {
         name: 1 if direction == "minimize" else -1
@@ -49,7 +49,7 @@ def _cost_cell(setting: Setting, name: str) -> Cell:
 
 
 def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
-    """A mean with its interval in small print; a dash for a setting that has no place in `found`."""
+    """A mean with its interval in small print; a dash for a setting that is not in `evidence`."""
     if index is None:
         return Cell(DASH)
     estimate = evidence.estimates[index]
@@ -58,7 +58,7 @@ def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
 
 def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
     """(title, table) for memory and for time: from what budget on another setting is the best, by the means."""
-    made = []
+    tables = []
     scores_K = evidence.sign * evidence.table.values_KS.mean(axis=1)
     for name in list_cost_metrics(evidence.settings):
         indices = find_best_under(mean_by_setting(evidence.settings, name), scores_K)
@@ -72,8 +72,8 @@ def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
             for index in indices
         ]
         if len(evidence.settings) > 1:
-            made.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
-    return made
+            tables.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
+    return tables
 
 
 def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Table | None:
@@ -81,16 +81,18 @@ def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: It
     objective, _ = first_objective(facts)
     kept = [
         f"scores.{task}.{metric}"
-        for task, metric in pick_headline_scores(collect_records(settings))
+        for task, metric in pick_headline_scores(collect_records(settings), facts.objectives)
         if task in facts.retained_tasks
     ]
     sides = [
-        found for name in (objective, *kept) if (found := gather_evidence(facts, settings, name, items)) is not None
+        evidence
+        for name in (objective, *kept)
+        if (evidence := gather_evidence(facts, settings, name, items)) is not None
     ]
     if len(sides) < 2 or sides[0].metric != objective:
         return None
     titles = [Column(label_metric(one.metric), "kept" if index else "learned") for index, one in enumerate(sides)]
     rows = []
     for setting in sides[0].settings:
-        rows.append([Cell(setting.label), *(_quality_cell(side, side.place(setting)) for side in sides)])
+        rows.append([Cell(setting.label), *(_quality_cell(side, side.index_of(setting)) for side in sides)])
     return Table([Column("setting", numeric=False), *titles], rows)

@@ -1,4 +1,4 @@
-"""The settings that a claim names, as indices into the evidence and as weights of a contrast."""
+"""Finds the settings that a claim names: as indices into the evidence, and as the weights of a contrast."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from sweeplab.statistics.intervals import Array
 
 
 def select_comparable(facts: StudyFacts, settings: list[Setting], claim: ClaimConfig) -> list[Setting]:
-    """Those of the one of `by_meaning`'s families that holds every setting which the claim names; all where none does.
+    """The group of `group_comparable` that contains all settings which the claim names; all settings if there is none.
 
-    Losses of other data have no part in the claim, and none in the variance it is judged by.
+    Losses on other data belong neither to the claim nor to the variance that it is judged with.
     """
 
     def is_named(setting: Setting) -> bool:
         return claim.axis() in setting.params or any(_is_match(setting, point) for point in claim.settings())
 
-    families = group_comparable(facts, settings, claim.metric)
-    holding = [members for members in families.values() if any(is_named(one) for one in members)]
-    return holding[0] if len(holding) == 1 else settings
+    groups = group_comparable(facts, settings, claim.metric)
+    named_groups = [members for members in groups.values() if any(is_named(one) for one in members)]
+    return named_groups[0] if len(named_groups) == 1 else settings
 
 
 def _is_match(setting: Setting, point: dict[str, Any]) -> bool:
@@ -32,7 +32,7 @@ def _is_match(setting: Setting, point: dict[str, Any]) -> bool:
 
 
 def find_named(evidence: Evidence, setting: dict[str, Any]) -> dict[str, int]:
-    """Places of the settings that `setting` names, by what else they differ in."""
+    """Indices of the settings that have the values of `setting`, by their other values."""
     return {
         repr(sorted((key, format_value(value)) for key, value in one.params.items() if key not in setting)): index
         for index, one in enumerate(evidence.settings)
@@ -41,18 +41,19 @@ def find_named(evidence: Evidence, setting: dict[str, Any]) -> dict[str, int]:
 
 
 def weigh_mean(num_settings: int, indices: list[int]) -> Array:
+    """The weights whose contrast is the mean of the settings at `indices`."""
     weights_K = np.zeros(num_settings)
     weights_K[indices] = 1 / len(indices)
     return weights_K
 
 
 def weigh_pair(evidence: Evidence | None, first: dict[str, Any], second: dict[str, Any]) -> Array | None:
-    """First minus second, of settings that are alike in everything else; None where there is no such pair."""
+    """Weights for first minus second, over settings that have all other values in common; None where there is none."""
     if evidence is None:
         return None
     ours, theirs = find_named(evidence, first), find_named(evidence, second)
-    shared = [rest for rest in ours if rest in theirs] if set(first) == set(second) else []
-    indices = ([ours[rest] for rest in shared], [theirs[rest] for rest in shared]) if shared else None
+    shared = [other for other in ours if other in theirs] if set(first) == set(second) else []
+    indices = ([ours[other] for other in shared], [theirs[other] for other in shared]) if shared else None
     if indices is None and ours and theirs and set(first) != set(second):
         indices = (list(ours.values()), list(theirs.values()))
     if indices is None:
@@ -61,13 +62,14 @@ def weigh_pair(evidence: Evidence | None, first: dict[str, Any], second: dict[st
 
 
 def find_levels(evidence: Evidence, axis: str) -> list[list[int]]:
-    """Places of settings by the axis's values in their order, as far as all values are alike in everything else."""
+    """Indices of settings for each value of the axis, in order; only settings whose other values occur with all of
+    them."""
     values: list[Any] = []
     for one in evidence.settings:
-        if axis in one.params and one.params[axis] not in values:  # a list is a value, but no key of a dictionary
+        if axis in one.params and one.params[axis] not in values:  # not a dictionary, since a value may be a list
             values.append(one.params[axis])
     if all(isinstance(value, int | float) for value in values):
         values.sort()
-    by_rest = [find_named(evidence, {axis: value}) for value in values]
-    shared = set.intersection(*(set(indices) for indices in by_rest)) if by_rest else set()
-    return [[indices[rest] for rest in sorted(shared)] for indices in by_rest] if shared else []
+    by_other_values = [find_named(evidence, {axis: value}) for value in values]
+    shared = set.intersection(*(set(indices) for indices in by_other_values)) if by_other_values else set()
+    return [[indices[other] for other in sorted(shared)] for indices in by_other_values] if shared else []

@@ -1,4 +1,4 @@
-"""The table of claims: the verdict, our effect and the published one; and published values for the charts."""
+"""Builds the table of claims (verdict, our effect, published effect), and lists published values for the charts."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from sweeplab.statistics.intervals import Estimate
 
 
 def build_claims_table(judged: list[Verdict]) -> Grid | None:
-    """One row per claim with our effect beside the published one; None without claims."""
+    """One row for each claim with our effect and the published one; None without claims."""
     if not judged:
         return None
     titles = [
@@ -34,7 +34,7 @@ def _format_effect(judged: Verdict, value: float) -> str:
 
 
 def _effect_cell(judged: Verdict, estimate: Estimate) -> Cell:
-    """The effect, and in small print its interval and what that covers."""
+    """The effect, and in small print its interval with what it covers."""
     if estimate.low is None or estimate.high is None:
         return Cell(_format_effect(judged, estimate.value))
     ends = format_interval(judged.claim.metric, estimate)
@@ -44,7 +44,7 @@ def _effect_cell(judged: Verdict, estimate: Estimate) -> Cell:
 
 
 class PublishedValue(NamedTuple):
-    """A source's own value of a metric at a setting, for the charts."""
+    """The value of a metric that a source published for a setting."""
 
     metric: str
     params: dict[str, Any]
@@ -53,7 +53,7 @@ class PublishedValue(NamedTuple):
 
 
 def list_published_values(judged: list[Verdict]) -> list[PublishedValue]:
-    """Of the claims about one setting's value that give the source's figure."""
+    """The published values of the claims that are about the value of one setting."""
     claims = [one.claim for one in judged]
     return [
         PublishedValue(one.metric, one.value, one.published, one.source)

@@ -1,4 +1,4 @@
-"""The settings against the best one: differences with intervals, and how much more would tell them apart."""
+"""Compares the settings with the best one: differences with intervals, and how many seeds or items are needed."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ _MAX_WIDE: Final = 4  # settings in a sentence
 
 
 def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
-    """Every setting's difference from the best, whether it is told from it, and what it would take."""
+    """For every setting: the difference from the best, whether it is significant, and the seeds or items needed."""
     with_items = compared.seed_deviations is None and compared.item_deviations is not None
     columns = [
         Column("setting", numeric=False),
@@ -48,7 +48,7 @@ def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
 
 
 def seeds_cell(compared: Comparison, index: int) -> Cell:
-    """Seeds on the same items, whose own variance stays however many seeds there are."""
+    """The number of seeds needed on the same items, whose variance does not shrink with more seeds."""
     if compared.seed_deviations is None:
         return Cell(DASH)
     value, deviation = compared.differences[index].value, compared.seed_deviations[index]
@@ -67,7 +67,7 @@ def _items_cell(compared: Comparison, index: int) -> Cell:
 
 
 def describe_power(evidence: Evidence, compared: Comparison) -> list[str]:
-    """What differences this study could see, and what its intervals stand on."""
+    """Sentences on which differences this study can detect, and which variance its intervals use."""
     num_seeds = evidence.table.num_seeds
     known = {
         index: (one.se, one.df, compared.factors[index])
@@ -97,7 +97,7 @@ def describe_power(evidence: Evidence, compared: Comparison) -> list[str]:
 
 
 def _describe_spread(evidence: Evidence, compared: Comparison) -> str:
-    """Whose variance the intervals of differences stand on, where there are few seeds."""
+    """A sentence on the variance that the intervals of differences use, where there are few seeds."""
     num_seeds, num_alike = evidence.table.num_seeds, compared.num_alike
     test = f"a test at {100 * TEST_LEVEL:.0f} %"
     freedoms = f"{count_noun(max(num_alike - 1, 1) * (num_seeds - 1), 'degree')} of freedom"

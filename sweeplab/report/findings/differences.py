@@ -1,4 +1,4 @@
-"""What differs between the studies of a comparison: what may, and what makes it one of two things at once."""
+"""Lists what differs between compared studies, and which of it should be equal for a fair comparison."""
 
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
@@ -9,47 +9,49 @@ from sweeplab.report.evidence.formatting import DASH, format_value
 from sweeplab.report.evidence.provenance import flatten_values
 from sweeplab.report.findings.table import Cell, Column, Table
 
-STUDY: Final = "study"  # the key by which a comparison's trials tell where they come from
+STUDY: Final = "study"  # the key of a comparison's trials that names their study
 _BATCH: Final = "examples per optimizer step"
 _SEEDS: Final = "seeds, and with them the order of the data"
 _CONTROLLED: Final = ("model.", "data.", "evaluation.", "training.max_", "training.epochs", "training.precision")
 _CONTROLLED_NAMES: Final = (_BATCH, _SEEDS, "data_fingerprint")
 _UNLISTED: Final = ("training.micro_batch_size", "training.accumulation", "training.heldout_interval")
-_OF_SOURCE: Final = ("data_fingerprint", "commit", "device.type", "device.processor")  # of the provenance
+_OF_SOURCE: Final = ("data_fingerprint", "commit", "device.type", "device.processor")  # keys of the provenance
 
 
 class Difference(NamedTuple):
+    """A key whose values differ between studies."""
+
     key: str
     values: list[str]  # by study
-    controlled: bool  # has to be alike for a difference in scores to mean what was varied
+    controlled: bool  # should be equal; otherwise scores may differ for another reason than what was varied
 
 
 def list_differences(facts: StudyFacts, records: list[TrialRecord]) -> list[Difference]:
-    """By key, what has to be alike first; a key that a study varied has all its values."""
+    """The differences by key, those that should be equal first. A key that a study varied has all its values."""
     names = [str(name) for name in facts.space[STUDY]["choices"]]
-    sentences = [_collect_values([one for one in records if one.params.get(STUDY) == name]) for name in names]
-    keys = dict.fromkeys(key for by_key in sentences for key in by_key)
-    found = []
+    by_study = [_collect_values([one for one in records if one.params.get(STUDY) == name]) for name in names]
+    keys = dict.fromkeys(key for by_key in by_study for key in by_key)
+    differences = []
     for key in keys:
-        values = [by_key.get(key, DASH) for by_key in sentences]
+        values = [by_key.get(key, DASH) for by_key in by_study]
         if len(set(values)) > 1 and key not in _UNLISTED:
-            found.append(Difference(key, values, key.startswith(_CONTROLLED) or key in _CONTROLLED_NAMES))
-    return sorted(found, key=lambda one: not one.controlled)
+            differences.append(Difference(key, values, key.startswith(_CONTROLLED) or key in _CONTROLLED_NAMES))
+    return sorted(differences, key=lambda one: not one.controlled)
 
 
 def _collect_values(records: list[TrialRecord]) -> dict[str, str]:
-    """Every value that a study's trials have of each key, as one text."""
-    found: dict[str, dict[Any, None]] = {}
+    """All values of each key in the records of a study, as one text."""
+    by_key: dict[str, dict[Any, None]] = {}
     for record in records:
         rows = {one.key: one.value for one in flatten_values(record.config)}
         sources = {one.key: one.value for one in flatten_values(record.provenance) if one.key in _OF_SOURCE}
         for key, value in (rows | sources).items():
-            found.setdefault(key, {})[value] = None
+            by_key.setdefault(key, {})[value] = None
         parts = [value_at(record.config, f"training.{name}") for name in ("micro_batch_size", "accumulation")]
         if all(isinstance(part, int) for part in parts):
-            found.setdefault(_BATCH, {})[format_value(parts[0] * parts[1])] = None
-    found[_SEEDS] = dict.fromkeys(format_value(seed) for seed in sorted({record.seed for record in records}))
-    return {key: _join_values(values) for key, values in found.items()}
+            by_key.setdefault(_BATCH, {})[format_value(parts[0] * parts[1])] = None
+    by_key[_SEEDS] = dict.fromkeys(format_value(seed) for seed in sorted({record.seed for record in records}))
+    return {key: _join_values(values) for key, values in by_key.items()}
 
 
 def _join_values(values: Iterable[str]) -> str:
@@ -57,7 +59,7 @@ def _join_values(values: Iterable[str]) -> str:
 
 
 def build_differences_table(facts: StudyFacts, records: list[TrialRecord]) -> Table | None:
-    """None for a single study, and for studies that do not differ."""
+    """The table of differences; None for a single study, and for studies that do not differ."""
     if "choices" not in facts.space.get(STUDY, {}):
         return None
     names = [str(name) for name in facts.space[STUDY]["choices"]]

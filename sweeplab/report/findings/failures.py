@@ -1,4 +1,4 @@
-"""What did not go as planned: trials that did not finish, and batches that did not fit, each with its reason."""
+"""Lists trials that did not finish, and batches that did not fit into memory, each with its reason."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ _SMALLER: Final = "went on with smaller batches"
 
 
 def build_failures_table(records: list[TrialRecord]) -> Table | None:
-    """One row for each way to end and its reason, with all trials it happened to; None where all went well."""
+    """One row for each outcome and reason, with all its trials; None where every trial finished."""
     groups: dict[tuple[str, str, str], list[TrialRecord]] = {}
     for record in records:
         if record.status is not Status.FINISHED:
@@ -42,13 +42,13 @@ def build_failures_table(records: list[TrialRecord]) -> Table | None:
 
 
 def _describe_cause(record: TrialRecord) -> str:
-    """The reason; a pruner's without its end, which is the trial's own loss."""
+    """The reason of a record; that of a pruner without its last part, which is the loss of the trial."""
     reason = record.reason or DASH
     return reason.rpartition(": ")[0] or reason if record.status is Status.PRUNED else reason
 
 
 def _describe_steps(records: list[TrialRecord]) -> str:
-    """'at step 7', or 'at steps 5 to 20' where trials ended at several; nothing where none is known."""
+    """'at step 7', or 'at steps 5 to 20' where trials ended at several steps; '' where no step is known."""
     steps = sorted({record.step for record in records if record.step is not None})
     if not steps:
         return ""

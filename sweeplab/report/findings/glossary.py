@@ -9,7 +9,7 @@ from sweeplab.statistics.spreads import TEST_LEVEL
 
 
 def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
-    """What the report's numbers mean, for readers who were not there: (term, explanation)."""
+    """What the report's numbers mean, as (term, explanation)."""
     label = label_metric(first_objective(facts)[0])
     memory = choose_memory_metric(records)
     explained = [

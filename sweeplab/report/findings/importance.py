@@ -20,16 +20,16 @@ from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.factorial import analyze_variance
 from sweeplab.statistics.selection import pick_evenly
 
-NOTE: Final = (
+_NOTE: Final = (
     "Shares that add up to 1, over {over}, by Optuna. fANOVA: what moves the objective over the whole space (of more "
     "than 1,000 trials it sees as many, evenly spaced); PED-ANOVA: what tells the best tenth of the trials from the "
     "rest. Neither has an interval, and noise has its share."
 )
-MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
-SEED: Final = 0  # of fANOVA's trees
-MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
-NUM_TREES: Final = (64, 16)  # with few trials, with many
-MOST_IN_FOREST: Final = 1000  # trials that fANOVA sees: its time grows with their square
+_MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
+_SEED: Final = 0  # of fANOVA's trees
+_MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
+_NUM_TREES: Final = (64, 16)  # with few trials, with many
+_MOST_IN_FOREST: Final = 1000  # trials that fANOVA sees: its time grows with their square
 
 
 class Importance(NamedTuple):
@@ -49,7 +49,7 @@ def measure_importance(facts: StudyFacts, records: list[TrialRecord]) -> list[Im
     """
     metric, direction = first_objective(facts)
     keys, valued = choose_keys_and_trials(facts, records)
-    if len(keys) < 2 or len(valued) < MIN_TRIALS or len({read_number(one, metric) for one in valued}) < 2:
+    if len(keys) < 2 or len(valued) < _MIN_TRIALS or len({read_number(one, metric) for one in valued}) < 2:
         return []
     forest, local = _ask_optuna(facts, valued, keys, metric, direction)
     ranked = sorted(keys, key=lambda key: -forest[key])
@@ -66,7 +66,7 @@ def choose_keys_and_trials(facts: StudyFacts, records: list[TrialRecord]) -> tup
     valued = _select_finished(facts, records)
     keys = [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
     chosen = [one for one in valued if all(key in one.params for key in keys)]
-    if len(chosen) < MIN_TRIALS:
+    if len(chosen) < _MIN_TRIALS:
         chosen, keys = valued, [key for key in keys if all(key in one.params for one in valued)]
     return [key for key in keys if len(list_axis_values(facts, chosen, key)) > 1], chosen
 
@@ -88,7 +88,7 @@ def describe_importance(facts: StudyFacts, records: list[TrialRecord]) -> str:
     absent = [
         shorten_key(key, varied) for key in varied if key not in keys and len(list_axis_values(facts, records, key)) > 1
     ]
-    sentences = NOTE.format(over=over)
+    sentences = _NOTE.format(over=over)
     return (
         f"{sentences} Without {', '.join(absent)}: keys that do not vary in these trials, or that not all have."
         if absent
@@ -122,10 +122,10 @@ def _ask_optuna(
         key: _choose_distribution(facts.space.get(key, {}), list_axis_values(facts, records, key)) for key in keys
     }
     logging.set_verbosity(logging.ERROR)
-    forest = FanovaImportanceEvaluator(n_trees=NUM_TREES[len(records) > MANY_TRIALS], seed=SEED)
+    forest = FanovaImportanceEvaluator(n_trees=_NUM_TREES[len(records) > _MANY_TRIALS], seed=_SEED)
     local = PedAnovaImportanceEvaluator(evaluate_on_local=False)
     return (
-        get_param_importances(study_of(pick_evenly(records, MOST_IN_FOREST)), evaluator=forest, params=keys),
+        get_param_importances(study_of(pick_evenly(records, _MOST_IN_FOREST)), evaluator=forest, params=keys),
         get_param_importances(study_of(records), evaluator=local, params=keys),
     )
 

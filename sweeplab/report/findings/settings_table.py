@@ -128,20 +128,20 @@ def build_param_cell(facts: StudyFacts, key: str, params: dict[str, Any]) -> Cel
 def _build_score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: str) -> tuple[Column, _CellOf]:
     """The items are counted in the column's head where all settings have as many, else in each cell."""
     name = f"scores.{task}.{metric}"
-    found = estimate_settings(facts, settings, name)
+    estimates = estimate_settings(facts, settings, name)
     sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:
-        return Column(label_score(task, metric)), partial(_spread_cell, name, found, num_items=True)
-    return Column(label_score(task, metric), count_noun(size, "item")), partial(_spread_cell, name, found)
+        return Column(label_score(task, metric)), partial(_spread_cell, name, estimates, num_items=True)
+    return Column(label_score(task, metric), count_noun(size, "item")), partial(_spread_cell, name, estimates)
 
 
-def _spread_cell(name: str, found: dict[int, Estimate], setting: Setting, num_items: bool = False) -> Cell:
+def _spread_cell(name: str, estimates: dict[int, Estimate], setting: Setting, num_items: bool = False) -> Cell:
     """Mean ± standard deviation; small print: the mean's interval, a score's standard error, its items if asked."""
     spread = setting.spreads.get(name)
     if spread is None:
         return Cell(DASH)
-    estimate = found.get(setting.records[0].number)
+    estimate = estimates.get(setting.records[0].number)
     notes = [] if estimate is None or estimate.low is None else [format_interval(name, estimate)]
     if estimate is not None and estimate.is_wide:
         notes.append("own spread")

@@ -65,8 +65,8 @@ def describe_setup(records: list[TrialRecord]) -> str:
 
     def shared() -> Iterator[str]:
         for part in _PARTS:
-            found = {part(record) for record in finished}
-            if len(found) == 1 and (text := found.pop()) is not None:
+            texts = {part(record) for record in finished}
+            if len(texts) == 1 and (text := texts.pop()) is not None:
                 yield text
 
     return " · ".join(shared())

@@ -1,18 +1,20 @@
-"""Tables as plain text cells, which the terminal, the Markdown and the HTML each draw in their own way."""
+"""Tables of plain text cells; terminal, Markdown and HTML each draw them in their own way."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """What a cell says, and what it adds in small print."""
+    """The text of a cell, and a note in small print."""
 
     text: str
     note: str = ""
-    size: float | None = None  # what the row is sorted by, where the text begins with no number or changes its unit
+    size: float | None = None  # the sort key, where the text does not begin with a number or has a changing unit
 
 
 class Column(NamedTuple):
+    """The heading of a column; `numeric` columns are aligned to the right."""
+
     title: str
     unit: str = ""
     numeric: bool = True
@@ -20,9 +22,9 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows as long as `columns`; `marked` is the row of the best setting, if any."""
+    """Rows with one cell for each column; `marked` is the index of the best setting's row, if any."""
 
     columns: list[Column]
     rows: list[list[Cell]]
     marked: int | None = None
-    num_bases: int = 0  # rows at the top that are no settings, and stay there when the others are sorted
+    num_bases: int = 0  # rows of base models; they stay at the top when a reader sorts the others

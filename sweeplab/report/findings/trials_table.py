@@ -13,7 +13,7 @@ from sweeplab.report.findings.table import Cell, Column, Table
 def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     """One row per trial, failed ones with their reasons."""
     keys = list_varied_keys(facts, records)
-    scores = pick_headline_scores(records)
+    scores = pick_headline_scores(records, facts.objectives)
     shared = has_shared_training(records)
     columns = [
         Column("trial"),
@@ -28,15 +28,15 @@ def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     ]
     rows = []
     for record in records:
-        found = read_numbers(record)
+        values = read_numbers(record)
         rows.append(
             [
                 Cell(str(record.number)),
                 *(build_param_cell(facts, key, record.params) for key in keys),
                 Cell(str(record.seed)),
                 Cell(record.status.value.replace("_", " ")),
-                Cell(format_number(found.get(LOSS))),
-                *(Cell(format_number(found.get(f"scores.{task}.{metric}"))) for task, metric in scores),
+                Cell(format_number(values.get(LOSS))),
+                *(Cell(format_number(values.get(f"scores.{task}.{metric}"))) for task, metric in scores),
                 *([Cell(str(len(record.cohort) or DASH))] if shared else []),
                 _seconds_cell(metric_value(record, TRAIN_SECONDS)),
                 _reason_cell(record),

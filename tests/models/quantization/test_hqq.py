@@ -18,7 +18,7 @@ from sweeplab.models.base import Base, load_base
 from sweeplab.models.quantization.hqq import HQQLinear, make_hqq_layer
 from sweeplab.models.quantization.layers import dequantize_layer, dequantize_layers, quantize_layer
 from sweeplab.models.quantization.schemes import list_stored_tensors, measure_storage
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from tests.configs import adapter_of, quantize
 from tests.models.quantization.test_schemes import SCHEMES, batch, fill
 
@@ -143,7 +143,7 @@ def adapter_gradients(base: Base, adapter: Any) -> dict[str, torch.Tensor]:
     adapted.to(base.model.dtype)
     torch.manual_seed(2)
     fill(adapted)
-    target_loss_sum(adapted, batch()).backward()
+    sum_target_losses(adapted, batch()).backward()
     found = {name: weight.grad for name, weight in adapted.named_parameters() if weight.grad is not None}
     detach_adapter(adapted)
     return found
@@ -183,7 +183,7 @@ def test_biases_train_on_a_packed_base_as_on_a_plain_one(family: str, architectu
     gradients = []
     for _ in range(2):
         trained = attach_adapter(base.model, adapter, architectures[family], seed=0)
-        target_loss_sum(trained, batch()).backward()
+        sum_target_losses(trained, batch()).backward()
         named = {name: weight for name, weight in trained.named_parameters() if weight.requires_grad}
         gradients.append({name: weight.grad.clone() for name, weight in named.items() if weight.grad is not None})
         trained.zero_grad()

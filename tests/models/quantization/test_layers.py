@@ -172,7 +172,7 @@ def test_the_missing_package_is_named_with_its_remedy(monkeypatch: pytest.Monkey
 
 def test_a_pattern_that_matches_nothing_is_refused_by_plan_and_run(compose_trial: Compose) -> None:
     config = compose_trial("++quantization.pattern={lm_head:int8}")
-    told = r"quantization\.pattern must match matrices, and 'lm_head' matches none; matrices here: q_proj, .*down_proj"
+    told = r"quantization\.pattern must match matrices, and 'lm_head' matches none; there are q_proj, .*down_proj"
     with pytest.raises(ConfigError, match=told):
         forecast_memory(config, build_skeleton(config.model), bound(32), PLANNED_CPU)
     with pytest.raises(ConfigError, match=told):

@@ -18,10 +18,10 @@ from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapte
 from sweeplab.config.model import EmbeddedModel, HubModel
 from sweeplab.data.batches import collate_tokens
 from sweeplab.data.tokens import Tokens
-from sweeplab.models.base import EMBEDDED, Base, load_base
+from sweeplab.models.base import _EMBEDDED, Base, load_base
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training.module import target_loss_sum
+from sweeplab.training.module import sum_target_losses
 from tests.configs import quantize
 
 SCHEMES: dict[str, tuple[Any, ...]] = {
@@ -62,7 +62,7 @@ def fresh(scheme: str) -> Base:
 
 
 def original_weight(name: str = LAYER) -> torch.Tensor:
-    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).get_parameter(
+    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(_EMBEDDED, dtype=torch.float32).get_parameter(
         f"{name}.weight"
     )
     return weight.detach()
@@ -124,7 +124,7 @@ class TestEveryScheme:
             base.model, make_adapter("query", "key", "value", "projection", "mlp", "head"), HubModel(name="any"), seed=1
         )
         fill(adapted)
-        target_loss_sum(adapted, batch()).backward()
+        sum_target_losses(adapted, batch()).backward()
         for name, weight in adapted.named_parameters():
             reached = weight.grad is not None and bool(weight.grad.isfinite().all()) and bool(weight.grad.any())
             assert reached == ("lora_" in name), name
@@ -142,7 +142,7 @@ class TestEveryScheme:
         torch.testing.assert_close(logits(base.model), tracked, rtol=0, atol=1e-5)
 
     def test_parameters_are_counted_as_before_quantization(self, base: Base) -> None:
-        loaded = AutoModelForCausalLM.from_pretrained(EMBEDDED)
+        loaded = AutoModelForCausalLM.from_pretrained(_EMBEDDED)
         assert base.num_params == sum(weight.numel() for weight in loaded.parameters())
 
     def test_a_saved_adapter_is_one_that_peft_loads(
@@ -234,7 +234,7 @@ def test_int8_is_rowwise_rounding_of_weights_and_inputs_by_numpy() -> None:
 
 
 def test_the_head_and_the_embedding_are_never_quantized(nf4_base: Base) -> None:
-    loaded = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
+    loaded = AutoModelForCausalLM.from_pretrained(_EMBEDDED, dtype=torch.float32)
     for name in ("lm_head.weight", "model.embed_tokens.weight"):
         assert torch.equal(nf4_base.model.get_parameter(name), loaded.get_parameter(name))
 

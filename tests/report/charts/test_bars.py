@@ -27,6 +27,6 @@ def test_lengths_are_in_proportion_and_start_at_the_frame(alone: bool) -> None:
 
 
 def test_only_a_picture_of_its_own_has_title_and_colors() -> None:
-    assert "a &lt;b&gt; title</text>" in draw_bars(CHART, alone=True)
-    assert "<style>" in draw_bars(CHART, alone=True)
-    assert "<style>" not in draw_bars(CHART, alone=False)
+    assert "a &lt;b&gt; title</text>" in draw_bars(CHART, standalone=True)
+    assert "<style>" in draw_bars(CHART, standalone=True)
+    assert "<style>" not in draw_bars(CHART, standalone=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sweeplab.report.charts.heatmaps import Heatmap, Panel, draw_heatmap
-from sweeplab.report.colors import CIVIDIS
+from sweeplab.report.colors import _CIVIDIS
 
 SVG: Final = "{http://www.w3.org/2000/svg}"
 
@@ -24,8 +24,8 @@ def cells_of(grid: list[list[float]]) -> dict[str, list[tuple[float, float]]]:
 
 def test_rows_go_down_and_columns_to_the_right() -> None:
     cells = cells_of([[0.0, 1.0], [0.5, np.nan]])
-    assert set(cells) == {CIVIDIS[0], CIVIDIS[8], CIVIDIS[4]}
-    ((left, top),), ((right, same_top),), ((same_left, below),) = (cells[CIVIDIS[k]] for k in (0, 8, 4))
+    assert set(cells) == {_CIVIDIS[0], _CIVIDIS[8], _CIVIDIS[4]}
+    ((left, top),), ((right, same_top),), ((same_left, below),) = (cells[_CIVIDIS[k]] for k in (0, 8, 4))
     assert (right > left, same_top == top, same_left == left, below > top) == (True, True, True, True)
     assert right - left == pytest.approx(below - top)
 

@@ -24,7 +24,7 @@ from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.importance import build_effects_table, build_importance_table, measure_importance
-from sweeplab.statistics.power import compute_power, count_seeds_needed
+from sweeplab.statistics.power import _compute_power, count_seeds_needed
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -81,7 +81,7 @@ def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) 
     of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
     assert of_items > 0
     value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
-    powers = [compute_power(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    powers = [_compute_power(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
     told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
     assert seeds_cell(compared, place).text == told != str(count_seeds_needed(value, deviation))
 
