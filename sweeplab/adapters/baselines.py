@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.counting import nothing_to_train_error
 from sweeplab.config.adapter import AdapterConfig, PromptAdapter, TopLayersAdapter, VirtualTokenAdapter
-from sweeplab.models.layers import find_decoder_layers, find_norm_layers
+from sweeplab.models.layers import choose_text_names, find_decoder_layers, find_norm_layers
 from sweeplab.runtime.errors import ConfigError
 
 _TRAINED_FILE: Final = "trained.safetensors"
@@ -19,10 +19,12 @@ _TRAINED_FILE: Final = "trained.safetensors"
 
 def _choose_parameters(base: PreTrainedModel, adapter: AdapterConfig) -> list[nn.Parameter]:
     """The base's own weights that `adapter.method` trains. Raises `ConfigError` where the architecture has none."""
+    is_reached = choose_text_names(base)
+    reached = {name: weight for name, weight in base.named_parameters() if is_reached(name)}
     if adapter.method == "none":
-        return list(base.parameters())
+        return list(reached.values())
     if adapter.method == "bitfit":
-        found = [weight for name, weight in base.named_parameters() if name.endswith("bias")]
+        found = [weight for name, weight in reached.items() if name.endswith("bias")]
     elif adapter.method == "norms":
         found = [weight for module in find_norm_layers(base).values() for weight in module.parameters()]
     else:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig
 
 from sweeplab.adapters.budget import count_adapter_params, find_targeted_shapes, fit_to_budget
 from sweeplab.config.adapter import (
@@ -19,13 +19,16 @@ from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import read_architecture
 from sweeplab.models.layers import (
     LinearShape,
+    choose_text_names,
     find_decoder_layers,
     find_norm_layers,
     list_linear_shapes,
     list_quantizable_shapes,
 )
 from sweeplab.models.quantization.schemes import choose_schemes
-from sweeplab.models.vision import choose_auto_class, count_classes, is_image_classifier
+from sweeplab.models.random_weights import make_empty_model
+from sweeplab.models.row_limits import RowLimit, list_row_limits
+from sweeplab.models.vision import count_classes, is_image_classifier
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -44,40 +47,48 @@ class Skeleton(NamedTuple):
     num_bias_params: int
     num_norm_params: int
     num_params_per_layer: int
-    quantizable: tuple[LinearShape, ...]  # the linears that are quantized: all except the head
+    quantizable: tuple[LinearShape, ...]  # the matrices that are quantized: all except the head
+    num_text_params: int  # of `num_params` those that text, or an image classifier's image, reaches
+    row_limits: tuple[RowLimit, ...]  # on texts that share a row
 
 
-def _compute_key_size(config: PretrainedConfig) -> int:
-    """Entries of one token's keys in one layer."""
-    num_heads = int(config.num_attention_heads)
-    num_key_heads = int(getattr(config, "num_key_value_heads", None) or num_heads)
-    return num_key_heads * int(getattr(config, "head_dim", None) or config.hidden_size // num_heads)
+def _read_size(config: PretrainedConfig, name: str, default: int) -> int:
+    """A size of the architecture, of sizes that differ by layer the largest, of what it does not name `default`."""
+    value = getattr(config, name, None)
+    if isinstance(value, list | tuple):
+        value = max((one for one in value if isinstance(one, int)), default=None)
+    return int(value) if isinstance(value, int | float) and value else default
 
 
 def build_skeleton(model: ModelConfig) -> Skeleton:
     """Sizes of `model`, built on the meta device. Raises `ConfigError` where its config cannot be read."""
-    config = read_architecture(model)
-    with torch.device("meta"):
-        built: PreTrainedModel = choose_auto_class(config).from_config(config)
+    built = make_empty_model(read_architecture(model), torch.float32)
     built.tie_weights()
-    linears = tuple(list_linear_shapes(built))
-    hidden = int(config.hidden_size)
+    is_images, config = is_image_classifier(built.config), built.config.get_text_config(decoder=True)
+    layers, is_reached = find_decoder_layers(built), choose_text_names(built)
+    reached = {name: weight for name, weight in built.named_parameters() if is_reached(name)}
+    embedding = None if is_images else built.get_input_embeddings()
+    hidden = _read_size(config, "hidden_size", getattr(embedding, "embedding_dim", 0))
+    num_heads = _read_size(config, "num_attention_heads", 1)
+    key_width = _read_size(config, "head_dim", hidden // num_heads)
     return Skeleton(
-        model_type=str(config.model_type),
+        model_type=str(built.config.model_type),
         num_params=sum(weight.numel() for weight in built.parameters()),
-        linears=linears,
+        linears=tuple(list_linear_shapes(built)),
         hidden_size=hidden,
-        intermediate_size=int(getattr(config, "intermediate_size", None) or 4 * hidden),
-        num_layers=int(config.num_hidden_layers),
-        num_heads=int(config.num_attention_heads),
-        vocab_size=int(count_classes(config) if is_image_classifier(config) else config.vocab_size),
-        key_size=_compute_key_size(config),
-        num_bias_params=sum(weight.numel() for name, weight in built.named_parameters() if name.endswith("bias")),
+        intermediate_size=_read_size(config, "intermediate_size", 4 * hidden),
+        num_layers=_read_size(config, "num_hidden_layers", len(layers)),
+        num_heads=num_heads,
+        vocab_size=count_classes(config) if is_images else _read_size(config, "vocab_size", 0),
+        key_size=_read_size(config, "num_key_value_heads", num_heads) * key_width,
+        num_bias_params=sum(weight.numel() for name, weight in reached.items() if name.endswith("bias")),
         num_norm_params=sum(
             weight.numel() for module in find_norm_layers(built).values() for weight in module.parameters()
         ),
-        num_params_per_layer=sum(weight.numel() for weight in find_decoder_layers(built)[-1].parameters()),
+        num_params_per_layer=sum(weight.numel() for weight in layers[-1].parameters()),
         quantizable=tuple(list_quantizable_shapes(built)),
+        num_text_params=sum(weight.numel() for weight in reached.values()),
+        row_limits=() if is_images else tuple(list_row_limits(built)),
     )
 
 
@@ -89,8 +100,14 @@ def find_quantized_matrices(quantization: QuantizationConfig, sizes: Skeleton) -
 
 def nothing_to_train_error(method: str, model_type: str) -> ConfigError:
     return ConfigError(
-        f"adapter={method} finds nothing to train: {model_type} has no such weights; choose adapter=norms or "
-        "adapter=lora"
+        f"adapter={method} finds nothing to train: {model_type} has no such weights; choose adapter=lora"
+    )
+
+
+def no_norms_error(model_type: str) -> ConfigError:
+    return ConfigError(
+        f"adapter.train_norms=true finds no normalization layer with weights in {model_type}; choose "
+        "adapter.train_norms=false"
     )
 
 
@@ -111,7 +128,7 @@ def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Sk
     num_layers = adapter.num_layers if isinstance(adapter, TopLayersAdapter) else 0
     prefix = num_tokens * sizes.num_layers * 2 * sizes.key_size
     baseline = {
-        "none": sizes.num_params,
+        "none": sizes.num_text_params,
         "bitfit": sizes.num_bias_params,
         "norms": sizes.num_norm_params,
         "top_layers": min(num_layers, sizes.num_layers) * sizes.num_params_per_layer,
@@ -125,6 +142,8 @@ def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Sk
 
 
 def _count_params_beside_lora(adapter: LowRankAdapter, sizes: Skeleton) -> int:
-    """Biases and norms that train with the adapter."""
+    """Biases and norms that train with the adapter. Raises `ConfigError` for norms that the model has not."""
+    if adapter.train_norms and not sizes.num_norm_params:
+        raise no_norms_error(sizes.model_type)
     biases = sizes.num_bias_params if adapter.bias == "all" else 0
     return biases + (sizes.num_norm_params if adapter.train_norms else 0)

@@ -7,12 +7,14 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from sweeplab.adapters.budget import find_targeted_shapes, fit_to_budget
+from sweeplab.adapters.counting import no_norms_error
 from sweeplab.adapters.targets import find_target_modules
 from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.layers import find_norm_layers, list_linear_shapes
+from sweeplab.models.layers import find_linear_layers, find_norm_layers, list_linear_shapes, list_unreached_layers
 from sweeplab.models.vision import is_image_classifier
 
 
@@ -24,6 +26,11 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
     extra: dict[str, Any] = {}
     if adapter.train_norms:
         extra["modules_to_save"] = sorted(find_norm_layers(base))
+        if not extra["modules_to_save"]:
+            raise no_norms_error(model_type)
+    unreached = list_unreached_layers(base)
+    if unreached:
+        extra["exclude_modules"] = unreached
     return LoraConfig(
         task_type=None if is_image_classifier(base.config) else "CAUSAL_LM",
         r=adapter.rank,
@@ -36,7 +43,7 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern=dict(adapter.alpha_pattern),
         target_modules=find_target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
-        fan_in_fan_out=model_type == "gpt2",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in find_linear_layers(base)),
         **extra,
     )
 

@@ -127,7 +127,7 @@ def _describe_range(axis: Axis) -> str:
     return f"{axis.key} {axis.low} to {axis.high}{step}{' (log)' if axis.log else ''}"
 
 
-def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
+def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Forecast") -> list[str]:
     """What a setting's numbers assume, in sentences."""
     from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
 
@@ -148,11 +148,20 @@ def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
     )
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
+    if extent.num_naming_special:
+        lines.append(
+            f"{extent.num_naming_special:,} examples name special tokens in their own text, as an end token written by "
+            "hand is: they are learned as text."
+        )
     if extent.num_learned:
         lines.append(
             f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "
             "response alike: their loss says how well they were learned by heart."
         )
+    if asks_tasks and forecast.row_limits:
+        limit = forecast.row_limits[0]
+        since = f", in texts of more than {limit.num_tokens} tokens" if limit.num_tokens else ""
+        lines.append(f"Evaluation computes a question anew for each of its answers{since}: the model has {limit.why}.")
     if forecast.num_steps is None:
         lines.append("The data is on the hub and not looked at, so steps are unknown; training.max_steps sets them.")
     return lines
@@ -161,7 +170,9 @@ def _describe_assumptions(device_asked: str, forecast: "Forecast") -> list[str]:
 def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow]) -> list[str]:
     """What the numbers assume and what they leave out; each sentence once."""
     assumed = dict.fromkeys(
-        line for row in rows for line in _describe_assumptions(config.executor.device, row.forecast)
+        line
+        for row in rows
+        for line in _describe_assumptions(config.executor.device, bool(config.evaluation.tasks), row.forecast)
     )
     drawn = []
     if config.sampler.name not in LISTING:

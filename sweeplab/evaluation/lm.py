@@ -1,7 +1,7 @@
 """lm-eval's model class on the model in memory, for all trials of a cohort."""
 
 import inspect
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,9 @@ from sweeplab.evaluation.shared_context import (
     read_answers,
     split_batches,
 )
+from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
+_WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
 _Answer = tuple[float, bool]  # log-likelihood in nats, and whether each of its tokens is the most likely one
 _EXACT = (torch.float32, torch.float64)
 _encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # cache by tokenizer, for all trials
@@ -46,11 +48,19 @@ class CohortLM(HFLM):  # type: ignore[misc]
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, batch_size: int, num_trials: int, select_trials: Select
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        batch_size: int,
+        num_trials: int,
+        select_trials: Select,
+        why_unshared: _WhyUnshared = lambda longest: None,
     ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
         self.select_trials = select_trials
+        self.why_unshared = why_unshared
+        self.notes: list[str] = []  # which faster way was not used, and why
         self.shares_contexts = False
         self.trial = 0
         self.num_calls = 0
@@ -59,7 +69,7 @@ class CohortLM(HFLM):  # type: ignore[misc]
 
     def begin_trial(self, trial: int) -> None:
         """From now on the model is scored with the adapter of this trial."""
-        self.trial, self.num_calls = trial, 0
+        self.trial, self.num_calls, self.notes = trial, 0, []
 
     def allow_sharing(self, allowed: bool) -> None:
         """Allows to compute the tokens of a question once for all its answers, where the model can do that.
@@ -102,28 +112,53 @@ class CohortLM(HFLM):  # type: ignore[misc]
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
         pairs = [AnswerRequest(context, answer) for _, context, answer in requests]
-        longest = max(len(one.context) + len(one.answer) - 1 for one in pairs)
-        if self.items and self.shares_contexts and longest <= self.max_length and self._respects_masks(requests, pairs):
-            answers = self._score_shared(pairs, self.items)
-            lengths = [len(text) for (_, text), _, _ in requests]
-            close = find_close_calls([value for value, _ in answers], lengths, self.items)
-            again = [index for index, item in enumerate(self.items) if item in close]
-            for index, answer in zip(again, self._score_separately([requests[one] for one in again]), strict=True):
-                answers[index] = answer
-            return answers
-        return self._score_separately(requests, **kwargs)
+        if not self._is_sharing_exact(requests, pairs):
+            return self._score_separately(requests, **kwargs)
+        answers = self._score_shared(pairs, self.items)
+        lengths = [len(text) for (_, text), _, _ in requests]
+        close = find_close_calls([value for value, _ in answers], lengths, self.items)
+        again = [index for index, item in enumerate(self.items) if item in close]
+        for index, answer in zip(again, self._score_separately([requests[one] for one in again]), strict=True):
+            answers[index] = answer
+        return answers
+
+    def _is_sharing_exact(self, requests: list[Any], pairs: Sequence[AnswerRequest]) -> bool:
+        """True where answers may share their question's tokens: the configuration of the model allows it, and the item
+        with the longest text, where a window or a state shows most, has the same log-likelihoods in both ways."""
+        sizes = [len(one.context) + len(one.answer) - 1 for one in pairs]
+        longest = max(sizes, default=0)
+        if not (self.items and self.shares_contexts and longest <= self.max_length):
+            return False
+        why = self.why_unshared(longest)
+        if why is None:
+            why = self._find_difference(requests, pairs, self.items[sizes.index(longest)])
+        if why is not None:
+            self.notes.append(f"evaluation computed each question again for each of its answers: {why}")
+        return why is None
 
     def _score_separately(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
         """Answers as lm-eval computes them: the question's tokens again for each answer."""
         answers: list[_Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
         return answers
 
-    def _respects_masks(self, requests: list[Any], pairs: Sequence[AnswerRequest]) -> bool:
-        """True where the model uses our masks: both ways to score give the same answers for the first item."""
-        first = [index for index, item in enumerate(self.items) if item == self.items[0]]
-        shared = self._score_shared([pairs[index] for index in first], [self.items[0]] * len(first))
-        separate = self._score_separately([requests[index] for index in first])
-        return all(abs(one[0] - two[0]) < bound_rounding(two[0]) for one, two in zip(shared, separate, strict=True))
+    def _find_difference(self, requests: list[Any], pairs: Sequence[AnswerRequest], item: Hashable) -> str | None:
+        """How the item's answers differ between both ways; None where only rounding explains it."""
+        chosen = [index for index, one in enumerate(self.items) if one == item]
+        asked = [requests[index] for index in chosen]
+        try:
+            shared = self._score_shared([pairs[index] for index in chosen], [item] * len(chosen))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # any architecture: each refuses such a mask in its own way
+            return f"this model takes no mask for it ({type(error).__name__})"
+        separate = self._score_separately(asked, disable_tqdm=True)
+        with move_last_bits(self.model):
+            moved = self._score_separately(asked, disable_tqdm=True)
+        for (mine, _), (value, _), (other, _) in zip(shared, separate, moved, strict=True):
+            allowed = min(bound_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
+            if not abs(mine - value) <= allowed:
+                return f"a log-likelihood of {value:.6g} would be {mine:.6g}, and rounding explains {allowed:.2g}"
+        return None
 
     @torch.no_grad()
     def _score_shared(self, pairs: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:

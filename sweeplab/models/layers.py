@@ -1,29 +1,23 @@
-"""Finds matrices, norms, blocks and dropout in a base by the types of its modules."""
+"""Finds matrices, norms and blocks in a base by what its modules are; of a base that sees or hears, those that text
+reaches."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any, Final, NamedTuple
 
-from torch import nn
-from transformers import (
-    PreTrainedModel,
-)
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.quantizers.base import get_keys_to_not_convert
 from transformers.quantizers.quantizers_utils import should_convert_module
 
 from sweeplab.models.vision import find_image_head
 
-_PLAIN_RATES: Final = ("dropout", "attention_dropout", "layerdrop")  # where they are numbers
-
-
-def has_randomness(model: nn.Module) -> bool:
-    """True where the model has dropout of its own, as GPT-2 and OPT do: in training it draws random numbers.
-
-    transformers' families keep rates in `nn.Dropout` and in plain numbers, OPT also one of skipping whole layers.
-    """
-    layers = [getattr(module, "p", 0.0) for module in model.modules() if isinstance(module, nn.Dropout)]
-    plain = [getattr(module, name, 0.0) for module in model.modules() for name in _PLAIN_RATES]
-    return any(isinstance(rate, float) and rate > 0 for rate in (*layers, *plain))
+_OTHER_SENSES: Final = re.compile(r"vision|visual|image|audio|speech|video|multi_?modal")
+_CROSS_ATTENTION: Final = re.compile(r"^(encoder_attn|cross_attn|crossattention)(_layer_norm)?$")
+_norm_kinds: dict[type[nn.Module], bool] = {}  # what was found of each class
 
 
 class LinearShape(NamedTuple):
@@ -34,8 +28,38 @@ class LinearShape(NamedTuple):
     out_features: int
 
 
+def choose_text_names(model: nn.Module) -> Callable[[str], bool]:
+    """Whether text reaches the module or parameter of a name.
+
+    Of a base with towers for images or sound text passes the decoder and the head alone; what attends to an encoder
+    that is not there computes nothing either.
+    """
+    parts = _list_text_parts(model)
+
+    def is_reached(name: str) -> bool:
+        segments = name.split(".")
+        if any(_CROSS_ATTENTION.search(segment) for segment in segments):
+            return False
+        if parts is None:
+            return True
+        within = any(name == part or name.startswith(f"{part}.") for part in parts) or "" in parts
+        return within and not any(_OTHER_SENSES.search(segment) for segment in segments)
+
+    return is_reached
+
+
+def _list_text_parts(model: nn.Module) -> list[str] | None:
+    """Names of the decoder and of the head; None where the whole model reads text, or classifies images."""
+    config = getattr(model, "config", None)
+    if config is None or not getattr(config, "sub_configs", None) or find_image_head(config) is not None:
+        return None
+    assert isinstance(model, PreTrainedModel)
+    wanted = [model.get_decoder(), model.get_output_embeddings()]
+    return [name for name, module in model.named_modules() if any(module is one for one in wanted)]
+
+
 def find_linear_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Every matrix that an adapter can be attached to. Layers of bitsandbytes are `nn.Linear`, too; HQQ's are not."""
+    """Every matrix of the model. Layers of bitsandbytes are `nn.Linear`, too; HQQ's are not."""
     kinds = (nn.Linear, Conv1D)
     return ((name, one) for name, one in model.named_modules() if isinstance(one, kinds) or hasattr(one, "W_q"))
 
@@ -48,21 +72,65 @@ def _read_shape(name: str, module: nn.Module) -> LinearShape:
 
 
 def list_linear_shapes(model: nn.Module) -> list[LinearShape]:
-    return [_read_shape(name, module) for name, module in find_linear_layers(model)]
+    """The matrices that an adapter can stand beside: those that text, or an image classifier's image, reaches."""
+    is_reached = choose_text_names(model)
+    return [_read_shape(name, module) for name, module in find_linear_layers(model) if is_reached(name)]
+
+
+def list_unreached_layers(model: nn.Module) -> list[str]:
+    """Names of the matrices that text does not reach."""
+    is_reached = choose_text_names(model)
+    return [name for name, _ in find_linear_layers(model) if not is_reached(name)]
 
 
 def find_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Every LayerNorm or RMSNorm by name; a family's own class counts by its name."""
-    return {name: module for name, module in model.named_modules() if type(module).__name__.endswith("Norm")}
+    """Every LayerNorm or RMSNorm with weights, by name, whatever its class is called: see `_is_norm`."""
+    is_reached = choose_text_names(model)
+    return {name: module for name, module in model.named_modules() if is_reached(name) and _is_norm(module)}
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """True for a module of one or two parameters of one shape, whose result does not grow with its input."""
+    shapes = [tuple(weight.shape) for weight in module.parameters(recurse=False)]
+    if len(shapes) not in (1, 2) or len(set(shapes)) > 1 or len(shapes[0]) not in (1, 2):
+        return False
+    if isinstance(module, nn.Embedding | nn.Linear) or next(module.children(), None) is not None:
+        return False
+    kind = type(module)
+    if kind not in _norm_kinds:
+        _norm_kinds[kind] = isinstance(module, nn.LayerNorm | nn.RMSNorm) or _keeps_scale(module, shapes[0])
+    return _norm_kinds[kind]
+
+
+@torch.no_grad()
+def _keeps_scale(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether 64 times the input gives the same result, a gated norm's with a gate of ones; tried on a copy."""
+    copied = deepcopy(module).to_empty(device="cpu", recurse=False).float()
+    for parameter in copied.parameters():
+        parameter.fill_(1.0)
+    numbers = torch.randn(1, 4, *shape, generator=torch.Generator().manual_seed(0))
+    for gate in ([], [torch.ones_like(numbers)]):
+        try:
+            once, larger = copied(numbers, *gate), copied(64 * numbers, *gate)
+        except Exception:  # modules of any family: one that cannot read a vector of its width is no norm
+            continue
+        if isinstance(once, Tensor) and once.shape == numbers.shape:
+            return torch.allclose(once, larger, rtol=1e-3, atol=1e-4)
+    return False
 
 
 def find_decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The model's blocks from the first to the last: its longest list of modules."""
-    return max((module for module in model.modules() if isinstance(module, nn.ModuleList)), key=len)
+    """The model's blocks from the first to the last: the longest list of modules that text reaches and that stands in
+    no other list, as a block's experts do."""
+    is_reached = choose_text_names(model)
+    lists = {name: one for name, one in model.named_modules() if isinstance(one, nn.ModuleList) and is_reached(name)}
+    outer = [one for name, one in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
+    return max(outer, key=len)
 
 
 def list_quantizable_shapes(model: PreTrainedModel) -> list[LinearShape]:
     """The matrices that transformers would quantize: all but the head and what is tied to an embedding."""
     head = find_image_head(model.config)
     kept = get_keys_to_not_convert(model) if head is None else [head]
-    return [shape for shape in list_linear_shapes(model) if should_convert_module(shape.name, kept)]
+    shapes = [_read_shape(name, module) for name, module in find_linear_layers(model)]
+    return [shape for shape in shapes if should_convert_module(shape.name, kept)]

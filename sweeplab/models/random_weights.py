@@ -13,14 +13,22 @@ from sweeplab.models.quantization.layers import mark_quantized, quantize_layer
 from sweeplab.models.vision import choose_auto_class
 
 RANDOM_INIT_SEED: Final = 0
-ATTENTION: Final = "sdpa"  # of every base
+
+
+def choose_attention(config: PretrainedConfig) -> str:
+    """torch's attention where the architecture has it in transformers, else the plain one."""
+    try:
+        kind = choose_auto_class(config)._model_mapping[type(config)]
+    except KeyError:  # no such model: refused where it is built, in transformers' words
+        return "sdpa"
+    return "sdpa" if kind._supports_sdpa else "eager"
 
 
 def make_empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The architecture on the meta device: every tensor has a shape, and none has memory."""
     with torch.device("meta"):
         model: PreTrainedModel = choose_auto_class(config).from_config(
-            config, dtype=dtype, attn_implementation=ATTENTION
+            config, dtype=dtype, attn_implementation=choose_attention(config)
         )
         return model
 

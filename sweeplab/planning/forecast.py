@@ -4,8 +4,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
+from sweeplab.config.data import TextData
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.models.row_limits import RowLimit, find_row_limit, inexact_packing_error
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
 from sweeplab.planning.time import (
@@ -32,6 +34,7 @@ class Forecast:
     probed_flops_per_second: float | None  # of a matrix product, before `time._EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
+    row_limits: tuple[RowLimit, ...] = ()  # on answers that share their question's tokens in evaluation
 
     def to_dict(self) -> dict[str, Any]:
         """The forecast as values for `plan.json`."""
@@ -53,6 +56,14 @@ class Forecast:
         }
 
 
+def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataExtent) -> None:
+    """Raises `ConfigError` for examples that may not share a row of this model, as far as its configuration says."""
+    if isinstance(config.data, TextData) and config.data.packing:
+        limit = find_row_limit(sizes.row_limits, extent.longest_example)
+        if limit is not None:
+            raise inexact_packing_error(limit, config.training.max_length)
+
+
 @dataclass
 class Forecaster:
     """Forecasts trials of one study; models, data and speeds that trials share are measured once."""
@@ -65,6 +76,7 @@ class Forecaster:
     def forecast(self, config: TrialConfig) -> Forecast:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
         sizes, extent, device = self.surroundings(config)
+        _refuse_inexact_packing(config, sizes, extent)
         if device not in self.speeds:
             self.speeds[device] = measure_flops_per_second(device, self.executor.num_threads)
         num_trainable = count_trainable_params(config.adapter, config.model, sizes)
@@ -83,6 +95,7 @@ class Forecaster:
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
+            row_limits=sizes.row_limits,
         )
 
     def memory(self, config: TrialConfig) -> MemoryForecast:

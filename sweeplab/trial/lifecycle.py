@@ -14,7 +14,6 @@ from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
 from sweeplab.models.base import Base
-from sweeplab.models.layers import has_randomness
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
@@ -26,6 +25,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
+from sweeplab.trial.exactness import has_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
@@ -95,7 +95,7 @@ class Cohort:
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
-        if has_randomness(self.trials[0].base.model):  # the random numbers of a trial must not depend on other trials
+        if has_own_batches(self.trials[0].base, self.trials[0].data.train):
             self.capacity = 1
         elif self.capacity is None and len(self.trials) > 1:
             self.capacity = measure_fastest_size(self.trials, self.resources)
@@ -220,7 +220,7 @@ def _attach(
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
-    record.num_heldout_truncated = data.num_heldout_truncated
+    record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param

@@ -17,12 +17,12 @@ from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import Base, load_base
-from sweeplab.models.layers import has_randomness
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
+from sweeplab.trial.exactness import refuse_inexact_packing
 from sweeplab.trial.measurement import LARGEST_MAPPING_BYTES, read_resident_bytes
 
 
@@ -115,19 +115,20 @@ class Resources:
             )
             rows: Sequence[Row] = train.examples
             if data.packing:
-                _refuse_unpackable(base, length)
-                rows = pack_examples(train.examples, length)
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+                packed = pack_examples(train.examples, length)
+                refuse_inexact_packing(base, packed, length)
+                rows = packed
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 
 
 def _refuse_random_base(base: Base, strategy: str) -> None:
-    """Raises `ConfigError` for a base with dropout: several devices would draw other numbers than one device."""
-    if has_randomness(base.model):
+    """Raises `ConfigError` for a base that draws random numbers: several devices would draw other numbers than one."""
+    if base.draws_random_numbers:
         raise ConfigError(
-            f"training.strategy={strategy} does not go with this model: it has dropout of its own, and every device "
-            "would draw other numbers; choose training.strategy=single"
+            f"training.strategy={strategy} does not go with this model: it has dropout of its own, or draws random "
+            "numbers in another way, and every device would draw others; choose training.strategy=single"
         )
 
 
@@ -135,13 +136,3 @@ def _prepare_images(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, read_image_size(base.model.config))
     return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
-
-
-def _refuse_unpackable(base: Base, max_length: int) -> None:
-    """Raises `ConfigError` where the mask of packed rows would ignore the model's sliding attention window."""
-    window = getattr(base.model.config, "sliding_window", None)
-    if window is not None and window < max_length:
-        raise ConfigError(
-            f"data.packing=true ignores this model's attention window of {window} tokens, which is shorter than "
-            f"training.max_length={max_length}; choose data.packing=false, or training.max_length={window}"
-        )

@@ -19,9 +19,10 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
 from sweeplab.evaluation.identity import make_probe
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
@@ -34,6 +35,7 @@ from sweeplab.training.fsdp import free_gathered_weights
 from sweeplab.training.module import compute_target_logits, sum_target_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
+from sweeplab.trial.exactness import choose_sharing_rule
 from sweeplab.trial.resources import Resources
 
 
@@ -56,7 +58,10 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     if settings.tasks and config.data.is_images():
         scored = _score_images(base.model, base, settings, resources.device)
     elif settings.tasks:
-        (scored,) = run_lm_eval(base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext())
+        rule = choose_sharing_rule(base.model)
+        (scored,) = run_lm_eval(
+            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+        )
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
@@ -96,6 +101,7 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
         if settings.tasks and finished:
             for trial, scored in zip(finished, _score_tasks(cohort, finished, settings, resources), strict=True):
                 trial.record.scores = scored.scores
+                trial.record.notes += scored.notes
                 if settings.rung_tasks:  # the last point of the curve over steps
                     trial.report_metrics(score_values(scored.scores))
                 if resources.ranks.is_first:
@@ -143,7 +149,8 @@ def _score_tasks(
         probe = make_probe(
             model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
         )
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe)
+        rule = choose_sharing_rule(base.model)
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule)
     evaluations = []
     for trial in trials:
         with cohort.only([trial]):

@@ -226,3 +226,11 @@ def test_packing_does_not_widen_a_window_of_attention(make_spec: Any, resources:
         ConfigError, match=r"attention window of 32 tokens, which is shorter than training\.max_length=64; choose"
     ):
         run_alone(spec, resources)
+
+
+def test_a_window_that_is_longer_than_every_example_does_no_harm(make_spec: Any, resources: Resources) -> None:
+    spec = make_spec(0, "quantization=none", "evaluation=none", "data.packing=true", "training.max_length=64")
+    base = resources.base_for(spec.config)
+    base.model.config.sliding_window = 40  # of the longest example
+    record = run_alone(spec, resources)
+    assert (record.status, record.reason) == ("finished", None)

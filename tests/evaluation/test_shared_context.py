@@ -1,5 +1,6 @@
 """Answers that share their question's tokens, against one sequence for each answer."""
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -121,7 +122,10 @@ def test_a_model_that_ignores_the_mask_is_asked_in_lm_evals_own_way(
     monkeypatch.setattr(embedded_base.model, "forward", forward)
     plain, shared, num_shared = plain_and_shared(embedded_base, monkeypatch, "tiny_new_facts_choice")
     assert num_shared == [4]
-    assert shared == plain
+    assert shared._replace(notes=()) == plain
+    (note,) = shared.notes
+    assert note.startswith("evaluation computed each question again for each of its answers: a log-likelihood of -")
+    assert re.search(r" would be -\S+, and rounding explains \S+$", note)
 
 
 def test_a_text_is_tokenized_once_for_all_trials(embedded_base: Base) -> None:

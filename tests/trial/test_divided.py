@@ -11,6 +11,7 @@ import torch
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base
+from sweeplab.models.behavior import has_randomness
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.trial.resources import _refuse_random_base
@@ -106,6 +107,10 @@ def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -
 
 
 def test_a_base_that_draws_by_itself_is_not_divided(embedded_base: Base) -> None:
-    _refuse_random_base(embedded_base._replace(model=small_llama()), "ddp")
+    quiet, random_base = (
+        embedded_base._replace(model=model, draws_random_numbers=has_randomness(model))
+        for model in (small_llama(), small_llama(attention_dropout=0.1))
+    )
+    _refuse_random_base(quiet, "ddp")
     with pytest.raises(ConfigError, match=r"^training\.strategy=ddp does not go with this model: it has dropout of "):
-        _refuse_random_base(embedded_base._replace(model=small_llama(attention_dropout=0.1)), "ddp")
+        _refuse_random_base(random_base, "ddp")

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from sweeplab.adapters.merging import make_probe_inputs
 from sweeplab.config.model import HubModel
 from sweeplab.models.base import read_architecture
-from sweeplab.models.layers import has_randomness
+from sweeplab.models.behavior import has_randomness
 from sweeplab.models.vision import choose_auto_class
 from tests.random_models import SIZES
 

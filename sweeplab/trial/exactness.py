@@ -1,0 +1,88 @@
+"""What a base computes for several texts at once must be what it computes for each alone: proven, or refused."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sweeplab.data.batches import Batch, Row, collate_rows
+from sweeplab.data.packing import PackedRow
+from sweeplab.models.base import Base
+from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
+from sweeplab.runtime.errors import ConfigError, describe_error
+from sweeplab.runtime.rounding import bound_rounding, compute_distance
+from sweeplab.training.module import build_attention_inputs
+
+_NUM_COLUMNS: Final = 256  # of the vocabulary, spread over it, that logits are compared at
+
+
+def refuse_inexact_packing(base: Base, rows: Sequence[PackedRow], max_length: int) -> None:
+    """Raises `ConfigError` where packed rows are not computed as their examples alone: by the configuration of the
+    model, and as it computes the row of the longest example and the row of the most examples."""
+    longest = max(tokens.num_tokens for row in rows for tokens in row.sequences)
+    limit = find_row_limit(list_row_limits(base.model), longest)
+    if limit is not None:
+        raise inexact_packing_error(limit, max_length)
+    if any(type(module).__name__ == "Linear8bitLt" for module in base.model.modules()):
+        return  # what 8-bit products give depends on all rows of a batch, packed or not
+    tried = [
+        max(rows, key=lambda row: max(tokens.num_tokens for tokens in row.sequences)),
+        max(rows, key=lambda row: len(row.sequences)),
+    ]
+    for row in tried[:1] if tried[0] is tried[1] else tried:
+        why = _find_difference(base, row)
+        if why is not None:
+            raise ConfigError(
+                f"data.packing=true would give other numbers than the examples one by one: {why}; choose "
+                "data.packing=false"
+            )
+
+
+@torch.no_grad()
+def _find_difference(base: Base, row: PackedRow) -> str | None:
+    """How the row's logits differ from those of its examples alone; None where by rounding only."""
+    model, device = base.model, base.model.device
+
+    def pick(logits_1TV: Tensor) -> Tensor:
+        return logits_1TV[0, :, :: max(1, logits_1TV.shape[-1] // _NUM_COLUMNS)].clone()
+
+    def compute_each() -> Tensor:
+        alone = (tokens.ids[None].to(device) for tokens in row.sequences)
+        return torch.cat([pick(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits) for ids in alone])
+
+    batch = collate_rows([row], base.pad_id, 0)
+    assert isinstance(batch, Batch)
+    inputs = {name: part.to(device) for name, part in build_attention_inputs(batch).items()}
+    try:
+        packed = pick(model(input_ids=batch.ids_BT.to(device), **inputs).logits)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # of any architecture: one that takes no such mask says so in its own way
+        return f"this model takes no mask that keeps examples apart ({describe_error(error)})"
+    each = compute_each()
+    apart, allowed = compute_distance(packed, each), bound_rounding(model, compute_each, each)
+    if apart <= allowed:
+        return None
+    return f"logits of a packed row differ by {apart:.2g} on average, and rounding explains {allowed:.2g}"
+
+
+def has_own_batches(base: Base, rows: Sequence[Row]) -> bool:
+    """True where a trial's numbers depend on which rows stand beside its own, so that no other trial's may."""
+    if base.draws_random_numbers:
+        return True
+    if base.tokenizer is None:
+        return False
+    return find_row_limit(list_growing_limits(base.model), max(row.num_tokens for row in rows)) is not None
+
+
+def choose_sharing_rule(model: PreTrainedModel) -> Callable[[int], str | None]:
+    """Why texts of up to so many tokens may not share a row of `model`, as its configuration says."""
+    limits = list_row_limits(model)
+
+    def why_unshared(longest: int) -> str | None:
+        limit = find_row_limit(limits, longest)
+        return None if limit is None else f"this model has {limit.why}"
+
+    return why_unshared
