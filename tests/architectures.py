@@ -72,7 +72,8 @@ _HEADS: Final[dict[str, Any]] = {"head_dim": 16}
 _CHANGES: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(("axk2", "deepseek_v32", "glm_moe_dsa", "deepseek_v2", "glm4_moe_lite", "minicpm3"), _EQUAL_HEADS),
     **dict.fromkeys(("axk1", "deepseek_v3", "youtu"), _LATENT_HEADS),
-    **dict.fromkeys(("kimi_linear", "minimax"), _LINEAR),
+    "minimax": _LINEAR,
+    "kimi_linear": {**_LINEAR, **_EQUAL_HEADS},
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral"), _HEADS),
     **dict.fromkeys(("lfm2", "lfm2_moe"), _CONVOLUTIONS),
     "bamba": {"mamba_n_heads": 8, "attn_layer_indices": [1, 3]},

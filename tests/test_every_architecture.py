@@ -28,7 +28,9 @@ QUICK: Final = {
     "llama", "mistral", "gemma3", "gpt_oss", "llama4_text", "lfm2", "qwen3_next", "mamba", "bloom", "gpt2", "phimoe",
     "opt", "nemotron",
 }  # fmt: skip
-NOT_CAUSAL: Final = {"cpmant", "xlnet", "prophetnet"}  # a token, or padding, changes what stands before it
+NOT_CAUSAL: Final = {"cpmant", "xlm", "xlnet", "prophetnet"}  # a token, or padding, changes what stands before it
+WITHOUT_NORM_WEIGHTS: Final = {"olmo", "nanochat", "hrm_text"}
+TRAINS_ON_ONE_LENGTH: Final = {"reformer"}  # refused when it is loaded
 
 
 def _mark(name: str) -> Any:
@@ -83,6 +85,8 @@ def test_chunks_of_the_loss_sum_up_to_the_whole(model: PreTrainedModel, monkeypa
 
 
 def test_random_numbers_of_the_base_are_found(model: PreTrainedModel) -> None:
+    if model.config.model_type in TRAINS_ON_ONE_LENGTH:
+        pytest.skip("refused when it is loaded")
     before = torch.get_rng_state()
     found = has_randomness(model)
     assert torch.equal(torch.get_rng_state(), before)
@@ -92,6 +96,8 @@ def test_random_numbers_of_the_base_are_found(model: PreTrainedModel) -> None:
 
 def test_what_trains_is_what_text_reaches(model: PreTrainedModel) -> None:
     """By gradients: all that is named has one, and nothing else has, experts that no token met apart."""
+    if model.config.model_type in TRAINS_ON_ONE_LENGTH:
+        pytest.skip("refused when it is loaded")
     is_reached = choose_text_names(model)
     ids = torch.arange(3, 99)[None]
     model.requires_grad_(True)
@@ -101,9 +107,11 @@ def test_what_trains_is_what_text_reaches(model: PreTrainedModel) -> None:
     model.zero_grad()
     assert [name for name, has in gradients.items() if has and not is_reached(name)] == []
     linears = [f"{name}.weight" for name, _ in find_linear_layers(model) if is_reached(name)]
-    missed = [name for name in linears if not gradients.get(name, True) and "expert" not in name]
+    rare = ("expert", "compressor")  # experts that no token met, and what sums up longer texts
+    missed = [name for name in linears if not gradients.get(name, True) and not any(one in name for one in rare)]
     assert missed == []
     norms = find_norm_layers(model)
-    assert norms
-    assert all(gradients[f"{name}.{own}"] for name, norm in norms.items() for own, _ in norm.named_parameters())
+    assert bool(norms) != (model.config.model_type in WITHOUT_NORM_WEIGHTS)
+    own = [f"{name}.{part}" for name, norm in norms.items() for part, _ in norm.named_parameters()]
+    assert all(gradients.get(name, True) for name in own if "compressor" not in name)
     assert any(weight.requires_grad is False for weight in find_decoder_layers(model)[-1].parameters())
