@@ -148,6 +148,11 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
     )
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
+    if extent.num_naming_special:
+        lines.append(
+            f"{extent.num_naming_special:,} examples name special tokens in their own text, as an end token written by "
+            "hand is: they are learned as text."
+        )
     if extent.num_learned:
         lines.append(
             f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "

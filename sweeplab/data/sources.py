@@ -18,8 +18,9 @@ from sweeplab.config.data import (
     TextData,
     WorldData,
 )
+from sweeplab.data.conversations import make_chat_example
 from sweeplab.data.mixture import mix_parts
-from sweeplab.data.prompts import Example
+from sweeplab.data.prompts import Example, name_records
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
@@ -68,22 +69,6 @@ def _check_encodable(text: str, where: str, field: str) -> str:
     return text
 
 
-def _make_chat_example(row: Any, where: str, field: str) -> Example:
-    messages = row.get(field)
-    well_formed = isinstance(messages, list) and all(
-        isinstance(message, dict) and isinstance(message.get("role"), str) and isinstance(message.get("content"), str)
-        for message in messages
-    )
-    if not well_formed or len(messages) < 2 or messages[-1]["role"] != "assistant":
-        raise ConfigError(
-            f"{where}: field '{field}' must be a list of messages with role and content that ends with one of the "
-            "assistant; name another field with data.messages_field"
-        )
-    return Example(
-        [{part: _check_encodable(message[part], where, field) for part in ("role", "content")} for message in messages]
-    )
-
-
 def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
     if name not in row:
         fields = ", ".join(str(field) for field in row) or "none"
@@ -99,7 +84,8 @@ def _read_example(row: Any, where: str, fields: RecordFields) -> Example:
         kind = type(row).__name__
         raise ConfigError(f"{where}: a record must be an object with fields, got {kind}; correct the record")
     if fields.messages is not None:
-        return _make_chat_example(row, where, fields.messages)
+        _check_encodable(json.dumps(row, ensure_ascii=False), where, fields.messages)
+        return make_chat_example(row, where, fields.messages)
     instruction = _read_text_field(row, where, "instruction_field", fields.instruction)
     output = _read_text_field(row, where, "output_field", fields.output)
     input_text = row.get(fields.input) if fields.input is not None else None
@@ -113,9 +99,27 @@ def _read_example(row: Any, where: str, fields: RecordFields) -> Example:
     )
 
 
+def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordFields) -> list[Example]:
+    """Examples with the names of their records. Raises `ConfigError` for the first fault and all that have it."""
+    examples: list[Example] = []
+    faults: dict[str, list[str]] = {}
+    for name, row in rows:
+        where = f"{source}, {name}"
+        try:
+            example = _read_example(row, where, fields)
+        except ConfigError as error:
+            faults.setdefault(str(error).removeprefix(where), []).append(name)
+            continue
+        example.where = where
+        examples.append(example)
+    for fault, names in faults.items():
+        also = f" ({len(names):,} records: {name_records(names)})" if len(names) > 1 else ""
+        raise ConfigError(f"{source}, {names[0]}{fault}{also}")
+    return examples
+
+
 def _read_examples(path: str, config: RecordData) -> list[Example]:
-    rows = _read_numbered_rows(expand_home(path))
-    return [_read_example(row, f"{path}, {where}", config.record_fields) for where, row in rows]
+    return _make_examples(_read_numbered_rows(expand_home(path)), path, config.record_fields)
 
 
 def _download_examples(config: HubData) -> list[Example]:
@@ -129,8 +133,8 @@ def _download_examples(config: HubData) -> list[Example]:
         raise ConfigError(
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
-    fields = config.record_fields
-    return [_read_example(row, f"{config.name}, record {number}", fields) for number, row in enumerate(rows, 1)]
+    numbered = ((f"record {number}", row) for number, row in enumerate(rows, 1))
+    return _make_examples(numbered, config.name, config.record_fields)
 
 
 def _split_examples(
@@ -151,7 +155,8 @@ def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
     """SHA-256 of the examples in their order, which identifies the data of a record exactly."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(json.dumps(part, ensure_ascii=False).encode())
+        content = [one[:2] if isinstance(one, Example) and not one.tools else one for one in part]
+        digest.update(json.dumps(content, ensure_ascii=False).encode())
     return digest.hexdigest()
 
 

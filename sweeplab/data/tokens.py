@@ -1,12 +1,24 @@
-"""Tokenizes prompts and responses, with a label for every token that counts in the loss."""
+"""Tokenizes examples, with a label for every token that counts in the loss."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-from sweeplab.data.prompts import Example, render_prompt
+from sweeplab.data.chat_template import render_by_template
+from sweeplab.data.literal import choose_marks, compile_names, encode_literally, find_special_names, remove_marks
+from sweeplab.data.prompts import (
+    CHATML_NAMES,
+    Example,
+    Rendering,
+    Span,
+    UnusableExampleError,
+    count_shared,
+    name_records,
+    render_plainly,
+)
 from sweeplab.runtime.errors import ConfigError
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
@@ -18,12 +30,13 @@ class Tokens:
     Tokens and targets are counted once, here, so that a training step does not count them in Python.
     """
 
-    def __init__(self, ids: Sequence[int] | Tensor, labels: Sequence[int] | Tensor) -> None:
+    def __init__(self, ids: Sequence[int] | Tensor, labels: Sequence[int] | Tensor, num_literal: int = 0) -> None:
         self.ids = torch.as_tensor(ids, dtype=torch.long)
         self.labels = torch.as_tensor(labels, dtype=torch.long)
         self.num_tokens = len(self.ids)
         # the first token is no target, since no token before it predicts it
         self.num_targets = int((self.labels[1:] != IGNORED).sum())
+        self.num_literal = num_literal  # names of special tokens that the example's own text holds
 
 
 class _TokenizedSplit(NamedTuple):
@@ -32,32 +45,145 @@ class _TokenizedSplit(NamedTuple):
     examples: list[Tokens]
     num_truncated: int  # cut at max_length
     num_dropped: int  # cut before their response began
+    num_naming_special: int = 0  # whose text names special tokens, which stay text
 
 
-def _encode_text(text: str, tokenizer: Any, *, special: bool) -> list[int]:
-    """Token ids of `text`, without a warning where it is too long for the model: `tokenize_examples` cuts it."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=special, verbose=False)
-    return ids
+class _Encoded(NamedTuple):
+    ids: list[int]
+    spans: list[Span]  # of each token in the text; the tokenizer's own first tokens stand before it
+
+
+def _render_example(example: Example, style: str, tokenizer: Any, *, mask_prompt: bool = True) -> Rendering:
+    """`example` as text in `style`, with what of it is learned. Raises `ConfigError` where the style does not fit."""
+    if style == "template":
+        return render_by_template(example, tokenizer, mask_prompt=mask_prompt)
+    own = CHATML_NAMES if style == "chatml" else ()
+    names = find_special_names(tokenizer, " ".join(own))
+    content = json.dumps([example.messages, example.input_text], ensure_ascii=False)
+    if compile_names(names).search(content) is None:
+        return render_plainly(example, style, names)
+    marks = choose_marks(content)
+    messages, input_text = marks.put_around([example.messages, example.input_text], compile_names(names))
+    marked = render_plainly(example._replace(messages=messages, input_text=input_text), style, names)
+    bare = remove_marks(marked.text, marks)
+    moved = [
+        [Span(bare.move(start), bare.move(end)) for start, end in spans] for spans in (marked.targets, marked.unlearned)
+    ]
+    return marked._replace(text=bare.text, literal=bare.literal, targets=moved[0], unlearned=moved[1])
+
+
+def _untrim_end(end: int, token: int, tokenizer: Any, text: str) -> int:
+    """Where a token ends in `text`: byte-level tokenizers may leave white space at its end out of its offsets."""
+    if not text[end - 1 : end].isspace():
+        decoded = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return min(end + len(decoded) - len(decoded.rstrip()), len(text))
+    return end
+
+
+def _encode_with_offsets(rendering: Rendering, tokenizer: Any) -> _Encoded:
+    text = rendering.text
+    encoding = tokenizer(
+        text, add_special_tokens=not rendering.has_first_token, verbose=False, return_offsets_mapping=True
+    ).encodings[0]
+    owners = encoding.sequence_ids  # None: put around the text
+    first = next((index for index, owner in enumerate(owners) if owner is not None), len(owners))
+    last = len(owners) - next((index for index, owner in enumerate(reversed(owners)) if owner is not None), 0)
+    spans = [Span(*offsets) for offsets in encoding.offsets[first:last]]
+    for border in {span.start for span in rendering.targets if text[span.start : span.start + 1].isspace()}:
+        spans = [
+            span._replace(end=_untrim_end(span.end, token, tokenizer, text))
+            if span.end <= border and text[span.end : border + 1].isspace()
+            else span
+            for span, token in zip(spans, encoding.ids[first:last], strict=True)
+        ]
+    return _Encoded(encoding.ids[:last], [Span(0, 0)] * first + spans)
+
+
+def _list_first_tokens(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before a text."""
+    encoding = tokenizer("a", add_special_tokens=True).encodings[0]
+    return [id_ for id_, owner in zip(encoding.ids, encoding.sequence_ids, strict=True) if owner is None][
+        : next(index for index, owner in enumerate(encoding.sequence_ids) if owner is not None)
+    ]
+
+
+def _encode_without_offsets(rendering: Rendering, tokenizer: Any) -> _Encoded:
+    """A token belongs to what is before a border where the tokenizer gives it for that part of the text too."""
+    special = not rendering.has_first_token
+    ids: list[int] = tokenizer.encode(rendering.text, add_special_tokens=special, verbose=False)
+    if special and ids and ids[-1] == tokenizer.eos_token_id:
+        ids = ids[:-1]
+    borders = sorted({border for span in (*rendering.targets, *rendering.unlearned) for border in span})
+    spans: list[Span] = []
+    for border in borders:
+        part = tokenizer.encode(rendering.text[:border], add_special_tokens=special, verbose=False)
+        num_before = len(ids) if border == len(rendering.text) else count_shared(part, ids)
+        start = spans[-1].end if spans else 0
+        spans += [Span(start, border)] * (num_before - len(spans))
+    spans += [Span(len(rendering.text), len(rendering.text))] * (len(ids) - len(spans))
+    return _Encoded(ids, spans)
+
+
+def _encode_rendering(rendering: Rendering, tokenizer: Any, names: frozenset[str]) -> _Encoded:
+    """The text as one, so that its tokens are those of a model in use.
+
+    Raises `UnusableExampleError` where names of special tokens cannot stay text.
+    """
+    if rendering.literal:
+        ids, spans = encode_literally(rendering.text, rendering.literal, names, tokenizer)
+        first = [] if rendering.has_first_token else _list_first_tokens(tokenizer)
+        return _Encoded([*first, *ids], [Span(0, 0)] * len(first) + spans)
+    return (_encode_with_offsets if tokenizer.is_fast else _encode_without_offsets)(rendering, tokenizer)
+
+
+def _touches(token: Span, spans: Iterable[Span]) -> bool:
+    """True for a token that holds a character of a span; one across the border before an answer belongs to the answer.
+
+    So does lm-eval, which moves a prompt's last spaces to the answer. A token of nothing belongs to what it ends.
+    """
+    return any(start < token.end and (token.end <= end or token.start < end) for start, end in spans)
 
 
 def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
-    """The tokens of an example. Prompt and response are tokenized separately, so that the mask of the prompt ends
-    exactly where the response begins."""
-    prompt = render_prompt(example, style, tokenizer)
-    # a chat template writes special tokens itself; for other styles the tokenizer adds its first one, if it has one
-    prompt_ids = _encode_text(prompt, tokenizer, special=style != "template")
-    if prompt_ids and prompt_ids[-1] == tokenizer.eos_token_id:
-        prompt_ids = prompt_ids[:-1]
-    response_ids = [*_encode_text(example.response, tokenizer, special=False), tokenizer.eos_token_id]
-    masked = [IGNORED] * len(prompt_ids) if mask_prompt else prompt_ids
-    return Tokens(prompt_ids + response_ids, masked + response_ids)
+    """Prompt and response as one text, the response's tokens found by where they stand in it.
+
+    A chat template writes its own special tokens; else the tokenizer's first one, if it has one, stands before the text
+    and its end token after it. Nothing follows the last answer.
+    """
+    rendering = _render_example(example, style, tokenizer, mask_prompt=mask_prompt)
+    template = tokenizer.get_chat_template(None, list(example.tools) or None) if style == "template" else None
+    names = find_special_names(tokenizer, template if template is not None else " ".join(CHATML_NAMES))
+    ids, spans = _encode_rendering(rendering, tokenizer, names)
+    is_target = [_touches(span, rendering.targets) for span in spans]
+    stop = max((index for index, target in enumerate(is_target, 1) if target), default=0)
+    counted = is_target if mask_prompt else [not _touches(span, rendering.unlearned) for span in spans]
+    labels = [id_ if counts else IGNORED for id_, counts in zip(ids, counted, strict=True)]
+    end = [] if rendering.has_end_token else [tokenizer.eos_token_id]
+    return Tokens(ids[:stop] + end, labels[:stop] + end, len(rendering.literal))
 
 
 def _truncate(tokens: Tokens, max_length: int) -> Tokens:
     """The first `max_length` tokens of an example, as a copy, so that the memory of the others is freed."""
     if tokens.num_tokens <= max_length:
         return tokens
-    return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone())
+    return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone(), tokens.num_literal)
+
+
+def _encode_all(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool) -> list[Tokens]:
+    """Raises `ConfigError` with how many examples cannot be rendered, and the first of them."""
+    encoded, records = [], []
+    first: UnusableExampleError | None = None
+    for example in examples:
+        try:
+            encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
+        except UnusableExampleError as error:
+            first = first or error
+            records.append(example.where)
+    if first is not None:
+        raise ConfigError(
+            f"{first} ({len(records):,} of {len(examples):,} examples: {name_records(records)})"
+        ) from first
+    return encoded
 
 
 def tokenize_examples(
@@ -65,9 +191,9 @@ def tokenize_examples(
 ) -> _TokenizedSplit:
     """The examples, cut at `max_length` tokens, without those whose response was cut off.
 
-    Raises `ConfigError` where no example has a target left.
+    Raises `ConfigError` where an example cannot be rendered, and where no example has a target left.
     """
-    whole = [_encode_example(example, tokenizer, style, mask_prompt) for example in examples]
+    whole = _encode_all(examples, tokenizer, style, mask_prompt)
     cut = [_truncate(tokens, max_length) for tokens in whole]
     kept = [tokens for tokens in cut if tokens.num_targets > 0]
     if not kept:
@@ -76,4 +202,5 @@ def tokenize_examples(
             f"training.max_length={max_length} cuts off every response; raise it (the longest example has {longest})"
         )
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
-    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept))
+    num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
+    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special)

@@ -26,6 +26,7 @@ class DataExtent(NamedTuple):
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
     num_learned: int = 0  # held-out examples that are also training examples, of a file
     num_heldout: int = 0  # held-out examples of a file for which the number above was counted
+    num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
 
 
@@ -54,10 +55,12 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    if len(splits.heldout) <= _MOST_EXAMPLES:
+        tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
-    return counted._replace(longest_example=longest)
+    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special)

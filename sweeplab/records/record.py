@@ -111,6 +111,7 @@ class TrialRecord:
     num_train_examples: int | None = None  # with those that were dropped
     num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
+    num_naming_special: int | None = None  # of these, whose text names special tokens, which were read as text
     num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory

@@ -118,7 +118,7 @@ class Resources:
                 packed = pack_examples(train.examples, length)
                 refuse_inexact_packing(base, packed, length)
                 rows = packed
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated)
+            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
             self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
         return self.tokenized[key]
 

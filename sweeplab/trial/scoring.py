@@ -19,9 +19,10 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
 from sweeplab.evaluation.identity import make_probe
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights

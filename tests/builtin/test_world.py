@@ -135,7 +135,6 @@ def test_training_and_evaluation_ask_with_the_same_prompt(skill: str) -> None:
                     item["input"],
                 ),
                 "plain",
-                None,
             )
             for item in world.make_skill_items(skill)
         ]

@@ -4,6 +4,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from sweeplab.data.prompts import Example, render_prompt
+from sweeplab.data.tokens import _render_example
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 
@@ -68,7 +69,7 @@ def conversation() -> Example:
     ],
 )
 def test_styles_word_for_word(example: Example, style: str, expected: str) -> None:
-    assert render_prompt(example, style, None) == expected
+    assert render_prompt(example, style) == expected
 
 
 @pytest.fixture
@@ -82,15 +83,18 @@ def templated(embedded_base: Base) -> PreTrainedTokenizerBase:
 
 def test_template_is_the_tokenizers_own(templated: Any) -> None:
     expected = "[system]Be brief.;[user]Hi;[assistant]Hello.;[user]Add.\n\n1 and 2;[assistant]"
-    assert render_prompt(conversation(), "template", templated) == expected
+    rendering = _render_example(conversation(), "template", templated)
+    (answer,) = rendering.targets
+    assert rendering.text[: answer.start] == expected
+    assert rendering.text[answer.start :] == "3;"
 
 
 def test_template_needs_one(embedded_base: Base) -> None:
     with pytest.raises(ConfigError, match=r"data.style=template needs a tokenizer with a chat template.*try chatml"):
-        render_prompt(question("Hi"), "template", embedded_base.tokenizer)
+        _render_example(question("Hi"), "template", embedded_base.tokenizer)
 
 
 @pytest.mark.parametrize("style", ["plain", "alpaca"])
 def test_single_question_styles_refuse_conversations(style: str) -> None:
     with pytest.raises(ConfigError, match=r"data.style must be chatml or template"):
-        render_prompt(conversation(), style, None)
+        render_prompt(conversation(), style)

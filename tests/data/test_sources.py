@@ -105,11 +105,11 @@ def test_fields_can_be_renamed(settings: JsonData) -> None:
     )
 
 
-def test_chat_messages_keep_role_and_content_only(settings: JsonData) -> None:
+def test_chat_messages_are_kept_whole(settings: JsonData) -> None:
     chat = settings.replaced(messages_field="messages")
-    messages = [{"role": "user", "content": "Hi", "id": 1}, {"role": "assistant", "content": "Hello"}]
+    messages = [{"role": "user", "content": "Hi", "name": "Ann"}, {"role": "assistant", "content": "Hello"}]
     found = _read_example({"messages": messages}, "x", chat.record_fields)
-    assert found.messages == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    assert found.messages == messages
     assert found.response == "Hello"
 
 

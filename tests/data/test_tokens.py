@@ -26,7 +26,7 @@ def characters(tokenizer: Any, text: str) -> list[int]:
 def test_mask_ends_exactly_where_the_response_begins(embedded_base: Base, style: str) -> None:
     tokenizer = embedded_base.tokenizer
     example = question("Where does Ann live?", "Boville")
-    prompt = characters(tokenizer, render_prompt(example, style, tokenizer))
+    prompt = characters(tokenizer, render_prompt(example, style))
     response = [*characters(tokenizer, "Boville"), EOS]
     tokens = _encode_example(example, tokenizer, style, mask_prompt=True)
     assert tokens.ids.tolist() == prompt + response
@@ -67,10 +67,8 @@ def test_special_tokens_stand_once_and_none_between_prompt_and_response(wrapping
     plain = characters(wrapping, "Hi?\n")
     response = [*characters(wrapping, "Yes"), EOS]
     assert _encode_example(question("Hi?", "Yes"), wrapping, "plain", True).ids.tolist() == [2, *plain, *response]
-    assert _encode_example(question("Hi?", "Yes"), wrapping, "template", True).ids.tolist() == [
-        *characters(wrapping, "[user]Hi?"),
-        *response,
-    ]
+    templated = characters(wrapping, "[user]Hi?[assistant]Yes")  # which writes no end, so that none is learned
+    assert _encode_example(question("Hi?", "Yes"), wrapping, "template", True).ids.tolist() == templated
 
 
 def test_truncation_counts_by_hand(embedded_base: Base) -> None:

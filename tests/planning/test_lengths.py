@@ -8,6 +8,7 @@ import pytest
 from sweeplab.builtin import world
 from sweeplab.planning import lengths
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
+from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose
 
 
@@ -28,6 +29,25 @@ def test_max_length_cuts(compose_trial: Compose) -> None:
     assert (cut.longest, cut.mean, cut.most_targets) == (20, 20, 19)
     assert whole.longest > 20
     assert (whole.num_truncated, cut.num_truncated) == (0, whole.num_examples)
+
+
+def test_special_names_are_counted_and_heldout_records_are_rendered_too(compose_trial: Compose, tmp_path: Path) -> None:
+    path, heldout = tmp_path / "data.json", tmp_path / "heldout.json"
+    row = {"instruction": "a", "output": "b"}
+    path.write_text(json.dumps([row, {**row, "output": "b<eos>"}]))
+    heldout.write_text(json.dumps([row, row]))
+    options = ("data=json", f"data.path={path}", f"data.heldout_path={heldout}", "data.style=chatml")
+    assert measure_data_extent(compose_trial(*options)).num_naming_special == 1
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    chats = [
+        {"messages": [{"role": "user", "content": "a"}, end]} for end in ({"role": "assistant", "content": "b"}, call)
+    ]
+    path.write_text(json.dumps([chats[0]] * 2))
+    heldout.write_text(json.dumps(chats))
+    with pytest.raises(
+        ConfigError, match=r"style=chatml has no words .*\(1 of 2 examples: .*heldout.json, record 2\)$"
+    ):
+        measure_data_extent(compose_trial(*options, "data.messages_field=messages"))
 
 
 def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(

@@ -27,7 +27,7 @@ def num_tokens(record: dict[str, str]) -> int:
         {"role": "user", "content": record["instruction"]},
         {"role": "assistant", "content": record["output"]},
     ]
-    text = render_prompt(Example(messages, record["input"]), "alpaca", None) + record["output"]
+    text = render_prompt(Example(messages, record["input"]), "alpaca") + record["output"]
     return math.ceil(len(text) / CHARACTERS_PER_TOKEN) + 1
 
 

@@ -38,7 +38,8 @@ def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None
     tally = f"{num_finished} of {count_noun(num_started, 'started trial')} finished{planned}."
     if num_skipped:
         tally += f" {count_noun(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
-    cuts = _warn_of_truncation([record for setting in settings for record in setting.records])
+    records = [record for setting in settings for record in setting.records]
+    cuts = [*_warn_of_truncation(records), *_tell_special_names(records)]
     if num_started == num_skipped == 0:
         return ["No trial has been recorded yet."]
     if num_finished == 0:
@@ -137,6 +138,15 @@ def _warn_of_truncation(records: list[TrialRecord]) -> list[str]:
             cut += f", {record.num_dropped:,} of them before the response began, so that nothing was left to learn"
         sentences.append(f"training.max_length={length} cut {cut}; raise it to learn from whole examples.")
     return sentences
+
+
+def _tell_special_names(records: list[TrialRecord]) -> list[str]:
+    """How many examples hold names of special tokens, by the trial that had the most of them."""
+    most = max((record.num_naming_special or 0 for record in records), default=0)
+    if not most:
+        return []
+    examples = count_noun(most, "training example")
+    return [f"{examples} named special tokens in the data's own text; they were learned as text."]
 
 
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:

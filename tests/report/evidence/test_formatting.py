@@ -403,6 +403,11 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
     failed = [replace(record, status=Status.FAILED) for record in records]
     assert summarize_answer(make_facts(), failed)[1:-1] == expected
     assert not any(" cut " in said for said in summarize_answer(make_facts(), records[4:]))
+    named = [replace(record, num_naming_special=place) for place, record in enumerate(records[4:])]
+    assert (
+        "1 training example named special tokens in the data's own text; they were learned as text."
+        in summarize_answer(make_facts(), named)
+    )
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
         "training.max_length=128 cut 1 training example; raise it to learn"

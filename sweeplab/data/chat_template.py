@@ -1,0 +1,244 @@
+"""A conversation by the tokenizer's chat template, whole, and where in it the answers stand."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any, Final, NamedTuple
+
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from sweeplab.data.literal import Marks, choose_marks, compile_names, find_special_names, remove_marks
+from sweeplab.data.prompts import (
+    Example,
+    Message,
+    Rendering,
+    Span,
+    UnusableExampleError,
+    add_input,
+    count_shared,
+    list_targets,
+    list_unlearned,
+)
+from sweeplab.data.template_checks import encodes_twice, refuse_omissions, shows_parts
+from sweeplab.runtime.errors import ConfigError, describe_error
+
+_GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")  # as transformers looks for it
+_THOUGHT: Final = re.compile("think|reason", re.IGNORECASE)  # tokens that an answer itself may hold
+_ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+class _Rendered(NamedTuple):
+    text: str
+    literal: list[Span]
+    generated: list[Span]  # between the template's generation marks
+
+
+class _Template:
+    """The template of one tokenizer, for conversations with or without tools."""
+
+    def __init__(self, tokenizer: Any, tools: Sequence[dict[str, Any]]) -> None:
+        self.tokenizer = tokenizer
+        self.tools: Any = list(tools) or None
+        try:
+            self.source: str = tokenizer.get_chat_template(None, self.tools)
+        except ValueError as error:
+            raise ConfigError(f"data.style=template: {describe_error(error)}; try chatml") from error
+        self.has_marks = _GENERATION.search(self.source) is not None
+        self.names = find_special_names(tokenizer, self.source)
+
+    def render(
+        self, messages: list[Message], marks: Marks | None = None, *, prompts: bool = False, tools: Any = None
+    ) -> _Rendered:
+        """Raises `UnusableExampleError` where the template does: it runs in jinja2's sandbox, and many refuse roles."""
+        kept = [
+            {key: value for key, value in message.items() if value is not None and key != "weight"}
+            for message in messages
+        ]
+        try:
+            rendered: Any = render_jinja_template(
+                [kept],
+                tools=self.tools if tools is None else tools,
+                chat_template=self.source,
+                return_assistant_tokens_mask=self.has_marks,
+                add_generation_prompt=prompts,
+                **self.tokenizer.special_tokens_map,
+            )
+        except _ERRORS as error:
+            reason = describe_error(error)
+            raise UnusableExampleError(
+                f"data.style=template: the tokenizer's chat template refuses the messages: {reason}; try chatml"
+            ) from error
+        texts, spans = rendered
+        bare = remove_marks(texts[0], marks)
+        generated = [Span(bare.move(start), bare.move(end)) for start, end in (spans[0] if self.has_marks else ())]
+        return _Rendered(bare.text, bare.literal, generated)
+
+    def mark(self, messages: list[Message]) -> tuple[list[Message], Marks | None, Any]:
+        """Messages and tools with marks around the names of special tokens; no marks where none is named.
+
+        An answer may think: the tokens for that are real ones in it.
+        """
+        anywhere = compile_names(self.names)
+        content = json.dumps([messages, self.tools], ensure_ascii=False)
+        if anywhere.search(content) is None:
+            return messages, None, None
+        marks = choose_marks(content)
+        own = compile_names(self._list_names_in_answers())
+        marked = [
+            marks.put_around(message, own if message["role"] == "assistant" else anywhere) for message in messages
+        ]
+        return marked, marks, None if self.tools is None else marks.put_around(self.tools, anywhere)
+
+    def _list_names_in_answers(self) -> frozenset[str]:
+        special = find_special_names(self.tokenizer)
+        try:
+            turn = self.render([{"role": "user", "content": "-"}]).text
+        except UnusableExampleError:
+            turn = ""
+        return frozenset(name for name in self.names if (name in special or name in turn) and not _THOUGHT.search(name))
+
+
+def _parse_arguments(message: Message) -> Message:
+    """Arguments that are JSON text, as OpenAI has them, as the objects that most templates expect."""
+    calls = []
+    for call in message.get("tool_calls") or []:
+        inner = call.get("function", call)
+        try:
+            arguments = json.loads(inner["arguments"])
+        except (KeyError, TypeError, ValueError, RecursionError):
+            calls.append(call)
+            continue
+        parsed = {**inner, "arguments": arguments}
+        calls.append({**call, "function": parsed} if "function" in call else parsed)
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _join_parts(message: Message) -> Message:
+    content = message.get("content")
+    return {**message, "content": "".join(part["text"] for part in content)} if isinstance(content, list) else message
+
+
+def _fill_content(message: Message) -> Message:
+    return message if message.get("content") is not None else {**message, "content": ""}
+
+
+def _list_variants(messages: list[Message]) -> Iterator[list[Message]]:
+    """The conversation as it is given, then in the other forms that templates take for the same."""
+    changes = [
+        change
+        for change in (_parse_arguments, _join_parts, _fill_content)
+        if [change(message) for message in messages] != messages
+    ]
+    for number in range(len(changes) + 1):
+        for chosen in combinations(changes, number):
+            variant = messages
+            for change in chosen:
+                variant = [change(message) for message in variant]
+            yield variant
+
+
+class _Conversation:
+    """A conversation rendered whole, and its beginnings beside it."""
+
+    def __init__(self, template: _Template, messages: list[Message]) -> None:
+        self.template = template
+        self.messages, self.marks, self.tools = template.mark(messages)
+        self.whole = self._render_first(len(messages))
+        if encodes_twice(messages, self.whole.text) or shows_parts(messages, self.whole.text):
+            raise UnusableExampleError(
+                "data.style=template: the tokenizer's chat template cannot write tool calls or content in this form; "
+                "give arguments as an object, and content as text"
+            )
+        if self.marks is not None and template.render(messages).text != self.whole.text:
+            raise UnusableExampleError(
+                "data.style=template: the tokenizer's chat template changes names of special tokens in a text; "
+                "remove them from the text"
+            )
+        refuse_omissions(
+            messages, template.tools or [], lambda probed, tools: template.render(probed, tools=tools).text
+        )
+
+    def _render_first(self, number: int, *, prompts: bool = False) -> _Rendered:
+        return self.template.render(self.messages[:number], self.marks, prompts=prompts, tools=self.tools)
+
+    def find_answer(self, index: int) -> list[Span]:
+        """Where message `index` stands with its end, as the template has it. Raises `UnusableExampleError`."""
+        spans = self._find_marked(index) if self.template.has_marks else [self._find_added(index)]
+        bare = "".join(self.whole.text[start:end] for start, end in spans)
+        if not compile_names(self.template.names).sub("", bare).strip():
+            raise UnusableExampleError(
+                "data.style=template: the tokenizer's chat template writes nothing for an answer but its end; remove "
+                "the conversation, or give the answer text"
+            )
+        return spans
+
+    def _find_marked(self, index: int) -> list[Span]:
+        """What the template marks in this message and in none before it."""
+        start = len(self._render_first(index).generated)
+        if index == len(self.messages) - 1:
+            return self.whole.generated[start:]
+        return self.whole.generated[start : len(self._render_first(index + 1).generated)]
+
+    def _find_added(self, index: int) -> Span:
+        """What the message adds to the prompt for it, without the line's end that follows its own end.
+
+        Nothing tells where an answer stands if the template writes what is before it in another way once it is there.
+        """
+        text = self.whole.text
+        prompt = self._render_first(index, prompts=True).text
+        is_last = index == len(self.messages) - 1
+        until = text if is_last else self._render_first(index + 1).text
+        num_shared = count_shared(until, text)
+        if text.startswith(prompt) and len(prompt) < num_shared:
+            end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
+            if end is not None:
+                return Span(len(prompt), end)
+        raise UnusableExampleError(
+            "data.style=template: the tokenizer's chat template does not write a conversation as the prompt for its "
+            f"{'' if is_last else 'earlier '}answer and then the answer, so nothing tells what is to be learned; try "
+            "chatml, or put {% generation %} marks in the template"
+        )
+
+    def _find_end(self, start: int, stop: int, *, is_cut: bool) -> int | None:
+        """Where the answer's own end token ends; None where nothing but the cut text tells it."""
+        literal = set(self.whole.literal)
+        ends = [
+            match.end()
+            for match in compile_names(self.template.names).finditer(self.whole.text, start, stop)
+            if Span(*match.span()) not in literal
+        ]
+        if ends and (is_cut or not self.whole.text[ends[-1] : stop].strip()):
+            return ends[-1]
+        return None if is_cut else start + len(self.whole.text[start:stop].rstrip("\n"))
+
+
+def render_by_template(example: Example, tokenizer: Any, *, mask_prompt: bool) -> Rendering:
+    """`example` as the tokenizer's chat template writes it, its answers with the end that the template gives them.
+
+    Answers are what stands between the template's generation marks; where it has none, what an answer adds to the
+    prompt for it. Raises `ConfigError` without a template, `UnusableExampleError` for what the template cannot write.
+    """
+    if tokenizer.chat_template is None:
+        raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
+    template = _Template(tokenizer, example.tools)
+    problem: UnusableExampleError | None = None
+    for messages in _list_variants(add_input(example)):
+        try:
+            return _render_variant(_Conversation(template, messages), mask_prompt=mask_prompt)
+        except UnusableExampleError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _render_variant(conversation: _Conversation, *, mask_prompt: bool) -> Rendering:
+    indices = list_targets(conversation.messages)
+    targets = [span for index in indices for span in conversation.find_answer(index)]
+    passed = [] if mask_prompt else [index for index in list_unlearned(conversation.messages) if index < indices[-1]]
+    unlearned = [span for index in passed for span in conversation.find_answer(index)]
+    whole = conversation.whole
+    text = whole.text if conversation.template.has_marks else whole.text[: targets[-1].end]
+    literal = [span for span in whole.literal if span.end <= len(text)]
+    return Rendering(text, targets, unlearned, literal, has_first_token=True, has_end_token=True)

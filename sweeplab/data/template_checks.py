@@ -1,0 +1,90 @@
+"""Whether a chat template writes all that a conversation holds: tried out."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sweeplab.data.prompts import Message, UnusableExampleError
+
+_Render = Callable[[list[Message], list[dict[str, Any]] | None], str]
+
+
+def _read_calls(message: Message) -> list[dict[str, Any]]:
+    """Name and arguments of each call of a message."""
+    return [call.get("function", call) for call in message.get("tool_calls") or []]
+
+
+def encodes_twice(messages: Sequence[Message], text: str) -> bool:
+    """True where arguments that are JSON text stand in `text` as JSON of that text."""
+    arguments = [call.get("arguments") for message in messages for call in _read_calls(message)]
+    return any(isinstance(one, str) and json.dumps(one, ensure_ascii=False) in text for one in arguments)
+
+
+def shows_parts(messages: Sequence[Message], text: str) -> bool:
+    """True where a list of content parts stands in `text` as Python writes it."""
+    return any(isinstance(content := message.get("content"), list) and str(content) in text for message in messages)
+
+
+class _Probes:
+    """Words that stand nowhere else, each with what it is a part of."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, str] = {}
+
+    def add(self, part: str) -> str:
+        word = f"qzx{len(self.parts)}xzq"
+        self.parts[word] = part
+        return word
+
+
+def _probe_content(content: Any, part: str, probes: _Probes) -> Any:
+    if isinstance(content, str) and content.strip():
+        return content + probes.add(part)
+    if isinstance(content, list):
+        return [{**one, "text": one["text"] + probes.add(part)} if one["text"].strip() else one for one in content]
+    return content
+
+
+def _probe_call(call: dict[str, Any], probes: _Probes) -> dict[str, Any]:
+    inner = dict(call.get("function", call))
+    inner["name"] = f"{inner['name']}{probes.add('the name of a tool call')}"
+    arguments = inner.get("arguments")
+    if isinstance(arguments, str) and arguments.strip():
+        inner["arguments"] = arguments + probes.add("the arguments of a tool call")
+    elif isinstance(arguments, dict) and arguments:
+        inner["arguments"] = arguments | {probes.add("the arguments of a tool call"): ""}
+    return {**call, "function": inner} if "function" in call else inner
+
+
+def _probe_messages(messages: list[Message], probes: _Probes) -> Iterator[Message]:
+    for message in messages:
+        probed = dict(message)
+        probed["content"] = _probe_content(message.get("content"), f"a message of role {message['role']}", probes)
+        if message.get("tool_calls"):
+            probed["tool_calls"] = [_probe_call(call, probes) for call in message["tool_calls"]]
+        yield probed
+
+
+def _probe_tools(tools: Sequence[dict[str, Any]], probes: _Probes) -> list[dict[str, Any]]:
+    probed = []
+    for tool in tools:
+        inner = dict(tool.get("function", tool))
+        inner["name"] = f"{inner.get('name', '')}{probes.add('the tools')}"
+        probed.append({**tool, "function": inner} if "function" in tool else inner)
+    return probed
+
+
+def refuse_omissions(messages: list[Message], tools: Sequence[dict[str, Any]], render: _Render) -> None:
+    """Raises `UnusableExampleError` where the template leaves a message, a tool call or the tools out.
+
+    Each of them gets a word more, and all words must stand in what `render` makes of them.
+    """
+    probes = _Probes()
+    probed = list(_probe_messages(messages, probes))
+    text = render(probed, _probe_tools(tools, probes) or None)
+    for word, part in probes.parts.items():
+        if word not in text:
+            raise UnusableExampleError(
+                f"data.style=template: the tokenizer's chat template leaves out {part}; remove it, or choose a model "
+                "whose template writes it"
+            )

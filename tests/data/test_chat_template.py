@@ -1,0 +1,234 @@
+"""What is learned of a conversation, held against transformers' own rendering and against answers written by hand."""
+
+import re
+from typing import Any
+
+import pytest
+
+from sweeplab.data.prompts import Example, UnusableExampleError
+from sweeplab.data.tokens import IGNORED, _encode_example
+from tests.data.families import FAMILIES, make_tokenizer
+
+Message = dict[str, Any]
+
+
+def chat(*turns: str, system: str | None = None) -> list[Message]:
+    roles = ("user", "assistant") * len(turns)
+    messages = [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=False)]
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+CONVERSATIONS = [
+    chat("How warm is Rome?", "It is warm."),
+    chat("What does a cat like?", "Fish.", "How warm is Rome?", "It is warm."),
+    chat("How warm is Rome?", "It is warm.", system="Answer in few words."),
+]
+
+
+def learned(tokenizer: Any, example: Example, mask_prompt: bool = True) -> tuple[list[int], list[int]]:
+    """All ids, and those that are learned."""
+    tokens = _encode_example(example, tokenizer, "template", mask_prompt)
+    ids, labels = tokens.ids.tolist(), tokens.labels.tolist()
+    assert all(label in (IGNORED, id_) for id_, label in zip(ids, labels, strict=True))
+    return ids, [label for label in labels if label != IGNORED]
+
+
+def whole_ids(tokenizer: Any, messages: list[Message], **settings: Any) -> list[int]:
+    ids: list[int] = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **settings)
+    return ids
+
+
+def cases() -> list[tuple[str, list[Message]]]:
+    return [
+        (name, messages)
+        for name, family in FAMILIES.items()
+        for messages in CONVERSATIONS
+        if family.takes_system or messages[0]["role"] != "system"
+    ]
+
+
+@pytest.mark.parametrize(("name", "messages"), cases())
+def test_the_answer_as_the_template_writes_it_is_learned(name: str, messages: list[Message]) -> None:
+    tokenizer = make_tokenizer(name)
+    ids, targets = learned(tokenizer, Example(messages))
+    whole = whole_ids(tokenizer, messages)
+    assert ids == whole[: len(ids)]
+    assert tokenizer.decode(whole[len(ids) :]).strip() == ""  # nothing but the end of a line
+    assert targets == ids[-len(targets) :]
+    assert tokenizer.decode(targets).lstrip(" ") == FAMILIES[name].answer.lstrip(" ")
+    assert ids.count(tokenizer.bos_token_id) == whole.count(tokenizer.bos_token_id)
+
+
+@pytest.mark.parametrize(("name", "messages"), cases())
+def test_prompt_and_answer_meet_where_the_prompt_in_use_ends(name: str, messages: list[Message]) -> None:
+    tokenizer = make_tokenizer(name)
+    ids, targets = learned(tokenizer, Example(messages))
+    prompt = whole_ids(tokenizer, messages[:-1], add_generation_prompt=True)
+    if name != "qwen3_thinking":  # whose prompt's last token is another one once an answer follows
+        assert ids[: -len(targets)] == prompt
+    assert len(ids) - len(targets) in (len(prompt), len(prompt) - 1)
+
+
+@pytest.mark.parametrize(("name", "messages"), cases())
+def test_generation_marks_say_what_is_learned(name: str, messages: list[Message]) -> None:
+    tokenizer = make_tokenizer(name, generation=True)
+    ids, targets = learned(tokenizer, Example(messages))
+    expected = tokenizer.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    marked = [place for place, mark in enumerate(expected["assistant_masks"]) if mark]
+    last = [place for place in marked if all(between in marked for between in range(place, marked[-1] + 1))]
+    assert ids == expected["input_ids"][: marked[-1] + 1]
+    assert targets == [expected["input_ids"][place] for place in last]
+
+
+def refusal(tokenizer: Any, example: Example) -> str:
+    with pytest.raises(UnusableExampleError) as caught:
+        learned(tokenizer, example)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+CALL: Message = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": {"town": "Rome"}}}
+TOOL = {"type": "function", "function": {"name": "weather", "description": "How warm a town is"}}
+WITH_TOOLS = (
+    "{% if tools %}{{ '<|im_start|>tools\n' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.tool_calls %}"
+    "{% for c in m.tool_calls %}{{ '<call>' + c.function.name + (c.function.arguments | tojson) + '</call>' }}"
+    "{% endfor %}{% endif %}{{ (m.content or '') + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def asking(*answers: Message) -> list[Message]:
+    return [{"role": "user", "content": "How warm is Rome?"}, *answers]
+
+
+def test_tool_calls_and_tools_are_written_by_the_template() -> None:
+    tokenizer = make_tokenizer("chatml", template=WITH_TOOLS)
+    call: Message = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    ids, targets = learned(tokenizer, Example(asking(call), tools=[TOOL]))
+    assert tokenizer.decode(targets) == '<call>weather{"town": "Rome"}</call><|im_end|>'
+    assert ids == whole_ids(tokenizer, asking(call), tools=[TOOL])[: len(ids)]
+    answered: list[Message] = asking(
+        call, {"role": "tool", "tool_call_id": "c1", "content": "22"}, *chat("", "22 degrees.")[1:]
+    )
+    ids, targets = learned(tokenizer, Example(answered, tools=[TOOL]))
+    assert tokenizer.decode(targets) == "22 degrees.<|im_end|>"
+    assert ids == whole_ids(tokenizer, answered, tools=[TOOL])[: len(ids)]
+
+
+@pytest.mark.parametrize("content", ["", None, "absent"])
+def test_arguments_as_json_text_are_not_encoded_twice(content: str | None) -> None:
+    tokenizer = make_tokenizer("chatml", template=WITH_TOOLS)
+    text = {**CALL, "function": {"name": "weather", "arguments": '{"town": "Rome"}'}}
+    call: Message = {"role": "assistant", "content": content, "tool_calls": [text]}
+    if content == "absent":
+        del call["content"]
+    _, targets = learned(tokenizer, Example(asking(call)))
+    assert tokenizer.decode(targets) == '<call>weather{"town": "Rome"}</call><|im_end|>'
+
+
+def test_arguments_that_the_template_writes_as_they_are_stay_so() -> None:
+    tokenizer = make_tokenizer(
+        "chatml", template=WITH_TOOLS.replace("(c.function.arguments | tojson)", "c.function.arguments")
+    )
+    text = {**CALL, "function": {"name": "weather", "arguments": '{"town":  "Rome"}'}}
+    _, targets = learned(tokenizer, Example(asking({"role": "assistant", "tool_calls": [text]})))
+    assert tokenizer.decode(targets) == '<call>weather{"town":  "Rome"}</call><|im_end|>'
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("generation", [False, True])
+def test_what_a_template_leaves_out_is_refused(name: str, generation: bool) -> None:
+    tokenizer = make_tokenizer(name, generation=generation)
+    call = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    end = {"role": "assistant", "content": "22 degrees."}
+    for messages in (asking(call), asking(call, {"role": "tool", "content": "22"}, end)):
+        assert re.search(
+            "leaves out the name of a tool call|refuses the messages: ", refusal(tokenizer, Example(messages))
+        )
+    assert "leaves out the tools" in refusal(tokenizer, Example(asking(end), tools=[TOOL]))
+
+
+def test_a_role_that_a_template_passes_over_is_refused() -> None:
+    silent = "{% for m in messages if m.role != 'system' %}{{ m.content + eos_token }}{% endfor %}"
+    tokenizer = make_tokenizer("dialogpt", template=silent)
+    assert "leaves out a message of role system" in refusal(tokenizer, Example(CONVERSATIONS[2]))
+
+
+def test_parts_of_text_are_put_together_where_the_template_takes_text_only() -> None:
+    parts = [{"type": "text", "text": "How warm "}, {"type": "text", "text": "is Rome?"}]
+    messages: list[Message] = [{"role": "user", "content": parts}, {"role": "assistant", "content": "It is warm."}]
+    for template in (None, "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"):
+        tokenizer = make_tokenizer("chatml", template=template)
+        assert learned(tokenizer, Example(messages)) == learned(tokenizer, Example(CONVERSATIONS[0]))
+    own = (
+        "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% else %}"
+        "{% for part in m.content %}{{ part.text + '/' }}{% endfor %}{% endif %}{{ eos_token }}{% endfor %}"
+    )
+    tokenizer = make_tokenizer("chatml", template=own)
+    assert learned(tokenizer, Example(messages))[0] == whole_ids(tokenizer, messages)
+
+
+@pytest.mark.parametrize("generation", [False, True])
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"phi3", "qwen3", "qwen3_thinking"}))
+def test_weights_say_which_answers_are_learned(name: str, generation: bool) -> None:
+    tokenizer = make_tokenizer(name, generation=generation)
+    messages = chat("What does a cat like?", "It is warm.", "Is it?", "Yes.", "How?", "No.")
+    first, last = (learned(tokenizer, Example(part))[1] for part in (messages[:2], messages))
+    messages[3] |= {"weight": 0}
+    whole = whole_ids(
+        tokenizer, [{key: one for key, one in message.items() if key != "weight"} for message in messages]
+    )
+    ids, targets = learned(tokenizer, Example(messages))
+    assert targets == first + last
+    assert ids == whole[: len(ids)]
+    messages[5] |= {"weight": 0}
+    assert learned(tokenizer, Example(messages))[1] == first
+    _, unmasked = learned(tokenizer, Example(messages[:5] + chat("How?", "No.")[1:]), mask_prompt=False)
+    assert len(unmasked) < len(ids)
+
+
+def test_earlier_answers_before_another_end_are_learned_or_refused() -> None:
+    messages = chat("What does a cat like?", "Fish.", "Is it?", "Yes.")
+    messages[1] |= {"weight": 1}
+    tokenizer = make_tokenizer("phi3")
+    assert tokenizer.decode(learned(tokenizer, Example(messages))[1]).startswith("Fish.<|end|>Yes.<|end|>")
+    assert "earlier answer" in refusal(make_tokenizer("qwen3"), Example(messages))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{% for m in messages %}{{ m.content }}|{% endfor %}{% if add_generation_prompt %}<go>{% endif %}",
+            "as the prompt",
+        ),
+        (
+            "{% for m in messages %}{{ m.content if loop.last else m.content[:-1] }}|{% endfor %}",
+            "leaves out|as the prompt",
+        ),
+        ("{{ messages | length }}{% for m in messages %}{{ m.content }}|{% endfor %}", "as the prompt"),
+        ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}|{% endfor %}", "leaves out"),
+        ("{{ messages[0].content + messages[0].missing.more }}", "refuses the messages: "),
+        (
+            "{% for m in messages %}{% generation %}{% endgeneration %}{{ m.content }}{% endfor %}",
+            "nothing for an answer",
+        ),
+    ],
+)
+def test_a_template_that_does_not_tell_the_answer_is_refused(template: str, message: str) -> None:
+    tokenizer = make_tokenizer("chatml", template=template)
+    assert re.search(message, refusal(tokenizer, Example(CONVERSATIONS[0])))
+
+
+def test_earlier_thoughts_are_left_out_as_the_template_does() -> None:
+    tokenizer = make_tokenizer("qwen3")
+    messages = chat(
+        "How warm is Rome?", "<think>\nsun\n</think>\n\nIt is warm.", "Is it?", "<think>\nsun\n</think>\n\nYes."
+    )
+    ids, targets = learned(tokenizer, Example(messages))
+    assert ids == whole_ids(tokenizer, messages)[: len(ids)]
+    assert tokenizer.decode(targets) == "<think>\nsun\n</think>\n\nYes.<|im_end|>"
+    assert targets[0] == tokenizer.convert_tokens_to_ids("<think>")
