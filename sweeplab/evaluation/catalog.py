@@ -9,7 +9,7 @@ from typing import Any, Final
 from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.files import read_tasks_from_files
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
 
 LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
 _COMPARISONS: Final = ("acc", "acc_norm")  # metrics that depend only on which answer is most likely
@@ -52,20 +52,104 @@ def _choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
 
 
 def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
-    """The tasks as lm-eval loads them. Raises `ConfigError` for unknown names, and for data that cannot be loaded."""
+    """lm-eval's loaded tasks and groups: the small world's configurations, its own by name. Raises `ConfigError`.
+
+    All at once, as its command line does: tasks may draw while they load, and lm-eval draws for every name it reads.
+    """
     manager = _choose_task_manager(names, data_dir)
-    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `configure_task` writes into it
     try:
-        loaded: dict[str, Any] = manager.load(tasks)
-    except ConnectionError as error:
-        raise ConfigError(
-            f"evaluation.tasks=[{', '.join(names)}] needs data of the hub, which cannot be reached: {error}; "
-            "give their files with evaluation.data_dir=DIR (conf/evaluation/lora_insights.yaml has the format)"
-        ) from error
+        loaded = _load(manager, names)
+    except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
+        for name in names if len(names) > 1 else ():
+            _load_single(manager, name)
+        raise _refuse_load(names, error) from error
+    for task in loaded["tasks"].values():
+        _refuse_unsupported(task)
     return loaded
 
 
-def configure_task(task: Any, settings: EvaluationConfig) -> None:
+def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
+    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `_configure_task` writes into it
+    loaded: dict[str, Any] = manager.load(tasks)
+    return loaded
+
+
+def _load_single(manager: Any, name: str) -> None:
+    """Raises `ConfigError` where this task is one that cannot be loaded."""
+    try:
+        _load(manager, [name])
+    except (Exception, SystemExit) as error:
+        raise _refuse_load([name], error) from error
+
+
+def _refuse_load(names: Sequence[str], error: BaseException) -> ConfigError:
+    """What stands in the way of loading these tasks, in one line."""
+    if isinstance(error, ConfigError):  # of a file in `data_dir`
+        return error
+    where, what = f"evaluation.tasks=[{', '.join(names)}]", describe_error(error)
+    if isinstance(error, ConnectionError):
+        return ConfigError(
+            f"{where} needs data of the hub, which cannot be reached: {error}; give their files with "
+            "evaluation.data_dir=DIR (conf/evaluation/lora_insights.yaml has the format)"
+        )
+    if isinstance(error, ImportError):
+        return ConfigError(f"{where} needs a package that is not installed: {what}; install it, or drop the task")
+    if what.startswith("Duplicate task"):
+        return ConfigError(f"{where} must have every task once: {what}; drop one of the two")
+    return _refuse_task(where, error)
+
+
+def _refuse_task(where: str, error: BaseException) -> ConfigError:
+    what = describe_error_with_kind(error)
+    return ConfigError(
+        f"{where} cannot be used, since lm-eval or the task's own code fails: {what}; drop the task, or give other "
+        "data with evaluation.data_dir=DIR (conf/evaluation/lora_insights.yaml has the format)"
+    )
+
+
+def _refuse_unsupported(task: Any) -> None:
+    """Raises `ConfigError` for a task that lm-eval would run otherwise than on a text model, or not at all."""
+    remedy = "drop it, or the group that has it"
+    if getattr(task, "UNSAFE_CODE", False):
+        raise refuse("evaluation.tasks", "must not run code that a model has written", task.task_name, remedy)
+    if getattr(task, "MULTIMODAL", False):
+        raise refuse("evaluation.tasks", "must be of text, without images or sound", task.task_name, remedy)
+    metrics = getattr(task, "_metric_fn_list", {})
+    lacking = [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []
+    lacking += [name for name, function in task.aggregation().items() if function is None]
+    if lacking:
+        rule = f"has the metric {lacking[0]}, which lm-eval takes from Hugging Face's hub and cannot get"
+        raise refuse("evaluation.tasks", rule, task.task_name, remedy)
+
+
+def _has_own_results(task: Any) -> bool:
+    """True where lm-eval computes an item's metrics by their functions; False where the task's own code does."""
+    return task.get_config("output_type") == "generate_until" and task.get_config("process_results") is None
+
+
+def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) -> None:
+    """Every task as `settings` want it, with what it asks of the model. Raises `ConfigError`.
+
+    lm-eval sets all tasks before it builds the first one's requests.
+    """
+    for task in loaded["tasks"].values():
+        _configure_task(task, settings)
+    for name, task in loaded["tasks"].items():
+        try:
+            task.build_all_requests(
+                limit=settings.limit,
+                system_instruction=settings.system_instruction,
+                apply_chat_template=settings.apply_chat_template,
+                fewshot_as_multiturn=settings.apply_chat_template,
+                chat_template=lm.apply_chat_template if settings.apply_chat_template else None,
+                tokenizer_name=lm.tokenizer_name if settings.apply_chat_template else "",
+            )
+        except (Exception, SystemExit) as error:  # a task's own code and templates run here, too
+            raise _refuse_task(f"evaluation.tasks=[{name}]", error) from error
+        task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
+
+
+def _configure_task(task: Any, settings: EvaluationConfig) -> None:
     """Sets the options of a task as lm-eval's command line does (`simple_evaluate`, 0.4.13)."""
     if task.get_config("output_type") == "generate_until" and settings.gen_kwargs:
         task.set_config(key="generation_kwargs", value=dict(settings.gen_kwargs), update=True)
@@ -79,10 +163,16 @@ def configure_task(task: Any, settings: EvaluationConfig) -> None:
 
 def is_comparison_only(loaded: dict[str, Any]) -> bool:
     """True where every score of given answers depends only on which answer of an item is most likely."""
-    with_answers = [task for task in loaded["tasks"].values() if task.get_config("output_type") != "generate_until"]
-    return all(
+    return all(_is_comparison(task) for task in loaded["tasks"].values())
+
+
+def _is_comparison(task: Any) -> bool:
+    from lm_eval.api.task import ConfigurableTask
+
+    if type(task) is not ConfigurableTask:  # what a task that is code of its own asks, it alone knows
+        return False
+    return task.get_config("output_type") == "generate_until" or (
         task.get_config("output_type") == "multiple_choice"
         and task.get_config("process_results") is None
         and all(metric["metric"] in _COMPARISONS for metric in task.get_config("metric_list") or [{"metric": "other"}])
-        for task in with_answers
     )

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,10 +94,29 @@ def read_tasks_from_files(manager: Any, folder: str) -> Any:
                     "leave it null, or leave the task out"
                 )
             read_splits = partial(_make_splits, config["task"], expand_home(folder))
+            if callable(config.get("process_docs")):
+                config["process_docs"] = _process_once(config["process_docs"])
             return config | {"custom_dataset": read_splits, "dataset_kwargs": None}
 
     manager._factory = FileFactory(meta=manager.metadata)
     return manager
+
+
+def _process_once(process: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A task's `process_docs` that gives a split the same documents every time.
+
+    lm-eval calls it again for the answers. Where it draws, such as the order of choices, the data of the hub are kept
+    by `datasets`, which it does not do for what is in memory.
+    """
+    kept: dict[int, tuple[Any, Any]] = {}  # by identity; with the split itself, so that no other one takes it
+
+    @wraps(process)
+    def process_docs(split: Any) -> Any:
+        if id(split) not in kept:
+            kept[id(split)] = (split, process(split))
+        return kept[id(split)][1]
+
+    return process_docs
 
 
 def _make_splits(task: str, folder: Path, **_: Any) -> _TaskSplits:

@@ -1,35 +1,38 @@
-"""Runs lm-eval on the model in memory."""
+"""lm-eval on the model in memory."""
 
 import json
 import logging
-import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.evaluation.catalog import LM_EVAL_SEED, configure_task, is_comparison_only, load_tasks
+from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
-from sweeplab.records.record import Score
+from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.runtime.errors import ConfigError
 
-
-class Evaluation(NamedTuple):
-    """Scores by task and metric, and one row per task and item with the model's answers."""
-
-    scores: dict[str, dict[str, Score]]
-    items: list[dict[str, Any]]
-    notes: tuple[str, ...] = ()  # which faster way of computing was not taken, and why
-
-
-_prepared: dict[str, dict[str, Any]] = {}  # cache of tasks with their requests, by settings
+_RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
 _MOST_PREPARED: Final = 2  # the tasks after training, and those of the rungs
 _NOT_IN_REQUESTS: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that do not change any request
 
 
-def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
+class _Prepared(NamedTuple):
+    """Tasks with their requests, and the states of Python's and NumPy's random numbers once these were built."""
+
+    loaded: dict[str, Any]
+    random_states: tuple[Any, Any]
+
+
+_prepared: dict[str, _Prepared] = {}  # cache by settings
+
+
+def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
     """The tasks with their requests, which are built once for all trials with these settings. Raises `ConfigError`."""
     relevant = {name: value for name, value in settings.to_dict().items() if name not in _NOT_IN_REQUESTS}
     template = lm.chat_template(True) if settings.apply_chat_template else None
@@ -37,19 +40,11 @@ def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> dict[str, Any]:
     if key not in _prepared:
         while len(_prepared) >= _MOST_PREPARED:
             del _prepared[next(iter(_prepared))]
+        random.seed(_RANDOM_SEED)
+        np.random.seed(LM_EVAL_SEED)
         loaded = load_tasks(settings.tasks, settings.data_dir)
-        for task in loaded["tasks"].values():
-            configure_task(task, settings)
-            task.build_all_requests(
-                limit=settings.limit,
-                system_instruction=settings.system_instruction,
-                apply_chat_template=settings.apply_chat_template,
-                fewshot_as_multiturn=settings.apply_chat_template,
-                chat_template=lm.apply_chat_template if settings.apply_chat_template else None,
-                tokenizer_name=lm.tokenizer_name if settings.apply_chat_template else "",
-            )
-            task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
-        _prepared[key] = loaded
+        build_requests(loaded, settings, lm)
+        _prepared[key] = _Prepared(loaded, (random.getstate(), np.random.get_state()))
     return _prepared[key]
 
 
@@ -59,53 +54,15 @@ def _forget_answers(loaded: dict[str, Any]) -> None:
             request.resps, request.filtered_resps = [], {}
 
 
-def _name_metric(key: str) -> str | None:
-    """`exact_match` for lm-eval's key `exact_match,none`, `exact_match@filter` for one with a filter; else None."""
-    metric, comma, filter_name = key.partition(",")
-    if not comma or metric.endswith("_stderr"):
-        return None
-    return metric if filter_name == "none" else f"{metric}@{filter_name}"
-
-
-def _read_scores(results: dict[str, Any], num_items: dict[str, dict[str, int]]) -> dict[str, dict[str, Score]]:
-    """The scores by task and metric; metrics that are not numbers are left out, a standard error 'N/A' becomes None."""
-    scores: dict[str, dict[str, Score]] = {}
-    for task, values in results.items():
-        for key, value in values.items():
-            name = _name_metric(key)
-            if name is None or not _is_finite_number(value):
-                continue
-            metric, _, filter_name = key.partition(",")
-            stderr = values.get(f"{metric}_stderr,{filter_name}")
-            known = float(stderr) if _is_finite_number(stderr) else None
-            scores.setdefault(task, {})[name] = Score(float(value), known, num_items[task]["effective"])
-    return scores
-
-
-def _list_item_rows(samples: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row for each task and item: target, filtered responses and the item's metrics, in lm-eval's order."""
-    return [
-        {
-            "task": task,
-            "item": sample["doc_id"],
-            "filter": sample["filter"],
-            "target": str(sample["target"]),
-            "responses": [str(response) for response in sample["filtered_resps"]],
-            "metrics": {name: _to_plain_number(sample[name]) for name in sample["metrics"]},
-        }
-        for task, rows in samples.items()
-        for sample in rows
-    ]
-
-
-def _is_finite_number(value: Any) -> bool:
-    """True for finite numbers of Python and NumPy."""
-    return hasattr(value, "__float__") and math.isfinite(value)
-
-
-def _to_plain_number(value: Any) -> float | str:
-    """A number as a float; the intermediate result of a compound metric as text."""
-    return float(value) if _is_finite_number(value) else str(value)
+@contextmanager
+def _keep_random_states() -> Iterator[None]:
+    """Restores Python's and NumPy's random numbers afterwards."""
+    own, arrays = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(arrays)
 
 
 def run_lm_eval(
@@ -117,7 +74,7 @@ def run_lm_eval(
     probe: Probe | None = None,
     why_unshared: Callable[[int], str | None] = lambda longest: None,
 ) -> list[Evaluation]:
-    """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for an unknown task.
+    """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that cannot be scored.
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
@@ -135,19 +92,23 @@ def run_lm_eval(
         )
     was_training = model.training
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
-    loaded = _prepare_tasks(settings, lm)
-    lm.allow_sharing(is_comparison_only(loaded))
-    model.eval()
     evaluations = []
-    for trial in range(num_trials):
-        lm.begin_trial(trial)
-        if probe is not None:
-            refuse_other_model(lm, trial, probe)
-        _forget_answers(loaded)
-        torch.manual_seed(LM_EVAL_SEED)
-        with torch.no_grad():
-            results = evaluate(lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters)
-        scores = _read_scores(results["results"], results["n-samples"])
-        evaluations.append(Evaluation(scores, _list_item_rows(results["samples"]), tuple(lm.notes)))
+    with _keep_random_states():
+        loaded, (own, arrays) = _prepare_tasks(settings, lm)
+        lm.allow_sharing(is_comparison_only(loaded))
+        model.eval()
+        for trial in range(num_trials):
+            lm.begin_trial(trial)
+            if probe is not None:
+                refuse_other_model(lm, trial, probe)
+            _forget_answers(loaded)
+            random.setstate(own)
+            np.random.set_state(arrays)
+            torch.manual_seed(LM_EVAL_SEED)
+            with torch.no_grad():
+                results = evaluate(
+                    lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters
+                )
+            evaluations.append(read_evaluation(results, loaded)._replace(notes=tuple(lm.notes)))
     model.train(was_training)
     return evaluations

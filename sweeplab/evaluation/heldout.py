@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sweeplab.evaluation.harness import Evaluation
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.records.record import Score
 
 

@@ -7,6 +7,7 @@ messages are not encrypted, so use it only in a private network.
 
 import hmac
 import json
+import os
 import queue
 import secrets
 import socket
@@ -86,6 +87,14 @@ class Link:
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 
+    def abandon(self) -> None:
+        """Gives up this process's copy of the connection, which another process goes on with.
+
+        It takes no lock: a thread that a fork left behind may hold it for ever.
+        """
+        if self.socket.fileno() >= 0:
+            os.close(self.socket.detach())
+
     def close(self) -> None:
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that receives
@@ -136,8 +145,13 @@ def connect(invitation: Invitation) -> Link:
 
 
 def connect_from_stdin() -> Link:
-    """The link of a process that reads its invitation, one line, from stdin. Raises as `connect`."""
-    return connect(Invitation(*json.loads(sys.stdin.readline())))
+    """The link of a process that reads its invitation, one line, from stdin. Raises as `connect`.
+
+    A process that a library forks off this one gives up the link, so that the other side learns when this one ends.
+    """
+    link = connect(Invitation(*json.loads(sys.stdin.readline())))
+    os.register_at_fork(after_in_child=link.abandon)
+    return link
 
 
 def invite_child() -> tuple[Link, Invitation]:

@@ -133,6 +133,7 @@ def _main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("DISABLE_MULTIPROC", "1")  # lm-eval's bootstrap: the same draws without forking this process
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     link = connect_from_stdin()
     reporter = Reporter(link)

@@ -13,24 +13,52 @@ class ItemTable(NamedTuple):
     values: dict[int, list[float]]  # by trial number, a value for each of `items`
 
 
+class _Group(NamedTuple):
+    """A metric of a group that is the mean over all items of its tasks, by the name it has there and in the tasks."""
+
+    name: str
+    parts: list[str]
+
+
 Items = dict[str, ItemTable]  # by metric, `scores.<task>.<metric>`
 
 
 def read_trial_items(path: Path) -> dict[str, dict[int, float]]:
-    """The results of a trial by metric and item. Raises `StoreError` for a damaged file."""
+    """The results of a trial by metric and item, without those of groups. Raises `StoreError` for a damaged file."""
+    return _read_rows(path)[0]
+
+
+def _read_rows(path: Path) -> tuple[dict[str, dict[int, float]], list[_Group]]:
+    """The results by metric and item, and the groups whose scores are means over them. Raises `StoreError`."""
     values: dict[str, dict[int, float]] = {}
+    groups = []
     try:
         *lines, last = path.read_text(encoding="utf-8").split("\n")  # not splitlines: a response may hold U+2028
         for line in [*lines, last] if last else lines:
             row = strict_json(line)
             suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
+            if "group" in row:
+                parts = [f"scores.{task}.{row['metric']}{suffix}" for task in row["tasks"]]
+                groups.append(_Group(f"scores.{row['group']}.{row['metric']}{suffix}", parts))
+                continue
             for metric, value in row["metrics"].items():
                 if isinstance(value, int | float):
                     name = f"scores.{row['task']}.{metric}{suffix}"
                     values.setdefault(name, {})[int(row["item"])] = float(value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error!r}; remove it to report without its items") from error
-    return values
+    return values, groups
+
+
+def _read_with_groups(path: Path) -> dict[str, dict[int, float]]:
+    """The results of a trial; the items of a group are those of its tasks, one after another, numbered from 0."""
+    values, groups = _read_rows(path)
+    joined = {
+        group.name: dict(enumerate(value for part in group.parts for value in values[part].values()))
+        for group in groups
+        if all(part in values for part in group.parts)
+    }
+    return values | joined
 
 
 def read_items(study_folder: Path) -> Items:
@@ -40,7 +68,7 @@ def read_items(study_folder: Path) -> Items:
     """
     tables: Items = {}
     for path in trial_files(study_folder, "items.jsonl"):
-        for name, by_item in read_trial_items(path).items():
+        for name, by_item in _read_with_groups(path).items():
             table = tables.setdefault(name, ItemTable(list(by_item), {}))
             if table.items == list(by_item):
                 table.values[int(path.parent.name)] = list(by_item.values())

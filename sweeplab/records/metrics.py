@@ -1,6 +1,7 @@
 """The metrics of a record: label, unit, and whether to minimize or to maximize."""
 
 import re
+from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple
 
 
@@ -29,11 +30,21 @@ METRICS: Final[dict[str, _Metric]] = {
 }
 
 
-# Metrics with `higher_is_better: false` in the tasks and the registry of lm-eval 0.4.13, except `score` and
-# `exact_match`: those are better when lower in one task, and better when higher in many.
+# Metrics with `higher_is_better: false` in the tasks and the registry of lm-eval 0.4.13. `score` and `exact_match` are
+# better when lower in one task each, and better when higher in many.
+_FALLING_IN: Final = {"lingoly_nocontext": "exact_match", "realtoxicityprompts": "score"}
 _LOWER_IS_BETTER: Final = re.compile(
     r"perplexity|^bits_per_byte$|^(ter|wer|brier_score|likelihood_diff|average_len)$|bias|toxicity|^pct_|^difference_"
 )
+
+
+# Tasks whose main metric is acc_norm: those of the Open LLM Leaderboard, version 1 (ARC, HellaSwag) and version 2 (BBH,
+# GPQA, MuSR), and further multiple-choice tasks whose answers differ as much in length.
+_NORMALIZED: Final = re.compile(
+    r"^(arc_challenge|arc_easy|hellaswag|openbookqa|piqa)(_|$)|^leaderboard_(bbh|gpqa|musr)(_|$)"
+)
+_HEADLINES: Final = ("exact_match", "acc", "acc_norm", "prompt_level_strict_acc", "em", "f1", "word_perplexity")
+_FILTERS: Final = ("", "strict-match")  # GSM8K: the leaderboard takes `exact_match` of the strict filter
 
 
 SOLO_METRICS: Final = ("phases.", "tokens_per_second")  # prefixes of metrics that are a trial's own only in a solo run
@@ -51,9 +62,38 @@ def score_parts(name: str) -> tuple[str, str]:
     return task, metric
 
 
+def split_filter(metric: str) -> tuple[str, str]:
+    """(metric, filter) of `exact_match@strict-match`; no filter: an empty text."""
+    name, _, chosen = metric.replace(",", "@", 1).partition("@")  # lm-eval's own way to write it has a comma
+    return name, "" if chosen == "none" else chosen
+
+
+def choose_headline(task: str, metrics: Sequence[str], wanted: Collection[str] = ()) -> str:
+    """The main metric of a task: the first of `wanted`, such as objectives, that it has; else the one usually given.
+
+    That is acc_norm for the tasks of `_NORMALIZED`, else exact_match, acc, ..., else the first metric. Of several
+    filters it takes none, else the strict one, else the first.
+    """
+    for name in wanted:
+        if name.startswith("scores.") and score_parts(name)[0] == task and score_parts(name)[1] in metrics:
+            return score_parts(name)[1]
+    preferred = ("acc_norm", *_HEADLINES) if _NORMALIZED.search(task) else _HEADLINES
+
+    def rank(metric: str) -> tuple[int, int]:
+        name, chosen = split_filter(metric)
+        return (
+            preferred.index(name) if name in preferred else len(preferred),
+            _FILTERS.index(chosen) if chosen in _FILTERS else len(_FILTERS),
+        )
+
+    return min(metrics, key=rank)
+
+
 def direction(name: str) -> Literal["minimize", "maximize"]:
     """`minimize` or `maximize`; scores of lm-eval are maximized, except those that match `_LOWER_IS_BETTER`."""
     if name in METRICS:
         return METRICS[name].direction
-    metric = name.rpartition(".")[2].partition(",")[0]  # a filter's name may follow
-    return "minimize" if _LOWER_IS_BETTER.search(metric) else "maximize"
+    task, full = score_parts(name)
+    metric, _ = split_filter(full)
+    is_lower_better = _LOWER_IS_BETTER.search(metric) or _FALLING_IN.get(task) == metric
+    return "minimize" if is_lower_better else "maximize"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from sweeplab.records.metrics import METRICS
+from sweeplab.records.metrics import METRICS, score_parts
 from sweeplab.records.store import read_json, write_json
 from sweeplab.report import summarize_answer
 from sweeplab.report.evidence.costs import choose_memory_metric
@@ -34,7 +34,9 @@ def _import_packages() -> tuple[ModuleType, ModuleType]:
 
 
 def _summary_key(metric: str) -> str:
-    """The summary key of a record's metric."""
+    """The summary key of a record's metric; the name of a task may contain dots."""
+    if metric.startswith("scores."):
+        return "/".join(("scores", *score_parts(metric)))
     return metric.replace(".", "/")
 
 
@@ -52,7 +54,7 @@ def _build_learning_panels(reports: Any, study: ReportedStudy) -> list[Any]:
     rungs = [rung for record in study.records for rung in record.rung_scores]
     scores = [
         reports.LinePlot(title=label_score(task, metric), x="Step", y=[f"scores/{task}/{metric}"])
-        for task, metric in pick_headline_scores(rungs)
+        for task, metric in pick_headline_scores(rungs, study.facts.objectives)
     ]
     return losses + scores
 

@@ -19,9 +19,10 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.files import fingerprint_files
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
 from sweeplab.evaluation.identity import make_probe
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
@@ -45,7 +46,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(config.to_dict(), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
+    key = base_key(config.to_dict(), str(base.model.dtype), fingerprint_tasks(config), record.provenance)
     is_clean = record.provenance["dirty"] is False
     known = resources.ranks.is_first and known_base_score(folder, key, is_clean) is not None
     if resources.ranks.broadcast_first(known):
@@ -196,7 +197,7 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def _fingerprint_tasks(config: TrialConfig) -> str | None:
+def fingerprint_tasks(config: TrialConfig) -> str | None:
     """The fingerprint of the task files in `evaluation.data_dir`; None where the tasks are lm-eval's own."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))

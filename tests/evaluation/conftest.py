@@ -12,7 +12,8 @@ from peft import LoraConfig, get_peft_model
 
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.model import LocalModel
-from sweeplab.evaluation.harness import Evaluation, run_lm_eval
+from sweeplab.evaluation.harness import run_lm_eval
+from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base, load_base
 from tests.configs import quantize
 from tests.conftest import SHARED_DATA

@@ -12,7 +12,7 @@ from sweeplab.builtin.tasks import make_documents
 from sweeplab.builtin.world import SKILLS, TARGETS, make_skill_items, render_plain_prompt
 from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import _choose_task_manager, load_tasks, make_task_manager
-from sweeplab.evaluation.harness import Evaluation, _list_item_rows, _name_metric, _read_scores
+from sweeplab.evaluation.results import Evaluation, _list_item_rows, _name_metric, _read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_trial_items
 from sweeplab.records.store import write_json_lines

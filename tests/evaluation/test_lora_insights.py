@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 
 from sweeplab.evaluation.catalog import load_tasks, make_task_manager
 from sweeplab.evaluation.files import _FIELDS, _FILES, fingerprint_files
-from sweeplab.evaluation.harness import _read_scores
+from sweeplab.evaluation.results import _read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.record import Score
 from sweeplab.runtime.errors import ConfigError

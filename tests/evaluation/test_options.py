@@ -10,7 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.compatible import check_trial
 from sweeplab.evaluation.catalog import is_comparison_only, load_tasks, make_task_manager
-from sweeplab.evaluation.harness import Evaluation, _list_item_rows, _read_scores
+from sweeplab.evaluation.results import Evaluation, _list_item_rows, _read_scores
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
 from tests.conftest import Compose

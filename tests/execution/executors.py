@@ -48,7 +48,7 @@ def ray_cluster(*cpus: int) -> Iterator[Any]:
 
 def use_standin(standin: Standin, patch: pytest.MonkeyPatch) -> None:
     """Workers of every executor are the stand-in."""
-    patch.setattr(module, "worker_program", lambda: [str(standin.program)])
+    patch.setattr(module, "list_worker_command", lambda: [str(standin.program)])
 
 
 @contextmanager

@@ -220,3 +220,34 @@ def test_only_the_child_that_inherits_it_has_the_other_end() -> None:
     assert (out, err) == ("a stray line\nopen\n", "{")
     link.close()
     assert isinstance(link, Link)
+
+
+FORKING = """
+import os, sys
+from sweeplab.execution.link import connect_from_stdin
+link = connect_from_stdin()
+if os.fork() == 0:
+    os.read(int(sys.argv[1]), 1)  # lives on without its parent
+    os._exit(0)
+link.send("forked")
+"""
+
+
+def test_what_a_process_forks_does_not_keep_its_link_open() -> None:
+    link, invitation = invite_child()
+    assert invitation.descriptor is not None
+    waits, release = os.pipe()
+    inherited = [invitation.descriptor, waits]
+    with subprocess.Popen(
+        [sys.executable, "-c", FORKING, str(waits)], stdin=-1, text=True, pass_fds=inherited
+    ) as process:
+        os.close(invitation.descriptor)
+        process.communicate(json.dumps(invitation) + "\n", timeout=60)
+    link.socket.settimeout(20)  # raises where the child has a copy
+    received = b""
+    while part := link.socket.recv(4096):
+        received += part
+    assert json.loads(received) == {"kind": "forked"}
+    for descriptor in (release, waits):
+        os.close(descriptor)
+    link.close()

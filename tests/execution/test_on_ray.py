@@ -25,7 +25,7 @@ ON_RAY: Final = ("executor=ray", "executor.device=cpu")
 WITH_STANDIN: Final = """
 import os
 from sweeplab.execution import executor
-executor.worker_program = lambda: [os.environ["STANDIN"]]
+executor.list_worker_command = lambda: [os.environ["STANDIN"]]
 from sweeplab.__main__ import main
 main()
 """

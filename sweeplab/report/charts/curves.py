@@ -8,9 +8,9 @@ from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.colors import PALETTE
+from sweeplab.report.evidence.estimates import is_share
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_number, format_value, label_score, name_score
 from sweeplab.report.evidence.settings import (
-    SHARES,
     Setting,
     collect_records,
     format_varied,
@@ -38,7 +38,8 @@ def build_curve_charts(facts: StudyFacts, settings: list[Setting]) -> list[Chart
     ]
     rungs = [rung for record in collect_records(settings) for rung in record.rung_scores]
     scores = [
-        _build_score_chart(facts, settings, *pair, index) for index, pair in enumerate(pick_headline_scores(rungs))
+        _build_score_chart(facts, settings, *pair, index)
+        for index, pair in enumerate(pick_headline_scores(rungs, facts.objectives))
     ]
     return [chart for chart in [*drawn, *scores] if chart is not None]
 
@@ -71,7 +72,7 @@ def _build_score_chart(facts: StudyFacts, settings: list[Setting], task: str, me
     steps = Axis(
         None, "optimizer step", "linear", list_round_ticks(0, max(dot.x for line in lines for dot in line.path))
     )
-    fits = metric.partition("@")[0] in SHARES and all(0 <= dot.y <= 1 for line in lines for dot in line.path)
+    fits = is_share(f"scores.{task}.{metric}") and all(0 <= dot.y <= 1 for line in lines for dot in line.path)
     title = f"{label_score(task, metric)} over training"
     ramped = axis.scale != "category"
     return Chart(f"rungs-{index}", title, note, name_score(metric), steps, lines, fits, thin=True, ramped=ramped)

@@ -12,7 +12,7 @@ from sweeplab.report.charts.chart import Chart, Dot, Level, Line
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import find_base_value
 from sweeplab.report.evidence.costs import STEP_SECONDS, choose_memory_metric, choose_time_metric
-from sweeplab.report.evidence.estimates import estimate_settings
+from sweeplab.report.evidence.estimates import estimate_settings, is_share
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
     choose_time_unit,
@@ -22,7 +22,6 @@ from sweeplab.report.evidence.formatting import (
 )
 from sweeplab.report.evidence.settings import (
     LOSS,
-    SHARES,
     Setting,
     collect_records,
     label_setting,
@@ -68,8 +67,8 @@ def _build_score_charts(
 ) -> list[Chart | None]:
     """Shares share one figure, so that learning stands beside forgetting; any other metric has its own."""
     panels: dict[str, list[_Curve]] = {}
-    for task, metric in pick_headline_scores(collect_records(settings)):
-        panel = "share" if metric.split(",")[0] in SHARES else metric
+    for task, metric in pick_headline_scores(collect_records(settings), facts.objectives):
+        panel = "share" if is_share(f"scores.{task}.{metric}") else metric
         panels.setdefault(panel, []).append(_Curve(f"scores.{task}.{metric}", label_score(task, metric)))
     num_families = len(_group_by_other_axes(facts, settings, axis))
     charts: list[Chart | None] = []

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from sweeplab.records.items import Items, ItemTable
-from sweeplab.records.metrics import METRICS, direction, score_parts
+from sweeplab.records.metrics import METRICS, direction, score_parts, split_filter
 from sweeplab.records.record import Score, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.settings import (
@@ -94,6 +94,8 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
     values_KS = np.array([[values[seed] for seed in seeds] for values in by_seed])
     errors_KS = np.array([[_find_single_error(setting, metric)] for setting in complete]) if len(seeds) == 1 else None
     by_item = _stack_item_values(complete, seeds, None if items is None else items.get(metric))
+    if by_item is not None and not np.allclose(by_item.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9):
+        by_item = None  # not a mean over items, such as a perplexity or a correlation
     table = ResultTable(values_KS, by_item, errors_KS)
     better = facts.objectives[metric] if metric in facts.objectives else direction(metric)
     limits = _find_limits(metric, values_KS)
@@ -212,7 +214,7 @@ def is_seed_dependent(metric: str) -> bool:
 
 def is_share(metric: str) -> bool:
     """True for a score that is a share of items, between 0 and 1."""
-    return metric.startswith("scores.") and metric.split(".")[-1].partition("@")[0] in SHARES
+    return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
 def _estimate_from_items(setting: Setting, metric: str, value: float) -> Estimate:

@@ -2,17 +2,16 @@
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sweeplab.records.constraints import Bound, list_bounds, measure_excess
-from sweeplab.records.metrics import METRICS, SOLO_METRICS
+from sweeplab.records.metrics import METRICS, SOLO_METRICS, choose_headline
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.formatting import format_value, shorten_key
 
-_HEADLINE_METRICS: Final = ("exact_match", "acc")
 LOSS: Final = "heldout_loss_nats_per_token"
 _LARGEST: Final = 1e100  # larger numbers are ignored, since their squares do not fit into a float
 SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of correct items, between 0 and 1
@@ -123,16 +122,14 @@ def list_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, 
     )
 
 
-def pick_headline_scores(records: Iterable[TrialRecord | RungScores]) -> list[tuple[str, str]]:
-    """One (task, metric) per task: exact_match where there is one, else acc, else the first."""
+def pick_headline_scores(
+    records: Iterable[TrialRecord | RungScores], wanted: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """One (task, metric) per task: of `wanted`, such as the objectives, else the field's; see `choose_headline`."""
     by_task: dict[str, list[str]] = {}
     for task, metric in list_scores(records):
         by_task.setdefault(task, []).append(metric)
-    chosen = []
-    for task, metrics in by_task.items():
-        preferred = [metric for wanted in _HEADLINE_METRICS for metric in metrics if metric.split(",")[0] == wanted]
-        chosen.append((task, (preferred or metrics)[0]))
-    return chosen
+    return [(task, choose_headline(task, metrics, wanted)) for task, metrics in by_task.items()]
 
 
 def list_varied_keys(facts: StudyFacts, records: Iterable[TrialRecord]) -> list[str]:

@@ -81,7 +81,7 @@ def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: It
     objective, _ = first_objective(facts)
     kept = [
         f"scores.{task}.{metric}"
-        for task, metric in pick_headline_scores(collect_records(settings))
+        for task, metric in pick_headline_scores(collect_records(settings), facts.objectives)
         if task in facts.retained_tasks
     ]
     sides = [

@@ -13,7 +13,7 @@ from sweeplab.report.findings.table import Cell, Column, Table
 def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     """One row per trial, failed ones with their reasons."""
     keys = list_varied_keys(facts, records)
-    scores = pick_headline_scores(records)
+    scores = pick_headline_scores(records, facts.objectives)
     shared = has_shared_training(records)
     columns = [
         Column("trial"),

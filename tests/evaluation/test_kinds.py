@@ -1,0 +1,164 @@
+"""Every kind of task that lm-eval has, on the files in `kinds`: its own numbers, to the last digit."""
+
+import contextlib
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import datasets
+import numpy as np
+import pytest
+from lm_eval.evaluator import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from sweeplab.evaluation import catalog
+from sweeplab.evaluation.catalog import make_task_manager
+from sweeplab.evaluation.harness import run_lm_eval
+from sweeplab.evaluation.results import Evaluation
+from sweeplab.models.base import Base
+from sweeplab.records.items import read_items
+from sweeplab.records.record import Score
+from sweeplab.records.store import trial_folder, write_json_lines
+from tests.evaluation.conftest import evaluated, settings
+
+KINDS: Final = Path(__file__).parent / "kinds"
+SINGLE: Final = ("loglikelihood", "rolling", "mutual", "shuffled", "votes", "translated", "own_results")
+ASKED: Final = ("kinds_nested", *(f"kinds_{name}" for name in SINGLE))
+TASKS: Final = tuple(f"kinds_{name}" for name in ("choice", "few", "filters", "binary", *SINGLE))
+BOOTSTRAPS: Final = 20
+BATCH: Final = 4
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data as `evaluation.data_dir` wants them, a file for each task and split."""
+    folder = tmp_path_factory.mktemp("data")
+    for task in TASKS:
+        for split, name in (("train", "pool"), ("test", "items")):
+            (folder / f"{task}_{split}.jsonl").symlink_to(KINDS / f"{name}.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """By what lm-eval's command line calls, which draws its bootstraps in several processes."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(KINDS):
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        patch.delenv("DISABLE_MULTIPROC", raising=False)
+        made: Any = simple_evaluate(
+            model=HFLM(pretrained=embedded_base.model, tokenizer=embedded_base.tokenizer, batch_size=BATCH),
+            tasks=list(ASKED),
+            task_manager=TaskManager(include_path=str(KINDS), include_defaults=False),
+            bootstrap_iters=BOOTSTRAPS,
+        )
+        yield made
+
+
+def choose_kinds(names: Sequence[str], data_dir: str | None) -> Any:
+    return make_task_manager((str(KINDS),), data_dir)
+
+
+@pytest.fixture
+def kinds_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_choose_task_manager", choose_kinds)
+
+
+@pytest.fixture(scope="module")
+def evaluations(embedded_base: Base, data_dir: Path) -> list[Evaluation]:
+    """Of two trials in one cohort, which have the same model here, without a process for the bootstraps."""
+    asked = settings(*ASKED, limit=None, batch_size=BATCH, bootstrap_iters=BOOTSTRAPS, data_dir=str(data_dir))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "_choose_task_manager", choose_kinds)
+        patch.setattr(multiprocessing, "Pool", None)
+        patch.setenv("DISABLE_MULTIPROC", "1")
+        return run_lm_eval(embedded_base.model, embedded_base.tokenizer, asked, 2, lambda places: nullcontext())
+
+
+def test_every_score_and_standard_error_is_lm_evals(expected: dict[str, Any], evaluations: list[Evaluation]) -> None:
+    wanted: dict[str, dict[str, Score]] = {}
+    for task, values in expected["results"].items():
+        for key in [key for key in values if "," in key and "_stderr" not in key]:
+            metric, chosen = key.split(",")
+            name = metric if chosen == "none" else f"{metric}@{chosen}"
+            error = float(str(values[f"{metric}_stderr,{chosen}"]).replace("N/A", "nan"))
+            counts = expected["n-samples"].get(task, {"effective": values.get("sample_count", {}).get(key)})
+            score = Score(float(values[key]), None if np.isnan(error) else error, counts["effective"])
+            wanted.setdefault(task, {})[name] = score
+    for found in evaluations:
+        assert found.scores == wanted
+    assert wanted.keys() == {*TASKS, "kinds_group", "kinds_nested", "kinds_nested::kinds_inner"}
+
+
+def test_every_item_is_lm_evals(expected: dict[str, Any], evaluations: list[Evaluation]) -> None:
+    for found in evaluations:
+        rows = [row for row in found.items if "group" not in row]
+        assert len(rows) == sum(len(samples) for samples in expected["samples"].values()) == 113
+        for task, samples in expected["samples"].items():
+            for row, sample in zip([row for row in rows if row["task"] == task], samples, strict=True):
+                assert (row["item"], row["filter"]) == (sample["doc_id"], sample["filter"])
+                assert row["responses"] == [str(one) for one in sample["filtered_resps"]]
+                values = row["metrics"] | row.get("inputs", {})
+                assert {name: str(value) for name, value in values.items()} == {
+                    name: str(float(sample[name]) if np.isscalar(sample[name]) else sample[name])
+                    for name in sample["metrics"]
+                }
+
+
+def test_what_is_bootstrapped_has_a_standard_error(evaluations: list[Evaluation]) -> None:
+    scores = evaluations[0].scores
+    for name in ("loglikelihood.perplexity", "binary.f1", "choice.mcc", "own_results.length", "own_results.numeric"):
+        task, metric = name.split(".")
+        error = scores[f"kinds_{task}"][metric].stderr
+        assert error is not None, name
+        assert error >= 0, name
+    assert all(score.stderr is not None for score in scores["kinds_translated"].values())
+    assert scores["kinds_own_results"]["longest"].stderr is None  # lm-eval knows none
+
+
+def test_items_are_paired_where_a_score_is_their_mean(evaluations: list[Evaluation], tmp_path: Path) -> None:
+    found = evaluations[0]
+    write_json_lines(trial_folder(tmp_path, 0) / "items.jsonl", found.items)
+    tables = read_items(tmp_path)
+    for name, table in tables.items():
+        task, metric = name.removeprefix("scores.").split(".")
+        score = found.scores[task][metric]
+        assert len(table.items) == score.num_items, name
+        assert np.mean(table.values[0]) == pytest.approx(score.value, rel=1e-12), name
+    scores = {f"scores.{task}.{metric}" for task, metrics in found.scores.items() for metric in metrics}
+    assert {name.removeprefix("scores.kinds_") for name in scores - tables.keys()} == {
+        "loglikelihood.perplexity",
+        "rolling.word_perplexity",
+        "rolling.byte_perplexity",
+        "rolling.bits_per_byte",
+        "choice.f1",
+        "choice.mcc",
+        "choice.brier_score",
+        "binary.f1",
+        "binary.mcc",
+        "translated.bleu",
+        "translated.chrf",
+        "translated.ter",
+        "own_results.length",
+        "own_results.numeric",
+        "own_results.longest",
+        "group.mcc",  # of one of its tasks, and no mean
+        "group.acc_norm",  # every task counts as much, however many items it has
+        "nested.acc",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found")  # of three items
+@pytest.mark.usefixtures("kinds_are_known")
+def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
+    asked = settings("kinds_tag", limit=3, data_dir=str(data_dir))
+    scores = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_tag"])).scores
+    assert {task: metrics["acc"].num_items for task, metrics in scores.items()} == {
+        "kinds_choice": 3,
+        "kinds_mutual": 3,
+    }
+    grouped = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_group"])).scores
+    assert grouped["kinds_choice"] == scores["kinds_choice"]
+    assert grouped["kinds_group"]["acc"].num_items == 6
