@@ -29,7 +29,10 @@ def answer(content: Any = "22 degrees.", **fields: Any) -> Message:
     [
         ([{"role": "human", "content": "a"}, answer()], r"has a message of role 'human', .*; write user$"),
         ([{"role": "gpt", "content": "a"}], r"has a message of role 'gpt', .*; write assistant$"),
-        ([{"role": "critic", "content": "a"}, answer()], r"has a message of role 'critic', .*; use system, developer, user, "),
+        (
+            [{"role": "critic", "content": "a"}, answer()],
+            r"has a message of role 'critic', .*; use system, developer, ",
+        ),
         ([answer("")], r"has an empty answer, nothing to learn; remove the record, or give the answer weight 0$"),
         ([answer(" \n")], r"has an empty answer"),
         ([answer([])], r"has an empty answer"),
