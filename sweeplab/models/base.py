@@ -22,7 +22,7 @@ from transformers import (
 
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
-from sweeplab.models.behavior import has_randomness, is_causal
+from sweeplab.models.behavior import try_short_texts
 from sweeplab.models.folder import check_files, check_sizes, check_values, read_config, read_headers
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
@@ -243,28 +243,8 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     stored = measure_storage(loaded)
     fingerprint = _fingerprint_weights(model, loaded)
-    draws = _try_short_texts(loaded.eval(), _locate_model(model))
+    draws = try_short_texts(loaded.eval(), _locate_model(model))
     return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
-
-
-def _try_short_texts(loaded: PreTrainedModel, source: str) -> bool:
-    """True for a base that draws random numbers in training. Raises `ConfigError` for one that is not causal, or that
-    cannot compute a short text at all."""
-    try:
-        draws = has_randomness(loaded)
-        causal = is_image_classifier(loaded.config) or is_causal(loaded)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # any architecture: each fails in its own way
-        raise ConfigError(
-            f"model {source} cannot compute a row of a few tokens: {describe_error(error)}; choose another model"
-        ) from error
-    if not causal:
-        raise ConfigError(
-            f"model {source} is no causal language model: a token changes what the model computes before it, so it "
-            "would see the answers that it is to learn; choose a model that reads from left to right"
-        )
-    return draws
 
 
 def _give_pad_id(tokenizer: Any, loaded: PreTrainedModel, source: str) -> None:

@@ -135,6 +135,8 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
+        if not self.notes:
+            del values["notes"]  # most records have none, and stored ones stay as they are
         return values
 
     @classmethod
