@@ -150,8 +150,24 @@ def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) 
             )
         except (Exception, SystemExit) as error:  # a task's own code and templates run here, too
             raise _refuse_task(f"evaluation.tasks=[{name}]", error) from error
+        _refuse_long_answers(name, task, lm)
         task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
         task.apply_filters, task.process_results = _name_task(name, task.apply_filters, task.process_results)
+
+
+def _refuse_long_answers(name: str, task: Any, lm: Any) -> None:
+    """Raises `ConfigError` where the model has no room for a question beside the answer, which lm-eval asserts."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    asked = [request.args[1] for request in task.instances if request.request_type == "generate_until"]
+    longest = max((normalize_gen_kwargs(one, lm.max_gen_toks)["max_gen_toks"] for one in asked), default=0)
+    if longest >= lm.max_length:
+        raise refuse(
+            "evaluation.tasks",
+            f"must leave room for the question: the task lets a model of {lm.max_length} tokens write {longest}",
+            name,
+            f"give evaluation.gen_kwargs={{max_gen_toks: {lm.max_length // 4}}}, or drop the task",
+        )
 
 
 def _name_task(name: str, *methods: Callable[..., Any]) -> list[Callable[..., Any]]:

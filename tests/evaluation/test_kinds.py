@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from sweeplab.evaluation import catalog
-from sweeplab.evaluation.catalog import load_tasks, make_task_manager
+from sweeplab.evaluation.catalog import TaskError, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
@@ -206,3 +206,18 @@ def test_a_task_that_cannot_be_scored_is_refused_in_one_line(tasks: str, message
 def test_data_that_only_a_script_or_the_network_gives_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^evaluation\.tasks=\[kinds_scripted\] .*evaluation\.data_dir=DIR"):
         load_tasks(["kinds_scripted"], None)
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_an_answer_that_leaves_no_room_for_the_question_is_refused(embedded_base: Base, data_dir: Path) -> None:
+    asked = settings("kinds_filters", data_dir=str(data_dir), gen_kwargs={"max_gen_toks": 256})
+    with pytest.raises(ConfigError, match=r"a model of 256 tokens write 256, got kinds_filters; .*max_gen_toks: 64}"):
+        evaluated(embedded_base.model, embedded_base.tokenizer, asked)
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_a_task_whose_code_fails_on_an_answer_is_named(embedded_base: Base, data_dir: Path) -> None:
+    for split, rows in (("train", "pool"), ("test", "items")):
+        (data_dir / f"kinds_broken_{split}.jsonl").symlink_to(KINDS / f"{rows}.jsonl")
+    with pytest.raises(TaskError, match=r"^kinds_broken cannot score an answer: KeyError: '91'"):
+        evaluated(embedded_base.model, embedded_base.tokenizer, settings("kinds_broken", data_dir=str(data_dir)))
