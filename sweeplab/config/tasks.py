@@ -41,24 +41,29 @@ def check_metric(key: str, metric: str) -> None:
 
 
 def check_objectives(objectives: list[str], tasks: list[str]) -> None:
-    """Refuses objectives that no trial will have. Raises `ConfigError`.
-
-    Which tasks a group or a tag stands for only lm-eval's index tells, which takes ten seconds to make: a worker checks
-    objectives of these once it has scored the base.
-    """
+    """Refuses a study without objectives, and as `check_measured`. Raises `ConfigError`."""
     if not objectives:
         raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    for metric in objectives:
-        check_metric("study.objectives", metric)
+    check_measured("study.objectives", objectives, tasks)
+
+
+def check_measured(key: str, metrics: list[str], tasks: list[str]) -> None:
+    """Refuses metrics that no trial with `tasks` will have. Raises `ConfigError` naming `key`.
+
+    Which tasks a group or a tag stands for only lm-eval's index tells, which takes ten seconds to make: a worker checks
+    metrics of these once it has scored the base.
+    """
+    for metric in metrics:
+        check_metric(key, metric)
         if metric in METRICS:
             continue
         task, _ = score_parts(metric)
         if not (task in tasks if task in OWN_METRICS else any(_may_measure(one, task) for one in tasks)):
             raise refuse(
-                "study.objectives",
+                key,
                 f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
                 metric,
-                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+                "add the task, or use heldout_loss_nats_per_token",
             )
 
 

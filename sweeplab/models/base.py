@@ -2,6 +2,8 @@
 
 import hashlib
 import socket
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -9,8 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
-from huggingface_hub import constants
-from safetensors import SafetensorError
+from huggingface_hub import constants, try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -22,12 +23,14 @@ from transformers import (
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.behavior import has_randomness, is_causal
+from sweeplab.models.folder import check_files, check_sizes, check_values, read_config, read_headers
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
 from sweeplab.models.random_weights import RANDOM_INIT_SEED, choose_attention, fill_layers, make_empty_model
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
-from sweeplab.runtime.errors import ConfigError, describe_error
+from sweeplab.models.weights import refuse_encoder, refuse_non_numbers, refuse_other_weights
+from sweeplab.runtime.errors import ConfigError, refuses_any_error
 from sweeplab.runtime.paths import expand_home
 
 _EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
@@ -78,53 +81,82 @@ def _locate_model(model: ModelConfig) -> str:
     return str(expand_home(model.path)) if isinstance(model, LocalModel) else model.name
 
 
-def _unreadable_error(model: ModelConfig, part: str, error: Exception, remedy: str) -> ConfigError:
-    """The error for a model whose `part` cannot be read; without a network the remedy is a folder."""
+def _find_folder(model: ModelConfig, commit: str | None = None) -> Path | None:
+    """The folder of the model's files; None for one of the hub that was not downloaded."""
+    if model.source != "hub":
+        return Path(_locate_model(model))
+    cached = try_to_load_from_cache(model.name, "config.json", revision=commit or model.hub_revision)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _refuse_unreadable(model: ModelConfig, part: str, remedy: str) -> AbstractContextManager[None]:
+    """Within it, whatever `part` brings about is refused in one line; without a network the remedy is a folder."""
     if is_cache_only(model):
-        return ConfigError(
+        return _refuse_undownloaded(model, part)
+    return refuses_any_error(f"model {_locate_model(model)} has no readable {part}", remedy)
+
+
+@contextmanager
+def _refuse_undownloaded(model: ModelConfig, part: str) -> Iterator[None]:
+    """Raises `ConfigError` where `part` is not in the cache of earlier downloads, or is damaged there."""
+    try:
+        with refuses_any_error(f"model {model.name} has no readable {part}", "download it again", OSError):
+            yield
+    except OSError as error:
+        raise ConfigError(
             f"model.name={model.name}: no network, and no {part} from an earlier download; "
             "download the folder and use model=local model.path=DIR"
-        )
-    cause = " ".join(str(error).split())  # transformers' messages have several lines
-    return ConfigError(f"model {_locate_model(model)} has no readable {part}: {cause}; {remedy}")
+        ) from error
 
 
 def read_architecture(model: ModelConfig) -> PretrainedConfig:
-    """The model's Hugging Face config; from `conf/` where it is there, so that no network is needed."""
-    if model.config_values:
-        values = dict(model.config_values)
-        config = AutoConfig.for_model(values.pop("model_type"), **values)
-    else:
-        try:
+    """The model's Hugging Face config, from conf where it stands there, so that no network is needed.
+
+    Raises `ConfigError` for one that cannot be read, and for sizes that nothing could be built of.
+    """
+    source, stored = _locate_model(model), None
+    if model.source == "local" and not model.config_values:
+        folder = Path(source)
+        check_files(folder)
+        if (folder / "config.json").exists():
+            check_values(read_config(folder), f"model {source}")
+            stored = None if model.random_init else read_headers(folder)
+    with _refuse_unreadable(model, "config.json", "check model.path or model.name"):
+        if model.config_values:
+            values = dict(model.config_values)
+            config = AutoConfig.for_model(values.pop("model_type"), **values)
+        else:
             config = AutoConfig.from_pretrained(
-                _locate_model(model),
+                source,
                 revision=model.hub_revision,
                 trust_remote_code=False,
                 local_files_only=is_cache_only(model),
             )
-        except (OSError, ValueError) as error:
-            raise _unreadable_error(model, "config.json", error, "check model.path or model.name") from error
+        values = config.to_dict()
     assert isinstance(config, PretrainedConfig)
+    check_values(values, f"model {source}")
+    check_sizes(config, f"model {source}", stored)
     return config
 
 
 def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, padding with its end token where it has no padding token.
+    """The model's tokenizer, padding with its end token where it has no padding token. Raises `ConfigError`.
 
     An architecture of conf with random weights borrows the embedded base's: its memory and time need no words.
     """
     borrowed = model.random_init and bool(model.config_values)
     source = str(_EMBEDDED) if borrowed else _locate_model(model)
-    try:
+    if model.source == "local" and not borrowed:
+        check_files(Path(source))
+    with _refuse_unreadable(model, "tokenizer", "copy tokenizer.json from the model"):
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=model.hub_revision, trust_remote_code=False, local_files_only=is_cache_only(model)
         )
-    except (OSError, ValueError) as error:
-        raise _unreadable_error(model, "tokenizer", error, "copy tokenizer.json from the model") from error
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer("a")  # a tokenizer that is damaged inside fails here, not in the middle of the data
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
     return tokenizer
 
@@ -153,25 +185,32 @@ def load_model(
 
 def load_pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedModel:
     """The weights of `model`, as transformers loads them with `settings`. Raises `ConfigError`."""
-    config = read_architecture(model)
+    config, source = read_architecture(model), _locate_model(model)
     settings |= {"attn_implementation": choose_attention(config)}
-    try:
-        loaded: PreTrainedModel = choose_auto_class(config).from_pretrained(
-            _locate_model(model),
+    with _refuse_unloadable(model):
+        loaded, report = choose_auto_class(config).from_pretrained(
+            source,
             revision=model.hub_revision,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=is_cache_only(model),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
             **settings,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        if is_cache_only(model):
-            raise _unreadable_error(model, "weights", error, "") from error
-        raise ConfigError(
-            f"model {_locate_model(model)} cannot be loaded: {describe_error(error)}; check model.path or model.name, "
-            "and that it holds *.safetensors"
-        ) from error
+    assert isinstance(loaded, PreTrainedModel)
+    refuse_other_weights(source, report, len(loaded.state_dict()))
+    if not is_image_classifier(config):
+        refuse_encoder(config, loaded, source)
     return loaded
+
+
+def _refuse_unloadable(model: ModelConfig) -> AbstractContextManager[None]:
+    if is_cache_only(model):
+        return _refuse_undownloaded(model, "weights")
+    subject = f"model {_locate_model(model)} cannot be loaded"
+    remedy = "check model.path or model.name, and that it holds *.safetensors"
+    return refuses_any_error(subject, remedy, torch.OutOfMemoryError)
 
 
 def _fingerprint_weights(model: ModelConfig, loaded: PreTrainedModel) -> str:
@@ -192,6 +231,9 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     """Model, tokenizer and fingerprint; every weight frozen. Raises `ConfigError` for a base that cannot be loaded."""
     tokenizer = None if is_image_classifier(read_architecture(model)) else load_tokenizer(model)
     loaded = load_model(model, quantization, dtype, device)
+    folder = _find_folder(model, getattr(loaded.config, "_commit_hash", None))
+    if folder is not None and not model.random_init:
+        refuse_non_numbers(folder)
     loaded.requires_grad_(False)
     keep_packing(loaded)
     if tokenizer is not None:

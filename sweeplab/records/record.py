@@ -24,6 +24,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"  # over executor.trial_seconds, or without progress for executor.stall_seconds
     FAILED = "failed"
     SKIPPED = "skipped"  # never started, since the plan says that it will not fit
+    REFUSED = "refused"  # its configuration cannot run, which only its values together or its data could tell
 
 
 @dataclass

@@ -1,15 +1,22 @@
 """Errors as one line: a mistake of the user's names key, value, rule and remedy, and no line names a user."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from sweeplab.runtime.paths import abbreviate_home_in_text
 
+_MOST_LETTERS: Final = 300  # of another program's words within a line
 _PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
 
 
 class ConfigError(Exception):
     """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
+
+
+class StudyRefused(ConfigError):
+    """A mistake that is no single trial's: the study cannot go on, whichever trial runs next."""
 
 
 def mask_passwords(text: str) -> str:
@@ -46,3 +53,23 @@ def describe_error(error: BaseException) -> str:
 def describe_error_with_kind(error: BaseException) -> str:
     """Kind and first line, such as `ValueError: no number`."""
     return to_line(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def refuses_any_error(subject: str, remedy: str, *passing: type[BaseException]) -> Iterator[None]:
+    """Within it whatever a library raises over what a user gave it becomes `ConfigError`: `subject`: why; `remedy`.
+
+    Which types a damaged file brings about no library says, so every `Exception` counts, and Rust's panics, which are
+    none. `ConfigError` and the `passing` types go on as they are.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_library = isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+        if isinstance(error, (ConfigError, *passing)) or not is_library:
+            raise
+        raise ConfigError(f"{subject}: {_shorten(describe_error(error))}; {remedy}") from error
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

@@ -51,7 +51,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(config.to_dict(), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
+    key = base_key(config.to_dict(), str(base.model.dtype), fingerprint_tasks(config), record.provenance)
     is_clean = record.provenance["dirty"] is False
     known = known_base_score(folder, key, is_clean) if resources.ranks.is_first else None
     if known is not None:
@@ -227,7 +227,7 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def _fingerprint_tasks(config: TrialConfig) -> str | None:
+def fingerprint_tasks(config: TrialConfig) -> str | None:
     """The fingerprint of the task files in `evaluation.data_dir`; None where the tasks are lm-eval's own."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))
