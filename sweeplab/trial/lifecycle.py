@@ -25,7 +25,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.exactness import has_own_batches
+from sweeplab.trial.exactness import has_own_batches, note_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
@@ -83,6 +83,8 @@ class Cohort:
             score_base(spec, base, data, record, self.resources)
             trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
             record.phase, record.step = "train", trial.step
+            if trial.slot is not None and has_own_batches(base, data.train):
+                note_own_batches(record, base)
             if trial.slot is not None:
                 record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
