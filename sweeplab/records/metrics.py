@@ -46,7 +46,16 @@ SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of corr
 _NORMALIZED: Final = re.compile(
     r"^(arc_(\w+_)?(challenge|easy)|hellaswag|openbookqa|piqa)(_|$)|^leaderboard_(bbh|gpqa|musr)(_|$)"
 )
-_HEADLINES: Final = ("exact_match", "acc", "acc_norm", "prompt_level_strict_acc", "em", "f1", "word_perplexity")
+_HEADLINES: Final = (
+    "exact_match",
+    "acc",
+    "acc_norm",
+    "accuracy",
+    "prompt_level_strict_acc",
+    "em",
+    "f1",
+    "word_perplexity",
+)
 _FILTERS: Final = ("", "strict-match")  # GSM8K: the leaderboard takes `exact_match` of the strict filter
 
 
