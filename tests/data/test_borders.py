@@ -24,7 +24,7 @@ def split_ids(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list
     text = prompt + answer
     names: frozenset[str] = frozenset()
     ids, spans = _encode_rendering(Rendering(text, [Span(len(prompt), len(text))]), tokenizer, names)
-    border = next(place for place, span in enumerate(spans) if span.end > len(prompt))
+    border = next(place for place, span in enumerate(spans) if span[1] > len(prompt))
     return ids[:border], ids[border:]
 
 
