@@ -38,6 +38,7 @@ class Tokens:
         # the first token is no target, since no token before it predicts it
         self.num_targets = int((self.labels[1:] != IGNORED).sum())
         self.num_literal = num_literal  # names of special tokens that the example's own text holds
+        self.notes: Sequence[str] = ()  # of the rendering
 
 
 class _TokenizedSplit(NamedTuple):
@@ -47,6 +48,7 @@ class _TokenizedSplit(NamedTuple):
     num_truncated: int  # cut at max_length
     num_dropped: int  # cut before their response began
     num_naming_special: int = 0  # whose text names special tokens, which stay text
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
 
 
 class _Encoded(NamedTuple):
@@ -171,7 +173,9 @@ def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: b
         counted = set(range(stop)) - _find_tokens(spans, rendering.unlearned)
     labels = [id_ if index in counted else IGNORED for index, id_ in enumerate(ids[:stop])]
     end = [] if rendering.has_end_token else [tokenizer.eos_token_id]
-    return Tokens(ids[:stop] + end, labels + end, len(rendering.literal))
+    tokens = Tokens(ids[:stop] + end, labels + end, len(rendering.literal))
+    tokens.notes = rendering.notes
+    return tokens
 
 
 def _truncate(tokens: Tokens, max_length: int) -> Tokens:
@@ -218,4 +222,5 @@ def tokenize_examples(
         )
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
     num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
-    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special)
+    notes = tuple(dict.fromkeys(note for tokens in whole for note in tokens.notes))
+    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special, notes)
