@@ -57,6 +57,7 @@ class Rendering(NamedTuple):
     literal: Sequence[Span] = ()  # names of special tokens that the data itself holds: they stay text
     has_first_token: bool = False  # written in the text; else the tokenizer puts its own before it
     has_end_token: bool = False  # likewise
+    notes: Sequence[str] = ()  # what a reader of its results must know
 
 
 class UnusableExampleError(ConfigError):

@@ -1,6 +1,6 @@
 """Loads lm-eval's tasks by name, on the hub's data or on files, and the tasks of the embedded world."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from sweeplab.evaluation.files import read_tasks_from_files
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
 
 LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
+_REMEDY: Final = "drop it, or the group that has it"
 _COMPARISONS: Final = ("acc", "acc_norm")  # metrics that depend only on which answer is most likely
 _FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: indexing all of lm-eval takes ten seconds
     "truthfulqa_mc1": "truthfulqa",
@@ -21,6 +22,10 @@ _FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: index
     "blimp_causative": "blimp",
     "mmlu_global_facts": "mmlu/default",
 }
+
+
+class TaskError(RuntimeError):
+    """The code of a task failed on what a model answered."""
 
 
 @cache
@@ -57,6 +62,8 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
     All at once, as its command line does: tasks may draw while they load, and lm-eval draws for every name it reads.
     """
     manager = _choose_task_manager(names, data_dir)
+    for name in names:
+        _refuse_unsupported(manager, name)
     try:
         loaded = _load(manager, names)
     except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
@@ -64,7 +71,7 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
             _load_single(manager, name)
         raise _refuse_load(names, error) from error
     for task in loaded["tasks"].values():
-        _refuse_unsupported(task)
+        _refuse_lacking(task)
     return loaded
 
 
@@ -107,19 +114,42 @@ def _refuse_task(where: str, error: BaseException) -> ConfigError:
     )
 
 
-def _refuse_unsupported(task: Any) -> None:
-    """Raises `ConfigError` for a task that lm-eval would run otherwise than on a text model, or not at all."""
-    remedy = "drop it, or the group that has it"
-    if getattr(task, "UNSAFE_CODE", False):
-        raise refuse("evaluation.tasks", "must not run code that a model has written", task.task_name, remedy)
-    if getattr(task, "MULTIMODAL", False):
-        raise refuse("evaluation.tasks", "must be of text, without images or sound", task.task_name, remedy)
+def _list_configurations(manager: Any, name: str) -> Iterator[dict[str, Any]]:
+    """The configurations of a task, or of all in a group or tag, before any code that they refer to has run."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return
+    yield entry.cfg or {}
+    parts = (entry.cfg or {}).get("task") if entry.kind.name == "GROUP" else sorted(entry.tags - {name})
+    if entry.kind.name in ("GROUP", "TAG") and isinstance(parts, list):
+        for part in parts:
+            if isinstance(part, dict):
+                yield part
+            reference = part if isinstance(part, str) else part.get("task", part.get("group"))
+            if isinstance(reference, str):
+                yield from _list_configurations(manager, reference)
+
+
+def _refuse_unsupported(manager: Any, name: str) -> None:
+    """Raises `ConfigError` for what is not scored here: code that a model has written, images and sound."""
+    for config in _list_configurations(manager, name):
+        task = config.get("task", name)
+        if config.get("unsafe_code"):
+            raise refuse("evaluation.tasks", "must not run code that a model has written", task, _REMEDY)
+        if config.get("doc_to_image") or config.get("doc_to_audio"):
+            raise refuse("evaluation.tasks", "must be of text, without images or sound", task, _REMEDY)
+
+
+def _refuse_lacking(task: Any) -> None:
+    """Raises `ConfigError` for a task that was loaded without one of its metrics, or marks itself as unsupported."""
+    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+        raise refuse("evaluation.tasks", "must be of text, and run no code of a model's", task.task_name, _REMEDY)
     metrics = getattr(task, "_metric_fn_list", {})
-    lacking = [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []
-    lacking += [name for name, function in task.aggregation().items() if function is None]
-    if lacking:
-        rule = f"has the metric {lacking[0]}, which lm-eval takes from Hugging Face's hub and cannot get"
-        raise refuse("evaluation.tasks", rule, task.task_name, remedy)
+    for name in [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []:
+        rule = f"has the metric {name}, which lm-eval takes from Hugging Face's hub and cannot get"
+        raise refuse("evaluation.tasks", rule, task.task_name, _REMEDY)
+    for name in [name for name, function in task.aggregation().items() if function is None]:
+        raise refuse("evaluation.tasks", f"cannot aggregate the metric {name}", task.task_name, _REMEDY)
 
 
 def _has_own_results(task: Any) -> bool:
@@ -146,7 +176,39 @@ def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) 
             )
         except (Exception, SystemExit) as error:  # a task's own code and templates run here, too
             raise _refuse_task(f"evaluation.tasks=[{name}]", error) from error
+        _refuse_long_answers(name, task, lm)
         task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
+        task.apply_filters, task.process_results = _name_task(name, task.apply_filters, task.process_results)
+
+
+def _refuse_long_answers(name: str, task: Any, lm: Any) -> None:
+    """Raises `ConfigError` where the model has no room for a question beside the answer, which lm-eval asserts."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    asked = [request.args[1] for request in task.instances if request.request_type == "generate_until"]
+    longest = max((normalize_gen_kwargs(one, lm.max_gen_toks)["max_gen_toks"] for one in asked), default=0)
+    if longest >= lm.max_length:
+        raise refuse(
+            "evaluation.tasks",
+            f"must leave room for the question: the task lets a model of {lm.max_length} tokens write {longest}",
+            name,
+            f"give evaluation.gen_kwargs={{max_gen_toks: {lm.max_length // 4}}}, or drop the task",
+        )
+
+
+def _name_task(name: str, *methods: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The methods of a task such that what its own code raises becomes a `TaskError` that names it."""
+
+    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except (Exception, SystemExit) as error:
+                raise TaskError(f"{name} cannot score an answer: {describe_error_with_kind(error)}") from error
+
+        return run
+
+    return [guard(method) for method in methods]
 
 
 def _configure_task(task: Any, settings: EvaluationConfig) -> None:

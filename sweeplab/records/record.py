@@ -13,6 +13,8 @@ from sweeplab.runtime.errors import ConfigError
 
 _RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
+_ADDED: Final = ("notes", "num_naming_special")  # left out where empty, so that records of before them stay as they are
+
 
 class Status(StrEnum):
     """How a trial ended."""
@@ -124,7 +126,7 @@ class TrialRecord:
     rung_scores: list[RungScores] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # faster ways of computing that were not taken, and why
+    notes: list[str] = field(default_factory=list)  # faster ways that were not taken, and why; what is odd in the data
     provenance: dict[str, Any] = field(default_factory=dict)
     version: int = _RECORD_VERSION
 
@@ -135,7 +137,7 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
-        return values
+        return {name: value for name, value in values.items() if value or name not in _ADDED}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":

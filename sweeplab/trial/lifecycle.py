@@ -25,7 +25,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.exactness import has_own_batches
+from sweeplab.trial.exactness import has_own_batches, note_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
@@ -83,6 +83,8 @@ class Cohort:
             score_base(spec, base, data, record, self.resources)
             trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
             record.phase, record.step = "train", trial.step
+            if trial.slot is not None and has_own_batches(base, data.train):
+                note_own_batches(record, base)
             if trial.slot is not None:
                 record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
@@ -221,6 +223,7 @@ def _attach(
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
+    record.notes += [note for note in data.notes if note not in record.notes]
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
