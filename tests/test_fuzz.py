@@ -104,7 +104,7 @@ def test_any_data_file_is_answered(folder: Path, data: bytes) -> None:
     check_file(data, folder)
 
 
-def check_experiment(data: bytes, folder: Path) -> None:
+def check_experiment(data: bytes, folder: Path, action: str) -> None:
     (folder / "own" / "experiment").mkdir(parents=True, exist_ok=True)
     (folder / "own" / "experiment" / "mine.yaml").write_bytes(data)
     check(
@@ -131,7 +131,7 @@ def check_experiment(data: bytes, folder: Path) -> None:
 @example(b"# @package _global_\nhydra: {run: {dir: 3}}\n")
 @example(b"")
 def test_any_experiment_of_ones_own_is_answered(folder: Path, data: bytes) -> None:
-    check_experiment(data, folder)
+    check_experiment(data, folder, "report")
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_any_experiment_of_ones_own_is_answered(folder: Path, data: bytes) -> No
 @fuzzing(THOUSANDS, derandomize=False)
 @given(own_experiments())
 def test_thousands_of_experiments_of_ones_own_are_answered(folder: Path, data: bytes) -> None:
-    check_experiment(data, folder)
+    check_experiment(data, folder, "plan")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import errno
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sweeplab.config.own_options import explain_missing_option, find_own_folder,
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
+from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, mask_passwords
 
 if TYPE_CHECKING:
     from hydra.errors import HydraException
@@ -60,7 +61,17 @@ def _describe_mistake(error: Exception) -> str | None:
         return _describe_system_error(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return f"{error}; choose an option by its name, such as adapter=lora"
+    if _is_of_composing(error):
+        return f"the configuration cannot be composed: {describe_error_with_kind(error)}; mend the experiment's file"
     return None
+
+
+def _is_of_composing(error: Exception) -> bool:
+    """True for what Hydra raises, of whatever type, before there is a configuration: it reads what the user wrote."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    libraries = ("hydra.", "omegaconf.", "yaml.")
+    is_library = bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith(libraries)
+    return is_library and not any(frame.f_code.co_name == "_run_one" for frame, _ in frames)
 
 
 def _is_of_hydra(error: Exception) -> "TypeGuard[HydraException | OmegaConfBaseException]":

@@ -180,6 +180,10 @@ def _check_defaults(path: Path, text: str, defaults: Any) -> None:
             path, _line_of(text, "defaults"), "defaults must be a list", "write `- override /GROUP: OPTION` below it"
         )
     for entry in defaults:
+        is_option = isinstance(entry, dict) and len(entry) == 1 and _names_options(*entry.values())
+        if not isinstance(entry, str) and not is_option:
+            rule = f"defaults holds {entry}, which is no entry"
+            _refuse(path, _line_of(text, "defaults"), rule, "write `- override /GROUP: OPTION`")
         if not isinstance(entry, dict):
             continue
         for typed, option in entry.items():
@@ -190,6 +194,10 @@ def _check_defaults(path: Path, text: str, defaults: Any) -> None:
                 right = f"- override /{given[3]}{given[4] or ''}: {option}"
                 rule = f"`{typed}: {option}` does not choose another option than conf/config.yaml"
                 _refuse(path, _line_of(text, str(typed)), rule, f"write `{right}`")
+
+
+def _names_options(value: Any) -> bool:
+    return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(one, str) for one in value))
 
 
 def _line_of(text: str, start: str) -> int | None:
