@@ -108,7 +108,9 @@ def lasting_stream(stream: TextIO | None, number: int) -> TextIO:
             stream.reconfigure(errors=_PLAIN)
         return stream
     buffer = io.BufferedWriter(_LastingFile(number, "w", closefd=False))
-    lasting = io.TextIOWrapper(buffer, stream.encoding, _PLAIN, line_buffering=stream.line_buffering)
+    lasting = io.TextIOWrapper(
+        buffer, stream.encoding, _PLAIN, line_buffering=stream.line_buffering or stream.write_through
+    )
     with suppress(OSError):  # it is gone already
         stream.flush()
     return lasting
@@ -116,7 +118,8 @@ def lasting_stream(stream: TextIO | None, number: int) -> TextIO:
 
 def _is_own_file(stream: io.TextIOWrapper, number: int) -> bool:
     try:
-        return stream.fileno() == number and isinstance(stream.buffer, io.BufferedWriter)
+        buffer: object = stream.buffer  # the file itself under python -u
+        return stream.fileno() == number and isinstance(buffer, io.BufferedWriter | io.FileIO)
     except (OSError, ValueError):  # no file's
         return False
 

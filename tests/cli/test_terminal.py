@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from sweeplab.__main__ import main
 from sweeplab.cli import help as help_module
 from sweeplab.cli.terminal import Ended, lasting_stream, outlives_terminal
 from tests.hostile import answer
-from tests.study_runs import QUICK
+from tests.study_runs import QUICK, environment
 
 
 def written(text: str, encoding: str) -> str:
@@ -35,6 +36,29 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
             print("nobody reads this", file=stream, flush=True)
         print("nor this", file=stream)
         stream.close()
+
+
+@pytest.mark.parametrize("flags", [(), ("-u",)], ids=["buffered", "unbuffered"])
+def test_a_process_goes_on_where_its_reader_has_gone(flags: tuple[str, ...], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom rich.console import Console\n"
+        "from sweeplab.cli.terminal import outlives_terminal\n"
+        "with outlives_terminal():\n    console = Console()\n    console.print('one')\n    sys.stdin.read()\n"
+        "    console.print('two')\n    print('three', file=sys.stderr)\n"
+        "Path('done').touch()\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, *flags, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"one\n"
+        process.stdout.close()
+        process.stderr.close()
+        process.stdin.close()
+    assert process.returncode == 0
+    assert (tmp_path / "done").exists()
 
 
 def test_a_closed_output_takes_what_is_written() -> None:
