@@ -69,7 +69,8 @@ The same command goes on where it was stopped.
 Records: runs/<study>/trials/*/record.json
 Report: reports/<study>/report.html
 Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced;
-2 a mistake in the command or the input; 130 interrupted.
+2 a mistake in the command or the input; 130 interrupted; 143, 129 ended by a
+signal (SIGTERM, SIGHUP).
 
 --help=GROUP shows one group, such as --help=adapter, with its options.
 +experiment=NAME --cfg job shows what an experiment sets.

@@ -15,6 +15,15 @@ def _find_home() -> str | None:
     return f"{home}/" if home.is_absolute() and home != Path(home.anchor) else None
 
 
+def has_home() -> bool:
+    """False where the user has no home folder, as a container's user without a name."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
+
+
 def abbreviate_home(value: Any) -> Any:
     """A plain value, or all values in it, with ~ for the home folder at the beginning of a text."""
     if isinstance(value, str):

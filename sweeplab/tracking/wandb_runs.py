@@ -18,6 +18,7 @@ from sweeplab.config.tracking import TrackingConfig, WandbTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
+from sweeplab.runtime.paths import has_home
 from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
 
 _TRUE: Final = ("true", "1", "yes", "on", "y", "t")
@@ -87,6 +88,9 @@ class _WandbTracker:
     ) -> None:
         # unsent data stay in the study's folder, not in the home folder; W&B reads these variables when it is imported
         os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
+        if not has_home():  # else W&B asks for one
+            for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):
+                os.environ.setdefault(name, str(folder.absolute() / "wandb"))
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
