@@ -222,7 +222,7 @@ class _Conversation:
         prompt = self._render_first(index, prompts=True).text
         is_last = index == len(self.messages) - 1
         until = text if is_last else self._render_first(index + 1).text
-        num_shared = count_shared(until, text)
+        num_shared = len(until) if text.startswith(until) else count_shared(until, text)
         if text.startswith(prompt) and len(prompt) < num_shared:
             end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
             if end is not None:
