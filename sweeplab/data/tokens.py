@@ -168,7 +168,8 @@ def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: b
     names = find_special_names(tokenizer, template if template is not None else " ".join(CHATML_NAMES))
     ids, spans = _encode_rendering(rendering, tokenizer, names)
     counted = _find_tokens(spans, rendering.targets)
-    stop = max(counted, default=-1) + 1
+    last = rendering.targets[-1].end
+    stop = max(counted) + 1 if counted else sum(end <= last for _, end in spans)  # none: the tokenizer drops the answer
     if not mask_prompt:
         counted = set(range(stop)) - _find_tokens(spans, rendering.unlearned)
     labels = [id_ if index in counted else IGNORED for index, id_ in enumerate(ids[:stop])]
