@@ -60,6 +60,8 @@ def ended(spec: Message, plan: dict[str, Any]) -> TrialRecord:
         record.status, record.reason, record.phase = Status.DIVERGED, "the training loss became nan", "train"
     elif training["micro_batch_size"] > plan.get("largest", math.inf):
         record.status, record.reason = Status.OUT_OF_MEMORY, f"no room for {training['micro_batch_size']}"
+    elif number in plan.get("cannot", []):
+        record.status, record.reason, record.phase = Status.REFUSED, "training.max_length=2 cuts it off", "load"
     elif number in plan.get("break", []):
         record.status, record.reason, record.phase = Status.FAILED, "RuntimeError: it broke", "train"
     else:

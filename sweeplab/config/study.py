@@ -55,6 +55,10 @@ class StudySection(Section):
     max_failures: int | None = key(
         "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
     )
+    retry: Literal["failed"] | None = key(
+        "failed: trials that failed or timed out run once more, as after a fault outside the study; null: they stay",
+        None,
+    )
     constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
     enqueue: list[Any] = key(
         "what is tried first: points, such as {adapter.rank: 8}, and names of published recipes, such as qlora"

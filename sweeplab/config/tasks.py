@@ -10,7 +10,7 @@ from typing import Final
 
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.builtin.world import SKILLS, TARGETS
-from sweeplab.records.metrics import METRICS, known_metric, score_parts
+from sweeplab.records.metrics import METRICS, known_metric, score_parts, split_filter
 from sweeplab.runtime.errors import ConfigError, refuse
 
 OWN_METRICS: Final = {  # of the tasks that come with sweeplab, each one's only metric
@@ -32,27 +32,53 @@ def check_metric(key: str, metric: str) -> None:
     if metric in METRICS:
         return
     task, name = score_parts(metric)
+    if "," in name:
+        written = "@".join(part for part in split_filter(name) if part)
+        raise refuse(key, "has @ before the name of a filter", metric, f"use scores.{task}.{written}")
     own = OWN_METRICS.get(task, name)
     if name != own:
         raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")
 
 
 def check_objectives(objectives: list[str], tasks: list[str]) -> None:
-    """Refuses objectives that no trial will have; a group's subtasks begin with its name. Raises `ConfigError`."""
+    """Refuses a study without objectives, and as `check_measured`. Raises `ConfigError`."""
     if not objectives:
         raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    for metric in objectives:
-        check_metric("study.objectives", metric)
+    check_measured("study.objectives", objectives, tasks)
+
+
+def check_measured(key: str, metrics: list[str], tasks: list[str]) -> None:
+    """Refuses metrics that no trial with `tasks` will have. Raises `ConfigError` naming `key`.
+
+    Which tasks a group or a tag stands for only lm-eval's index tells, which takes ten seconds to make: a worker checks
+    metrics of these once it has scored the base.
+    """
+    for metric in metrics:
+        check_metric(key, metric)
         if metric in METRICS:
             continue
         task, _ = score_parts(metric)
-        if not (task in tasks if task in OWN_METRICS else any(task.startswith(one) for one in tasks)):
+        if not (task in tasks if task in OWN_METRICS else any(_may_measure(one, task) for one in tasks)):
             raise refuse(
-                "study.objectives",
+                key,
                 f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
                 metric,
-                "add the task, or use study.objectives=[heldout_loss_nats_per_token]",
+                "add the task, or use heldout_loss_nats_per_token",
             )
+
+
+def _may_measure(name: str, task: str) -> bool:
+    """True where `name`, of `evaluation.tasks`, is `task` or may stand for it: a group, or a tag."""
+    return task.startswith(name) or (name not in OWN_METRICS and not _is_single(name) and not stands_nowhere(task))
+
+
+@cache
+def _is_single(name: str) -> bool:
+    """True where a file of lm-eval defines `name` as a task of its own, and none as a group."""
+    single = re.compile(rf"^task: *[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    group = re.compile(rf"^group: *[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    texts = [text for text in task_files() if name in text]
+    return any(map(single.search, texts)) and not any(map(group.search, texts))
 
 
 def task_files() -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One trial to run, from the search that asks for it to the record that it leaves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ class TrialSpec:
     params: dict[str, Any]  # what the study varies, by key
     config: TrialConfig
     folder: Path  # where its checkpoint, items, adapter and record lie
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of what earlier trials read under the same names
+    refusal: str | None = None  # why it cannot run; its configuration is then the experiment's, without `params`
 
     @cached_property
     def geometry(self) -> dict[str, Any] | None:
@@ -32,11 +34,17 @@ class TrialSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        config, folder = self.config.to_dict(), str(self.folder)
-        return {"number": self.number, "seed": self.seed, "params": self.params, "config": config, "folder": folder}
+        return {
+            "number": self.number,
+            "seed": self.seed,
+            "params": self.params,
+            "config": self.config.to_dict(),
+            "folder": str(self.folder),
+            "fingerprints": self.fingerprints,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialSpec":
         """The trial that `to_dict` described. Raises `KeyError`, `TypeError` or `ConfigError` for other values."""
         config, folder = trial_config_from_dict(values["config"]), Path(values["folder"])
-        return cls(values["number"], values["seed"], values["params"], config, folder)
+        return cls(values["number"], values["seed"], values["params"], config, folder, values["fingerprints"])

@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from jinja2 import TemplateError
@@ -20,13 +19,23 @@ from sweeplab.data.prompts import (
     count_shared,
     list_targets,
     list_unlearned,
+    read_text,
 )
-from sweeplab.data.template_checks import encodes_twice, refuse_omissions, shows_parts
+from sweeplab.data.template_checks import is_written_as_code, refuse_omissions
 from sweeplab.runtime.errors import ConfigError, describe_error
 
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")  # as transformers looks for it
 _THOUGHT: Final = re.compile("think|reason", re.IGNORECASE)  # tokens that an answer itself may hold
+_HEADER: Final = 100  # characters in which a template may begin an answer before the part that is learned
 _ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+class _FormError(UnusableExampleError):
+    """The template writes this form as Python or JSON writes it, not as text."""
+
+
+class _RefusedError(_FormError):
+    """The template raises."""
 
 
 class _Rendered(NamedTuple):
@@ -67,7 +76,7 @@ class _Template:
             )
         except _ERRORS as error:
             reason = describe_error(error)
-            raise UnusableExampleError(
+            raise _RefusedError(
                 f"data.style=template: the tokenizer's chat template refuses the messages: {reason}; try chatml"
             ) from error
         texts, spans = rendered
@@ -100,19 +109,30 @@ class _Template:
         return frozenset(name for name in self.names if (name in special or name in turn) and not _THOUGHT.search(name))
 
 
-def _parse_arguments(message: Message) -> Message:
-    """Arguments that are JSON text, as OpenAI has them, as the objects that most templates expect."""
+def _change_arguments(message: Message, change: Callable[[Any], Any]) -> Message:
     calls = []
     for call in message.get("tool_calls") or []:
         inner = call.get("function", call)
-        try:
-            arguments = json.loads(inner["arguments"])
-        except (KeyError, TypeError, ValueError, RecursionError):
-            calls.append(call)
-            continue
-        parsed = {**inner, "arguments": arguments}
-        calls.append({**call, "function": parsed} if "function" in call else parsed)
+        if "arguments" in inner:
+            inner = {**inner, "arguments": change(inner["arguments"])}
+        calls.append({**call, "function": inner} if "function" in call else inner)
     return {**message, "tool_calls": calls} if calls else message
+
+
+def _parse(arguments: Any) -> Any:
+    try:
+        return json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def _parse_arguments(message: Message) -> Message:
+    """Arguments that are JSON text, as in OpenAI's format, as objects, which transformers' format has."""
+    return _change_arguments(message, _parse)
+
+
+def _write_arguments(message: Message) -> Message:
+    return _change_arguments(message, lambda one: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False))
 
 
 def _join_parts(message: Message) -> Message:
@@ -120,45 +140,47 @@ def _join_parts(message: Message) -> Message:
     return {**message, "content": "".join(part["text"] for part in content)} if isinstance(content, list) else message
 
 
+def _make_parts(message: Message) -> Message:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
 def _fill_content(message: Message) -> Message:
     return message if message.get("content") is not None else {**message, "content": ""}
 
 
 def _list_variants(messages: list[Message]) -> Iterator[list[Message]]:
-    """The conversation as it is given, then in the other forms that templates take for the same."""
-    changes = [
-        change
-        for change in (_parse_arguments, _join_parts, _fill_content)
-        if [change(message) for message in messages] != messages
-    ]
-    for number in range(len(changes) + 1):
-        for chosen in combinations(changes, number):
-            variant = messages
-            for change in chosen:
-                variant = [change(message) for message in variant]
-            yield variant
+    """The conversation in all forms that templates take for the same: what is usual first, then as it is given."""
+    variants: list[list[Message]] = []
+    for change_arguments in (_parse_arguments, _write_arguments):
+        for change_form in (None, _join_parts, _make_parts):
+            for change_content in (None, _fill_content):
+                variant = messages
+                for change in (change_arguments, change_form, change_content):
+                    variant = variant if change is None else [change(message) for message in variant]
+                if variant not in variants:
+                    variants.append(variant)
+                    yield variant
 
 
 class _Conversation:
     """A conversation rendered whole, and its beginnings beside it."""
 
     def __init__(self, template: _Template, messages: list[Message]) -> None:
-        self.template = template
+        self.template, self.given = template, messages
         self.messages, self.marks, self.tools = template.mark(messages)
         self.whole = self._render_first(len(messages))
-        if encodes_twice(messages, self.whole.text) or shows_parts(messages, self.whole.text):
-            raise UnusableExampleError(
+        if is_written_as_code(messages, self.whole.text):
+            raise _FormError(
                 "data.style=template: the tokenizer's chat template cannot write tool calls or content in this form; "
-                "give arguments as an object, and content as text"
+                "give arguments as an object, content as text"
             )
         if self.marks is not None and template.render(messages).text != self.whole.text:
             raise UnusableExampleError(
                 "data.style=template: the tokenizer's chat template changes names of special tokens in a text; "
                 "remove them from the text"
             )
-        refuse_omissions(
-            messages, template.tools or [], lambda probed, tools: template.render(probed, tools=tools).text
-        )
+        refuse_omissions(messages, template.tools or [], lambda probed, own: template.render(probed, tools=own).text)
 
     def _render_first(self, number: int, *, prompts: bool = False) -> _Rendered:
         return self.template.render(self.messages[:number], self.marks, prompts=prompts, tools=self.tools)
@@ -171,6 +193,13 @@ class _Conversation:
             raise UnusableExampleError(
                 "data.style=template: the tokenizer's chat template writes nothing for an answer but its end; remove "
                 "the conversation, or give the answer text"
+            )
+        content = "".join(read_text(self.given[index]).split())
+        around = self.whole.text[max(0, spans[0].start - len(content) - _HEADER) : spans[-1].end]
+        if content not in "".join(around.split()):
+            raise UnusableExampleError(
+                "data.style=template: the tokenizer's chat template leaves out a part of an answer, such as its "
+                "reasoning; remove that part, or choose a model whose template writes it"
             )
         return spans
 
@@ -202,13 +231,17 @@ class _Conversation:
         )
 
     def _find_end(self, start: int, stop: int, *, is_cut: bool) -> int | None:
-        """Where the answer's own end token ends; None where nothing but the cut text tells it."""
+        """Where the answer's own end token ends; None where nothing but the cut text tells it.
+
+        A model in use stops at the tokenizer's end token, whatever a template writes after it.
+        """
         literal = set(self.whole.literal)
-        ends = [
-            match.end()
-            for match in compile_names(self.template.names).finditer(self.whole.text, start, stop)
-            if Span(*match.span()) not in literal
-        ]
+        ends = []
+        for match in compile_names(self.template.names).finditer(self.whole.text, start, stop):
+            if Span(*match.span()) not in literal:
+                ends.append(match.end())
+                if match[0] == self.template.tokenizer.eos_token:
+                    return match.end()
         if ends and (is_cut or not self.whole.text[ends[-1] : stop].strip()):
             return ends[-1]
         return None if is_cut else start + len(self.whole.text[start:stop].rstrip("\n"))
@@ -223,14 +256,14 @@ def render_by_template(example: Example, tokenizer: Any, *, mask_prompt: bool) -
     if tokenizer.chat_template is None:
         raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
     template = _Template(tokenizer, example.tools)
-    problem: UnusableExampleError | None = None
+    problems: list[UnusableExampleError] = []
     for messages in _list_variants(add_input(example)):
         try:
             return _render_variant(_Conversation(template, messages), mask_prompt=mask_prompt)
         except UnusableExampleError as error:
-            problem = problem or error
-    assert problem is not None
-    raise problem
+            problems.append(error)
+    # other forms fail for their form where that is not what the template lacks
+    raise min(problems, key=lambda problem: (isinstance(problem, _FormError), isinstance(problem, _RefusedError)))
 
 
 def _render_variant(conversation: _Conversation, *, mask_prompt: bool) -> Rendering:

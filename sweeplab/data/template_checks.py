@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sweeplab.data.prompts import Message, UnusableExampleError
+from sweeplab.data.prompts import Message, UnusableExampleError, list_targets
 
+_REASONING: Final = ("reasoning_content", "thinking", "reasoning")  # names of a field, as transformers has them
 _Render = Callable[[list[Message], list[dict[str, Any]] | None], str]
 
 
@@ -14,15 +15,12 @@ def _read_calls(message: Message) -> list[dict[str, Any]]:
     return [call.get("function", call) for call in message.get("tool_calls") or []]
 
 
-def encodes_twice(messages: Sequence[Message], text: str) -> bool:
-    """True where arguments that are JSON text stand in `text` as JSON of that text."""
-    arguments = [call.get("arguments") for message in messages for call in _read_calls(message)]
-    return any(isinstance(one, str) and json.dumps(one, ensure_ascii=False) in text for one in arguments)
-
-
-def shows_parts(messages: Sequence[Message], text: str) -> bool:
-    """True where a list of content parts stands in `text` as Python writes it."""
-    return any(isinstance(content := message.get("content"), list) and str(content) in text for message in messages)
+def is_written_as_code(messages: Sequence[Message], text: str) -> bool:
+    """True where an object or a list stands in `text` as Python writes it, or JSON text as JSON of that text."""
+    values = [call.get("arguments") for message in messages for call in _read_calls(message)]
+    values += [message.get("content") for message in messages if isinstance(message.get("content"), list)]
+    codes = [json.dumps(one, ensure_ascii=False) if isinstance(one, str) else str(one) for one in values if one]
+    return any(code in text for code in codes)
 
 
 class _Probes:
@@ -57,8 +55,12 @@ def _probe_call(call: dict[str, Any], probes: _Probes) -> dict[str, Any]:
 
 
 def _probe_messages(messages: list[Message], probes: _Probes) -> Iterator[Message]:
-    for message in messages:
+    targets = list_targets(messages)
+    for index, message in enumerate(messages):
         probed = dict(message)
+        reasoning = next((name for name in _REASONING if message.get(name)), None)
+        if reasoning is not None and index in targets:  # templates leave out the reasoning of earlier answers
+            probed[reasoning] = f"{message[reasoning]}{probes.add('the reasoning of an answer')}"
         probed["content"] = _probe_content(message.get("content"), f"a message of role {message['role']}", probes)
         if message.get("tool_calls"):
             probed["tool_calls"] = [_probe_call(call, probes) for call in message["tool_calls"]]

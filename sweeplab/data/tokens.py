@@ -22,6 +22,7 @@ from sweeplab.data.prompts import (
 from sweeplab.runtime.errors import ConfigError
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
+_MOST_COUNTED: Final = 1000  # examples that cannot be rendered, after which no more are looked at
 
 
 class Tokens:
@@ -179,9 +180,12 @@ def _encode_all(examples: list[Example], tokenizer: Any, style: str, mask_prompt
         except UnusableExampleError as error:
             first = first or error
             records.append(example.where)
+            if len(records) == _MOST_COUNTED:
+                break
     if first is not None:
+        least = "at least " if len(records) == _MOST_COUNTED else ""
         raise ConfigError(
-            f"{first} ({len(records):,} of {len(examples):,} examples: {name_records(records)})"
+            f"{first} ({least}{len(records):,} of {len(examples):,} examples: {name_records(records)})"
         ) from first
     return encoded
 

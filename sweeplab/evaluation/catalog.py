@@ -1,6 +1,6 @@
 """Loads lm-eval's tasks by name, on the hub's data or on files, and the tasks of the embedded world."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,10 @@ _FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: index
     "blimp_causative": "blimp",
     "mmlu_global_facts": "mmlu/default",
 }
+
+
+class TaskError(RuntimeError):
+    """The code of a task failed on what a model answered."""
 
 
 @cache
@@ -115,11 +119,11 @@ def _refuse_unsupported(task: Any) -> None:
     if getattr(task, "MULTIMODAL", False):
         raise refuse("evaluation.tasks", "must be of text, without images or sound", task.task_name, remedy)
     metrics = getattr(task, "_metric_fn_list", {})
-    lacking = [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []
-    lacking += [name for name, function in task.aggregation().items() if function is None]
-    if lacking:
-        rule = f"has the metric {lacking[0]}, which lm-eval takes from Hugging Face's hub and cannot get"
+    for name in [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []:
+        rule = f"has the metric {name}, which lm-eval takes from Hugging Face's hub and cannot get"
         raise refuse("evaluation.tasks", rule, task.task_name, remedy)
+    for name in [name for name, function in task.aggregation().items() if function is None]:
+        raise refuse("evaluation.tasks", f"cannot aggregate the metric {name}", task.task_name, remedy)
 
 
 def _has_own_results(task: Any) -> bool:
@@ -146,7 +150,39 @@ def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) 
             )
         except (Exception, SystemExit) as error:  # a task's own code and templates run here, too
             raise _refuse_task(f"evaluation.tasks=[{name}]", error) from error
+        _refuse_long_answers(name, task, lm)
         task.build_all_requests = lambda **_: None  # `evaluate` would build them again for every trial
+        task.apply_filters, task.process_results = _name_task(name, task.apply_filters, task.process_results)
+
+
+def _refuse_long_answers(name: str, task: Any, lm: Any) -> None:
+    """Raises `ConfigError` where the model has no room for a question beside the answer, which lm-eval asserts."""
+    from lm_eval.models.utils import normalize_gen_kwargs
+
+    asked = [request.args[1] for request in task.instances if request.request_type == "generate_until"]
+    longest = max((normalize_gen_kwargs(one, lm.max_gen_toks)["max_gen_toks"] for one in asked), default=0)
+    if longest >= lm.max_length:
+        raise refuse(
+            "evaluation.tasks",
+            f"must leave room for the question: the task lets a model of {lm.max_length} tokens write {longest}",
+            name,
+            f"give evaluation.gen_kwargs={{max_gen_toks: {lm.max_length // 4}}}, or drop the task",
+        )
+
+
+def _name_task(name: str, *methods: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The methods of a task such that what its own code raises becomes a `TaskError` that names it."""
+
+    def guard(method: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return method(*args, **kwargs)
+            except (Exception, SystemExit) as error:
+                raise TaskError(f"{name} cannot score an answer: {describe_error_with_kind(error)}") from error
+
+        return run
+
+    return [guard(method) for method in methods]
 
 
 def _configure_task(task: Any, settings: EvaluationConfig) -> None:

@@ -56,7 +56,7 @@ class CohortLM(HFLM):  # type: ignore[misc]
         select_trials: Select,
         why_unshared: _WhyUnshared = lambda longest: None,
     ) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        super().__init__(pretrained=model, backend="causal", tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
         self.select_trials = select_trials
         self.why_unshared = why_unshared

@@ -27,9 +27,12 @@ from sweeplab.records.store import (
     read_base_scores,
     read_facts,
     read_records,
+    record_path,
+    set_aside,
     write_facts,
 )
 from sweeplab.report import write_report
+from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
@@ -95,7 +98,9 @@ def _refuse_changed_study(earlier: StudyFacts, now: StudyFacts, folder: Path) ->
 
 def _refuse_foreign_records(records: list[TrialRecord], request: Request, folder: Path) -> None:
     """For a folder without study.json: raises `ConfigError` where its first record is of another experiment."""
-    first = records[0]
+    first = next((record for record in records if record.status is not Status.REFUSED), None)
+    if first is None:
+        return
     unfit = [key for key in first.params if key not in dict(flatten_keys(first.config)) and not is_group(key)]
     now = dict(flatten_keys(trial_config(request.overrides, first.params).to_dict())) if not unfit else {}
     before = dict(flatten_keys(first.config))
@@ -130,6 +135,8 @@ class Driver:
         """
         remove_partial_files(self.folder)
         files = read_study(self.folder)
+        if self.config.study.retry == "failed":
+            files = self.set_failed_aside(files)
         for sentence in files.sentences:
             self.say(sentence)
         earlier = read_facts(self.folder)
@@ -141,6 +148,15 @@ class Driver:
             discard_search(self.folder)
             return StudyFiles([], [], [])
         return files
+
+    def set_failed_aside(self, files: StudyFiles) -> StudyFiles:
+        """The study without the records of trials that failed or timed out: they run again under their numbers."""
+        failed = [record for record in files.records if record.status in (Status.FAILED, Status.TIMED_OUT)]
+        for record in failed:
+            set_aside(record_path(self.folder, record.number))
+        if failed:
+            self.say(f"{count_noun(len(failed), 'failed trial')} will run again; the earlier records were set aside.")
+        return files._replace(records=[record for record in files.records if record not in failed])
 
     def is_same_experiment(self, earlier: StudyFacts | None) -> bool:
         """True where the trials that an earlier run asked for belong to this experiment, too."""

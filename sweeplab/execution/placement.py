@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.model import LocalModel, ModelConfig
-from sweeplab.config.search_rules import LEARNING
+from sweeplab.config.search_rules import LEARNING, constraint_bounds
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import refuse
@@ -80,13 +80,26 @@ def _group_gpus(gpus: list[str], count: int) -> list[str]:
     return [",".join(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
 
 
+def _refuse_unmeasured_memory(config: StudyConfig, on_gpu: bool) -> None:
+    """Raises `ConfigError` for an objective or a constraint on memory that workers of this machine do not measure."""
+    others = ("peak_resident_bytes",) if on_gpu else ("peak_allocated_bytes", "peak_reserved_bytes")
+    remedy = f"use one of {'peak_allocated_bytes' if on_gpu else 'peak_resident_bytes'}"
+    constrained = [metric for metric, _ in constraint_bounds(config.study.constraints)]
+    for key, metrics in (("study.objectives", config.study.objectives), ("study.constraints", constrained)):
+        for metric in metrics:
+            if metric.rpartition(".")[2] in others:
+                raise refuse(key, f"must be measured on a {'GPU' if on_gpu else 'CPU'}", metric, remedy)
+
+
 def choose_placements(config: StudyConfig) -> list[Placement]:
     """The placements of `executor.num_workers` workers; `auto`: one for each GPU, or as many as suit the CPU.
 
-    Raises `ConfigError` for a model on more GPUs than there are.
+    Raises `ConfigError` for a model on more GPUs than there are, and for an objective on memory that is not measured
+    where the workers run.
     """
     executor, num_devices = config.executor, config.training.num_devices
     gpus = [] if executor.device == "cpu" else _group_gpus(list_visible_gpus(), num_devices)
+    _refuse_unmeasured_memory(config, on_gpu=bool(gpus))
     count = executor.num_workers
     if count == "auto":
         count = 1 if gpus and measures_own_cost(config) else len(gpus) or _count_cpu_workers(config)

@@ -119,7 +119,10 @@ class Scheduler:
     def _compose_trials(self) -> Iterator[TrialSpec]:
         """The trials of the search, except those that do not fit into memory: these get a record at once."""
         for spec in self.search.ask_all():
-            if skipped := self.gate.skipped(spec):
+            if spec.refusal is not None:
+                self._announce(spec)
+                self._store(spec.new_record(Status.REFUSED, spec.refusal))
+            elif skipped := self.gate.skipped(spec):
                 self._announce(spec)
                 self._store(skipped)
             else:
@@ -195,7 +198,13 @@ class Scheduler:
         self.executor.restart(event.worker)
 
     def _handle_end(self, spec: TrialSpec, record: TrialRecord) -> None:
-        """Stores the record of a trial; one that ran out of memory may run again with smaller micro-batches instead."""
+        """Stores the record of a trial; one that ran out of memory may run again with smaller micro-batches instead.
+
+        Raises `ConfigError` for a setting that cannot run while the study has no other results: the mistake may be in
+        every trial, and nothing is lost by stopping.
+        """
+        if record.status is Status.REFUSED and not self.search.has_results:
+            raise ConfigError(str(record.reason))
         record.larger_batches = self.larger_batches.pop(spec.number, [])
         if record.status is not Status.OUT_OF_MEMORY:
             self._store(record)

@@ -22,7 +22,7 @@ from transformers import (
 
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
-from sweeplab.models.behavior import has_randomness, is_causal
+from sweeplab.models.behavior import try_short_texts
 from sweeplab.models.folder import check_files, check_sizes, check_values, read_config, read_headers
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
@@ -243,12 +243,7 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
         loaded.name_or_path = model.name  # adapters name their base, and this one's folder says nothing elsewhere
     stored = measure_storage(loaded)
     fingerprint = _fingerprint_weights(model, loaded)
-    draws = has_randomness(loaded.eval())
-    if tokenizer is not None and not is_causal(loaded):
-        raise ConfigError(
-            f"model {_locate_model(model)} is no causal language model: a token changes what it computes before that "
-            "token, so it would see the answers that it is to learn; choose a model that reads from left to right"
-        )
+    draws = try_short_texts(loaded.eval(), _locate_model(model))
     return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
 
 

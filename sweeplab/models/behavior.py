@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeplab.models.vision import is_image_classifier
+from sweeplab.runtime.errors import ConfigError, refuses_any_error
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
 
 _NUM_ROWS: Final = 2
@@ -26,6 +27,21 @@ def make_small_inputs(model: Any, device: torch.device) -> dict[str, Tensor]:
     vocab_size = model.get_input_embeddings().num_embeddings
     ids = torch.randint(0, vocab_size, (_NUM_ROWS, _NUM_TOKENS), generator=generator).to(device)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def try_short_texts(model: Any, source: str) -> bool:
+    """True for a base that draws random numbers in training. Raises `ConfigError` for one that is not causal, or that
+    cannot compute a few tokens at all."""
+    remedy = "choose another model"
+    with refuses_any_error(f"model {source} cannot compute a row of a few tokens", remedy, torch.OutOfMemoryError):
+        draws = has_randomness(model)
+        reads_forward = is_image_classifier(model.config) or is_causal(model)
+    if not reads_forward:
+        raise ConfigError(
+            f"model {source} is no causal language model: a token changes what the model computes before it, so it "
+            "would see the answers that it is to learn; choose a model that reads from left to right"
+        )
+    return draws
 
 
 @torch.no_grad()

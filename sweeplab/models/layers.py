@@ -17,6 +17,8 @@ from sweeplab.models.vision import find_image_head
 
 _OTHER_SENSES: Final = re.compile(r"vision|visual|image|audio|speech|video|multi_?modal")
 _CROSS_ATTENTION: Final = re.compile(r"^(encoder_attn|cross_attn|crossattention)(_layer_norm)?$")
+_OWN_ATTENTION: Final = re.compile(r"^(self_attn|self_attention|attention|attn)$")
+_WITHOUT_GRADIENT: Final = re.compile(r"^(indexer|pooler)$")  # chooses tokens; sums up a text that is to be classified
 _norm_kinds: dict[type[nn.Module], bool] = {}  # what was found of each class
 
 
@@ -29,16 +31,19 @@ class LinearShape(NamedTuple):
 
 
 def choose_text_names(model: nn.Module) -> Callable[[str], bool]:
-    """Whether text reaches the module or parameter of a name.
+    """Returns a test for names of modules and parameters: true where text reaches them, and a gradient comes back.
 
-    Of a base with towers for images or sound text passes the decoder and the head alone; what attends to an encoder
-    that is not there computes nothing either.
+    In a base with towers for images or sound, text passes only the decoder and the head. Attention to an encoder, and
+    a block that has no other attention, computes nothing without the encoder.
     """
     parts = _list_text_parts(model)
+    blocks = _list_cross_blocks(model)
 
     def is_reached(name: str) -> bool:
         segments = name.split(".")
-        if any(_CROSS_ATTENTION.search(segment) for segment in segments):
+        if any(_CROSS_ATTENTION.search(one) or _WITHOUT_GRADIENT.search(one) for one in segments):
+            return False
+        if any(name == block or name.startswith(f"{block}.") for block in blocks):
             return False
         if parts is None:
             return True
@@ -46,6 +51,17 @@ def choose_text_names(model: nn.Module) -> Callable[[str], bool]:
         return within and not any(_OTHER_SENSES.search(segment) for segment in segments)
 
     return is_reached
+
+
+def _list_cross_blocks(model: nn.Module) -> list[str]:
+    """Names of the blocks that attend only to an encoder, as every fifth of Mllama does."""
+    found = []
+    for name, module in model.named_modules():
+        names = [child for child, _ in module.named_children()]
+        has_cross = any(_CROSS_ATTENTION.search(child) for child in names)
+        if has_cross and not any(_OWN_ATTENTION.search(child) for child in names):
+            found.append(name)
+    return found
 
 
 def _list_text_parts(model: nn.Module) -> list[str] | None:

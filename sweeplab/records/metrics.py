@@ -38,6 +38,9 @@ _LOWER_IS_BETTER: Final = re.compile(
 )
 
 
+SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of correct items, between 0 and 1
+
+
 # Tasks whose main metric is acc_norm: those of the Open LLM Leaderboard, version 1 (ARC, HellaSwag) and version 2 (BBH,
 # GPQA, MuSR), and further multiple-choice tasks whose answers differ as much in length.
 _NORMALIZED: Final = re.compile(

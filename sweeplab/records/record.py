@@ -13,6 +13,8 @@ from sweeplab.runtime.errors import ConfigError
 
 _RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
+_ADDED: Final = ("notes", "num_naming_special")  # left out where empty, so that records of before them stay as they are
+
 
 class Status(StrEnum):
     """How a trial ended."""
@@ -24,6 +26,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"  # over executor.trial_seconds, or without progress for executor.stall_seconds
     FAILED = "failed"
     SKIPPED = "skipped"  # never started, since the plan says that it will not fit
+    REFUSED = "refused"  # its configuration cannot run, which only its values together or its data could tell
 
 
 @dataclass
@@ -134,7 +137,7 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
-        return values
+        return {name: value for name, value in values.items() if value or name not in _ADDED}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":

@@ -20,7 +20,7 @@ from sweeplab.report.findings.budgets import build_budget_tables, build_forgetti
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
-from sweeplab.report.findings.failures import build_failures_table
+from sweeplab.report.findings.failures import build_failures_table, build_notes_table
 from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.importance import (
     Importance,
@@ -59,6 +59,7 @@ _PARETO_NOTE: Final = (
     "No other setting is at least as good in all columns and better in one, by the means, noise included."
 )
 _BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
+_NOTES_NOTE: Final = "A faster way of computing is used only where it gives the same numbers for this model."
 _MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 
 
@@ -161,6 +162,7 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     facts = content.facts
     yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
     yield _Section("Claims", _CLAIMS_NOTE, build_claims_table(content.judged))
+    yield _Section("Slower ways that were used", _NOTES_NOTE, build_notes_table(content.records))
     if not content.evidence:
         return
     for label, evidence in content.ranked.items():

@@ -15,6 +15,10 @@ class ConfigError(Exception):
     """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
 
 
+class StudyRefused(ConfigError):
+    """A mistake that is no single trial's: the study cannot go on, whichever trial runs next."""
+
+
 def mask_passwords(text: str) -> str:
     """The text without the passwords of the addresses in it."""
     for pattern in _PASSWORDS:

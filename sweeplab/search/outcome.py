@@ -15,14 +15,18 @@ from sweeplab.runtime.errors import ConfigError
 
 _REASON: Final = "reason"  # user attribute of a trial that did not finish
 STATUS: Final = "status"  # user attribute of a trial that did not finish: the status of its record
-_NO_MEMORY: Final = "out_of_memory"
-_WITHOUT_MEMORY: Final = (Status.OUT_OF_MEMORY, Status.SKIPPED)
+_FLAGS: Final = {  # violated constraints of settings that cannot run
+    Status.OUT_OF_MEMORY: "out_of_memory",
+    Status.SKIPPED: "out_of_memory",
+    Status.REFUSED: "refused",
+}
 _STATES: Final = {  # samplers rank a pruned trial without a value below all trials that have one
     Status.FINISHED: TrialState.COMPLETE,
     Status.PRUNED: TrialState.PRUNED,
     Status.DIVERGED: TrialState.PRUNED,
     Status.OUT_OF_MEMORY: TrialState.PRUNED,
     Status.SKIPPED: TrialState.PRUNED,
+    Status.REFUSED: TrialState.PRUNED,
     Status.TIMED_OUT: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,  # perhaps not because of its setting, so samplers ignore it
 }
@@ -37,7 +41,7 @@ def find_loss_sign(config: StudyConfig) -> float:
 def tell_record(study: Study, trial: Trial, record: TrialRecord, config: StudyConfig) -> None:
     """Reports the objective values of a finished trial, or how else it ended; a second call changes nothing.
 
-    Optuna's samplers ignore failed trials. A trial that ran out of memory is reported as pruned, with a violated
+    Optuna's samplers ignore failed trials. A trial that cannot run is reported as pruned, with a violated
     constraint: TPE then avoids similar settings, and no objective value has to be invented. Raises `ConfigError` where
     a metric was not measured.
     """
@@ -85,11 +89,11 @@ def compute_violations(record: TrialRecord, config: StudyConfig) -> dict[str, fl
     """By how much a trial violates each constraint, by name, `metric max` or `metric min`; at most 0 is no violation.
 
     (value - bound) / abs(bound) for an upper bound, so that Optuna can add violations of different units; the plain
-    difference where the bound is 0; None where the metric was not measured. A trial without enough memory violates
-    `_NO_MEMORY` by 1, which is a flag and no measurement. Other trials that did not finish have no entry.
+    difference where the bound is 0; None where the metric was not measured. A trial that cannot run violates
+    one of `_FLAGS` by 1, which is no measurement. Other trials that did not finish have no entry.
     """
-    if record.status in _WITHOUT_MEMORY:
-        return {_NO_MEMORY: 1.0}
+    if record.status in _FLAGS:
+        return {_FLAGS[record.status]: 1.0}
     if record.status is not Status.FINISHED:
         return {}
     violations: dict[str, float | None] = {}

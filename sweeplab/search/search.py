@@ -16,9 +16,11 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.asked import write_asked
+from sweeplab.records.inputs import KnownInputs
 from sweeplab.records.quarantine import StudyFiles
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, record_path, trial_folder
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
 from sweeplab.search.outcome import find_loss_sign, tell_record
@@ -58,6 +60,8 @@ class Search:
         self.num_planned = count_planned_trials(config, varied)
         self._num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         self._compose = compose
+        self._inputs = KnownInputs()
+        self.has_results = False  # True once a trial has a record and was not refused
         self._running: dict[int, Trial] = {}  # trials without a result yet, by number
         self._study_attrs: dict[int, dict[str, Any]] = {}  # Optuna's attributes of the study, by trial that set them
         make_folder(folder)
@@ -81,6 +85,7 @@ class Search:
                 self._storage.set_study_system_attr(self.study._study_id, key, value)
         self._storage.take_study_attrs()
         for record in files.records:
+            self._note(record)
             trial = self._open_trial(record.number)
             tell_record(self.study, trial, record, config)
             ended = record_path(self.folder, record.number)
@@ -93,6 +98,10 @@ class Search:
         for sentence in sentences:
             say(sentence)
         self._dashboard.rebuild(self.study)
+
+    def _note(self, record: TrialRecord) -> None:
+        self._inputs.note(record)
+        self.has_results |= record.status is not Status.REFUSED
 
     def own_trials(self) -> list[FrozenTrial]:
         """The trials of this study by number, without those of `study.warm_start`."""
@@ -154,13 +163,22 @@ class Search:
             _ = trial.relative_params  # makes Optuna assign the point to a generation; it does so only when drawing
         self._running[number] = trial
         self._study_attrs[number] = self._study_attrs.get(number, {}) | self._storage.take_study_attrs()
-        spec = TrialSpec(number, seed, params, self._compose(params), trial_folder(self.folder, number))
+        spec = self._compose_spec(number, seed, params)
         if is_new:
             self._store(number)
         self._dashboard.write(self._read_trial(number))
         self.queue.note(params, seed)
         self.queue.put_other_seeds_first(params)
         return spec
+
+    def _compose_spec(self, number: int, seed: int, params: Params) -> TrialSpec:
+        """The trial to run; for values that do not go together the experiment's own configuration, and why."""
+        folder = trial_folder(self.folder, number)
+        try:
+            config = self._compose(params)
+        except ConfigError as error:
+            return TrialSpec(number, seed, params, self.config.trial_config(), folder, refusal=str(error))
+        return TrialSpec(number, seed, params, config, folder, self._inputs.find(config.to_dict()))
 
     def _read_trial(self, number: int) -> FrozenTrial:
         return self.own_trials()[number]
@@ -199,6 +217,7 @@ class Search:
 
     def tell(self, record: TrialRecord) -> None:
         """Reports the record of a trial to Optuna; a second call changes nothing. Raises `ConfigError`."""
+        self._note(record)
         trial = self._running.pop(record.number, None)
         if trial is None:
             return

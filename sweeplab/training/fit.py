@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from sweeplab.evaluation.heldout import measure_heldout_loss
@@ -45,6 +46,7 @@ def fit_until_one_ends(
             accumulate_grad_batches=training.accumulation,
             callbacks=[_Watch(cohort, device, ranks, checkpoint_seconds if ranks.is_first else None, score)],
             logger=False,
+            plugins=[LightningEnvironment()],  # a job of Slurm's around the study has no part in it
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -9,7 +9,7 @@ import torch
 
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, write_text
-from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind
+from sweeplab.runtime.errors import ConfigError, StudyRefused, describe_error, describe_error_with_kind
 from sweeplab.training.running_trial import RunningTrial
 
 _log = logging.getLogger(__name__)
@@ -18,10 +18,14 @@ _log = logging.getLogger(__name__)
 def record_failure(record: TrialRecord, error: Exception, folder: Path) -> TrialRecord:
     """Completes the record of a trial that ended with `error`, and writes the traceback into its folder.
 
-    A `ConfigError` or `StoreError` is raised again: a mistake of the user or a full disk stops the whole study.
+    A `ConfigError` makes it a refused trial, without a traceback. A `StudyRefused` or `StoreError` is raised again: a
+    mistake in every trial or a full disk stops the whole study.
     """
-    if isinstance(error, ConfigError | StoreError):
+    if isinstance(error, StudyRefused | StoreError):
         raise error
+    if isinstance(error, ConfigError):
+        record.status, record.reason = Status.REFUSED, describe_error(error)
+        return record
     if isinstance(error, torch.OutOfMemoryError):
         record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record

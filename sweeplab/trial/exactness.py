@@ -11,6 +11,7 @@ from sweeplab.data.batches import Batch, Row, collate_rows
 from sweeplab.data.packing import PackedRow
 from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
+from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
 from sweeplab.training.module import build_attention_inputs
@@ -75,6 +76,16 @@ def has_own_batches(base: Base, rows: Sequence[Row]) -> bool:
     if base.tokenizer is None:
         return False
     return find_row_limit(list_growing_limits(base.model), max(row.num_tokens for row in rows)) is not None
+
+
+def note_own_batches(record: TrialRecord, base: Base) -> None:
+    """Writes into the record why the trial shares no batch with others."""
+    why = (
+        "the base draws random numbers in training"
+        if base.draws_random_numbers
+        else "a long row changes what the base computes for the others of its batch"
+    )
+    record.notes.append(f"trained without other trials in its batches: {why}")
 
 
 def choose_sharing_rule(model: PreTrainedModel) -> Callable[[int], str | None]:

@@ -15,20 +15,21 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
 from sweeplab.models.base import Base
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
+from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
-from sweeplab.runtime.errors import ConfigError, describe_error_with_kind
+from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.exactness import has_own_batches
+from sweeplab.trial.exactness import has_own_batches, note_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
-from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
+from sweeplab.trial.scoring import evaluate_trials, fingerprint_tasks, score_base, score_rung
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run_cohort(
         ask_for_more: called after each record; returns further trials for the cohort.
 
     Raises:
-        ConfigError, StoreError: they stop the study. Every other error becomes a record.
+        StudyRefused, StoreError: they stop the study. Every other error becomes a record.
     """
     cohort, waiting = Cohort(resources, observe, say, resources.cohort_size), deque(specs)
     while waiting or cohort.trials:
@@ -82,6 +83,8 @@ class Cohort:
             score_base(spec, base, data, record, self.resources)
             trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
             record.phase, record.step = "train", trial.step
+            if trial.slot is not None and has_own_batches(base, data.train):
+                note_own_batches(record, base)
             if trial.slot is not None:
                 record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
@@ -153,7 +156,7 @@ class Cohort:
         try:
             with measure_phase(phases, phase, self.resources.device):
                 work(trials)
-        except (ConfigError, StoreError):
+        except (StudyRefused, StoreError):
             raise
         except Exception as error:
             if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_half_stepped for trial in trials)):
@@ -207,6 +210,9 @@ def _load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[B
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
     record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
+    if (tasks := fingerprint_tasks(spec.config)) is not None:
+        record.provenance["tasks_fingerprint"] = tasks
+    refuse_changed_inputs(record.config, spec.fingerprints, record.provenance)
     return base, data
 
 

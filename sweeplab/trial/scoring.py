@@ -2,8 +2,10 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from difflib import get_close_matches
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
+from sweeplab.evaluation.catalog import TaskError
 from sweeplab.evaluation.files import fingerprint_files
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
@@ -26,8 +29,10 @@ from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
-from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
-from sweeplab.records.store import known_base_score, write_base_score, write_json_lines, writing
+from sweeplab.records.metrics import SHARES, score_parts, split_filter
+from sweeplab.records.record import BaseScore, Score, TrialRecord, base_key, score_values
+from sweeplab.records.store import known_base_score, read_facts, write_base_score, write_json_lines, writing
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.paths import expand_home
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
 from sweeplab.training.fit import measure_trial_loss
@@ -46,10 +51,12 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(config.to_dict(), str(base.model.dtype), _fingerprint_tasks(config), record.provenance)
+    key = base_key(config.to_dict(), str(base.model.dtype), fingerprint_tasks(config), record.provenance)
     is_clean = record.provenance["dirty"] is False
-    known = resources.ranks.is_first and known_base_score(folder, key, is_clean) is not None
-    if resources.ranks.broadcast_first(known):
+    known = known_base_score(folder, key, is_clean) if resources.ranks.is_first else None
+    if known is not None:
+        _refuse_unmeasured(folder, known.scores, None)
+    if resources.ranks.broadcast_first(known is not None):
         return
     started, settings = time.perf_counter(), config.evaluation
     batches = data.heldout_batches(base.pad_id, settings.batch_size)
@@ -59,12 +66,35 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
         scored = _score_images(base.model, base, settings, resources.device)
     elif settings.tasks:
         rule = choose_sharing_rule(base.model)
-        (scored,) = run_lm_eval(
-            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
-        )
+        try:
+            (scored,) = run_lm_eval(
+                base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+            )
+        except TaskError as error:  # before anything is trained
+            raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
+        _refuse_unmeasured(folder, scored.scores, scored.unmeasured)
         write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
+
+
+def _refuse_unmeasured(folder: Path, scores: dict[str, dict[str, Score]], not_finite: Collection[str] | None) -> None:
+    """Raises `ConfigError` for an objective or constraint of the study that its tasks do not measure.
+
+    `not_finite` names what was measured, but is no finite number. None: unknown; then only metrics that always have a
+    value are checked.
+    """
+    facts = read_facts(folder)
+    for metric in () if facts is None else (*facts.objectives, *facts.constraints):
+        if not metric.startswith("scores.") or metric in (not_finite or ()):
+            continue
+        task, name = score_parts(metric)
+        is_share = split_filter(name)[0] in SHARES
+        if name not in scores.get(task, {}) and (not_finite is not None or is_share):
+            there = [f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics]
+            near = get_close_matches(metric, there, 1, 0.0)
+            remedy = f"did you mean {near[0]}?" if near else "drop it, or name tasks that do"
+            raise ConfigError(f"study.objectives or study.constraints name {metric}, which no task measures; {remedy}")
 
 
 def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: Resources) -> None:
@@ -197,7 +227,7 @@ def _random_numbers_kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(arrays)
 
 
-def _fingerprint_tasks(config: TrialConfig) -> str | None:
+def fingerprint_tasks(config: TrialConfig) -> str | None:
     """The fingerprint of the task files in `evaluation.data_dir`; None where the tasks are lm-eval's own."""
     folder = config.evaluation.data_dir
     return None if folder is None else fingerprint_files(expand_home(folder))

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from lm_eval.models.huggingface import HFLM
+from transformers import ByT5Tokenizer
 
-from sweeplab.data.prompts import Example, Rendering, Span
+from sweeplab.data.prompts import Example, Rendering, Span, UnusableExampleError
 from sweeplab.data.tokens import IGNORED, _encode_example, _encode_rendering
 from tests.data.families import FAMILIES, make_tokenizer
 
@@ -64,3 +65,21 @@ def test_a_token_across_the_border_belongs_to_the_answer(name: str) -> None:
     before, learned = split_ids(tokenizer, "A cat\n", "\n")
     assert tokenizer.decode(before, skip_special_tokens=True) == "A cat"
     assert tokenizer.decode(learned) == "\n\n"
+
+
+def test_a_tokenizer_without_offsets_learns_the_same() -> None:
+    tokenizer: Any = ByT5Tokenizer()
+    assert not tokenizer.is_fast
+    messages = [{"role": "user", "content": "How warm is Rome?"}, {"role": "assistant", "content": "Warm."}]
+    expected = [*tokenizer.encode("How warm is Rome?\nWarm.", add_special_tokens=False), tokenizer.eos_token_id]
+    for mask_prompt, num_learned in ((True, len("Warm.") + 1), (False, len(expected))):
+        tokens = _encode_example(Example(messages), tokenizer, "plain", mask_prompt)
+        assert tokens.ids.tolist() == expected
+        assert [label for label in tokens.labels.tolist() if label != IGNORED] == expected[-num_learned:]
+    tokenizer.chat_template = FAMILIES["dialogpt"].template.replace("[GEN]", "").replace("[/GEN]", "")
+    tokens = _encode_example(Example(messages), tokenizer, "template", True)
+    assert tokenizer.decode(tokens.ids) == "How warm is Rome?</s>Warm.</s>"
+    assert tokenizer.decode([label for label in tokens.labels.tolist() if label != IGNORED]) == "Warm.</s>"
+    messages[1]["content"] += "</s>"
+    with pytest.raises(UnusableExampleError, match="which this tokenizer cannot read as text"):
+        _encode_example(Example(messages), tokenizer, "plain", True)

@@ -129,13 +129,47 @@ def test_arguments_as_json_text_are_not_encoded_twice(content: str | None) -> No
     assert tokenizer.decode(targets) == '<call>weather{"town": "Rome"}</call><|im_end|>'
 
 
-def test_arguments_that_the_template_writes_as_they_are_stay_so() -> None:
-    tokenizer = make_tokenizer(
-        "chatml", template=WITH_TOOLS.replace("(c.function.arguments | tojson)", "c.function.arguments")
+@pytest.mark.parametrize("arguments", [{"town": "Rome"}, '{"town": "Rome"}'])
+def test_arguments_get_the_form_that_the_template_takes(arguments: Any) -> None:
+    call = {"function": {"name": "weather", "arguments": arguments}}
+    expected = '<call>weather{"town": "Rome"}</call><|im_end|>'
+    own = "{% if c.function.arguments is string %}{{ 'text' }}{% endif %}{{ c.function.arguments | tojson }}"
+    for written in ("(c.function.arguments | tojson)", "c.function.arguments", f"'' }}}}{own}{{{{ ''"):
+        tokenizer = make_tokenizer("chatml", template=WITH_TOOLS.replace("(c.function.arguments | tojson)", written))
+        _, targets = learned(tokenizer, Example(asking({"role": "assistant", "tool_calls": [call]})))
+        assert tokenizer.decode(targets) == expected
+
+
+def test_nothing_is_learned_after_the_end_token() -> None:
+    always = FAMILIES["cohere"].template.replace("{% if add_generation_prompt %}", "{% if true %}")
+    tokenizer = make_tokenizer("cohere", template=always)
+    messages = CONVERSATIONS[1]
+    assert tokenizer.decode(whole_ids(tokenizer, messages)).endswith("<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>")
+    weighted = [message | ({"weight": 1} if message["role"] == "assistant" else {}) for message in messages]
+    _, targets = learned(tokenizer, Example(weighted))
+    assert tokenizer.decode(targets) == "Fish.<|END_OF_TURN_TOKEN|>It is warm.<|END_OF_TURN_TOKEN|>"
+
+
+def test_a_template_for_parts_gets_parts() -> None:
+    parts_only = (
+        "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+        "{% endfor %}{{ eos_token }}{% endfor %}"
     )
-    text = {**CALL, "function": {"name": "weather", "arguments": '{"town":  "Rome"}'}}
-    _, targets = learned(tokenizer, Example(asking({"role": "assistant", "tool_calls": [text]})))
-    assert tokenizer.decode(targets) == '<call>weather{"town":  "Rome"}</call><|im_end|>'
+    ids, targets = learned(make_tokenizer("dialogpt", template=parts_only), Example(CONVERSATIONS[1]))
+    assert (ids, targets) == learned(make_tokenizer("dialogpt"), Example(CONVERSATIONS[1]))
+
+
+def test_reasoning_of_a_learned_answer_is_written_or_refused() -> None:
+    reasons = "{% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}"
+    own = FAMILIES["chatml"].template.replace("[GEN]", f"[GEN]{reasons}")
+    messages = chat("What?", "Fish.", "How warm is Rome?", "It is warm.")
+    messages[3] |= {"reasoning_content": "sun"}
+    _, targets = learned(tokenizer := make_tokenizer("chatml", template=own), Example(messages))
+    assert tokenizer.decode(targets) == "<think>sun</think>It is warm.<|im_end|>"
+    assert "leaves out the reasoning" in refusal(make_tokenizer("chatml"), Example(messages))
+    stripping = make_tokenizer("chatml", template=own.replace("m.content +", "m.content.split('</think>')[-1] +"))
+    thinking = chat("How warm is Rome?", "<think>sun</think>It is warm.")
+    assert "leaves out a part of an answer" in refusal(stripping, Example(thinking))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -15,13 +15,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from sweeplab.evaluation import catalog
-from sweeplab.evaluation.catalog import make_task_manager
+from sweeplab.evaluation.catalog import TaskError, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_items
 from sweeplab.records.record import Score
 from sweeplab.records.store import trial_folder, write_json_lines
+from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
 
 KINDS: Final = Path(__file__).parent / "kinds"
@@ -162,3 +163,61 @@ def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
     grouped = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_group"])).scores
     assert grouped["kinds_choice"] == scores["kinds_choice"]
     assert grouped["kinds_group"]["acc"].num_items == 6
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (
+            "kinds_mutual kinds_ends",
+            r"\[kinds_ends\] cannot be used, .* fails: SystemExit: Prolog is not installed",
+        ),
+        ("kinds_unsafe", r"tasks must not run code that a model has written, got kinds_unsafe; drop it, or the group"),
+        ("kinds_pictures", r"tasks must be of text, without images or sound, got kinds_pictures; drop it"),
+        (
+            "kinds_lacking",
+            r"\[kinds_lacking\] needs a package that is not installed: .* module 'no_such",
+        ),
+        (
+            "kinds_unknown_metric",
+            r"tasks has the metric no_such_metric, which .* kinds_unknown_metric",
+        ),
+        ("kinds_unknown_aggregation", r"tasks cannot aggregate the metric exact_match, got kinds_unknown_aggregation"),
+        ("kinds_unknown_filter", r"tasks=\[kinds_unknown_filter\] cannot be used, .*no_such_filter"),
+        (
+            "kinds_group kinds_few",
+            r"must have every task once: Duplicate task 'kinds_few': found in both",
+        ),
+    ],
+)
+def test_a_task_that_cannot_be_scored_is_refused_in_one_line(tasks: str, message: str, data_dir: Path) -> None:
+    for name in tasks.split():
+        for split, rows in (("train", "pool"), ("test", "items")):
+            path = data_dir / f"{name}_{split}.jsonl"
+            if not path.exists():
+                path.symlink_to(KINDS / f"{rows}.jsonl")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_tasks(tasks.split(), str(data_dir))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_data_that_only_a_script_or_the_network_gives_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"^evaluation\.tasks=\[kinds_scripted\] .*evaluation\.data_dir=DIR"):
+        load_tasks(["kinds_scripted"], None)
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_an_answer_that_leaves_no_room_for_the_question_is_refused(embedded_base: Base, data_dir: Path) -> None:
+    asked = settings("kinds_filters", data_dir=str(data_dir), gen_kwargs={"max_gen_toks": 256})
+    with pytest.raises(ConfigError, match=r"a model of 256 tokens write 256, got kinds_filters; .*max_gen_toks: 64}"):
+        evaluated(embedded_base.model, embedded_base.tokenizer, asked)
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_a_task_whose_code_fails_on_an_answer_is_named(embedded_base: Base, data_dir: Path) -> None:
+    for split, rows in (("train", "pool"), ("test", "items")):
+        (data_dir / f"kinds_broken_{split}.jsonl").symlink_to(KINDS / f"{rows}.jsonl")
+    with pytest.raises(TaskError, match=r"^kinds_broken cannot score an answer: KeyError: '91'"):
+        evaluated(embedded_base.model, embedded_base.tokenizer, settings("kinds_broken", data_dir=str(data_dir)))

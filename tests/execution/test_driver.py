@@ -167,6 +167,45 @@ def test_trials_that_end_badly_are_data_and_the_others_go_on(
     assert standin_here.numbers() == [0, 1, 2, 3]  # what ended badly is evidence, and is not run again
 
 
+def test_a_setting_that_cannot_run_is_a_record_once_anything_came_of_the_study(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    standin_here.plan(cannot=[0])
+    with pytest.raises(ConfigError, match=r"^training.max_length=2 cuts it off$"):
+        drive(make_request(RANKS))
+    assert read_records(tmp_path / "runs" / "single") == []  # it may be every trial's mistake: nothing is kept
+    standin_here.plan(cannot=[1])
+    num_finished, printed = drive(make_request(RANKS, SEEDS))
+    records = read_records(tmp_path / "runs" / "single")
+    assert (num_finished, [record.status.value for record in records]) == (
+        3,
+        ["finished", "refused", "finished", "finished"],
+    )
+    assert "refused: training.max_length=2 cuts it off" in printed
+    given = standin_here.numbers()
+    assert drive(make_request(RANKS, SEEDS))[0] == 3
+    assert standin_here.numbers() == given
+
+
+def test_failed_trials_run_again_where_it_is_asked_for(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    standin_here.plan(diverge=[0], **{"break": [2]})
+    assert drive(make_request(RANKS, SEEDS))[0] == 2
+    kept = everything_in(tmp_path / "runs" / "single")
+    standin_here.plan()
+    num_finished, printed = drive(make_request(RANKS, SEEDS, "study.retry=failed"))
+    assert num_finished == 3
+    assert "1 failed trial will run again" in printed
+    assert standin_here.numbers() == [0, 1, 2, 3, 2]
+    now = everything_in(tmp_path / "runs" / "single")
+    assert [name for name in kept if now[name] != kept[name]] == ["00002"]  # what diverged is evidence and stays
+    aside = trial_folder(tmp_path / "runs" / "single", 2) / "record.json.set-aside"
+    assert json.loads(aside.read_text())["status"] == "failed"
+    assert drive(make_request(RANKS, SEEDS, "study.retry=failed"))[0] == 3
+    assert standin_here.numbers() == [0, 1, 2, 3, 2]
+
+
 def test_a_worker_that_dies_costs_its_trial_one_retry(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:

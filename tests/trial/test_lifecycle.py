@@ -1,6 +1,7 @@
 """Whole trials of a few steps: repeatable, independent of their neighbours, and honest where they fail."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sweeplab.models.base import Base
 from sweeplab.models.quantization.schemes import measure_storage
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import StudyRefused
 from sweeplab.training.running_trial import count_steps
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.lifecycle import run_cohort
@@ -197,9 +198,22 @@ class TestFailures:
         assert record.reason == "CUDA out of memory. Tried to allocate 9 GiB"
         same_as_fresh(resources)
 
-    def test_a_mistake_of_the_users_stops_the_study(self, make_spec: SpecFactory, resources: Resources) -> None:
-        with pytest.raises(ConfigError, match=r"training.max_length=4 cuts off every response"):
-            run(make_spec(0, "quantization=none", "training.max_length=4"), resources)
+    def test_a_setting_that_cannot_run_is_refused_and_the_next_one_runs(
+        self, make_spec: SpecFactory, resources: Resources, same_as_fresh: Any
+    ) -> None:
+        record = run(make_spec(0, "quantization=none", "training.max_length=4"), resources)
+        assert (record.status, record.phase) == (Status.REFUSED, "load")
+        assert re.match(r"training.max_length=4 cuts off every response", str(record.reason))
+        same_as_fresh(resources)
+
+    def test_data_that_changed_under_their_name_stop_the_study(
+        self, make_spec: SpecFactory, resources: Resources
+    ) -> None:
+        spec = make_spec(0, "quantization=none", "training.max_length=4")
+        changed = replace(make_spec(0, "quantization=none"), fingerprints={"data_fingerprint": "0" * 64})
+        assert run(replace(spec, fingerprints={"data_fingerprint": "0" * 64}), resources).status is Status.REFUSED
+        with pytest.raises(StudyRefused, match=rf"^data.name=tiny_facts has changed .* \(fingerprint {'0' * 64}, now "):
+            run(changed, resources)
 
     def test_a_failure_does_not_take_the_cohort_with_it(self, make_spec: SpecFactory, resources: Resources) -> None:
         specs = [make_spec(0, "quantization=none", QUIET, *DIVERGING), make_spec(1, "quantization=none", QUIET)]

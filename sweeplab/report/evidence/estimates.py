@@ -8,12 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from sweeplab.records.items import Items, ItemTable
-from sweeplab.records.metrics import METRICS, direction, score_parts, split_filter
+from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
 from sweeplab.records.record import Score, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.settings import (
     LOSS,
-    SHARES,
     Setting,
     first_objective,
     is_complete,

@@ -14,7 +14,6 @@ from sweeplab.report.evidence.formatting import format_value, shorten_key
 
 LOSS: Final = "heldout_loss_nats_per_token"
 _LARGEST: Final = 1e100  # larger numbers are ignored, since their squares do not fit into a float
-SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of correct items, between 0 and 1
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,13 @@ from sweeplab.report.evidence.formatting import (
     format_value,
     label_metric,
 )
-from sweeplab.report.evidence.settings import Setting, first_objective, is_complete, keep_allowed
+from sweeplab.report.evidence.settings import (
+    Setting,
+    first_objective,
+    is_complete,
+    keep_allowed,
+    list_broken_bounds,
+)
 from sweeplab.report.findings.comparison import NO_SPREAD, describe_power
 from sweeplab.statistics.contrasts import Comparison
 
@@ -76,10 +82,12 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
     """What is sentences among settings whose objective means the same."""
     metric, _ = first_objective(facts)
-    allowed = keep_allowed(facts, settings)
-    constrained = _describe_constraints(facts, settings, allowed)
-    if settings and not allowed:
-        return ["No setting keeps the study's constraints, so none is called the best.", *constrained]
+    refused = [setting for setting in settings if _is_refused(setting)]
+    allowed = [setting for setting in keep_allowed(facts, settings) if setting not in refused]
+    constrained = [*_describe_refusals(refused), *_describe_constraints(facts, settings)]
+    if not allowed:
+        why = "No setting keeps the study's constraints" if facts.constraints else "No setting can run"
+        return [f"{why}, so none is called the best.", *constrained]
     evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
         apart = any(is_complete(facts, setting) for setting in allowed)
@@ -93,12 +101,12 @@ def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items 
     return [best, *constrained, *cautions, *_warn_of_ends(facts, evidence)]
 
 
-def _describe_constraints(facts: StudyFacts, settings: list[Setting], allowed: list[Setting]) -> list[str]:
+def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[str]:
     """What the study allows, and which settings were tried beyond it; nothing without constraints."""
     if not facts.constraints:
         return []
     bounds = " and ".join(map(describe_bound, list_bounds(facts.constraints)))
-    beyond = [setting.label for setting in settings if setting not in allowed]
+    beyond = [setting.label for setting in settings if list_broken_bounds(facts, setting)]
     if not beyond:
         return [f"Allowed: {bounds}. Every setting keeps that."]
     names = "; ".join(beyond) if len(beyond) <= _MAX_NAMED else count_noun(len(beyond), "setting")
@@ -222,6 +230,20 @@ def _warn_of_uneven_seeds(evidence: Evidence) -> list[str]:
         f"Settings are compared with the {count_noun(num_seeds, 'seed')} that all of them have; those with more "
         f"({len(more)}) have in tables and figures the mean of all their own, without an interval."
     ]
+
+
+def _describe_refusals(refused: list[Setting]) -> list[str]:
+    """That settings cannot run, with the first one's reason."""
+    if not refused:
+        return []
+    reason = next(record.reason for record in refused[0].records if record.status is Status.REFUSED)
+    if len(refused) == 1:
+        return [f"{refused[0].label} cannot run: {reason}."]
+    return [f"{len(refused)} settings cannot run, the first, {refused[0].label}, because {reason}."]
+
+
+def _is_refused(setting: Setting) -> bool:
+    return any(record.status is Status.REFUSED for record in setting.records)
 
 
 def _is_pruned(setting: Setting) -> bool:

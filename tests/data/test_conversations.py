@@ -1,0 +1,116 @@
+"""What is wrong with chat messages is said before a tokenizer sees them, with the first records that have it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeplab.config.data import JsonData
+from sweeplab.data.conversations import make_chat_example
+from sweeplab.data.sources import load_splits
+from sweeplab.runtime.errors import ConfigError
+from tests.conftest import Compose
+
+Message = dict[str, Any]
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Rome"}'}}
+
+
+def chat(*messages: Message) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "How warm is Rome?"}, *messages]}
+
+
+def answer(content: Any = "22 degrees.", **fields: Any) -> Message:
+    return {"role": "assistant", "content": content, **fields}
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([{"role": "human", "content": "a"}, answer()], r"has a message of role 'human', .*; write user$"),
+        ([{"role": "gpt", "content": "a"}], r"has a message of role 'gpt', .*; write assistant$"),
+        (
+            [{"role": "critic", "content": "a"}, answer()],
+            r"has a message of role 'critic', .*; use system, developer, ",
+        ),
+        ([answer("")], r"has an empty answer, nothing to learn; remove the record, or give the answer weight 0$"),
+        ([answer(" \n")], r"has an empty answer"),
+        ([answer([])], r"has an empty answer"),
+        ([answer(weight=0)], r"has only answers of weight 0, nothing to learn; remove the record$"),
+        ([answer(weight=0.5)], r"has a weight that is not 0 or 1"),
+        ([answer(weight="1")], r"has a weight that is not 0 or 1"),
+        ([{"role": "user", "content": "a", "weight": 1}, answer()], r"has a weight that is not 0 or 1, or not in a "),
+        ([answer(None, tool_calls=[{"name": 1}])], r"has tool_calls that are no list of functions with a name"),
+        ([answer(None, tool_calls="weather()")], r"has tool_calls that are no list of functions with a name"),
+        ([{"role": "user", "content": "a", "tool_calls": [CALL]}, answer()], r"has tool_calls that are no list"),
+        ([answer(function_call={"name": "f"})], r"has a function_call, OpenAI's former format; write it as tool_calls"),
+        ([answer([{"type": "image_url", "image_url": "x"}])], r"has content parts that are no text"),
+        ([answer(None)], r"must be a list of messages .*; name another field with data.messages_field$"),
+        ([{"role": "assistant"}], r"must be a list of messages"),
+        ([{"from": "gpt", "value": "a"}], r"must be a list of messages .*; name another field"),
+    ],
+)
+def test_faulty_messages_are_refused_with_the_remedy(messages: list[Message], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^FILE, line 4: field 'messages' {message}"):
+        make_chat_example(chat(*messages), "FILE, line 4", "messages")
+
+
+def test_sharegpt_is_refused_with_the_names_to_change() -> None:
+    turns = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    with pytest.raises(
+        ConfigError, match=r"rename from and value to role and content, human and gpt to user and assis"
+    ):
+        make_chat_example({"conversations": turns}, "FILE, line 1", "conversations")
+
+
+def test_tools_that_are_no_objects_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"has 'tools' beside it that are no list of objects; correct them$"):
+        make_chat_example(chat(answer()) | {"tools": '[{"name": "f"}]'}, "FILE, line 1", "messages")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [answer()],
+        [answer(weight=1)],
+        [answer(weight=0), {"role": "user", "content": "b"}, answer(weight=1)],
+        [answer("", weight=0), {"role": "user", "content": "b"}, answer()],
+        [answer(None, tool_calls=[CALL])],
+        [answer("", tool_calls=[CALL]), {"role": "tool", "content": "22"}, answer(tool_calls=None)],
+        [answer([{"type": "text", "text": "22 degrees."}], name="Ann")],
+        [{"role": "system", "content": "a"}, answer()],
+    ],
+)
+def test_good_messages_are_kept_whole(messages: list[Message]) -> None:
+    row = chat(*messages) | {"tools": [{"name": "weather"}]}
+    example = make_chat_example(row, "FILE, line 1", "messages")
+    assert example.messages == row["messages"]
+    assert list(example.tools) == row["tools"]
+
+
+@pytest.fixture
+def settings(compose_trial: Compose, tmp_path: Path) -> JsonData:
+    path = tmp_path / "chats.jsonl"
+    path.write_text("")
+    config = compose_trial("data=json", f"data.path='{path}'", "data.messages_field=messages", "data.style=chatml").data
+    assert isinstance(config, JsonData)
+    return config
+
+
+def test_all_records_with_the_first_fault_are_counted(settings: JsonData) -> None:
+    rows = [chat(answer()), *[chat(answer("")) for _ in range(5)], chat(answer(weight=0.5)), chat(answer())]
+    Path(settings.path).write_text("\n".join(map(json.dumps, rows)))
+    message = (
+        r"chats\.jsonl, line 2: field 'messages' has an empty answer.*\(5 records: line 2; line 3; line 4 and 2 more\)$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_splits(settings)
+
+
+def test_tools_and_all_of_a_message_count_in_the_fingerprint(settings: JsonData) -> None:
+    prints = set()
+    plain = [chat(answer()), chat(answer())]
+    for first in (plain[0], plain[0] | {"tools": [{"name": "f"}]}, chat(answer(weight=1)), chat(answer(name="Ann"))):
+        Path(settings.path).write_text("\n".join(map(json.dumps, [first, plain[1]])))
+        prints.add(load_splits(settings).fingerprint)
+    assert len(prints) == 4
