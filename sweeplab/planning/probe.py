@@ -7,23 +7,32 @@ which step has begun, and how it ended.
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 from typing import IO, Any, Final
 
+from sweeplab.config.data import TextData
 from sweeplab.config.model import LocalModel
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.trial import TrialConfig
+from sweeplab.data.prompts import Example
 from sweeplab.runtime.errors import ConfigError, describe_error_with_kind
 from sweeplab.runtime.paths import expand_home
 
-MOST_SECONDS: Final = 30.0  # for one model, its data's texts included; most take one
-_START_SECONDS: Final = 300.0  # for torch to be imported, on a busy machine
+MOST_SECONDS: Final = 15  # of processor time for one model with its data's texts; most take one
+_MOST_WAIT_SECONDS: Final = 120.0  # on a machine that others use too
+_START_SECONDS: Final = 300.0  # for torch to be imported there
 _LEAST_BYTES: Final = 2**31  # of memory, beside what the imports take and the weights' files
+_MOST_DATA_BYTES: Final = 2**26  # more is read by the worker only
+_ASKED: Final = f"What is {'a' * 60}, 1234567890? \n\n  Crème brûlée, 漢字 & <tags> 🙂... {'ab ' * 20}"
+_ANSWERED: Final = f"It's {'x' * 60}! {'the ' * 20}"
+_SAMPLE: Final = [Example([{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _ANSWERED}])]
 _ENVIRONMENT: Final = {"CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 _MEND: Final = "copy the model's files again, or choose another model"
 
@@ -50,9 +59,9 @@ def probe_models(configs: Iterable[TrialConfig]) -> None:
             assert isinstance(config.model, LocalModel)
             assert process.stdin is not None
             with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(config.to_dict()) + "\n")
+                process.stdin.write(json.dumps({"seconds": MOST_SECONDS, "config": config.to_dict()}) + "\n")
                 process.stdin.flush()
-            _receive_end(process, "config.json", f"model.path={config.model.path}", MOST_SECONDS)
+            _receive_end(process, "config.json", f"model.path={config.model.path}", _MOST_WAIT_SECONDS)
     finally:
         process.kill()
         process.communicate()
@@ -85,9 +94,10 @@ def _receive_end(process: "subprocess.Popen[str]", step: str, subject: str, seco
     finally:
         is_late = not timer.is_alive()
         timer.cancel()
-    if is_late:
-        raise ConfigError(f"{subject}: reading {step} took more than {seconds:g} seconds; {_MEND}")
     code = process.wait()
+    if is_late or code == -signal.SIGXCPU:
+        most = f"{seconds:g} seconds" if is_late else f"{MOST_SECONDS} seconds of processor time"
+        raise ConfigError(f"{subject}: reading {step} takes more than {most}; {_MEND}")
     how = f"signal {-code}, as where memory is not enough" if code < 0 else f"exit code {code}"
     raise ConfigError(f"{subject}: reading {step} ended its process with {how}; {_MEND}")
 
@@ -98,25 +108,36 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
     `begin` is told each step. Mistakes in the data are left to those who read all of it.
     """
     from sweeplab.adapters.counting import build_skeleton
+    from sweeplab.data.tokens import tokenize_examples
     from sweeplab.models.base import load_pretrained, load_tokenizer, read_architecture
-    from sweeplab.models.vision import is_image_classifier
     from sweeplab.planning.lengths import measure_data_extent
 
     begin("config.json and the weights' headers")
-    architecture = read_architecture(config.model)
+    read_architecture(config.model)
     build_skeleton(config.model)
     if not config.model.random_init:
         load_pretrained(config.model, {"device_map": {"": "meta"}})
-    if not is_image_classifier(architecture):
-        begin("tokenizer.json")
-        load_tokenizer(config.model)
+    if isinstance(config.data, TextData):
+        begin("the tokenizer and its chat template")
+        tokenizer = load_tokenizer(config.model)
+        with suppress(ConfigError):
+            tokenize_examples(_SAMPLE, tokenizer, config.data.style, config.data.mask_prompt, 4096)
     begin("the data with its tokenizer and chat template")
-    with suppress(ConfigError):
-        measure_data_extent(config)
+    if _count_data_bytes(config) <= _MOST_DATA_BYTES:
+        with suppress(ConfigError):
+            measure_data_extent(config)
 
 
-def describe_probe(config: TrialConfig, begin: Callable[[str], None]) -> str | None:
-    """Why the model cannot be read; None where it can."""
+def _count_data_bytes(config: TrialConfig) -> int:
+    """Of the files of the data; what stands elsewhere is not read."""
+    paths = [getattr(config.data, name, None) for name in ("path", "heldout_path")]
+    paths += [part.path for part in getattr(config.data, "parts", [])]
+    files = [expand_home(path) for path in paths if path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def describe_probe(config: TrialConfig, seconds: int, begin: Callable[[str], None]) -> str | None:
+    """Why the model cannot be read; None where it can. Ends the process after so many `seconds` of its time."""
     steps = ["config.json"]
 
     def note(step: str) -> None:
@@ -125,7 +146,7 @@ def describe_probe(config: TrialConfig, begin: Callable[[str], None]) -> str | N
 
     assert isinstance(config.model, LocalModel)
     try:
-        with _limited_memory(expand_home(config.model.path)):
+        with _limited(expand_home(config.model.path), seconds):
             probe_model(config, note)
     except ConfigError as error:
         return str(error)
@@ -135,22 +156,31 @@ def describe_probe(config: TrialConfig, begin: Callable[[str], None]) -> str | N
 
 
 @contextmanager
-def _limited_memory(folder: Path) -> Any:
-    """Within it the process takes at most half of the memory that is free; the weights' files are mapped beside it."""
+def _limited(folder: Path, seconds: int) -> Iterator[None]:
+    """Within it the process ends after so many `seconds`, and takes at most half of the memory that is free.
+
+    The weights' files are mapped into memory, and count beside it.
+    """
     import resource
 
     import psutil
 
-    before = resource.getrlimit(resource.RLIMIT_AS)
     mapped = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
     room = max(_LEAST_BYTES, psutil.virtual_memory().available // 2)
-    with suppress(ValueError, OSError):  # a system without this limit, or one that is lower already
-        resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + mapped + room, before[1]))
+    limits = {
+        resource.RLIMIT_AS: psutil.Process().memory_info().vms + mapped + room,
+        resource.RLIMIT_CPU: int(time.process_time()) + 1 + seconds,
+    }
+    before = {kind: resource.getrlimit(kind) for kind in limits}
+    for kind, most in limits.items():
+        with suppress(ValueError, OSError):  # a system without this limit, or one that is lower already
+            resource.setrlimit(kind, (most, before[kind][1]))
     try:
         yield
     finally:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, before)
+        for kind in limits:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(kind, before[kind])
 
 
 def _serve(requests: IO[str], answers: IO[str]) -> None:
@@ -163,7 +193,9 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
 
     send(done=True)
     for line in requests:
-        why = describe_probe(trial_config_from_dict(json.loads(line)), lambda step: send(step=step))
+        asked = json.loads(line)
+        config = trial_config_from_dict(asked["config"])
+        why = describe_probe(config, asked["seconds"], lambda step: send(step=step))
         send(**({"done": True} if why is None else {"refused": why}))
 
 
