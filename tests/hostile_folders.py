@@ -372,7 +372,7 @@ def _read_and_train(config: TrialConfig, seconds: int) -> tuple[str, str]:
         return "refused", why
     try:
         base = load_base(config.model, config.quantization, torch.float32, torch.device("cpu"))
-        splits = load_splits(config.data)  # type: ignore[arg-type]
+        splits = load_splits(config.data)
         split = tokenize_examples(splits.train, base.tokenizer, config.data.style, True, 64)
         loss = base.model(input_ids=split.examples[0].ids[None]).logits.float().sum()
         assert loss.isfinite(), "the logits are no numbers"

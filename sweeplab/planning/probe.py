@@ -28,7 +28,7 @@ from sweeplab.runtime.paths import expand_home
 MOST_SECONDS: Final = 15  # of processor time for one model with its data's texts; most take one
 _MOST_WAIT_SECONDS: Final = 120.0  # on a machine that others use too
 _START_SECONDS: Final = 300.0  # for torch to be imported there
-_LEAST_BYTES: Final = 2**31  # of memory, beside what the imports take and the weights' files
+_MOST_BYTES: Final = 2**32  # of memory, beside what the imports take and the weights' files
 _MOST_DATA_BYTES: Final = 2**26  # more is read by the worker only
 _ASKED: Final = f"What is {'a' * 60}, 1234567890? \n\n  Crème brûlée, 漢字 & <tags> 🙂... {'ab ' * 20}"
 _ANSWERED: Final = f"It's {'x' * 60}! {'the ' * 20}"
@@ -157,7 +157,7 @@ def describe_probe(config: TrialConfig, seconds: int, begin: Callable[[str], Non
 
 @contextmanager
 def _limited(folder: Path, seconds: int) -> Iterator[None]:
-    """Within it the process ends after so many `seconds`, and takes at most half of the memory that is free.
+    """Within it the process ends after so many `seconds`, and takes at most `_MOST_BYTES`.
 
     The weights' files are mapped into memory, and count beside it.
     """
@@ -166,9 +166,8 @@ def _limited(folder: Path, seconds: int) -> Iterator[None]:
     import psutil
 
     mapped = sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
-    room = max(_LEAST_BYTES, psutil.virtual_memory().available // 2)
     limits = {
-        resource.RLIMIT_AS: psutil.Process().memory_info().vms + mapped + room,
+        resource.RLIMIT_AS: psutil.Process().memory_info().vms + mapped + _MOST_BYTES,
         resource.RLIMIT_CPU: int(time.process_time()) + 1 + seconds,
     }
     before = {kind: resource.getrlimit(kind) for kind in limits}
