@@ -1,6 +1,7 @@
 """`python -m sweeplab`: what the command line asks for; help and version without importing what a study needs.
 
-Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced; 2 a mistake of the user's; 130 interrupted.
+Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced; 2 a mistake of the user's; 130 interrupted; 143
+and 129 ended by SIGTERM and SIGHUP.
 """
 
 import os
@@ -17,21 +18,31 @@ def main() -> None:
 
         print(f"sweeplab {sweeplab.__version__}")
         return
-    from sweeplab.cli.errors import exits_with_one_line
+    from sweeplab.cli.terminal import Ended, outlives_terminal
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
-    try:
-        with exits_with_one_line():
-            from sweeplab.cli.help import asked_help
+    with outlives_terminal():
+        try:
+            _run_arguments()
+        except Ended as end:
+            print(f"sweeplab: {end.word}", file=sys.stderr)
+            sys.exit(end.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)
 
-            if (text := asked_help(sys.argv[1:])) is not None:
-                print(text)
-                return
-            from sweeplab.cli.dispatch import run_command
 
-            run_command()
-    except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+def _run_arguments() -> None:
+    from sweeplab.cli.errors import exits_with_one_line
+
+    with exits_with_one_line():
+        from sweeplab.cli.help import asked_help
+
+        if (text := asked_help(sys.argv[1:])) is not None:
+            print(text)
+            return
+        from sweeplab.cli.dispatch import run_command
+
+        run_command()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Collects results by item of all trials in one matrix, and rates the settings from it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -8,13 +8,12 @@ import numpy as np
 
 from sweeplab.analysis.elo import Rating, Strength, build_matches, rate_by_bradley_terry, rate_by_elo
 from sweeplab.records.items import read_trial_items
-from sweeplab.records.metrics import score_parts
+from sweeplab.records.metrics import SHARES, choose_headline, score_parts, split_filter
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import trial_folder
 from sweeplab.report.evidence.settings import Setting, first_objective
 from sweeplab.statistics.selection import pick_evenly
 
-_RIGHT: Final = ("exact_match", "acc", "accuracy")  # metrics of an item that are higher for a correct answer
 _MOST_ITEMS: Final = 1000
 _NUM_ORDERS: Final = 200
 _SEED: Final = 0
@@ -37,17 +36,21 @@ class Ratings(NamedTuple):
     standings: list[Standing]  # in the settings' order
 
 
-def _read_right_items(path: Path) -> dict[Item, float]:
-    """The result of each item, by task and item, for tasks with such a metric. Raises `StoreError`."""
+def _read_right_items(path: Path, wanted: Collection[str]) -> dict[Item, float]:
+    """The result of each item, by task and item, for tasks that tell correct answers; of several metrics
+    `choose_headline`'s. Raises `StoreError`."""
     by_metric = read_trial_items(path)
-    chosen: dict[str, tuple[int, str]] = {}  # by task: its first metric in the order of `RIGHT`
+    shares: dict[str, list[str]] = {}
     for name in by_metric:
         task, metric = score_parts(name)
-        kind = metric.partition("@")[0].split(",")[0]
-        if kind in _RIGHT:
-            rank = _RIGHT.index(kind)
-            chosen[task] = min(chosen.get(task, (rank, name)), (rank, name), key=lambda one: one[0])
-    return {(task, item): value for task, (_, name) in chosen.items() for item, value in by_metric[name].items()}
+        if split_filter(metric)[0] in SHARES:
+            shares.setdefault(task, []).append(metric)
+    chosen = {task: choose_headline(task, metrics, wanted) for task, metrics in shares.items()}
+    return {
+        (task, item): value
+        for task, metric in chosen.items()
+        for item, value in by_metric[f"scores.{task}.{metric}"].items()
+    }
 
 
 def _choose_tasks(facts: StudyFacts, tasks: Sequence[str]) -> list[str]:
@@ -67,7 +70,7 @@ def rate_settings(facts: StudyFacts, settings: Sequence[Setting], study_folder: 
         for record in setting.finished:
             path = trial_folder(study_folder, record.number) / "items.jsonl"
             if path.exists():
-                rows.append((record, index, _read_right_items(path)))
+                rows.append((record, index, _read_right_items(path, facts.objectives)))
     tasks = list(dict.fromkeys(task for _, _, items in rows for task, _ in items))
     if not tasks:
         return None

@@ -28,7 +28,24 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         _check_readable(argument)
     check_flags(arguments)
-    return [mark_known(argument) for argument in arguments]
+    return [mark_known(argument) for argument in _put_flags_first(arguments)]
+
+
+def _put_flags_first(arguments: Sequence[str]) -> list[str]:
+    """Flags with their values before overrides, since Hydra knows no override behind a flag that follows another."""
+    actions = get_args_parser()._option_string_actions
+    flags: list[str] = []
+    overrides: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        action = actions.get(argument)
+        if action is not None and action.nargs is None:  # its value is the next argument
+            flags += [value for value in (next(waiting, None),) if value is not None]
+    return [*flags, *overrides]
 
 
 def _check_readable(argument: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from sweeplab.config.study import StudyConfig
+from sweeplab.records.constraints import combine_constraints
 from sweeplab.records.items import Items, ItemTable
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.stored import value_at
@@ -104,6 +105,7 @@ def _merge_facts(facts: Sequence[StudyFacts], names: Sequence[str]) -> StudyFact
         num_planned=None if None in planned else sum(number for number in planned if number is not None),
         config=_find_common([one.config for one in facts]),
         retained_tasks=[task for task in facts[0].retained_tasks if all(task in one.retained_tasks for one in facts)],
+        constraints=combine_constraints([one.constraints for one in facts]),
     )
 
 

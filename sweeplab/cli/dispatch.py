@@ -1,35 +1,79 @@
 """From the checked command line to its action. Each action imports only what it needs; short ones stand here."""
 
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from sweeplab.cli.arguments import check_arguments, choose_study_name, quote_typed_command
 from sweeplab.cli.errors import exits_with_one_line
+from sweeplab.cli.terminal import Ended
 from sweeplab.config.compose import DEFAULT_NAME, Request, to_study_config
 from sweeplab.config.conf import CONF
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.store import StoreError
+from sweeplab.runtime.paths import quote_command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _WITHOUT_RESULT: Final = 1
+_OUTCOMES: Final = {_WITHOUT_RESULT: "came to nothing", 2: "was refused"}  # by exit code
+
+
+class _FailedJob(NamedTuple):
+    """A job of `--multirun` that came to nothing."""
+
+    number: int
+    overrides: str
+    code: int
 
 
 def run_command() -> None:
-    """What `sys.argv` asks for: one study, or one for each job of `--multirun`. Raises `ConfigError`."""
+    """What `sys.argv` asks for: one study, or one for each job of `--multirun`. Raises `ConfigError`.
+
+    A job of several that comes to nothing leaves the others their turn; the worst exit code is that of all.
+    """
     sys.argv[1:] = check_arguments(sys.argv[1:])
-    _run_job()
+    failed: list[_FailedJob] = []
+
+    @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+    def run_job(composed: DictConfig) -> None:
+        _run_job(composed, failed)
+
+    run_job()
+    if failed:
+        for job in failed:
+            print(f"sweeplab: job {job.number} ({job.overrides}) {_OUTCOMES[job.code]}", file=sys.stderr)
+        sys.exit(max(job.code for job in failed))
 
 
-@hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
-def _run_job(composed: DictConfig) -> None:
-    """One study: the whole command line, or one job of `--multirun`."""
+def _run_job(composed: DictConfig, failed: list[_FailedJob]) -> None:
+    """The whole command line, or one job of `--multirun`, which joins `failed` instead of ending the program."""
+    context = HydraConfig.get()
+    if context.mode is not RunMode.MULTIRUN:
+        _run_one(composed)
+        return
+    code: object = 0
+    try:
+        _run_one(composed)
+    except SystemExit as end:
+        code = end.code
+    except Exception:  # the others are not to blame for it
+        traceback.print_exc()
+        code = _WITHOUT_RESULT
+    if isinstance(code, int) and code:
+        shown = quote_command([one.removeprefix("++") for one in context.overrides.task])
+        failed.append(_FailedJob(context.job.num, shown, code))
+
+
+def _run_one(composed: DictConfig) -> None:
+    """One study."""
     with exits_with_one_line():  # in here too, since Hydra would print a line of its own
         composed.study.name = choose_study_name(composed.study.name)
         overrides = list(HydraConfig.get().overrides.task)
@@ -82,9 +126,10 @@ def _run_study(request: Request, console: "Console") -> bool:
 
     try:
         return Driver(request, console).run() > 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         folder = study_folder(request.config)
-        line = f"\nInterrupted. Finished trials are kept in {folder}; the same command goes on from there."
+        word = end.word.capitalize() if isinstance(end, Ended) else "Interrupted"
+        line = f"\n{word}. Finished trials are kept in {folder}; the same command goes on from there."
         console.print(line, markup=False)
         raise
 

@@ -155,6 +155,7 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
             f"{extent.num_naming_special:,} examples name special tokens in their own text, as an end token written by "
             "hand is: they are learned as text."
         )
+    lines += [f"{note[0].upper()}{note[1:]}." for note in extent.notes]
     if extent.num_learned:
         lines.append(
             f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "

@@ -17,6 +17,18 @@ Params = dict[str, Any]
 Scalar = bool | int | float | str | None
 
 
+def to_plain_numbers(params: Params) -> Params:
+    """Whole numbers as such: 1.0, which YAML and JSON may make of 1, is the same value."""
+    return {
+        key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in params.items()
+    }
+
+
+def identify_params(params: Params) -> str:
+    """A text that is equal for equal settings, whether a number was written as 1 or as 1.0."""
+    return repr(sorted(to_plain_numbers(params).items()))
+
+
 class Axis(NamedTuple):
     """One varied key: listed choices, or a range with both ends included; drawn only where `when` holds."""
 

@@ -147,6 +147,7 @@ class Tokenized:
     num_examples: int | None = None  # training examples, the dropped ones included
     num_heldout_truncated: int = 0
     num_naming_special: int = 0  # of those to train on, whose text names special tokens, which stay text
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
     batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
 
     def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:

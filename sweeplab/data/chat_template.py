@@ -26,6 +26,9 @@ from sweeplab.runtime.errors import ConfigError, describe_error
 
 _GENERATION: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")  # as transformers looks for it
 _THOUGHT: Final = re.compile("think|reason", re.IGNORECASE)  # tokens that an answer itself may hold
+_DATE: Final = "strftime_now"
+_DATED: Final = "the chat template writes the current date, so training on another day reads other tokens"
+_ENDLESS: Final = "the chat template writes no special token at the end of an answer, so no end is learned"
 _HEADER: Final = 100  # characters in which a template may begin an answer before the part that is learned
 _ERRORS: Final = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
@@ -219,7 +222,7 @@ class _Conversation:
         prompt = self._render_first(index, prompts=True).text
         is_last = index == len(self.messages) - 1
         until = text if is_last else self._render_first(index + 1).text
-        num_shared = count_shared(until, text)
+        num_shared = len(until) if text.startswith(until) else count_shared(until, text)
         if text.startswith(prompt) and len(prompt) < num_shared:
             end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
             if end is not None:
@@ -274,4 +277,7 @@ def _render_variant(conversation: _Conversation, *, mask_prompt: bool) -> Render
     whole = conversation.whole
     text = whole.text if conversation.template.has_marks else whole.text[: targets[-1].end]
     literal = [span for span in whole.literal if span.end <= len(text)]
-    return Rendering(text, targets, unlearned, literal, has_first_token=True, has_end_token=True)
+    notes = [_DATED] if _DATE in conversation.template.source else []
+    if not whole.text[slice(*targets[-1])].rstrip().endswith(tuple(conversation.template.names)):
+        notes.append(_ENDLESS)
+    return Rendering(text, targets, unlearned, literal, has_first_token=True, has_end_token=True, notes=notes)

@@ -136,7 +136,7 @@ def _replace_outside(
 
 def encode_literally(
     text: str, literal: Sequence[Span], names: frozenset[str], tokenizer: Any
-) -> tuple[list[int], list[Span]]:
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids of `text` and where each token stands in it, without the tokenizer's first and last token.
 
     Within `literal` no special token is seen. Raises `UnusableExampleError` where the tokenizer cannot do that.
@@ -160,4 +160,4 @@ def encode_literally(
     special = set(own.values()) - {tokenizer.unk_token_id}
     if sum(id_ in special for id_ in ids) != number:
         raise problem
-    return ids, [Span(positions[start], positions[end]) for start, end in encoding.offsets]
+    return ids, [(positions[start], positions[end]) for start, end in encoding.offsets]

@@ -39,6 +39,7 @@ class Tokens:
         # the first token is no target, since no token before it predicts it
         self.num_targets = int((self.labels[1:] != IGNORED).sum())
         self.num_literal = num_literal  # names of special tokens that the example's own text holds
+        self.notes: Sequence[str] = ()  # of the rendering
 
 
 class _TokenizedSplit(NamedTuple):
@@ -48,11 +49,12 @@ class _TokenizedSplit(NamedTuple):
     num_truncated: int  # cut at max_length
     num_dropped: int  # cut before their response began
     num_naming_special: int = 0  # whose text names special tokens, which stay text
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
 
 
 class _Encoded(NamedTuple):
     ids: list[int]
-    spans: list[Span]  # of each token in the text; the tokenizer's own first tokens stand before it
+    spans: list[tuple[int, int]]  # of each token in the text; the tokenizer's own first tokens are before it
 
 
 def _render_example(example: Example, style: str, tokenizer: Any, *, mask_prompt: bool = True) -> Rendering:
@@ -87,26 +89,30 @@ def _encode_with_offsets(rendering: Rendering, tokenizer: Any) -> _Encoded:
     encoding = tokenizer(
         text, add_special_tokens=not rendering.has_first_token, verbose=False, return_offsets_mapping=True
     ).encodings[0]
-    owners = encoding.sequence_ids  # None: put around the text
-    first = next((index for index, owner in enumerate(owners) if owner is not None), len(owners))
-    last = len(owners) - next((index for index, owner in enumerate(reversed(owners)) if owner is not None), 0)
-    spans = [Span(*offsets) for offsets in encoding.offsets[first:last]]
+    first, last = _find_own_tokens(encoding)
+    ids, spans = encoding.ids[:last], encoding.offsets[first:last]
     for border in {span.start for span in rendering.targets if text[span.start : span.start + 1].isspace()}:
         spans = [
-            span._replace(end=_untrim_end(span.end, token, tokenizer, text))
-            if span.end <= border and text[span.end : border + 1].isspace()
-            else span
-            for span, token in zip(spans, encoding.ids[first:last], strict=True)
+            (start, _untrim_end(end, token, tokenizer, text))
+            if end <= border and text[end : border + 1].isspace()
+            else (start, end)
+            for (start, end), token in zip(spans, ids[first:], strict=True)
         ]
-    return _Encoded(encoding.ids[:last], [Span(0, 0)] * first + spans)
+    return _Encoded(ids, [(0, 0)] * first + spans)
+
+
+def _find_own_tokens(encoding: Any) -> tuple[int, int]:
+    """Where the tokens of the text itself begin and end, among those that the tokenizer puts around it."""
+    owners = encoding.sequence_ids  # None for tokens that are put around the text
+    own = [index for index, owner in enumerate(owners) if owner is not None] if None in owners else range(len(owners))
+    return (own[0], own[-1] + 1) if own else (len(owners), len(owners))
 
 
 def _list_first_tokens(tokenizer: Any) -> list[int]:
     """What the tokenizer puts before a text."""
     encoding = tokenizer("a", add_special_tokens=True).encodings[0]
-    return [id_ for id_, owner in zip(encoding.ids, encoding.sequence_ids, strict=True) if owner is None][
-        : next(index for index, owner in enumerate(encoding.sequence_ids) if owner is not None)
-    ]
+    ids: list[int] = encoding.ids[: _find_own_tokens(encoding)[0]]
+    return ids
 
 
 def _encode_without_offsets(rendering: Rendering, tokenizer: Any) -> _Encoded:
@@ -116,13 +122,13 @@ def _encode_without_offsets(rendering: Rendering, tokenizer: Any) -> _Encoded:
     if special and ids and ids[-1] == tokenizer.eos_token_id:
         ids = ids[:-1]
     borders = sorted({border for span in (*rendering.targets, *rendering.unlearned) for border in span})
-    spans: list[Span] = []
+    spans: list[tuple[int, int]] = []
     for border in borders:
         part = tokenizer.encode(rendering.text[:border], add_special_tokens=special, verbose=False)
         num_before = len(ids) if border == len(rendering.text) else count_shared(part, ids)
-        start = spans[-1].end if spans else 0
-        spans += [Span(start, border)] * (num_before - len(spans))
-    spans += [Span(len(rendering.text), len(rendering.text))] * (len(ids) - len(spans))
+        start = spans[-1][1] if spans else 0
+        spans += [(start, border)] * (num_before - len(spans))
+    spans += [(len(rendering.text), len(rendering.text))] * (len(ids) - len(spans))
     return _Encoded(ids, spans)
 
 
@@ -134,16 +140,22 @@ def _encode_rendering(rendering: Rendering, tokenizer: Any, names: frozenset[str
     if rendering.literal:
         ids, spans = encode_literally(rendering.text, rendering.literal, names, tokenizer)
         first = [] if rendering.has_first_token else _list_first_tokens(tokenizer)
-        return _Encoded([*first, *ids], [Span(0, 0)] * len(first) + spans)
+        return _Encoded([*first, *ids], [(0, 0)] * len(first) + spans)
     return (_encode_with_offsets if tokenizer.is_fast else _encode_without_offsets)(rendering, tokenizer)
 
 
-def _touches(token: Span, spans: Iterable[Span]) -> bool:
-    """True for a token that holds a character of a span; one across the border before an answer belongs to the answer.
+def _find_tokens(spans: Sequence[tuple[int, int]], parts: Iterable[Span]) -> set[int]:
+    """The tokens that hold a character of one of `parts`; a token of no character belongs to the part that it ends.
 
-    So does lm-eval, which moves a prompt's last spaces to the answer. A token of nothing belongs to what it ends.
+    A token across the border before an answer belongs to the answer, as in lm-eval, which moves a prompt's last spaces
+    to the answer.
     """
-    return any(start < token.end and (token.end <= end or token.start < end) for start, end in spans)
+    return {
+        index
+        for first, last in parts
+        for index, (start, end) in enumerate(spans)
+        if first < end and (end <= last or start < last)
+    }
 
 
 def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: bool) -> Tokens:
@@ -156,12 +168,16 @@ def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: b
     template = tokenizer.get_chat_template(None, list(example.tools) or None) if style == "template" else None
     names = find_special_names(tokenizer, template if template is not None else " ".join(CHATML_NAMES))
     ids, spans = _encode_rendering(rendering, tokenizer, names)
-    is_target = [_touches(span, rendering.targets) for span in spans]
-    stop = max((index for index, target in enumerate(is_target, 1) if target), default=0)
-    counted = is_target if mask_prompt else [not _touches(span, rendering.unlearned) for span in spans]
-    labels = [id_ if counts else IGNORED for id_, counts in zip(ids, counted, strict=True)]
+    counted = _find_tokens(spans, rendering.targets)
+    last = rendering.targets[-1].end
+    stop = max(counted) + 1 if counted else sum(end <= last for _, end in spans)  # none: the tokenizer drops the answer
+    if not mask_prompt:
+        counted = set(range(stop)) - _find_tokens(spans, rendering.unlearned)
+    labels = [id_ if index in counted else IGNORED for index, id_ in enumerate(ids[:stop])]
     end = [] if rendering.has_end_token else [tokenizer.eos_token_id]
-    return Tokens(ids[:stop] + end, labels[:stop] + end, len(rendering.literal))
+    tokens = Tokens(ids[:stop] + end, labels + end, len(rendering.literal))
+    tokens.notes = rendering.notes
+    return tokens
 
 
 def _truncate(tokens: Tokens, max_length: int) -> Tokens:
@@ -209,4 +225,5 @@ def tokenize_examples(
         )
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
     num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
-    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special)
+    notes = tuple(dict.fromkeys(note for tokens in whole for note in tokens.notes))
+    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special, notes)

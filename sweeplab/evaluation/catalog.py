@@ -1,6 +1,6 @@
 """Loads lm-eval's tasks by name, on the hub's data or on files, and the tasks of the embedded world."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from sweeplab.evaluation.files import read_tasks_from_files
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
 
 LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
+_REMEDY: Final = "drop it, or the group that has it"
 _COMPARISONS: Final = ("acc", "acc_norm")  # metrics that depend only on which answer is most likely
 _FOLDERS: Final = {  # folders of the tasks of `evaluation=lora_insights`: indexing all of lm-eval takes ten seconds
     "truthfulqa_mc1": "truthfulqa",
@@ -61,6 +62,8 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
     All at once, as its command line does: tasks may draw while they load, and lm-eval draws for every name it reads.
     """
     manager = _choose_task_manager(names, data_dir)
+    for name in names:
+        _refuse_unsupported(manager, name)
     try:
         loaded = _load(manager, names)
     except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
@@ -68,7 +71,7 @@ def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
             _load_single(manager, name)
         raise _refuse_load(names, error) from error
     for task in loaded["tasks"].values():
-        _refuse_unsupported(task)
+        _refuse_lacking(task)
     return loaded
 
 
@@ -111,19 +114,42 @@ def _refuse_task(where: str, error: BaseException) -> ConfigError:
     )
 
 
-def _refuse_unsupported(task: Any) -> None:
-    """Raises `ConfigError` for a task that lm-eval would run otherwise than on a text model, or not at all."""
-    remedy = "drop it, or the group that has it"
-    if getattr(task, "UNSAFE_CODE", False):
-        raise refuse("evaluation.tasks", "must not run code that a model has written", task.task_name, remedy)
-    if getattr(task, "MULTIMODAL", False):
-        raise refuse("evaluation.tasks", "must be of text, without images or sound", task.task_name, remedy)
+def _list_configurations(manager: Any, name: str) -> Iterator[dict[str, Any]]:
+    """The configurations of a task, or of all in a group or tag, before any code that they refer to has run."""
+    entry = manager.task_index.get(name)
+    if entry is None:
+        return
+    yield entry.cfg or {}
+    parts = (entry.cfg or {}).get("task") if entry.kind.name == "GROUP" else sorted(entry.tags - {name})
+    if entry.kind.name in ("GROUP", "TAG") and isinstance(parts, list):
+        for part in parts:
+            if isinstance(part, dict):
+                yield part
+            reference = part if isinstance(part, str) else part.get("task", part.get("group"))
+            if isinstance(reference, str):
+                yield from _list_configurations(manager, reference)
+
+
+def _refuse_unsupported(manager: Any, name: str) -> None:
+    """Raises `ConfigError` for what is not scored here: code that a model has written, images and sound."""
+    for config in _list_configurations(manager, name):
+        task = config.get("task", name)
+        if config.get("unsafe_code"):
+            raise refuse("evaluation.tasks", "must not run code that a model has written", task, _REMEDY)
+        if config.get("doc_to_image") or config.get("doc_to_audio"):
+            raise refuse("evaluation.tasks", "must be of text, without images or sound", task, _REMEDY)
+
+
+def _refuse_lacking(task: Any) -> None:
+    """Raises `ConfigError` for a task that was loaded without one of its metrics, or marks itself as unsupported."""
+    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+        raise refuse("evaluation.tasks", "must be of text, and run no code of a model's", task.task_name, _REMEDY)
     metrics = getattr(task, "_metric_fn_list", {})
     for name in [name for name, function in metrics.items() if function is None] if _has_own_results(task) else []:
         rule = f"has the metric {name}, which lm-eval takes from Hugging Face's hub and cannot get"
-        raise refuse("evaluation.tasks", rule, task.task_name, remedy)
+        raise refuse("evaluation.tasks", rule, task.task_name, _REMEDY)
     for name in [name for name, function in task.aggregation().items() if function is None]:
-        raise refuse("evaluation.tasks", f"cannot aggregate the metric {name}", task.task_name, remedy)
+        raise refuse("evaluation.tasks", f"cannot aggregate the metric {name}", task.task_name, _REMEDY)
 
 
 def _has_own_results(task: Any) -> bool:

@@ -9,13 +9,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
 from torch import nn
 
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 _RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
 _MOST_PREPARED: Final = 2  # the tasks after training, and those of the rungs
@@ -65,6 +66,35 @@ def _keep_random_states() -> Iterator[None]:
         np.random.set_state(arrays)
 
 
+def _refuse_template(tokenizer: Any, instruction: str | None) -> None:
+    """Raises `ConfigError` without a chat template, and for one that does not write `instruction`.
+
+    lm-eval would leave the instruction out where the template refuses it.
+    """
+    if tokenizer.chat_template is None:
+        raise ConfigError(
+            "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model lacks; "
+            "use false, or a model that was trained to chat"
+        )
+    system = [] if instruction is None else [{"role": "system", "content": instruction}]
+    remedy = "use false" if instruction is None else "leave evaluation.system_instruction null, or use false"
+    try:
+        text = tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": "?"}], tokenize=False, add_generation_prompt=True
+        )
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        reason = describe_error(error)
+        raise ConfigError(
+            f"evaluation.apply_chat_template=true: the tokenizer's chat template refuses the messages: {reason}; "
+            f"{remedy}"
+        ) from error
+    if instruction is not None and instruction.strip() not in text:
+        raise ConfigError(
+            "evaluation.apply_chat_template=true: the tokenizer's chat template leaves out "
+            f"evaluation.system_instruction; {remedy}"
+        )
+
+
 def run_lm_eval(
     model: nn.Module,
     tokenizer: Any,
@@ -85,11 +115,8 @@ def run_lm_eval(
     from sweeplab.evaluation.lm import CohortLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
-    if settings.apply_chat_template and tokenizer.chat_template is None:
-        raise ConfigError(
-            "evaluation.apply_chat_template=true needs a tokenizer with a chat template, which this model lacks; "
-            "use false, or a model that was trained to chat"
-        )
+    if settings.apply_chat_template:
+        _refuse_template(tokenizer, settings.system_instruction)
     was_training = model.training
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     evaluations = []

@@ -1,6 +1,7 @@
 """What lm-eval found, as scores by task and metric, and as one row per item."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -21,6 +22,12 @@ class Evaluation(NamedTuple):
 def read_evaluation(results: dict[str, Any], loaded: dict[str, Any]) -> Evaluation:
     """What `evaluate` of lm-eval returned for tasks that `load_tasks` loaded."""
     scores = _read_scores(results["results"], results["n-samples"])
+    for task, samples in results["samples"].items():  # the code of a task may leave a metric out for some items
+        counts = Counter((name, one["filter"]) for one in samples for name in one["metrics"])
+        for (metric, filter_name), count in counts.items():
+            name = metric if filter_name == "none" else f"{metric}@{filter_name}"
+            if name in scores.get(task, {}):
+                scores[task][name].num_items = count
     is_mean = _find_means(loaded["tasks"])
     rows = _list_item_rows(results["samples"], is_mean)
     groups = [row for group in loaded["groups"].values() for row in _list_group_rows(group, scores, is_mean)]

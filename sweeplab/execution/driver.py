@@ -18,12 +18,12 @@ from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
+from sweeplab.records.lock import only_writer
 from sweeplab.records.metrics import direction
 from sweeplab.records.quarantine import StudyFiles, read_study, remove_partial_files
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     make_folder,
-    only_writer,
     read_base_scores,
     read_facts,
     read_records,

@@ -1,8 +1,11 @@
 """Decides how many workers run, on which devices and with how many threads. It does not import torch."""
 
+import math
 import os
 import subprocess
+from collections.abc import Iterator
 from itertools import takewhile
+from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from sweeplab.config.executor import ExecutorConfig
@@ -40,9 +43,41 @@ def list_visible_gpus() -> list[str]:
     return [str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def count_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores that this process may use: those that it may run on, and no more than its control group has time for.
+
+    A part of a core counts as a whole one. `groups`: where control groups are mounted; `own`: this process's file.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in _list_quotas(groups, own))]))
+
+
+def _list_quotas(groups: Path, own: Path) -> Iterator[float]:
+    """Cores that this process's control group and those above it are given time for, of version 2 and of version 1.
+
+    A container sees its own group as the root, whatever path the file names, so that every folder upwards is tried.
+    """
+    for line in _read_words(own, "\n"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for name in {controllers, "cpu"} if controllers else {""}:
+            inner = PurePosixPath(path.lstrip("/"))
+            for folder in (groups / name / part for part in (inner, *inner.parents)):
+                if controllers:
+                    limit = [*_read_words(folder / "cpu.cfs_quota_us"), *_read_words(folder / "cpu.cfs_period_us")]
+                else:
+                    limit = _read_words(folder / "cpu.max")
+                if len(limit) == 2 and all(one.isdigit() and int(one) > 0 for one in limit):  # else -1, or "max"
+                    yield int(limit[0]) / int(limit[1])
+
+
+def _read_words(path: Path, separator: str | None = None) -> list[str]:
+    """What a file holds between separators; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").split(separator)
+    except (OSError, ValueError):
+        return []
 
 
 def _is_small(model: ModelConfig) -> bool:

@@ -1,7 +1,7 @@
 """Finds the number and the lengths of a trial's training examples."""
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sweeplab.config.data import DigitsData, TextData
 from sweeplab.config.model import ModelConfig
@@ -30,6 +30,7 @@ class DataExtent(NamedTuple):
     num_learned: int = 0  # held-out examples that are also training examples, of a file
     num_heldout: int = 0  # held-out examples of a file for which the number above was counted
     num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
 
 
@@ -58,7 +59,9 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     splits = load_splits(config.data)
     assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    learned = {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
+    learned: dict[str, Any] = (
+        {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
+    )
     if not (_is_small(examples) and _is_tokenizer_local(config.model)):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
@@ -71,4 +74,4 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     mean = sum(lengths) / len(rows)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
-    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special)
+    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=split.notes)

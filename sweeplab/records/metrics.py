@@ -44,9 +44,18 @@ SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of corr
 # Tasks whose main metric is acc_norm: those of the Open LLM Leaderboard, version 1 (ARC, HellaSwag) and version 2 (BBH,
 # GPQA, MuSR), and further multiple-choice tasks whose answers differ as much in length.
 _NORMALIZED: Final = re.compile(
-    r"^(arc_challenge|arc_easy|hellaswag|openbookqa|piqa)(_|$)|^leaderboard_(bbh|gpqa|musr)(_|$)"
+    r"^(arc_(\w+_)?(challenge|easy)|hellaswag|openbookqa|piqa)(_|$)|^leaderboard_(bbh|gpqa|musr)(_|$)"
 )
-_HEADLINES: Final = ("exact_match", "acc", "acc_norm", "prompt_level_strict_acc", "em", "f1", "word_perplexity")
+_HEADLINES: Final = (
+    "exact_match",
+    "acc",
+    "acc_norm",
+    "accuracy",
+    "prompt_level_strict_acc",
+    "em",
+    "f1",
+    "word_perplexity",
+)
 _FILTERS: Final = ("", "strict-match")  # GSM8K: the leaderboard takes `exact_match` of the strict filter
 
 

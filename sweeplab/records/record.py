@@ -126,7 +126,7 @@ class TrialRecord:
     rung_scores: list[RungScores] = field(default_factory=list)
     heldout_loss_nats_per_token: float | None = None  # an image is one target, and counts as one token here
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)  # faster ways of computing that were not taken, and why
+    notes: list[str] = field(default_factory=list)  # faster ways that were not taken, and why; what is odd in the data
     provenance: dict[str, Any] = field(default_factory=dict)
     version: int = _RECORD_VERSION
 

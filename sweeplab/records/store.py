@@ -1,14 +1,10 @@
 """Writes and reads the files of a study. A file is written completely or not at all."""
 
-import errno
-import fcntl
 import json
 import math
 import os
 import re
 import secrets
-import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,38 +28,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be created: {error.strerror}; choose another folder") from error
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
-
-    Raises `StoreError` where another process holds it, saying which, or the folder cannot be written.
-    """
-    path = folder / ".lock"
-    try:
-        stream = path.open("a+")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.seek(0)
-            holder = stream.read().strip() or "another run"
-            raise StoreError(f"{folder} is in use by {holder}; wait for its end or choose another name") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # a file system without locks, as some NFS
-                raise
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
-        try:
-            stream.truncate(0)
-            os.write(stream.fileno(), holder.encode())  # past the stream's buffer, which would try again as it closes
-        except OSError as error:
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror}; free space or choose another folder"
-            ) from error
-        yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeplab.runtime.errors import describe_error
 
 _DATABASE: Final = "optuna.db"
+_ADDRESS: Final = f"sqlite:///{_DATABASE}"  # not the path, of which an address and Optuna read %20, ? and {x} otherwise
 _BESIDE: Final = ("-journal", "-wal", "-shm")  # SQLite's files beside a database; a new database would read old ones
 _STUDY_ID: Final = 1
 _TRIAL_TABLES: Final = (
@@ -81,7 +83,7 @@ def _insert(connection: Connection, trials: Iterable[FrozenTrial]) -> None:
 
 def _write_database(path: Path, study: optuna.Study) -> None:
     path.unlink(missing_ok=True)
-    storage = RDBStorage(f"sqlite:///{path}")
+    storage = RDBStorage(_ADDRESS, engine_kwargs={"creator": lambda: sqlite3.connect(path)})
     try:
         study_id = storage.create_new_study(study.directions, study.study_name)
         assert study_id == _STUDY_ID
@@ -121,7 +123,7 @@ class Dashboard:
                 partial.replace(self._path)
             finally:
                 partial.unlink(missing_ok=True)
-            self._connection = create_engine(f"sqlite:///{self._path}").connect()
+            self._connection = create_engine(_ADDRESS, creator=lambda: sqlite3.connect(self._path)).connect()
             self._connection.exec_driver_sql("PRAGMA synchronous = OFF")  # a lost database is built again
             self._connection.commit()
 

@@ -1,12 +1,13 @@
 """The trials to run before the sampler draws another point: further seeds of drawn points, enqueued points, a grid."""
 
+import ast
 from collections import deque
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from optuna.trial import FrozenTrial
 
-from sweeplab.config.space import Axis, Params, fits, grid
+from sweeplab.config.space import Axis, Params, fits, grid, identify_params, to_plain_numbers
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status
 from sweeplab.search.outcome import STATUS
@@ -24,9 +25,17 @@ class Queued(NamedTuple):
     entry: str | None = None
 
 
-def identify_setting(params: Params) -> str:
-    """A text that is equal for equal settings."""
-    return repr(sorted(params.items()))
+def identify_entry(values: Params) -> str:
+    """A text that is equal for equal entries of study.enqueue."""
+    return repr(to_plain_numbers(values))
+
+
+def identify_stored_entry(text: str) -> str:
+    """The same for an entry as a trial's file has it: older versions told 1 from 1.0."""
+    try:
+        return identify_entry(ast.literal_eval(text))
+    except (ValueError, SyntaxError, AttributeError):  # no entry of this version's
+        return text
 
 
 class Queue:
@@ -60,7 +69,7 @@ class Queue:
         """
         drawn = [params for trial in trials if (params := self._note_trial(trial)) is not None]
         self._queue.extend(self.list_missing(drawn))
-        entries = [Queued(one, self._seeds[0], repr(one)) for one in self._entries]
+        entries = [Queued(one, self._seeds[0], identify_entry(one)) for one in self._entries]
         self._queue.extend(one for one in entries if not self._is_begun(one))
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
@@ -68,14 +77,14 @@ class Queue:
         if self._is_grid:
             wanted = [Queued(point, seed) for seed in self._seeds for point in grid(self._varied)]
         else:
-            points = {identify_setting(params): params for params in drawn}
+            points = {identify_params(params): params for params in drawn}
             wanted = [Queued(point, seed) for point in points.values() for seed in self._seeds]
         return [one for one in wanted if not self._is_begun(one)]
 
     def _note_trial(self, trial: FrozenTrial) -> Params | None:
         """Notes what a trial says; returns its setting, or None where an axis is missing or not of this space."""
         if ENTRY in trial.user_attrs:
-            self._begun_entries.add(trial.user_attrs[ENTRY])
+            self._begun_entries.add(identify_stored_entry(trial.user_attrs[ENTRY]))
         params = read_params(trial, self._varied)
         if not fits(params, self._varied):
             return None
@@ -86,21 +95,21 @@ class Queue:
 
     def note(self, params: Params, seed: int) -> None:
         """Notes that a setting has a trial with `seed`."""
-        self._begun_seeds.setdefault(identify_setting(params), set()).add(seed)
+        self._begun_seeds.setdefault(identify_params(params), set()).add(seed)
 
     def note_pruned(self, params: Params) -> None:
         """Notes that the pruner stopped a trial of the setting."""
-        self._pruned.add(identify_setting(params))
+        self._pruned.add(identify_params(params))
 
     def _is_begun(self, queued: Queued) -> bool:
         """True where the queued trial has already begun."""
         if queued.entry is not None:
             return queued.entry in self._begun_entries
-        return queued.seed in self._begun_seeds.get(identify_setting(queued.params), ())
+        return queued.seed in self._begun_seeds.get(identify_params(queued.params), ())
 
     def put_other_seeds_first(self, params: Params) -> None:
         """Queues the other seeds of a setting that was drawn with one seed; a grid keeps its own order."""
-        if self._is_grid or len(self._begun_seeds[identify_setting(params)]) > 1:
+        if self._is_grid or len(self._begun_seeds[identify_params(params)]) > 1:
             return
         others = (Queued(params, seed) for seed in reversed(self._seeds))
         self._queue.extendleft(one for one in others if not self._is_begun(one))
@@ -111,7 +120,7 @@ class Queue:
             queued = self._queue.popleft()
             if self._is_begun(queued):
                 continue
-            if queued.entry is not None or identify_setting(queued.params) not in self._pruned:
+            if queued.entry is not None or identify_params(queued.params) not in self._pruned:
                 return queued
         return None
 

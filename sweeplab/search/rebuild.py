@@ -11,7 +11,7 @@ import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeplab.config.space import Axis, Params, fits
+from sweeplab.config.space import Axis, Params, fits, identify_params
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.asked import TRIAL_FILE, AskedTrial, write_asked
 from sweeplab.records.quarantine import StudyFiles
@@ -19,7 +19,7 @@ from sweeplab.records.record import HeldoutPoint, TrialRecord
 from sweeplab.records.store import set_aside, trial_folder
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.outcome import find_loss_sign
-from sweeplab.search.queue import ENTRY, SEED, Queue, identify_setting
+from sweeplab.search.queue import ENTRY, SEED, Queue, identify_entry, identify_stored_entry
 
 _CMA: Final = "cma:"  # attributes of Optuna's CMA-ES
 _CMA_STATE: Final = "cma:optimizer:"  # those that hold its state, with the number of the part behind
@@ -118,15 +118,15 @@ def match_files(
     asked, sentences = {one.number: one for one in files.asked}, []
     for record in files.records:
         one = asked.get(record.number)
-        if one is not None and (identify_setting(one.params), one.seed) != (
-            identify_setting(record.params),
+        if one is not None and (identify_params(one.params), one.seed) != (
+            identify_params(record.params),
             record.seed,
         ):
             path = trial_folder(folder, record.number) / TRIAL_FILE
             sentences.append(f"{path} is not what the record beside it is of, and is kept as {set_aside(path).name}")
             del asked[record.number]
-    begun = {one.user_attrs.get(ENTRY) for one in asked.values()}
-    missing_entries = {key: values for values in entries if (key := repr(values)) not in begun}
+    begun = {identify_stored_entry(str(one.user_attrs.get(ENTRY))) for one in asked.values()}
+    missing_entries = {key: values for values in entries if (key := identify_entry(values)) not in begun}
     missing = [record for record in files.records if record.number not in asked]
     for record in missing:
         _refuse_outside(record.number, record.params, varied)

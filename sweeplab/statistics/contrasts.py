@@ -48,8 +48,7 @@ class ResultTable:
 def _compute_interaction_variance(values_KS: Array) -> tuple[float, int]:
     """Variance after the means of settings and of seeds are removed, with its (K - 1)(S - 1) degrees of freedom.
 
-    The difference of two settings has twice this variance over seeds: an effect that a seed has on all settings alike
-    cancels.
+    The difference of two settings has twice this variance over seeds: what a seed does to all settings alike cancels.
     """
     residuals_KS = values_KS - values_KS.mean(axis=1, keepdims=True) - values_KS.mean(axis=0) + values_KS.mean()
     df = (values_KS.shape[0] - 1) * (values_KS.shape[1] - 1)
@@ -70,9 +69,8 @@ def _compute_seed_variance(table: ResultTable, weights_MK: Array) -> _SeedVarian
     With few seeds the variance is pooled over the settings. A contrast that contains a setting which spreads more than
     the others uses its own variance with S - 1 degrees of freedom, as in a paired t test.
 
-    Settings without any spread are left out of the pool, since they would make it too small, but get the pooled
-    variance. In a difference from such a setting the common effect of a seed does not cancel, so it is added. Where
-    too few settings remain for a pool, every contrast uses its own variance.
+    Settings without any spread would make the pool too small and are left out, but get the pooled variance; the effect
+    of a seed does not cancel in a difference from them, so it is added. Too few others: each has its own variance.
     """
     num_settings, num_seeds = table.values_KS.shape
     variance_M = compute_own_variances(weights_MK @ table.values_KS)
@@ -138,9 +136,8 @@ class _Errors:
     def reach_M(self, factor: Callable[[float, bool], float], shared_items: bool) -> Array:
         """Half the widths of the intervals; `factor(df, shared)` is the critical value for `df` degrees of freedom.
 
-        Seeds and items have their own critical values, and the squares of the two limits are added (Howe 1974,
-        doi 10.1080/01621459.1974.10482991). One factor with Satterthwaite's degrees of freedom would cover 88 %
-        instead of 95 % with two seeds.
+        Seeds and items have their own critical values; the squares of the two limits are added (Howe 1974,
+        doi 10.1080/01621459.1974.10482991). With one factor by Satterthwaite two seeds would cover 88 %, not 95 %.
         """
         seeds, parts_M = self.seeds, np.zeros(len(self.items_M))
         if seeds.variance_M.any():
@@ -275,9 +272,8 @@ def _find_critical_value(num_settings: int, num_wide: int, pools: bool, level: f
         shared: true where both settings of this difference share the pooled variance.
 
     Where m settings are wide, the level is split: its square root for the differences among the others, and its square
-    root for those with a wide setting. The differences of one wide setting from all that are not wide depend almost
-    only on its own spread, so they are right or wrong together and count as one; among the m wide settings there are
-    m (m - 1) / 2 more.
+    root for those with a wide setting. All differences of one wide setting from settings that are not wide depend
+    almost only on its own spread and count as one; among the m wide settings there are m (m - 1) / 2 more.
     """
     if not pools:
         return _find_family_factor(num_settings, df, False, level)
@@ -293,10 +289,9 @@ def _find_critical_value(num_settings: int, num_wide: int, pools: bool, level: f
 def _find_family_factor(num_settings: int, df: float, shared: bool, level: float = LEVEL) -> float:
     """The quantile `level` of the largest of all differences of `num_settings` equal means, in standard errors.
 
-    Where the settings do not share a variance, the studentized range is too small (a family error of 6 % with seven
-    settings and eight seeds). Then every difference is tested at Sidak's level (Sidak 1967), as in Dunnett's T3 (1980):
-    in 3,000 simulated studies of that size the family error was 2.8 %, and in 0.4 % the true best was not among the
-    tied settings.
+    Without a shared variance the studentized range is too small (family error 6 % with seven settings, eight seeds), so
+    each difference is tested at Sidak's level (1967), as in Dunnett's T3 (1980): of 3,000 simulated studies of that
+    size the family error was 2.8 %, and the true best was not among the tied settings in 0.4 %.
     """
     if shared:
         return float(stats.studentized_range.ppf(level, num_settings, df)) / 2**0.5

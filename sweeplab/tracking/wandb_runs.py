@@ -6,6 +6,7 @@ Errors of W&B never stop a trial: when the server cannot be reached, runs go on 
 import importlib.util
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,12 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
 
+_TRUE: Final = ("true", "1", "yes", "on", "y", "t")
+_OF_ONE_RUN: Final = (
+    *("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_JOB_TYPE", "WANDB_DIR", "WANDB_PROJECT"),
+    *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RESUME_FROM", "WANDB_FORK_FROM", "WANDB_CONFIG_PATHS"),
+)
+_OF_THE_SERVER: Final = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE")
 _INIT_SECONDS: Final = 30.0  # the server must answer within it when a run begins
 _FINISH_SECONDS: Final = 60.0  # the remaining data of a run must be sent within it
 
@@ -46,10 +53,38 @@ def _summarize_record(record: TrialRecord) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _heed_environment(settings: WandbTracking, say: Callable[[str], None]) -> str | None:
+    """The mode that tracking.mode and W&B's own variables ask for together; None: none at all.
+
+    Variables that would give every run one id, name or group are taken away, and `say` is told: these are the study's.
+    """
+    asked = os.environ.get("WANDB_MODE", "").strip().lower()
+    if asked == "disabled" or os.environ.get("WANDB_DISABLED", "").strip().lower() in _TRUE:
+        name = "WANDB_MODE=disabled" if asked == "disabled" else "WANDB_DISABLED"
+        say(f"W&B: {name} is set, so that nothing is mirrored; tracking=none says the same")
+        return None
+    mode: str = settings.mode
+    if mode == "online" and asked in ("offline", "dryrun"):
+        say(f"W&B: WANDB_MODE={asked} is set, so that runs are kept offline")
+        mode = "offline"
+    elif mode == "offline" and asked in ("online", "run", "shared"):
+        say(f"W&B: WANDB_MODE={asked} is not used; runs are sent with tracking.mode=online")
+    taken = [name for name in _OF_ONE_RUN if os.environ.pop(name, None) is not None]
+    if taken:
+        say(f"W&B: {', '.join(taken)} not used: every trial has its own run, grouped by study, in tracking.project")
+    if mode == "offline":
+        for name in _OF_THE_SERVER:  # nothing is sent, so that a broken one does no harm
+            os.environ.pop(name, None)
+    os.environ.pop("WANDB_MODE", None)
+    return mode
+
+
 class _WandbTracker:
     """Mirrors a study. Offline and interrupted runs stay in `folder`/wandb and can be sent later with `wandb sync`."""
 
-    def __init__(self, settings: WandbTracking, study: str, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: WandbTracking, mode: str, study: str, folder: Path, say: Callable[[str], None]
+    ) -> None:
         # unsent data stay in the study's folder, not in the home folder; W&B reads these variables when it is imported
         os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb"))
         os.environ.setdefault("WANDB_SILENT", "true")
@@ -62,7 +97,7 @@ class _WandbTracker:
         self.study = study
         self.folder = folder
         self.say = say
-        self.mode = settings.mode  # becomes offline when the server cannot be reached any more
+        self.mode = mode  # becomes offline when the server cannot be reached any more
         self.any_opened = False
         self.sentences_said: set[str] = set()
         self.runs: dict[int, Any] = {}  # runs of trials that have not ended, by number
@@ -72,6 +107,7 @@ class _WandbTracker:
     def _open_run(self, name: str, job_type: str, config: dict[str, Any]) -> Any:
         """A new run that does not record the machine: no host, user, path, command line or environment."""
         return self.wandb.init(
+            id=secrets.token_hex(4),  # of the study's own, also where W&B was imported with another one
             project=self.settings.project,
             entity=self.settings.entity,
             group=self.study,
@@ -109,9 +145,10 @@ class _WandbTracker:
             run = self._open_run(name, job_type, config)
         except Exception as error:  # as in `_keep_going`
             if not self.any_opened:
+                remedy = "tracking=none" if self.mode == "offline" else "tracking.mode=offline or tracking=none"
                 raise ConfigError(
                     f"tracking.mode={self.mode}: W&B cannot be reached or refuses: {describe_error(error)}; "
-                    "use tracking.mode=offline or tracking=none"
+                    f"use {remedy}"
                 ) from error
             if self.mode == "offline":
                 self._say_once(f"W&B: {name} is not mirrored ({describe_error(error)}); its record is not affected")
@@ -220,4 +257,7 @@ class _WandbTracker:
 
 
 def build_tracker(settings: TrackingConfig, study: str, folder: Path, say: Callable[[str], None]) -> Tracker:
-    return _WandbTracker(settings, study, folder, say) if isinstance(settings, WandbTracking) else NoTracker()
+    mode = _heed_environment(settings, say) if isinstance(settings, WandbTracking) else None
+    if not isinstance(settings, WandbTracking) or mode is None:
+        return NoTracker()
+    return _WandbTracker(settings, mode, study, folder, say)

@@ -119,7 +119,11 @@ class Resources:
                 refuse_inexact_packing(base, packed, length)
                 rows = packed
             counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
-            self.tokenized = {key: Tokenized(rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts)}
+            self.tokenized = {
+                key: Tokenized(
+                    rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts, notes=train.notes
+                )
+            }
         return self.tokenized[key]
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 
 from sweeplab.cli import watch
 from sweeplab.cli.watch import Watcher, draw_study, has_driver, has_ended, watch_study
+from sweeplab.records.lock import only_writer
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.records.store import StoreError, only_writer, read_record, write_facts, write_record
+from sweeplab.records.store import StoreError, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.status_file import _FILE, RunningTrial, StudyStatus, read_status, write_status

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweeplab.data.prompts import Example, UnusableExampleError
-from sweeplab.data.tokens import IGNORED, _encode_example
+from sweeplab.data.tokens import IGNORED, _encode_example, tokenize_examples
 from tests.data.families import FAMILIES, make_tokenizer
 
 Message = dict[str, Any]
@@ -148,6 +148,15 @@ def test_nothing_is_learned_after_the_end_token() -> None:
     weighted = [message | ({"weight": 1} if message["role"] == "assistant" else {}) for message in messages]
     _, targets = learned(tokenizer, Example(weighted))
     assert tokenizer.decode(targets) == "Fish.<|END_OF_TURN_TOKEN|>It is warm.<|END_OF_TURN_TOKEN|>"
+
+
+def test_a_template_without_an_end_and_one_with_the_date_are_noted() -> None:
+    endless = "{{ strftime_now('%Y') }}{% for m in messages %}{{ '\\n' + m.content + '\\n' }}{% endfor %}"
+    for template, words in ((endless, ["current date", "no end is learned"]), (None, [])):
+        tokenizer = make_tokenizer("chatml", template=template)
+        split = tokenize_examples([Example(CONVERSATIONS[0])] * 2, tokenizer, "template", True, 64)
+        assert len(split.notes) == len(words)
+        assert all(word in note for word, note in zip(words, split.notes, strict=True))
 
 
 def test_a_template_for_parts_gets_parts() -> None:

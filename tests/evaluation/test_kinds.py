@@ -85,8 +85,9 @@ def test_every_score_and_standard_error_is_lm_evals(expected: dict[str, Any], ev
             metric, chosen = key.split(",")
             name = metric if chosen == "none" else f"{metric}@{chosen}"
             error = float(str(values[f"{metric}_stderr,{chosen}"]).replace("N/A", "nan"))
-            counts = expected["n-samples"].get(task, {"effective": values.get("sample_count", {}).get(key)})
-            score = Score(float(values[key]), None if np.isnan(error) else error, counts["effective"])
+            samples = [one for one in expected["samples"].get(task, ()) if one["filter"] == chosen]
+            count = sum(metric in one["metrics"] for one in samples) if samples else values["sample_count"][key]
+            score = Score(float(values[key]), None if np.isnan(error) else error, count)
             wanted.setdefault(task, {})[name] = score
     for found in evaluations:
         assert found.scores == wanted

@@ -39,6 +39,6 @@ def test_direction_and_main_metric_of_every_task(folders: tuple[str, ...] | None
             headline = choose_headline(task, names)
             assert headline in names
             assert choose_headline(task, names, [f"scores.{task}.{names[-1]}"]) == names[-1]
-            if task.startswith(("arc_", "hellaswag")) and "acc_norm" in names:
+            if task.startswith(("arc_challenge", "arc_eu_challenge", "hellaswag")) and "acc_norm" in names:
                 assert split_filter(headline)[0] == "acc_norm", task
     assert num_metrics > (30 if folders else 13_000)

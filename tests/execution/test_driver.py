@@ -20,8 +20,9 @@ from rich.console import Console
 
 from sweeplab.config.compose import Request
 from sweeplab.execution.driver import Driver
+from sweeplab.records.lock import only_writer
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.records.store import StoreError, only_writer, read_facts, read_records, trial_folder, write_record
+from sweeplab.records.store import StoreError, read_facts, read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
 from tests.hostile import answer
 from tests.study_runs import (

@@ -1,11 +1,12 @@
 """How many workers a study has, and where."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from sweeplab.execution import placement as module
-from sweeplab.execution.placement import choose_placements, list_visible_gpus
+from sweeplab.execution.placement import choose_placements, count_cores, list_visible_gpus
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import LOSS, ComposeStudy
 
@@ -108,3 +109,41 @@ def test_a_model_on_several_gpus_has_a_worker_that_sees_them(
 def test_a_model_in_several_processes_leaves_cores_for_each(compose_study: ComposeStudy) -> None:
     assert threads(compose_study, *DDP) == [2, 2]  # of a worker: one for each of its processes
     assert threads(compose_study, "training.strategy=ddp", "training.num_devices=4") == [None]
+
+
+def quota(folder: Path, files: dict[str, str], own: str) -> int:
+    """Cores within control groups that these files describe."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "own").write_text(own)
+    return count_cores(folder, folder / "own")
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "cores"),
+    [
+        ({"cpu.max": "100000 100000\n"}, "0::/\n", 1),
+        ({"cpu.max": "max 100000\n"}, "0::/\n", 8),
+        ({"cpu.max": "max 100000\n"}, "", 8),
+        ({"cpu.max": "150000 100000\n"}, "0::/\n", 2),
+        ({"cpu.max": "10000 100000\n"}, "0::/\n", 1),
+        ({"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, "0::/a/b\n", 3),
+        ({"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "200000 100000\n"}, "0::/a/b\n", 2),
+        ({"cpu.max": "200000 100000\n"}, "0::/docker/0123\n", 2),
+        ({"cpu.max": "6400000 100000\n"}, "0::/\n", 8),
+        ({"cpu.max": "damaged\n"}, "0::/\n", 8),
+        ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, "5:memory:/x\n4:cpu:/x\n", 2),
+        (
+            {"cpu,cpuacct/x/cpu.cfs_quota_us": "50000\n", "cpu,cpuacct/x/cpu.cfs_period_us": "50000\n"},
+            "4:cpu,cpuacct:/x\n0::/x\n",
+            1,
+        ),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, "4:cpu:/\n", 8),
+    ],
+)
+def test_cores_are_those_that_the_control_group_has_time_for(
+    files: dict[str, str], own: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert quota(tmp_path, files, own) == cores

@@ -99,7 +99,9 @@ def test_each_process_sees_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert variables("auto", 2) == [{"CUDA_VISIBLE_DEVICES": "4"}, {"CUDA_VISIBLE_DEVICES": "GPU-b"}]
     assert variables("cpu", 4) == [{}] * 4
-    with pytest.raises(ConfigError, match=r"^training\.num_devices must be at most the number of GPUs of a worker, "):
+    with pytest.raises(
+        ConfigError, match=r"^training\.num_devices must be at most the .* GPUs of a worker, 3, got 4; use "
+    ):
         variables("cuda", 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert variables("auto", 2) == [{}, {}]

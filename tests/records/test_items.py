@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeplab.records.items import ItemTable, items_from_dict, items_to_dict, read_items
+from sweeplab.records.items import ItemTable, items_from_dict, items_to_dict, read_items, read_trial_items
 from sweeplab.records.store import StoreError, trial_folder, write_json_lines
 
 METRIC = "scores.new.acc"
@@ -53,3 +53,20 @@ def test_small_items_come_back_as_they_were() -> None:
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
     with pytest.raises(ValueError, match="malformed"):
         items_from_dict({"a": {"items": 3}})
+
+
+def test_the_items_of_a_group_are_those_of_its_tasks(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"task": task, "item": item, "filter": "none", "metrics": {"acc": value}, "inputs": {"perplexity": -3.5}}
+        for task, values in (("old", [1.0, 0.0]), ("new", [0.0, 0.0, 1.0]))
+        for item, value in enumerate(values)
+    ]
+    groups = [
+        {"group": name, "metric": "acc", "filter": "none", "tasks": tasks}
+        for name, tasks in (("both", ["new", "old"]), ("unknown", ["new", "other"]))
+    ]
+    write_json_lines(trial_folder(tmp_path, 0) / "items.jsonl", rows + groups)
+    tables = read_items(tmp_path)
+    assert sorted(tables) == ["scores.both.acc", METRIC, "scores.old.acc"]
+    assert tables["scores.both.acc"] == ItemTable([0, 1, 2, 3, 4], {0: [0.0, 0.0, 1.0, 1.0, 0.0]})
+    assert sorted(read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl")) == [METRIC, "scores.old.acc"]

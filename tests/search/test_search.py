@@ -1,5 +1,7 @@
 """The search: every point once per seed, whatever interrupts it; told how trials end."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
@@ -13,7 +15,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Score
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.search.dashboard import _DATABASE
+from sweeplab.search.dashboard import _DATABASE, Dashboard
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search
 from tests.study_runs import Open, asked_for, end, record_of, run
@@ -265,3 +267,34 @@ def plain(trial: FrozenTrial) -> dict[str, Any]:
     """Everything of a trial but its place in a database, and its times."""
     odd = ("_trial_id", "_datetime_start", "datetime_complete")
     return {name: value for name, value in vars(trial).items() if name not in odd}
+
+
+def test_a_number_is_the_same_value_however_it_is_written(open_search: Open) -> None:
+    axis = "++space.adapter.alpha_ratio.choices"
+    run(open_search(f"{axis}=[1,2]"))
+    (added,) = run(open_search(f"{axis}=[1.0,2.0,4.0]"))
+    assert added.params == {"adapter.alpha_ratio": 4.0}
+    assert run(open_search(f"{axis}=[1,2,4]")) == []
+
+
+def test_an_enqueued_number_is_the_same_value_however_it_is_written(open_search: Open) -> None:
+    drawn = ("sampler=random", "study.num_trials=2", "++space.adapter.alpha_ratio={low: 0.5, high: 8.0}")
+    (first, _) = run(open_search(*drawn, "study.enqueue=[{adapter.alpha_ratio: 4.0}]"))
+    again = run(open_search(*drawn, "study.num_trials=3", "study.enqueue=[{adapter.alpha_ratio: 4}]"))
+    assert first.params == {"adapter.alpha_ratio": 4}
+    assert [one.params == first.params for one in again] == [False]
+
+
+@pytest.mark.parametrize("name", ["a%20b", "{x}", "a?b=c", "a#b", "a b", "é:@"])
+def test_the_dashboard_lies_in_the_folder_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    study = optuna.create_study(study_name="s")
+    study.add_trial(optuna.trial.create_trial(value=0.5))
+    said: list[str] = []
+    with closing(Dashboard(folder, said.append)) as dashboard:
+        dashboard.rebuild(study)
+    assert said == []
+    with closing(sqlite3.connect(folder / _DATABASE)) as database:
+        assert database.execute("SELECT value FROM trial_values").fetchall() == [(0.5,)]
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,6 +1,7 @@
 """The W&B mirror, read back with W&B's own reader: the records' numbers exactly, and nothing of machine or user."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -10,11 +11,11 @@ from typing import Any, Final
 
 import pytest
 
-from sweeplab.config.tracking import NoTracking
+from sweeplab.config.tracking import NoTracking, WandbTracking
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records
 from sweeplab.tracking.tracker import NoTracker
-from sweeplab.tracking.wandb_runs import _summarize_record, build_tracker
+from sweeplab.tracking.wandb_runs import _heed_environment, _summarize_record, build_tracker
 from tests.records.test_record import full_record
 from tests.study_runs import RealStudy, Standin, environment
 
@@ -203,3 +204,35 @@ def test_a_summary_leaves_out_what_is_missing() -> None:
     }
     assert full["scores/tiny_addition/exact_match"] == 0.25
     assert "scores/tiny_addition/exact_match_stderr" not in full
+
+
+@pytest.mark.parametrize(
+    ("variables", "mode", "expected", "said"),
+    [
+        ({}, "offline", "offline", []),
+        ({}, "online", "online", []),
+        ({"WANDB_MODE": "disabled"}, "online", None, ["W&B: WANDB_MODE=disabled is set, so that nothing is mirrored"]),
+        ({"WANDB_DISABLED": "true"}, "offline", None, ["W&B: WANDB_DISABLED is set, so that nothing is mirrored"]),
+        ({"WANDB_DISABLED": "false"}, "offline", "offline", []),
+        ({"WANDB_MODE": "offline"}, "online", "offline", ["W&B: WANDB_MODE=offline is set, so that runs are kept"]),
+        ({"WANDB_MODE": "online"}, "offline", "offline", ["W&B: WANDB_MODE=online is not used; runs are sent with"]),
+        ({"WANDB_API_KEY": "broken"}, "offline", "offline", []),
+        (
+            {"WANDB_RUN_ID": "fixed", "WANDB_RESUME": "must", "WANDB_NAME": "mine"},
+            "offline",
+            "offline",
+            ["W&B: WANDB_RUN_ID, WANDB_RESUME, WANDB_NAME not used: every trial has its own run"],
+        ),
+    ],
+)
+def test_variables_of_wandb_are_heeded_or_said(
+    variables: dict[str, str], mode: Any, expected: str | None, said: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", dict(variables))
+        sentences: list[str] = []
+        settings = WandbTracking(mode=mode, project="p", entity=None)
+        assert _heed_environment(settings, sentences.append) == expected
+        assert expected is None or "WANDB_RUN_ID" not in os.environ
+        assert (expected == "offline") <= ("WANDB_API_KEY" not in os.environ)
+    assert [line.startswith(start) for line, start in zip(sentences, said, strict=True)] == [True] * len(said)

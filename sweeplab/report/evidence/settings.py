@@ -1,11 +1,11 @@
 """Groups records into settings, trials with the same varied values, with the spread of each metric over seeds."""
 
-import json
 import statistics
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from sweeplab.config.space import identify_params
 from sweeplab.records.constraints import Bound, list_bounds, measure_excess
 from sweeplab.records.metrics import METRICS, SOLO_METRICS, choose_headline
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
@@ -173,7 +173,7 @@ def group_by_setting(facts: StudyFacts, records: list[TrialRecord]) -> list[Sett
 
     groups: dict[str, list[TrialRecord]] = {}
     for record in records:
-        groups.setdefault(json.dumps(record.params, sort_keys=True, default=str), []).append(record)
+        groups.setdefault(identify_params(record.params), []).append(record)
     settings = [
         Setting(same[0].params, label_setting(facts, same[0].params, keys), same, _measure_spreads(same))
         for same in groups.values()

@@ -28,7 +28,8 @@ def compare(document: dict[str, Any], results: list[str]) -> dict[str, float]:
     """With a number that not every item has, and one that no aggregation is named for."""
     numeric = float(results[0] == document["output"]) if document["output"].isdigit() else np.nan
     length = float(len(results[0]))
-    return {"length": length, "longest": length, "numeric": numeric, "unnamed": float("a" in results[0])}
+    sparse = {"sparse": numeric} if document["output"].isdigit() else {}  # of some items only
+    return sparse | {"length": length, "longest": length, "numeric": numeric, "unnamed": float("a" in results[0])}
 
 
 def longest(lengths: list[float]) -> float:

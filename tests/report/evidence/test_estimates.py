@@ -67,6 +67,16 @@ def test_the_arrays_hold_each_trials_items(study: Path) -> None:
     assert compared.differences[1 - compared.best].covers == "seeds and items"
 
 
+def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path) -> None:
+    """Such as a perplexity, whose items have log-likelihoods, in files of earlier versions too."""
+    facts, records, items, _ = read_stored_study(study)
+    for record in records:
+        record.scores["new"]["acc"].value = float(np.exp(-np.mean(hits(record.number))))
+    found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is None
+
+
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
     facts, records, items, _ = read_stored_study(study)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
