@@ -183,7 +183,11 @@ class _Conversation:
                 "data.style=template: the tokenizer's chat template changes names of special tokens in a text; "
                 "remove them from the text"
             )
-        refuse_omissions(messages, template.tools or [], lambda probed, own: template.render(probed, tools=own).text)
+        refuse_omissions(messages, template.tools or [], self._render_probed)
+
+    def _render_probed(self, messages: list[Message], tools: Any) -> tuple[str, list[Span] | None]:
+        rendered = self.template.render(messages, tools=tools)
+        return rendered.text, rendered.generated if self.template.has_marks else None
 
     def _render_first(self, number: int, *, prompts: bool = False) -> _Rendered:
         return self.template.render(self.messages[:number], self.marks, prompts=prompts, tools=self.tools)
