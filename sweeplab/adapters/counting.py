@@ -54,7 +54,10 @@ class Skeleton(NamedTuple):
 
 def _read_size(config: PretrainedConfig, name: str, default: int) -> int:
     """A size of the architecture, of sizes that differ by layer the largest, of what it does not name `default`."""
-    value = getattr(config, name, None)
+    try:
+        value = getattr(config, name, None)
+    except RuntimeError:  # transformers gives no attribute that differs by layer; the plain values have the common one
+        value = config.to_dict().get(name)
     if isinstance(value, list | tuple):
         value = max((one for one in value if isinstance(one, int)), default=None)
     return int(value) if isinstance(value, int | float) and value else default

@@ -183,7 +183,11 @@ class _Conversation:
                 "data.style=template: the tokenizer's chat template changes names of special tokens in a text; "
                 "remove them from the text"
             )
-        refuse_omissions(messages, template.tools or [], lambda probed, own: template.render(probed, tools=own).text)
+        refuse_omissions(messages, template.tools or [], self._render_probed)
+
+    def _render_probed(self, messages: list[Message], tools: Any) -> tuple[str, list[Span] | None]:
+        rendered = self.template.render(messages, tools=tools)
+        return rendered.text, rendered.generated if self.template.has_marks else None
 
     def _render_first(self, number: int, *, prompts: bool = False) -> _Rendered:
         return self.template.render(self.messages[:number], self.marks, prompts=prompts, tools=self.tools)
@@ -222,7 +226,7 @@ class _Conversation:
         prompt = self._render_first(index, prompts=True).text
         is_last = index == len(self.messages) - 1
         until = text if is_last else self._render_first(index + 1).text
-        num_shared = count_shared(until, text)
+        num_shared = len(until) if text.startswith(until) else count_shared(until, text)
         if text.startswith(prompt) and len(prompt) < num_shared:
             end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
             if end is not None:

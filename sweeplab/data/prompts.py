@@ -65,9 +65,15 @@ class UnusableExampleError(ConfigError):
 
 
 def name_records(records: Sequence[str]) -> str:
-    """The first few of `records`, and how many more there are."""
+    """The first few of `records` by file and number, and how many more there are."""
     more = f" and {len(records) - _MOST_NAMED:,} more" if len(records) > _MOST_NAMED else ""
-    return "; ".join(records[:_MOST_NAMED]) + more
+    return "; ".join(sorted(records, key=_order_record)[:_MOST_NAMED]) + more
+
+
+def _order_record(name: str) -> tuple[str, int]:
+    """The source and the number of a record, for `FILE, line 3`."""
+    source, _, number = name.rpartition(" ")
+    return source, int(number) if number.isdecimal() else 0
 
 
 def read_text(message: Message) -> str:

@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sweeplab.data.prompts import Message, UnusableExampleError, list_targets
+from sweeplab.data.prompts import Message, Span, UnusableExampleError, list_targets
 
 _REASONING: Final = ("reasoning_content", "thinking", "reasoning")  # names of a field, as transformers has them
-_Render = Callable[[list[Message], list[dict[str, Any]] | None], str]
+_Render = Callable[[list[Message], list[dict[str, Any]] | None], tuple[str, Sequence[Span] | None]]
+_ANSWER: Final = "an answer"
 
 
 def _read_calls(message: Message) -> list[dict[str, Any]]:
@@ -61,7 +62,8 @@ def _probe_messages(messages: list[Message], probes: _Probes) -> Iterator[Messag
         reasoning = next((name for name in _REASONING if message.get(name)), None)
         if reasoning is not None and index in targets:  # templates leave out the reasoning of earlier answers
             probed[reasoning] = f"{message[reasoning]}{probes.add('the reasoning of an answer')}"
-        probed["content"] = _probe_content(message.get("content"), f"a message of role {message['role']}", probes)
+        part = _ANSWER if index in targets else f"a message of role {message['role']}"
+        probed["content"] = _probe_content(message.get("content"), part, probes)
         if message.get("tool_calls"):
             probed["tool_calls"] = [_probe_call(call, probes) for call in message["tool_calls"]]
         yield probed
@@ -79,14 +81,21 @@ def _probe_tools(tools: Sequence[dict[str, Any]], probes: _Probes) -> list[dict[
 def refuse_omissions(messages: list[Message], tools: Sequence[dict[str, Any]], render: _Render) -> None:
     """Raises `UnusableExampleError` where the template leaves a message, a tool call or the tools out.
 
-    Each of them gets a word more, and all words must stand in what `render` makes of them.
+    Each of them gets a word more, and all words must stand in the text that `render` makes of them; those of learned
+    answers within the parts that it returns, which the template marks as generated, if it returns any.
     """
     probes = _Probes()
     probed = list(_probe_messages(messages, probes))
-    text = render(probed, _probe_tools(tools, probes) or None)
+    text, generated = render(probed, _probe_tools(tools, probes) or None)
     for word, part in probes.parts.items():
         if word not in text:
             raise UnusableExampleError(
                 f"data.style=template: the tokenizer's chat template leaves out {part}; remove it, or choose a model "
                 "whose template writes it"
+            )
+        start = text.rfind(word)
+        if part == _ANSWER and generated is not None and not any(one.start <= start < one.end for one in generated):
+            raise UnusableExampleError(
+                "data.style=template: the generation marks of the tokenizer's chat template are not around its "
+                "answers, as within a macro or a set block; remove them, or put them into the loop over the messages"
             )

@@ -19,9 +19,10 @@ from sweeplab.data.prompts import (
     name_records,
     render_plainly,
 )
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, refuses_any_error
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
+_COPY_TOKENIZER: Final = "copy the tokenizer's files from the model again"
 _MOST_COUNTED: Final = 1000  # examples that cannot be rendered, after which no more are looked at
 
 
@@ -168,7 +169,8 @@ def _encode_example(example: Example, tokenizer: Any, style: str, mask_prompt: b
     names = find_special_names(tokenizer, template if template is not None else " ".join(CHATML_NAMES))
     ids, spans = _encode_rendering(rendering, tokenizer, names)
     counted = _find_tokens(spans, rendering.targets)
-    stop = max(counted, default=-1) + 1
+    last = rendering.targets[-1].end
+    stop = max(counted) + 1 if counted else sum(end <= last for _, end in spans)  # none: the tokenizer drops the answer
     if not mask_prompt:
         counted = set(range(stop)) - _find_tokens(spans, rendering.unlearned)
     labels = [id_ if index in counted else IGNORED for index, id_ in enumerate(ids[:stop])]
@@ -191,7 +193,8 @@ def _encode_all(examples: list[Example], tokenizer: Any, style: str, mask_prompt
     first: UnusableExampleError | None = None
     for example in examples:
         try:
-            encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
+            with refuses_any_error(f"{example.where} cannot become tokens", _COPY_TOKENIZER):
+                encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
         except UnusableExampleError as error:
             first = first or error
             records.append(example.where)

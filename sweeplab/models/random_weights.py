@@ -11,16 +11,19 @@ from transformers import PretrainedConfig, PreTrainedModel
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.quantization.layers import mark_quantized, quantize_layer
 from sweeplab.models.vision import choose_auto_class
+from sweeplab.runtime.errors import ConfigError
 
 RANDOM_INIT_SEED: Final = 0
 
 
 def choose_attention(config: PretrainedConfig) -> str:
-    """torch's attention where the architecture has it in transformers, else the plain one."""
+    """torch's attention where the architecture has it in transformers, else the plain one. Raises `ConfigError`."""
     try:
         kind = choose_auto_class(config)._model_mapping[type(config)]
-    except KeyError:  # no such model: refused where it is built, in transformers' words
-        return "sdpa"
+    except KeyError as error:
+        raise ConfigError(
+            f"model of type {config.model_type} is no causal language model in transformers; choose another model"
+        ) from error
     return "sdpa" if kind._supports_sdpa else "eager"
 
 

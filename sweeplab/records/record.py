@@ -137,7 +137,7 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
-        return {name: value for name, value in values.items() if value or name not in _ADDED}
+        return {name: value for name, value in values.items() if name not in _ADDED or value not in (None, [])}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrialRecord":

@@ -11,14 +11,15 @@ from transformers import PreTrainedModel
 
 from sweeplab.adapters.attach import LORA_FOLDER, attach_adapter, detach_adapter, is_base_kept, save_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
-from sweeplab.adapters.lora import describe_adapter_layers
+from sweeplab.adapters.lora import describe_adapter_layers, make_lora_config
 from sweeplab.config.adapter import AdapterConfig, LowRankAdapter
-from sweeplab.config.model import EmbeddedModel, ModelConfig
+from sweeplab.config.model import EmbeddedModel, HubModel, ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import Base
 from sweeplab.models.layers import find_norm_layers
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.optimizers import _find_rate_factor
+from tests.architectures import build_tiny_model
 from tests.configs import PLAIN, adapter_of
 
 QV: AdapterConfig = PLAIN.replaced(lora_query=True, lora_value=True)
@@ -252,3 +253,19 @@ def test_what_cannot_go_together_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         compose_trial(*overrides)
+
+
+def test_norms_are_refused_where_a_model_has_none() -> None:
+    adapter = PLAIN.replaced(train_norms=True, lora_query=True)
+    model = HubModel(name="olmo", modules={"query": ["q_proj"]})
+    with pytest.raises(
+        ConfigError, match=r"^adapter\.train_norms=true finds no normalization layer with weights in olmo"
+    ):
+        make_lora_config(adapter, model, build_tiny_model("olmo"))
+
+
+def test_norms_are_found_by_what_they_compute() -> None:
+    """Nemotron's class is called LayerNorm1P, those of Mamba's hybrids RMSNormGated."""
+    assert len(find_norm_layers(build_tiny_model("nemotron"))) == 2 * 4 + 1
+    kinds = {type(norm).__name__ for norm in find_norm_layers(build_tiny_model("bamba")).values()}
+    assert kinds == {"BambaRMSNorm", "BambaRMSNormGated"}

@@ -1,9 +1,11 @@
 """Prompt and answer are one text: against lm-eval's own encoding of a pair, and against offsets counted by hand."""
 
+import copy
 from typing import Any
 
 import pytest
 from lm_eval.models.huggingface import HFLM
+from tokenizers import normalizers
 from transformers import ByT5Tokenizer
 
 from sweeplab.data.prompts import Example, Rendering, Span, UnusableExampleError
@@ -65,6 +67,16 @@ def test_a_token_across_the_border_belongs_to_the_answer(name: str) -> None:
     before, learned = split_ids(tokenizer, "A cat\n", "\n")
     assert tokenizer.decode(before, skip_special_tokens=True) == "A cat"
     assert tokenizer.decode(learned) == "\n\n"
+
+
+def test_an_answer_that_the_tokenizer_drops_leaves_the_end_token() -> None:
+    tokenizer = make_tokenizer("chatml")
+    messages = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "\x00"}]
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("\x00", "")
+    tokens = _encode_example(Example(messages), tokenizer, "plain", True)
+    assert tokens.ids.tolist() == [*tokenizer.encode("How?\n"), tokenizer.eos_token_id]
+    assert tokens.num_targets == 1
 
 
 def test_a_tokenizer_without_offsets_learns_the_same() -> None:

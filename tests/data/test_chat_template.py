@@ -140,6 +140,15 @@ def test_arguments_get_the_form_that_the_template_takes(arguments: Any) -> None:
         assert tokenizer.decode(targets) == expected
 
 
+def test_marks_that_transformers_misplaces_are_refused() -> None:
+    turn = FAMILIES["chatml"].template.split("{% for m in messages %}")[1].split("{% endfor %}")[0]
+    macro = "{% macro turn(m) %}" + turn + "{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}"
+    tokenizer = make_tokenizer("chatml", template=macro, generation=True)
+    assert "are not around its answers" in refusal(tokenizer, Example(chat("a?", "a")))
+    _, targets = learned(make_tokenizer("chatml", template=macro), Example(chat("a?", "a")))
+    assert tokenizer.decode(targets).endswith("a<|im_end|>")
+
+
 def test_nothing_is_learned_after_the_end_token() -> None:
     always = FAMILIES["cohere"].template.replace("{% if add_generation_prompt %}", "{% if true %}")
     tokenizer = make_tokenizer("cohere", template=always)
@@ -257,7 +266,11 @@ def test_earlier_answers_before_another_end_are_learned_or_refused() -> None:
         ("{{ messages[0].content + messages[0].missing.more }}", "refuses the messages: "),
         (
             "{% for m in messages %}{% generation %}{% endgeneration %}{{ m.content }}{% endfor %}",
-            "nothing for an answer",
+            "are not around its answers",
+        ),
+        (
+            "{% for m in messages %}{{ m.content | replace('It is warm.', '') }}<|im_end|>{% endfor %}",
+            "nothing for an answer but its end",
         ),
     ],
 )

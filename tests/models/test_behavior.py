@@ -1,16 +1,21 @@
 """What a base draws by itself in training, against two forward passes of the same rows."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from sweeplab.adapters.merging import make_probe_inputs
 from sweeplab.config.model import HubModel
-from sweeplab.models.base import read_architecture
-from sweeplab.models.behavior import has_randomness
+from sweeplab.models.base import load_base, read_architecture
+from sweeplab.models.behavior import has_randomness, try_short_texts
 from sweeplab.models.vision import choose_auto_class
+from sweeplab.runtime.errors import ConfigError
+from tests.architectures import build_tiny_model
+from tests.configs import quantize
+from tests.models.folders import copy_base, name_model
 from tests.random_models import SIZES
 
 
@@ -45,3 +50,37 @@ def test_a_model_draws_where_its_training_mode_varies(family: str) -> None:
     assert any(found.values())
     silent = with_rate(family, None, 0.0)
     assert (has_randomness(silent), varies(silent)) == (False, False)
+
+
+def test_padding_outside_the_vocabulary_becomes_the_end_token(tmp_path: Path) -> None:
+    folder = copy_base(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[outside]"})
+    tokenizer.save_pretrained(folder)
+    base = load_base(name_model(folder), quantize("none", False), torch.float32, torch.device("cpu"))
+    assert tokenizer.pad_token_id >= base.model.get_input_embeddings().num_embeddings
+    assert base.pad_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("xlnet", "is no causal language model: a token changes"), ("reformer", "cannot compute a row of a few tokens: ")],
+)
+def test_what_could_not_train_rightly_is_refused(name: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^model own {why}.*; choose "):
+        try_short_texts(build_tiny_model(name), "own")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("starcoder2", {"residual_dropout": 0.1}),
+        ("seed_oss", {"residual_dropout": 0.1}),
+        ("mixtral", {"router_jitter_noise": 0.1}),
+        ("falcon", {"hidden_dropout": 0.1}),
+        ("gpt_bigcode", {"attn_pdrop": 0.1, "resid_pdrop": 0.0, "embd_pdrop": 0.0}),
+        ("phimoe", {}),
+    ],
+)
+def test_a_draw_is_found_wherever_a_family_has_it(name: str, values: dict[str, float]) -> None:
+    assert has_randomness(build_tiny_model(name, **values))

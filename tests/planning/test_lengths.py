@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,14 +40,13 @@ def test_special_names_are_counted_and_heldout_records_are_rendered_too(compose_
     options = ("data=json", f"data.path={path}", f"data.heldout_path={heldout}", "data.style=chatml")
     assert measure_data_extent(compose_trial(*options)).num_naming_special == 1
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
-    chats = [
+    chats: list[dict[str, Any]] = [
         {"messages": [{"role": "user", "content": "a"}, end]} for end in ({"role": "assistant", "content": "b"}, call)
     ]
     path.write_text(json.dumps([chats[0]] * 2))
-    heldout.write_text(json.dumps(chats))
-    with pytest.raises(
-        ConfigError, match=r"style=chatml has no words .*\(1 of 2 examples: .*heldout.json, record 2\)$"
-    ):
+    heldout.write_text(json.dumps([*chats, *[chats[0]] * 8, *[chats[1]] * 9]))
+    first = r"\(10 of 19 examples: \S*heldout.json, record 2; \S*heldout.json, record 11; .*, record 12 and 7 more\)$"
+    with pytest.raises(ConfigError, match=r"style=chatml has no words .*" + first):
         measure_data_extent(compose_trial(*options, "data.messages_field=messages"))
 
 

@@ -70,3 +70,9 @@ def test_the_items_of_a_group_are_those_of_its_tasks(tmp_path: Path) -> None:
     assert sorted(tables) == ["scores.both.acc", METRIC, "scores.old.acc"]
     assert tables["scores.both.acc"] == ItemTable([0, 1, 2, 3, 4], {0: [0.0, 0.0, 1.0, 1.0, 0.0]})
     assert sorted(read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl")) == [METRIC, "scores.old.acc"]
+
+
+def test_a_response_may_hold_a_separator_of_lines(tmp_path: Path) -> None:
+    row = {"task": "t", "item": 3, "filter": "none", "responses": ["a\u2028b\u0085c"], "metrics": {"acc": 1.0}}
+    write_json_lines(tmp_path / "items.jsonl", [row, row | {"item": 4}])
+    assert read_trial_items(tmp_path / "items.jsonl") == {"scores.t.acc": {3: 1.0, 4: 1.0}}

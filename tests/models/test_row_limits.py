@@ -1,0 +1,39 @@
+"""What configurations say of rows that several texts share, family by family."""
+
+from typing import Any
+
+import pytest
+
+from sweeplab.models.row_limits import RowLimit, find_row_limit, list_row_limits
+from tests.architectures import build_tiny_model
+
+WINDOW = (16, "an attention window of 16 tokens")
+GROWING = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+CASES: tuple[tuple[str, dict[str, Any], list[tuple[int, str]]], ...] = (
+    ("llama", {}, []),
+    ("llama", {"max_position_embeddings": 32, "rope_parameters": GROWING}, [(32, "a range of 32 tokens, beyond ")]),
+    ("qwen2", {"use_sliding_window": False}, []),
+    ("mistral", {}, [WINDOW]),
+    ("mistral", {"sliding_window": None}, []),
+    ("gemma3_text", {}, [WINDOW]),
+    ("llama4_text", {}, [WINDOW]),
+    ("lfm2", {}, [(0, "layers of the kind conv, ")]),
+    ("qwen3_next", {}, [(0, "layers of the kind linear_attention, ")]),
+    ("recurrent_gemma", {}, [(0, "layers of the kind ")]),
+    ("falcon", {"alibi": True}, [(0, "positions by ALiBi, ")]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_the_first_limit_of_a_family(name: str, values: dict[str, Any], expected: list[tuple[int, str]]) -> None:
+    limits = list_row_limits(build_tiny_model(name, **values))
+    assert [(limit.num_tokens, limit.why[: len(expected[0][1])]) for limit in limits[:1]] == expected
+
+
+def test_texts_as_long_as_the_window_may_share_a_row() -> None:
+    limits = [RowLimit(16, "a window"), RowLimit(64, "another")]
+    assert find_row_limit(limits, 16) is None
+    assert find_row_limit(limits, 17) == limits[0]
+    assert find_row_limit(limits[1:], 65) == limits[1]
