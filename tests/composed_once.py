@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 from hydra._internal import config_loader_impl as loader
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
@@ -23,9 +24,11 @@ from sweeplab.config.conf import CONF
 _SOURCES: Final = ["pkg://hydra.conf", f"file://{CONF}", "structured://"]
 _lists: Final[dict[Any, DefaultsList]] = {}
 _files: Final[dict[str, bytes]] = {}
+_file_results: Final[dict[str, bytes]] = {}
 _composed: Final[dict[int, bytes]] = {}  # by the identity of a list's defaults
 _compose: Final[Any] = loader.ConfigLoaderImpl._compose_config_from_defaults_list
 _load: Final[Any] = ConfigRepository.load_config
+_load_file: Final[Any] = FileConfigSource.load_config
 
 
 def _is_of_conf(repo: IConfigRepository) -> bool:
@@ -38,6 +41,15 @@ def _load_once(self: ConfigRepository, config_path: str) -> Any:
     if config_path not in _files:
         _files[config_path] = pickle.dumps(_load(self, config_path))
     return pickle.loads(_files[config_path])
+
+
+def _load_file_once(self: FileConfigSource, config_path: str) -> Any:
+    """A file of `conf/` beside a user's own folder, which is read anew."""
+    if self.path != str(CONF):
+        return _load_file(self, config_path)
+    if config_path not in _file_results:
+        _file_results[config_path] = pickle.dumps(_load_file(self, config_path))
+    return pickle.loads(_file_results[config_path])
 
 
 def _list_once(
@@ -73,6 +85,7 @@ def composed_anew() -> Iterator[None]:
     """Within it Hydra does what it does elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigRepository, "load_config", _load)
+        patch.setattr(FileConfigSource, "load_config", _load_file)
         patch.setattr(loader, "create_defaults_list", create_defaults_list)
         patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", _compose)
         yield
@@ -82,6 +95,7 @@ def composed_anew() -> Iterator[None]:
 def _composed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigRepository, "load_config", _load_once)
+        patch.setattr(FileConfigSource, "load_config", _load_file_once)
         patch.setattr(loader, "create_defaults_list", _list_once)
         patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", _compose_once)
         yield
