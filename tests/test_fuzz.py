@@ -4,17 +4,21 @@ A quick share runs by default; `pytest -m slow tests/test_fuzz.py` runs the thou
 """
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hydra import initialize_config_dir
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from sweeplab.cli.errors import exit_with_line
+from sweeplab.config.compose import trial_config
+from sweeplab.config.conf import CONF
 from tests.hostile import (
     CHATS,
     INTERPOLATIONS,
@@ -29,9 +33,14 @@ from tests.hostile import (
     said,
     stream,
 )
+from tests.hostile_folders import Outcome, discard, make_folder, read_in_fork
+from tests.models.folders import copy_base
 
 QUICK: Final = 15
 THOUSANDS: Final = 2000
+FOLDERS: Final = 60  # of damaged models, in the quick share
+SECONDS: Final = 3  # of processor time to read one; most take half of one
+MOST_WAIT: Final = 200.0  # for a folder, on a machine that others use too
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
 
@@ -147,3 +156,42 @@ def test_a_refusal_is_one_line_of_what_can_be_seen(text: str) -> None:
     line = said(err)
     assert line.endswith("\n")
     assert line[:-1].isprintable()
+
+
+@pytest.fixture(scope="module")
+def read_damaged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Outcome]:
+    """What reading the damaged model folder of a seed comes to."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "data.json").write_text(json.dumps(ROWS))
+    copy_base(folder / "model")
+    data = ("data=json", f"data.path={folder / 'data.json'}", "quantization=none")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        plain, template = (
+            trial_config(["model=local", f"model.path={folder / 'model'}", *data, f"data.style={style}"], {})
+            for style in ("plain", "template")
+        )
+
+    def read(seed: int) -> Outcome:
+        discard(folder / "model")
+        damage = make_folder(folder / "model", seed)
+        return read_in_fork(template if damage == "spoil_template" else plain, SECONDS, MOST_WAIT)
+
+    return read
+
+
+def check_folders(seeds: range, read_damaged: Callable[[int], Outcome]) -> None:
+    """Each is read, refused in one line, or ended at its limit of time or memory, which is refused in one line too."""
+    found = {seed: read_damaged(seed) for seed in seeds}
+    print(json.dumps(Counter(outcome.kind for outcome in found.values())))
+    assert [seed for seed, one in found.items() if one.kind in ("traceback", "hang")] == [], found
+    assert [seed for seed, one in found.items() if not one.said.isprintable()] == []
+
+
+def test_any_model_folder_is_answered(read_damaged: Callable[[int], Outcome]) -> None:
+    check_folders(range(FOLDERS), read_damaged)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(14400)
+def test_thousands_of_model_folders_are_answered(read_damaged: Callable[[int], Outcome]) -> None:
+    check_folders(range(FOLDERS, FOLDERS + THOUSANDS), read_damaged)

@@ -21,6 +21,7 @@ from sweeplab.config.space import Axis, axes
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
+from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
@@ -40,6 +41,7 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
 def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
+    probe_models(config for _, config in planned)
     from sweeplab.planning.forecast import Forecaster
     from sweeplab.training.optimizers import check_optimizer
 

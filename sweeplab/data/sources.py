@@ -24,6 +24,7 @@ from sweeplab.data.prompts import Example, name_records
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
+_MOST_LETTERS: Final = 4_000_000  # of a record: about a million tokens, more than models read
 _SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
 _Item = TypeVar("_Item")  # an example of any kind
@@ -58,6 +59,29 @@ def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
                 yield f"line {number}", json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {number}: not valid JSON: {error}; correct the line") from error
+
+
+def count_letters(value: Any) -> int:
+    """Characters of all texts in a record, however deep."""
+    count, waiting = 0, [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            count += len(part)
+        elif isinstance(part, list | tuple):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+    return count
+
+
+def _refuse_long_record(row: Any, where: str) -> None:
+    """Raises `ConfigError` for a text that would keep a tokenizer busy for minutes, or end it for lack of memory."""
+    num_letters = count_letters(row)
+    if num_letters > _MOST_LETTERS:
+        raise ConfigError(
+            f"{where}: a record must have at most {_MOST_LETTERS:,} characters, got {num_letters:,}; split it"
+        )
 
 
 def _check_encodable(text: str, where: str, field: str) -> str:
@@ -106,6 +130,7 @@ def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordF
     for name, row in rows:
         where = f"{source}, {name}"
         try:
+            _refuse_long_record(row, where)
             example = _read_example(row, where, fields)
         except ConfigError as error:
             faults.setdefault(str(error).removeprefix(where), []).append(name)

@@ -19,9 +19,10 @@ from sweeplab.data.prompts import (
     name_records,
     render_plainly,
 )
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, refuses_any_error
 
 IGNORED: Final = -100  # cross_entropy's ignore_index
+_COPY_TOKENIZER: Final = "copy the tokenizer's files from the model again"
 _MOST_COUNTED: Final = 1000  # examples that cannot be rendered, after which no more are looked at
 
 
@@ -192,7 +193,8 @@ def _encode_all(examples: list[Example], tokenizer: Any, style: str, mask_prompt
     first: UnusableExampleError | None = None
     for example in examples:
         try:
-            encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
+            with refuses_any_error(f"{example.where} cannot become tokens", _COPY_TOKENIZER):
+                encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
         except UnusableExampleError as error:
             first = first or error
             records.append(example.where)

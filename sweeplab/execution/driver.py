@@ -16,6 +16,7 @@ from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
+from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
 from sweeplab.records.lock import only_writer
 from sweeplab.records.metrics import direction
@@ -176,7 +177,9 @@ class Driver:
     def continue_from(self, files: StudyFiles) -> int:
         check_space(self.config, self.varied)
         with open_executor(self.config, self.folder) as executor:
-            compose_planned_points(self.request, self.varied)
+            planned = compose_planned_points(self.request, self.varied)
+            if not files.records:  # while workers start
+                probe_models(config for _, config in planned)
             self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:

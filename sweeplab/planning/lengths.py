@@ -1,5 +1,6 @@
 """Finds the number and the lengths of a trial's training examples."""
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sweeplab.config.data import DigitsData, TextData
@@ -7,12 +8,14 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
-from sweeplab.data.sources import count_leaked_examples, load_splits
+from sweeplab.data.prompts import Example
+from sweeplab.data.sources import count_leaked_examples, count_letters, load_splits
 from sweeplab.data.tokens import tokenize_examples
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
 
 _MOST_EXAMPLES: Final = 10_000  # tokenized in about a second; more are assumed to be as long as training.max_length
+_MOST_LETTERS: Final = 5_000_000  # likewise
 
 
 class DataExtent(NamedTuple):
@@ -36,6 +39,11 @@ def _is_tokenizer_local(model: ModelConfig) -> bool:
     return model.source != "hub" or (model.random_init and bool(model.config_values))
 
 
+def _is_small(examples: Sequence[Example]) -> bool:
+    """True where tokenizing takes seconds."""
+    return len(examples) <= _MOST_EXAMPLES and sum(map(count_letters, examples)) <= _MOST_LETTERS
+
+
 def measure_data_extent(config: TrialConfig) -> DataExtent:
     """Measured where data and tokenizer are on this machine, else the upper bound. Raises `ConfigError` as training."""
     length, model = config.training.max_length, read_architecture(config.model)
@@ -54,11 +62,11 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     learned: dict[str, Any] = (
         {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
     )
-    if len(examples) > _MOST_EXAMPLES or not _is_tokenizer_local(config.model):
+    if not (_is_small(examples) and _is_tokenizer_local(config.model)):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
-    if len(splits.heldout) <= _MOST_EXAMPLES:
+    if _is_small(splits.heldout):
         tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]

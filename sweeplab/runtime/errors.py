@@ -68,8 +68,11 @@ def refuses_any_error(subject: str, remedy: str, *passing: type[BaseException]) 
         is_library = isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
         if isinstance(error, (ConfigError, *passing)) or not is_library:
             raise
-        raise ConfigError(f"{subject}: {_shorten(describe_error(error))}; {remedy}") from error
+        raise ConfigError(f"{subject}: {_describe_cause(error)}; {remedy}") from error
 
 
-def _shorten(text: str) -> str:
+def _describe_cause(error: BaseException) -> str:
+    """The first line of its message, with the next one where it ends in a colon; not too long to read."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = to_line(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

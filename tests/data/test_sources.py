@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from sweeplab.config.data import JsonData, RecordFields
+from sweeplab.data import sources
 from sweeplab.data.prompts import Example
 from sweeplab.data.sources import _read_example, _split_examples, fingerprint_examples, load_splits
 from sweeplab.runtime.errors import ConfigError
@@ -186,3 +187,21 @@ def test_fingerprint_changes_with_any_text_and_with_the_side(settings: JsonData)
     prints = {splits.fingerprint, fingerprint_examples((changed, splits.heldout)), fingerprint_examples(moved)}
     assert len(prints) == 3
     assert load_splits(settings).fingerprint == splits.fingerprint
+
+
+@pytest.mark.parametrize("end", ["\n", "]"])
+def test_a_record_longer_than_any_model_reads_is_refused(
+    end: str, settings: JsonData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_MOST_LETTERS", 1000)
+    fitting, long = ({"instruction": "a" * length, "output": "b"} for length in (999, 1000))
+    rows = [fitting, long, fitting]
+    Path(settings.path).write_text(json.dumps(rows) if end == "]" else "\n".join(map(json.dumps, rows)))
+    with pytest.raises(
+        ConfigError, match=r"(line|record) 2: a record must have at most 1,000 characters, got 1,001; spl"
+    ):
+        load_splits(settings)
+
+
+def test_letters_of_all_texts_count_however_deep() -> None:
+    assert sources.count_letters({"messages": [{"role": "abc", "content": [{"text": "de"}]}], "n": 7, "x": None}) == 5
