@@ -273,3 +273,77 @@ def damaged_files(draw: st.DrawFn) -> bytes:
         st.binary(max_size=200)
         | st.sampled_from((b"\xef\xbb\xbf" + whole, whole.decode().encode("utf-16"), b"\x80\x04N."))
     )
+
+
+OWN: Final = b"""# @package _global_
+# A study of one's own.
+defaults:
+  - override /optimizer: sgd
+  - override /sampler: random
+  - override /evaluation: none
+
+study:
+  name: 2026_07_15
+  question: "Which rank, and does the rate matter?"
+  seeds: [0, 1]
+  num_trials: 4
+  objectives: [heldout_loss_nats_per_token]
+training: {max_steps: 5}
+space:
+  adapter.rank: {choices: [4, 8]}
+  optimizer:
+    lr:
+      low: 1e-4
+      high: 1e-2
+      log: true
+claims:
+  - words: A higher rank is better.
+    metric: heldout_loss_nats_per_token
+    better: {adapter.rank: 8}
+    worse: {adapter.rank: 4}
+"""
+PIECES: Final = (
+    *(b"\t", b"  ", b"\n", b"- ", b": ", b"{", b"}", b"[", b"]", b"'", b'"', b"#", b"&a ", b"*a", b"!!", b"|", b">"),
+    *(b"<<: ", b"? ", b"---\n", b"...\n", b"\xff", b"\x00", b"\xef\xbb\xbf", b"\r", b"null", b"true", b"1e5", b"~"),
+    *(b"override ", b"/optimizer: sgd", b"_self_", b"${study.name}", b"${oc.env:SECRET_TOKEN}", b"???", b".inf", b"@x"),
+    *(
+        b"2026-07-15",
+        b"0x1F",
+        b"1:30",
+        b"!!binary aGk=",
+        b"!!set {a}",
+        b"!!python/name:os.system",
+        b"%YAML 3.0\n",
+        b"\xc2\x85",
+    ),
+)
+
+
+@st.composite
+def own_experiments(draw: st.DrawFn) -> bytes:
+    """A user's experiment file with lines lost, doubled, moved or indented, and bytes too many, too few or others."""
+    lines = OWN.splitlines(keepends=True)
+    for _ in range(draw(st.integers(0, 3))):
+        place, other = draw(st.integers(0, len(lines) - 1)), draw(st.integers(0, len(lines) - 1))
+        match draw(st.integers(0, 4)):
+            case 0 if len(lines) > 1:
+                del lines[place]
+            case 1:
+                lines.insert(other, lines[place])
+            case 2:
+                lines[place], lines[other] = lines[other], lines[place]
+            case 3:
+                lines[place] = draw(st.sampled_from((b"\t", b" ", b"    "))) + lines[place]
+            case _:
+                key = draw(st.sampled_from(LEAVES))[0]
+                value = draw(scalars | nested)
+                lines.insert(place, f"{key}: {value}\n".encode("utf-8", "surrogatepass"))
+    data = b"".join(lines)
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, len(data)))
+        data = (
+            data[:place]
+            + draw(st.sampled_from(PIECES) | st.binary(max_size=3))
+            + data[place + draw(st.integers(0, 5)) :]
+        )
+    return data[: draw(st.integers(0, len(data)))] if draw(st.integers(0, 9)) == 0 else data

@@ -30,6 +30,7 @@ from tests.hostile import (
     commands,
     damaged_files,
     leaked,
+    own_experiments,
     said,
     stream,
 )
@@ -42,6 +43,7 @@ FOLDERS: Final = 60  # of damaged models, in the quick share
 SECONDS: Final = 3  # of processor time to read one; most take half of one
 MOST_WAIT: Final = 200.0  # for a folder, on a machine that others use too
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
+OWN_QUICK: Final = 50
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
 
 
@@ -109,6 +111,44 @@ def test_any_command_is_answered(folder: Path, command: list[str]) -> None:
 @example(as_text([*ROWS, {"instruction": "\ud800", "output": "x"}], lines=True))
 def test_any_data_file_is_answered(folder: Path, data: bytes) -> None:
     check_file(data, folder)
+
+
+def check_experiment(data: bytes, folder: Path, action: str) -> None:
+    (folder / "own" / "experiment").mkdir(parents=True, exist_ok=True)
+    (folder / "own" / "experiment" / "mine.yaml").write_bytes(data)
+    check(
+        answer(["--config-dir=own", "+experiment=mine", "tracking=none", "action=plan", "study.runs_dir=runs"], folder)
+    )
+    assert leaked(folder) == []
+
+
+@fuzzing(OWN_QUICK, derandomize=True)
+@given(own_experiments())
+@example(b"# @package _global_\nspace:\n\tadapter: 1\n")
+@example(b"# @package _global_\nstudy:\n  seeds: [0]\n  seeds: [1]\n")
+@example(b"# @package _global_\nstudy:\n  seeds: [0,\n")
+@example("# @package _global_\nstudy:\n  question: caf\xe9\n".encode("latin-1"))
+@example(b"\xef\xbb\xbf# @package _global_\r\nstudy:\r\n  seeds: [0]\r\n")
+@example(b"# @package _global_\nspace: &a {x: *a}\n")
+@example(b"# @package _global_\nspace: " + b"[" * 5000)
+@example(b"# @package _global_\nspace: {? [1] : 2}\n")
+@example(b"# @package _global_\nstudy: !!python/object/apply:os.system [true]\n")
+@example(b"# @package _global_\nstudy: {question: !!binary aGk=}\n")
+@example(b"# @package _global_\ndefaults: {a: b}\n")
+@example(b"# @package _global_\ndefaults:\n  - override /optimizer: [sgd]\n")
+@example(b"# @package _global_\ndefaults:\n  - 3\n")
+@example(b"# @package _global_\nhydra: {run: {dir: 3}}\n")
+@example(b"")
+def test_any_experiment_of_ones_own_is_answered(folder: Path, data: bytes) -> None:
+    check_experiment(data, folder, "report")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@fuzzing(THOUSANDS, derandomize=False)
+@given(own_experiments())
+def test_thousands_of_experiments_of_ones_own_are_answered(folder: Path, data: bytes) -> None:
+    check_experiment(data, folder, "plan")
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from sweeplab.runtime.errors import ConfigError, mask_passwords
 from sweeplab.runtime.paths import quote_command
 
 _LONG_NUMBER: Final = re.compile(r"(?:\d_?){300}")
+_typed: Final[list[str]] = []  # the arguments before they were made Hydra's
 _MOST_NESTED: Final = 30  # brackets of a value within each other
 
 
@@ -28,6 +29,7 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         _check_readable(argument)
     check_flags(arguments)
+    _typed[:] = arguments
     return [mark_known(argument) for argument in _put_flags_first(arguments)]
 
 
@@ -92,9 +94,7 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 def quote_typed_command() -> str:
     """What a user types to run this command again; a password is left out."""
-    plain = (argument.removeprefix("++") for argument in sys.argv[1:])
-    typed = (one if mark_known(one) == given else given for one, given in zip(plain, sys.argv[1:], strict=True))
-    return quote_command(["python", "-m", "sweeplab", *map(mask_passwords, typed)])
+    return quote_command(["python", "-m", "sweeplab", *map(mask_passwords, _typed)])
 
 
 def choose_study_name(requested: str | None) -> str:

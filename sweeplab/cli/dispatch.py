@@ -15,6 +15,7 @@ from sweeplab.cli.errors import exits_with_one_line
 from sweeplab.cli.terminal import Ended
 from sweeplab.config.compose import DEFAULT_NAME, Request, to_study_config
 from sweeplab.config.conf import CONF
+from sweeplab.config.own_files import read_own_files
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.paths import quote_command
@@ -40,6 +41,7 @@ def run_command() -> None:
     A job of several that comes to nothing leaves the others their turn; the worst exit code is that of all.
     """
     sys.argv[1:] = check_arguments(sys.argv[1:])
+    read_own_files()
     failed: list[_FailedJob] = []
 
     @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")

@@ -1,17 +1,21 @@
 """Where every mistake of the user's becomes one line that names key, value, rule and remedy, and exit code 2."""
 
 import errno
+import re
+import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
 from sweeplab.config.conf import is_group, options
+from sweeplab.config.own_options import explain_missing_option, find_own_folder, list_own_options
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, describe_error, mask_passwords
+from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, mask_passwords
 
 if TYPE_CHECKING:
     from hydra.errors import HydraException
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 _UNFIT: Final = "Error merging override "
 _AMBIGUOUS: Final = "Ambiguous value for argument "
+_SWEEP: Final = "' requires --multirun"
+_UNPLAIN: Final = re.compile(r"[^\w/\-+.%*@?|: $]", re.ASCII)  # letters that Hydra reads within quotes only
 _MISTAKE: Final = 2  # exit code
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -55,7 +61,17 @@ def _describe_mistake(error: Exception) -> str | None:
         return _describe_system_error(error)
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return f"{error}; choose an option by its name, such as adapter=lora"
+    if _is_of_composing(error):
+        return f"the configuration cannot be composed: {describe_error_with_kind(error)}; mend the experiment's file"
     return None
+
+
+def _is_of_composing(error: Exception) -> bool:
+    """True for what Hydra raises, of whatever type, before there is a configuration: it reads what the user wrote."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    libraries = ("hydra.", "omegaconf.", "yaml.")
+    is_library = bool(frames) and str(frames[-1][0].f_globals.get("__name__", "")).startswith(libraries)
+    return is_library and not any(frame.f_code.co_name == "_run_one" for frame, _ in frames)
 
 
 def _is_of_hydra(error: Exception) -> "TypeGuard[HydraException | OmegaConfBaseException]":
@@ -78,7 +94,11 @@ def _describe_system_error(error: OSError) -> str | None:
 
 def _describe_unknown_option(asked: str) -> str:
     group, _, name = asked.rpartition("/")
-    there = options(group)
+    arguments = sys.argv[1:]
+    mended = explain_missing_option(group, name, arguments)
+    if mended is not None:
+        return mended
+    there = sorted({*options(group), *list_own_options(find_own_folder(arguments), group)})
     near = [other for other in (OTHER_NAMES.get(name),) if other in there] or find_similar(name, there)
     question = f"; did you mean {near[0]}?" if near else ""
     return f"{group}={name} does not exist; there are: {', '.join(there)}{question}"
@@ -87,7 +107,8 @@ def _describe_unknown_option(asked: str) -> str:
 def _describe_unknown_key(key: str) -> str:
     """A key that Hydra does not know: an experiment without its plus, or a mistyped one."""
     if key == "experiment":
-        return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join(options(key))}"
+        own = list_own_options(find_own_folder(sys.argv[1:]), key)
+        return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join([*options(key), *own])}"
     return describe_unknown_key(key)
 
 
@@ -100,6 +121,9 @@ def _describe_unfit_value(override: str, cause: BaseException | None) -> str:
 def _describe_several_values(argument: str) -> str:
     """`key=a,b` without `--multirun`: most likely meant as a list, or as an axis."""
     key, _, values = argument.partition("=")
+    values = values.removeprefix("choice(").removesuffix(")") if values.startswith("choice(") else values
+    if "(" in values:
+        values = "A,B"  # of a call such as range(1,5), each value written out
     if key.startswith("space.") or holds(key, list):
         remedy = f"write {key}=[{values}]"
     elif key.partition(".")[0] in OF_A_TRIAL or is_group(key):
@@ -109,6 +133,17 @@ def _describe_several_values(argument: str) -> str:
     return f"{argument} holds several values; {remedy}"
 
 
+def _describe_unread(typed: str, why: str) -> str:
+    """An override that Hydra's grammar refuses, with the argument to type instead where it is a text."""
+    key, equals, value = typed.partition("=")
+    if not equals or any(letter in value for letter in "[]{}(),") or not key.replace(".", "").isidentifier():
+        return f"{typed} cannot be read: {why}; write key=value, and quote what holds brackets, braces or blanks"
+    from sweeplab.config.texts import quote_text
+
+    odd = "".join(dict.fromkeys(_UNPLAIN.findall(value)))
+    return f"{typed} cannot be read, since {odd} needs quotes; type: {shlex.quote(f'{key}={quote_text(value)}')}"
+
+
 def explain_hydra_error(error: "HydraException | OmegaConfBaseException") -> str:
     """The mistake behind an error of Hydra's, with what exists and what is nearest to what was asked for."""
     from hydra.errors import OverrideParseException
@@ -116,8 +151,7 @@ def explain_hydra_error(error: "HydraException | OmegaConfBaseException") -> str
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     first = lines[0]
     if isinstance(error, OverrideParseException):
-        typed = error.override.removeprefix("++")
-        return f"{typed} cannot be read: {first}; write key=value, and quote what holds brackets, braces or blanks"
+        return _describe_unread(error.override.removeprefix("++"), first)
     if "Could not find" in first and "/" in first:
         return _describe_unknown_option(first.split("'")[-2])
     if first.startswith("Could not override"):
@@ -126,5 +160,7 @@ def explain_hydra_error(error: "HydraException | OmegaConfBaseException") -> str
         return _describe_unfit_value(first.removeprefix(_UNFIT).removeprefix("++"), error.__cause__)
     if first.startswith(_AMBIGUOUS):
         return _describe_several_values(first.removeprefix(_AMBIGUOUS).strip("'").removeprefix("++"))
+    if _SWEEP in first:
+        return _describe_several_values(first.partition("'")[2].rpartition(_SWEEP)[0].removeprefix("++"))
     cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""
     return f"{first}{cause}"

@@ -2,9 +2,11 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from sweeplab.config.conf import options
+from sweeplab.config.own_options import find_own_folder, list_beside, list_own_options
 from sweeplab.config.reference import (
     CLASS_S_OWN,
     LEFT_OUT,
@@ -73,6 +75,7 @@ Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced;
 +experiment=NAME --cfg job shows what an experiment sets.
 --hydra-help has Hydra's own flags.
 """
+_WITH_OWN: Final = ("", "experiment")  # what `--help` names where own experiments are listed, too
 _EXPERIMENTS: Final = "experiment: a study that comes with sweeplab"
 
 
@@ -87,8 +90,18 @@ def asked_help(arguments: Sequence[str]) -> str | None:
             following = "".join(arguments[place + 1 : place + 2])
             if not equals and "=" not in following and not following.startswith("-"):
                 group = following
-            return describe_group(group) if group or equals else describe_all()
+            own = _describe_own(find_own_folder(arguments))
+            return (describe_group(group) if group or equals else describe_all()) + (own if group in _WITH_OWN else "")
     return None
+
+
+def _describe_own(folder: Path | None) -> str:
+    """The user's own experiments, and how those are made known that are not searched yet."""
+    known = list_own_options(folder, "experiment")
+    lines = _wrap(f"  in {folder}: +experiment=", " | ".join(known)) if known else []
+    for beside, names in list_beside("experiment") if folder is None else []:
+        lines += _wrap(f"  with --config-dir={beside}: +experiment=", " | ".join(names))
+    return "\n".join(["", "your own experiments:", *lines, ""]) if lines else ""
 
 
 def describe_all() -> str:

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, NoReturn
 
 from hydra import compose
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +17,7 @@ from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, option_names
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.study_rules import check_study
+from sweeplab.config.texts import is_converted, keep_texts, quote_text
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import abbreviate_home
@@ -45,8 +45,14 @@ OmegaConf.register_new_resolver("oc.env", refuse_environment, replace=True)
 
 
 def mark_known(override: str) -> str:
-    """An override of a key that some option has, as Hydra takes it whichever option is chosen: pydantic judges it."""
-    key = override.partition("=")[0]
+    """An override of a key that some option has, as Hydra takes it whichever option is chosen: pydantic judges it.
+
+    Texts stay as they are typed. An experiment's name is one.
+    """
+    key, _, name = override.partition("=")
+    if key.lstrip("+") == "experiment" and is_converted(name):
+        return f"{key}={quote_text(name)}"
+    override = keep_texts(override)
     return f"++{override}" if "=" in override and is_known(key) and not is_group(key) else override
 
 
@@ -115,7 +121,7 @@ def _without(group: str, values: Any, idle: Iterable[str]) -> Any:
 def spell(value: Any) -> str:
     """A value in Hydra's override grammar; text is quoted."""
     if isinstance(value, str):
-        return QuotedString(value, Quote.single).with_quotes()  # only a backslash before a quote is doubled
+        return quote_text(value)
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
