@@ -20,6 +20,7 @@ from sweeplab.config.adapter import (
     PromptAdapter,
 )
 from sweeplab.config.model import ModelConfig
+from sweeplab.runtime.errors import ConfigError, describe_error
 
 LORA_FOLDER: Final = "lora"  # folder of the LoRA part of method=lora_prefix
 
@@ -32,7 +33,14 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
     """
     torch.manual_seed(seed)
     if isinstance(adapter, LoraAdapter):
-        return get_peft_model(base, make_lora_config(adapter, model, base))
+        config = make_lora_config(adapter, model, base)
+        try:
+            return get_peft_model(base, config)
+        except ValueError as error:  # PEFT's own rules on modules, such as experts whose matrices stand in one tensor
+            raise ConfigError(
+                f"model.modules names matrices that PEFT cannot adapt in a {base.config.model_type}: "
+                f"{describe_error(error)}; name others, such as those of attention"
+            ) from error
     if isinstance(adapter, PromptAdapter | PrefixAdapter):
         return get_peft_model(base, make_virtual_token_config(adapter))
     if isinstance(adapter, LoraPrefixAdapter):

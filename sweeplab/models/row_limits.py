@@ -76,7 +76,7 @@ def _list_obstacles(model: PreTrainedModel, config: PretrainedConfig, kinds: set
     found = []
     strange = sorted(kinds - _WHOLE_ATTENTION - _WINDOWED)
     if strange:
-        found.append(f"layers of the kind {strange[0]}, which carry a state from token to token")
+        found.append(f"layers of the kind {strange[0]}, which a mask does not keep apart")
     elif getattr(model, "_is_stateful", False):
         found.append("layers that carry a state from token to token")
     if getattr(config, "alibi", False) or getattr(config, "position_embedding_type", None) == "alibi":
