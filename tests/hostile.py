@@ -298,6 +298,7 @@ space:
       log: true
 claims:
   - words: A higher rank is better.
+    source: nobody
     metric: heldout_loss_nats_per_token
     better: {adapter.rank: 8}
     worse: {adapter.rank: 4}

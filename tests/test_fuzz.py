@@ -22,6 +22,7 @@ from sweeplab.config.conf import CONF
 from tests.hostile import (
     CHATS,
     INTERPOLATIONS,
+    OWN,
     ROWS,
     SECRET,
     Answer,
@@ -173,6 +174,12 @@ def test_the_undamaged_file_is_planned(rows: list[object], lines: bool, tmp_path
     """What the damaged ones are made from is in order, so that they are refused for their damage."""
     check_file(as_text(rows, lines), tmp_path)
     assert json.loads((tmp_path / "runs" / "single" / "plan.json").read_text())["rows"]
+
+
+def test_the_undamaged_experiment_is_planned(tmp_path: Path) -> None:
+    check_experiment(OWN, tmp_path, "plan")
+    plan = json.loads((tmp_path / "runs" / "2026_07_15" / "plan.json").read_text())
+    assert plan["rows"]
 
 
 KEYS: Final = ("study.question", "model.path", "++space.adapter.rank.choices", "+optimizer.eps")
