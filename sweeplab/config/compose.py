@@ -41,7 +41,13 @@ def refuse_environment(*asked: Any) -> NoReturn:
     raise ConfigError(f"the environment's {asked[0] if asked else 'variables'} is not read; write the value itself")
 
 
+def refuse_deprecation(*asked: Any) -> NoReturn:
+    """In the place of OmegaConf's `oc.deprecated`, which warns in a line of its own and keeps what it points to."""
+    raise ConfigError(f"oc.deprecated of {asked[0] if asked else 'a key'} is not read; write the value itself")
+
+
 OmegaConf.register_new_resolver("oc.env", refuse_environment, replace=True)
+OmegaConf.register_new_resolver("oc.deprecated", refuse_deprecation, replace=True)
 
 
 def mark_known(override: str) -> str:

@@ -228,12 +228,14 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     messages: dict[str, Any] = {
         "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
+        "refill": {"specs": []},
     }
     link = ReportedLink()
-    _serve(Reporter(link), messages.__getitem__)
-    (answer,) = (message for message in link.read() if message["kind"] != "alive")
-    assert answer["kind"] == "refused"
-    return str(answer["message"])
+    with pytest.raises(KeyError, match="cohort"):  # it waits for another one
+        _serve(Reporter(link), messages.pop)
+    ended, done = (message for message in link.read() if message["kind"] != "alive")
+    assert (ended["kind"], ended["record"]["status"], done["kind"]) == ("ended", "refused", "done")
+    return str(ended["record"]["reason"])
 
 
 @pytest.mark.parametrize(

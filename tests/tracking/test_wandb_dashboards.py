@@ -46,7 +46,7 @@ from sweeplab.tracking import wandb_runs as tracking
 
 tracking._INIT_SECONDS, tracking._FINISH_SECONDS = 1.0, 1.0
 folder = Path(sys.argv[1])
-tracker = tracking.WandbTracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
+tracker = tracking.build_tracker(WandbTracking(mode="online", project="sweeplab"), "study", folder, print)
 config = TrialConfig.model_construct()
 tracker.started(0, {}, 0, config)
 (folder / "begun").touch()

@@ -21,6 +21,7 @@ from sweeplab.data import batches
 from sweeplab.data.batches import Row, Tokenized, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.images import load_images
 from sweeplab.models.base import Base, load_base, read_architecture
+from sweeplab.models.behavior import has_randomness
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.dropout import Extent, draw_dropout_mask
 from sweeplab.multilora.packed import PackedAdapters
@@ -503,7 +504,9 @@ def test_other_families(family: str, embedded_base: Base, specs: Any) -> None:
 def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
     family: str, embedded_base: Base, specs: Any
 ) -> None:
-    base = embedded_base._replace(model=family_model(family))
+    model = family_model(family)
+    assert has_randomness(model)
+    base = embedded_base._replace(model=model, draws_random_numbers=True)
 
     def run(names: Sequence[str]) -> Any:
         made = [replace(spec, seed=0) for spec in specs("training.max_steps=3", FUSED, names=names)]  # of like rows
