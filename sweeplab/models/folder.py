@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from safetensors import safe_open
 from transformers import PretrainedConfig
 
+from sweeplab.models.vision import is_image_classifier
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
 
 _MOST_BYTES: Final = {  # of what is read whole; the largest ones in use have about a tenth of it
@@ -123,7 +124,8 @@ def check_sizes(config: PretrainedConfig, source: str, stored: list[StoredTensor
     `stored` is None where weights are not looked at.
     """
     text = config.get_text_config(decoder=True)
-    sizes = {name: getattr(text, name, None) for name in _SIZES}
+    names = [name for name in _SIZES if name != "vocab_size" or not is_image_classifier(config)]
+    sizes = {name: getattr(text, name, None) for name in names}
     for name, size in sizes.items():
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             if isinstance(size, list):
@@ -140,7 +142,7 @@ def check_sizes(config: PretrainedConfig, source: str, stored: list[StoredTensor
             "tensors; copy config.json and weights from the same model"
         )
     for name in ("vocab_size", "hidden_size"):
-        size = sizes[name]
+        size = sizes.get(name)
         if isinstance(size, int) and size > num_weights:
             raise ConfigError(
                 f"{source}: {name} in its config.json is {size:,}, and all its weights together have {num_weights:,} "

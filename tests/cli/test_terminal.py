@@ -91,10 +91,17 @@ def test_letters_that_an_encoding_lacks_become_plain(encoding: str, text: str, s
     ("number", "word", "code"), [(signal.SIGTERM, "terminated", 143), (signal.SIGHUP, "hung up", 129)]
 )
 def test_a_signal_ends_with_one_word_and_its_code(
-    number: signal.Signals, word: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    number: signal.Signals,
+    word: str,
+    code: int,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(help_module, "asked_help", lambda _: os.kill(os.getpid(), number))
     monkeypatch.setattr(sys, "argv", ["sweeplab"])
+    before = signal.signal(number, signal.SIG_DFL)  # what started the tests may ignore it, as nohup does
+    request.addfinalizer(lambda: signal.signal(number, before))
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == code
