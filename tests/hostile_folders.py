@@ -1,5 +1,6 @@
 """Damaged model folders from a seed, and what reading one comes to, in a process forked from this one."""
 
+import faulthandler
 import json
 import os
 import random
@@ -391,7 +392,7 @@ def read_in_fork(config: TrialConfig, seconds: int, most_wait: float) -> Outcome
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            signal.alarm(0)
+            faulthandler.disable()  # an abort is an outcome like others
             try:
                 answer = _read_and_train(config, seconds)
             except BaseException:

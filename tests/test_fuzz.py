@@ -35,7 +35,7 @@ from tests.hostile import (
     said,
     stream,
 )
-from tests.hostile_folders import Outcome, discard, make_folder, read_in_fork
+from tests.hostile_folders import DAMAGES, Outcome, discard, leave_whole, make_folder, read_in_fork
 from tests.models.folders import copy_base
 
 QUICK: Final = 15
@@ -232,6 +232,8 @@ def check_folders(seeds: range, read_damaged: Callable[[int], Outcome]) -> None:
     print(json.dumps(Counter(outcome.kind for outcome in found.values())))
     assert [seed for seed, one in found.items() if one.kind in ("traceback", "hang")] == [], found
     assert [seed for seed, one in found.items() if not one.said.isprintable()] == []
+    sound = [one for seed, one in found.items() if DAMAGES[seed % len(DAMAGES)] is leave_whole]
+    assert {one.kind for one in sound} == {"read"}, sound  # else all could be refused for no damage of theirs
 
 
 def test_any_model_folder_is_answered(read_damaged: Callable[[int], Outcome]) -> None:

@@ -120,12 +120,26 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
     if isinstance(config.data, TextData):
         begin("the tokenizer and its chat template")
         tokenizer = load_tokenizer(config.model)
-        with suppress(ConfigError):
+        with _leaving_mistakes():
             tokenize_examples(_SAMPLE, tokenizer, config.data.style, config.data.mask_prompt, 4096)
     begin("the data with its tokenizer and chat template")
     if _count_data_bytes(config) <= _MOST_DATA_BYTES:
-        with suppress(ConfigError):
+        with _leaving_mistakes():
             measure_data_extent(config)
+
+
+@contextmanager
+def _leaving_mistakes() -> Iterator[None]:
+    """Within it mistakes in the data are left to those who read all of it. They have no limit of memory, so that what
+    does not fit here is refused. Raises `ConfigError`."""
+    try:
+        yield
+    except ConfigError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError):
+                raise MemoryError(f"more than {_MOST_BYTES / 2**30:g} GiB are needed") from error
+            cause = cause.__cause__ or cause.__context__
 
 
 def _count_data_bytes(config: TrialConfig) -> int:

@@ -66,6 +66,15 @@ def test_a_tokenizer_that_takes_all_memory_ends_at_the_limit(configure: Any, fol
     assert read_in_fork(configure("plain"), 5, 120).kind in ("refused", "limit", "killed")
 
 
+def test_a_template_that_takes_all_memory_is_refused_and_not_left_to_the_driver(configure: Any, folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ 'a' * 10**11 }}")
+    found = read_in_fork(configure("template"), 15, 120)
+    assert found.kind == "refused"
+    assert found.said.startswith(
+        f"model.path={folder}: the tokenizer and its chat template cannot be read: MemoryError"
+    )
+
+
 def test_weights_that_are_not_there_are_refused_before_anything_is_trained(configure: Any, folder: Path) -> None:
     change_weights(folder, lambda weights: {name: one for name, one in weights.items() if "layers.2" not in name})
     found = read_in_fork(configure("plain"), 15, 120)
