@@ -71,6 +71,12 @@ def check_constraints(config: StudyConfig) -> None:
         raise refuse("study.constraints", rule, config.study.constraints, f"use one of {', '.join(CONSTRAINED)}")
 
 
+def list_asked_metrics(config: StudyConfig) -> list[tuple[str, list[str]]]:
+    """The metrics that every trial must measure, by the key that asks for them. Raises `ConfigError`."""
+    constrained = [metric for metric, _ in constraint_bounds(config.study.constraints)]
+    return [("study.objectives", config.study.objectives), ("study.constraints", constrained)]
+
+
 def constraint_bounds(section: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Metrics with their bounds; conf may nest a metric's name or not. Raises `ConfigError` for what holds no bound."""
     found = []

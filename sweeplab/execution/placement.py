@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.model import LocalModel, ModelConfig
-from sweeplab.config.search_rules import LEARNING, constraint_bounds
+from sweeplab.config.search_rules import LEARNING, list_asked_metrics
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import refuse
@@ -119,8 +119,7 @@ def _refuse_unmeasured_memory(config: StudyConfig, on_gpu: bool) -> None:
     """Raises `ConfigError` for an objective or a constraint on memory that workers of this machine do not measure."""
     others = ("peak_resident_bytes",) if on_gpu else ("peak_allocated_bytes", "peak_reserved_bytes")
     remedy = f"use one of {'peak_allocated_bytes' if on_gpu else 'peak_resident_bytes'}"
-    constrained = [metric for metric, _ in constraint_bounds(config.study.constraints)]
-    for key, metrics in (("study.objectives", config.study.objectives), ("study.constraints", constrained)):
+    for key, metrics in list_asked_metrics(config):
         for metric in metrics:
             if metric.rpartition(".")[2] in others:
                 raise refuse(key, f"must be measured on a {'GPU' if on_gpu else 'CPU'}", metric, remedy)

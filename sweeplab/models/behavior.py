@@ -53,7 +53,7 @@ def has_randomness(model: nn.Module) -> bool:
     """
     device = next(model.parameters()).device
     inputs, was_training = make_small_inputs(model, device), model.training
-    with _generators_kept(device):
+    with random_numbers_kept(device):
         model.train()
         try:
             before = _read_generators(device)
@@ -103,8 +103,9 @@ def _read_generators(device: torch.device) -> list[Any]:
 
 
 @contextmanager
-def _generators_kept(device: torch.device) -> Iterator[None]:
-    """Random numbers go on afterwards as if nothing had drawn any within."""
+def random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """Restores the states of all random number generators afterwards: what comes later draws the same numbers as
+    without what ran within."""
     own, arrays = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -5,7 +5,7 @@ from typing import Any
 
 from sweeplab.config.compose import Request, trial_config
 from sweeplab.config.idle_axes import decider, refuse_idle
-from sweeplab.config.search_rules import LISTING, constraint_bounds
+from sweeplab.config.search_rules import LISTING, list_asked_metrics
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, Params, Scalar, grid
 from sweeplab.config.study import StudyConfig
@@ -51,9 +51,7 @@ def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[d
 
 def _refuse_unmeasured(study_config: StudyConfig, config: TrialConfig) -> None:
     """Raises `ConfigError` for objectives and constraints that a trial with `config` would not measure."""
-    study = study_config.study
-    constrained = [metric for metric, _ in constraint_bounds(study.constraints)]
-    for key, metrics in (("study.objectives", study.objectives), ("study.constraints", constrained)):
+    for key, metrics in list_asked_metrics(study_config):
         check_measured(key, metrics, config.evaluation.tasks)
         solo = [metric for metric in metrics if metric.startswith("solo.")]
         why = why_exclusive(config)

@@ -1,13 +1,11 @@
 """Evaluates trained trials: held-out losses, scores of tasks, adapters saved; and scores the base without adapter."""
 
-import random
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from peft import PeftModel
@@ -16,24 +14,22 @@ from torch import nn
 from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.catalog import TaskError
-from sweeplab.evaluation.files import fingerprint_files
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
 from sweeplab.evaluation.identity import make_probe
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
+from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
 from sweeplab.records.metrics import SHARES, score_parts, split_filter
 from sweeplab.records.record import BaseScore, Score, TrialRecord, base_key, score_values
 from sweeplab.records.store import known_base_score, read_facts, write_base_score, write_json_lines, writing
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.runtime.paths import expand_home
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
 from sweeplab.training.fit import measure_trial_loss
 from sweeplab.training.fsdp import free_gathered_weights
@@ -51,7 +47,9 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(config.to_dict(), str(base.model.dtype), fingerprint_tasks(config), record.provenance)
+    key = base_key(
+        config.to_dict(), str(base.model.dtype), record.provenance.get("tasks_fingerprint"), record.provenance
+    )
     is_clean = record.provenance["dirty"] is False
     known = known_base_score(folder, key, is_clean) if resources.ranks.is_first else None
     if known is not None:
@@ -105,7 +103,7 @@ def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: R
     evaluation = due[0].spec.config.evaluation
     settings = evaluation.replaced(tasks=evaluation.rung_tasks)
     with ExitStack() as stack:
-        stack.enter_context(_random_numbers_kept(resources.device))
+        stack.enter_context(random_numbers_kept(resources.device))
         for trial in due:
             stack.enter_context(evaluation_weights(trial.optimizer))
         for trial, scored in zip(due, _score_tasks(cohort, due, settings, resources), strict=True):
@@ -212,22 +210,3 @@ def _without_adapters(cohort: AttachedCohort, trial: RunningTrial) -> AbstractCo
     if cohort.packed is not None:
         return cohort.only([])
     return trial.model.disable_adapter() if isinstance(trial.model, PeftModel) and trial.has_ended else None
-
-
-@contextmanager
-def _random_numbers_kept(device: torch.device) -> Iterator[None]:
-    """Restores the states of all random number generators afterwards, so that a trial which still trains draws the
-    same numbers as without what ran within."""
-    own, arrays = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(own)
-        np.random.set_state(arrays)
-
-
-def fingerprint_tasks(config: TrialConfig) -> str | None:
-    """The fingerprint of the task files in `evaluation.data_dir`; None where the tasks are lm-eval's own."""
-    folder = config.evaluation.data_dir
-    return None if folder is None else fingerprint_files(expand_home(folder))
