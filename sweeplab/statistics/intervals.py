@@ -1,16 +1,38 @@
-"""Intervals for the mean of a setting: over seeds, or over items where there is one seed."""
+"""Numbers with intervals, how sure these are, and the means of settings.
+
+Everything that a study states holds with probability `LEVEL` at any look: also where seeds are added until something
+shows, and where one looks after every seed. `level_with` spends the error on the numbers of common seeds n = 2, 3, ...
+in shares 1 / (n (n - 1)), which sum to 1 (the union bound; compare Darling and Robbins 1967, Howard et al. 2021,
+doi 10.1214/20-AOS1991). Without it, adding one seed after the other up to ten made 21 to 23 % of studies call a setting
+worse that is not.
+"""
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.spreads import TINY, compute_own_variances, find_varied, is_pooled, split_by_spread
-from sweeplab.statistics.spreads import Array as Array
-
+Array = NDArray[np.float64]
 LEVEL: Final = 0.95
+TINY: Final = 1e-12  # relative size up to which a difference is rounding
+
+
+def level_with(num_seeds: int, level: float = LEVEL) -> float:
+    """The level of what is stated with so many common seeds, so that all looks together hold with `level`.
+
+    With one seed nothing is stated about seeds: what is over its items holds with `level` itself.
+    """
+    return level if num_seeds < 2 else 1 - (1 - level) / (num_seeds * (num_seeds - 1))
+
+
+@cache
+def find_t(level: float, df: float) -> float:
+    """The two-sided critical value of Student's t; infinite without a degree of freedom."""
+    return float(stats.t.ppf((1 + level) / 2, df)) if df > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -23,7 +45,7 @@ class Estimate:
     low: float | None
     high: float | None
     covers: str  # 'seeds', 'items', 'seeds and items', or 'nothing'
-    is_wide: bool = False  # the setting spreads more than the others, so its own variance was used, not the pooled one
+    is_apart: bool = False  # the setting spreads so much more than the others that it shares no variance with them
 
     @property
     def has_spread(self) -> bool:
@@ -38,41 +60,9 @@ def clip_estimate(estimate: Estimate, low: float, high: float) -> Estimate:
     return replace(estimate, low=max(low, estimate.low), high=min(high, estimate.high))
 
 
-def _estimate_by_t(value: float, se: float, df: float, covers: str, level: float = LEVEL) -> Estimate:
-    """value ± t * se, t the (1 + level) / 2 quantile of Student's t with `df` degrees of freedom."""
-    reach = float(stats.t.ppf((1 + level) / 2, df)) * se
-    return Estimate(value, se, df, value - reach, value + reach, covers)
-
-
 def estimate_without_error(value: float) -> Estimate:
     """An estimate without an interval."""
     return Estimate(value, None, None, None, None, "nothing")
-
-
-def estimate_over_seeds(values_KS: Array, level: float = LEVEL) -> list[Estimate]:
-    """The mean over seeds of every setting; `values_KS` has K settings and S seeds, S at least 2.
-
-    With few seeds (`is_pooled`) the variance over seeds is pooled over the settings. It has K (S - 1) degrees of
-    freedom instead of S - 1, but is assumed to be the same for all (one-way analysis of variance, Fisher 1925): with
-    three seeds t is 4.30 for one setting and 2.14 for seven pooled ones. A setting that clearly spreads more than the
-    others (`split_by_spread`) uses its own variance. One whose larger spread is not detected gets too short an
-    interval; the tests say how much. A setting without any spread gets the pooled variance, but is not part of it.
-    """
-    num_settings, num_seeds = values_KS.shape
-    variance_K = compute_own_variances(values_KS)
-    df_K = np.full(num_settings, num_seeds - 1.0)
-    wide_K, inflation = split_by_spread(values_KS, paired=False)
-    pool_K = ~wide_K & find_varied(values_KS)
-    if is_pooled(num_seeds, num_settings) and pool_K.any():
-        variance_K[~wide_K] = inflation * variance_K[pool_K].mean()
-        df_K[~wide_K] *= pool_K.sum()
-    se_K = np.sqrt(variance_K / num_seeds)
-    reach_K = stats.t.ppf((1 + level) / 2, df_K) * se_K
-    columns = (values_KS.mean(axis=1), se_K, df_K, reach_K, wide_K)
-    return [
-        Estimate(mean, se, df, mean - reach, mean + reach, "seeds", is_wide)
-        for mean, se, df, reach, is_wide in zip(*(column.tolist() for column in columns), strict=True)
-    ]
 
 
 def estimate_share(share: float, num_items: int, level: float = LEVEL) -> Estimate:
@@ -92,4 +82,22 @@ def estimate_over_items(mean: float, stderr: float, num_items: int, level: float
 
     It covers another sample of items, not another seed.
     """
-    return _estimate_by_t(mean, stderr, max(num_items - 1, 1), "items", level)
+    df = max(num_items - 1, 1)
+    reach = find_t(level, df) * stderr
+    return Estimate(mean, stderr, df, mean - reach, mean + reach, "items")
+
+
+def shrink_best(means_K: Array, best: int, se: float) -> float:
+    """What to expect of the setting with the best of K means on fresh seeds: its mean, drawn towards all of them.
+
+    The best of many is best by chance, too. The factor is that of James and Stein 1961 for means around their own mean,
+    1 - (K - 3) se^2 / sum of squares, at least 0; with three settings or fewer nothing is known of it.
+
+    Args:
+        se: standard error of one mean.
+    """
+    num_settings, middle = len(means_K), float(means_K.mean())
+    squares = float(((means_K - middle) ** 2).sum())
+    if num_settings < 4 or squares == 0:
+        return float(means_K[best])
+    return middle + max(0.0, 1 - (num_settings - 3) * se**2 / squares) * (float(means_K[best]) - middle)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from scipy import optimize, stats
 
-from sweeplab.statistics.spreads import Array
+from sweeplab.statistics.intervals import LEVEL, Array, level_with
 
 POWER: Final = 0.8
 _MOST_SEEDS: Final = 1000
@@ -31,7 +31,7 @@ def _compute_power(
     difference: float,
     deviation: float,
     num_seeds: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     item_variance: float = 0.0,
     item_df: float = math.inf,
 ) -> float:
@@ -44,7 +44,7 @@ def _compute_power(
     Args:
         deviation: standard deviation of the difference over seeds.
         item_variance: variance of the mean over other samples of items, whatever the number of seeds; the test adds
-            the squares of both limits, as the intervals do (`contrasts._Errors.reach_M`).
+            the squares of both limits, as the intervals do (`contrasts.reach_of`).
         item_df: its degrees of freedom.
     """
     df, by_seed = num_seeds - 1, deviation**2 / num_seeds
@@ -59,19 +59,22 @@ def _compute_power(
 def count_seeds_needed(
     difference: float,
     deviation: float,
-    level: float = 0.95,
+    level: float = LEVEL,
     power: float = POWER,
     item_variance: float = 0.0,
     item_df: float = math.inf,
 ) -> int | None:
     """The smallest number of seeds with which a two-sided paired test has this power; arguments as `_compute_power`.
 
+    The test is that of the reports, which holds at any look: with more seeds its level is stricter.
+
     None where that is more than `_MOST_SEEDS`, where the difference is 0, and where the items alone are too few for
     any number of seeds.
     """
 
     def suffices(num_seeds: int) -> bool:
-        return _compute_power(difference, deviation, num_seeds, level, item_variance, item_df) >= power
+        level_then = level_with(num_seeds, level)
+        return _compute_power(difference, deviation, num_seeds, level_then, item_variance, item_df) >= power
 
     if difference == 0 or not suffices(_MOST_SEEDS):
         return None
@@ -84,7 +87,7 @@ def count_seeds_needed(
     return high
 
 
-def count_items_needed(difference: float, deviation: float, level: float = 0.95, power: float = POWER) -> int | None:
+def count_items_needed(difference: float, deviation: float, level: float = LEVEL, power: float = POWER) -> int | None:
     """Items for a paired comparison of two settings, (z_level + z_power)^2 deviation^2 / difference^2.
 
     `deviation` is the standard deviation of the difference over items. Miller 2024, arXiv 2411.00640, section 5.
