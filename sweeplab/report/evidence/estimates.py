@@ -8,11 +8,12 @@ from typing import Final
 
 import numpy as np
 
-from sweeplab.records.items import Items, ItemTable
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
 from sweeplab.records.record import Score, Status, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.formatting import format_value
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
@@ -32,6 +33,7 @@ from sweeplab.statistics.intervals import (
     Array,
     Estimate,
     clip_estimate,
+    estimate_from_items,
     estimate_over_items,
     estimate_share,
     estimate_without_error,
@@ -121,7 +123,7 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
     values_KS = np.array([[values.get(seed, math.nan) for seed in seeds] for values in by_seed])
     table = ResultTable(
         values_KS,
-        _gather_items(members, seeds, values_KS, items, metric),
+        stack_item_values(members, seeds, None if items is None else items.get(metric), values_KS),
         np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
         num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
         is_log=_grows_with_value(metric) and min(known) > 0,
@@ -138,19 +140,6 @@ def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -
     if not is_seed_dependent(metric):
         return []
     return sorted({one.seed for one in setting.records if one.status in _WORSE and one.seed not in values})
-
-
-def _gather_items(
-    settings: list[Setting], seeds: list[int], values_KS: Array, items: Items | None, metric: str
-) -> Array | None:
-    """Results by setting, seed and item; None where those of a trial are missing, or their mean is not the score.
-
-    A run that has a value but no items, since it counts as the worst value, has this value for every item.
-    """
-    by_item = _stack_item_values(settings, seeds, values_KS, None if items is None else items.get(metric))
-    if by_item is None or not np.allclose(by_item.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9, equal_nan=True):
-        return None  # not a mean over items, such as a perplexity or a correlation
-    return by_item
 
 
 def _count_items(settings: list[Setting], metric: str) -> int:
@@ -231,23 +220,6 @@ def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
     return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
 
-def _stack_item_values(
-    settings: list[Setting], seeds: list[int], values_KS: Array, table: ItemTable | None
-) -> Array | None:
-    """Results by setting, seed and item, shape (K, S, N); None where those of a finished trial are missing."""
-    if table is None:
-        return None
-    by_item = np.empty((*values_KS.shape, len(table.items)))
-    for row, setting in enumerate(settings):
-        for column, seed in enumerate(seeds):
-            of_trials = [table.values.get(record.number) for record in setting.finished if record.seed == seed]
-            known = [values for values in of_trials if values is not None]
-            if len(known) < len(of_trials):
-                return None
-            by_item[row, column] = np.mean(known, axis=0) if known else values_KS[row, column]
-    return by_item
-
-
 def _find_single_score(setting: Setting, metric: str) -> Score | None:
     """The score of a setting with one seed; None for a metric that is not a score."""
     if not metric.startswith("scores."):
@@ -268,8 +240,9 @@ def _estimate_means(settings: list[Setting], metric: str, table: ResultTable) ->
     differences can be.
     """
     if table.num_seeds == 1:
-        singles = zip(settings, table.values_KS[:, 0], strict=True)
-        return [_estimate_from_items(setting, metric, float(value)) for setting, value in singles]
+        items = [None] * len(settings) if table.items_KSN is None else list(table.items_KSN[:, 0])
+        singles = zip(settings, table.values_KS[:, 0], items, strict=True)
+        return [_estimate_from_items(setting, metric, float(value), items_N) for setting, value, items_N in singles]
     return [
         estimate_without_error(one.value) if is_seed_dependent(metric) and not one.has_spread else one
         for one in estimate_means(table)
@@ -286,10 +259,10 @@ def is_share(metric: str) -> bool:
     return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
-def _estimate_from_items(setting: Setting, metric: str, value: float) -> Estimate:
+def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
     if score is None:
-        return estimate_without_error(value)
+        return estimate_without_error(value) if items_N is None else estimate_from_items(items_N)
     hits = score.value * score.num_items
     if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return estimate_share(value, score.num_items)
