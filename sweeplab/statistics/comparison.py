@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.intervals import LEVEL, TINY, Estimate, find_t, level_with
+from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, TINY, Estimate, find_t, level_with
 from sweeplab.statistics.results import ResultTable, compute_item_variance
 
-_LARGEST_LOG: Final = 200.0  # of a ratio of means; a larger one is as good as infinite
 _DF_DIGITS: Final = 9  # a quantile takes a tenth of a second: degrees of freedom that differ by rounding share it
 
 
@@ -195,7 +194,7 @@ def _express(table: ResultTable, best: int, one: _Difference, covers: str) -> Es
     middle = float(table.means_K[best])
 
     def convert(value: float) -> float:
-        return middle * math.expm1(min(value, _LARGEST_LOG)) if table.is_log else value
+        return middle * math.expm1(min(value, LARGEST_LOG)) if table.is_log else value
 
     if math.isinf(one.reach):
         return Estimate(convert(one.value), None, None, None, None, "nothing")
