@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.intervals import LEVEL, TINY, Estimate, find_t, level_with
+from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, TINY, Estimate, find_t, level_with
 from sweeplab.statistics.results import ResultTable, compute_item_variance
 
-_LARGEST_LOG: Final = 200.0  # of a ratio of means; a larger one is as good as infinite
+_DF_DIGITS: Final = 9  # a quantile takes a tenth of a second: degrees of freedom that differ by rounding share it
 
 
 @dataclass(frozen=True)
@@ -99,16 +99,17 @@ def _compare_pair(table: ResultTable, index: int, best: int, level: float) -> _D
         return _Difference(0.0, num_seeds, 0.0, 0.0, math.inf, 0.0)
     if num_seeds == 0:
         return _Difference(float(table.effects_K[index] - table.effects_K[best]), 0, 0.0, 0.0, 0.0, math.inf)
-    mean, of_best = (float(table.values_KS[one, seeds].mean()) for one in (index, best))
+    mean, of_best = (table.average_over(one, seeds) for one in (index, best))
     value = math.log(mean / of_best) if table.is_log else mean - of_best
     level = level_with(num_seeds, level)
     items, item_df = _find_item_error(table, index, best, seeds)
-    num_alike, num_apart = int((~table.spreads.apart_K).sum()), int(table.spreads.apart_K.sum())
     item_factor = _find_family_factor(len(table.values_KS), item_df, True, level) if items > 0 else 0.0
     if num_seeds == 1:
         reach = item_factor * math.sqrt(items) if items > 0 else math.inf
         return _Difference(value, 1, 0.0, items, item_df, reach)
-    variance, df, seed_reach = _find_seed_error(table, index, best, seeds, _Family(num_alike, num_apart, level))
+    num_apart = table.spreads.num_apart
+    family = _Family(len(table.values_KS) - num_apart, num_apart, level)
+    variance, df, seed_reach = _find_seed_error(table, index, best, seeds, family)
     return _Difference(value, num_seeds, variance, items, df, math.hypot(seed_reach, item_factor * math.sqrt(items)))
 
 
@@ -173,7 +174,6 @@ def _find_item_error(table: ResultTable, index: int, best: int, seeds: NDArray[n
     return (0.0, 0.0) if np.isnan(errors).any() else (float(errors @ errors), math.inf)
 
 
-@cache
 def _find_family_factor(num_settings: int, df: float, shared: bool, level: float) -> float:
     """The quantile `level` of the largest of all differences of `num_settings` equal means, in standard errors.
 
@@ -182,8 +182,13 @@ def _find_family_factor(num_settings: int, df: float, shared: bool, level: float
     if df <= 0:
         return math.inf
     if shared:
-        return float(stats.studentized_range.ppf(level, num_settings, df)) / 2**0.5
+        return _find_studentized_range(level, num_settings, round(df, _DF_DIGITS)) / 2**0.5
     return find_t(level ** (2 / (num_settings * (num_settings - 1))), df)
+
+
+@cache
+def _find_studentized_range(level: float, num_settings: int, df: float) -> float:
+    return float(stats.studentized_range.ppf(level, num_settings, df))
 
 
 def _find_unit(table: ResultTable, best: int, one: _Difference) -> float:
@@ -196,7 +201,7 @@ def _express(table: ResultTable, best: int, one: _Difference, covers: str) -> Es
     middle = float(table.means_K[best])
 
     def convert(value: float) -> float:
-        return middle * math.expm1(min(value, _LARGEST_LOG)) if table.is_log else value
+        return middle * math.expm1(min(value, LARGEST_LOG)) if table.is_log else value
 
     if math.isinf(one.reach):
         return Estimate(convert(one.value), None, None, None, None, "nothing")

@@ -19,6 +19,7 @@ from scipy import stats
 Array = NDArray[np.float64]
 LEVEL: Final = 0.95
 TINY: Final = 1e-12  # relative size up to which a difference is rounding
+LARGEST_LOG: Final = 200.0  # of a ratio; a larger one is as good as infinite
 
 
 def level_with(num_seeds: int, level: float = LEVEL) -> float:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from sweeplab.statistics.contrasts import Part, reach_of
-from sweeplab.statistics.intervals import LEVEL, Estimate, estimate_without_error, level_with
+from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, Estimate, estimate_without_error, level_with
 from sweeplab.statistics.results import ResultTable
 
 
@@ -35,5 +35,6 @@ def _estimate_mean(table: ResultTable, index: int, level: float) -> Estimate:
         reach, variance = math.hypot(reach, reach_of([common], of_all)), variance + common.variance
     se, df, is_apart = math.sqrt(variance), own.df, bool(spreads.apart_K[index])
     if table.is_log:
+        reach = min(reach, LARGEST_LOG)
         return Estimate(mean, mean * se, df, mean * math.exp(-reach), mean * math.exp(reach), "seeds", is_apart)
     return Estimate(mean, se, df, mean - reach, mean + reach, "seeds", is_apart)

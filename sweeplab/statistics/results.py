@@ -50,8 +50,13 @@ class ResultTable:
         return self.means_K if self.is_complete else fit_additive(self.values_KS).effects_K
 
     @cached_property
+    def _has_run_KS(self) -> NDArray[np.bool_]:
+        has_run: NDArray[np.bool_] = ~np.isnan(self.values_KS)
+        return has_run
+
+    @cached_property
     def is_complete(self) -> bool:
-        return not np.isnan(self.values_KS).any()
+        return bool(self._has_run_KS.all())
 
     @cached_property
     def spreads(self) -> Spreads:
@@ -61,8 +66,12 @@ class ResultTable:
 
     def find_common_seeds(self, used: NDArray[np.int_]) -> NDArray[np.int_]:
         """Indices of the seeds that all the settings at the indices `used` ran with."""
-        common: NDArray[np.int_] = np.flatnonzero(~np.isnan(self.values_KS[used]).any(axis=0))
+        common: NDArray[np.int_] = np.flatnonzero(self._has_run_KS[used].all(axis=0))
         return common
+
+    def average_over(self, index: int, seeds: NDArray[np.int_]) -> float:
+        """The mean of the setting at `index` over the seeds at the indices `seeds`."""
+        return float(self.values_KS[index, seeds].sum()) / len(seeds)
 
 
 def compute_item_variance(results_SN: Array) -> float:

@@ -8,12 +8,12 @@ Bayes; Smyth 2004, doi 10.2202/1544-6115.1027). Comparisons take the wider of bo
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from sweeplab.statistics.additive import fit_additive
 from sweeplab.statistics.intervals import TINY, Array
@@ -44,17 +44,32 @@ def moderate_variances(variance_K: Array, df_K: Array) -> tuple[Array, float]:
     The variances are taken as drawn from a scaled inverse chi-squared distribution with `prior` degrees of freedom; it
     and its scale maximize the likelihood (a scaled F distribution) over a grid of `prior`.
     """
-    best, chosen = -np.inf, (variance_K, 0.0)
-    for prior in _PRIOR_DF:
-        shift_K = (special.digamma(df_K / 2) - np.log(df_K / 2)) - (special.digamma(prior / 2) - np.log(prior / 2))
-        scale = float(np.exp((np.log(variance_K) - shift_K).mean()))
-        for _ in range(_NUM_STEPS):
-            shares_K = df_K * variance_K / (1 + df_K * variance_K / (prior * scale))
-            scale = float(((df_K + prior) / prior * shares_K).sum() / df_K.sum())
-        likelihood = float(stats.f.logpdf(variance_K / scale, df_K, prior).sum() - len(df_K) * np.log(scale))
-        if likelihood > best:
-            best, chosen = likelihood, ((prior * scale + df_K * variance_K) / (prior + df_K), float(prior))
-    return chosen
+    prior_P1 = _PRIOR_DF[:, None]
+    gap_K, gap_P1 = _find_log_gap(df_K), _find_log_gap(prior_P1)
+    scale_P1 = np.exp((np.log(variance_K) - gap_K + gap_P1).mean(axis=1, keepdims=True))
+    weighed_K, total_df = df_K * variance_K, df_K.sum()
+    factor_PK = (df_K + prior_P1) / prior_P1 * weighed_K / total_df
+    for _ in range(_NUM_STEPS):
+        scale_P1 = (factor_PK / (1 + weighed_K / (prior_P1 * scale_P1))).sum(axis=1, keepdims=True)
+    log_scale_P = len(df_K) * np.log(scale_P1[:, 0])
+    best = int(np.argmax(_compute_log_density(variance_K / scale_P1, df_K, prior_P1).sum(axis=1) - log_scale_P))
+    prior, scale = float(_PRIOR_DF[best]), float(scale_P1[best, 0])
+    return (prior * scale + weighed_K) / (prior + df_K), prior
+
+
+def _find_log_gap(df: Array) -> Array:
+    """The expected logarithm of a chi-squared variable over its degrees of freedom."""
+    gap: Array = special.digamma(df / 2) - np.log(df / 2)
+    return gap
+
+
+def _compute_log_density(ratio: Array, df: Array, other_df: Array) -> Array:
+    """Of the F distribution; SciPy's takes three times as long, most of it to check its arguments."""
+    log_density: Array = (
+        (df * np.log(df / other_df) + (df - 2) * np.log(ratio) - (df + other_df) * np.log1p(df / other_df * ratio)) / 2
+        - special.betaln(df / 2, other_df / 2)
+    )  # fmt: skip
+    return log_density
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,11 @@ class Spreads:
     flat_K: NDArray[np.bool_]  # settings without any spread, which no seed moves
     common: float  # variance of what a seed does to all settings alike
     common_df: float
+
+    @cached_property
+    def num_apart(self) -> int:
+        """Settings that are apart."""
+        return int(self.apart_K.sum())
 
     @property
     def num_pooled(self) -> int:
