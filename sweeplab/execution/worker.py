@@ -92,7 +92,7 @@ def _compile_at_first_call() -> Iterator[None]:
     """
     import torch
 
-    compile_now = torch.compile
+    compile_now: Any = torch.compile
 
     def compile_later(function: Any = None, **options: Any) -> Any:
         if function is None:
@@ -100,7 +100,7 @@ def _compile_at_first_call() -> Iterator[None]:
         compiled = functools.cache(lambda: compile_now(function, **options))
         return functools.wraps(function)(lambda *arguments, **named: compiled()(*arguments, **named))
 
-    torch.compile = compile_later
+    torch.compile = compile_later  # type: ignore[assignment]
     try:
         yield
     finally:
