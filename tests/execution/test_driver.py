@@ -146,7 +146,7 @@ def test_a_study_that_began_before_samples_were_drawn_goes_on_only_with_the_same
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path, limit: str
 ) -> None:
     """Earlier versions took the file's first items; without a limit nothing has changed."""
-    asked = (RANKS, "evaluation.tasks=[tiny_new_facts_choice]", f"evaluation.limit={limit}")
+    asked = [RANKS, "evaluation.tasks=[tiny_new_facts_choice]", f"evaluation.limit={limit}"]
     drive(make_request(*asked, "evaluation.limit_seed=null"))
     path = tmp_path / "runs" / "single" / "study.json"
     facts = json.loads(path.read_text())
@@ -155,7 +155,7 @@ def test_a_study_that_began_before_samples_were_drawn_goes_on_only_with_the_same
     if limit != "null":
         with pytest.raises(ConfigError, match=r"another configuration \(evaluation.limit_seed was None, now 0\)"):
             drive(make_request(*asked))
-        asked = (*asked, "evaluation.limit_seed=null")
+        asked.append("evaluation.limit_seed=null")
     assert drive(make_request(*asked))[0] == 2
 
 
