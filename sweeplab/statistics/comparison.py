@@ -41,13 +41,16 @@ class _Difference(NamedTuple):
 
 
 def find_best(table: ResultTable, sign: int) -> int:
-    """The index of the best mean, as if all had run with every seed; of settings with two seeds, where there are any.
+    """The index of the best mean, as if all had run with every seed.
 
+    Of the settings that may be the best those with two seeds, where there are any; else of those that may be it.
     `sign` is 1 where a larger value is better, else -1.
     """
     counts_K = (~np.isnan(table.values_KS)).sum(axis=1)
-    candidates_K = counts_K >= min(2, int(counts_K.max()))
-    return int(np.argmax(np.where(candidates_K, sign * table.effects_K, -np.inf)))
+    eligible_K = np.ones(len(counts_K), dtype=bool) if table.eligible_K is None else table.eligible_K
+    candidates_K = eligible_K & (counts_K >= min(2, int(counts_K.max())))
+    chosen_K = next((mask for mask in (candidates_K, eligible_K) if mask.any()), ~eligible_K)
+    return int(np.argmax(np.where(chosen_K, sign * table.effects_K, -np.inf)))
 
 
 def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Comparison | None:

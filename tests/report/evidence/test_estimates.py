@@ -24,6 +24,7 @@ from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.importance import build_effects_table, build_importance_table, measure_importance
+from sweeplab.statistics.intervals import level_with
 from sweeplab.statistics.power import _compute_power, count_seeds_needed
 
 RecordFactory = Callable[..., TrialRecord]
@@ -90,8 +91,11 @@ def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) 
     rest = by_item_SN - by_item_SN.mean(axis=0) - by_item_SN.mean(axis=1, keepdims=True) + by_item_SN.mean()
     of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
     assert of_items > 0
-    value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
-    powers = [_compute_power(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    value, deviation = compared.differences[place].value, compared.seed_deviations[place]
+    shares = (20 * found.table.values_KS.sum(axis=1) + 2) / (2 * 20 + 4)
+    floor = (np.minimum(20 * shares * (1 - shares), 4) / 20**2).mean()  # never below what 20 items allow
+    assert deviation == pytest.approx(max(by_item_SN.mean(axis=1).std(ddof=1), (2 * floor) ** 0.5))
+    powers = [_compute_power(value, deviation, num, level_with(num), of_items, 19) for num in range(2, 1001)]
     told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
     assert seeds_cell(compared, place).text == told != str(count_seeds_needed(value, deviation))
 
