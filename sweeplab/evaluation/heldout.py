@@ -1,8 +1,8 @@
-"""Measures held-out batches without lm-eval: the loss, and the accuracy of an image classifier."""
+"""Measures held-out batches without lm-eval: the losses, and the accuracy of an image classifier."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +11,45 @@ from sweeplab.evaluation.results import Evaluation
 from sweeplab.records.record import Score
 
 
-@torch.no_grad()
-def measure_heldout_loss(
-    model: nn.Module, batches: Iterable[Any], loss_sum: Callable[[nn.Module, Any], Tensor], device: torch.device
-) -> float:
-    """Mean -log p in nats per target token over all `batches`, in evaluation mode; the mode is restored.
+class HeldoutLosses(NamedTuple):
+    """The held-out loss by example: sums of -log p in nats over the targets of each, and how many targets these are."""
 
-    `loss_sum(model, batch)` is the function that training uses, so that both losses mean the same.
+    sums: list[float]
+    counts: list[int]
+
+    @property
+    def mean(self) -> float:
+        """Nats per target over all examples. The sum is exact, so the order of the examples does not change it."""
+        return math.fsum(self.sums) / sum(self.counts)
+
+    def restored(self, order: Sequence[int]) -> "HeldoutLosses":
+        """The examples in their own order; `order` has the index of each one, as they stand here."""
+        places = sorted(range(len(order)), key=lambda place: order[place])
+        return HeldoutLosses([self.sums[place] for place in places], [self.counts[place] for place in places])
+
+
+@torch.no_grad()
+def measure_heldout_losses(
+    model: nn.Module,
+    batches: Iterable[Any],
+    sum_row_losses: Callable[[nn.Module, Any], tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> HeldoutLosses:
+    """The losses of all rows of `batches`, in their order, in evaluation mode; the mode is restored.
+
+    `sum_row_losses(model, batch)` computes them as training does, so that both losses mean the same.
     """
     was_training = model.training
     model.eval()
-    total, num_targets = 0.0, 0
+    sums: list[Tensor] = []
+    counts: list[Tensor] = []
     for batch in batches:
         moved = type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
-        total += loss_sum(model, moved).item()
-        num_targets += batch.num_window_targets
+        sums_B, counts_B = sum_row_losses(model, moved)
+        sums.append(sums_B.cpu())
+        counts.append(counts_B.cpu())
     model.train(was_training)
-    return total / num_targets
+    return HeldoutLosses(torch.cat(sums).tolist(), torch.cat(counts).tolist())
 
 
 def _score_hits(hits: list[bool]) -> Score:

@@ -93,3 +93,12 @@ def estimate_over_items(mean: float, stderr: float, num_items: int, level: float
     It covers another sample of items, not another seed.
     """
     return _estimate_by_t(mean, stderr, max(num_items - 1, 1), "items", level)
+
+
+def estimate_from_items(values_N: Array) -> Estimate:
+    """The mean of values by item, as `estimate_over_items`; without an interval for a single item."""
+    num_items = len(values_N)
+    mean = float(values_N.mean())
+    if num_items < 2:
+        return estimate_without_error(mean)
+    return estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)

@@ -7,10 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
-from sweeplab.records.items import Items, ItemTable
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
 from sweeplab.records.record import Score, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
@@ -26,6 +27,7 @@ from sweeplab.statistics.intervals import (
     Array,
     Estimate,
     clip_estimate,
+    estimate_from_items,
     estimate_over_items,
     estimate_over_seeds,
     estimate_share,
@@ -92,13 +94,11 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         return None
     values_KS = np.array([[values[seed] for seed in seeds] for values in by_seed])
     errors_KS = np.array([[_find_single_error(setting, metric)] for setting in complete]) if len(seeds) == 1 else None
-    by_item = _stack_item_values(complete, seeds, None if items is None else items.get(metric))
-    if by_item is not None and not np.allclose(by_item.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9):
-        by_item = None  # not a mean over items, such as a perplexity or a correlation
+    by_item = stack_item_values(complete, seeds, None if items is None else items.get(metric), values_KS)
     table = ResultTable(values_KS, by_item, errors_KS)
     better = facts.objectives[metric] if metric in facts.objectives else direction(metric)
     limits = _find_limits(metric, values_KS)
-    estimates = [clip_estimate(one, *limits) for one in _estimate_means(complete, metric, values_KS)]
+    estimates = [clip_estimate(one, *limits) for one in _estimate_means(complete, metric, table)]
     return Evidence(metric, 1 if better == "maximize" else -1, complete, table, limits, estimates)
 
 
@@ -162,21 +162,6 @@ def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
     return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
 
-def _stack_item_values(settings: list[Setting], seeds: list[int], table: ItemTable | None) -> Array | None:
-    """Results by setting, seed and item, shape (K, S, N); None where those of a trial are missing."""
-    if table is None:
-        return None
-    rows = []
-    for setting in settings:
-        for seed in seeds:
-            of_trials = [table.values.get(record.number) for record in setting.finished if record.seed == seed]
-            known = [values for values in of_trials if values is not None]
-            if not known or len(known) < len(of_trials):
-                return None
-            rows.append(np.mean(known, axis=0))
-    return np.array(rows).reshape(len(settings), len(seeds), len(table.items))
-
-
 def _find_single_score(setting: Setting, metric: str) -> Score | None:
     """The score of a setting with one seed; None for a metric that is not a score."""
     if not metric.startswith("scores."):
@@ -190,16 +175,17 @@ def _find_single_error(setting: Setting, metric: str) -> float:
     return math.nan if score is None or score.stderr is None or not is_usable(score.stderr) else score.stderr
 
 
-def _estimate_means(settings: list[Setting], metric: str, values_KS: Array) -> list[Estimate]:
+def _estimate_means(settings: list[Setting], metric: str, table: ResultTable) -> list[Estimate]:
     """Means with intervals over seeds, or over items where there is one seed; without an interval where neither works.
 
     A loss or a score that is the same with all seeds has no interval: a spread of zero does not show how large random
     differences can be.
     """
-    if values_KS.shape[1] == 1:
-        singles = zip(settings, values_KS[:, 0], strict=True)
-        return [_estimate_from_items(setting, metric, float(value)) for setting, value in singles]
-    estimates = estimate_over_seeds(values_KS)
+    if table.num_seeds == 1:
+        items = [None] * len(settings) if table.items_KSN is None else list(table.items_KSN[:, 0])
+        singles = zip(settings, table.values_KS[:, 0], items, strict=True)
+        return [_estimate_from_items(setting, metric, float(value), found) for setting, value, found in singles]
+    estimates = estimate_over_seeds(table.values_KS)
     return [
         estimate_without_error(one.value) if is_seed_dependent(metric) and not one.has_spread else one
         for one in estimates
@@ -216,10 +202,10 @@ def is_share(metric: str) -> bool:
     return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
-def _estimate_from_items(setting: Setting, metric: str, value: float) -> Estimate:
+def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
     if score is None:
-        return estimate_without_error(value)
+        return estimate_without_error(value) if items_N is None else estimate_from_items(items_N)
     hits = score.value * score.num_items
     if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return estimate_share(value, score.num_items)

@@ -1,0 +1,37 @@
+"""Values by item as `statistics` needs them: their mean over the items is the score of the trial."""
+
+import numpy as np
+
+from sweeplab.records.items import ItemTable
+from sweeplab.report.evidence.settings import Setting
+from sweeplab.statistics.intervals import Array
+from sweeplab.statistics.items import exponentiate_mean, linearize_ratio
+
+
+def stack_item_values(
+    settings: list[Setting], seeds: list[int], table: ItemTable | None, values_KS: Array
+) -> Array | None:
+    """Values by setting, seed and item, shape (K, S, N).
+
+    None where those of a trial are missing, and where the scores `values_KS` are not their means: an F1, a correlation,
+    or a perplexity of a file of earlier versions.
+    """
+    if table is None:
+        return None
+    rows = []
+    for setting in settings:
+        for seed in seeds:
+            numbers = [record.number for record in setting.finished if record.seed == seed]
+            if not numbers or any(number not in table.values for number in numbers):
+                return None
+            rows.append(np.mean([list_mean_values(table, number) for number in numbers], axis=0))
+    values_KSN = np.array(rows).reshape(len(settings), len(seeds), -1)
+    return values_KSN if np.allclose(values_KSN.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9) else None
+
+
+def list_mean_values(table: ItemTable, number: int) -> Array:
+    """The values of one trial by item, whose mean is its score."""
+    values_N = np.array(table.values[number])
+    if table.counts is not None:
+        values_N = linearize_ratio(values_N, np.array(table.counts))
+    return exponentiate_mean(values_N) if table.is_log else values_N
