@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
-from sweeplab.evaluation.heldout import measure_heldout_loss
+from sweeplab.evaluation.heldout import measure_heldout_losses
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
@@ -22,7 +22,7 @@ from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import Phase, Solo
 from sweeplab.runtime.process_group import Ranks
 from sweeplab.training.attached_cohort import attach_cohort, find_longest_micro_batch, gradient_checkpointing
-from sweeplab.training.module import compute_window_shares, estimate_curvature, sum_target_losses
+from sweeplab.training.module import compute_window_shares, estimate_curvature, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial, list_gradients, start_trial
 from sweeplab.training.sophia import SophiaG
@@ -192,7 +192,7 @@ def _take_step(trial: RunningTrial, ranks: Ranks, forward_and_backward: Callable
 def _measure_loss(trial: RunningTrial, batch: Batch | ImageBatch, device: torch.device) -> None:
     """The held-out loss of a batch, with gradients and the optimizer's states standing, as after training."""
     with record_function(_EVALUATION), evaluation_weights(trial.optimizer):
-        measure_heldout_loss(trial.model, [batch], sum_target_losses, device)
+        measure_heldout_losses(trial.model, [batch], sum_row_losses, device)
 
 
 def _add_to_base(peak: int | None, before: int | None, base: int | None) -> int | None:
