@@ -71,8 +71,13 @@ def _classify_images(model: nn.Module, batches: Iterable[Any], device: torch.dev
     return torch.cat(predictions).tolist(), torch.cat(labels).tolist()
 
 
-def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: torch.device) -> Evaluation:
-    """Accuracies of `model`, with its adapter, on each task's batches of images; in evaluation mode."""
+def score_images(
+    model: nn.Module, tasks: Mapping[str, Iterable[Any]], numbers: Mapping[str, Sequence[int]], device: torch.device
+) -> Evaluation:
+    """Accuracies of `model`, with its adapter, on each task's batches of images; in evaluation mode.
+
+    `numbers` are those of the images among all of their task.
+    """
     scores: dict[str, dict[str, Score]] = {}
     items: list[dict[str, Any]] = []
     was_training = model.training
@@ -84,13 +89,13 @@ def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: t
         items += [
             {
                 "task": task,
-                "item": index,
+                "item": number,
                 "filter": "none",
                 "target": str(label),
                 "responses": [str(guess)],
                 "metrics": {"accuracy": float(guess == label)},
             }
-            for index, (guess, label) in enumerate(zip(predictions, labels, strict=True))
+            for number, guess, label in zip(numbers[task], predictions, labels, strict=True)
         ]
     model.train(was_training)
     return Evaluation(scores, items)

@@ -22,6 +22,7 @@ from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.heldout import measure_heldout_losses, score_images
 from sweeplab.evaluation.identity import make_probe
 from sweeplab.evaluation.results import Evaluation
+from sweeplab.evaluation.sampling import draw_sample
 from sweeplab.models.base import Base
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.vision import read_image_size
@@ -194,9 +195,13 @@ def _score_tasks(
 
 def _score_images(model: nn.Module, base: Base, settings: EvaluationConfig, device: torch.device) -> Evaluation:
     size = read_image_size(base.model.config)
-    rows = {task: load_heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
-    batches = {task: make_heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
-    return score_images(model, batches, device)
+    images = {task: load_heldout_images(DIGITS_TASKS[task], size) for task in settings.tasks}
+    samples = {task: draw_sample(len(rows), settings) for task, rows in images.items()}
+    batches = {
+        task: make_heldout_batches([images[task][index] for index in sample], base.pad_id, settings.batch_size)
+        for task, sample in samples.items()
+    }
+    return score_images(model, batches, samples, device)
 
 
 def _has_moved(trial: RunningTrial) -> bool:

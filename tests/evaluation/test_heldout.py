@@ -119,7 +119,7 @@ def test_one_item_has_no_standard_error() -> None:
 def test_scores_and_items_of_two_tasks() -> None:
     model = Mean().train()
     tasks = {"first": [batch([0, 1], [0, 2]), batch([3], [3])], "second": [batch([2, 2], [2, 2])]}
-    found = score_images(model, tasks, CPU)
+    found = score_images(model, tasks, {"first": [0, 1, 2], "second": [4, 9]}, CPU)
     assert model.training
     assert found.scores == {
         "first": {"accuracy": _score_hits([True, False, True])},
@@ -137,6 +137,6 @@ def test_scores_and_items_of_two_tasks() -> None:
         ("first", 0, 1.0),
         ("first", 1, 0.0),
         ("first", 2, 1.0),
-        ("second", 0, 1.0),
-        ("second", 1, 1.0),
+        ("second", 4, 1.0),
+        ("second", 9, 1.0),
     ]

@@ -18,6 +18,7 @@ from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import TaskError, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.results import Evaluation
+from sweeplab.evaluation.sampling import draw_sample
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_items
 from sweeplab.records.record import Score
@@ -161,6 +162,37 @@ def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
     grouped = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_group"])).scores
     assert grouped["kinds_choice"] == scores["kinds_choice"]
     assert grouped["kinds_group"]["acc"].num_items == 6
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_a_sample_s_scores_are_lm_evals_for_the_same_items(
+    embedded_base: Base, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few-shot examples that are drawn item by item, and with a group."""
+    asked = settings("kinds_group", "kinds_filters", limit=5, limit_seed=7, data_dir=str(data_dir), batch_size=BATCH)
+    found = evaluated(embedded_base.model, embedded_base.tokenizer, asked)
+    numbers: dict[str, list[int]] = {}
+    for row in found.items:
+        if row.get("filter") in ("none", "strict-match") and "task" in row:
+            numbers.setdefault(row["task"], []).append(row["item"])
+    assert numbers["kinds_choice"] == numbers["kinds_filters"] == draw_sample(9, asked) != list(range(5))
+    assert numbers["kinds_few"] == list(range(5))  # the task has no more
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with contextlib.chdir(KINDS):
+        expected: Any = simple_evaluate(
+            model=HFLM(pretrained=embedded_base.model, tokenizer=embedded_base.tokenizer, batch_size=BATCH),
+            tasks=asked.tasks,
+            task_manager=TaskManager(include_path=str(KINDS), include_defaults=False),
+            samples={name: numbers[name] for name in ("kinds_choice", "kinds_filters")},
+            bootstrap_iters=0,
+        )
+    for task, metrics in found.scores.items():
+        for name, score in metrics.items():
+            metric, _, chosen = name.partition("@")
+            assert score.value == expected["results"][task][f"{metric},{chosen or 'none'}"], (task, name)
+    for task, samples in expected["samples"].items():
+        rows = [row for row in found.items if row.get("task") == task]
+        assert [row["responses"] for row in rows] == [[str(one) for one in each["filtered_resps"]] for each in samples]
 
 
 @pytest.mark.usefixtures("kinds_are_known")

@@ -25,7 +25,7 @@ from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import optimizer_of, workers_of
-from tests.conftest import no_words, run_alone
+from tests.trials import no_words, run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
 SpecFactory = Callable[..., TrialSpec]
