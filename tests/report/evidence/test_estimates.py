@@ -77,6 +77,26 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     assert found.table.items_KSN is None
 
 
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_questions_on_one_passage_count_once(study: Path, num_seeds: int) -> None:
+    """Against Miller's formula for one seed: with two, the means are those of the items as before."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    clusters_N = np.arange(20) // 4
+    items[METRIC] = items[METRIC]._replace(clusters=clusters_N.tolist())
+    kept = [record for record in records if record.seed < num_seeds]
+    facts.seeds = list(range(num_seeds))
+    found = gather_evidence(facts, group_by_setting(facts, kept), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    assert found.table.items_KSN.shape == (2, num_seeds, 5)
+    assert np.allclose(found.table.items_KSN.mean(axis=2), found.table.values_KS)
+    if num_seeds == 1:
+        rest_N = np.array(hits(0)) - np.mean(hits(0))
+        squares = sum(rest_N[clusters_N == cluster].sum() ** 2 for cluster in range(5))
+        assert found.estimates[0].se == pytest.approx(np.sqrt(squares * 5 / 4) / 20)
+
+
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
     facts, records, items, _ = read_stored_study(study)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
