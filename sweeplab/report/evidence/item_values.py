@@ -5,13 +5,13 @@ import numpy as np
 from sweeplab.records.items import ItemTable
 from sweeplab.report.evidence.settings import Setting
 from sweeplab.statistics.intervals import Array
-from sweeplab.statistics.items import exponentiate_mean, linearize_ratio
+from sweeplab.statistics.items import exponentiate_mean, linearize_ratio, sum_clusters
 
 
 def stack_item_values(
     settings: list[Setting], seeds: list[int], table: ItemTable | None, values_KS: Array
 ) -> Array | None:
-    """Values by setting, seed and item, shape (K, S, N).
+    """Values by setting, seed and item, or cluster of items, shape (K, S, N).
 
     None where those of a trial are missing, and where the scores `values_KS` are not their means: an F1, a correlation,
     or a perplexity of a file of earlier versions.
@@ -30,8 +30,10 @@ def stack_item_values(
 
 
 def list_mean_values(table: ItemTable, number: int) -> Array:
-    """The values of one trial by item, whose mean is its score."""
+    """The values of one trial by item, or by cluster of items, whose mean is its score."""
     values_N = np.array(table.values[number])
     if table.counts is not None:
         values_N = linearize_ratio(values_N, np.array(table.counts))
-    return exponentiate_mean(values_N) if table.is_log else values_N
+    if table.is_log:
+        values_N = exponentiate_mean(values_N)
+    return values_N if table.clusters is None else sum_clusters(values_N, np.array(table.clusters))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, Score, Solo, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
     trial_folder,
@@ -77,6 +77,26 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     assert found.table.items_KSN is None
 
 
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_questions_on_one_passage_count_once(study: Path, num_seeds: int) -> None:
+    """Against Miller's formula for one seed: with two, the means are those of the items as before."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    clusters_N = np.arange(20) // 4
+    items[METRIC] = items[METRIC]._replace(clusters=clusters_N.tolist())
+    kept = [record for record in records if record.seed < num_seeds]
+    facts.seeds = list(range(num_seeds))
+    found = gather_evidence(facts, group_by_setting(facts, kept), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    assert found.table.items_KSN.shape == (2, num_seeds, 5)
+    assert np.allclose(found.table.items_KSN.mean(axis=2), found.table.values_KS)
+    if num_seeds == 1:
+        rest_N = np.array(hits(0)) - np.mean(hits(0))
+        squares = sum(rest_N[clusters_N == cluster].sum() ** 2 for cluster in range(5))
+        assert found.estimates[0].se == pytest.approx(np.sqrt(squares * 5 / 4) / 20)
+
+
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
     facts, records, items, _ = read_stored_study(study)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
@@ -135,6 +155,7 @@ def grid(make_record: RecordFactory) -> list[TrialRecord]:
             {"optimizer": name, "adapter.rank": rank},
             seed,
             10.0 * (name == "sgd") + np.log2(rank) + noise[n],
+            solo=Solo(0.1, 3, 512, 500 * 2**20 + n, 40 * 2**20),
             scores={"old": {"acc": Score(0.5, 0.05, 100)}},
         )
         for n, (name, rank, seed) in enumerate(points)
@@ -170,9 +191,17 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     assert front is not None
     assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
     assert [title for title, _ in build_budget_tables(found)] == [
-        "Best within a budget of peak resident memory, training",
+        "Best within a budget of peak memory of tensors alone",
         "Best within a budget of training time",
     ]
+    for record in grid:
+        assert record.solo is not None
+        record.solo.peak_allocated_bytes = (
+            None  # as in records of before it was counted: the resident set ranks nothing
+        )
+    found = gather_evidence(facts, group_by_setting(facts, grid), LOSS, None)
+    assert found is not None
+    assert [title for title, _ in build_budget_tables(found)] == ["Best within a budget of training time"]
     kept = build_forgetting_table(facts, settings, None)
     assert kept is not None
     assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
@@ -197,7 +226,7 @@ def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, gr
         "held-out loss",
         "acc on old",
         "adapter size",
-        "peak resident memory, training",
+        "peak memory of tensors alone",
         "training time",  # an objective, and a cost that is shown anyway
     ]
     assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]
