@@ -1,9 +1,12 @@
 """Values by item as `statistics` needs them: their mean over the items is the score of the trial."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from sweeplab.records.items import ItemTable
-from sweeplab.report.evidence.settings import Setting
+from sweeplab.records.items import Items, ItemTable
+from sweeplab.records.record import TrialRecord, metric_value
+from sweeplab.report.evidence.settings import Setting, list_scores
 from sweeplab.statistics.intervals import Array
 from sweeplab.statistics.items import exponentiate_mean, linearize_ratio, sum_clusters
 
@@ -37,3 +40,20 @@ def list_mean_values(table: ItemTable, number: int) -> Array:
     if table.is_log:
         values_N = exponentiate_mean(values_N)
     return values_N if table.clusters is None else sum_clusters(values_N, np.array(table.clusters))
+
+
+def list_without_items(records: Sequence[TrialRecord], items: Items | None) -> list[str]:
+    """The scores that are no mean of their items, and no ratio of sums over them; none where no items are stored."""
+    if items is None:
+        return []
+    names = [f"scores.{task}.{metric}" for task, metric in list_scores(records)]
+    return [name for name in names if name not in items or not _gives_scores(items[name], records, name)]
+
+
+def _gives_scores(table: ItemTable, records: Sequence[TrialRecord], name: str) -> bool:
+    """True where every trial's score is what its items say."""
+    pairs = [(record.number, metric_value(record, name)) for record in records if record.number in table.values]
+    return all(
+        value is None or np.isclose(list_mean_values(table, number).mean(), value, rtol=1e-6, atol=1e-9)
+        for number, value in pairs
+    )
