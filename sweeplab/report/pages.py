@@ -152,7 +152,7 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
         "phases_title": title_phases(records),
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
-        "reading": explain_terms(facts, records),
+        "reading": explain_terms(facts, records, content.items),
         "has_items": content.items is not None,
     }
 

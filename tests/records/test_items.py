@@ -99,6 +99,30 @@ def test_losses_and_perplexities_are_read_with_what_they_are_sums_over(tmp_path:
     assert read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl") == {}
 
 
+def test_clusters_are_read_and_those_of_a_group_lie_within_its_tasks(tmp_path: Path) -> None:
+    """An item without a cluster is one by itself."""
+    rows: list[dict[str, Any]] = [
+        {"task": task, "item": item, "filter": "none", "metrics": {"acc": 1.0}}
+        | ({} if one is None else {"cluster": one})
+        for task, clusters in (("old", [0, 1, 0]), ("new", [0, 0]), ("plain", [None, None]))
+        for item, one in enumerate(clusters)
+    ]
+    group = {"group": "all", "metric": "acc", "filter": "none", "tasks": ["old", "new", "plain"]}
+    write_json_lines(trial_folder(tmp_path, 0) / "items.jsonl", [*rows, group])
+    tables = read_items(tmp_path)
+    assert {name: table.clusters for name, table in tables.items()} == {
+        "scores.old.acc": [0, 1, 0],
+        METRIC: [0, 0],
+        "scores.plain.acc": None,
+        "scores.all.acc": [0, 1, 0, 2, 2, 3, 4],
+    }
+    assert items_from_dict(json.loads(json.dumps(items_to_dict(tables)))) == tables
+    stored = items_to_dict(tables)["scores.old.acc"]
+    for broken in ([0, 1], [0, 2, 0], [-1, 0, 0]):
+        with pytest.raises(ValueError, match="malformed"):
+            items_from_dict({"a": stored | {"clusters": broken}})
+
+
 def test_sums_in_32_bits_take_four_bytes_each_and_come_back_exactly() -> None:
     single = np.random.default_rng(0).exponential(30.0, 300).astype(np.float32).astype(float).tolist()
     double = [value / 3 for value in single]

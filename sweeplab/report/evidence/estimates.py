@@ -270,8 +270,10 @@ def is_share(metric: str) -> bool:
 
 def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
+    if items_N is not None and (score is None or len(items_N) < score.num_items):  # a loss, or clusters of items
+        return estimate_from_items(items_N)
     if score is None:
-        return estimate_without_error(value) if items_N is None else estimate_from_items(items_N)
+        return estimate_without_error(value)
     hits = score.value * score.num_items
     if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return estimate_share(value, score.num_items)

@@ -446,5 +446,5 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
         "training.max_length=128 cut 1 training example; raise it to learn"
-        in summarize_answer(make_facts(), unknown)[2]
+        in summarize_answer(make_facts(), unknown)[1]
     )
