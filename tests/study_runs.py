@@ -70,6 +70,14 @@ MakeRequest = Callable[..., Request]
 Open = Callable[..., Search]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _not_synced() -> Iterator[None]:
+    """What tests of this process write need not outlive a power cut, and a busy disk takes its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture
 def hydra() -> Iterator[None]:
     """Hydra as the command line sets it up, so that trials can be composed."""

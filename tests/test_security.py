@@ -29,9 +29,9 @@ from sweeplab.search.rebuild import is_safe_cma_state
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
-from tests.conftest import Compose, SpecFactory, no_words, run_alone
 from tests.records.test_record import full_record
 from tests.records.test_store import FACTS
+from tests.trials import Compose, SpecFactory, no_words, run_alone
 
 BROWSER: Final = shutil.which("chromium") or shutil.which("google-chrome")
 PAYLOAD: Final = (

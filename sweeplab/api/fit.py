@@ -14,13 +14,14 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
+from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.multilora.batches import CohortBatch, iterate_cohort_batches
 from sweeplab.records.record import Status, TrainPoint
 from sweeplab.runtime.device import resolve_device
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort, gradient_checkpointing
 from sweeplab.training.fit import prepare_random_state
-from sweeplab.training.module import FinetuneModule, sum_target_losses
+from sweeplab.training.module import FinetuneModule, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.lifecycle import begin_trial
@@ -73,7 +74,7 @@ class TrialModule(FinetuneModule):
         super().__init__(trial.model, [trial], trial.training.accumulation)
         self._cohort = AttachedCohort([trial], None)
         self._stack, self._validation = ExitStack(), ExitStack()
-        self._heldout = (0.0, 0)  # sum in nats, and targets
+        self._heldout = HeldoutLosses([], [])
 
     @property
     def losses(self) -> list[TrainPoint]:
@@ -107,18 +108,18 @@ class TrialModule(FinetuneModule):
 
     def on_validation_start(self) -> None:
         (trial,) = self.trials
-        self._heldout = (0.0, 0)
+        self._heldout = HeldoutLosses([], [])
         self._validation.enter_context(self._cohort.only([trial]))
         self._validation.enter_context(evaluation_weights(trial.optimizer))
 
     def validation_step(self, batch: Batch | ImageBatch, batch_idx: int) -> None:
-        total, num_targets = self._heldout
-        self._heldout = total + sum_target_losses(self.model, batch).item(), num_targets + batch.num_window_targets
+        sums_B, counts_B = sum_row_losses(self.model, batch)
+        self._heldout.sums.extend(sums_B.tolist())
+        self._heldout.counts.extend(counts_B.tolist())
 
     def on_validation_epoch_end(self) -> None:
-        total, num_targets = self._heldout
-        if num_targets:
-            self.log("heldout_loss_nats_per_token", total / num_targets, prog_bar=True, batch_size=1)
+        if self._heldout.counts:
+            self.log("heldout_loss_nats_per_token", self._heldout.mean, prog_bar=True, batch_size=1)
 
     def on_validation_end(self) -> None:
         self._validation.close()

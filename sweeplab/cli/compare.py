@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.constraints import combine_constraints
-from sweeplab.records.items import Items, ItemTable
+from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.formatting import format_value
@@ -129,7 +129,9 @@ def _merge_items(tables: Sequence[Items | None], step: int) -> Items | None:
     found: Items = {}
     for metric, first in known[0].items():
         others = [table[metric] for table in known if metric in table]
-        if len(others) == len(known) and all(other.items == first.items for other in others):
+        if len(others) == len(known) and all(
+            other._replace(values={}) == first._replace(values={}) for other in others
+        ):
             values = {n + k * step: row for k, other in enumerate(others) for n, row in other.values.items()}
-            found[metric] = ItemTable(first.items, values)
+            found[metric] = first._replace(values=values)
     return found or None

@@ -22,6 +22,13 @@ class EvaluationConfig(Section):
         unit="items",
         remedy="use null for all items",
     )
+    limit_seed: int | None = key(
+        "of the sample that evaluation.limit takes, the same for all trials; null: the file's first items, as lm-eval",
+        None,
+        needs="evaluation.limit",
+        ge=0,
+        remedy="use a whole number from 0, or null for the first items",
+    )
     num_fewshot: int | None = key(
         "examples in a prompt; null: the task's own",
         None,
@@ -38,6 +45,14 @@ class EvaluationConfig(Section):
     gen_kwargs: dict[str, Any] = key("of generation, over the task's own", {}, needs="evaluation.tasks")
     apply_chat_template: bool = key("put the tokenizer's chat template around every prompt", needs="evaluation.tasks")
     system_instruction: Text | None = key("text before every prompt", None, needs="evaluation.tasks")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_idle_seed(cls, values: Any) -> Any:
+        """Conf's seed says nothing without a limit; a study without one stays what it was before there was the key."""
+        if isinstance(values, dict) and values.get("limit") is None and values.get("limit_seed") == 0:
+            return {**values, "limit_seed": None}
+        return values
 
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:

@@ -128,9 +128,14 @@ def make_filler_row(row: Row, pad_id: int) -> Row:
     return PackedRow((padding,)) if isinstance(row, PackedRow) else padding
 
 
+def order_by_length(rows: Sequence[Row]) -> list[int]:
+    """The indices of the rows, the shortest row first; rows of one length stay in their order."""
+    return sorted(range(len(rows)), key=lambda index: rows[index].num_tokens)
+
+
 def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
-    """Batches with all rows once, sorted by length."""
-    ordered = sorted(rows, key=lambda row: row.num_tokens)
+    """Batches with all rows once, in the order of `order_by_length`."""
+    ordered = [rows[index] for index in order_by_length(rows)]
     parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
 

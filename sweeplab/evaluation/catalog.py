@@ -157,17 +157,19 @@ def _has_own_results(task: Any) -> bool:
     return task.get_config("output_type") == "generate_until" and task.get_config("process_results") is None
 
 
-def build_requests(loaded: dict[str, Any], settings: EvaluationConfig, lm: Any) -> None:
+def build_requests(
+    loaded: dict[str, Any], settings: EvaluationConfig, samples: dict[str, list[int]] | None, lm: Any
+) -> None:
     """Every task as `settings` want it, with what it asks of the model. Raises `ConfigError`.
 
-    lm-eval sets all tasks before it builds the first one's requests.
+    lm-eval sets all tasks before it builds the first one's requests. `samples` are as in `choose_samples`.
     """
     for task in loaded["tasks"].values():
         _configure_task(task, settings)
     for name, task in loaded["tasks"].items():
         try:
             task.build_all_requests(
-                limit=settings.limit,
+                samples=(samples or {}).get(name),
                 system_instruction=settings.system_instruction,
                 apply_chat_template=settings.apply_chat_template,
                 fewshot_as_multiturn=settings.apply_chat_template,

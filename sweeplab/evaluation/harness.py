@@ -16,6 +16,7 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
+from sweeplab.evaluation.sampling import choose_samples
 from sweeplab.runtime.errors import ConfigError, describe_error
 
 _RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
@@ -27,6 +28,7 @@ class _Prepared(NamedTuple):
     """Tasks with their requests, and the states of Python's and NumPy's random numbers once these were built."""
 
     loaded: dict[str, Any]
+    samples: dict[str, list[int]] | None  # as in `choose_samples`
     random_states: tuple[Any, Any]
 
 
@@ -44,8 +46,10 @@ def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
         random.seed(_RANDOM_SEED)
         np.random.seed(LM_EVAL_SEED)
         loaded = load_tasks(settings.tasks, settings.data_dir)
-        build_requests(loaded, settings, lm)
-        _prepared[key] = _Prepared(loaded, (random.getstate(), np.random.get_state()))
+        with _keep_random_states():  # a task may draw as its items are counted
+            samples = choose_samples(loaded, settings)
+        build_requests(loaded, settings, samples, lm)
+        _prepared[key] = _Prepared(loaded, samples, (random.getstate(), np.random.get_state()))
     return _prepared[key]
 
 
@@ -121,7 +125,7 @@ def run_lm_eval(
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     evaluations = []
     with _keep_random_states():
-        loaded, (own, arrays) = _prepare_tasks(settings, lm)
+        loaded, samples, (own, arrays) = _prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(loaded))
         model.eval()
         for trial in range(num_trials):
@@ -133,9 +137,7 @@ def run_lm_eval(
             np.random.set_state(arrays)
             torch.manual_seed(LM_EVAL_SEED)
             with torch.no_grad():
-                results = evaluate(
-                    lm=lm, task_dict=loaded, limit=settings.limit, bootstrap_iters=settings.bootstrap_iters
-                )
+                results = evaluate(lm=lm, task_dict=loaded, samples=samples, bootstrap_iters=settings.bootstrap_iters)
             evaluations.append(read_evaluation(results, loaded)._replace(notes=tuple(lm.notes)))
     model.train(was_training)
     return evaluations

@@ -1,8 +1,8 @@
-"""Measures held-out batches without lm-eval: the loss, and the accuracy of an image classifier."""
+"""Measures held-out batches without lm-eval: the losses, and the accuracy of an image classifier."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +11,45 @@ from sweeplab.evaluation.results import Evaluation
 from sweeplab.records.record import Score
 
 
-@torch.no_grad()
-def measure_heldout_loss(
-    model: nn.Module, batches: Iterable[Any], loss_sum: Callable[[nn.Module, Any], Tensor], device: torch.device
-) -> float:
-    """Mean -log p in nats per target token over all `batches`, in evaluation mode; the mode is restored.
+class HeldoutLosses(NamedTuple):
+    """The held-out loss by example: sums of -log p in nats over the targets of each, and how many targets these are."""
 
-    `loss_sum(model, batch)` is the function that training uses, so that both losses mean the same.
+    sums: list[float]
+    counts: list[int]
+
+    @property
+    def mean(self) -> float:
+        """Nats per target over all examples. The sum is exact, so the order of the examples does not change it."""
+        return math.fsum(self.sums) / sum(self.counts)
+
+    def restored(self, order: Sequence[int]) -> "HeldoutLosses":
+        """The examples in their own order; `order` has the index of each one, as they stand here."""
+        places = sorted(range(len(order)), key=lambda place: order[place])
+        return HeldoutLosses([self.sums[place] for place in places], [self.counts[place] for place in places])
+
+
+@torch.no_grad()
+def measure_heldout_losses(
+    model: nn.Module,
+    batches: Iterable[Any],
+    sum_row_losses: Callable[[nn.Module, Any], tuple[Tensor, Tensor]],
+    device: torch.device,
+) -> HeldoutLosses:
+    """The losses of all rows of `batches`, in their order, in evaluation mode; the mode is restored.
+
+    `sum_row_losses(model, batch)` computes them as training does, so that both losses mean the same.
     """
     was_training = model.training
     model.eval()
-    total, num_targets = 0.0, 0
+    sums: list[Tensor] = []
+    counts: list[Tensor] = []
     for batch in batches:
         moved = type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
-        total += loss_sum(model, moved).item()
-        num_targets += batch.num_window_targets
+        sums_B, counts_B = sum_row_losses(model, moved)
+        sums.append(sums_B.cpu())
+        counts.append(counts_B.cpu())
     model.train(was_training)
-    return total / num_targets
+    return HeldoutLosses(torch.cat(sums).tolist(), torch.cat(counts).tolist())
 
 
 def _score_hits(hits: list[bool]) -> Score:
@@ -49,8 +71,13 @@ def _classify_images(model: nn.Module, batches: Iterable[Any], device: torch.dev
     return torch.cat(predictions).tolist(), torch.cat(labels).tolist()
 
 
-def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: torch.device) -> Evaluation:
-    """Accuracies of `model`, with its adapter, on each task's batches of images; in evaluation mode."""
+def score_images(
+    model: nn.Module, tasks: Mapping[str, Iterable[Any]], numbers: Mapping[str, Sequence[int]], device: torch.device
+) -> Evaluation:
+    """Accuracies of `model`, with its adapter, on each task's batches of images; in evaluation mode.
+
+    `numbers` are those of the images among all of their task.
+    """
     scores: dict[str, dict[str, Score]] = {}
     items: list[dict[str, Any]] = []
     was_training = model.training
@@ -62,13 +89,13 @@ def score_images(model: nn.Module, tasks: Mapping[str, Iterable[Any]], device: t
         items += [
             {
                 "task": task,
-                "item": index,
+                "item": number,
                 "filter": "none",
                 "target": str(label),
                 "responses": [str(guess)],
                 "metrics": {"accuracy": float(guess == label)},
             }
-            for index, (guess, label) in enumerate(zip(predictions, labels, strict=True))
+            for number, guess, label in zip(numbers[task], predictions, labels, strict=True)
         ]
     model.train(was_training)
     return Evaluation(scores, items)

@@ -15,6 +15,7 @@ from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
 from sweeplab.execution.worker_handle import Event
 from sweeplab.planning.fit import MemoryGate
+from sweeplab.records.claim import fingerprint_claim
 from sweeplab.records.record import LargerBatch, Status, TrialRecord, metric_value
 from sweeplab.records.store import write_record
 from sweeplab.report.evidence.formatting import DASH, label_metric
@@ -230,6 +231,7 @@ class Scheduler:
 
         Raises `StoreError`, and `StudyStopped` after `study.max_failures` failures one after another.
         """
+        record.provenance["claims"] = [fingerprint_claim(claim) for claim in self.config.claims]
         write_record(self.folder, record)
         self.tracker.ended(record)
         self.search.tell(record)

@@ -5,6 +5,7 @@ It receives `open` once, then one `cohort` at a time, a `refill` after each `end
 `done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
 """
 
+import functools
 import math
 import os
 import queue
@@ -12,8 +13,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from sweeplab.config.executor import ExecutorConfig
 from sweeplab.config.trial_spec import TrialSpec
@@ -81,6 +83,30 @@ def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     return run_if_due
 
 
+@contextmanager
+def _compile_at_first_call() -> Iterator[None]:
+    """Within it `torch.compile` waits for the first call of what it is given.
+
+    PEFT imports hqq where that is installed, which compiles methods as it is imported; none of them is called here, and
+    importing the compiler takes a fifth of the time in which a worker starts.
+    """
+    import torch
+
+    compile_now: Any = torch.compile
+
+    def compile_later(function: Any = None, **options: Any) -> Any:
+        if function is None:
+            return lambda decorated: compile_later(decorated, **options)
+        compiled = functools.cache(lambda: compile_now(function, **options))
+        return functools.wraps(function)(lambda *arguments, **named: compiled()(*arguments, **named))
+
+    torch.compile = compile_later  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
+
+
 def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
     """The resources of the opening message, on the device of this rank. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
@@ -100,7 +126,8 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
 def _serve(reporter: Reporter, receive: _Receive) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
     opening = receive("open")  # sets CUDA_VISIBLE_DEVICES of a rank, so torch must not be imported before
-    from sweeplab.trial.lifecycle import run_cohort  # imports torch while the driver already composes trials
+    with _compile_at_first_call():
+        from sweeplab.trial.lifecycle import run_cohort  # imports torch while the driver already composes trials
 
     num_devices = opening["num_devices"]
     reporter.is_silent = opening["rank"] > 0

@@ -1,5 +1,7 @@
 """Claims of an experiment as data: a sentence, its source, and the condition on the records that would support it."""
 
+import hashlib
+import json
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -39,6 +41,7 @@ class ClaimConfig(Section):
     between: list[int | float | None] | None = key(
         "lowest and highest, of ratio, value and every; null for no end, such as [null, 0.9]", None
     )
+    exploratory: bool = key("judged for itself, without correction for the other claims, and marked so", False)
     published: float | None = key("the source's own figure: a difference, a ratio or a value, as the form has it", None)
 
     def forms(self) -> list[str]:
@@ -52,6 +55,12 @@ class ClaimConfig(Section):
 
     def axis(self) -> str | None:
         return self.rises_with if self.rises_with is not None else self.falls_with
+
+
+def fingerprint_claim(claim: ClaimConfig) -> str:
+    """16 hexadecimal digits of the whole claim. A record has those of the study's claims at its time."""
+    text = json.dumps(claim.model_dump(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def claim_from_dict(name: str, values: Any) -> ClaimConfig:

@@ -37,9 +37,9 @@ from sweeplab.report.findings.verdicts import Verdict, judge_claims
 from sweeplab.report.templating import html_environment, markdown_environment
 
 _CLAIMS_NOTE: Final = (
-    "The 95 % interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
-    "inconclusive. That two settings are the same within a margin is judged by the 90 % interval, which is two "
-    "one-sided tests at 5 %. Each claim is judged for itself."
+    "The interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
+    "inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies no "
+    "claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
 )
 _COMPARED_NOTE: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
@@ -47,9 +47,9 @@ _COMPARED_NOTE: Final = (
     "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
 _FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-_EFFECTS_NOTE: Final = "Analysis of variance with seeds as blocks; p by F tests, Holm's correction over the effects."
-_UNEQUAL_NOTE: Final = (
-    " Some settings spread more than the others here (own spread), for which F tests are not made: read p with care."
+_EFFECTS_NOTE: Final = (
+    "Analysis of variance with seeds as blocks. Each effect is tested against what the seeds do to effects of as many "
+    "keys; p by F tests, Holm's correction over the effects, however often one looks."
 )
 _STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
@@ -180,8 +180,8 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
         build_importance_table(content.shares),
     )
     if "" in content.evidence:
-        note = _EFFECTS_NOTE + (_UNEQUAL_NOTE if _has_unequal_spreads(content.evidence[""]) else "")
-        yield _Section("Main effects and interactions", note, build_effects_table(facts, content.evidence[""]))
+        table = build_effects_table(facts, content.evidence[""])
+        yield _Section("Main effects and interactions", _EFFECTS_NOTE, table)
     for label, evidence in content.ranked.items():
         yield _Section(_join_title("Pareto front", label), _PARETO_NOTE, build_pareto_table(facts, evidence))
         for title, table in build_budget_tables(evidence):
@@ -190,7 +190,3 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
 
 def _join_title(title: str, label: str) -> str:
     return f"{title}, {label}" if label else title
-
-
-def _has_unequal_spreads(evidence: Evidence) -> bool:
-    return any(one.is_wide for one in evidence.estimates)

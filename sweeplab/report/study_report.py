@@ -53,4 +53,4 @@ def summarize_settings(facts: StudyFacts, records: list[TrialRecord]) -> Table:
 
 def summarize_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:
     """The result in sentences: the first one is the answer, the others say how certain it is."""
-    return state_answer(facts, group_by_setting(facts, records), items)
+    return state_answer(facts, group_by_setting(facts, records), items).sentences

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ def _build_environment(folder: Path, **settings: Any) -> Environment:
     )
 
 
+@cache  # a template is compiled once, not for each picture
 def html_environment(folder: Path = _TEMPLATES) -> Environment:
     """The environment for HTML and SVG templates in `folder`. Values are escaped; an undefined name is an error."""
     environment = _build_environment(folder, autoescape=True)
@@ -49,6 +51,7 @@ def _break_name(text: str) -> Markup:
     return Markup(re.sub(r"([_.])(?=[^\W\d])", r"\1<wbr>", str(escape(text))))
 
 
+@cache
 def markdown_environment(folder: Path = _TEMPLATES) -> Environment:
     """The environment for Markdown templates in `folder`. Every value is escaped when it is written."""
     environment = _build_environment(folder, autoescape=False, finalize=escape_markdown)

@@ -4,8 +4,9 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection, create_engine, delete, insert
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from sweeplab.runtime.errors import describe_error
 
@@ -81,9 +83,24 @@ def _insert(connection: Connection, trials: Iterable[FrozenTrial]) -> None:
         connection.execute(insert(table.__table__), rows)
 
 
+@cache
+def _make_empty_database() -> bytes:
+    """Optuna's tables, without a study. Optuna loads its whole history of migrations for them, which takes longer than
+    all else in a start."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        storage = RDBStorage("sqlite://", engine_kwargs={"creator": lambda: database, "poolclass": StaticPool})
+        storage.remove_session()
+        return database.serialize()
+
+
 def _write_database(path: Path, study: optuna.Study) -> None:
-    path.unlink(missing_ok=True)
-    storage = RDBStorage(_ADDRESS, engine_kwargs={"creator": lambda: sqlite3.connect(path)})
+    path.write_bytes(_make_empty_database())
+    storage = RDBStorage(
+        _ADDRESS,
+        engine_kwargs={"creator": lambda: sqlite3.connect(path)},
+        skip_compatibility_check=True,
+        skip_table_creation=True,
+    )
     try:
         study_id = storage.create_new_study(study.directions, study.study_name)
         assert study_id == _STUDY_ID

@@ -40,6 +40,16 @@ class _Difference(NamedTuple):
     reach: float
 
 
+def find_best(table: ResultTable, sign: int) -> int:
+    """The index of the best mean, as if all had run with every seed; of settings with two seeds, where there are any.
+
+    `sign` is 1 where a larger value is better, else -1.
+    """
+    counts_K = (~np.isnan(table.values_KS)).sum(axis=1)
+    candidates_K = counts_K >= min(2, int(counts_K.max()))
+    return int(np.argmax(np.where(candidates_K, sign * table.effects_K, -np.inf)))
+
+
 def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Comparison | None:
     """Which settings are significantly worse than the best. None where no error is known.
 
@@ -51,10 +61,7 @@ def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Co
 
     With one seed none is called worse: its intervals are over items, and another seed may do as much.
     """
-    scores_K = sign * table.effects_K
-    counts_K = (~np.isnan(table.values_KS)).sum(axis=1)
-    scores_K = np.where(counts_K >= min(2, int(counts_K.max())), scores_K, -np.inf)
-    best, num_settings = int(np.argmax(scores_K)), len(scores_K)
+    best, num_settings = find_best(table, sign), len(table.values_KS)
     if num_settings < 2:
         return None
     pairs = [_compare_pair(table, index, best, level) for index in range(num_settings)]

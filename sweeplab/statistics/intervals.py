@@ -102,3 +102,12 @@ def shrink_best(means_K: Array, best: int, se: float) -> float:
     if num_settings < 4 or squares == 0:
         return float(means_K[best])
     return middle + max(0.0, 1 - (num_settings - 3) * se**2 / squares) * (float(means_K[best]) - middle)
+
+
+def estimate_from_items(values_N: Array) -> Estimate:
+    """The mean of values by item, as `estimate_over_items`; without an interval for a single item."""
+    num_items = len(values_N)
+    mean = float(values_N.mean())
+    if num_items < 2:
+        return estimate_without_error(mean)
+    return estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)

@@ -8,12 +8,13 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from sweeplab.evaluation.heldout import measure_heldout_loss
+from sweeplab.data.batches import order_by_length
+from sweeplab.evaluation.heldout import HeldoutLosses, measure_heldout_losses
 from sweeplab.multilora.batches import iterate_cohort_batches
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort, gradient_checkpointing
 from sweeplab.training.checkpoints import set_random_states, write_checkpoint
-from sweeplab.training.module import FinetuneModule, sum_target_losses
+from sweeplab.training.module import FinetuneModule, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 
@@ -58,11 +59,12 @@ def fit_until_one_ends(
         trainer.fit(FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks), batches)
 
 
-def measure_trial_loss(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> float:
-    """The held-out loss of one trial of the cohort with its present weights, in nats per target token."""
+def measure_trial_losses(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> HeldoutLosses:
+    """The held-out losses of one trial of the cohort with its present weights, in the order of the data."""
     batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
     with cohort.only([trial]):
-        return measure_heldout_loss(trial.model, batches, sum_target_losses, device)
+        losses = measure_heldout_losses(trial.model, batches, sum_row_losses, device)
+    return losses.restored(order_by_length(trial.data.heldout))
 
 
 def prepare_random_state(trial: RunningTrial) -> None:
@@ -125,8 +127,8 @@ class _Watch(Callback):
         for trial in self.cohort.trials:
             if trial.heldout_is_due:
                 with evaluation_weights(trial.optimizer):
-                    loss = measure_trial_loss(self.cohort, trial, self.device)
-                trial.add_heldout_loss(loss)
+                    losses = measure_trial_losses(self.cohort, trial, self.device)
+                trial.add_heldout_loss(losses.mean)
         due = [trial for trial in self.cohort.trials if trial.scores_are_due]
         if self.score_rung is not None and due:
             self.score_rung(self.cohort, due)

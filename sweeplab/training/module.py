@@ -68,6 +68,19 @@ def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
+def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
+    """Sum of -log p over the targets of each row in nats, and the number of these targets: shapes (B,)."""
+    labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
+    counted_BT = labels_BT >= 0
+    losses_B = _compute_row_losses(model, batch)
+    if losses_B is None:
+        logits_NV, targets_N = compute_target_logits(model, batch)
+        losses_BT = logits_NV.new_zeros(counted_BT.shape)
+        losses_BT[counted_BT] = F.cross_entropy(logits_NV, targets_N, reduction="none")
+        losses_B = losses_BT.sum(dim=1)
+    return losses_B, counted_BT.sum(dim=1)
+
+
 def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     """What this micro-batch adds to each trial's mean loss per target token over its accumulation window, shape (K,).
 

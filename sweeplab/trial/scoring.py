@@ -15,25 +15,27 @@ from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapte
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Tokenized, make_heldout_batches
+from sweeplab.data.batches import Tokenized, make_heldout_batches, order_by_length
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.catalog import TaskError
 from sweeplab.evaluation.harness import run_lm_eval
-from sweeplab.evaluation.heldout import measure_heldout_loss, score_images
+from sweeplab.evaluation.heldout import measure_heldout_losses, score_images
 from sweeplab.evaluation.identity import make_probe
 from sweeplab.evaluation.results import Evaluation
+from sweeplab.evaluation.sampling import draw_sample
 from sweeplab.models.base import Base
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
+from sweeplab.records.items import make_loss_row
 from sweeplab.records.metrics import SHARES, score_parts, split_filter
 from sweeplab.records.record import BaseScore, Score, TrialRecord, base_key, score_values
 from sweeplab.records.store import known_base_score, read_facts, write_base_score, write_json_lines, writing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
-from sweeplab.training.fit import measure_trial_loss
+from sweeplab.training.fit import measure_trial_losses
 from sweeplab.training.fsdp import free_gathered_weights
-from sweeplab.training.module import compute_target_logits, sum_target_losses
+from sweeplab.training.module import compute_target_logits, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.exactness import choose_sharing_rule
@@ -58,7 +60,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
         return
     started, settings = time.perf_counter(), config.evaluation
     batches = data.heldout_batches(base.pad_id, settings.batch_size)
-    loss = measure_heldout_loss(base.model, batches, sum_target_losses, resources.device)
+    losses = measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
     scored = Evaluation({}, [])
     if settings.tasks and config.data.is_images():
         scored = _score_images(base.model, base, settings, resources.device)
@@ -73,7 +75,8 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         _refuse_unmeasured(folder, scored.scores, scored.unmeasured)
-        write_base_score(folder, BaseScore(key, loss, scored.scores, seconds, record.provenance), scored.items)
+        items = [make_loss_row(*losses.restored(order_by_length(data.heldout))), *scored.items]
+        write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
 
 
 def _refuse_unmeasured(folder: Path, scores: dict[str, dict[str, Score]], not_finite: Collection[str] | None) -> None:
@@ -121,19 +124,23 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
         cohort = stack.enter_context(attach_cohort(trials))
         for trial in cohort.trials:
             stack.enter_context(evaluation_weights(trial.optimizer))
+        items = {}
         for trial in cohort.trials:
-            trial.add_heldout_loss(measure_trial_loss(cohort, trial, resources.device))
+            losses = measure_trial_losses(cohort, trial, resources.device)
+            trial.add_heldout_loss(losses.mean)
             if trial.early_end is None:
                 trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
-        finished = [trial for trial in cohort.trials if trial.early_end is None]
+                items[trial] = [make_loss_row(*losses)]
+        finished = list(items)
         if settings.tasks and finished:
             for trial, scored in zip(finished, _score_tasks(cohort, finished, settings, resources), strict=True):
                 trial.record.scores = scored.scores
                 trial.record.notes += scored.notes
+                items[trial] += scored.items
                 if settings.rung_tasks:  # the last point of the curve over steps
                     trial.report_metrics(score_values(scored.scores))
-                if resources.ranks.is_first:
-                    write_json_lines(trial.spec.folder / "items.jsonl", scored.items)
+        for trial, rows in items.items() if resources.ranks.is_first else ():
+            write_json_lines(trial.spec.folder / "items.jsonl", rows)
         if resources.ranks.size > 1:
             free_gathered_weights(trials[0].base.model)
         for trial in finished if resources.ranks.is_first else []:
@@ -188,9 +195,13 @@ def _score_tasks(
 
 def _score_images(model: nn.Module, base: Base, settings: EvaluationConfig, device: torch.device) -> Evaluation:
     size = read_image_size(base.model.config)
-    rows = {task: load_heldout_images(DIGITS_TASKS[task], size)[: settings.limit] for task in settings.tasks}
-    batches = {task: make_heldout_batches(images, base.pad_id, settings.batch_size) for task, images in rows.items()}
-    return score_images(model, batches, device)
+    images = {task: load_heldout_images(DIGITS_TASKS[task], size) for task in settings.tasks}
+    samples = {task: draw_sample(len(rows), settings) for task, rows in images.items()}
+    batches = {
+        task: make_heldout_batches([images[task][index] for index in sample], base.pad_id, settings.batch_size)
+        for task, sample in samples.items()
+    }
+    return score_images(model, batches, samples, device)
 
 
 def _has_moved(trial: RunningTrial) -> bool:

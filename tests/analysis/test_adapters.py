@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from sweeplab.analysis.adapters import Factors, Shape, read_adapter, read_factors
 from sweeplab.records.store import StoreError
 from tests.analysis.conftest import AdapterWriter
-from tests.conftest import LlamaFactory
+from tests.trials import LlamaFactory
 
 
 def test_an_adapter_that_peft_wrote(tiny_llama: LlamaFactory, tmp_path: Path) -> None:

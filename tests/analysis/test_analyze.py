@@ -17,7 +17,7 @@ from sweeplab.models.base import _EMBEDDED
 from sweeplab.records.record import Phase, Score, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, write_facts, write_json_lines, write_record
 from tests.analysis.conftest import AdapterWriter
-from tests.conftest import Compose
+from tests.trials import Compose
 
 NAMES = ("model.layers.0.self_attn.q_proj", "model.layers.3.self_attn.v_proj")
 SCORE = "scores.tiny_new_facts.exact_match"

@@ -6,7 +6,7 @@ import sweeplab
 from sweeplab import compose_study
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
+from tests.trials import Compose
 
 
 def test_a_trial_is_the_command_line_s(compose_trial: Compose) -> None:

@@ -12,7 +12,7 @@ from sweeplab import build_trial
 from sweeplab.records.record import Status
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
-from tests.conftest import Compose, SpecFactory, run_alone
+from tests.trials import Compose, SpecFactory, run_alone
 
 CASES = {
     "LoRA, quantized, with dropout": ("adapter.dropout=0.2", "quantization=nf4_dq"),

@@ -20,8 +20,8 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, trial_folder, write_json, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
-from tests.conftest import SpecFactory, run_alone
 from tests.report_records import FactsFactory
+from tests.trials import SpecFactory, run_alone
 
 REPORT = Path(__file__).parents[2] / "reports" / "rank_sweep"
 LOSS = "heldout_loss_nats_per_token"

@@ -23,9 +23,9 @@ from sweeplab.records.store import read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.configs import adapter_of, quantize
-from tests.conftest import run_alone
 from tests.hostile import answer
 from tests.study_runs import QUICK, SHORT, run_cli
+from tests.trials import run_alone
 
 STUDY: Final = (*SHORT, *QUICK, "quantization=nf4_dq", "optimizer.lr=0.01", "study.name=made", "adapter.lora_head=true")
 CPU: Final = torch.device("cpu")

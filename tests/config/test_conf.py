@@ -36,10 +36,11 @@ NEEDS: Final = {  # what a user has to say beside the option
     "data=digits": ["model=tiny_vit"],
     "adapter=none": ["quantization=none"],
     "adapter=top_layers": ["quantization=none"],
-    "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]"],
+    "evaluation=default": ["evaluation.limit=7"],  # without which limit_seed says nothing
+    "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]", "evaluation.limit_seed=null"],
     **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
-    "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]"],
+    "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]", "evaluation.limit=7"],
 }
 OPEN: Final = {"hydra", "defaults"}  # Hydra's own
 

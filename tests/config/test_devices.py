@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
+from tests.trials import Compose
 
 TWO = ("training.strategy=ddp", "training.num_devices=2")
 PARTS = ("training.strategy=fsdp", "training.num_devices=2")

@@ -76,6 +76,7 @@ def _plain(composed: object) -> dict[str, dict[str, object]]:
         (["watch.once=true"], "watch.once"),
         (["compare.uncontrolled=true"], "compare.uncontrolled"),
         (["evaluation.tasks=[]", f"study.objectives=[{LOSS}]", "evaluation.limit=4"], "evaluation.limit"),
+        (["evaluation.limit_seed=4"], "evaluation.limit_seed"),
         (
             ["evaluation=none", f"study.objectives=[{LOSS}]", "evaluation.bootstrap_iters=9"],
             "evaluation.bootstrap_iters",

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sweeplab.config.shared_base import geometry, takes_vectors, why_exclusive
-from tests.conftest import Compose
+from tests.trials import Compose
 
 
 @pytest.mark.parametrize(

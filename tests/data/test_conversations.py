@@ -10,7 +10,7 @@ from sweeplab.config.data import JsonData
 from sweeplab.data.conversations import make_chat_example
 from sweeplab.data.sources import load_splits
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
+from tests.trials import Compose
 
 Message = dict[str, Any]
 CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Rome"}'}}

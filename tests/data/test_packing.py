@@ -22,8 +22,8 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.module import build_attention_inputs, sum_target_losses
 from sweeplab.trial.resources import Resources
 from tests.configs import PLAIN
-from tests.conftest import run_alone
 from tests.random_models import architectures  # noqa: F401  # architectures is a fixture
+from tests.trials import run_alone
 
 PAD = 0
 LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=60)

@@ -16,7 +16,7 @@ from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base, load_base
 from tests.configs import quantize
-from tests.conftest import SHARED_DATA
+from tests.trials import SHARED_DATA
 
 SOURCES: Final = {  # task -> lm-eval's file, and the splits of our files
     "truthfulqa_mc1": ("truthfulqa/truthfulqa_mc1", {"validation": "truthfulqa_mc"}),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeplab.data.batches import make_heldout_batches
+from sweeplab.data.batches import make_heldout_batches, order_by_length
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.evaluation.heldout import _score_hits, measure_heldout_loss, score_images
+from sweeplab.evaluation.heldout import _score_hits, measure_heldout_losses, score_images
 from sweeplab.records.record import Score
-from sweeplab.training.module import sum_target_losses
+from sweeplab.training.module import sum_row_losses, sum_target_losses
 
 CPU = torch.device("cpu")
 
@@ -42,31 +43,50 @@ def by_transformers(model: Any, data: list[Tokens]) -> float:
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_heldout_loss_is_the_mean_per_target_token(tiny_llama: Callable[..., Any], batch_size: int) -> None:
     model, data = tiny_llama().eval(), examples()
-    found = measure_heldout_loss(model, make_heldout_batches(data, 0, batch_size), sum_target_losses, CPU)
+    found = measure_heldout_losses(model, make_heldout_batches(data, 0, batch_size), sum_row_losses, CPU).mean
     # transformers' loss passes through 32 bits
     assert found == pytest.approx(by_transformers(model, data), rel=1e-6)
+
+
+def test_losses_by_example_are_transformers_own_in_the_order_of_the_data(tiny_llama: Callable[..., Any]) -> None:
+    model, data = tiny_llama().eval(), examples()
+    found = measure_heldout_losses(model, make_heldout_batches(data, 0, 2), sum_row_losses, CPU)
+    restored = found.restored(order_by_length(data))
+    assert restored.counts == [2, 5, 2, 6, 4]
+    for tokens, total, count in zip(data, *restored, strict=True):
+        assert total / count == pytest.approx(by_transformers(model, [tokens]), rel=1e-6)
+    assert restored.mean == found.mean == float(sum(map(Fraction, found.sums))) / sum(found.counts)
+
+
+def test_losses_of_images_are_those_of_each_image() -> None:
+    """An image without a class only fills up a batch."""
+    images = batch([0, 1, 3], [2, IGNORED, 3])
+    found_B, counts_B = sum_row_losses(Mean().eval(), images)
+    other = math.log(3 + math.e)
+    assert found_B.tolist() == pytest.approx([other, 0, other - 1], rel=1e-6)
+    assert counts_B.tolist() == [1, 0, 1]
 
 
 def test_heldout_loss_is_measured_without_dropout_and_restores_the_mode(tiny_llama: Callable[..., Any]) -> None:
     model, data = tiny_llama(attention_dropout=0.5), examples()
     batches = make_heldout_batches(data, 0, 2)
-    quiet = measure_heldout_loss(model.eval(), batches, sum_target_losses, CPU)
+    quiet = measure_heldout_losses(model.eval(), batches, sum_row_losses, CPU)
     assert not model.training
-    assert measure_heldout_loss(model.train(), batches, sum_target_losses, CPU) == quiet
+    assert measure_heldout_losses(model.train(), batches, sum_row_losses, CPU) == quiet
     assert model.training
     noisy = sum(sum_target_losses(model, batch).item() for batch in batches)
-    assert noisy / sum(batch.num_window_targets for batch in batches) != pytest.approx(quiet, rel=1e-6)
+    assert noisy / sum(batch.num_window_targets for batch in batches) != pytest.approx(quiet.mean, rel=1e-6)
 
 
 def test_no_gradient_is_kept(tiny_llama: Callable[..., Any]) -> None:
     model = tiny_llama()
     tracked: list[bool] = []
 
-    def loss_sum(model: nn.Module, batch: Any) -> torch.Tensor:
+    def loss_sums(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         tracked.append(torch.is_grad_enabled())
-        return sum_target_losses(model, batch)
+        return sum_row_losses(model, batch)
 
-    measure_heldout_loss(model, make_heldout_batches(examples(), 0, 4), loss_sum, CPU)
+    measure_heldout_losses(model, make_heldout_batches(examples(), 0, 4), loss_sums, CPU)
     assert tracked == [False, False]
 
 
@@ -99,7 +119,7 @@ def test_one_item_has_no_standard_error() -> None:
 def test_scores_and_items_of_two_tasks() -> None:
     model = Mean().train()
     tasks = {"first": [batch([0, 1], [0, 2]), batch([3], [3])], "second": [batch([2, 2], [2, 2])]}
-    found = score_images(model, tasks, CPU)
+    found = score_images(model, tasks, {"first": [0, 1, 2], "second": [4, 9]}, CPU)
     assert model.training
     assert found.scores == {
         "first": {"accuracy": _score_hits([True, False, True])},
@@ -117,6 +137,6 @@ def test_scores_and_items_of_two_tasks() -> None:
         ("first", 0, 1.0),
         ("first", 1, 0.0),
         ("first", 2, 1.0),
-        ("second", 0, 1.0),
-        ("second", 1, 1.0),
+        ("second", 4, 1.0),
+        ("second", 9, 1.0),
     ]

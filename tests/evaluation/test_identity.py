@@ -19,8 +19,8 @@ from sweeplab.models.base import Base
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.training.module import compute_target_logits
-from tests.conftest import Compose
 from tests.evaluation.conftest import settings, with_adapter
+from tests.trials import Compose
 
 IDS = torch.tensor([[5, 9, 20, 31, 7]])
 BATCH = Batch(IDS, torch.ones_like(IDS), torch.tensor([[-100, -100, 20, 31, 7]]), 5, 3)

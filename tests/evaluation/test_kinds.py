@@ -18,10 +18,12 @@ from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import TaskError, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.results import Evaluation
+from sweeplab.evaluation.sampling import draw_sample
 from sweeplab.models.base import Base
 from sweeplab.records.items import read_items
 from sweeplab.records.record import Score
 from sweeplab.records.store import trial_folder, write_json_lines
+from sweeplab.report.evidence.item_values import list_mean_values
 from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
 
@@ -120,7 +122,7 @@ def test_what_is_bootstrapped_has_a_standard_error(evaluations: list[Evaluation]
     assert scores["kinds_own_results"]["longest"].stderr is None  # lm-eval knows none
 
 
-def test_items_are_paired_where_a_score_is_their_mean(evaluations: list[Evaluation], tmp_path: Path) -> None:
+def test_items_are_paired_where_a_score_is_their_mean_or_a_ratio(evaluations: list[Evaluation], tmp_path: Path) -> None:
     found = evaluations[0]
     write_json_lines(trial_folder(tmp_path, 0) / "items.jsonl", found.items)
     tables = read_items(tmp_path)
@@ -128,13 +130,9 @@ def test_items_are_paired_where_a_score_is_their_mean(evaluations: list[Evaluati
         task, metric = name.removeprefix("scores.").split(".")
         score = found.scores[task][metric]
         assert len(table.items) == score.num_items, name
-        assert np.mean(table.values[0]) == pytest.approx(score.value, rel=1e-12), name
+        assert np.mean(list_mean_values(table, 0)) == pytest.approx(score.value, rel=1e-12), name
     scores = {f"scores.{task}.{metric}" for task, metrics in found.scores.items() for metric in metrics}
     assert {name.removeprefix("scores.kinds_") for name in scores - tables.keys()} == {
-        "loglikelihood.perplexity",
-        "rolling.word_perplexity",
-        "rolling.byte_perplexity",
-        "rolling.bits_per_byte",
         "choice.f1",
         "choice.mcc",
         "choice.brier_score",
@@ -164,6 +162,37 @@ def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
     grouped = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_group"])).scores
     assert grouped["kinds_choice"] == scores["kinds_choice"]
     assert grouped["kinds_group"]["acc"].num_items == 6
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_a_sample_s_scores_are_lm_evals_for_the_same_items(
+    embedded_base: Base, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few-shot examples that are drawn item by item, and with a group."""
+    asked = settings("kinds_group", "kinds_filters", limit=5, limit_seed=7, data_dir=str(data_dir), batch_size=BATCH)
+    found = evaluated(embedded_base.model, embedded_base.tokenizer, asked)
+    numbers: dict[str, list[int]] = {}
+    for row in found.items:
+        if row.get("filter") in ("none", "strict-match") and "task" in row:
+            numbers.setdefault(row["task"], []).append(row["item"])
+    assert numbers["kinds_choice"] == numbers["kinds_filters"] == draw_sample(9, asked) != list(range(5))
+    assert numbers["kinds_few"] == list(range(5))  # the task has no more
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with contextlib.chdir(KINDS):
+        expected: Any = simple_evaluate(
+            model=HFLM(pretrained=embedded_base.model, tokenizer=embedded_base.tokenizer, batch_size=BATCH),
+            tasks=asked.tasks,
+            task_manager=TaskManager(include_path=str(KINDS), include_defaults=False),
+            samples={name: numbers[name] for name in ("kinds_choice", "kinds_filters")},
+            bootstrap_iters=0,
+        )
+    for task, metrics in found.scores.items():
+        for name, score in metrics.items():
+            metric, _, chosen = name.partition("@")
+            assert score.value == expected["results"][task][f"{metric},{chosen or 'none'}"], (task, name)
+    for task, samples in expected["samples"].items():
+        rows = [row for row in found.items if row.get("task") == task]
+        assert [row["responses"] for row in rows] == [[str(one) for one in each["filtered_resps"]] for each in samples]
 
 
 @pytest.mark.usefixtures("kinds_are_known")

@@ -20,8 +20,8 @@ from sweeplab.evaluation.results import _read_scores
 from sweeplab.models.base import Base
 from sweeplab.records.record import Score
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
 from tests.evaluation.conftest import SOURCES, evaluated, settings, task_folder, with_adapter
+from tests.trials import Compose
 
 LIMIT: Final = 3
 BATCH: Final = 8

@@ -13,8 +13,8 @@ from sweeplab.evaluation.catalog import is_comparison_only, load_tasks, make_tas
 from sweeplab.evaluation.results import Evaluation, _list_item_rows, _read_scores
 from sweeplab.models.base import Base
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
 from tests.evaluation.conftest import evaluated, settings
+from tests.trials import Compose
 
 TASKS: Final = ("tiny_new_facts", "tiny_subtraction")
 TEMPLATE: Final = "{% for one in messages %}<{{ one.role }}>{{ one.content }}\n{% endfor %}"

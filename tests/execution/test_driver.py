@@ -141,6 +141,24 @@ def test_another_configuration_is_refused_with_the_difference(
     assert drive(make_request(RANKS, "adapter.alpha_ratio=4", "study.name=alpha_ratio_4.0"))[0] == 2  # the remedy helps
 
 
+@pytest.mark.parametrize("limit", ["4", "null"])
+def test_a_study_that_began_before_samples_were_drawn_goes_on_only_with_the_same_items(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path, limit: str
+) -> None:
+    """Earlier versions took the file's first items; without a limit nothing has changed."""
+    asked = [RANKS, "evaluation.tasks=[tiny_new_facts_choice]", f"evaluation.limit={limit}"]
+    drive(make_request(*asked, "evaluation.limit_seed=null"))
+    path = tmp_path / "runs" / "single" / "study.json"
+    facts = json.loads(path.read_text())
+    assert facts["config"]["evaluation"].pop("limit_seed") is None
+    path.write_text(json.dumps(facts))
+    if limit != "null":
+        with pytest.raises(ConfigError, match=r"another configuration \(evaluation.limit_seed was None, now 0\)"):
+            drive(make_request(*asked))
+        asked.append("evaluation.limit_seed=null")
+    assert drive(make_request(*asked))[0] == 2
+
+
 def test_a_study_that_was_refused_before_any_evidence_may_start_differently(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:

@@ -21,9 +21,9 @@ from sweeplab.records.record import LargerBatch, Status, TrialRecord
 from sweeplab.records.store import read_record, read_records
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.samplers import check_space
-from tests.conftest import SpecFactory, run_alone
 from tests.execution.executors import ReportedLink
 from tests.study_runs import LOSS, SHORT, ComposeStudy, run_cli, running
+from tests.trials import SpecFactory, run_alone
 
 DDP: Final = ("training.strategy=ddp", "training.num_devices=2")
 ONE_TRIAL: Final = (*SHORT, LOSS, "evaluation=none", "tracking=none", "adapter.rank=4", "adapter.dropout=0.1")

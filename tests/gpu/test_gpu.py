@@ -24,7 +24,7 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
-from tests.conftest import Compose, SpecFactory, run_alone
+from tests.trials import Compose, SpecFactory, run_alone
 
 pytestmark = pytest.mark.gpu
 

@@ -10,7 +10,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.runtime.device import PlannedDevice
-from tests.conftest import Compose
+from tests.trials import Compose
 
 CUDA = PlannedDevice("cuda", False, torch.bfloat16)
 CPU = PlannedDevice("cpu", True, torch.float32)

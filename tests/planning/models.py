@@ -15,7 +15,7 @@ from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from tests.configs import PLAIN, adapter_of
-from tests.conftest import Compose
+from tests.trials import Compose
 
 NUM_LAYERS: Final = 4
 SIZES: Final = {

@@ -12,9 +12,9 @@ from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.activations import forecast_activations
 from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.runtime.device import PlannedDevice
-from tests.conftest import Compose
 from tests.planning.conftest import bound
 from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
+from tests.trials import Compose
 
 LENGTH: Final = 64
 BATCH: Final = 2

@@ -10,7 +10,7 @@ from sweeplab.builtin import world
 from sweeplab.planning import lengths
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
+from tests.trials import Compose
 
 
 def test_the_small_world_is_measured_in_characters(compose_trial: Compose) -> None:

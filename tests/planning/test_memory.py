@@ -17,8 +17,8 @@ from sweeplab.planning.memory import (
 )
 from sweeplab.runtime.errors import ConfigError
 from tests.configs import quantize
-from tests.conftest import Compose
 from tests.planning.conftest import CPU, Memory, Sizes
+from tests.trials import Compose
 
 LLAMA = "model=llama2_7b"
 ALL_TOGGLES = tuple(f"adapter.lora_{toggle}=true" for toggle in ("query", "key", "value", "projection", "mlp", "head"))

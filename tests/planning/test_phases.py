@@ -14,10 +14,10 @@ from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.module import sum_target_losses
-from tests.conftest import Compose
 from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
 from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
+from tests.trials import Compose
 
 BATCH: Final = 2
 LENGTH: Final = 96

@@ -11,9 +11,9 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.planning import probe
 from sweeplab.planning.probe import probe_models
 from sweeplab.runtime.errors import ConfigError
-from tests.conftest import Compose
 from tests.hostile_folders import read_in_fork
 from tests.models.folders import change_json, change_weights, copy_base
+from tests.trials import Compose
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 

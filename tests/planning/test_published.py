@@ -11,8 +11,8 @@ import pytest
 
 from sweeplab.adapters.counting import Skeleton
 from sweeplab.planning.memory import find_adapted_matrices
-from tests.conftest import Compose
 from tests.planning.conftest import Memory, Sizes
+from tests.trials import Compose
 
 LENGTH: Final = 1304
 ALL: Final = tuple(f"adapter.lora_{toggle}=true" for toggle in ("query", "key", "value", "projection", "mlp", "head"))

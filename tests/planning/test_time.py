@@ -25,8 +25,8 @@ from sweeplab.planning.time import (
     estimate_train_seconds,
     measure_flops_per_second,
 )
-from tests.conftest import Compose
 from tests.planning.conftest import CPU, CUDA, bound
+from tests.trials import Compose
 
 SMALL = {"model_type": "llama", "vocab_size": 96, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 6}
 SMALL |= {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False}

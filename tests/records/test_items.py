@@ -1,13 +1,21 @@
 """Results item by item: read from the trials' files, made small beside a report, and back."""
 
 import json
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sweeplab.records.items import ItemTable, items_from_dict, items_to_dict, read_items, read_trial_items
+from sweeplab.records.items import (
+    ItemTable,
+    items_from_dict,
+    items_to_dict,
+    make_loss_row,
+    read_items,
+    read_trial_items,
+)
 from sweeplab.records.store import StoreError, trial_folder, write_json_lines
 
 METRIC = "scores.new.acc"
@@ -57,7 +65,7 @@ def test_small_items_come_back_as_they_were() -> None:
 
 def test_the_items_of_a_group_are_those_of_its_tasks(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
-        {"task": task, "item": item, "filter": "none", "metrics": {"acc": value}, "inputs": {"perplexity": -3.5}}
+        {"task": task, "item": item, "filter": "none", "metrics": {"acc": value}, "inputs": {"f1": "(1, 0)"}}
         for task, values in (("old", [1.0, 0.0]), ("new", [0.0, 0.0, 1.0]))
         for item, value in enumerate(values)
     ]
@@ -70,6 +78,38 @@ def test_the_items_of_a_group_are_those_of_its_tasks(tmp_path: Path) -> None:
     assert sorted(tables) == ["scores.both.acc", METRIC, "scores.old.acc"]
     assert tables["scores.both.acc"] == ItemTable([0, 1, 2, 3, 4], {0: [0.0, 0.0, 1.0, 1.0, 0.0]})
     assert sorted(read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl")) == [METRIC, "scores.old.acc"]
+
+
+def test_losses_and_perplexities_are_read_with_what_they_are_sums_over(tmp_path: Path) -> None:
+    """Nats and targets of the held-out loss, log-likelihoods with words and bytes of lm-eval's ratios."""
+    inputs = [{"perplexity": -2.5, "word_perplexity": "(-2.5, 4)", "bits_per_byte": "(-2.5, 16)", "f1": "(1, 2)"}] * 2
+    rows = [make_loss_row([1.5, 2.0], [3, 1])] + [
+        {"task": "t", "item": item, "filter": "none", "metrics": {}, "inputs": one} for item, one in enumerate(inputs)
+    ]
+    for trial in (0, 1):
+        write_json_lines(trial_folder(tmp_path, trial) / "items.jsonl", rows)
+    write_json_lines(trial_folder(tmp_path, 2) / "items.jsonl", [make_loss_row([1.5, 2.0], [3, 2])])  # other text
+    tables = read_items(tmp_path)
+    assert tables == {
+        "heldout_loss_nats_per_token": ItemTable([0, 1], {0: [1.5, 2.0], 1: [1.5, 2.0]}, [3, 1]),
+        "scores.t.perplexity": ItemTable([0, 1], {0: [2.5, 2.5], 1: [2.5, 2.5]}, is_log=True),
+        "scores.t.word_perplexity": ItemTable([0, 1], {0: [2.5, 2.5], 1: [2.5, 2.5]}, [4, 4], is_log=True),
+        "scores.t.bits_per_byte": ItemTable([0, 1], {trial: [2.5 / np.log(2)] * 2 for trial in (0, 1)}, [16, 16]),
+    }
+    assert read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl") == {}
+
+
+def test_sums_in_32_bits_take_four_bytes_each_and_come_back_exactly() -> None:
+    single = np.random.default_rng(0).exponential(30.0, 300).astype(np.float32).astype(float).tolist()
+    double = [value / 3 for value in single]
+    tables = {"loss": ItemTable(list(range(300)), {0: single, 1: double}, [7] * 300)}
+    stored = items_to_dict(tables)
+    assert len(stored["loss"]["trials"]["0"]) == 4 * 300 * 4 / 3
+    assert np.array_equal(np.frombuffer(b64decode(stored["loss"]["trials"]["0"]), "<f4"), np.float32(single))
+    assert items_from_dict(json.loads(json.dumps(stored))) == tables
+    for broken in ("AAA=", "AAAA", "?"):
+        with pytest.raises(ValueError, match=r"malformed|base64|ncorrect padding|non-base64"):
+            items_from_dict({"loss": stored["loss"] | {"trials": {"0": broken}}})
 
 
 def test_a_response_may_hold_a_separator_of_lines(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.dashboard import _DATABASE
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
-from tests.conftest import SpecFactory, no_words
 from tests.records.test_record import base_score
 from tests.study_runs import MakeRequest, Open, Standin, opened, record_of, run
+from tests.trials import SpecFactory, no_words
 
 RANKS: Final = "++space.adapter.rank.choices=[1,2,4]"
 SEEDS: Final = "study.seeds=[0,1]"

@@ -1,15 +1,19 @@
-"""Settings that spread more than the others: the arithmetic by hand, the test's level and its reach by simulation."""
+"""Spreads: the arithmetic by hand, the likelihood of moderated variances by brute force, tests' levels by simulation."""
 
 import numpy as np
 import pytest
+from scipy import optimize, stats
 
 from sweeplab.statistics.spreads import (
     TEST_LEVEL,
     _compute_excesses,
     _compute_paired_variances,
-    compute_own_variances,
-    split_by_spread,
+    estimate_spreads,
+    find_resolution,
+    moderate_variances,
 )
+
+NO_FLOOR = np.zeros(64)
 
 
 def test_an_excess_is_over_the_mean_of_all_smaller_ones() -> None:
@@ -17,42 +21,75 @@ def test_an_excess_is_over_the_mean_of_all_smaller_ones() -> None:
     assert _compute_excesses(np.array([[1.0, 2.0, 3.0]])) == pytest.approx(np.array([[3 / 1.5]]))
 
 
-def test_variances_over_seeds_are_numpys() -> None:
-    values = np.random.default_rng(0).normal(1.0, 0.1, size=(2, 5, 3))
-    assert compute_own_variances(values) == pytest.approx(values.var(axis=-1, ddof=1), rel=1e-12)
-
-
 def test_what_a_seed_does_to_all_settings_is_no_spread_of_a_pair() -> None:
     values = np.random.default_rng(0).normal(size=(5, 3))
     moved = values + np.array([10.0, -20.0, 30.0])
     assert _compute_paired_variances(moved) == pytest.approx(_compute_paired_variances(values))
+    plain, shifted = estimate_spreads(values, NO_FLOOR[:5]), estimate_spreads(moved, NO_FLOOR[:5])
+    assert shifted.pooled == pytest.approx(plain.pooled)
+    assert shifted.common > 100 * plain.pooled
 
 
-@pytest.mark.parametrize("paired", [False, True])
+def test_moderated_variances_maximize_the_likelihood() -> None:
+    random = np.random.default_rng(0)
+    df = np.full(30, 2.0)
+    variances = random.chisquare(2, size=30) / 2 * np.exp(random.normal(size=30))
+    moderated, prior = moderate_variances(variances, df)
+
+    def loss(log_scale: float, freedoms: float) -> float:
+        return -float(stats.f.logpdf(variances / np.exp(log_scale), df, freedoms).sum() - 30 * log_scale)
+
+    grid = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+    fits = {one: optimize.minimize_scalar(loss, bounds=(-5, 5), args=(one,), method="bounded") for one in grid}
+    best = min(fits, key=lambda one: fits[one].fun)
+    assert prior == best
+    scale = float(np.exp(fits[best].x))
+    assert moderated == pytest.approx((prior * scale + df * variances) / (prior + df), rel=1e-3)
+
+
+def test_alike_spreads_are_drawn_together_and_unlike_ones_are_not() -> None:
+    random = np.random.default_rng(0)
+    alike = random.chisquare(4, size=40) / 4
+    unlike = alike * np.exp(2 * random.normal(size=40))
+    df = np.full(40, 4.0)
+    assert moderate_variances(alike, df)[1] > 4 * moderate_variances(unlike, df)[1]
+
+
 @pytest.mark.parametrize(("num_settings", "num_seeds"), [(4, 2), (7, 3), (16, 2)])
-def test_settings_that_spread_alike_are_taken_for_others_in_2_of_100_studies(
-    num_settings: int, num_seeds: int, paired: bool
-) -> None:
+def test_settings_that_spread_alike_are_hardly_ever_set_apart(num_settings: int, num_seeds: int) -> None:
     random = np.random.default_rng(1)
-    studies = random.normal(size=(1500, num_settings, num_seeds)) + random.normal(size=(1500, 1, num_seeds)) * paired
-    taken = np.mean([split_by_spread(values_KS, paired).wide_K.any() for values_KS in studies])
-    assert abs(taken - TEST_LEVEL) < 4 * (TEST_LEVEL * (1 - TEST_LEVEL) / 1500) ** 0.5  # and the limits' own error
+    studies = random.normal(size=(1500, num_settings, num_seeds)) + random.normal(size=(1500, 1, num_seeds))
+    apart = np.mean([estimate_spreads(one, NO_FLOOR[:num_settings]).apart_K.any() for one in studies])
+    assert apart < TEST_LEVEL + 4 * (TEST_LEVEL * (1 - TEST_LEVEL) / 1500) ** 0.5
 
 
-@pytest.mark.parametrize("paired", [False, True])
-def test_two_that_diverge_do_not_hide_each_other(paired: bool) -> None:
-    values = np.array([[1.0, 1.01], [1.2, 1.21], [0.9, 0.92], [1.1, 1.1], [2.0, 9.0], [30.0, 4.0]])
-    assert split_by_spread(values, paired).wide_K.tolist() == [False] * 4 + [True] * 2
-    assert split_by_spread(values, paired).inflation > 1
+def test_one_that_diverges_is_set_apart_and_many_are_not() -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(16, 3))
+    values[3] *= 200
+    spreads = estimate_spreads(values, NO_FLOOR[:16])
+    assert np.flatnonzero(spreads.apart_K).tolist() == [3]
+    assert spreads.pooled < 3
+    assert spreads.own_K[3] == pytest.approx(values[3].var(ddof=1))
+    values[:8] *= 200
+    assert not estimate_spreads(values, NO_FLOOR[:16]).apart_K.any()
 
 
-def test_without_any_spread_a_setting_is_no_measure_for_the_others() -> None:
+def test_settings_without_any_spread_get_the_variance_of_the_others() -> None:
     values = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.50, 0.52], [0.40, 0.43], [0.31, 0.30]])
-    assert not split_by_spread(values, paired=False).wide_K.any()
-    assert not split_by_spread(values[:3], paired=False).wide_K.any()
+    spreads = estimate_spreads(values, NO_FLOOR[:6])
+    assert spreads.flat_K.tolist() == [True] * 3 + [False] * 3
+    assert spreads.num_pooled == 3
+    assert (spreads.own_K[:3] == spreads.pooled).all()
+    assert estimate_spreads(values[:3], NO_FLOOR[:3]).pooled_df == 0
 
 
-def test_six_seeds_and_a_lone_setting_have_their_own_variance_anyway() -> None:
-    values = np.random.default_rng(0).normal(size=(4, 6)) * [[1.0], [1.0], [1.0], [1000.0]]
-    assert not split_by_spread(values, paired=True).wide_K.any()
-    assert not split_by_spread(values[3:, :2], paired=False).wide_K.any()
+def test_a_share_does_not_spread_less_than_its_items_allow() -> None:
+    values = np.array([[1.0, 1.0], [0.98, 0.99], [0.5, 0.5]])
+    floors = find_resolution(values, 100)
+    share = 202 / 204
+    assert floors[0] == pytest.approx(share * (1 - share) / 100)
+    assert floors[2] == pytest.approx(4 / 100**2)  # two items
+    spreads = estimate_spreads(values, floors)
+    assert not spreads.flat_K.any()
+    assert spreads.pooled >= floors.min()

@@ -27,9 +27,9 @@ from sweeplab.training.module import (
     compute_window_shares,
     sum_target_losses,
 )
-from tests.conftest import Compose
 from tests.random_models import SIZES
 from tests.training.conftest import examples
+from tests.trials import Compose
 
 V: Final = 128
 ODD_V: Final = 131  # no other size of the model

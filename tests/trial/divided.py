@@ -21,8 +21,8 @@ from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
 from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import free_gathered_weights, shard_base
 from sweeplab.training.running_trial import RunningTrial
-from tests.conftest import embedded, small_llama
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
+from tests.trials import embedded, small_llama
 
 ROOT: Final = Path(__file__).parents[2]
 UNEVEN: Final = DATA[:13]  # the last window of an epoch has one row, which one process has

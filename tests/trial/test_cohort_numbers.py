@@ -36,9 +36,9 @@ from sweeplab.trial import lifecycle
 from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import quantize
-from tests.conftest import no_words
 from tests.random_models import SIZES
 from tests.training.conftest import examples
+from tests.trials import no_words
 
 PAD = 0
 DATA = examples(22, seed=1)

@@ -15,9 +15,9 @@ from sweeplab.models.behavior import has_randomness
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.trial.resources import _refuse_random_base
-from tests.conftest import Compose, small_llama
 from tests.trial.divided import Found, outcomes, run_divided
 from tests.trial.test_cohort_numbers import COMMON, MIXED
+from tests.trials import Compose, small_llama
 
 MIXED_FIVE: Final = (
     "rank 32, dropout", "rank 4 again, unclipped, dropout", "every toggle, LoRA+", "Adafactor, three epochs",

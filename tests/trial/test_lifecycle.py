@@ -1,6 +1,7 @@
 """Whole trials of a few steps: repeatable, independent of their neighbours, and honest where they fail."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.configs import optimizer_of, workers_of
-from tests.conftest import no_words, run_alone
+from tests.trials import no_words, run_alone
 
 Told = list[tuple[int, int, dict[str, float]]]
 SpecFactory = Callable[..., TrialSpec]
@@ -96,7 +97,9 @@ def test_a_trial_from_configuration_to_record(make_spec: SpecFactory, resources:
         "tiny_old_facts": 6,
     }
     rows = [json.loads(line) for line in (spec.folder / "items.jsonl").read_text().splitlines()]
-    assert len(rows) == 4 * 6
+    assert len([row for row in rows if "task" in row]) == 4 * 6
+    (losses,) = [row for row in rows if "sums" in row]
+    assert math.fsum(losses["sums"]) / sum(losses["counts"]) == record.heldout_loss_nats_per_token
     assert {number for number, _, _ in told} == {7}
     assert [step for _, step, values in told if "train_loss" in values] == [1, 2, 3, 4]
     assert all(values["num_steps"] == 4 for _, _, values in told)

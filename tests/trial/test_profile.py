@@ -16,8 +16,8 @@ from sweeplab.trial import profile as probe
 from sweeplab.trial.lifecycle import begin_trial
 from sweeplab.trial.profile import measure_fastest_size, measure_solo, time_fastest
 from sweeplab.trial.resources import Resources
-from tests.conftest import SpecFactory
 from tests.training.conftest import examples
+from tests.trials import SpecFactory
 
 CPU = torch.device("cpu")
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import fit, module
@@ -131,7 +132,7 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     [
         pytest.param(module, "compute_window_shares", 4, id="in a micro-batch"),
         pytest.param(RunningTrial, "clip_gradients", 2, id="between the gradients and the step"),
-        pytest.param(fit, "measure_heldout_loss", 4, id="in a held-out loss between steps"),
+        pytest.param(fit, "measure_heldout_losses", 4, id="in a held-out loss between steps"),
         pytest.param(scoring, "save_trained_weights", 1, id="in the evaluation"),
     ],
 )
@@ -172,7 +173,7 @@ def test_a_rung_that_failed_is_measured_when_training_goes_on(
     for trial, step in zip(cohort.trials, (2, 3), strict=True):
         trial.step = step
     asked: list[list[int]] = []
-    monkeypatch.setattr(fit, "measure_trial_loss", lambda *_: 1.0)
+    monkeypatch.setattr(fit, "measure_trial_losses", lambda *_: HeldoutLosses([1.0], [1]))
     watch = fit._Watch(
         AttachedCohort(cohort.trials, None),
         torch.device("cpu"),

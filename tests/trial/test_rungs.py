@@ -16,7 +16,7 @@ from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
-from tests.conftest import Compose, no_words, run_alone
+from tests.trials import Compose, no_words, run_alone
 
 SpecFactory = Callable[..., TrialSpec]
 TASKS = "evaluation.tasks=[tiny_addition_choice,tiny_new_facts_choice]"

@@ -22,7 +22,7 @@ from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
-from tests.conftest import SpecFactory, run_alone
+from tests.trials import SpecFactory, run_alone
 
 PACKAGE = _EMBEDDED.with_name("tiny_vit")
 VISION = ("model=tiny_vit", "data=digits", "optimizer.lr=1e-3", "quantization=none", "evaluation.limit=null")

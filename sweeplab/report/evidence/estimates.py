@@ -4,45 +4,63 @@ import math
 import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 
-from sweeplab.records.items import Items, ItemTable
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
-from sweeplab.records.record import Score, StudyFacts
+from sweeplab.records.record import Score, Status, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
+from sweeplab.report.evidence.formatting import format_value
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
+    collect_records,
     first_objective,
-    is_complete,
     is_usable,
     keep_allowed,
+    list_axis_values,
+    list_varied_keys,
     read_number,
 )
-from sweeplab.statistics.contrasts import Comparison, ResultTable, compare_with_best, estimate_contrast
+from sweeplab.statistics.comparison import Comparison, compare_with_best, find_best
+from sweeplab.statistics.contrasts import estimate_contrast
+from sweeplab.statistics.factorial import build_main_effects
 from sweeplab.statistics.intervals import (
     LEVEL,
     Array,
     Estimate,
     clip_estimate,
+    estimate_from_items,
     estimate_over_items,
-    estimate_over_seeds,
     estimate_share,
     estimate_without_error,
+    shrink_best,
 )
+from sweeplab.statistics.means import estimate_means
+from sweeplab.statistics.results import ResultTable
+
+_WORSE: Final = (Status.PRUNED, Status.DIVERGED, Status.OUT_OF_MEMORY, Status.TIMED_OUT, Status.FAILED)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One metric of the settings that have it for every seed; the table has the seeds that all of them ran with."""
+    """One metric of the settings that have it with one seed at least; runs that do not exist yet are missing.
+
+    Of a loss or a score, a run that failed, diverged or was pruned counts as the worst value of the study: such runs
+    are not missing by chance.
+    """
 
     metric: str
     sign: int  # 1 where a larger value is better, else -1
     settings: list[Setting]
     table: ResultTable
     limits: tuple[float, float]  # smallest and largest possible value of the metric
-    estimates: list[Estimate]  # the mean of every setting
+    estimates: list[Estimate]  # the mean of every setting; all intervals hold at once
+    lacking: list[list[int]]  # the seeds of the study that each setting has no run of
+    num_worst: list[int]  # runs of each setting that count as the worst value
 
     def estimate(self, setting: Setting) -> Estimate | None:
         """The mean of a setting; None where it is not among `settings`."""
@@ -60,12 +78,21 @@ class Evidence:
 
     @property
     def best(self) -> Setting:
-        """The setting with the best mean over the seeds of the table."""
-        return self.settings[int(np.argmax(self.sign * self.table.values_KS.mean(axis=1)))]
+        """The setting with the best mean, seeds that others lack accounted for; of those with two seeds, if any."""
+        return self.settings[find_best(self.table, self.sign)]
 
     def contrast(self, weights_K: Array, level: float = LEVEL) -> Estimate:
         """The sum of weights times means, with its interval cut to the possible values."""
         return clip_estimate(estimate_contrast(self.table, weights_K, level), *_combine_limits(weights_K, *self.limits))
+
+    def expected_of_best(self) -> float:
+        """What the best setting's mean is expected to be with fresh seeds (`shrink_best`)."""
+        best = find_best(self.table, self.sign)
+        estimate = self.estimates[best]
+        error = math.sqrt(self.table.spreads.pooled / self.table.num_seeds) * (
+            estimate.value if self.table.is_log else 1
+        )
+        return shrink_best(self.table.effects_K, best, error)
 
     def compared(self) -> Comparison | None:
         """The comparison of all settings with the best one; None where no error is known.
@@ -82,29 +109,64 @@ class Evidence:
 
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
-    """The evidence of a metric; None where no setting has it for every seed, or the settings share no seed."""
-    complete = [setting for setting in settings if setting.records and is_complete(facts, setting, metric)]
-    if not complete:
+    """The evidence of a metric; None where no setting has it."""
+    members = [setting for setting in settings if _read_values_by_seed(setting, metric)]
+    if not members:
         return None
-    by_seed = [_read_values_by_seed(setting, metric) for setting in complete]
-    seeds = sorted(set.intersection(*(set(values) for values in by_seed)))
-    if not seeds:
-        return None
-    values_KS = np.array([[values[seed] for seed in seeds] for values in by_seed])
-    errors_KS = np.array([[_find_single_error(setting, metric)] for setting in complete]) if len(seeds) == 1 else None
-    by_item = _stack_item_values(complete, seeds, None if items is None else items.get(metric))
-    if by_item is not None and not np.allclose(by_item.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9):
-        by_item = None  # not a mean over items, such as a perplexity or a correlation
-    table = ResultTable(values_KS, by_item, errors_KS)
-    better = facts.objectives[metric] if metric in facts.objectives else direction(metric)
+    sign = 1 if (facts.objectives.get(metric) or direction(metric)) == "maximize" else -1
+    by_setting = [_read_values_by_seed(setting, metric) for setting in members]
+    known = [value for values in by_setting for value in values.values()]
+    worst = min(known) if sign > 0 else max(known)
+    unlucky = [_list_worse_seeds(setting, metric, values) for setting, values in zip(members, by_setting, strict=True)]
+    by_seed = [{**values, **dict.fromkeys(seeds, worst)} for values, seeds in zip(by_setting, unlucky, strict=True)]
+    seeds = sorted({seed for values in by_seed for seed in values})
+    values_KS = np.array([[values.get(seed, math.nan) for seed in seeds] for values in by_seed])
+    table = ResultTable(
+        values_KS,
+        stack_item_values(members, seeds, None if items is None else items.get(metric), values_KS),
+        np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
+        num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
+        is_log=_grows_with_value(metric) and min(known) > 0,
+        main_KQ=_build_main_effects(facts, members),
+    )
     limits = _find_limits(metric, values_KS)
-    estimates = [clip_estimate(one, *limits) for one in _estimate_means(complete, metric, values_KS)]
-    return Evidence(metric, 1 if better == "maximize" else -1, complete, table, limits, estimates)
+    estimates = [clip_estimate(one, *limits) for one in _estimate_means(members, metric, table)]
+    lacking = [[seed for seed in sorted({*facts.seeds, *seeds}) if seed not in values] for values in by_seed]
+    return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
+
+
+def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -> list[int]:
+    """The seeds with which the setting has no loss or score since its run failed, diverged or was pruned."""
+    if not is_seed_dependent(metric):
+        return []
+    return sorted({one.seed for one in setting.records if one.status in _WORSE and one.seed not in values})
+
+
+def _count_items(settings: list[Setting], metric: str) -> int:
+    """The items that every trial was scored on; 0 where trials differ."""
+    sizes = {setting.spreads[metric].num_items for setting in settings if metric in setting.spreads}
+    return (sizes.pop() or 0) if len(sizes) == 1 else 0
+
+
+def _grows_with_value(metric: str) -> bool:
+    """True for what spreads in proportion to its size: a loss, a perplexity, a time. Its logarithm is analyzed."""
+    return metric == LOSS or "perplexity" in metric or "bits_per_byte" in metric or metric.endswith("seconds")
+
+
+def _build_main_effects(facts: StudyFacts, settings: list[Setting]) -> Array | None:
+    """The columns of the main effects of what the settings vary; None for fewer than three settings."""
+    records = collect_records(settings)
+    columns = []
+    for key in list_varied_keys(facts, records):
+        values = [format_value(value) for value in list_axis_values(facts, records, key)]
+        texts = [format_value(one.params[key]) if key in one.params else None for one in settings]
+        columns.append([-1 if text is None else values.index(text) for text in texts])
+    return build_main_effects(np.array(columns).T) if columns and len(settings) > 2 else None
 
 
 def _find_limits(metric: str, values_KS: Array) -> tuple[float, float]:
     """The possible values of a metric: 0 to 1 for a share, from 0 for losses, times and sizes, any for other scores."""
-    if is_share(metric) and (values_KS <= 1).all():
+    if is_share(metric) and np.nanmax(values_KS) <= 1:
         return 0.0, 1.0
     never_negative = metric in METRICS or any(word in metric for word in ("perplexity", "bits_per_byte"))
     return 0.0 if never_negative else -math.inf, math.inf
@@ -128,7 +190,7 @@ def gather_comparable_evidence(
 
 
 def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The best setting by the first objective, among those that keep the constraints and have a value for every seed.
+    """The best setting by the first objective, among those that keep the constraints.
 
     None where there is none, and where the objective cannot be compared over all settings.
     """
@@ -140,15 +202,11 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
 
 
 def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
-    """Means with intervals of settings with a value for every seed, by the number of a setting's first trial.
-
-    A setting with more seeds than the common ones is left out, because its own mean is over other seeds.
-    """
+    """Means with intervals of the settings that have a value, by the number of a setting's first trial."""
     return {
         setting.records[0].number: estimate
         for evidence in gather_comparable_evidence(facts, settings, metric, None).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
-        if setting.spreads[metric].num_seeds == evidence.table.num_seeds
     }
 
 
@@ -160,21 +218,6 @@ def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
         if value is not None:
             by_seed.setdefault(record.seed, []).append(value)
     return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
-
-
-def _stack_item_values(settings: list[Setting], seeds: list[int], table: ItemTable | None) -> Array | None:
-    """Results by setting, seed and item, shape (K, S, N); None where those of a trial are missing."""
-    if table is None:
-        return None
-    rows = []
-    for setting in settings:
-        for seed in seeds:
-            of_trials = [table.values.get(record.number) for record in setting.finished if record.seed == seed]
-            known = [values for values in of_trials if values is not None]
-            if not known or len(known) < len(of_trials):
-                return None
-            rows.append(np.mean(known, axis=0))
-    return np.array(rows).reshape(len(settings), len(seeds), len(table.items))
 
 
 def _find_single_score(setting: Setting, metric: str) -> Score | None:
@@ -190,19 +233,19 @@ def _find_single_error(setting: Setting, metric: str) -> float:
     return math.nan if score is None or score.stderr is None or not is_usable(score.stderr) else score.stderr
 
 
-def _estimate_means(settings: list[Setting], metric: str, values_KS: Array) -> list[Estimate]:
+def _estimate_means(settings: list[Setting], metric: str, table: ResultTable) -> list[Estimate]:
     """Means with intervals over seeds, or over items where there is one seed; without an interval where neither works.
 
     A loss or a score that is the same with all seeds has no interval: a spread of zero does not show how large random
     differences can be.
     """
-    if values_KS.shape[1] == 1:
-        singles = zip(settings, values_KS[:, 0], strict=True)
-        return [_estimate_from_items(setting, metric, float(value)) for setting, value in singles]
-    estimates = estimate_over_seeds(values_KS)
+    if table.num_seeds == 1:
+        items = [None] * len(settings) if table.items_KSN is None else list(table.items_KSN[:, 0])
+        singles = zip(settings, table.values_KS[:, 0], items, strict=True)
+        return [_estimate_from_items(setting, metric, float(value), items_N) for setting, value, items_N in singles]
     return [
         estimate_without_error(one.value) if is_seed_dependent(metric) and not one.has_spread else one
-        for one in estimates
+        for one in estimate_means(table)
     ]
 
 
@@ -216,10 +259,10 @@ def is_share(metric: str) -> bool:
     return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
-def _estimate_from_items(setting: Setting, metric: str, value: float) -> Estimate:
+def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
     if score is None:
-        return estimate_without_error(value)
+        return estimate_without_error(value) if items_N is None else estimate_from_items(items_N)
     hits = score.value * score.num_items
     if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return estimate_share(value, score.num_items)

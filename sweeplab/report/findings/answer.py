@@ -1,7 +1,8 @@
-"""What the study sentences, in sentences that claim no more than the records show."""
+"""What the study found, in sentences that claim no more than the records show."""
 
+import statistics
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sweeplab.records.constraints import list_bounds
@@ -10,33 +11,33 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.stored import is_number, value_at
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
-from sweeplab.report.evidence.formatting import (
-    count_noun,
-    describe_bound,
-    format_estimate,
-    format_value,
-    label_metric,
-)
-from sweeplab.report.evidence.settings import (
-    Setting,
-    first_objective,
-    is_complete,
-    keep_allowed,
-    list_broken_bounds,
-)
-from sweeplab.report.findings.comparison import NO_SPREAD, describe_power
-from sweeplab.statistics.contrasts import Comparison
+from sweeplab.report.evidence.formatting import count_noun, describe_bound, format_metric, format_value, label_metric
+from sweeplab.report.evidence.settings import Setting, first_objective, keep_allowed, list_broken_bounds
+from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
+from sweeplab.statistics.comparison import Comparison
 
-_MAX_NAMED: Final = 6  # settings in a sentence; the table has them all
+_MAX_LETTERS: Final = 120  # of their names
 _INCOMPARABLE: Final = (
     "Held-out losses of different data, or of examples cut at different lengths, are of different texts and cannot be "
     "compared, so no setting is called the best of all; the best is named for each."
 )
-_MAX_LETTERS: Final = 120  # of their names
 
 
-def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> list[str]:
-    """The first sentence answers, the others say how far to trust it."""
+@dataclass(frozen=True)
+class Answer:
+    """What the study found, in plain sentences."""
+
+    first: str  # what to use and what that gains
+    notes: list[str]  # what else a reader has to know before using it
+    certainty: list[str]  # how sure it is, with the numbers
+
+    @property
+    def sentences(self) -> list[str]:
+        return [self.first, *self.notes, *self.certainty]
+
+
+def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> Answer:
+    """The answer of the study by its first objective."""
     num_started = sum(len(setting.started) for setting in settings)
     num_skipped = sum(len(setting.records) for setting in settings) - num_started
     num_finished = sum(len(setting.finished) for setting in settings)
@@ -45,23 +46,22 @@ def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None
     if num_skipped:
         tally += f" {count_noun(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
     records = [record for setting in settings for record in setting.records]
-    cuts = [*_warn_of_truncation(records), *_tell_special_names(records)]
+    notes = [*_warn_of_truncation(records), *_tell_special_names(records), tally]
     if num_started == num_skipped == 0:
-        return ["No trial has been recorded yet."]
+        return Answer("No trial has been recorded yet.", [], [])
     if num_finished == 0:
-        return [
-            f"No trial finished, so there is nothing to compare{_describe_most_common_end(settings)}.",
-            *cuts,
-            tally,
-        ]
+        why = _describe_most_common_end(settings)
+        return Answer(f"No trial finished, so there is nothing to compare{why}.", notes, [])
     families = group_comparable(facts, settings, first_objective(facts)[0])
     if len(families) == 1:
-        return [*_answer_comparable(facts, settings, items), *cuts, tally]
-    apart = [
-        f"With {label}: {' '.join(_answer_comparable(facts, _drop_label(members, label), items))}"
-        for label, members in families.items()
-    ]
-    return [_INCOMPARABLE, *apart, *cuts, tally]
+        answer = _answer_comparable(facts, settings, items)
+        return replace(answer, notes=[*answer.notes, *notes])
+    answers = {
+        label: _answer_comparable(facts, _drop_label(members, label), items) for label, members in families.items()
+    }
+    apart = [f"With {label}: {' '.join((one.first, *one.notes))}" for label, one in answers.items()]
+    sure = [f"With {label}: {' '.join(one.certainty)}" for label, one in answers.items() if one.certainty]
+    return Answer(_INCOMPARABLE, [*apart, *notes], sure)
 
 
 def _describe_most_common_end(settings: list[Setting]) -> str:
@@ -79,26 +79,22 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
     return [replace(one, label=one.label.removeprefix(f"{label}, ")) for one in settings]
 
 
-def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[str]:
-    """What is sentences among settings whose objective means the same."""
+def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Answer:
+    """The answer among settings whose objective means the same."""
     metric, _ = first_objective(facts)
     refused = [setting for setting in settings if _is_refused(setting)]
     allowed = [setting for setting in keep_allowed(facts, settings) if setting not in refused]
     constrained = [*_describe_refusals(refused), *_describe_constraints(facts, settings)]
     if not allowed:
         why = "No setting keeps the study's constraints" if facts.constraints else "No setting can run"
-        return [f"{why}, so none is called the best.", *constrained]
+        return Answer(f"{why}, so none is called the best.", constrained, [])
     evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
-        apart = any(is_complete(facts, setting) for setting in allowed)
-        why = "No seed was run by all settings" if apart else f"No setting has the {label_metric(metric)} of every seed"
-        return [f"{why}, so none is called the best.", *constrained]
+        return Answer(f"No setting has a {label_metric(metric)}, so none is called the best.", constrained, [])
     compared = evidence.compared()
-    best, cautions = (
-        _name_best(facts, allowed, evidence, compared),
-        _list_cautions(facts, allowed, evidence, compared),
-    )
-    return [best, *constrained, *cautions, *_warn_of_ends(facts, evidence)]
+    notes = [*constrained, *_warn_of_ends(facts, evidence)]
+    certainty = list_certainty(allowed, evidence, compared)
+    return Answer(_name_best(facts, allowed, evidence, compared), notes, certainty)
 
 
 def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[str]:
@@ -109,7 +105,7 @@ def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[st
     beyond = [setting.label for setting in settings if list_broken_bounds(facts, setting)]
     if not beyond:
         return [f"Allowed: {bounds}. Every setting keeps that."]
-    names = "; ".join(beyond) if len(beyond) <= _MAX_NAMED else count_noun(len(beyond), "setting")
+    names = "; ".join(beyond) if len(beyond) <= MAX_NAMED else count_noun(len(beyond), "setting")
     return [f"Allowed: {bounds}. Beyond that, and so not ranked: {names}."]
 
 
@@ -158,78 +154,42 @@ def _tell_special_names(records: list[TrialRecord]) -> list[str]:
 
 
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:
-    """The best, its mean with its interval, and which others may be as good."""
-    metric, direction = first_objective(facts)
-    best = evidence.best
+    """What to use, and what that gains."""
+    best, label = evidence.best, label_metric(evidence.metric)
     estimate = evidence.estimate(best)
     assert estimate is not None
-    num_seeds = count_noun(evidence.table.num_seeds, "seed").replace("1 seed", "one seed")
-    what = num_seeds if evidence.table.num_seeds == 1 else f"mean of {num_seeds}"
-    certain = "" if estimate.low is None else f"; 95 % interval over {estimate.covers}"
-    value = f"{format_estimate(metric, estimate)} ({what}{certain})"
-    if len(settings) == 1:
-        which = "is allowed" if facts.constraints else "was run"
-        return f"One setting {which} ({best.label}): {label_metric(metric)} {value}."
-    extreme = "lowest" if direction == "minimize" else "highest"
-    rank = f"has the {extreme} mean {label_metric(metric)}: {value}"
-    among = "" if all(is_complete(facts, one) for one in settings) else "Of the settings with a value for every seed, "
-    return f"{among}{best.label} {rank}{_name_rivals(evidence, compared)}."
-
-
-def _name_rivals(evidence: Evidence, compared: Comparison | None) -> str:
-    """What is said of the other settings, after a semicolon; nothing where there is none."""
+    value = format_metric(evidence.metric, estimate.value)
     if len(evidence.settings) == 1:
-        return ""
+        which = "is allowed" if facts.constraints and len(settings) == 1 else "was run"
+        return f"One setting {which}, {best.label}: {label} {value}."
+    extreme = "lowest" if evidence.sign < 0 else "highest"
+    has = f"{best.label} has the {extreme} {label}, {value}{_describe_gain(evidence)}"
+    if max(count_seeds(evidence)) == 1:
+        return f"With one seed {has}; another seed may turn that around, so that nothing is decided."
     if compared is None:
-        return "; how far chance goes is not known, so no other is called worse"
-    names = [evidence.settings[index].label for index in compared.tied if index != compared.best]
-    worse = "with this seed every other is worse" if evidence.table.num_seeds == 1 else "every other is worse"
-    if not names:
-        return f"; {worse}, with 95 % certainty for all at once"
-    if len(names) == len(evidence.settings) - 1:
-        return "; none of the others can be told from it"
-    if len(names) > _MAX_NAMED or sum(map(len, names)) > _MAX_LETTERS:
-        return f"; {len(names)} of the {len(evidence.settings) - 1} others cannot be told from it"
-    return f"; {' and '.join(names)} cannot be told from it, {worse}"
+        return f"{has}; how far chance goes is not known, so that no setting is called the best."
+    rivals = [evidence.settings[index].label for index in compared.tied if index != compared.best]
+    if not rivals:
+        return f"Use {best.label}: its {label} is {value}{_describe_gain(evidence)}, and every other setting is worse."
+    if len(rivals) == len(evidence.settings) - 1:
+        return f"No setting can be told from the others: {has}, but each of the others may be as good."
+    if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
+        others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
+    else:
+        others = f"{' and '.join(rivals)} may be as good, every other setting is worse"
+    return f"Use {best.label}: it has the {extreme} {label}, {value}{_describe_gain(evidence)}; {others}."
 
 
-def _list_cautions(
-    facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None
-) -> list[str]:
-    """How far the answer carries, and which settings could not take part."""
-    sentences = []
-    if evidence.table.num_seeds == 1:
-        sentences.append(
-            "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval "
-            "over items does not cover that."
+def _describe_gain(evidence: Evidence) -> str:
+    """The value that a setting has without choosing: of the other one, or of the one in the middle."""
+    values = sorted(one.value for one in evidence.estimates)
+    if len(values) == 2:
+        other = next(
+            one.value for one, of in zip(evidence.estimates, evidence.settings, strict=True) if of is not evidence.best
         )
-    if compared is not None:
-        sentences += describe_power(evidence, compared)
-    elif evidence.table.num_seeds > 1 and len(evidence.settings) > 1:
-        sentences.append(NO_SPREAD)
-    sentences += _warn_of_uneven_seeds(evidence)
-    pruned = [setting for setting in settings if _is_pruned(setting)]
-    if pruned:
-        count = count_noun(len(pruned), "setting")
-        sentences.append(f"{count} not ranked: pruned, since others did better by the same step.")
-    left_out = [setting for setting in settings if not is_complete(facts, setting) and setting not in pruned]
-    if left_out:
-        names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in left_out)
-        who = names if len(left_out) <= _MAX_NAMED else count_noun(len(left_out), "setting")
-        sentences.append(f"Not ranked, because not every seed has a value: {who}.")
-    return sentences
-
-
-def _warn_of_uneven_seeds(evidence: Evidence) -> list[str]:
-    """That some settings have more seeds than the comparison, which takes those that all have."""
-    num_seeds = evidence.table.num_seeds
-    more = [one for one in evidence.settings if one.spreads[evidence.metric].num_seeds > num_seeds]
-    if not more:
-        return []
-    return [
-        f"Settings are compared with the {count_noun(num_seeds, 'seed')} that all of them have; those with more "
-        f"({len(more)}) have in tables and figures the mean of all their own, without an interval."
-    ]
+        return f", against {format_metric(evidence.metric, other)} of the other"
+    middle = format_metric(evidence.metric, statistics.median(values))
+    return f", against a median of {middle} over the {len(values)} settings"
 
 
 def _describe_refusals(refused: list[Setting]) -> list[str]:
@@ -244,7 +204,3 @@ def _describe_refusals(refused: list[Setting]) -> list[str]:
 
 def _is_refused(setting: Setting) -> bool:
     return any(record.status is Status.REFUSED for record in setting.records)
-
-
-def _is_pruned(setting: Setting) -> bool:
-    return any(record.status is Status.PRUNED for record in setting.records)

@@ -73,3 +73,27 @@ def find_levels(evidence: Evidence, axis: str) -> list[list[int]]:
     by_other_values = [find_named(evidence, {axis: value}) for value in values]
     shared = set.intersection(*(set(indices) for indices in by_other_values)) if by_other_values else set()
     return [[indices[other] for other in sorted(shared)] for indices in by_other_values] if shared else []
+
+
+def list_unmeasured(facts: StudyFacts, settings: list[Setting], evidence: Evidence | None, claim: ClaimConfig) -> str:
+    """Why the settings that a claim names are not all measured with every seed; empty where they are.
+
+    A claim over a whole axis, or over every setting, also needs the settings that the study planned and has not run.
+    """
+    axis = claim.axis()
+    named = [one for one in settings if axis in one.params or any(_is_match(one, point) for point in claim.settings())]
+    for setting in named:
+        index = None if evidence is None else evidence.index_of(setting)
+        if index is None:
+            return f"{setting.label} has no value ({setting.counts} finished{setting.skipped})"
+        if evidence is not None and evidence.lacking[index]:
+            return f"{setting.label} has no run of seed {', '.join(map(str, evidence.lacking[index]))}"
+    if axis is not None:
+        tried = {format_value(one.params[axis]) for one in named}
+        absent = [one for one in facts.space.get(axis, {}).get("choices") or [] if format_value(one) not in tried]
+        if absent:
+            return f"{axis}={format_value(absent[0])} has not run"
+    num_records = sum(len(setting.records) for setting in settings)
+    if (axis is not None or claim.every is not None) and num_records < (facts.num_planned or 0) and len(facts.space):
+        return f"{num_records} of {facts.num_planned} planned trials have ended"
+    return ""

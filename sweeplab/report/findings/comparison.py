@@ -2,15 +2,13 @@
 
 from typing import Final
 
-from scipy import stats
-
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_difference, format_interval, label_metric
 from sweeplab.report.findings.table import Cell, Column, Table
-from sweeplab.statistics.contrasts import Comparison
-from sweeplab.statistics.intervals import LEVEL
+from sweeplab.statistics.comparison import Comparison
+from sweeplab.statistics.intervals import find_t, level_with
 from sweeplab.statistics.power import POWER, count_items_needed, count_seeds_needed, find_least_difference
-from sweeplab.statistics.spreads import TEST_LEVEL, is_pooled
+from sweeplab.statistics.spreads import TEST_LEVEL
 
 _COVERAGE: Final = {
     "seeds": "another seed on the same items",
@@ -18,11 +16,7 @@ _COVERAGE: Final = {
     "seeds and items": "another seed and other items",
     "nothing": "nothing",
 }
-NO_SPREAD: Final = (
-    "Every difference between settings is the same with all seeds: a spread of exactly zero, from which nothing can be "
-    "said of how far chance goes."
-)
-_MAX_WIDE: Final = 4  # settings in a sentence
+_MAX_APART: Final = 4  # settings in a sentence
 
 
 def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
@@ -67,55 +61,42 @@ def _items_cell(compared: Comparison, index: int) -> Cell:
 
 
 def describe_power(evidence: Evidence, compared: Comparison) -> list[str]:
-    """Sentences on which differences this study can detect, and which variance its intervals use."""
+    """Sentences on which differences this study can detect, and what its intervals stand on."""
     num_seeds = evidence.table.num_seeds
-    known = {
-        index: (one.se, one.df, compared.factors[index])
+    known = sorted(
+        (one.se, one.df, compared.factors[index])
         for index, one in ((index, compared.differences[index]) for index in compared.uncertain)
         if one.se is not None and one.df is not None
-    }
+    )
     if not known:
         return []
-    alike = sorted(one for index, one in known.items() if index not in compared.wide) or sorted(known.values())
-    se, df, factor = alike[len(alike) // 2]
-    which = count_noun(len(evidence.settings), "setting")
-    if compared.wide:
-        which = f"the {len(evidence.settings) - len(compared.wide)} settings that spread alike"
-    critical = float(stats.t.ppf((1 + LEVEL) / 2, df))
-    of_two = format_difference(evidence.metric, find_least_difference(se, df, critical))
+    se, df, factor = known[len(known) // 2]
+    of_two = format_difference(evidence.metric, find_least_difference(se, df, find_t(level_with(num_seeds), df)))
     of_any = format_difference(evidence.metric, find_least_difference(se, df, factor))
-    share = f"{100 * POWER:.0f} %"
-    sentences = [
+    return [
         f"With {count_noun(num_seeds, 'seed')} a true difference of {of_two} between two settings named beforehand is "
-        f"found {share} of the time, and of {of_any} between any two of {which}; a smaller one may be there and not be "
-        "seen.",
-        f"The intervals of differences cover {_COVERAGE[compared.differences[0].covers]}.",
+        f"found {100 * POWER:.0f} % of the time, and of {of_any} between any two of "
+        f"{count_noun(len(evidence.settings), 'setting')}; a smaller one may be there and not be seen.",
+        f"The intervals of differences cover {_COVERAGE[compared.differences[0].covers]}, for all pairs at once and "
+        "however often one looks: in 95 of 100 studies no setting is called worse that is not.",
+        *_describe_spread(evidence),
     ]
-    if num_seeds > 1 and is_pooled(num_seeds, len(evidence.settings)):
-        sentences.append(_describe_spread(evidence, compared))
-    return sentences
 
 
-def _describe_spread(evidence: Evidence, compared: Comparison) -> str:
-    """A sentence on the variance that the intervals of differences use, where there are few seeds."""
-    num_seeds, num_alike = evidence.table.num_seeds, compared.num_alike
-    test = f"a test at {100 * TEST_LEVEL:.0f} %"
-    freedoms = f"{count_noun(max(num_alike - 1, 1) * (num_seeds - 1), 'degree')} of freedom"
-    few = f"{count_noun(num_seeds, 'seed')} of one setting say little about its spread"
-    num_flat = len(evidence.settings) - num_alike - len(compared.wide)
-    if len(evidence.settings) == 2 or num_alike < 2:
-        return f"{few}, and {'the' if len(evidence.settings) == 2 else 'each'} difference stands on {freedoms}."
-    flat = f", without {count_noun(num_flat, 'setting')} of no spread at all" if num_flat else ""
-    if not compared.wide:
-        who = f"{num_alike} settings" if num_flat else "the settings"
-        return (
-            f"{few}, so {who} share one variance ({freedoms}{flat}); {test} finds none that spreads more than the "
-            "others, and one that does so unseen has too short an interval."
-        )
-    names = [evidence.settings[index].label for index in compared.wide]
-    listed = " and ".join(names) if len(names) <= _MAX_WIDE else f"{len(names)} settings"
-    verb, own = ("spreads", "its own seeds") if len(names) == 1 else ("spread", "their own seeds each")
-    return (
-        f"{few}, so {num_alike} settings share one variance ({freedoms}{flat}); {listed} {verb} more than these seed "
-        f"by seed ({test}), so that differences from there stand on {own}, and have to be large to be seen."
-    )
+def _describe_spread(evidence: Evidence) -> list[str]:
+    """What is known of the spread over seeds, and which settings share nothing of it."""
+    spreads = evidence.table.spreads
+    if spreads.pooled_df == 0:
+        return ["Each difference stands on its own seeds."]
+    scale = ", of the logarithm" if evidence.table.is_log else ""
+    freedoms = f"{spreads.pooled_df:.0f} degrees of freedom"
+    shared = f"The settings share what is known of their spread over seeds{scale}: {freedoms}"
+    apart = [one.label for one, is_apart in zip(evidence.settings, spreads.apart_K, strict=True) if is_apart]
+    if not apart:
+        return [f"{shared}, and wider intervals where they spread unlike."]
+    listed = " and ".join(apart) if len(apart) <= _MAX_APART else f"{len(apart)} settings"
+    return [
+        f"{shared}. {listed} {'spreads' if len(apart) == 1 else 'spread'} more than the others (a test at "
+        f"{100 * TEST_LEVEL:.1f} %), so that differences from there stand on their own seeds, and have to be large to "
+        "be seen."
+    ]

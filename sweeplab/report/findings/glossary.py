@@ -20,25 +20,23 @@ def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[s
         ),
         (
             "[low, high]",
-            "A 95 % interval of the mean, by Student's t over seeds; what it covers is another seed on the same items. "
-            "With fewer than six seeds the settings share one variance, which is right on average and too small for a "
-            f"setting that spreads more unseen; one that is seen to (a test at {100 * TEST_LEVEL:.0f} %) has an "
-            "interval from its own seeds alone, marked 'own spread'. With one seed it is over items (Wilson's for a "
-            "share), and does not cover the seed. An interval ends where the metric does: at 0 for a loss, a time or a "
-            "size, and at 0 and 1 for a share.",
+            "An interval that holds with 95 % for all settings at once and however often one looks, over other seeds "
+            "on the same items. Settings share what is known of the spread over seeds; one that spreads more than all "
+            f"the others (a test at {100 * TEST_LEVEL:.1f} %) has an interval from its own seeds alone, marked 'own "
+            "spread'. With one seed it is over items (Wilson's for a share), and does not cover the seed. An interval "
+            "ends where the metric does: at 0 for a loss, a time or a size, and at 0 and 1 for a share.",
         ),
         (
             "finished",
-            "Finished trials of started ones. Only finished trials count in the settings' numbers; a setting that lost "
-            "a trial is shown, but is not called the best.",
+            "Finished trials of started ones. A trial that failed, diverged or was pruned counts as the worst loss or "
+            "score of the study; one that has not run yet is missing, and others are compared without it.",
         ),
         (
             "best",
-            f"The best mean {label} of the settings that have a value for every seed. Whether another is worse is "
-            "judged by differences within seeds, and within items where their results are stored, with intervals for "
-            "all pairs at once (studentized range): in 95 of 100 studies no setting is called worse that is not; with "
-            "one seed that holds for other items only, not for another seed. That a setting cannot be told from the "
-            "best does not say that it is as good.",
+            f"The best mean {label} of the settings with two seeds at least. Whether another is worse is judged by "
+            "differences within seeds, and within items where their results are stored, with intervals for all pairs "
+            "at once: in 95 of 100 studies no setting is called worse that is not, however often one looks. With one "
+            "seed nothing is called worse. That a setting may be as good as the best does not say that it is.",
         ),
     ]
     if any(one.heldout_loss_nats_per_token is not None for one in records):

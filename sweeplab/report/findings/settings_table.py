@@ -143,7 +143,7 @@ def _spread_cell(name: str, estimates: dict[int, Estimate], setting: Setting, nu
         return Cell(DASH)
     estimate = estimates.get(setting.records[0].number)
     notes = [] if estimate is None or estimate.low is None else [format_interval(name, estimate)]
-    if estimate is not None and estimate.is_wide:
+    if estimate is not None and estimate.is_apart:
         notes.append("own spread")
     if spread.stderr is not None:
         notes.append(f"se {format_number(spread.stderr)}")

@@ -1,9 +1,13 @@
 """Claims against the records: an effect with its interval, and one word.
 
 The rule for every form: the interval lies within what is claimed: supported; it lies wholly outside: contradicted; it
-has parts of both, or there is none: inconclusive. Intervals hold 95 % each, and are not widened for the number of
-claims, since each is stated before the study runs and stands for itself. `same` takes two one-sided tests at 5 %, which
-is a 90 % interval (Schuirmann 1987).
+has parts of both, or there is none: inconclusive. Several claims of a study are corrected by Holm's procedure (1979):
+all are judged at the level divided by their number; those that are decided leave, and the others are judged again at
+the level divided by the number that is left. So in 95 of 100 studies no claim is decided that is not so, at any number
+of seeds (`level_with`). A claim that is marked exploratory stands for itself. `same` takes two one-sided tests, each at
+the whole error, which is an interval with twice the error (Schuirmann 1987).
+
+A word needs two seeds, and a run of every seed for all settings that the claim names.
 """
 
 import itertools
@@ -14,17 +18,26 @@ from typing import Final, Literal
 
 import numpy as np
 
-from sweeplab.records.claim import ClaimConfig
+from sweeplab.records.claim import ClaimConfig, fingerprint_claim
 from sweeplab.records.items import Items
-from sweeplab.records.record import StudyFacts
+from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_seed_dependent
-from sweeplab.report.evidence.settings import Setting
-from sweeplab.report.findings.claim_settings import find_levels, find_named, select_comparable, weigh_mean, weigh_pair
-from sweeplab.statistics.contrasts import ResultTable, estimate_contrast
-from sweeplab.statistics.intervals import LEVEL, Estimate, estimate_without_error
+from sweeplab.report.evidence.formatting import count_noun
+from sweeplab.report.evidence.settings import Setting, collect_records
+from sweeplab.report.findings.claim_settings import (
+    find_levels,
+    find_named,
+    list_unmeasured,
+    select_comparable,
+    weigh_mean,
+    weigh_pair,
+)
+from sweeplab.statistics.contrasts import estimate_contrast
+from sweeplab.statistics.intervals import LEVEL, Array, Estimate, estimate_without_error
+from sweeplab.statistics.results import ResultTable
 
 Word = Literal["supported", "contradicted", "inconclusive"]
-_SAME_LEVEL: Final = 0.90
+_ERROR: Final = 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -41,13 +54,51 @@ class Verdict:
         return self.effect == "ratio"
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A claim with the evidence that it is judged by, at its share of the error."""
+
+    claim: ClaimConfig
+    evidence: Evidence | None
+    error: float
+    incomplete: str  # what the settings that it names lack; empty where they lack nothing
+
+    @property
+    def level(self) -> float:
+        return 1 - self.error
+
+
 def judge_claims(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[Verdict]:
     """One for every claim of the study, in its order."""
-    return [_judge_claim(facts, settings, items, ClaimConfig(**values)) for values in facts.claims]
+    cases = [_open_case(facts, settings, items, ClaimConfig(**values)) for values in facts.claims]
+    verdicts = {index: _judge(case) for index, case in enumerate(cases) if case.claim.exploratory}
+    left = [index for index in range(len(cases)) if index not in verdicts]
+    while left:
+        judged = {index: _judge(replace(cases[index], error=_ERROR / len(left))) for index in left}
+        decided = {index: one for index, one in judged.items() if one.word != "inconclusive"}
+        verdicts |= decided or judged
+        left = [index for index in left if index not in verdicts]
+    records = collect_records(settings)
+    return [_mark_origin(verdicts[index], records) for index in range(len(cases))]
 
 
-def _judge_claim(facts: StudyFacts, settings: list[Setting], items: Items | None, claim: ClaimConfig) -> Verdict:
-    judges: dict[str, Callable[[ClaimConfig, Evidence | None], Verdict]] = {
+def _open_case(facts: StudyFacts, settings: list[Setting], items: Items | None, claim: ClaimConfig) -> _Case:
+    members = select_comparable(facts, settings, claim)
+    evidence = gather_evidence(facts, members, claim.metric, items)
+    return _Case(claim, evidence, _ERROR, list_unmeasured(facts, members, evidence, claim))
+
+
+def _mark_origin(verdict: Verdict, records: list[TrialRecord]) -> Verdict:
+    """Says of a claim that it is exploratory, or that it was not there when the first trial of the study ended."""
+    marks = ["exploratory: judged for itself"] if verdict.claim.exploratory else []
+    known = [one.provenance["claims"] for one in records if "claims" in one.provenance]
+    if known and fingerprint_claim(verdict.claim) not in known[0]:
+        marks.append("written after the first result")
+    return replace(verdict, reason="; ".join(filter(None, (verdict.reason, *marks))))
+
+
+def _judge(case: _Case) -> Verdict:
+    judges: dict[str, Callable[[_Case], Verdict]] = {
         "better": _judge_better,
         "same": _judge_same,
         "rises_with": _judge_trend,
@@ -56,8 +107,7 @@ def _judge_claim(facts: StudyFacts, settings: list[Setting], items: Items | None
         "value": _judge_value,
         "every": _judge_every,
     }
-    members = select_comparable(facts, settings, claim)
-    return judges[claim.forms()[0]](claim, gather_evidence(facts, members, claim.metric, items))
+    return judges[case.claim.forms()[0]](case)
 
 
 def _decide(estimate: Estimate, low: float, high: float) -> Word:
@@ -69,22 +119,31 @@ def _decide(estimate: Estimate, low: float, high: float) -> Word:
     return "contradicted" if estimate.high < low or estimate.low > high else "inconclusive"
 
 
-def _judge_estimate(
-    claim: ClaimConfig, effect: str, estimate: Estimate | None, low: float, high: float, rule: str
-) -> Verdict:
+def _judge_estimate(case: _Case, effect: str, estimate: Estimate | None, low: float, high: float, rule: str) -> Verdict:
+    """The word of an estimate; inconclusive, with the reason, where the records are not enough for one."""
+    claim, reason = case.claim, ""
     if estimate is None:
-        return Verdict(claim, "inconclusive", effect, None, rule, "not every seed of these settings has the metric")
-    if _has_no_spread(claim, estimate):
-        return Verdict(
-            claim,
-            "inconclusive",
-            effect,
-            estimate_without_error(estimate.value),
-            rule,
-            "no spread at all: the same with all seeds",
-        )
-    reason = "no error is known: one seed, and no items" if estimate.low is None else ""
-    return Verdict(claim, _decide(estimate, low, high), effect, estimate, rule, reason)
+        reason = case.incomplete or "no setting has the metric"
+    elif _has_no_spread(claim, estimate):
+        estimate, reason = estimate_without_error(estimate.value), "no spread at all: the same with all seeds"
+    elif case.incomplete:
+        reason = case.incomplete
+    elif is_seed_dependent(claim.metric) and not estimate.covers.startswith("seeds"):
+        of_items = "; the interval is over items" if estimate.low is not None else ""
+        reason = f"not decided: one seed{of_items}"
+    elif estimate.low is None:
+        reason = "no error is known: one seed"
+    else:
+        return Verdict(claim, _decide(estimate, low, high), effect, estimate, rule, _describe_worst(case))
+    return Verdict(claim, "inconclusive", effect, estimate, rule, reason)
+
+
+def _describe_worst(case: _Case) -> str:
+    """How many runs count as the worst value, since they failed; nothing without any."""
+    num_worst = 0 if case.evidence is None else sum(case.evidence.num_worst)
+    if not num_worst:
+        return ""
+    return f"{count_noun(num_worst, 'run')} that did not finish {'counts' if num_worst == 1 else 'count'} as the worst"
 
 
 def _has_no_spread(claim: ClaimConfig, estimate: Estimate) -> bool:
@@ -92,43 +151,49 @@ def _has_no_spread(claim: ClaimConfig, estimate: Estimate) -> bool:
     return is_seed_dependent(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
-def _judge_better(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
+def _estimate(case: _Case, weights_K: Array | None, level: float | None = None) -> Estimate | None:
+    if case.evidence is None or weights_K is None:
+        return None
+    return case.evidence.contrast(weights_K, case.level if level is None else level)
+
+
+def _judge_better(case: _Case) -> Verdict:
+    claim = case.claim
     assert claim.better is not None
     assert claim.worse is not None
-    weights_K = weigh_pair(evidence, claim.better, claim.worse)
-    sign = 1 if evidence is None else evidence.sign
+    sign = 1 if case.evidence is None else case.evidence.sign
     low, high = (claim.margin, math.inf) if sign > 0 else (-math.inf, -claim.margin)
-    rule = _describe_margin(claim, sign)
-    estimate = None if evidence is None or weights_K is None else evidence.contrast(weights_K)
-    return _judge_estimate(claim, "difference", estimate, low, high, rule)
+    estimate = _estimate(case, weigh_pair(case.evidence, claim.better, claim.worse))
+    return _judge_estimate(case, "difference", estimate, low, high, _describe_margin(claim, sign))
 
 
 def _describe_margin(claim: ClaimConfig, sign: int) -> str:
     return f"above {claim.margin:g}" if sign > 0 else f"below {0 - claim.margin:g}"
 
 
-def _judge_same(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
+def _judge_same(case: _Case) -> Verdict:
+    claim = case.claim
     assert claim.same is not None
-    weights_K = weigh_pair(evidence, *claim.same)
-    estimate = None if evidence is None or weights_K is None else evidence.contrast(weights_K, _SAME_LEVEL)
-    return _judge_estimate(
-        claim, "difference", estimate, -claim.margin, claim.margin, f"within ±{claim.margin:g}, 90 % interval"
-    )
+    estimate = _estimate(case, weigh_pair(case.evidence, *claim.same), 1 - 2 * case.error)
+    rule = f"within ±{claim.margin:g}, by two one-sided tests"
+    return _judge_estimate(case, "difference", estimate, -claim.margin, claim.margin, rule)
 
 
-def _judge_ratio(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
+def _judge_ratio(case: _Case) -> Verdict:
     """Geometric means' ratio; the interval comes from the logarithms, seed by seed."""
+    claim, evidence = case.claim, case.evidence
     assert claim.ratio is not None
     low, high = _claimed_range(claim)
     weights_K = weigh_pair(evidence, *claim.ratio)
     estimate = None
-    if evidence is not None and weights_K is not None and (evidence.table.values_KS > 0).all():
-        logs = estimate_contrast(ResultTable(np.log(evidence.table.values_KS)), weights_K)
+    if evidence is not None and weights_K is not None and np.nanmin(evidence.table.values_KS) > 0:
+        table = ResultTable(np.log(evidence.table.values_KS), main_KQ=evidence.table.main_KQ)
+        logs = estimate_contrast(table, weights_K, case.level)
         low_end, high_end = (None if end is None else math.exp(end) for end in (logs.low, logs.high))
         ratio = math.exp(logs.value)
         se = None if logs.se is None else ratio * logs.se
         estimate = Estimate(ratio, se, logs.df, low_end, high_end, logs.covers)
-    return _judge_estimate(claim, "ratio", estimate, low, high, _describe_range(claim))
+    return _judge_estimate(case, "ratio", estimate, low, high, _describe_range(claim))
 
 
 def _claimed_range(claim: ClaimConfig) -> tuple[float, float]:
@@ -151,27 +216,28 @@ def _describe_range(claim: ClaimConfig) -> str:
     return f"above {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
 
 
-def _judge_value(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
+def _judge_value(case: _Case) -> Verdict:
+    claim, evidence = case.claim, case.evidence
     assert claim.value is not None
     indices = [] if evidence is None else list(find_named(evidence, claim.value).values())
-    estimate = None
-    if evidence is not None and indices:
-        estimate = evidence.contrast(weigh_mean(len(evidence.settings), indices))
-    return _judge_estimate(claim, "value", estimate, *_claimed_value_range(claim, evidence), _describe_range(claim))
+    weights_K = weigh_mean(len(evidence.settings), indices) if evidence is not None and indices else None
+    limits = _claimed_value_range(claim, evidence)
+    return _judge_estimate(case, "value", _estimate(case, weights_K), *limits, _describe_range(claim))
 
 
-def _judge_every(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
-    """Every setting for itself: all within: supported; one wholly outside: contradicted. Shows the one that decides."""
+def _judge_every(case: _Case) -> Verdict:
+    """Every setting for itself: all within: supported; one wholly outside: contradicted. Shows the one that decides.
+
+    That all are within needs no correction for their number (each has to be); that one is outside does (Bonferroni).
+    """
+    claim, evidence = case.claim, case.evidence
     assert claim.every is not None
     low, high = _claimed_value_range(claim, evidence)
     rule = f"each {_describe_range(claim)}"
     indices = [] if evidence is None else list(find_named(evidence, claim.every).values())
     if evidence is None or not indices:
-        return _judge_estimate(claim, "value", None, low, high, rule)
-    size = len(evidence.settings)
-    judged = [
-        _judge_estimate(claim, "value", evidence.contrast(weigh_mean(size, [k])), low, high, rule) for k in indices
-    ]
+        return _judge_estimate(case, "value", None, low, high, rule)
+    judged = [_judge_one_of(case, index, len(indices), low, high, rule) for index in indices]
     order = ("contradicted", "inconclusive", "supported")
     worst = min(
         range(len(judged)),
@@ -181,6 +247,16 @@ def _judge_every(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
     return replace(judged[worst], reason=judged[worst].reason or nearest)
 
 
+def _judge_one_of(case: _Case, index: int, num_settings: int, low: float, high: float, rule: str) -> Verdict:
+    """The verdict on one setting of several: supported at the whole level, contradicted at its share of the error."""
+    assert case.evidence is not None
+    weights_K = weigh_mean(len(case.evidence.settings), [index])
+    judged = _judge_estimate(case, "value", _estimate(case, weights_K), low, high, rule)
+    if judged.word != "contradicted":
+        return judged
+    return _judge_estimate(case, "value", _estimate(case, weights_K, 1 - case.error / num_settings), low, high, rule)
+
+
 def _distance_to_limits(estimate: Estimate | None, low: float, high: float) -> float:
     """How far an interval's end is within the claimed range; negative outside."""
     if estimate is None or estimate.low is None or estimate.high is None:
@@ -188,27 +264,33 @@ def _distance_to_limits(estimate: Estimate | None, low: float, high: float) -> f
     return min(estimate.low - low, high - estimate.high)
 
 
-def _judge_trend(claim: ClaimConfig, evidence: Evidence | None) -> Verdict:
+def _judge_trend(case: _Case) -> Verdict:
     """The least-squares slope over the places of the axis's values, and no step that clearly goes the other way."""
+    claim, evidence = case.claim, case.evidence
     axis, sign = str(claim.axis()), 1 if claim.rises_with is not None else -1
     low, high = (claim.margin, math.inf) if sign > 0 else (-math.inf, -claim.margin)
     rule = f"{_describe_margin(claim, sign)}, and no step clearly the other way"
     levels = [] if evidence is None else find_levels(evidence, axis)
     if evidence is None or len(levels) < 2:
-        return _judge_estimate(claim, "change per value", None, low, high, rule)
+        return _judge_estimate(case, "change per value", None, low, high, rule)
     means_LK = np.array([weigh_mean(len(evidence.settings), indices) for indices in levels])
     steps_L = np.arange(len(levels)) - (len(levels) - 1) / 2
-    slope = evidence.contrast(steps_L @ means_LK / (steps_L**2).sum())
-    judged = _judge_estimate(claim, "change per value", slope, low, high, rule)
-    level = 1 - (1 - LEVEL) / (len(levels) - 1)
+    slope = _estimate(case, steps_L @ means_LK / (steps_L**2).sum())
+    judged = _judge_estimate(case, "change per value", slope, low, high, rule)
+    if case.incomplete:
+        return judged
+    level = 1 - case.error / (len(levels) - 1)
     steps = [evidence.contrast(after - before, level) for before, after in itertools.pairwise(means_LK)]
-    turned = [index for index, step in enumerate(steps) if _is_opposite(step, sign) and not _has_no_spread(claim, step)]
+    turned = [index for index, step in enumerate(steps) if _is_opposite(claim, step, sign)]
     if not turned:
         return judged
     reason = f"step {turned[0] + 1} of {len(steps)} along {axis} goes the other way"
     return replace(judged, word="contradicted", reason=reason)
 
 
-def _is_opposite(step: Estimate, sign: int) -> bool:
+def _is_opposite(claim: ClaimConfig, step: Estimate, sign: int) -> bool:
+    """True where a step surely goes against the trend, which one seed does not show."""
     end = step.high if sign > 0 else step.low
-    return end is not None and sign * end < 0
+    if end is None or _has_no_spread(claim, step) or (is_seed_dependent(claim.metric) and step.covers == "items"):
+        return False
+    return sign * end < 0

@@ -26,10 +26,10 @@ from sweeplab.models.quantization.schemes import (
 from sweeplab.planning.phases import forecast_memory
 from sweeplab.runtime.errors import ConfigError
 from tests.configs import quantize
-from tests.conftest import Compose
 from tests.models.quantization.test_schemes import SCHEMES
 from tests.planning.conftest import CPU as PLANNED_CPU
 from tests.planning.conftest import bound
+from tests.trials import Compose
 
 CPU: Final = torch.device("cpu")
 EMBEDDED: Final = EmbeddedModel(name="tiny_base")
