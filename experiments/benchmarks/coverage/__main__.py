@@ -36,10 +36,11 @@ def digest_sources(*packages: Path) -> str:
 def run_shape(shape: Shape, num_draws: int) -> dict[str, Any]:
     """All quantities of a shape, by world, from random numbers that depend on its name only."""
     started, quantities = time.process_time(), dict[str, dict[str, float]]()
-    measure = measure_looks if shape.has_looks else measure_study
     for world in shape.worlds:
         random = np.random.default_rng(zlib.crc32(f"{shape.name}, {world}".encode()))
-        draws = [measure(shape.drawer(random, world, shape.num_settings, shape.num_seeds)) for _ in range(num_draws)]
+        studies = (shape.drawer(random, world, shape.num_settings, shape.num_seeds) for _ in range(num_draws))
+        needs_intervals = shape.needs_intervals(world)
+        draws = [measure_looks(one) if shape.has_looks else measure_study(one, needs_intervals) for one in studies]
         quantities |= {f"{world} {name}": summary._asdict() for name, summary in summarize(draws).items()}
     return {
         "name": shape.name,

@@ -28,12 +28,14 @@ class Summary(NamedTuple):
     num_draws: int
 
 
-def measure_study(study: Study) -> Measures:
-    """One study, looked at once. Shares and truths are 0 to 1; biases are in standard deviations of one run."""
+def measure_study(study: Study, needs_intervals: bool = True) -> Measures:
+    """One study, looked at once, with intervals or only with calls. Shares and truths are 0 to 1; biases are in standard deviations of one run."""
     comparison = compare_with_best(study.table, study.sign)
     measures = _measure_calls(study, comparison) | _measure_tukey(study)
     if study.means_K is None and np.ptp(study.effects_K) > 0:
-        return measures  # nobody knows by how much settings differ where failed runs count as the worst
+        needs_intervals = False  # nobody knows by how much settings differ where failed runs count as the worst
+    if not needs_intervals:
+        return measures
     if comparison is not None:
         measures |= _measure_differences(study, comparison) | _measure_best(study, comparison.best)
     weights_K = np.zeros(len(study.effects_K))
