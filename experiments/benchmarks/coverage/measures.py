@@ -29,7 +29,10 @@ class Summary(NamedTuple):
 
 
 def measure_study(study: Study, needs_intervals: bool = True) -> Measures:
-    """One study, looked at once, with intervals or only with calls. Shares and truths are 0 to 1; biases are in standard deviations of one run."""
+    """One study, looked at once, with intervals or only with calls.
+
+    Shares and truths are 0 to 1; biases are in standard deviations of one run.
+    """
     comparison = compare_with_best(study.table, study.sign)
     measures = _measure_calls(study, comparison) | _measure_tukey(study)
     if study.means_K is None and np.ptp(study.effects_K) > 0:

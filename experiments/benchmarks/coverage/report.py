@@ -61,6 +61,7 @@ def write_report(results: Sequence[Result], facts: dict[str, Any]) -> None:
 
 def format_page(results: Sequence[Result], facts: dict[str, Any]) -> str:
     """The report: what does not hold first, then a table for each group of shapes."""
+    statistics = dict.fromkeys(result["statistics"] for result in results)
     num_draws = sorted({result["num_draws"] for result in results})
     page = [
         "# Do the intervals of a report hold?",
@@ -69,7 +70,7 @@ def format_page(results: Sequence[Result], facts: dict[str, Any]) -> str:
         "each world; see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
         f"most {100 * MOST_WRONG:g} % of the studies call a setting worse that is not, and where at least "
         f"{100 * LEAST_HELD:g} % of the intervals hold the truth; **bold** is beyond that.",
-        f"Python {facts['python']}, commit {facts['commit']}, statistics {facts['statistics']}.",
+        ", ".join(f"{name} {version}" for name, version in facts.items()) + f", statistics {', '.join(statistics)}.",
         "",
         "## What does not hold",
         "",
