@@ -100,14 +100,13 @@ def _compare_pair(table: ResultTable, index: int, best: int, level: float) -> _D
         return _Difference(float(table.effects_K[index] - table.effects_K[best]), 0, 0.0, 0.0, 0.0, math.inf)
     mean, of_best = (table.average_over(one, seeds) for one in (index, best))
     value = math.log(mean / of_best) if table.is_log else mean - of_best
-    level = level_with(num_seeds, level)
     items, item_df = _find_item_error(table, index, best, seeds)
     item_factor = _find_family_factor(len(table.values_KS), item_df, True, level) if items > 0 else 0.0
     if num_seeds == 1:
         reach = item_factor * math.sqrt(items) if items > 0 else math.inf
         return _Difference(value, 1, 0.0, items, item_df, reach)
     num_apart = table.spreads.num_apart
-    family = _Family(len(table.values_KS) - num_apart, num_apart, level)
+    family = _Family(len(table.values_KS) - num_apart, num_apart, level_with(num_seeds, level))
     variance, df, seed_reach = _find_seed_error(table, index, best, seeds, family)
     return _Difference(value, num_seeds, variance, items, df, math.hypot(seed_reach, item_factor * math.sqrt(items)))
 

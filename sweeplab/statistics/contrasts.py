@@ -12,7 +12,8 @@ Hillis 2007, doi 10.1002/sim.2532) analyze readers and cases in the same way; Mi
 why results must be paired by item.
 
 Each source of error has its own degrees of freedom and critical value; the squares of the limits are added (Howe 1974,
-doi 10.1080/01621459.1974.10482991). With one factor by Satterthwaite two seeds would cover 88 %, not 95 %.
+doi 10.1080/01621459.1974.10482991). With one factor by Satterthwaite two seeds would cover 88 %, not 95 %. Only the
+part of the seeds is widened for looks (`level_with`): more seeds are scored on the same items.
 
 Dimensions in names: K settings, S seeds, N items, Q columns of main effects.
 """
@@ -73,15 +74,15 @@ def estimate_contrast(table: ResultTable, weights_K: Array, level: float = LEVEL
     scaled_K = np.zeros(len(weights_K))
     scaled_K[used] = weights_K[used] * (means_U if table.is_log else 1.0)
     contrast = _Scaled(table, scaled_K, used, seeds)
-    level = level_with(len(seeds), level)
-    parts = _find_seed_parts(contrast, level) if len(seeds) > 1 else []
-    items = _find_item_part(contrast)
-    covers = " and ".join(name for name, known in (("seeds", parts), ("items", items)) if known)
+    of_seeds = level_with(len(seeds), level)
+    by_seed = _find_seed_parts(contrast, of_seeds) if len(seeds) > 1 else []
+    by_item = _find_item_parts(contrast)
+    covers = " and ".join(name for name, known in (("seeds", by_seed), ("items", by_item)) if known)
     if not covers:
         return estimate_without_error(value)
-    parts = parts if items is None else [*parts, items]
-    reach, largest = reach_of(parts, level), max(parts, key=lambda part: part.variance)
-    se = math.sqrt(sum(part.variance for part in parts))
+    reach = math.hypot(reach_of(by_seed, of_seeds), reach_of(by_item, level))
+    parts = [*by_seed, *by_item]
+    largest, se = max(parts, key=lambda part: part.variance), math.sqrt(sum(part.variance for part in parts))
     return Estimate(value, se, largest.df, value - reach, value + reach, covers)
 
 
@@ -144,8 +145,8 @@ def _find_basis(main_KQ: Array) -> Array:
     return basis_KQ
 
 
-def _find_item_part(contrast: _Scaled) -> Part | None:
-    """The error over items; None where nothing is known of it.
+def _find_item_parts(contrast: _Scaled) -> list[Part]:
+    """The error over items; none where nothing is known of it.
 
     With one seed and without results by item, the standard errors of the settings are combined as if each had other
     items. That is too wide for paired results, but never too narrow if the same items are hard for all settings.
@@ -154,14 +155,14 @@ def _find_item_part(contrast: _Scaled) -> Part | None:
     items_KSN = table.scaled_items_KSN
     if items_KSN is not None and items_KSN.shape[2] > 1:
         results_SN = np.tensordot(weights_U, items_KSN[np.ix_(used, contrast.seeds)], axes=1)
-        return Part(compute_item_variance(results_SN), items_KSN.shape[2] - 1.0)
+        return [Part(compute_item_variance(results_SN), items_KSN.shape[2] - 1.0)]
     if (
         len(contrast.seeds) > 1
         or table.errors_KS is None
         or np.isnan(table.errors_KS[np.ix_(used, contrast.seeds)]).any()
     ):
-        return None
+        return []
     errors_U = table.errors_KS[np.ix_(used, contrast.seeds)][:, 0]
     if table.is_log:
         errors_U = errors_U / table.values_KS[np.ix_(used, contrast.seeds)][:, 0]
-    return Part(float(weights_U**2 @ errors_U**2), math.inf)
+    return [Part(float(weights_U**2 @ errors_U**2), math.inf)]

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 from sweeplab.statistics.intervals import LEVEL, Array, level_with
 
 POWER: Final = 0.8
-_MOST_SEEDS: Final = 1000
+_MAX_SEEDS: Final = 1000
 _NUM_QUANTILES: Final = 400
 
 
@@ -34,6 +34,7 @@ def _compute_power(
     level: float = LEVEL,
     item_variance: float = 0.0,
     item_df: float = math.inf,
+    item_level: float = LEVEL,
 ) -> float:
     """Probability that a two-sided paired test with `num_seeds` seeds detects a true `difference`.
 
@@ -46,13 +47,14 @@ def _compute_power(
         item_variance: variance of the mean over other samples of items, whatever the number of seeds; the test adds
             the squares of both limits, as the intervals do (`contrasts.reach_of`).
         item_df: its degrees of freedom.
+        item_level: of the items' part, which more seeds do not draw again.
     """
     df, by_seed = num_seeds - 1, deviation**2 / num_seeds
     error = math.sqrt(by_seed + item_variance)
     if error == 0:
         return 1.0
     seeds_Q = (_find_t_quantile((1 + level) / 2, df) * _list_deviation_ratios(df)) ** 2 * by_seed
-    items = _find_t_quantile((1 + level) / 2, item_df) ** 2 * item_variance
+    items = _find_t_quantile((1 + item_level) / 2, item_df) ** 2 * item_variance
     return float(stats.norm.sf((np.sqrt(seeds_Q + items) - abs(difference)) / error).mean())
 
 
@@ -68,19 +70,21 @@ def count_seeds_needed(
 
     The test is that of the reports, which holds at any look: with more seeds its level is stricter.
 
-    None where that is more than `_MOST_SEEDS`, where the difference is 0, and where the items alone are too few for
+    None where that is more than `_MAX_SEEDS`, where the difference is 0, and where the items alone are too few for
     any number of seeds.
     """
 
     def suffices(num_seeds: int) -> bool:
-        level_then = level_with(num_seeds, level)
-        return _compute_power(difference, deviation, num_seeds, level_then, item_variance, item_df) >= power
+        of_seeds = level_with(num_seeds, level)
+        return _compute_power(difference, deviation, num_seeds, of_seeds, item_variance, item_df, level) >= power
 
-    if difference == 0 or not suffices(_MOST_SEEDS):
+    if difference == 0:
         return None
     low, high = 1, 2
     while not suffices(high):
-        low, high = high, 2 * high
+        if high == _MAX_SEEDS:
+            return None
+        low, high = high, min(2 * high, _MAX_SEEDS)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if suffices(middle) else (middle, high)

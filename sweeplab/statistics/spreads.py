@@ -117,13 +117,16 @@ def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     variance_P = np.maximum((fit.residuals_KS**2).sum(axis=1) / df_P, floor_K[pool_K])
     pooled_df = float(df_P.sum())
     pooled = float(df_P @ variance_P / pooled_df)
-    moderated_P, prior = moderate_variances(np.maximum(variance_P, TINY * pooled), own_df_K[pool_K])
+    moderated_P, prior = variance_P, 0.0
+    if pooled > 0:
+        moderated_P, prior = moderate_variances(np.maximum(variance_P, TINY * pooled), own_df_K[pool_K])
     own_K[pool_K], own_df_K[pool_K] = moderated_P, own_df_K[pool_K] + prior
     shares_K = ~apart_K
     own_K[shares_K & ~pool_K], own_df_K[shares_K & ~pool_K] = pooled, pooled_df
-    by_seed = float(fit.seeds_S.var(ddof=1)) - pooled / float(fit.has_run_KS.sum(axis=0).mean())
+    counts_S = fit.has_run_KS.sum(axis=0)
+    by_seed = float(fit.seeds_S[counts_S > 0].var(ddof=1)) - pooled / float(counts_S[counts_S > 0].mean())
     flat_K = ~varied_K & (counts_K > 1)
-    common_df = float(values_KS.shape[1] - 1)
+    common_df = float((counts_S > 0).sum() - 1)
     return Spreads(pooled, pooled_df, own_K, own_df_K, shares_K, apart_K, flat_K, max(by_seed, 0.0), common_df)
 
 

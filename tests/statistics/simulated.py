@@ -27,7 +27,7 @@ def trials(
 
 
 def table_of(items_KSN: Array) -> ResultTable:
-    return ResultTable(items_KSN.mean(axis=2), items_KSN)
+    return ResultTable(items_KSN.mean(axis=2), items_KSN, num_items=items_KSN.shape[2])
 
 
 def covers_zero(estimate: Estimate) -> bool:

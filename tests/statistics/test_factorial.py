@@ -27,7 +27,7 @@ def dummies(*codes: NDArray[np.int64]) -> list[NDArray[np.float64]]:
 def test_sums_of_squares_are_those_of_nested_least_squares() -> None:
     values = np.random.default_rng(0).normal(size=(3, 2, 4, 3))
     flat = values.ravel()
-    a, b, c, seed = (grid.ravel() for grid in np.indices(values.shape))
+    a, _, c, _ = (grid.ravel() for grid in np.indices(values.shape))
     one = [np.ones(flat.size)]
     terms = {term.axes: term for term in analyze_variance(values, 3)}
     main = residual(one, flat) - residual(dummies(a), flat)
