@@ -46,7 +46,7 @@ def find_best(table: ResultTable, sign: int) -> int:
     Of the settings that may be the best those with two seeds, where there are any; else of those that may be it.
     `sign` is 1 where a larger value is better, else -1.
     """
-    counts_K = (~np.isnan(table.values_KS)).sum(axis=1)
+    counts_K = table.counts_K
     eligible_K = np.ones(len(counts_K), dtype=bool) if table.eligible_K is None else table.eligible_K
     candidates_K = eligible_K & (counts_K >= min(2, int(counts_K.max())))
     chosen_K = next((mask for mask in (candidates_K, eligible_K) if mask.any()), ~eligible_K)
@@ -142,13 +142,14 @@ def _find_seed_error(
     table: ResultTable, index: int, best: int, seeds: NDArray[np.int_], family: _Family
 ) -> tuple[float, float, float]:
     """The variance over seeds of a mean difference, its degrees of freedom, and half the width of its interval."""
-    spreads, num_seeds, pair = table.spreads, len(seeds), [index, best]
-    if not spreads.shares_K[pair].all():
+    spreads, num_seeds = table.spreads, len(seeds)
+    if not (spreads.shares_K[index] and spreads.shares_K[best]):
         by_seed_S = table.scaled_KS[index, seeds] - table.scaled_KS[best, seeds]
         variance, df = float(by_seed_S.var(ddof=1)) / num_seeds, num_seeds - 1.0
         return variance, df, find_t(family.own_level(), df) * math.sqrt(variance)
     pooled = 2 * spreads.pooled / num_seeds
-    moderated, moderated_df = float(spreads.own_K[pair].sum()) / num_seeds, float(spreads.own_df_K[pair].min())
+    moderated = float(spreads.own_K[index] + spreads.own_K[best]) / num_seeds
+    moderated_df = min(float(spreads.own_df_K[index]), float(spreads.own_df_K[best]))
     reach = _find_family_factor(family.num_alike, spreads.pooled_df, True, family.half) * math.sqrt(pooled)
     wider = _find_family_factor(family.num_alike, moderated_df, False, family.half) * math.sqrt(moderated)
     variance, df = (pooled, spreads.pooled_df) if reach >= wider else (moderated, moderated_df)

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from sweeplab.statistics.contrasts import Part, reach_of
 from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, Estimate, estimate_without_error, level_with
 from sweeplab.statistics.results import ResultTable
@@ -21,7 +19,7 @@ def estimate_means(table: ResultTable, level: float = LEVEL) -> list[Estimate]:
 
 def _estimate_mean(table: ResultTable, index: int, level: float) -> Estimate:
     spreads, mean = table.spreads, float(table.means_K[index])
-    num_seeds = int((~np.isnan(table.values_KS[index])).sum())
+    num_seeds = int(table.counts_K[index])
     if num_seeds < 2:
         return estimate_without_error(mean)
     of_all = level_with(num_seeds, level)

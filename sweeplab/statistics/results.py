@@ -56,6 +56,16 @@ class ResultTable:
         return has_run
 
     @cached_property
+    def _all_seeds(self) -> NDArray[np.int_]:
+        return np.arange(self.num_seeds)
+
+    @cached_property
+    def counts_K(self) -> NDArray[np.int_]:
+        """The seeds that each setting ran with."""
+        counts: NDArray[np.int_] = self._has_run_KS.sum(axis=1)
+        return counts
+
+    @cached_property
     def is_complete(self) -> bool:
         return bool(self._has_run_KS.all())
 
@@ -67,12 +77,16 @@ class ResultTable:
 
     def find_common_seeds(self, used: NDArray[np.int_]) -> NDArray[np.int_]:
         """Indices of the seeds that all the settings at the indices `used` ran with."""
+        if self.is_complete:
+            return self._all_seeds
         common: NDArray[np.int_] = np.flatnonzero(self._has_run_KS[used].all(axis=0))
         return common
 
     def average_over(self, index: int, seeds: NDArray[np.int_]) -> float:
         """The mean of the setting at `index` over the seeds at the indices `seeds`."""
-        return float(self.values_KS[index, seeds].sum()) / len(seeds)
+        if len(seeds) == self.counts_K[index]:
+            return float(self.means_K[index])
+        return float(self.values_KS[index, seeds].mean())
 
 
 def compute_item_variance(results_SN: Array) -> float:
