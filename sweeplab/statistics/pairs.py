@@ -61,7 +61,7 @@ def compare_pairs(table: ResultTable, columns: NDArray[np.int_], level: float = 
     return Differences(value_KB, num_seeds_KB, seeds_KB, items_KB, df_KB, reach_KB)
 
 
-def find_surely_better(table: ResultTable, sign: int, level: float = LEVEL) -> NDArray[np.bool_]:
+def find_better_pairs(table: ResultTable, sign: int, level: float = LEVEL) -> NDArray[np.bool_]:
     """True at [i, j] where setting i is better than j, for all pairs at once with probability `level`; shape (K, K).
 
     `sign` is 1 where a larger value is better, else -1. With one seed no setting is surely better than another, since
