@@ -110,11 +110,11 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    members = [setting for setting in settings if _read_values_by_seed(setting, metric)]
+    members = [setting for setting in settings if read_values_by_seed(setting, metric)]
     if not members:
         return None
     sign = 1 if (facts.objectives.get(metric) or direction(metric)) == "maximize" else -1
-    by_setting = [_read_values_by_seed(setting, metric) for setting in members]
+    by_setting = [read_values_by_seed(setting, metric) for setting in members]
     known = [value for values in by_setting for value in values.values()]
     worst = min(known) if sign > 0 else max(known)
     unlucky = [_list_worse_seeds(setting, metric, values) for setting, values in zip(members, by_setting, strict=True)]
@@ -219,7 +219,7 @@ def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -
     }
 
 
-def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
+def read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
     """The metric by seed; the mean where a seed ran twice."""
     by_seed: dict[int, list[float]] = {}
     for record in setting.finished:
