@@ -36,8 +36,7 @@ def run_named(name: str, num_draws: int) -> dict[str, dict[str, Any]]:
 
 def count(name: str, quantity: str, num_draws: int) -> int:
     one = run_named(name, num_draws)[quantity]
-    share: float = one["value"]
-    return round(share * one["num_draws"])
+    return round(float(one["value"]) * int(one["num_draws"]))
 
 
 def test_names_are_unique() -> None:
