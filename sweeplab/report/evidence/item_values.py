@@ -16,20 +16,23 @@ def stack_item_values(
 ) -> Array | None:
     """Values by setting, seed and item, or cluster of items, shape (K, S, N).
 
-    None where those of a trial are missing, and where the scores `values_KS` are not their means: an F1, a correlation,
-    or a perplexity of a file of earlier versions.
+    A run that does not exist is NaN, as in `values_KS`; one that has a value without any result, since it failed and
+    counts as the worst, has that value on every item. None where the items of a result are missing, and where the
+    scores are not their means: an F1, a correlation, or a perplexity of a file of earlier versions.
     """
-    if table is None:
+    if table is None or not table.values:
         return None
-    rows = []
-    for setting in settings:
-        for seed in seeds:
+    num_values = len(table.items if table.clusters is None else set(table.clusters))
+    values_KSN = np.repeat(values_KS[..., None], num_values, axis=2)
+    for setting, rows_SN in zip(settings, values_KSN, strict=True):
+        for seed, row_N in zip(seeds, rows_SN, strict=True):
             numbers = [record.number for record in setting.finished if record.seed == seed]
-            if not numbers or any(number not in table.values for number in numbers):
+            if any(number not in table.values for number in numbers):
                 return None
-            rows.append(np.mean([list_mean_values(table, number) for number in numbers], axis=0))
-    values_KSN = np.array(rows).reshape(len(settings), len(seeds), -1)
-    return values_KSN if np.allclose(values_KSN.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9) else None
+            if numbers:
+                row_N[:] = np.mean([list_mean_values(table, number) for number in numbers], axis=0)
+    is_mean = np.allclose(values_KSN.mean(axis=2), values_KS, rtol=1e-6, atol=1e-9, equal_nan=True)
+    return values_KSN if is_mean else None
 
 
 def list_mean_values(table: ItemTable, number: int) -> Array:

@@ -19,6 +19,7 @@ from sweeplab.records.store import (
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
@@ -75,6 +76,18 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
+
+
+def test_a_run_without_results_has_its_value_on_every_item(study: Path) -> None:
+    """The worst value where it failed; none where it does not exist yet."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    settings = group_by_setting(facts, [record for record in records if record.number not in (1, 3)])
+    values_KS = np.array([[np.mean(hits(0)), 0.05], [np.mean(hits(2)), np.nan]])
+    values_KSN = stack_item_values(settings, [0, 1], items[METRIC], values_KS)
+    assert values_KSN is not None
+    assert np.array_equal(values_KSN[:, 0], [hits(0), hits(2)])
+    assert np.array_equal(values_KSN[:, 1], [[0.05] * 20, [np.nan] * 20], equal_nan=True)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
