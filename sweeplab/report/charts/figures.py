@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sweeplab.records.record import BaseScore, StudyFacts
+from sweeplab.report.charts.axes import choose_axis
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.curves import build_curve_charts
 from sweeplab.report.charts.drawing import LegendEntry, draw_chart, list_legend
 from sweeplab.report.charts.parallel import build_parallel_chart, draw_parallel
+from sweeplab.report.charts.ranking import build_ranking_chart, draw_ranking, has_many_axes
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.evidence.estimates import Evidence
@@ -32,11 +34,41 @@ class Figure(NamedTuple):
     wide: bool = False
 
 
+class Picture(NamedTuple):
+    """What stands for the study outside of the page, as SVG on white."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def draw_picture(facts: StudyFacts, drawn: list[Chart], evidence: Mapping[str, Evidence]) -> Picture | None:
+    """The settings by their means where many keys vary, else the first chart; None without any."""
+    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
+    if ranking is not None:
+        return Picture(ranking.title, ranking.note, draw_ranking(ranking))
+    if not drawn:
+        return None
+    return Picture(f"{drawn[0].title} against {drawn[0].axis.name}", drawn[0].note, draw_chart(drawn[0]))
+
+
 def build_study_charts(
-    facts: StudyFacts, settings: list[Setting], published: Sequence[PublishedValue], bases: Sequence[BaseScore]
+    facts: StudyFacts,
+    settings: list[Setting],
+    published: Sequence[PublishedValue],
+    bases: Sequence[BaseScore],
+    evidence: Mapping[str, Evidence] | None = None,
 ) -> list[Chart]:
-    """Against the varied key first, so that the first one stands for the study; then losses over steps."""
-    return [*build_metric_charts(facts, settings, published, bases), *build_curve_charts(facts, settings)]
+    """Against the varied key first, so that the first one stands for the study; then losses over steps.
+
+    Where many keys vary and all of them are categories, nothing is drawn against one of them: it would put nearly all
+    trials into two columns.
+    """
+    curves = build_curve_charts(facts, settings)
+    many = evidence is not None and "" in evidence and has_many_axes(facts, evidence[""])
+    if many and choose_axis(facts, collect_records(settings)).scale == "category":
+        return curves
+    return [*build_metric_charts(facts, settings, published, bases), *curves]
 
 
 def draw_figures(
@@ -47,6 +79,9 @@ def draw_figures(
     shares: list[Importance],
 ) -> Iterator[Figure]:
     """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory."""
+    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
+    if ranking is not None:
+        yield Figure("ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False), [], wide=True)
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None
