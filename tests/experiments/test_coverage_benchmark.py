@@ -36,8 +36,7 @@ def run_named(name: str, num_draws: int) -> dict[str, dict[str, Any]]:
 
 def count(name: str, quantity: str, num_draws: int) -> int:
     one = run_named(name, num_draws)[quantity]
-    share: float = one["value"]
-    return round(share * one["num_draws"])
+    return round(float(one["value"]) * int(one["num_draws"]))
 
 
 def test_names_are_unique() -> None:
@@ -166,7 +165,7 @@ def test_what_is_beyond_a_bar_is_marked_and_what_surely_is_listed(
     values: dict[str, float], cell: str, fails: bool
 ) -> None:
     results = [result_of(**values)]
-    page = format_page(results, {"python": "3"})
+    page = format_page(results, 1, {"python": "3"})
     assert cell in page
     assert bool(find_failures(results)) == fails
     assert ("Nothing." in page) != fails

@@ -80,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.coverage", description=__doc__)
     parser.add_argument("words", nargs="*", help="only shapes with all of these in their group or name, without report")
     parser.add_argument("--draws", type=int, default=NUM_DRAWS, help=f"of each world (default: {NUM_DRAWS})")
+    parser.add_argument("--report", action="store_true", help="only write the report, of the shapes that were run")
     parser.add_argument(
         "--any", action="store_true", help="also keep results with earlier statistics; the report says which"
     )
@@ -88,13 +89,14 @@ def main() -> None:
     chosen = [one for one in shapes if all(word in f"{one.group}, {one.name}" for word in asked.words)]
     wanted = None if asked.any else statistics
     kept = read_kept(KEPT, asked.draws, wanted)
-    for result in run_shapes([one for one in chosen if one.name not in kept], asked.draws, statistics):
+    missing = [] if asked.report else [one for one in chosen if one.name not in kept]
+    for result in run_shapes(missing, asked.draws, statistics):
         failures = "; ".join(f"{name} {100 * found['value']:.1f}" for _, name, found in find_failures([result]))
         print(f"{result['name']}: {result['seconds']} s  {failures}", flush=True)
     if not asked.words:
         kept = read_kept(KEPT, asked.draws, wanted)
         facts = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
-        write_report([kept[shape.name] for shape in shapes], facts)
+        write_report([kept[shape.name] for shape in shapes if shape.name in kept], len(shapes), facts)
 
 
 if __name__ == "__main__":
