@@ -63,12 +63,12 @@ def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any
         f" (of {num_shapes}; the others were not run)" if len(results) < num_shapes else ""
     )
     statistics = dict.fromkeys(result["statistics"] for result in results)
-    num_draws = sorted({result["num_draws"] for result in results})
+    draws, others = (_list_numbers(results, name) for name in ("num_draws", "num_other_draws"))
     page = [
         "# Do the intervals of a report hold?",
         "",
-        f"{those} of simulated studies, {' or '.join(f'{number:,}' for number in num_draws)} draws of "
-        "each world; see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
+        f"{those} of simulated studies, {draws} draws where all settings are alike and {others} of each other world; "
+        "see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
         f"most {100 * MOST_WRONG:g} % of the studies call a setting worse that is not, and where at least "
         f"{100 * LEAST_HELD:g} % of the intervals hold the truth; **bold** is beyond that.",
         ", ".join(f"{name} {version}" for name, version in facts.items()) + f", statistics {', '.join(statistics)}.",
@@ -82,6 +82,10 @@ def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any
     for group in dict.fromkeys(result["group"] for result in results):
         page += ["", f"## {group}", "", *_format_table([one for one in results if one["group"] == group])]
     return "\n".join([*page, ""])
+
+
+def _list_numbers(results: Sequence[Result], name: str) -> str:
+    return " or ".join(f"{number:,}" for number in sorted({result[name] for result in results}))
 
 
 def find_failures(results: Sequence[Result], margin: float = _SETTLED) -> list[tuple[str, str, dict[str, float]]]:
