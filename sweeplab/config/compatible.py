@@ -143,6 +143,7 @@ def _check_images(config: TrialConfig) -> None:
     text_only: tuple[tuple[str, Any, bool, str], ...] = (
         ("adapter.method", config.adapter.method, config.adapter.method in VIRTUAL_TOKEN_METHODS, "adapter=lora"),
         ("evaluation.num_fewshot", asked.num_fewshot, asked.num_fewshot is not None, "null"),
+        ("evaluation.clusters", asked.clusters, bool(asked.clusters), "evaluation.clusters={}"),
         ("evaluation.data_dir", asked.data_dir, asked.data_dir is not None, "null"),
         ("evaluation.gen_kwargs", asked.gen_kwargs, bool(asked.gen_kwargs), "evaluation.gen_kwargs={}"),
         ("evaluation.apply_chat_template", True, asked.apply_chat_template, "evaluation.apply_chat_template=false"),

@@ -29,6 +29,12 @@ class EvaluationConfig(Section):
         ge=0,
         remedy="use a whole number from 0, or null for the first items",
     )
+    clusters: dict[Text, Text] = key(
+        "by task, the field of its items whose value items of one cluster share, such as a passage that several "
+        "questions are about",
+        {},
+        needs="evaluation.tasks",
+    )
     num_fewshot: int | None = key(
         "examples in a prompt; null: the task's own",
         None,

@@ -16,7 +16,7 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
-from sweeplab.evaluation.sampling import choose_samples
+from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
 from sweeplab.runtime.errors import ConfigError, describe_error
 
 _RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
@@ -49,6 +49,7 @@ def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
         with _keep_random_states():  # a task may draw as its items are counted
             samples = choose_samples(loaded, settings)
         build_requests(loaded, settings, samples, lm)
+        refuse_unknown_clusters(loaded, settings.clusters)
         _prepared[key] = _Prepared(loaded, samples, (random.getstate(), np.random.get_state()))
     return _prepared[key]
 
@@ -138,6 +139,6 @@ def run_lm_eval(
             torch.manual_seed(LM_EVAL_SEED)
             with torch.no_grad():
                 results = evaluate(lm=lm, task_dict=loaded, samples=samples, bootstrap_iters=settings.bootstrap_iters)
-            evaluations.append(read_evaluation(results, loaded)._replace(notes=tuple(lm.notes)))
+            evaluations.append(read_evaluation(results, loaded, settings.clusters)._replace(notes=tuple(lm.notes)))
     model.train(was_training)
     return evaluations

@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from sweeplab.evaluation.sampling import number_clusters
 from sweeplab.records.record import Score
 
 IsMean = Callable[[str, str], bool]  # of a task and its metric: whether the score is the mean of the items' values
@@ -19,8 +21,8 @@ class Evaluation(NamedTuple):
     unmeasured: frozenset[str] = frozenset()  # `scores.<task>.<metric>` whose value is no finite number
 
 
-def read_evaluation(results: dict[str, Any], loaded: dict[str, Any]) -> Evaluation:
-    """What `evaluate` of lm-eval returned for tasks that `load_tasks` loaded."""
+def read_evaluation(results: dict[str, Any], loaded: dict[str, Any], clusters: Mapping[str, str]) -> Evaluation:
+    """What `evaluate` of lm-eval returned for tasks that `load_tasks` loaded; `clusters` is `evaluation.clusters`."""
     scores = _read_scores(results["results"], results["n-samples"])
     for task, samples in results["samples"].items():  # the code of a task may leave a metric out for some items
         counts = Counter((name, one["filter"]) for one in samples for name in one["metrics"])
@@ -29,7 +31,7 @@ def read_evaluation(results: dict[str, Any], loaded: dict[str, Any]) -> Evaluati
             if name in scores.get(task, {}):
                 scores[task][name].num_items = count
     is_mean = _find_means(loaded["tasks"])
-    rows = _list_item_rows(results["samples"], is_mean)
+    rows = _list_item_rows(results["samples"], is_mean, clusters)
     groups = [row for group in loaded["groups"].values() for row in _list_group_rows(group, scores, is_mean)]
     named = {f"scores.{task}.{name}" for task, name in _list_measured(results["results"])}
     known = {f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics}
@@ -83,20 +85,24 @@ def _find_means(tasks: dict[str, Any]) -> IsMean:
 
 
 def _list_item_rows(
-    samples: dict[str, list[dict[str, Any]]], is_mean: IsMean = lambda task, metric: True
+    samples: dict[str, list[dict[str, Any]]],
+    is_mean: IsMean = lambda task, metric: True,
+    clusters: Mapping[str, str] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
-    """Task, item, target, filtered responses and the item's own metrics, in lm-eval's order.
+    """Task, item, its cluster, target, filtered responses and the item's own metrics, in lm-eval's order.
 
     What a score that is no mean is computed from, such as the log-likelihoods of a perplexity, is the row's `inputs`:
     no item has such a score.
     """
     rows = []
     for task, found in samples.items():
-        for sample in found:
+        numbers = number_clusters(found, clusters[task]) if task in clusters else [None] * len(found)
+        for sample, number in zip(found, numbers, strict=True):
             values = {name: _to_plain_number(sample[name]) for name in sample["metrics"]}
             row = {
                 "task": task,
                 "item": sample["doc_id"],
+                **({} if number is None else {"cluster": number}),
                 "filter": sample["filter"],
                 "target": str(sample["target"]),
                 "responses": [str(response) for response in sample["filtered_resps"]],

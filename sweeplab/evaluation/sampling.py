@@ -1,10 +1,12 @@
-"""Which items of a task are scored: all of them, or a sample of `evaluation.limit`."""
+"""Which items of a task are scored, all or a sample of `evaluation.limit`, and which of them are of one cluster."""
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.runtime.errors import refuse
 
 
 def draw_sample(num_items: int, settings: EvaluationConfig) -> list[int]:
@@ -28,3 +30,23 @@ def choose_samples(loaded: dict[str, Any], settings: EvaluationConfig) -> dict[s
         return None
     sizes = {name: len(task.eval_docs) for name, task in loaded["tasks"].items()}
     return {name: draw_sample(size, settings) for name, size in sizes.items() if size > settings.limit}
+
+
+def refuse_unknown_clusters(loaded: dict[str, Any], clusters: Mapping[str, str]) -> None:
+    """Raises `ConfigError` for a task that is not scored, and for a field that some of its items lack."""
+    for task, field in clusters.items():
+        tasks = loaded["tasks"]
+        if task not in tasks:
+            rule = f"must name tasks that are scored ({', '.join(tasks)})"
+            raise refuse("evaluation.clusters", rule, task, "drop it, or name the task within the group")
+        lacking = next((one.doc for one in tasks[task].instances if field not in one.doc), None)
+        if lacking is not None:
+            rule = f"must name a field that every item of {task} has"
+            raise refuse("evaluation.clusters", rule, field, f"choose from {', '.join(map(str, lacking))}")
+
+
+def number_clusters(samples: Sequence[dict[str, Any]], field: str) -> list[int]:
+    """The cluster of each of lm-eval's logged samples; clusters are numbered as they first appear."""
+    numbers: dict[str, int] = {}
+    keys = [json.dumps(sample["doc"][field], sort_keys=True, default=str) for sample in samples]
+    return [numbers.setdefault(key, len(numbers)) for key in keys]

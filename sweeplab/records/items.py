@@ -29,6 +29,7 @@ class ItemTable(NamedTuple):
     values: dict[int, list[float]]  # by trial number, a value for each of `items`
     counts: list[int] | None = None  # tokens, words or bytes of each item; None: the mean over items
     is_log: bool = False
+    clusters: list[int] | None = None  # the cluster of each item, which are not independent within it; None: all are
 
 
 @dataclass
@@ -38,12 +39,14 @@ class _Column:
     items: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    clusters: list[int | None] = field(default_factory=list)
     is_log: bool = False
 
-    def add(self, item: int, value: float, count: int = 1) -> None:
+    def add(self, item: int, value: float, count: int = 1, cluster: int | None = None) -> None:
         self.items.append(item)
         self.values.append(value)
         self.counts.append(count)
+        self.clusters.append(cluster)
 
     @property
     def is_mean(self) -> bool:
@@ -52,7 +55,16 @@ class _Column:
 
     def begin_table(self) -> ItemTable:
         """A table of this trial's items, without any values."""
-        return ItemTable(self.items, {}, None if set(self.counts) <= {1} else self.counts, self.is_log)
+        counts = None if set(self.counts) <= {1} else self.counts
+        return ItemTable(self.items, {}, counts, self.is_log, self._number_clusters())
+
+    def _number_clusters(self) -> list[int] | None:
+        """An item of no cluster is one by itself. Of a group, a cluster lies within one task."""
+        if not any(cluster is not None for cluster in self.clusters):
+            return None
+        keys = [("item", place) if one is None else ("cluster", one) for place, one in enumerate(self.clusters)]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return [numbers[key] for key in keys]
 
 
 class _Group(NamedTuple):
@@ -98,9 +110,10 @@ def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Gr
         sums, counts = [float(value) for value in row["sums"]], [int(count) for count in row["counts"]]
         if len(sums) != len(counts):
             raise ValueError(f"{len(sums)} sums and {len(counts)} counts")
-        columns[row["metric"]] = _Column(list(range(len(sums))), sums, counts)
+        columns[row["metric"]] = _Column(list(range(len(sums))), sums, counts, [None] * len(sums))
         return
     suffix = "" if row["filter"] == "none" else f"@{row['filter']}"
+    cluster = None if row.get("cluster") is None else int(row["cluster"])
     if "group" in row:
         parts = [f"scores.{task}.{row['metric']}{suffix}" for task in row["tasks"]]
         groups.append(_Group(f"scores.{row['group']}.{row['metric']}{suffix}", parts))
@@ -108,12 +121,12 @@ def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Gr
     for metric, value in row["metrics"].items():
         if isinstance(value, int | float):
             name = f"scores.{row['task']}.{metric}{suffix}"
-            columns.setdefault(name, _Column()).add(int(row["item"]), float(value))
+            columns.setdefault(name, _Column()).add(int(row["item"]), float(value), cluster=cluster)
     for metric, value in row.get("inputs", {}).items():
         ratio = _read_ratio(metric, value)
         if ratio is not None:
             name, is_log = f"scores.{row['task']}.{metric}{suffix}", metric != _BITS
-            columns.setdefault(name, _Column(is_log=is_log)).add(int(row["item"]), *ratio)
+            columns.setdefault(name, _Column(is_log=is_log)).add(int(row["item"]), *ratio, cluster)
 
 
 def _read_ratio(metric: str, value: Any) -> tuple[float, int] | None:
@@ -135,11 +148,18 @@ def _read_with_groups(path: Path) -> dict[str, _Column]:
     joined: dict[str, _Column] = {}
     for group in groups:
         if all(part in columns and columns[part].is_mean for part in group.parts):
-            joined[group.name] = _Column()
-            for part in group.parts:
-                for value in columns[part].values:
-                    joined[group.name].add(len(joined[group.name].items), value)
+            joined[group.name] = _join_columns([columns[part] for part in group.parts])
     return columns | joined
+
+
+def _join_columns(parts: Sequence[_Column]) -> _Column:
+    """Items of several tasks as those of one; a cluster lies within one task."""
+    whole = _Column()
+    for part in parts:
+        first = len(whole.items)
+        for value, cluster in zip(part.values, part.clusters, strict=True):
+            whole.add(len(whole.items), value, cluster=None if cluster is None else first + cluster)
+    return whole
 
 
 def read_items(study_folder: Path) -> Items:
@@ -157,17 +177,27 @@ def read_items(study_folder: Path) -> Items:
 
 
 def items_to_dict(tables: Items) -> dict[str, Any]:
-    """A short form for JSON: items 0, 1, 2, ... as their count, results that are all 0 or 1 as a text of digits, and
-    sums in 32 bits in base64."""
+    """A short form for JSON: items 0, 1, 2, ... as their count, other whole numbers as a text, results that are all 0
+    or 1 as a text of digits, and sums in 32 bits in base64."""
     return {
         name: {
-            "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
+            "items": len(table.items) if table.items == list(range(len(table.items))) else _join(table.items),
             "trials": {str(trial): _shorten(table, table.values[trial]) for trial in sorted(table.values)},
         }
-        | ({} if table.counts is None else {"counts": table.counts})
+        | ({} if table.counts is None else {"counts": _join(table.counts)})
         | ({"is_log": True} if table.is_log else {})
+        | ({} if table.clusters is None else {"clusters": _join(table.clusters)})
         for name, table in sorted(tables.items())
     }
+
+
+def _join(numbers: Sequence[int]) -> str:
+    """On one line, where JSON with an indent would have a line for each."""
+    return " ".join(map(str, numbers))
+
+
+def _split(numbers: str | list[int] | None) -> list[int] | None:
+    return [int(one) for one in numbers.split()] if isinstance(numbers, str) else numbers
 
 
 def _shorten(table: ItemTable, values: list[float]) -> str | list[float]:
@@ -196,11 +226,13 @@ def items_from_dict(values: dict[str, Any]) -> Items:
 
 
 def _read_table(table: dict[str, Any]) -> ItemTable:
-    counts, is_log = table.get("counts"), bool(table.get("is_log", False))
-    items = list(range(table["items"])) if isinstance(table["items"], int) else table["items"]
+    counts, clusters, is_log = _split(table.get("counts")), _split(table.get("clusters")), bool(table.get("is_log"))
+    items = list(range(table["items"])) if isinstance(table["items"], int) else _split(table["items"]) or []
     values = {
         int(trial): _lengthen(results, counts is not None or is_log) for trial, results in table["trials"].items()
     }
-    if any(len(one) != len(items) for one in (*values.values(), items if counts is None else counts)):
-        raise ValueError(f"items are malformed: {len(items)} items, and a trial or the counts have another number")
-    return ItemTable(items, values, counts, is_log)
+    if clusters is not None and set(clusters) != set(range(len(set(clusters)))):
+        raise ValueError("items are malformed: their clusters must be numbered from 0")
+    if any(len(one) != len(items) for one in (*values.values(), counts, clusters) if one is not None):
+        raise ValueError(f"items are malformed: {len(items)} items, and a trial, counts or clusters of another number")
+    return ItemTable(items, values, counts, is_log, clusters)

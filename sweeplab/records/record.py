@@ -14,6 +14,12 @@ from sweeplab.runtime.errors import ConfigError
 _RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
 _ADDED: Final = ("notes", "num_naming_special")  # left out where empty, so that records of before them stay as they are
+_ADDED_TO_SOLO: Final = (  # likewise
+    "evaluation_peak_allocated_bytes",
+    "median_step_seconds",
+    "slowest_step_seconds",
+    "step_processor_seconds",
+)
 
 
 class Status(StrEnum):
@@ -35,7 +41,7 @@ class Phase:
 
     seconds: float
     peak_resident_bytes: int | None = None  # the process's resident set; Linux, CPU runs
-    peak_allocated_bytes: int | None = None  # CUDA tensors
+    peak_allocated_bytes: int | None = None  # CUDA tensors; on a CPU only `Solo` has it
     peak_reserved_bytes: int | None = None  # CUDA, with what the allocator holds
 
 
@@ -56,7 +62,11 @@ class Solo:
     num_steps: int
     num_tokens: int  # of each step
     peak_resident_bytes: int | None  # with the base, without other trials; Linux, CPU runs
-    peak_allocated_bytes: int | None  # CUDA tensors
+    peak_allocated_bytes: int | None  # tensors: what CUDA's allocator gave out, or what was counted on a CPU
+    evaluation_peak_allocated_bytes: int | None = None  # likewise, in the longest batch of the held-out loss; on a CPU
+    median_step_seconds: float | None = None
+    slowest_step_seconds: float | None = None
+    step_processor_seconds: float | None = None  # the least, of all threads, which other work delays little; on a CPU
 
 
 @dataclass
@@ -120,7 +130,7 @@ class TrialRecord:
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
     phases: dict[str, Phase] = field(default_factory=dict)  # the whole cohort's time and memory
-    solo: Solo | None = None  # None for a method that has the base for itself: its phases are its own
+    solo: Solo | None = None  # None for a method that has the base for itself on CUDA: its phases are its own
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     rung_scores: list[RungScores] = field(default_factory=list)
@@ -137,6 +147,9 @@ class TrialRecord:
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
+        if values["solo"] is not None:
+            solo = values["solo"]
+            values["solo"] = {name: one for name, one in solo.items() if name not in _ADDED_TO_SOLO or one is not None}
         return {name: value for name, value in values.items() if name not in _ADDED or value not in (None, [])}
 
     @classmethod

@@ -16,7 +16,12 @@ from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
 from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
-from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
+from sweeplab.report.findings.budgets import (
+    build_budget_tables,
+    build_forgetting_table,
+    build_pareto_table,
+    describe_pareto,
+)
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
@@ -55,10 +60,10 @@ _STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
 )
-_PARETO_NOTE: Final = (
-    "No other setting is at least as good in all columns and better in one, by the means, noise included."
+_BUDGET_NOTE: Final = (
+    "Surely fits: the upper end of the cost's 95 % interval is within the budget (a counted size is exact); may fit: "
+    "only the lower end is. A busy machine slows all settings down, and is not in these intervals."
 )
-_BUDGET_NOTE: Final = "By the means of the settings that were run; the intervals say how certain the order is."
 _NOTES_NOTE: Final = "A faster way of computing is used only where it gives the same numbers for this model."
 _MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
 
@@ -152,7 +157,7 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
         "phases_title": title_phases(records),
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
-        "reading": explain_terms(facts, records),
+        "reading": explain_terms(facts, records, content.items),
         "has_items": content.items is not None,
     }
 
@@ -183,7 +188,9 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
         table = build_effects_table(facts, content.evidence[""])
         yield _Section("Main effects and interactions", _EFFECTS_NOTE, table)
     for label, evidence in content.ranked.items():
-        yield _Section(_join_title("Pareto front", label), _PARETO_NOTE, build_pareto_table(facts, evidence))
+        yield _Section(
+            _join_title("Pareto front", label), describe_pareto(facts, evidence), build_pareto_table(facts, evidence)
+        )
         for title, table in build_budget_tables(evidence):
             yield _Section(_join_title(title, label), _BUDGET_NOTE, table, minor=True)
 

@@ -2,17 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 
-from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, TINY, Estimate, find_t, level_with
-from sweeplab.statistics.results import ResultTable, compute_item_variance
-
-_DF_DIGITS: Final = 9  # a quantile takes a tenth of a second: degrees of freedom that differ by rounding share it
+from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, TINY, Estimate
+from sweeplab.statistics.pairs import compare_pairs
+from sweeplab.statistics.results import ResultTable
 
 
 @dataclass(frozen=True)
@@ -41,12 +37,16 @@ class _Difference(NamedTuple):
 
 
 def find_best(table: ResultTable, sign: int) -> int:
-    """The index of the best mean, as if all had run with every seed; of settings with two seeds, where there are any.
+    """The index of the best mean, as if all had run with every seed.
 
+    Of the settings that may be the best those with two seeds, where there are any; else of those that may be it.
     `sign` is 1 where a larger value is better, else -1.
     """
-    candidates_K = table.counts_K >= min(2, int(table.counts_K.max()))
-    return int(np.argmax(np.where(candidates_K, sign * table.effects_K, -np.inf)))
+    counts_K = table.counts_K
+    eligible_K = np.ones(len(counts_K), dtype=bool) if table.eligible_K is None else table.eligible_K
+    candidates_K = eligible_K & (counts_K >= min(2, int(counts_K.max())))
+    chosen_K = next((mask for mask in (candidates_K, eligible_K) if mask.any()), ~eligible_K)
+    return int(np.argmax(np.where(chosen_K, sign * table.effects_K, -np.inf)))
 
 
 def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Comparison | None:
@@ -63,7 +63,7 @@ def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Co
     best, num_settings = find_best(table, sign), len(table.values_KS)
     if num_settings < 2:
         return None
-    pairs = [_compare_pair(table, index, best, level) for index in range(num_settings)]
+    pairs = _list_differences(table, best, level)
     others = [index for index in range(num_settings) if index != best]
     if all(math.isinf(pairs[index].reach) for index in others):
         return None
@@ -91,103 +91,18 @@ def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Co
     )
 
 
-def _compare_pair(table: ResultTable, index: int, best: int, level: float) -> _Difference:
-    seeds = table.find_common_seeds(np.array([index, best]))
-    num_seeds = len(seeds)
-    if index == best:
-        return _Difference(0.0, num_seeds, 0.0, 0.0, math.inf, 0.0)
-    if num_seeds == 0:
-        return _Difference(float(table.effects_K[index] - table.effects_K[best]), 0, 0.0, 0.0, 0.0, math.inf)
-    mean, of_best = (table.average_over(one, seeds) for one in (index, best))
-    value = math.log(mean / of_best) if table.is_log else mean - of_best
-    items, item_df = _find_item_error(table, index, best, seeds)
-    item_factor = _find_family_factor(len(table.values_KS), item_df, True, level) if items > 0 else 0.0
-    if num_seeds == 1:
-        reach = item_factor * math.sqrt(items) if items > 0 else math.inf
-        return _Difference(value, 1, 0.0, items, item_df, reach)
-    num_apart = table.spreads.num_apart
-    family = _Family(len(table.values_KS) - num_apart, num_apart, level_with(num_seeds, level))
-    variance, df, seed_reach = _find_seed_error(table, index, best, seeds, family)
-    return _Difference(value, num_seeds, variance, items, df, math.hypot(seed_reach, item_factor * math.sqrt(items)))
-
-
-class _Family(NamedTuple):
-    """The differences that intervals hold for at once.
-
-    Where m settings are apart, the level is split: its square root for the differences among the others, and its square
-    root for those with such a setting. All differences of one such setting from the others depend almost only on its
-    own spread and count as one; among the m settings there are m (m - 1) / 2 more.
-    """
-
-    num_alike: int
-    num_apart: int
-    level: float
-
-    @property
-    def half(self) -> float:
-        return self.level**0.5 if self.num_apart else self.level
-
-    def own_level(self) -> float:
-        """The level of one difference with a setting that is apart; of all where no setting shares its variance."""
-        if self.num_apart == 0:
-            return float(self.level ** (1 / max(self.num_alike * (self.num_alike - 1) / 2, 1)))
-        return float(self.half ** (2 / (self.num_apart * (self.num_apart + 1))))
-
-
-def _find_seed_error(
-    table: ResultTable, index: int, best: int, seeds: NDArray[np.int_], family: _Family
-) -> tuple[float, float, float]:
-    """The variance over seeds of a mean difference, its degrees of freedom, and half the width of its interval."""
-    spreads, num_seeds = table.spreads, len(seeds)
-    if not (spreads.shares_K[index] and spreads.shares_K[best]):
-        by_seed_S = table.scaled_KS[index, seeds] - table.scaled_KS[best, seeds]
-        variance, df = float(by_seed_S.var(ddof=1)) / num_seeds, num_seeds - 1.0
-        return variance, df, find_t(family.own_level(), df) * math.sqrt(variance)
-    pooled = 2 * spreads.pooled / num_seeds
-    moderated = float(spreads.own_K[index] + spreads.own_K[best]) / num_seeds
-    moderated_df = min(float(spreads.own_df_K[index]), float(spreads.own_df_K[best]))
-    reach = _find_family_factor(family.num_alike, spreads.pooled_df, True, family.half) * math.sqrt(pooled)
-    wider = _find_family_factor(family.num_alike, moderated_df, False, family.half) * math.sqrt(moderated)
-    variance, df = (pooled, spreads.pooled_df) if reach >= wider else (moderated, moderated_df)
-    reach = max(reach, wider)
-    if spreads.flat_K[index] != spreads.flat_K[best]:  # no seed moves one of them, so that seeds' effects do not cancel
-        common = spreads.common / num_seeds
-        variance, reach = variance + common, math.hypot(reach, find_t(family.level, spreads.common_df) * common**0.5)
-    return variance, df, reach
-
-
-def _find_item_error(table: ResultTable, index: int, best: int, seeds: NDArray[np.int_]) -> tuple[float, float]:
-    """The variance over items of a mean difference with its degrees of freedom; 0 where items do not count.
-
-    Without results by item and with one seed it is that of other items for each setting, which is never too small if
-    the same items are hard for all.
-    """
-    items_KSN = table.scaled_items_KSN
-    if items_KSN is not None and items_KSN.shape[2] > 1:
-        return compute_item_variance(items_KSN[index, seeds] - items_KSN[best, seeds]), items_KSN.shape[2] - 1.0
-    if len(seeds) > 1 or table.errors_KS is None:
-        return 0.0, 0.0
-    errors = table.errors_KS[[index, best], seeds[0]] / (
-        table.values_KS[[index, best], seeds[0]] if table.is_log else 1
+def _list_differences(table: ResultTable, best: int, level: float) -> list[_Difference]:
+    """Every setting minus the best."""
+    all_pairs = compare_pairs(table, np.array([best]), level)
+    columns = (
+        all_pairs.value_KB,
+        all_pairs.num_seeds_KB,
+        all_pairs.seed_variance_KB,
+        all_pairs.item_variance_KB,
+        all_pairs.df_KB,
+        all_pairs.reach_KB,
     )
-    return (0.0, 0.0) if np.isnan(errors).any() else (float(errors @ errors), math.inf)
-
-
-def _find_family_factor(num_settings: int, df: float, shared: bool, level: float) -> float:
-    """The quantile `level` of the largest of all differences of `num_settings` equal means, in standard errors.
-
-    Without a shared variance each difference is tested at Sidak's level (1967), as in Dunnett's T3 (1980).
-    """
-    if df <= 0:
-        return math.inf
-    if shared:
-        return _find_studentized_range(level, num_settings, round(df, _DF_DIGITS)) / 2**0.5
-    return find_t(level ** (2 / (num_settings * (num_settings - 1))), df)
-
-
-@cache
-def _find_studentized_range(level: float, num_settings: int, df: float) -> float:
-    return float(stats.studentized_range.ppf(level, num_settings, df))
+    return [_Difference(*one) for one in zip(*(column[:, 0].tolist() for column in columns), strict=True)]
 
 
 def _find_unit(table: ResultTable, best: int, one: _Difference) -> float:

@@ -1,6 +1,6 @@
 """Values by item whose mean is a score, for scores that are no mean of their items.
 
-Dimensions in names: N items.
+Dimensions in names: N items, C clusters of them.
 """
 
 import math
@@ -26,3 +26,15 @@ def exponentiate_mean(values_N: Array) -> Array:
     mean = float(values_N.mean())
     scaled_N: Array = math.exp(mean) * (1.0 + values_N - mean)
     return scaled_N
+
+
+def sum_clusters(values_N: Array, clusters_N: NDArray[np.int64]) -> Array:
+    """Values by cluster whose mean is that of the items, and whose standard error is the cluster-robust one.
+
+    mean + C / N * (sum over the cluster's items of value - mean): what items of one cluster have in common counts once
+    (Miller 2024, arXiv 2411.00640, 2.2; times C / (C - 1), as for few clusters). Clusters are numbered from 0.
+    """
+    mean = float(values_N.mean())
+    sums_C: Array = np.bincount(clusters_N, values_N - mean).astype(np.float64)
+    values_C: Array = mean + len(sums_C) / len(values_N) * sums_C
+    return values_C

@@ -7,17 +7,17 @@ from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, Estimate, estimate
 from sweeplab.statistics.results import ResultTable
 
 
-def estimate_means(table: ResultTable, level: float = LEVEL) -> list[Estimate]:
+def estimate_means(table: ResultTable, level: float = LEVEL, with_common: bool = True) -> list[Estimate]:
     """The mean over its seeds of every setting; no interval for one with fewer than two.
 
     The level is Sidak's (1967) for K means, since the best is picked by the same values: of 64 settings alike with two
     seeds, the interval of one mean held for the best in 22 % of studies. What a seed does to all settings alike is an
-    error of every mean, with S - 1 degrees of freedom.
+    error of every mean, with S - 1 degrees of freedom; without `with_common` it is left out.
     """
-    return [_estimate_mean(table, index, level) for index in range(len(table.values_KS))]
+    return [_estimate_mean(table, index, level, with_common) for index in range(len(table.values_KS))]
 
 
-def _estimate_mean(table: ResultTable, index: int, level: float) -> Estimate:
+def _estimate_mean(table: ResultTable, index: int, level: float, with_common: bool) -> Estimate:
     spreads, mean = table.spreads, float(table.means_K[index])
     num_seeds = int(table.counts_K[index])
     if num_seeds < 2:
@@ -29,6 +29,7 @@ def _estimate_mean(table: ResultTable, index: int, level: float) -> Estimate:
     if spreads.shares_K[index]:
         pooled = Part(spreads.pooled / num_seeds, spreads.pooled_df)
         reach, variance = max((reach, own.variance), (reach_of([pooled], of_one), pooled.variance))
+    if spreads.shares_K[index] and with_common:
         common = Part(spreads.common / num_seeds, spreads.common_df)
         reach, variance = math.hypot(reach, reach_of([common], of_all)), variance + common.variance
     se, df, is_apart = math.sqrt(variance), own.df, bool(spreads.apart_K[index])

@@ -20,6 +20,7 @@ class ResultTable:
     errors_KS: Array | None = None  # standard errors over items, used for one seed without items; NaN: unknown
     num_items: int = 0  # a value is a share of so many items; 0: it is no share
     is_log: bool = False  # the spread grows with the value, as that of a loss does, so that logarithms are analyzed
+    eligible_K: NDArray[np.bool_] | None = None  # settings that may be the best, as none of their runs failed
     main_KQ: Array | None = None  # columns of the main effects of the axes (`factorial.build_main_effects`)
 
     @property

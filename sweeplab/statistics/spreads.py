@@ -117,7 +117,7 @@ def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     variance_P = np.maximum((fit.residuals_KS**2).sum(axis=1) / df_P, floor_K[pool_K])
     pooled_df = float(df_P.sum())
     pooled = float(df_P @ variance_P / pooled_df)
-    moderated_P, prior = variance_P, 0.0
+    moderated_P, prior = variance_P, 0.0  # where seeds move all settings exactly alike
     if pooled > 0:
         moderated_P, prior = moderate_variances(np.maximum(variance_P, TINY * pooled), own_df_K[pool_K])
     own_K[pool_K], own_df_K[pool_K] = moderated_P, own_df_K[pool_K] + prior

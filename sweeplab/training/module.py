@@ -99,6 +99,18 @@ def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     return sums_K / num_targets_K
 
 
+def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:
+    """Runs Sophia's second backward, needed every few steps, on the last micro-batch of the window.
+
+    The paper (section 3.1) uses a part of the batch, too. The labels are drawn with a seed made of the trial's seed and
+    step, so no other random number changes.
+    """
+    seed = (torch.initial_seed() * 1_000_003 + step) % 2**63
+    with torch.enable_grad(), torch.random.fork_rng():
+        logits_NV, _ = compute_target_logits(model, rows)
+        optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))
+
+
 class _CohortOptimizer(Optimizer):
     """The optimizers and schedules of all trials as one optimizer, so that Lightning counts steps and calls hooks."""
 
@@ -188,7 +200,8 @@ class FinetuneModule(LightningModule):
         for trial, loss, num_tokens in zip(self.trials, losses_K.tolist(), num_tokens_K, strict=True):
             trial.set_step_loss(StepLoss(loss, num_tokens))
             if isinstance(trial.optimizer, SophiaG) and trial.optimizer.needs_estimate:
-                self.estimate_curvature(trial.optimizer)
+                assert self.batch is not None
+                estimate_curvature(self.model, self.batch.rows, trial.optimizer, self.trials[0].step)
         self.shares.clear()
         self.num_tokens.clear()
 
@@ -198,15 +211,3 @@ class FinetuneModule(LightningModule):
         """Clips each trial by its own gradient norm."""
         for trial in self.trials:
             trial.clip_gradients()
-
-    def estimate_curvature(self, optimizer: SophiaG) -> None:
-        """Runs Sophia's second backward, needed every few steps, on the last micro-batch of the window.
-
-        The paper (section 3.1) uses a part of the batch, too. The labels are drawn with a seed made of the trial's
-        seed and step, so no other random number changes.
-        """
-        assert self.batch is not None
-        seed = (torch.initial_seed() * 1_000_003 + self.trials[0].step) % 2**63
-        with torch.enable_grad(), torch.random.fork_rng():
-            logits_NV, _ = compute_target_logits(self.model, self.batch.rows)
-            optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))

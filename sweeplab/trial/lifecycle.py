@@ -87,8 +87,7 @@ class Cohort:
             record.phase, record.step = "train", trial.step
             if trial.slot is not None and has_own_batches(base, data.train):
                 note_own_batches(record, base)
-            if trial.slot is not None:
-                record.solo = measure_solo(trial, self.resources)
+            record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
         except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
             if trial is None or trial.slot is None:  # the base may have changed; a trial in a slot has not changed it

@@ -104,7 +104,7 @@ def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: R
     The state of random number generators is restored, so the training goes on as if nothing had been scored.
     """
     evaluation = due[0].spec.config.evaluation
-    settings = evaluation.replaced(tasks=evaluation.rung_tasks)
+    settings = evaluation.replaced(tasks=evaluation.rung_tasks, clusters={})
     with ExitStack() as stack:
         stack.enter_context(random_numbers_kept(resources.device))
         for trial in due:

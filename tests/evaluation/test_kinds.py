@@ -1,6 +1,7 @@
 """Every kind of task that lm-eval has, on the files in `kinds`: its own numbers, to the last digit."""
 
 import contextlib
+import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -153,7 +154,7 @@ def test_items_are_paired_where_a_score_is_their_mean_or_a_ratio(evaluations: li
 @pytest.mark.filterwarnings("ignore:A single label was found")  # of three items
 @pytest.mark.usefixtures("kinds_are_known")
 def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
-    asked = settings("kinds_tag", limit=3, data_dir=str(data_dir))
+    asked = settings("kinds_tag", limit=3, data_dir=str(data_dir), bootstrap_iters=BOOTSTRAPS)
     scores = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_tag"])).scores
     assert {task: metrics["acc"].num_items for task, metrics in scores.items()} == {
         "kinds_choice": 3,
@@ -193,6 +194,21 @@ def test_a_sample_s_scores_are_lm_evals_for_the_same_items(
     for task, samples in expected["samples"].items():
         rows = [row for row in found.items if row.get("task") == task]
         assert [row["responses"] for row in rows] == [[str(one) for one in each["filtered_resps"]] for each in samples]
+
+
+@pytest.mark.usefixtures("kinds_are_known")
+def test_items_have_the_cluster_that_their_field_names(embedded_base: Base, data_dir: Path) -> None:
+    asked = settings("kinds_few", data_dir=str(data_dir), clusters={"kinds_few": "label"})
+    rows = evaluated(embedded_base.model, embedded_base.tokenizer, asked).items
+    labels = [json.loads(line)["label"] for line in (KINDS / "items.jsonl").read_text().splitlines()][:5]
+    assert [row["cluster"] for row in rows] == [list(dict.fromkeys(labels)).index(label) for label in labels]
+    assert len({row["cluster"] for row in rows}) < 5
+    for clusters, message in (
+        ({"kinds_few": "passage"}, "a field that every item of kinds_few has, got passage; choose from .*label"),
+        ({"kinds_binary": "label"}, r"tasks that are scored \(kinds_few\), got kinds_binary; drop it"),
+    ):
+        with pytest.raises(ConfigError, match=f"^evaluation.clusters must name {message}"):
+            evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(clusters=clusters))
 
 
 @pytest.mark.usefixtures("kinds_are_known")

@@ -147,3 +147,39 @@ def test_cores_are_those_that_the_control_group_has_time_for(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert quota(tmp_path, files, own) == cores
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "message"),
+    [
+        ([], "study.objectives=[solo.peak_allocated_bytes]", None),
+        ([], "++study.constraints.solo.evaluation_peak_allocated_bytes.max=1e9", None),
+        (["0"], "study.objectives=[solo.peak_allocated_bytes]", None),
+        (
+            [],
+            "study.objectives=[phases.train.peak_reserved_bytes]",
+            r"^study\.objectives must be measured on a CPU, got phases\.train\.peak_reserved_bytes; use solo\.",
+        ),
+        (
+            [],
+            "++study.constraints.phases.train.peak_allocated_bytes.max=1e9",
+            r"^study\.constraints must be measured on a CPU, got phases\.train\.peak_allocated_bytes; use solo\.",
+        ),
+        (
+            ["0"],
+            "study.objectives=[solo.peak_resident_bytes]",
+            r"^study\.objectives must be measured on a GPU, got solo\.peak_resident_bytes; use solo\.peak_allocated",
+        ),
+    ],
+)
+def test_what_a_machine_never_measures_is_no_objective_and_no_constraint_there(
+    compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch, gpus: list[str], asked: str, message: str | None
+) -> None:
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: gpus)
+    learning = ("sampler=tpe", "study.num_trials=2", "++space.adapter.rank={low: 1, high: 9}", "executor.device=auto")
+    config = compose_study("evaluation=none", *([] if "objectives" in asked else [LOSS]), *learning, asked)
+    if message is None:
+        assert choose_placements(config)
+        return
+    with pytest.raises(ConfigError, match=message):
+        choose_placements(config)

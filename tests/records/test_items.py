@@ -58,6 +58,8 @@ def test_small_items_come_back_as_they_were() -> None:
     tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
     stored = items_to_dict(tables)
     assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
+    assert stored["b"]["items"] == "5 7"
+    assert items_from_dict({"b": stored["b"] | {"items": [5, 7]}})["b"] == tables["b"]  # as earlier versions have them
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
     with pytest.raises(ValueError, match="malformed"):
         items_from_dict({"a": {"items": 3}})
@@ -97,6 +99,31 @@ def test_losses_and_perplexities_are_read_with_what_they_are_sums_over(tmp_path:
         "scores.t.bits_per_byte": ItemTable([0, 1], {trial: [2.5 / np.log(2)] * 2 for trial in (0, 1)}, [16, 16]),
     }
     assert read_trial_items(trial_folder(tmp_path, 0) / "items.jsonl") == {}
+
+
+def test_clusters_are_read_and_those_of_a_group_lie_within_its_tasks(tmp_path: Path) -> None:
+    """An item without a cluster is one by itself."""
+    rows: list[dict[str, Any]] = [
+        {"task": task, "item": item, "filter": "none", "metrics": {"acc": 1.0}}
+        | ({} if one is None else {"cluster": one})
+        for task, clusters in (("old", [0, 1, 0]), ("new", [0, 0]), ("plain", [None, None]))
+        for item, one in enumerate(clusters)
+    ]
+    group = {"group": "all", "metric": "acc", "filter": "none", "tasks": ["old", "new", "plain"]}
+    write_json_lines(trial_folder(tmp_path, 0) / "items.jsonl", [*rows, group])
+    tables = read_items(tmp_path)
+    assert {name: table.clusters for name, table in tables.items()} == {
+        "scores.old.acc": [0, 1, 0],
+        METRIC: [0, 0],
+        "scores.plain.acc": None,
+        "scores.all.acc": [0, 1, 0, 2, 2, 3, 4],
+    }
+    assert items_from_dict(json.loads(json.dumps(items_to_dict(tables)))) == tables
+    stored = items_to_dict(tables)["scores.old.acc"]
+    assert stored["clusters"] == "0 1 0"
+    for broken in ("0 1", "0 2 0", "-1 0 0", [0, 2, 0]):
+        with pytest.raises(ValueError, match="malformed"):
+            items_from_dict({"a": stored | {"clusters": broken}})
 
 
 def test_sums_in_32_bits_take_four_bytes_each_and_come_back_exactly() -> None:

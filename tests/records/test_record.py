@@ -46,7 +46,7 @@ def full_record(**others: Any) -> TrialRecord:
         "num_total_params": 885_888,
         "larger_batches": [LargerBatch(32, 1, "CUDA out of memory")],
         "cohort": [3, 4],
-        "solo": Solo(0.25, 3, 512, 700_000_000, 650_000_000),
+        "solo": Solo(0.25, 3, 512, 700_000_000, 650_000_000, 600_000_000, 0.375, 0.5, 0.75),
         "base_bits_per_param": 5.25,
         "adapter_layers": [{"name": "q_proj", "rank": 4, "alpha": 8.0, "scaling": 2.0, "lr_A": 0.1, "lr_B": 0.2}],
         "adapter_bytes": 11_303,
@@ -125,6 +125,15 @@ def test_a_record_of_an_earlier_version_has_defaults_for_what_it_did_not_know() 
     values = full_record().to_dict()
     del values["solo"], values["larger_batches"]
     assert TrialRecord.from_dict(values) == full_record(solo=None, larger_batches=[])
+
+
+def test_a_measurement_of_before_tensors_were_counted_reads_and_is_written_as_it_was() -> None:
+    values = full_record().to_dict()
+    values["solo"] = {name: values["solo"][name] for name in list(values["solo"])[:5]}
+    record = TrialRecord.from_dict(values)
+    assert record.solo == Solo(0.25, 3, 512, 700_000_000, 650_000_000)
+    assert metric_value(record, "solo.evaluation_peak_allocated_bytes") is None
+    assert record.to_dict() == values
 
 
 def test_a_committed_record_of_version_1_reads_whole_with_the_keys_of_every_option() -> None:

@@ -51,11 +51,11 @@ def test_the_best_is_of_what_is_allowed(
     settings = group_by_setting(facts, records)
     setting = find_best_setting(facts, settings)
     assert (None if setting is None else setting.params["adapter.rank"]) == best
-    answer = " ".join(state_answer(facts, settings))
+    answer = " ".join(state_answer(facts, settings).sentences)
     assert ("not ranked: " in answer) == bool(beyond)
     for rank in beyond:
         assert f"rank={rank}" in answer
-    named = f"One setting is allowed (rank={best})" if len(beyond) == 2 else f"rank={best} has the lowest mean"
+    named = f"One setting is allowed, rank={best}:" if len(beyond) == 2 else f"Use rank={best}: its held-out loss"
     assert (named in answer) == (best is not None)
     write_report(facts, records, tmp_path, None, [])
     page = (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -57,12 +57,14 @@ def test_settings_show_what_a_trial_takes_alone(make_facts: FactsFactory, togeth
     assert [row[-2].note for row in table.rows] == ["± 7.07 ms", "", "all training 10.0 s"]
 
 
-def test_gpu_memory_alone_is_preferred(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
+def test_what_tensors_held_stands_before_the_resident_set(
+    make_facts: FactsFactory, together: list[TrialRecord]
+) -> None:
     for record in together[:3]:
         record.solo = Solo(0.1, 3, 512, 300 * MIB, 40 * MIB)
     table = summarize_settings(make_facts(), together)
-    assert titles(table)[-1] == ("peak GPU memory alone, allocated", "")
-    assert table.rows[0][-1].text == "40 MiB"
+    assert titles(table)[-2:] == [("peak memory of tensors alone", ""), ("peak resident memory alone", "")]
+    assert [cell.text for cell in table.rows[0][-2:]] == ["40 MiB", "300 MiB"]
 
 
 def test_where_all_ran_alone_their_training_is_their_own(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -130,3 +132,14 @@ def test_steps_have_three_digits() -> None:
     assert [format_step_duration(seconds) for seconds in (0.0251, 0.9994, 0.9996, 2.041, 59.0, 75.0)] == [
         "25.1 ms", "999 ms", "1 s", "2.04 s", "59 s", "1 min 15 s",
     ]  # fmt: skip
+
+
+def test_a_step_has_its_spread_over_steps_and_its_processor_time(
+    make_facts: FactsFactory, together: list[TrialRecord]
+) -> None:
+    facts = make_facts()
+    assert "processor" not in dict(explain_terms(facts, together))["a step alone"]
+    together[2].solo = Solo(2.5, 3, 512, None, None, None, 2.75, 3.0, 0.5)
+    table = summarize_settings(facts, together)
+    assert table.rows[1][-2].note == "median 2.75 s, slowest 3 s, processor 500 ms"
+    assert "processor time" in dict(explain_terms(facts, together))["a step alone"]

@@ -60,7 +60,7 @@ def test_values_that_cannot_run_together_are_left_to_the_trials_that_have_them(m
             r"^study\.objectives must name what evaluation\.tasks=\[tiny_operation, .* got scores\.tiny_new_facts",
         ),
         (
-            ["quantization=none", "++space.adapter.choices=[lora,top_layers]", SOLO],
+            ["quantization=none", "++space.adapter.choices=[lora,top_layers]", SOLO, "executor.device=auto"],
             r"^study\.objectives must be measured in all trials, and one that trains by itself .* got solo\.step_se",
         ),
     ],
@@ -77,3 +77,7 @@ def test_a_constraint_that_some_trials_would_not_measure_is_refused(make_request
     check(make_request, "sampler=tpe", "study.num_trials=4", TASKS, LOSS, constraint)
     with pytest.raises(ConfigError, match=r"^study\.constraints must name what evaluation\.tasks=\[tiny_operation"):
         check(make_request, "sampler=tpe", "study.num_trials=4", TASKS, LOSS, DATA, constraint)
+
+
+def test_on_a_cpu_a_trial_that_trains_by_itself_is_measured_before_it_too(make_request: MakeRequest) -> None:
+    check(make_request, "quantization=none", "++space.adapter.choices=[lora,top_layers]", SOLO, "executor.device=cpu")

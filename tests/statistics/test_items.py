@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweeplab.statistics.items import exponentiate_mean, linearize_ratio
+from sweeplab.statistics.items import exponentiate_mean, linearize_ratio, sum_clusters
 
 
 def losses() -> tuple[np.ndarray, np.ndarray]:
@@ -38,3 +38,26 @@ def test_a_perplexity_s_values_have_its_mean_and_the_bootstrap_s_error() -> None
     values_N = exponentiate_mean(linearize_ratio(sums_N, counts_N))
     assert values_N.mean() == pytest.approx(np.exp(sums_N.sum() / counts_N.sum()), rel=1e-14)
     assert values_N.std(ddof=1) / 20 == pytest.approx(np.exp(resample(sums_N, counts_N)).std(), rel=0.05)
+
+
+def test_clusters_have_the_cluster_robust_standard_error() -> None:
+    """Miller 2024, arXiv 2411.00640, equation 4, as a loop over all pairs of items of one cluster."""
+    rng = np.random.default_rng(5)
+    clusters_N = rng.permutation(np.repeat(np.arange(60), rng.integers(1, 12, 60)))
+    values_N = (rng.random(60)[clusters_N] + rng.random(len(clusters_N)) > 1).astype(float)
+    num_items, mean = len(values_N), values_N.mean()
+    total = 0.0
+    for first in range(num_items):
+        for second in range(num_items):
+            if clusters_N[first] == clusters_N[second]:
+                total += (values_N[first] - mean) * (values_N[second] - mean)
+    values_C = sum_clusters(values_N, clusters_N)
+    assert values_C.mean() == pytest.approx(mean, rel=1e-14)
+    error = values_C.std(ddof=1) / np.sqrt(60)
+    assert error == pytest.approx(np.sqrt(total) / num_items * np.sqrt(60 / 59), rel=1e-12)
+    assert error > 1.5 * values_N.std(ddof=1) / np.sqrt(num_items)
+
+
+def test_items_that_are_each_a_cluster_stay_as_they_are() -> None:
+    sums_N, _ = losses()
+    assert sum_clusters(sums_N, np.arange(400)) == pytest.approx(sums_N, rel=1e-12)

@@ -201,6 +201,10 @@ def test_a_summary_leaves_out_what_is_missing() -> None:
         "solo/num_tokens": 512,
         "solo/peak_resident_bytes": 700_000_000,
         "solo/peak_allocated_bytes": 650_000_000,
+        "solo/evaluation_peak_allocated_bytes": 600_000_000,
+        "solo/median_step_seconds": 0.375,
+        "solo/slowest_step_seconds": 0.5,
+        "solo/step_processor_seconds": 0.75,
     }
     assert full["scores/tiny_addition/exact_match"] == 0.25
     assert "scores/tiny_addition/exact_match_stderr" not in full

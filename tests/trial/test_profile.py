@@ -1,6 +1,7 @@
 """What is measured before a cohort trains, and that it leaves no trace."""
 
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sweeplab.data.batches import Windows
-from sweeplab.records.record import Phase, Status
+from sweeplab.records.record import Phase, Solo, Status
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import profile as probe
 from sweeplab.trial.lifecycle import begin_trial
@@ -29,6 +32,12 @@ def begun(make_spec: SpecFactory, resources: Resources) -> Callable[..., Running
         return begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
 
     return make
+
+
+def measured(run: RunningTrial, resources: Resources) -> Solo:
+    solo = measure_solo(run, resources)
+    assert solo is not None
+    return solo
 
 
 def left_behind(run: RunningTrial) -> list[Any]:
@@ -72,12 +81,16 @@ def test_solo_leaves_trial_and_base_untouched(
 def test_solo_says_what_a_step_takes(begun: Callable[..., RunningTrial], resources: Resources) -> None:
     run = begun(0, "training.micro_batch_size=3", "training.accumulation=2")
     started = time.perf_counter()
-    found = measure_solo(run, resources)
+    found = measured(run, resources)
     took = time.perf_counter() - started
     lengths = sorted((row.num_tokens for row in run.data.train), reverse=True)
     assert (found.num_steps, found.num_tokens) == (3, 2 * sum(lengths[:3]))
     assert 0 < found.step_seconds < took / 4  # three timed, and those before them
-    assert found.peak_allocated_bytes is None
+    assert found.median_step_seconds is not None
+    assert found.slowest_step_seconds is not None
+    assert found.step_seconds <= found.median_step_seconds <= found.slowest_step_seconds
+    assert found.step_processor_seconds is not None
+    assert found.step_processor_seconds > 0
     if found.peak_resident_bytes is not None:
         assert resources.base_memory_bytes is not None
         logits_bytes = 3 * lengths[0] * run.base.model.config.vocab_size * 4
@@ -98,12 +111,83 @@ def test_solo_sees_a_larger_micro_batch(
     monkeypatch.setattr(time, "perf_counter", time.process_time)  # what others do on the machine does not count
     fill_heap()
     small, large = (
-        measure_solo(begun(number, f"training.micro_batch_size={size}"), resources)
-        for number, size in enumerate((1, 40))
+        measured(begun(number, f"training.micro_batch_size={size}"), resources) for number, size in enumerate((1, 40))
     )
     assert large.step_seconds > 2 * small.step_seconds
     if small.peak_resident_bytes is not None and large.peak_resident_bytes is not None:
         assert large.peak_resident_bytes > small.peak_resident_bytes + 2**22
+
+
+class Allocations(TorchDispatchMode):
+    """Live bytes of storages that operators made, by weak references: another way to count than the profiler's."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known: set[int] = set()
+        self.now = self.peak = 0
+
+    def gone(self, place: int, size: int) -> None:
+        self.known.discard(place)
+        self.now -= size
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        inputs = [one for one in tree_leaves([args, kwargs or {}]) if isinstance(one, torch.Tensor)]
+        before = {one.untyped_storage()._cdata for one in inputs}
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self.known | before:  # a view of what an operator read is no new memory
+                self.known.add(storage._cdata)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.gone, storage._cdata, storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        return made
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("adapter.rank=33", "training.gradient_checkpointing=true"),
+        ("quantization=nf4_dq", "adapter=dora", "adapter.dropout=0.1", "training.accumulation=2"),
+        ("adapter=none", "optimizer=sophia"),
+        ("model=tiny_vit", "data=digits", "optimizer=schedule_free"),
+    ],
+    ids=" ".join,
+)
+def test_tensors_are_counted_as_a_second_counter_counts_them(
+    make_spec: SpecFactory, resources: Resources, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...]
+) -> None:
+    """But for what torch's kernels take for themselves; and the trained weights are as they were."""
+    spec = make_spec(0, "quantization=none", "evaluation=none", *overrides)
+    run = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    weights = [weight.detach().clone() for weight in run.parameters]
+    generator = torch.get_rng_state()
+    counted = measured(run, resources)
+    assert all(map(torch.equal, weights, run.parameters))
+    assert all(weight.grad is None for weight in run.parameters)
+    assert run.slot is not None or torch.equal(generator, torch.get_rng_state())
+    second = Allocations()
+
+    @contextmanager
+    def count_otherwise() -> Iterator[SimpleNamespace]:
+        peaks: dict[str, int] = {}
+        monkeypatch.setattr(probe, "record_function", lambda name: noted(second, name, peaks))
+        with second:
+            yield SimpleNamespace(peak_bytes=peaks.get)
+
+    monkeypatch.setattr(probe, "count_tensors", count_otherwise)
+    again = measured(run, resources)
+    for one in ("peak_allocated_bytes", "evaluation_peak_allocated_bytes"):
+        assert getattr(again, one) <= getattr(counted, one) <= 1.01 * getattr(again, one), one
+
+
+@contextmanager
+def noted(counter: Allocations, name: str, peaks: dict[str, int]) -> Iterator[None]:
+    counter.peak = counter.now
+    yield
+    peaks[name] = counter.peak
 
 
 def test_the_fastest_step_is_of_those_that_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,15 @@ from sweeplab.statistics.intervals import Array
 
 TRAIN_SECONDS = "phases.train.seconds"
 STEP_SECONDS = "solo.step_seconds"
+TENSOR_BYTES = "solo.peak_allocated_bytes"
 _MEMORY_METRICS = (
     "phases.train.peak_allocated_bytes",
+    TENSOR_BYTES,
     "phases.train.peak_resident_bytes",
     "phases.train.peak_reserved_bytes",
 )
-_SOLO_MEMORY_METRICS = ("solo.peak_allocated_bytes", "solo.peak_resident_bytes")
+_SOLO_MEMORY_METRICS = (TENSOR_BYTES, "solo.peak_resident_bytes")
+_RESIDENT = "peak_resident_bytes"  # moves by tens of MB from run to run, so that it ranks nothing
 
 
 def has_shared_training(records: list[TrialRecord]) -> bool:
@@ -29,10 +32,21 @@ def choose_time_metric(records: list[TrialRecord]) -> str:
 
 
 def choose_memory_metric(records: list[TrialRecord]) -> str | None:
-    """The memory that is reported for the study: of GPU tensors where measured, else of the process."""
+    """The memory that is reported for the study: of tensors where measured, else of the process."""
+    return next(iter(_list_memory_metrics(records)), None)
+
+
+def choose_resident_metric(records: list[TrialRecord]) -> str | None:
+    """The resident set that is reported beside what tensors held; None where it is the memory itself, or unknown."""
+    first, *others = _list_memory_metrics(records) or [""]
+    return next((name for name in others if first == TENSOR_BYTES and name.endswith(_RESIDENT)), None)
+
+
+def _list_memory_metrics(records: list[TrialRecord]) -> list[str]:
+    """Those that were measured, the one to report first."""
     measured = {name for record in records for name in read_numbers(record)}
     names = _SOLO_MEMORY_METRICS if has_shared_training(records) else _MEMORY_METRICS
-    return next((name for name in names if name in measured), None)
+    return [name for name in names if name in measured]
 
 
 def mean_by_setting(settings: list[Setting], metric: str | None) -> Array:
@@ -42,7 +56,9 @@ def mean_by_setting(settings: list[Setting], metric: str | None) -> Array:
 
 
 def list_cost_metrics(settings: list[Setting]) -> list[str]:
-    """The memory and the time that are reported for the study; one that was not measured is left out."""
+    """The memory and the time by which settings are compared; one that was not measured is left out, and a resident
+    set is none of them."""
     records = collect_records(settings)
     names = [choose_memory_metric(records), choose_time_metric(records)]
-    return [name for name in names if name is not None and not np.isnan(mean_by_setting(settings, name)).all()]
+    ranking = [name for name in names if name is not None and not name.endswith(_RESIDENT)]
+    return [name for name in ranking if not np.isnan(mean_by_setting(settings, name)).all()]

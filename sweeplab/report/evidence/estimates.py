@@ -58,7 +58,7 @@ class Evidence:
     settings: list[Setting]
     table: ResultTable
     limits: tuple[float, float]  # smallest and largest possible value of the metric
-    estimates: list[Estimate]  # the mean of every setting; all intervals hold at once
+    estimates: list[Estimate]  # the mean of every setting's finished runs; all intervals hold at once
     lacking: list[list[int]]  # the seeds of the study that each setting has no run of
     num_worst: list[int]  # runs of each setting that count as the worst value
 
@@ -110,11 +110,11 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    members = [setting for setting in settings if _read_values_by_seed(setting, metric)]
+    members = [setting for setting in settings if read_values_by_seed(setting, metric)]
     if not members:
         return None
     sign = 1 if (facts.objectives.get(metric) or direction(metric)) == "maximize" else -1
-    by_setting = [_read_values_by_seed(setting, metric) for setting in members]
+    by_setting = [read_values_by_seed(setting, metric) for setting in members]
     known = [value for values in by_setting for value in values.values()]
     worst = min(known) if sign > 0 else max(known)
     unlucky = [_list_worse_seeds(setting, metric, values) for setting, values in zip(members, by_setting, strict=True)]
@@ -127,10 +127,14 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
         num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
         is_log=_grows_with_value(metric) and min(known) > 0,
+        eligible_K=np.array([not seeds for seeds in unlucky]),
         main_KQ=_build_main_effects(facts, members),
     )
     limits = _find_limits(metric, values_KS)
-    estimates = [clip_estimate(one, *limits) for one in _estimate_means(members, metric, table)]
+    estimates = [
+        estimate_without_error(statistics.fmean(values.values())) if seeds else clip_estimate(one, *limits)
+        for one, values, seeds in zip(_estimate_means(members, metric, table), by_setting, unlucky, strict=True)
+    ]
     lacking = [[seed for seed in sorted({*facts.seeds, *seeds}) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
 
@@ -192,13 +196,18 @@ def gather_comparable_evidence(
 def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
     """The best setting by the first objective, among those that keep the constraints.
 
-    None where there is none, and where the objective cannot be compared over all settings.
+    None where there is none, where it has one seed of several, and where the objective cannot be compared over all
+    settings.
     """
     metric, _ = first_objective(facts)
     if len(group_comparable(facts, settings, metric)) > 1:
         return None
     evidence = gather_evidence(facts, keep_allowed(facts, settings), metric, None)
-    return None if evidence is None else evidence.best
+    if evidence is None:
+        return None
+    best = find_best(evidence.table, evidence.sign)
+    num_seeds = int((~np.isnan(evidence.table.values_KS[best])).sum())
+    return evidence.settings[best] if num_seeds >= min(2, evidence.table.num_seeds) else None
 
 
 def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
@@ -210,7 +219,7 @@ def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -
     }
 
 
-def _read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
+def read_values_by_seed(setting: Setting, metric: str) -> dict[int, float]:
     """The metric by seed; the mean where a seed ran twice."""
     by_seed: dict[int, list[float]] = {}
     for record in setting.finished:
@@ -261,8 +270,10 @@ def is_share(metric: str) -> bool:
 
 def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
+    if items_N is not None and (score is None or len(items_N) < score.num_items):  # a loss, or clusters of items
+        return estimate_from_items(items_N)
     if score is None:
-        return estimate_without_error(value) if items_N is None else estimate_from_items(items_N)
+        return estimate_without_error(value)
     hits = score.value * score.num_items
     if is_share(metric) and 0 <= value <= 1 and abs(hits - round(hits)) < 1e-6 and score.num_items > 0:
         return estimate_share(value, score.num_items)

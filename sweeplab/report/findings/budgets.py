@@ -1,51 +1,117 @@
 """What quality costs: the Pareto front, the best setting under a budget, and forgetting beside learning."""
 
+import math
+from typing import Final, NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts
 from sweeplab.report.evidence.costs import list_cost_metrics, mean_by_setting
-from sweeplab.report.evidence.estimates import Evidence, gather_evidence
-from sweeplab.report.evidence.formatting import DASH, format_interval, format_metric, label_metric
+from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_seed_dependent
+from sweeplab.report.evidence.formatting import DASH, count_noun, format_interval, format_metric, label_metric
+from sweeplab.report.evidence.fronts import MARGIN, Cost, find_beaten, find_surely_better, gather_cost
 from sweeplab.report.evidence.settings import Setting, collect_records, first_objective, pick_headline_scores
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
+_LONGEST_FRONT: Final = 30  # rows
+_MOST_NAMED: Final = 4  # settings in a cell
+_BEATEN: Final = (
+    "another setting is surely better (95 % for all pairs at once), is by its means no worse in any other objective, "
+    f"needs no more counted memory, and at most {100 * MARGIN:.0f} % more measured memory and time."
+)
+_BY_MEANS: Final = "'By its means, too': it would be on the front if all means were exact, noise included."
 
-def _sign_other_objectives(facts: StudyFacts, evidence: Evidence) -> dict[str, int]:
-    """The other objectives that are no costs and were measured: -1 where more is better, else 1."""
-    known = (evidence.metric, *list_cost_metrics(evidence.settings))
-    return {
-        name: 1 if direction == "minimize" else -1
-        for name, direction in facts.objectives.items()
-        if name not in known and not np.isnan(mean_by_setting(evidence.settings, name)).all()
-    }
+
+def describe_pareto(facts: StudyFacts, evidence: Evidence) -> str:
+    """What the front's table shows, and what of it is sure."""
+    front = _find_front(facts, evidence)
+    num_settings, num_left = len(evidence.settings), len(front.indices)
+    if evidence.table.num_seeds == 1:
+        return (
+            f"With one seed no setting is surely beaten: another seed may turn the order round. {_BY_MEANS} "
+            "No budget of a measured time or size is shown: one run does not say how far it spreads."
+        )
+    beaten = f"{num_settings - num_left} of {count_noun(num_settings, 'setting')}"
+    verb = "is" if num_settings - num_left == 1 else "are"
+    cut = (
+        f" Shown: those on the front by their means, of {num_left} that are not surely beaten." if front.is_cut else ""
+    )
+    return f"{beaten} {verb} surely beaten: {_BEATEN} The others are on the front as far as is known. {_BY_MEANS}{cut}"
+
+
+class _Front(NamedTuple):
+    qualities: list[Evidence]  # the first one is of the first objective
+    costs: list[Cost]
+    indices: list[int]  # of the settings that are not surely beaten
+    by_means: set[int]  # of those on the front if all means were exact
+
+    @property
+    def is_cut(self) -> bool:
+        """True where the front is too long for a table of all of it."""
+        return len(self.indices) > _LONGEST_FRONT
+
+
+def _find_front(facts: StudyFacts, evidence: Evidence) -> _Front:
+    """The settings that are not surely beaten in the objectives, memory and time."""
+    qualities, costs = (
+        [evidence],
+        [gather_cost(evidence.settings, name) for name in list_cost_metrics(evidence.settings)],
+    )
+    for name, direction in facts.objectives.items():
+        if name == evidence.metric or name in [one.metric for one in costs]:
+            continue
+        other = gather_evidence(facts, evidence.settings, name, None)
+        if other is None:
+            continue
+        if is_seed_dependent(name) or direction == "maximize":
+            qualities.append(other)
+        else:
+            costs.append(gather_cost(evidence.settings, name))
+    badnesses = [-one.sign * mean_by_setting(evidence.settings, one.metric) for one in qualities]
+    by_means = find_pareto_front(np.stack([*badnesses, *(one.means_K for one in costs)], axis=1))
+    beaten_K = find_beaten(qualities, costs)
+    return _Front(qualities, costs, np.flatnonzero(~beaten_K).tolist(), set(by_means))
 
 
 def build_pareto_table(facts: StudyFacts, evidence: Evidence) -> Table | None:
-    """Settings that no other beats in quality, the other objectives, memory and time at once, by their means.
-
-    None without any beside quality.
-    """
-    signs = _sign_other_objectives(facts, evidence) | dict.fromkeys(list_cost_metrics(evidence.settings), 1)
-    if not signs or len(evidence.settings) < 2:
+    """Settings that no other surely beats in the objectives, memory and time. None without any beside quality."""
+    front = _find_front(facts, evidence)
+    names = [*(one.metric for one in front.qualities[1:]), *(one.metric for one in front.costs)]
+    last = list_cost_metrics(evidence.settings)
+    names = [*(name for name in facts.objectives if name in names and name not in last), *last]
+    if not names or len(evidence.settings) < 2:
         return None
-    badness_K = -evidence.sign * evidence.table.values_KS.mean(axis=1)
-    badnesses = [sign * mean_by_setting(evidence.settings, name) for name, sign in signs.items()]
-    rows_KM = np.stack([badness_K, *badnesses], axis=1)
-    columns = [Column("setting", numeric=False), *(Column(label_metric(name)) for name in (evidence.metric, *signs))]
+    columns = [Column("setting", numeric=False), *(Column(label_metric(name)) for name in (evidence.metric, *names))]
+    costs = {one.metric: one for one in front.costs}
     rows = []
-    for index in find_pareto_front(rows_KM):
-        setting = evidence.settings[index]
-        cells = [_cost_cell(setting, name) for name in signs]
-        rows.append([Cell(setting.label), _quality_cell(evidence, index), *cells])
+    for index in front.indices:
+        if front.is_cut and index not in front.by_means:
+            continue
+        label = Cell(evidence.settings[index].label, "by its means, too" if index in front.by_means else "")
+        cells = [
+            _cost_cell(costs[name], index) if name in costs else _value_cell(evidence.settings[index], name)
+            for name in names
+        ]
+        rows.append([label, _quality_cell(evidence, index), *cells])
     return Table(columns, rows)
 
 
-def _cost_cell(setting: Setting, name: str) -> Cell:
-    mean = setting.spreads[name].mean
-    return Cell(format_metric(name, mean), size=mean)
+def _value_cell(setting: Setting, name: str) -> Cell:
+    spread = setting.spreads.get(name)
+    return Cell(DASH) if spread is None else Cell(format_metric(name, spread.mean), size=spread.mean)
+
+
+def _cost_cell(cost: Cost, index: int) -> Cell:
+    """A mean with its interval in small print, where it has one and is not exact; a dash where it was not measured."""
+    estimate = cost.estimates[index]
+    if estimate is None:
+        return Cell(DASH)
+    note = "" if cost.is_counted or not estimate.has_spread else format_interval(cost.metric, estimate)
+    return Cell(format_metric(cost.metric, estimate.value), note, size=estimate.value)
 
 
 def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
@@ -57,23 +123,60 @@ def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
 
 
 def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
-    """(title, table) for memory and for time: from what budget on another setting is the best, by the means."""
+    """(title, table) for memory and for time: the best that surely fits, what cannot be told from it, what may fit.
+
+    A cost without an interval, of a study with one seed, has no table: nothing surely fits.
+    """
+    if len(evidence.settings) < 2:
+        return []
+    better_KK = find_surely_better(evidence)
     tables = []
-    scores_K = evidence.sign * evidence.table.values_KS.mean(axis=1)
     for name in list_cost_metrics(evidence.settings):
-        indices = find_best_under(mean_by_setting(evidence.settings, name), scores_K)
-        columns = [Column("from"), Column("the best is", numeric=False), Column(label_metric(evidence.metric))]
-        rows = [
+        cost = gather_cost(evidence.settings, name)
+        if cost.has_intervals:
+            title = f"Best within a budget of {METRICS[name].label}"
+            tables.append((title, _build_budget_table(evidence, cost, better_KK)))
+    return tables
+
+
+def _build_budget_table(evidence: Evidence, cost: Cost, better_KK: NDArray[np.bool_]) -> Table:
+    """One row for each budget from which on another setting has the best mean of those that surely fit."""
+    known = [(one.low, one.high) for one in cost.estimates if one is not None]
+    low_K = np.array([math.nan if one is None or one.low is None else one.low for one in cost.estimates])
+    high_K = np.array([math.nan if one is None or one.high is None else one.high for one in cost.estimates])
+    scores_K = evidence.sign * evidence.table.effects_K
+    has_noise = any(low != high for low, high in known)
+    columns = [
+        Column("from"),
+        Column("the best that surely fits" if has_noise else "the best", numeric=False),
+        Column(label_metric(evidence.metric)),
+        Column("cannot be told from it", numeric=False),
+        *([Column("may fit, and may be as good", numeric=False)] if has_noise else []),
+    ]
+    rows = []
+    for index in find_best_under(high_K, scores_K):
+        budget = float(high_K[index])
+        fits_K, may_fit_K = high_K <= budget, (low_K <= budget) & ~(high_K <= budget)
+        as_good_K = ~better_KK[fits_K].any(axis=0)
+        rows.append(
             [
-                _cost_cell(evidence.settings[index], name),
+                Cell(format_metric(cost.metric, budget), size=budget),
                 Cell(evidence.settings[index].label),
                 _quality_cell(evidence, index),
+                _names_cell(evidence, [one for one in np.flatnonzero(fits_K & as_good_K).tolist() if one != index]),
+                *([_names_cell(evidence, np.flatnonzero(may_fit_K & as_good_K).tolist())] if has_noise else []),
             ]
-            for index in indices
-        ]
-        if len(evidence.settings) > 1:
-            tables.append((f"Best within a budget of {METRICS[name].label}", Table(columns, rows)))
-    return tables
+        )
+    return Table(columns, rows)
+
+
+def _names_cell(evidence: Evidence, indices: list[int]) -> Cell:
+    """The labels, the best mean first; of many the number."""
+    scores_K = evidence.sign * evidence.table.effects_K
+    names = [evidence.settings[index].label for index in sorted(indices, key=lambda index: -scores_K[index])]
+    if len(names) > _MOST_NAMED:
+        return Cell(f"{len(names)} settings", f"the best: {names[0]}")
+    return Cell("; ".join(names) or DASH)
 
 
 def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Table | None:

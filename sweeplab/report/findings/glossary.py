@@ -1,14 +1,21 @@
 """What the report's numbers mean, for readers who did not run the study."""
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.evidence.costs import choose_memory_metric, has_shared_training
+from sweeplab.report.evidence.costs import (
+    TENSOR_BYTES,
+    choose_memory_metric,
+    choose_resident_metric,
+    has_shared_training,
+)
 from sweeplab.report.evidence.formatting import DASH, label_metric
+from sweeplab.report.evidence.item_values import list_without_items
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.statistics.spreads import TEST_LEVEL
 
 
-def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
+def explain_terms(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[tuple[str, str]]:
     """What the report's numbers mean, as (term, explanation)."""
     label = label_metric(first_objective(facts)[0])
     memory = choose_memory_metric(records)
@@ -55,22 +62,72 @@ def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[s
                 "test items would change. It does not cover the choice of seed.",
             )
         )
+    explained += _explain_items(records, items)
     if has_shared_training(records):
-        explained += _explain_shared_training(memory)
+        explained += _explain_shared_training(memory, records)
     elif memory is not None:
-        explained.append((METRICS[memory].label, "The highest value while training, with the base model included."))
+        explained.append((METRICS[memory].label, _explain_memory(memory, records)))
     explained.append((DASH, "No value: it was not measured, or no trial finished. Nothing is filled in."))
     return explained
 
 
-def _explain_shared_training(memory: str | None) -> list[tuple[str, str]]:
+def _explain_items(records: list[TrialRecord], items: Items | None) -> list[tuple[str, str]]:
+    """What intervals over items assume, and which scores have none; nothing of records that do not say."""
+    asked = [one.config["evaluation"] for one in records if "clusters" in one.config.get("evaluation", {})]
+    clusters = {f"{task} by {field}" for one in asked for task, field in one["clusters"].items()}
+    sentences = []
+    if asked and items is not None:
+        apart = f", but for clusters ({', '.join(sorted(clusters))}), each of which counts once" if clusters else ""
+        sentences.append(
+            f"An interval over items takes them as independent of each other{apart}. Which few-shot examples were "
+            "drawn and how the data were split lie outside every interval."
+        )
+    lacking = list_without_items(records, items)
+    if lacking:
+        sentences.append(
+            f"No items: {', '.join(label_metric(name) for name in lacking)}. Such a score is not the mean of what its "
+            "items say, so settings are not compared item by item."
+        )
+    return [("items", " ".join(sentences))] if sentences else []
+
+
+def _explain_memory(memory: str, records: list[TrialRecord]) -> str:
+    """What the memory of the study means, and the resident set beside it."""
+    if memory != TENSOR_BYTES:
+        if has_shared_training(records):
+            return "The highest value in these steps, with the base and without other trials."
+        return "The highest value while training, with the base model included."
+    sentences = (
+        "The most bytes that tensors held at once in two optimizer steps of the trial alone at its longest batch, with "
+        "the base. It is counted, so it repeats to the byte."
+    )
+    if choose_resident_metric(records) is None:
+        return sentences
+    return (
+        f"{sentences} Python, its libraries and their scratch memory are not in it; they are in the resident memory of "
+        "the process, which moves by tens of MB from run to run and ranks nothing."
+    )
+
+
+def _explain_spread(records: list[TrialRecord]) -> str:
+    """What stands beside the time of a step, in records that have it."""
+    if all(record.solo is None or record.solo.step_processor_seconds is None for record in records):
+        return ""
+    return (
+        " Beside it stand the median and the slowest of the timed steps, and the processor time of a step, summed over "
+        "threads: on a machine that others use too, compare processor times, since waiting is not in them."
+    )
+
+
+def _explain_shared_training(memory: str | None, records: list[TrialRecord]) -> list[tuple[str, str]]:
     """What time and memory mean in a study whose trials shared a base: (term, explanation)."""
     explained = [
         (
             "a step alone",
             "The fastest of a few optimizer steps of the trial alone on the base, at its longest batch, measured "
             "before it trained. The time of its training is no number of its own, since others trained at the same "
-            "time. A setting that needs the base for itself is not probed; its whole training is given in small print.",
+            "time. A setting that needs the base for itself is not probed; its whole training is given in small print."
+            + _explain_spread(records),
         ),
         (
             "trained among",
@@ -80,6 +137,5 @@ def _explain_shared_training(memory: str | None) -> list[tuple[str, str]]:
         ),
     ]
     if memory is not None:
-        sentences = "The highest value in these steps, with the base and without other trials."
-        explained.append((METRICS[memory].label, sentences))
+        explained.append((METRICS[memory].label, _explain_memory(memory, records)))
     return explained

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.bases import find_base_score, find_base_value, label_bases
-from sweeplab.report.evidence.costs import STEP_SECONDS, TRAIN_SECONDS, choose_memory_metric, has_shared_training
+from sweeplab.report.evidence.costs import (
+    STEP_SECONDS,
+    TENSOR_BYTES,
+    TRAIN_SECONDS,
+    choose_memory_metric,
+    choose_resident_metric,
+    has_shared_training,
+)
 from sweeplab.report.evidence.estimates import estimate_settings, find_best_setting
 from sweeplab.report.evidence.formatting import (
     DASH,
@@ -37,6 +44,11 @@ from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.intervals import Estimate
 
 _BITS = "base_bits_per_param"
+_BESIDE_STEP: Final = {
+    "median": "solo.median_step_seconds",
+    "slowest": "solo.slowest_step_seconds",
+    "processor": "solo.step_processor_seconds",
+}
 _CellOf = Callable[[Setting], Cell]
 
 
@@ -93,15 +105,20 @@ def _build_base_row(base: BaseScore, metrics: list[str | None], which: str) -> l
 
 def _build_cost_columns(records: list[TrialRecord]) -> list[tuple[Column, _CellOf]]:
     """Time and memory of a setting's own: of its training, or of a step alone where any trials trained together."""
-    name = choose_memory_metric(records)
+    time = (Column("training time"), _time_cell)
     if has_shared_training(records):
-        kind = "peak memory alone" if name is None else METRICS[name].label
-        return [
-            (Column("a step alone", "longest batch"), _step_cell),
-            (Column(kind), partial(_memory_cell, name)),
-        ]
-    kind = "peak memory" if name is None else METRICS[name].label.removesuffix(", training")
-    return [(Column("training time"), _time_cell), (Column(kind, "in training"), partial(_memory_cell, name))]
+        time = (Column("a step alone", "longest batch"), _step_cell)
+    resident = choose_resident_metric(records)
+    beside = [] if resident is None else [_build_memory_column(resident, records)]
+    return [time, _build_memory_column(choose_memory_metric(records), records), *beside]
+
+
+def _build_memory_column(name: str | None, records: list[TrialRecord]) -> tuple[Column, _CellOf]:
+    shared = has_shared_training(records)
+    kind = f"peak memory{' alone' if shared else ''}" if name is None else METRICS[name].label
+    if not shared and name != TENSOR_BYTES:
+        return Column(kind.removesuffix(", training"), "in training"), partial(_memory_cell, name)
+    return Column(kind), partial(_memory_cell, name)
 
 
 def _label_cell(setting: Setting) -> Cell:
@@ -175,11 +192,16 @@ def _time_cell(setting: Setting) -> Cell:
 
 
 def _step_cell(setting: Setting) -> Cell:
-    """A method that has the base for itself is not probed: its training's own time is in the small print."""
+    """A method that has the base for itself is not probed on a GPU: its training's own time is in the small print."""
     spread, training = setting.spreads.get(STEP_SECONDS), setting.spreads.get(TRAIN_SECONDS)
     if spread is not None:
-        note = "" if spread.std is None else f"± {format_step_duration(spread.std)}"
-        return Cell(format_step_duration(spread.mean), note, spread.mean)
+        notes = [] if spread.std is None else [f"± {format_step_duration(spread.std)}"]
+        notes += [
+            f"{word} {format_step_duration(setting.spreads[name].mean)}"
+            for word, name in _BESIDE_STEP.items()
+            if name in setting.spreads
+        ]
+        return Cell(format_step_duration(spread.mean), ", ".join(notes), spread.mean)
     return Cell(DASH, "" if training is None else f"all training {format_duration(training.mean)}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, Score, Solo, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
     trial_folder,
@@ -19,11 +19,13 @@ from sweeplab.records.store import (
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
 from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.importance import build_effects_table, build_importance_table, measure_importance
+from sweeplab.statistics.intervals import level_with
 from sweeplab.statistics.power import _compute_power, count_seeds_needed
 
 RecordFactory = Callable[..., TrialRecord]
@@ -77,6 +79,38 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     assert found.table.items_KSN is None
 
 
+def test_a_run_without_results_has_its_value_on_every_item(study: Path) -> None:
+    """The worst value where it failed; none where it does not exist yet."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    settings = group_by_setting(facts, [record for record in records if record.number not in (1, 3)])
+    values_KS = np.array([[np.mean(hits(0)), 0.05], [np.mean(hits(2)), np.nan]])
+    values_KSN = stack_item_values(settings, [0, 1], items[METRIC], values_KS)
+    assert values_KSN is not None
+    assert np.array_equal(values_KSN[:, 0], [hits(0), hits(2)])
+    assert np.array_equal(values_KSN[:, 1], [[0.05] * 20, [np.nan] * 20], equal_nan=True)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2])
+def test_questions_on_one_passage_count_once(study: Path, num_seeds: int) -> None:
+    """Against Miller's formula for one seed: with two, the means are those of the items as before."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    clusters_N = np.arange(20) // 4
+    items[METRIC] = items[METRIC]._replace(clusters=clusters_N.tolist())
+    kept = [record for record in records if record.seed < num_seeds]
+    facts.seeds = list(range(num_seeds))
+    found = gather_evidence(facts, group_by_setting(facts, kept), METRIC, items)
+    assert found is not None
+    assert found.table.items_KSN is not None
+    assert found.table.items_KSN.shape == (2, num_seeds, 5)
+    assert np.allclose(found.table.items_KSN.mean(axis=2), found.table.values_KS)
+    if num_seeds == 1:
+        rest_N = np.array(hits(0)) - np.mean(hits(0))
+        squares = sum(rest_N[clusters_N == cluster].sum() ** 2 for cluster in range(5))
+        assert found.estimates[0].se == pytest.approx(np.sqrt(squares * 5 / 4) / 20)
+
+
 def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) -> None:
     facts, records, items, _ = read_stored_study(study)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
@@ -90,8 +124,11 @@ def test_seeds_needed_of_the_table_are_the_fewest_with_these_items(study: Path) 
     rest = by_item_SN - by_item_SN.mean(axis=0) - by_item_SN.mean(axis=1, keepdims=True) + by_item_SN.mean()
     of_items = max(0.0, 2 * by_item_SN.mean(axis=0).var(ddof=1) - (rest**2).sum() / 19) / 40
     assert of_items > 0
-    value, deviation = compared.differences[place].value, by_item_SN.mean(axis=1).std(ddof=1)
-    powers = [_compute_power(value, deviation, num, 0.95, of_items, 19) for num in range(2, 1001)]
+    value, deviation = compared.differences[place].value, compared.seed_deviations[place]
+    shares = (20 * found.table.values_KS.sum(axis=1) + 2) / (2 * 20 + 4)
+    floor = (np.minimum(20 * shares * (1 - shares), 4) / 20**2).mean()  # never below what 20 items allow
+    assert deviation == pytest.approx(max(by_item_SN.mean(axis=1).std(ddof=1), (2 * floor) ** 0.5))
+    powers = [_compute_power(value, deviation, num, level_with(num), of_items, 19) for num in range(2, 1001)]
     told = next((str(place + 2) for place, power in enumerate(powers) if power >= 0.8), DASH)
     assert seeds_cell(compared, place).text == told != str(count_seeds_needed(value, deviation))
 
@@ -135,6 +172,7 @@ def grid(make_record: RecordFactory) -> list[TrialRecord]:
             {"optimizer": name, "adapter.rank": rank},
             seed,
             10.0 * (name == "sgd") + np.log2(rank) + noise[n],
+            solo=Solo(0.1, 3, 512, 500 * 2**20 + n, 40 * 2**20),
             scores={"old": {"acc": Score(0.5, 0.05, 100)}},
         )
         for n, (name, rank, seed) in enumerate(points)
@@ -170,9 +208,17 @@ def test_fronts_budgets_and_forgetting(make_facts: FactsFactory, grid: list[Tria
     assert front is not None
     assert [row[0].text for row in front.rows] == ["optimizer=adamw, rank=4"]  # costs are equal: the best loss alone
     assert [title for title, _ in build_budget_tables(found)] == [
-        "Best within a budget of peak resident memory, training",
+        "Best within a budget of peak memory of tensors alone",
         "Best within a budget of training time",
     ]
+    for record in grid:
+        assert record.solo is not None
+        record.solo.peak_allocated_bytes = (
+            None  # as in records of before it was counted: the resident set ranks nothing
+        )
+    found = gather_evidence(facts, group_by_setting(facts, grid), LOSS, None)
+    assert found is not None
+    assert [title for title, _ in build_budget_tables(found)] == ["Best within a budget of training time"]
     kept = build_forgetting_table(facts, settings, None)
     assert kept is not None
     assert [column.unit for column in kept.columns] == ["", "learned", "kept"]
@@ -197,7 +243,7 @@ def test_the_other_objectives_are_part_of_the_front(make_facts: FactsFactory, gr
         "held-out loss",
         "acc on old",
         "adapter size",
-        "peak resident memory, training",
+        "peak memory of tensors alone",
         "training time",  # an objective, and a cost that is shown anyway
     ]
     assert [row[2].text for row in front.rows] == ["0.040", "0.080", "0.160", "0.320"]

@@ -90,52 +90,52 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     near = [(1.00, 1.01), (1.30, 1.32), (1.61, 1.60), (1.90, 1.92)]
-    records = three_settings(make_record, [*near, (2.0, 9.0)])
+    records = three_settings(make_record, [*near, (0.001, 9.0)])
     facts = make_facts(seeds=[0, 1])
-    found = build_settings_table(facts, group_by_setting(facts, records))
-    alone = build_settings_table(facts, group_by_setting(facts, records[:8]))
-    assert [table.rows[0][2].note for table in (found, alone)] == ["[0.976, 1.034]", "[0.983, 1.027]"]
-    assert found.rows[4][2].note == "[0.000, 49.972], own spread"  # 12.706 of one freedom, and no loss is below 0
-    said = summarize_answer(facts, records)
-    assert said[0].endswith("rank=16 cannot be told from it, every other is worse.")
-    assert "between any two of the 4 settings that spread alike; a smaller one" in said[1]
-    assert said[3] == (
-        "2 seeds of one setting say little about its spread, so 4 settings share one variance (3 degrees of freedom); "
-        "rank=16 spreads more than these seed by seed (a test at 2 %), so that differences from there stand on its own "
-        "seeds, and have to be large to be seen."
+    table = build_settings_table(facts, group_by_setting(facts, records))
+    assert table.rows[0][2].note.startswith("[0.")
+    assert table.rows[4][2].note.endswith(", own spread")
+    sentences = summarize_answer(facts, records)
+    assert sentences[0] == (
+        "Use rank=1: it has the lowest held-out loss, 1.005 nats/target, against a median of 1.605 nats/target over "
+        "the 5 settings; rank=16 may be as good, every other setting is worse."
+    )
+    assert sentences[-1] == (
+        "The settings share what is known of their spread over seeds, of the logarithm: 3 degrees of freedom. rank=16 "
+        "spreads more than the others (a test at 0.2 %), so that differences from there stand on their own seeds, and "
+        "have to be large to be seen."
     )
 
 
-def test_settings_of_no_spread_are_said_to_have_no_part_in_the_shared_variance(
+def test_settings_without_any_spread_have_no_part_in_the_shared_variance(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     records = three_settings(make_record, [(3.0, 3.0), (1.00, 1.01), (1.30, 1.32), (3.0, 3.0), (1.61, 1.60)])
-    said = summarize_answer(make_facts(seeds=[0, 1]), records)
-    assert said[3].startswith(
-        "2 seeds of one setting say little about its spread, so 3 settings share one variance (2 degrees of freedom, "
-        "without 2 settings of no spread at all); a test at 2 % finds none that spreads more"
+    assert summarize_answer(make_facts(seeds=[0, 1]), records)[-1] == (
+        "The settings share what is known of their spread over seeds, of the logarithm: 2 degrees of freedom, and "
+        "wider intervals where they spread unlike."
     )
     lone = summarize_answer(make_facts(seeds=[0, 1]), records[:4] + records[6:8])
-    assert lone[3].endswith("say little about its spread, and each difference stands on 1 degree of freedom.")
+    assert lone[-1] == "Each difference stands on its own seeds."
 
 
 def test_no_spread_at_all_is_said_and_no_difference_of_nothing(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     records = three_settings(make_record, [(0.1, 0.1), (0.3, 0.3), (0.7, 0.7)])
-    said = summarize_answer(make_facts(seeds=[0, 1]), records)
-    assert said[1].startswith("Every difference between settings is the same with all seeds: a spread of exactly zero")
-    assert not any("true difference" in one for one in said)
-    assert said[0] == (
-        "rank=1 has the lowest mean held-out loss: 0.100 nats/target (mean of 2 seeds); how far chance goes is not "
-        "known, so no other is called worse."
+    sentences = summarize_answer(make_facts(seeds=[0, 1]), records)
+    assert any(one.startswith("Every difference between settings is the same with all seeds") for one in sentences)
+    assert not any("true difference" in one for one in sentences)
+    assert sentences[0] == (
+        "rank=1 has the lowest held-out loss, 0.100 nats/target, against a median of 0.300 nats/target over the 3 "
+        "settings; how far chance goes is not known, so that no setting is called the best."
     )
     sized = [replace(one, adapter_bytes=1000 * one.params["adapter.rank"]) for one in records]
     sizes = summarize_answer(make_facts(seeds=[0, 1], objectives={"adapter_bytes": "minimize"}), sized)
-    assert sizes[0].endswith("every other is worse, with 95 % certainty for all at once.")
+    assert sizes[0].endswith("and every other setting is worse.")
 
 
-def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_own_mean(
+def test_settings_are_compared_over_the_seeds_that_both_have_and_no_interval_lacks_its_own_mean(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     rows = [(1, 0, 0.50), (1, 1, 0.54), (1, 2, 0.98), (2, 0, 0.70), (2, 1, 0.72), (4, 0, 0.10), (4, 1, 0.12)]
@@ -144,36 +144,73 @@ def test_the_best_is_that_of_the_seeds_that_all_have_and_no_interval_lacks_its_o
         for n, (rank, seed, value) in enumerate(rows)
     ]
     facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
-    said = summarize_answer(facts, records)
-    assert said[0].startswith("rank=2 has the highest mean acc on t: 0.710 [")
-    assert any("compared with the 2 seeds that all of them have; those with more (1) have" in one for one in said)
+    sentences = summarize_answer(facts, records)
+    assert sentences[0].startswith("Use rank=2: its acc on t is 0.710, against a median of 0.673 over the 3 settings")
+    assert (
+        "Without a run: rank=2 of seed 2; rank=4 of seed 2. Two settings are compared over the seeds that both have; "
+        "one with a single seed is not called worse, nor the best." in sentences
+    )
     table = summarize_settings(facts, records)
     assert table.marked == 1
-    notes = [row[3].note for row in table.rows]
     assert table.rows[0][3].text == "0.673 ± 0.266"
-    assert notes[0] == ""
-    assert notes[1].startswith("[0.")
-    found = gather_evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
-    assert found is not None
-    compared = found.compared()
+    evidence = gather_evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
+    assert evidence is not None
+    for one in evidence.estimates:
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low <= one.value <= one.high
+    compared = evidence.compared()
     assert compared is not None
-    assert found.settings[compared.best] is found.best
+    assert evidence.settings[compared.best] is evidence.best
+    assert compared.differences[0].value == pytest.approx(0.52 - 0.71)  # over seeds 0 and 1
     apart = summarize_answer(make_facts(seeds=[], objectives=facts.objectives), [records[0], records[4]])
-    assert apart[0] == "No seed was run by all settings, so none is called the best."
+    assert apart[0].startswith("With one seed rank=2 has the highest acc on t, 0.720")
     assert summarize_settings(make_facts(seeds=[]), [records[0], records[4]]).marked is None
 
 
-def test_one_seed_calls_others_worse_with_this_seed_only(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+def test_a_seed_that_is_not_done_does_not_turn_the_answer_around(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """A fourth seed was asked for, and one setting alone, the worst, has it so far."""
+    values = {2: (0.10, 0.09, 0.11), 64: (0.85, 0.84, 0.84), 8: (0.30, 0.32, 0.31)}
+    points = [(rank, seed, value) for rank, row in values.items() for seed, value in enumerate(row)]
+    records = [
+        make_record(n, {"adapter.rank": rank}, seed, scores={"t": {"acc": Score(value, None, 200)}})
+        for n, (rank, seed, value) in enumerate([*points, (2, 3, 0.098)])
+    ]
+    facts = make_facts(seeds=[0, 1, 2, 3], objectives={"scores.t.acc": "maximize"})
+    assert summarize_answer(facts, records)[0].startswith("Use rank=64: its acc on t is 0.843")
+    lost = [record for record in records if (record.params["adapter.rank"], record.seed) != (64, 1)]
+    assert summarize_answer(facts, lost)[0].startswith("Use rank=64: its acc on t is 0.845")
+
+
+def test_a_run_that_failed_counts_as_the_worst(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    rows = [(4, 0, 1.00), (4, 1, 1.02), (8, 0, 0.50), (8, 1, None), (16, 0, 1.30), (16, 1, 1.31)]
+    records = [make_record(n, {"adapter.rank": rank}, seed, loss) for n, (rank, seed, loss) in enumerate(rows)]
+    facts = make_facts(seeds=[0, 1])
+    sentences = summarize_answer(facts, records)
+    assert "rank=4 has the lowest held-out loss, 1.010 nats/target" in sentences[0]
+    assert (
+        "Runs that failed, diverged or were pruned count as the worst value seen: rank=8 1 of 2, that is 1 to 99 % of "
+        "its runs." in sentences
+    )  # Clopper and Pearson: 1 - 0.025 ** 0.5 = 0.842 for 2 of 2, and 0.0126 to 0.9874 for 1 of 2
+    evidence = gather_evidence(facts, group_by_setting(facts, records), "heldout_loss_nats_per_token", None)
+    assert evidence is not None
+    assert evidence.table.values_KS[1].tolist() == [0.50, 1.31]
+    assert (evidence.estimates[1].value, evidence.estimates[1].low) == (0.50, None)
+    assert evidence.num_worst == [0, 1, 0]
+
+
+def test_one_seed_decides_nothing(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     records = [
         make_record(n, {"adapter.rank": 2**n}, 0, scores={"t": {"acc": Score(value, 0.01, 100)}})
         for n, value in enumerate((0.9, 0.5, 0.1))
     ]
     facts = make_facts(objectives={"scores.t.acc": "maximize"})
-    said = summarize_answer(facts, records)[0]
-    assert said.endswith("; with this seed every other is worse, with 95 % certainty for all at once.")
-    records[1].scores = {"t": {"acc": Score(0.88, 0.01, 100)}}
-    said = summarize_answer(facts, records)[0]
-    assert said.endswith("; rank=2 cannot be told from it, with this seed every other is worse.")
+    assert summarize_answer(facts, records)[0] == (
+        "With one seed rank=1 has the highest acc on t, 0.900, against a median of 0.500 over the 3 settings; another "
+        "seed may turn that around, so that nothing is decided."
+    )
 
 
 def test_held_out_losses_of_different_data_have_no_best_in_common(
@@ -187,8 +224,8 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     facts = make_facts(space=space)
     said = summarize_answer(facts, records)
     assert said[0].startswith("Held-out losses of different data, or of examples cut at different lengths, are of diff")
-    assert said[1].startswith("With data=tiny_facts: rank=4 has the lowest mean held-out loss: 1.000")
-    assert said[2].startswith("With data=tiny_operation: rank=4 has the lowest mean held-out")
+    assert said[1].startswith("With data=tiny_facts: With one seed rank=4 has the lowest held-out loss, 1.000")
+    assert said[2].startswith("With data=tiny_operation: With one seed rank=4 has the lowest held-out")
     assert summarize_settings(facts, records).marked is None
     scored = make_facts(space=space, objectives={"scores.t.acc": "maximize"})
     for place, record in enumerate(records):
@@ -226,19 +263,16 @@ def test_values_read_as_a_user_would_type_them() -> None:
     ]  # fmt: skip
 
 
-def test_the_answer_names_the_best_its_spread_and_its_rivals(
+def test_the_answer_names_the_best_its_gain_and_its_rivals(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
     facts = make_facts(seeds=[0, 1], num_planned=8)
-    rows = [(4, 1.0), (4, 1.5), (8, 1.75), (8, 1.25), (16, 90.0), (16, 90.0), (32, 0.5), (32, None)]
+    rows = [(4, 1.0), (4, 1.5), (8, 1.75), (8, 1.25), (16, 90.0), (16, 91.0), (32, 0.5), (32, None)]
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
-    assert summarize_answer(facts, records) == [
-        "Of the settings with a value for every seed, rank=4 has the lowest mean held-out loss: "
-        # rank=16 has no spread: (0.125 + 0.125) / 2, and 4.303 for 2 degrees of freedom: 1.25 ± 4.303 * sqrt(0.125 / 2)
-        "1.250 nats/target [0.174, 2.326] (mean of 2 seeds; 95 % interval over seeds); rank=8 cannot be told from it, "
-        "every other is worse.",
-        *summarize_answer(facts, records)[1:4],
-        "Not ranked, because not every seed has a value: rank=32 (1/2 finished).",
+    answer = summarize_answer(facts, records)
+    assert answer[:3] == [
+        "No setting can be told from the others: rank=4 has the lowest held-out loss, 1.250 nats/target, against a "
+        "median of 1.375 nats/target over the 4 settings, but each of the others may be as good.",
         "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
     ]
@@ -249,11 +283,12 @@ def test_the_answer_of_one_seed_says_that_it_has_no_spread(
 ) -> None:
     records = [make_record(n, {"adapter.rank": rank}, 0, loss) for n, (rank, loss) in enumerate([(4, 1.5), (8, 1.25)])]
     assert summarize_answer(make_facts(), records) == [
-        "rank=8 has the lowest mean held-out loss: 1.250 nats/target (one seed); how far chance goes is not known, so "
-        "no other is called worse.",
-        "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval over "
-        "items does not cover that.",
+        "With one seed rank=8 has the lowest held-out loss, 1.250 nats/target, against 1.500 nats/target of the other; "
+        "another seed may turn that around, so that nothing is decided.",
         "2 of 2 started trials finished.",
+        "rank=8: 1.250 nats/target, 1 seed; without an interval.",
+        "With one seed nothing is known of the spread over seeds: a difference may be the seed's, and an interval over "
+        "items does not cover that. Run two seeds or more, study.seeds=[0,1].",
     ]
 
 
@@ -292,9 +327,9 @@ def test_a_best_at_the_end_of_a_range_asks_for_a_wider_one(
 def test_a_score_as_the_objective_is_named_with_its_task(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     facts = make_facts(objectives={"scores.facts.exact_match": "maximize"})
     record = make_record(0, {"adapter.rank": 4}, scores={"facts": {"exact_match": Score(0.75, 0.05, 80)}})
-    assert summarize_answer(facts, [record])[0] == (
-        "One setting was run (rank=4): exact match on facts 0.750 [0.645, 0.832] (one seed; 95 % interval over items)."
-    )
+    answer = summarize_answer(facts, [record])
+    assert answer[0] == "One setting was run, rank=4: exact match on facts 0.750."
+    assert answer[2] == "rank=4: 0.750 [0.645, 0.832]; the interval is over items."
 
 
 def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -317,7 +352,7 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
     ]
     assert table.marked == 0
     assert table.columns[3].unit == "100 items"
-    assert table.rows[0][3].note == "se 0.050"  # no spread over seeds is no interval
+    assert table.rows[0][3].note == "[0.000, 1.000], se 0.050"  # no spread is that of two items, with one freedom
     assert table.rows[0][4].note == "1 % of base"
 
 
@@ -399,7 +434,7 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         "was left to learn; raise it to learn from whole examples.",
         "training.max_length=128 cut 1 of 1,200 training examples; raise it to learn from whole examples.",
     ]
-    assert summarize_answer(make_facts(), records)[-3:-1] == expected
+    assert [one for one in summarize_answer(make_facts(), records) if one.startswith("training.")] == expected
     failed = [replace(record, status=Status.FAILED) for record in records]
     assert summarize_answer(make_facts(), failed)[1:-1] == expected
     assert not any(" cut " in said for said in summarize_answer(make_facts(), records[4:]))
@@ -411,5 +446,5 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
         "training.max_length=128 cut 1 training example; raise it to learn"
-        in summarize_answer(make_facts(), unknown)[2]
+        in summarize_answer(make_facts(), unknown)[1]
     )

@@ -102,7 +102,9 @@ def test_best_follows_the_direction(
     assert found.label == best
 
 
-def test_a_setting_without_all_its_values_is_not_the_best(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+def test_a_setting_of_which_a_run_failed_is_not_the_best_nor_one_with_a_single_seed(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
     facts = make_facts(seeds=[0, 1])
     rows = [(4, 0, 2.0), (4, 1, 2.0), (8, 0, 1.0), (8, 1, None), (16, 0, 1.0)]
     records = [make_record(n, {"adapter.rank": rank}, seed, loss) for n, (rank, seed, loss) in enumerate(rows)]
