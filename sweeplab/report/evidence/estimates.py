@@ -139,14 +139,16 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
     return None if evidence is None else evidence.best
 
 
-def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
+def estimate_settings(
+    facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None = None
+) -> dict[int, Estimate]:
     """Means with intervals of settings with a value for every seed, by the number of a setting's first trial.
 
     A setting with more seeds than the common ones is left out, because its own mean is over other seeds.
     """
     return {
         setting.records[0].number: estimate
-        for evidence in gather_comparable_evidence(facts, settings, metric, None).values()
+        for evidence in gather_comparable_evidence(facts, settings, metric, items).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
         if setting.spreads[metric].num_seeds == evidence.table.num_seeds
     }
