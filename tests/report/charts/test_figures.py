@@ -71,13 +71,13 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     settings = group_by_setting(facts, records)
     found = gather_evidence(facts, settings, "scores.new.acc", None)
     assert found is not None
-    shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
+    shares = [Importance("rank", (0.7, 0.8), (0.5, 0.5)), Importance("lr", (0.2, 0.3), (0.5, 0.5))]
     drawn = {
         one.ident: one
         for one in draw_figures(facts, settings, build_study_charts(facts, settings, [], []), {"": found}, shares)
     }
     assert list(drawn) == [
-        *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
+        *("score-0", "parallel", "tradeoff-0", "importance"),
         *("heldout-loss", "train-time", "peak-memory", "loss-curves", "training-curves", "phase-memory"),
     ]
     texts = {}
