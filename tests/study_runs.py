@@ -177,6 +177,10 @@ class Standin:
         lines = map(json.loads, (self.folder / "heard.jsonl").read_text().splitlines())
         return [numbers for said, numbers in lines if said == kind and (numbers or kind == "cohort")]
 
+    def hangs(self) -> bool:
+        """True while a worker does nothing any more, as its plan says."""
+        return any(not gone(int(mark.name.partition("-")[2])) for mark in self.folder.glob("hangs-*"))
+
     def numbers(self) -> list[int]:
         return [one["number"] for one in self.given()]
 

@@ -177,18 +177,27 @@ def read_items(study_folder: Path) -> Items:
 
 
 def items_to_dict(tables: Items) -> dict[str, Any]:
-    """A short form for JSON: items 0, 1, 2, ... as their count, results that are all 0 or 1 as a text of digits, and
-    sums in 32 bits in base64."""
+    """A short form for JSON: items 0, 1, 2, ... as their count, other whole numbers as a text, results that are all 0
+    or 1 as a text of digits, and sums in 32 bits in base64."""
     return {
         name: {
-            "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
+            "items": len(table.items) if table.items == list(range(len(table.items))) else _join(table.items),
             "trials": {str(trial): _shorten(table, table.values[trial]) for trial in sorted(table.values)},
         }
-        | ({} if table.counts is None else {"counts": table.counts})
+        | ({} if table.counts is None else {"counts": _join(table.counts)})
         | ({"is_log": True} if table.is_log else {})
-        | ({} if table.clusters is None else {"clusters": table.clusters})
+        | ({} if table.clusters is None else {"clusters": _join(table.clusters)})
         for name, table in sorted(tables.items())
     }
+
+
+def _join(numbers: Sequence[int]) -> str:
+    """On one line, where JSON with an indent would have a line for each."""
+    return " ".join(map(str, numbers))
+
+
+def _split(numbers: str | list[int] | None) -> list[int] | None:
+    return [int(one) for one in numbers.split()] if isinstance(numbers, str) else numbers
 
 
 def _shorten(table: ItemTable, values: list[float]) -> str | list[float]:
@@ -217,12 +226,11 @@ def items_from_dict(values: dict[str, Any]) -> Items:
 
 
 def _read_table(table: dict[str, Any]) -> ItemTable:
-    counts, is_log = table.get("counts"), bool(table.get("is_log", False))
-    items = list(range(table["items"])) if isinstance(table["items"], int) else table["items"]
+    counts, clusters, is_log = _split(table.get("counts")), _split(table.get("clusters")), bool(table.get("is_log"))
+    items = list(range(table["items"])) if isinstance(table["items"], int) else _split(table["items"]) or []
     values = {
         int(trial): _lengthen(results, counts is not None or is_log) for trial, results in table["trials"].items()
     }
-    clusters = table.get("clusters")
     if clusters is not None and set(clusters) != set(range(len(set(clusters)))):
         raise ValueError("items are malformed: their clusters must be numbered from 0")
     if any(len(one) != len(items) for one in (*values.values(), counts, clusters) if one is not None):

@@ -30,14 +30,13 @@ def least_held(num_draws: int, share: float) -> int:
 @cache
 def run_named(name: str, num_draws: int) -> dict[str, dict[str, Any]]:
     (shape,) = (shape for shape in list_shapes() if shape.name == name)
-    quantities: dict[str, dict[str, Any]] = run_shape(shape, num_draws)["quantities"]
+    quantities: dict[str, dict[str, Any]] = run_shape(shape, num_draws, num_draws)["quantities"]
     return quantities
 
 
 def count(name: str, quantity: str, num_draws: int) -> int:
     one = run_named(name, num_draws)[quantity]
-    share: float = one["value"]
-    return round(share * one["num_draws"])
+    return round(float(one["value"]) * int(one["num_draws"]))
 
 
 def test_names_are_unique() -> None:
@@ -139,16 +138,23 @@ def test_weights_of_a_toggle_are_those_of_pairs() -> None:
 
 def test_a_shape_gives_the_same_numbers_again() -> None:
     shape = Shape("a group", "equal", Additive(), 3, 2)
-    first, again = (run_shape(shape, 5)["quantities"] for _ in range(2))
+    first, again = (run_shape(shape, 5, 5)["quantities"] for _ in range(2))
     assert first == again
-    assert run_shape(replace(shape, kind="other"), 5)["quantities"] != first
+    assert run_shape(replace(shape, kind="other"), 5, 5)["quantities"] != first
 
 
 def result_of(**values: float) -> dict[str, Any]:
     quantities = {
         name.replace("_", " "): {"value": value, "se": 0.005, "num_draws": 9} for name, value in values.items()
     }
-    return {"name": "a shape", "group": "A group", "num_draws": 9, "statistics": "abc", "quantities": quantities}
+    return {
+        "name": "a shape",
+        "group": "A group",
+        "num_draws": 9,
+        "num_other_draws": 9,
+        "statistics": "abc",
+        "quantities": quantities,
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,7 +172,7 @@ def test_what_is_beyond_a_bar_is_marked_and_what_surely_is_listed(
     values: dict[str, float], cell: str, fails: bool
 ) -> None:
     results = [result_of(**values)]
-    page = format_page(results, {"python": "3"})
+    page = format_page(results, 1, {"python": "3"})
     assert cell in page
     assert bool(find_failures(results)) == fails
     assert ("Nothing." in page) != fails

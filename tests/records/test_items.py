@@ -58,6 +58,8 @@ def test_small_items_come_back_as_they_were() -> None:
     tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
     stored = items_to_dict(tables)
     assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
+    assert stored["b"]["items"] == "5 7"
+    assert items_from_dict({"b": stored["b"] | {"items": [5, 7]}})["b"] == tables["b"]  # as earlier versions have them
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
     with pytest.raises(ValueError, match="malformed"):
         items_from_dict({"a": {"items": 3}})
@@ -118,7 +120,8 @@ def test_clusters_are_read_and_those_of_a_group_lie_within_its_tasks(tmp_path: P
     }
     assert items_from_dict(json.loads(json.dumps(items_to_dict(tables)))) == tables
     stored = items_to_dict(tables)["scores.old.acc"]
-    for broken in ([0, 1], [0, 2, 0], [-1, 0, 0]):
+    assert stored["clusters"] == "0 1 0"
+    for broken in ("0 1", "0 2 0", "-1 0 0", [0, 2, 0]):
         with pytest.raises(ValueError, match="malformed"):
             items_from_dict({"a": stored | {"clusters": broken}})
 

@@ -36,12 +36,16 @@ def digest_statistics() -> str:
     return digest.hexdigest()[:12]
 
 
-def run_shape(shape: Shape, num_draws: int) -> dict[str, Any]:
-    """All quantities of a shape, by world, from random numbers that depend on its name only."""
+def run_shape(shape: Shape, num_draws: int, num_other_draws: int) -> dict[str, Any]:
+    """All quantities of a shape, by world, from random numbers that depend on its name only.
+
+    `num_draws` are of studies whose settings are all alike, `num_other_draws` of those of the other worlds.
+    """
     started, quantities = time.process_time(), dict[str, dict[str, float]]()
     for world in shape.worlds:
+        num_of_world = num_draws if world == "alike" else num_other_draws
         random = np.random.default_rng(zlib.crc32(f"{shape.name}, {world}".encode()))
-        studies = (shape.drawer(random, world, shape.num_settings, shape.num_seeds) for _ in range(num_draws))
+        studies = (shape.drawer(random, world, shape.num_settings, shape.num_seeds) for _ in range(num_of_world))
         needs_intervals = shape.needs_intervals(world)
         draws = [measure_looks(one) if shape.has_looks else measure_study(one, needs_intervals) for one in studies]
         quantities |= {f"{world} {name}": summary._asdict() for name, summary in summarize(draws).items()}
@@ -49,12 +53,13 @@ def run_shape(shape: Shape, num_draws: int) -> dict[str, Any]:
         "name": shape.name,
         "group": shape.group,
         "num_draws": num_draws,
+        "num_other_draws": num_other_draws,
         "seconds": round(time.process_time() - started, 1),
         "quantities": quantities,
     }
 
 
-def read_kept(path: Path, num_draws: int, statistics: str | None) -> dict[str, dict[str, Any]]:
+def read_kept(path: Path, num_draws: int, num_other_draws: int, statistics: str | None) -> dict[str, dict[str, Any]]:
     """Results of earlier runs with as many draws, by name: with these statistics, or the last ones with any (None)."""
     if not path.exists():
         return {}
@@ -62,15 +67,19 @@ def read_kept(path: Path, num_draws: int, statistics: str | None) -> dict[str, d
     return {
         line["name"]: line
         for line in lines
-        if line["num_draws"] == num_draws and statistics in (None, line["statistics"])
+        if line["num_draws"] == num_draws
+        and line["num_other_draws"] >= num_other_draws
+        and statistics in (None, line["statistics"])
     }
 
 
-def run_shapes(shapes: Sequence[Shape], num_draws: int, statistics: str) -> Iterator[dict[str, Any]]:
+def run_shapes(
+    shapes: Sequence[Shape], num_draws: int, num_other_draws: int, statistics: str
+) -> Iterator[dict[str, Any]]:
     """Runs the shapes one after the other, and keeps each result as soon as it is there."""
     KEPT.parent.mkdir(parents=True, exist_ok=True)
     for shape in shapes:
-        result = run_shape(shape, num_draws) | {"statistics": statistics}
+        result = run_shape(shape, num_draws, num_other_draws) | {"statistics": statistics}
         with KEPT.open("a", encoding="utf-8") as file:
             file.write(json.dumps(result, allow_nan=False) + "\n")
         yield result
@@ -79,7 +88,9 @@ def run_shapes(shapes: Sequence[Shape], num_draws: int, statistics: str) -> Iter
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.coverage", description=__doc__)
     parser.add_argument("words", nargs="*", help="only shapes with all of these in their group or name, without report")
-    parser.add_argument("--draws", type=int, default=NUM_DRAWS, help=f"of each world (default: {NUM_DRAWS})")
+    parser.add_argument("--draws", type=int, default=NUM_DRAWS, help=f"where all are alike (default: {NUM_DRAWS})")
+    parser.add_argument("--other-draws", type=int, default=NUM_DRAWS, help=f"of other worlds (default: {NUM_DRAWS})")
+    parser.add_argument("--report", action="store_true", help="only write the report, of the shapes that were run")
     parser.add_argument(
         "--any", action="store_true", help="also keep results with earlier statistics; the report says which"
     )
@@ -87,14 +98,15 @@ def main() -> None:
     statistics, shapes = digest_statistics(), list_shapes()
     chosen = [one for one in shapes if all(word in f"{one.group}, {one.name}" for word in asked.words)]
     wanted = None if asked.any else statistics
-    kept = read_kept(KEPT, asked.draws, wanted)
-    for result in run_shapes([one for one in chosen if one.name not in kept], asked.draws, statistics):
+    kept = read_kept(KEPT, asked.draws, asked.other_draws, wanted)
+    missing = [] if asked.report else [one for one in chosen if one.name not in kept]
+    for result in run_shapes(missing, asked.draws, asked.other_draws, statistics):
         failures = "; ".join(f"{name} {100 * found['value']:.1f}" for _, name, found in find_failures([result]))
         print(f"{result['name']}: {result['seconds']} s  {failures}", flush=True)
     if not asked.words:
-        kept = read_kept(KEPT, asked.draws, wanted)
+        kept = read_kept(KEPT, asked.draws, asked.other_draws, wanted)
         facts = {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__}
-        write_report([kept[shape.name] for shape in shapes], facts)
+        write_report([kept[shape.name] for shape in shapes if shape.name in kept], len(shapes), facts)
 
 
 if __name__ == "__main__":

@@ -16,58 +16,59 @@ Result = dict[str, Any]  # of a shape: its name, group, kind and quantities
 
 class Column(NamedTuple):
     title: str
-    quantities: tuple[str, ...]
+    quantities: dict[str, str]  # what a figure of the cell is of -> its name in a result
     is_error: bool = False  # may be at most `MOST_WRONG`
     is_coverage: bool = False  # must be at least `LEAST_HELD`
     is_bias: bool = False  # in standard deviations, not in percent
 
 
+def _in_worlds(name: str, *worlds: str) -> dict[str, str]:
+    return {world: f"{world} {name}" for world in worlds}
+
+
 COLUMNS: Final = (
-    Column("called worse that is not: all alike; half", ("alike wrong", "half wrong"), is_error=True),
-    Column("true best called worse, graded", ("graded best lost",), is_error=True),
-    Column("worse ones called: half; graded", ("half power", "graded power")),
-    Column("Tukey, one look: wrong, alike; half", ("alike tukey wrong", "half tukey wrong")),
-    Column("Tukey: worse ones called, half; graded", ("half tukey power", "graded tukey power")),
-    Column("all means hold: alike; half", ("alike means", "half means"), is_coverage=True),
+    Column("called worse that is not", _in_worlds("wrong", "alike", "half"), is_error=True),
+    Column("true best called worse", _in_worlds("best lost", "graded"), is_error=True),
+    Column("worse ones called", _in_worlds("power", "half", "graded")),
+    Column("Tukey at one look, called worse that is not", _in_worlds("tukey wrong", "alike", "half")),
+    Column("Tukey, worse ones called", _in_worlds("tukey power", "half", "graded")),
+    Column("all means hold", _in_worlds("means", "alike", "half"), is_coverage=True),
+    Column("best's mean holds", _in_worlds("best mean", "alike", "half", "graded"), is_coverage=True),
+    Column("best's number too good by, sd", _in_worlds("naive bias", "alike", "graded"), is_bias=True),
+    Column("shrunken, sd", _in_worlds("shrunken bias", "alike", "graded"), is_bias=True),
+    Column("all differences hold", _in_worlds("differences", "alike", "half", "graded"), is_coverage=True),
+    Column("one contrast holds", _in_worlds("contrast", "alike", "half"), is_coverage=True),
     Column(
-        "best's mean holds: alike; half; graded", ("alike best mean", "half best mean", "graded best mean"),
-        is_coverage=True,
-    ),
-    Column("best's number too good by, sd: alike; graded", ("alike naive bias", "graded naive bias"), is_bias=True),
-    Column("shrunken", ("alike shrunken bias", "graded shrunken bias"), is_bias=True),
-    Column(
-        "all differences hold: alike; half; graded", ("alike differences", "half differences", "graded differences"),
-        is_coverage=True,
-    ),
-    Column("one contrast holds: alike; half", ("alike contrast", "half contrast"), is_coverage=True),
-    Column(
-        "main effects hold; of the toggle that seeds act on most", ("alike main effects", "alike worst toggle"),
+        "main effects hold", {"all six": "alike main effects", "most moved toggle": "alike worst toggle"},
         is_coverage=True,
     ),
     Column(
-        "at the stop: all means; best's mean; differences; contrast",
-        tuple(f"alike stopped {name}" for name in ("means", "best mean", "differences", "contrast")),
+        "holds at the stop",
+        {name: f"alike stopped {name}" for name in ("means", "best mean", "differences", "contrast")},
         is_coverage=True,
     ),
-    Column("at the stop: worse ones called", ("half stopped power",)),
+    Column("at the stop, worse ones called", _in_worlds("stopped power", "half")),
 )  # fmt: skip
 
 
-def write_report(results: Sequence[Result], facts: dict[str, Any]) -> None:
+def write_report(results: Sequence[Result], num_shapes: int, facts: dict[str, Any]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_json(FOLDER / "results.json", {"shapes": list(results), "provenance": facts})
-    write_text(FOLDER / "report.md", format_page(results, facts))
+    write_text(FOLDER / "report.md", format_page(results, num_shapes, facts))
 
 
-def format_page(results: Sequence[Result], facts: dict[str, Any]) -> str:
+def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any]) -> str:
     """The report: what does not hold first, then a table for each group of shapes."""
+    those = f"{len(results)} shapes" + (
+        f" (of {num_shapes}; the others were not run)" if len(results) < num_shapes else ""
+    )
     statistics = dict.fromkeys(result["statistics"] for result in results)
-    num_draws = sorted({result["num_draws"] for result in results})
+    draws, others = (_list_numbers(results, name) for name in ("num_draws", "num_other_draws"))
     page = [
         "# Do the intervals of a report hold?",
         "",
-        f"{len(results)} shapes of simulated studies, {' or '.join(f'{number:,}' for number in num_draws)} draws of "
-        "each world; see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
+        f"{those} of simulated studies, {draws} draws where all settings are alike and {others} of each other world; "
+        "see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
         f"most {100 * MOST_WRONG:g} % of the studies call a setting worse that is not, and where at least "
         f"{100 * LEAST_HELD:g} % of the intervals hold the truth; **bold** is beyond that.",
         ", ".join(f"{name} {version}" for name, version in facts.items()) + f", statistics {', '.join(statistics)}.",
@@ -83,12 +84,16 @@ def format_page(results: Sequence[Result], facts: dict[str, Any]) -> str:
     return "\n".join([*page, ""])
 
 
+def _list_numbers(results: Sequence[Result], name: str) -> str:
+    return " or ".join(f"{number:,}" for number in sorted({result[name] for result in results}))
+
+
 def find_failures(results: Sequence[Result], margin: float = _SETTLED) -> list[tuple[str, str, dict[str, float]]]:
     """Shape, quantity and figure of each promise that is broken by more than `margin` standard errors."""
     failures = []
     for result in results:
         for column in COLUMNS:
-            for name in column.quantities:
+            for name in column.quantities.values():
                 found = result["quantities"].get(name)
                 if found is not None and _measure_excess(column, found["value"]) > margin * found["se"]:
                     failures.append((result["name"], name, found))
@@ -115,25 +120,29 @@ def _format_figure(found: dict[str, float], is_bias: bool = False) -> str:
     return f"{100 * found['value']:.1f} ± {100 * found['se']:.1f}"
 
 
-def _format_cell(result: Result, column: Column) -> str:
+def _format_cell(result: Result, column: Column, labels: Sequence[str]) -> str:
     """The figures of a column, a dash for one that is not stated; one dash where none is."""
     texts = []
-    for name in column.quantities:
-        found = result["quantities"].get(name)
+    for label in labels:
+        found = result["quantities"].get(column.quantities[label])
         if found is None:
             texts.append("–")
         else:
             text = _format_figure(found, column.is_bias)
             texts.append(f"**{text}**" if _measure_excess(column, found["value"]) > 0 else text)
-    while len(texts) > 1 and texts[-1] == "–":
-        texts.pop()
-    return "; ".join(texts)
+    return "–" if set(texts) == {"–"} else "; ".join(texts)
 
 
 def _format_table(results: Sequence[Result]) -> list[str]:
+    stated = {name for result in results for name in result["quantities"]}
     columns = [
-        column for column in COLUMNS if any(name in one["quantities"] for one in results for name in column.quantities)
+        (column, [label for label, name in column.quantities.items() if name in stated])
+        for column in COLUMNS
+        if stated & set(column.quantities.values())
     ]
-    rows = [["shape", *(column.title for column in columns)], ["---", *["---:"] * len(columns)]]
-    rows += [[result["name"], *(_format_cell(result, column) for column in columns)] for result in results]
+    titles = [f"{column.title}: {'; '.join(labels)}" for column, labels in columns]
+    rows = [["shape", *titles], ["---", *["---:"] * len(columns)]]
+    rows += [
+        [result["name"], *(_format_cell(result, column, labels) for column, labels in columns)] for result in results
+    ]
     return [f"| {' | '.join(row)} |" for row in rows]
