@@ -15,13 +15,14 @@ from sweeplab.report.charts.ranking import build_ranking_chart, draw_ranking, ha
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.evidence.estimates import Evidence
-from sweeplab.report.evidence.formatting import format_number
 from sweeplab.report.evidence.settings import Setting, collect_records
 from sweeplab.report.findings.claims_table import PublishedValue
-from sweeplab.report.findings.importance import Importance
+from sweeplab.report.findings.importance import Importance, format_range
 
 _METHODS: Final = ("fANOVA", "PED-ANOVA")
-_IMPORTANCE_NOTE: Final = "Share of each varied key in what moves the objective; the table below says what it means."
+_IMPORTANCE_NOTE: Final = (
+    "Share of each varied key in what moves the objective, pale over its range; the table below says of what."
+)
 
 
 class Figure(NamedTuple):
@@ -104,17 +105,19 @@ def _draw_figure(chart: Chart) -> Figure:
 
 
 def _draw_importance(shares: list[Importance]) -> Figure:
-    """Two bars a key."""
+    """For each key and method a bar to the upper end of its range, pale from the lower end on."""
     groups = [
         BarGroup(
             one.name,
             [
-                Bar(value, color, f"{one.name}, {_METHODS[color]}: {format_number(value)}")
-                for color, value in enumerate((one.fanova, one.ped_anova))
+                Bar(ends[1], color, f"{one.name}, {_METHODS[color]}: {format_range(ends)}", ends[0])
+                for color, ends in enumerate((one.fanova, one.ped_anova))
+                if ends is not None
             ],
         )
         for one in shares
     ]
+    methods = [name for name, ends in zip(_METHODS, shares[0][1:], strict=True) if ends is not None]
     chart = BarChart("Importance of what was varied", "share (all keys together: 1)", groups)
-    entries = [LegendEntry(0, 0, name, f"c{color}", "none", "block") for color, name in enumerate(_METHODS)]
+    entries = [LegendEntry(0, 0, name, f"c{color}", "none", "block") for color, name in enumerate(methods)]
     return Figure("importance", chart.title, _IMPORTANCE_NOTE, draw_bars(chart, standalone=False), entries)
