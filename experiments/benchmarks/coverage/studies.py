@@ -144,8 +144,9 @@ def drop_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
 def count_as_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
     """Runs below a limit fail and count as the worst value of those that did not; their settings cannot be the best."""
     failed_KS = values_KS < _LIMIT
+    eligible_K: NDArray[np.bool_] = ~failed_KS.any(axis=1)
     worst = float(np.where(failed_KS, np.inf, values_KS).min())
-    return ResultTable(np.where(failed_KS, worst, values_KS), eligible_K=~failed_KS.any(axis=1))
+    return ResultTable(np.where(failed_KS, worst, values_KS), eligible_K=eligible_K)
 
 
 _LIMIT: Final = -1.2816  # a tenth of normal values is below
