@@ -144,7 +144,7 @@ def drop_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
 def count_as_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
     """Runs below a limit fail and count as the worst value of those that did not; their settings cannot be the best."""
     failed_KS = values_KS < _LIMIT
-    eligible_K: NDArray[np.bool_] = ~failed_KS.any(axis=1)
+    eligible_K = np.logical_not(failed_KS.any(axis=1))
     worst = float(np.where(failed_KS, np.inf, values_KS).min())
     return ResultTable(np.where(failed_KS, worst, values_KS), eligible_K=eligible_K)
 
