@@ -8,7 +8,6 @@ from sweeplab.config.adapter import TOGGLES
 from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import check_choice
 
-TEXT_BASE: Final = "tiny_base"
 IMAGE_BASE: Final = "tiny_vit"
 
 
