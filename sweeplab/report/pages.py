@@ -108,7 +108,7 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     records = sorted(study.records, key=lambda record: record.number)
     content = _gather_content(study._replace(records=records))
     published = list_published_values(content.judged)
-    drawn = build_study_charts(facts, content.settings, published, bases, content.ranked) if records else []
+    drawn = build_study_charts(facts, content.settings, published, bases, content.ranked, items) if records else []
     values = _list_values(content)
     stored = {
         "study": facts.to_dict(),
@@ -145,7 +145,7 @@ def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Ch
 def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = content.facts, content.records
-    settings = build_settings_table(facts, content.settings, bases=content.bases)
+    settings = build_settings_table(facts, content.settings, bases=content.bases, items=content.items)
     return {
         "facts": facts,
         "setup": describe_setup(records),

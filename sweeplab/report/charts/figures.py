@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import choose_axis
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
@@ -59,6 +60,7 @@ def build_study_charts(
     published: Sequence[PublishedValue],
     bases: Sequence[BaseScore],
     evidence: Mapping[str, Evidence] | None = None,
+    items: Items | None = None,
 ) -> list[Chart]:
     """Against the varied key first, so that the first one stands for the study; then losses over steps.
 
@@ -69,7 +71,7 @@ def build_study_charts(
     many = evidence is not None and "" in evidence and has_many_axes(facts, evidence[""])
     if many and choose_axis(facts, collect_records(settings)).scale == "category":
         return curves
-    return [*build_metric_charts(facts, settings, published, bases), *curves]
+    return [*build_metric_charts(facts, settings, published, bases, items), *curves]
 
 
 def draw_figures(

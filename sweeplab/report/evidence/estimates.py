@@ -210,11 +210,13 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
     return evidence.settings[best] if num_seeds >= min(2, evidence.table.num_seeds) else None
 
 
-def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
+def estimate_settings(
+    facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None = None
+) -> dict[int, Estimate]:
     """Means with intervals of the settings that have a value, by the number of a setting's first trial."""
     return {
         setting.records[0].number: estimate
-        for evidence in gather_comparable_evidence(facts, settings, metric, None).values()
+        for evidence in gather_comparable_evidence(facts, settings, metric, items).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
     }
 
