@@ -29,8 +29,7 @@ _NO_LOCAL: Final = " PED-ANOVA is left out: the best tenth has fewer than ten tr
 _MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
 _MIN_LOCAL: Final = 100  # trials, so that the best tenth has ten
 _SEEDS: Final = (0, 1, 2)  # of fANOVA's forests
-_MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
-_NUM_TREES: Final = (64, 16)  # with few trials, with many
+_NUM_TREES: Final = 16  # of a forest; the range over forests says what more trees would average out
 _MOST_IN_FOREST: Final = 1000  # trials that all forests of one seed see together: time grows with their square
 _MOST_PARTS: Final = 5
 
@@ -181,8 +180,7 @@ class _OptunaStudy:
     def ask_fanova(self, records: list[TrialRecord], seed: int) -> dict[str, float]:
         from optuna.importance import FanovaImportanceEvaluator
 
-        num_trees = _NUM_TREES[len(records) > _MANY_TRIALS]
-        return self._ask(records, FanovaImportanceEvaluator(n_trees=num_trees, seed=seed))
+        return self._ask(records, FanovaImportanceEvaluator(n_trees=_NUM_TREES, seed=seed))
 
     def ask_ped_anova(self, records: list[TrialRecord]) -> dict[str, float]:
         from optuna.importance import PedAnovaImportanceEvaluator
