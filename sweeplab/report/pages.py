@@ -9,8 +9,7 @@ from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.records.store import write_json, write_text
 from sweeplab.report.charts.chart import Chart
-from sweeplab.report.charts.drawing import draw_chart
-from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.charts.figures import Figure, build_study_charts, draw_figures, draw_picture
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
@@ -108,7 +107,8 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     facts, _, items, bases = study
     records = sorted(study.records, key=lambda record: record.number)
     content = _gather_content(study._replace(records=records))
-    drawn = build_study_charts(facts, content.settings, list_published_values(content.judged), bases) if records else []
+    published = list_published_values(content.judged)
+    drawn = build_study_charts(facts, content.settings, published, bases, content.ranked, items) if records else []
     values = _list_values(content)
     stored = {
         "study": facts.to_dict(),
@@ -120,11 +120,11 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
         (folder / "items.json").unlink(missing_ok=True)
     else:
         write_json(folder / "items.json", items_to_dict(items))
-    picture = drawn[0] if drawn else None
+    picture = draw_picture(facts, drawn, content.ranked)
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
-        write_text(folder / "score.svg", draw_chart(picture))
+        write_text(folder / "score.svg", picture.svg)
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
@@ -134,7 +134,9 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
 
 def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
-    shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares)) if drawn else []
+    shown: list[Figure] = []
+    if content.records:
+        shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares))
     figures_first = len(content.settings) > _MANY_SETTINGS and bool(shown)
     template = html_environment().get_template("report.html.j2")
     return template.render(values, figures=shown, figures_first=figures_first)
@@ -143,7 +145,7 @@ def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Ch
 def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = content.facts, content.records
-    settings = build_settings_table(facts, content.settings, bases=content.bases)
+    settings = build_settings_table(facts, content.settings, bases=content.bases, items=content.items)
     return {
         "facts": facts,
         "setup": describe_setup(records),

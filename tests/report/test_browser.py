@@ -140,7 +140,7 @@ def test_filters_leave_the_rows_that_have_every_word(browser: Chrome, page: Path
 def test_figures_are_drawn_and_say_what_a_dot_is(browser: Chrome, page: Path) -> None:
     opened(browser, page)
     figures = browser.find_elements(By.CSS_SELECTOR, "figure .drawing svg")
-    assert len(figures) == 10
+    assert len(figures) == 9
     for figure in figures:
         assert figure.size["width"] > 300
         assert figure.size["height"] > 80

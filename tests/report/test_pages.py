@@ -67,7 +67,7 @@ def test_pages_say_what_was_found(make_facts: FactsFactory, records: list[TrialR
     path = write_report(make_facts(seeds=[0, 1]), records, tmp_path)
     assert path == tmp_path / "report.html"
     page, twin = parsed(path), (tmp_path / "report.md").read_text(encoding="utf-8")
-    finding = "rank=4 has the lowest mean held-out loss: 1.031 nats/target"
+    finding = "rank=4 has the lowest held-out loss, 1.031 nats/target"
     for text in (finding, "Which rank is enough?", "python -m sweeplab +experiment=rank_sweep", "it broke", "1/2"):
         assert text in page.text
         assert text in twin

@@ -18,6 +18,7 @@ class Bar(NamedTuple):
     value: float
     color: int  # of PALETTE
     text: str  # shown when pointed at; beside the bar in a picture of its own
+    low: float | None = None  # `value` is the upper end of a range: the bar is pale from here on
 
 
 class BarGroup(NamedTuple):
@@ -59,6 +60,7 @@ def _lay_out(chart: BarChart, standalone: bool) -> dict[str, Any]:
                     "y": top + _THICKNESS * order + (_NAME_HEIGHT if standalone else 0),
                     "width": round(scale(bar.value) - left, 2),
                     "color": bar.color,
+                    "sure": None if bar.low is None else round(scale(bar.low) - left, 2),
                     "text": bar.text,
                 }
             )

@@ -13,6 +13,8 @@ class Dot(NamedTuple):
     low: float | None = None  # ends of a mean's interval
     high: float | None = None
     label: str = ""  # drawn beside the dot
+    left: float | None = None  # ends of the interval of `x`
+    right: float | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Line:
     path: list[Dot]
     listed: bool = True  # in the legend
     diamond: bool = False  # dots that are no trials of this study
+    is_pale: bool = False
 
 
 class Level(NamedTuple):

@@ -115,6 +115,8 @@ def _lay_out_line(chart: Chart, line: Line, x_scale: PixelScale, y_scale: PixelS
         "radius": 2.5 if len(line.dots) > _MANY_DOTS else 4,
         "means": [(*at, dot.text) for at, dot in zip(_to_pixels(line.path, x_scale, y_scale), line.path, strict=True)],
         "bars": _lay_out_bars([*line.path, *line.dots], x_scale, y_scale),
+        "sides": _lay_out_sides(line.dots, x_scale, y_scale),
+        "is_pale": line.is_pale,
         "labels": _lay_out_labels(line.dots, x_scale, y_scale),
         "joined": chart.joined and len(line.path) > 1,
     }
@@ -154,6 +156,15 @@ def _lay_out_bars(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> 
     ]
 
 
+def _lay_out_sides(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[tuple[float, float, float]]:
+    """Intervals of x as (y, x of the low end, x of the high end)."""
+    return [
+        (y_scale(dot.y), x_scale(dot.left), x_scale(dot.right))
+        for dot in dots
+        if dot.left is not None and dot.right is not None
+    ]
+
+
 def shorten(text: str, longest: int = _LONGEST_TICK) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -172,7 +183,8 @@ def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tup
     if chart.axis.scale == "category":
         x_scale = PixelScale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
     else:
-        xs = [tick.position for tick in chart.axis.ticks] + [dot.x for dot in drawn]
+        xs = [tick.position for tick in chart.axis.ticks]
+        xs += [x for dot in drawn for x in (dot.x, dot.left, dot.right) if x is not None]
         x_scale = PixelScale(min(xs), max(xs), LEFT + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
     ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
     if chart.log_y:

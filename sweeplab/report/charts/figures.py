@@ -3,22 +3,26 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts
+from sweeplab.report.charts.axes import choose_axis
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.curves import build_curve_charts
 from sweeplab.report.charts.drawing import LegendEntry, draw_chart, list_legend
 from sweeplab.report.charts.parallel import build_parallel_chart, draw_parallel
+from sweeplab.report.charts.ranking import build_ranking_chart, draw_ranking, has_many_axes
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.evidence.estimates import Evidence
-from sweeplab.report.evidence.formatting import format_number
 from sweeplab.report.evidence.settings import Setting, collect_records
 from sweeplab.report.findings.claims_table import PublishedValue
-from sweeplab.report.findings.importance import Importance
+from sweeplab.report.findings.importance import Importance, format_range
 
 _METHODS: Final = ("fANOVA", "PED-ANOVA")
-_IMPORTANCE_NOTE: Final = "Share of each varied key in what moves the objective; the table below says what it means."
+_IMPORTANCE_NOTE: Final = (
+    "Share of each varied key in what moves the objective, pale over its range; the table below says of what."
+)
 
 
 class Figure(NamedTuple):
@@ -32,11 +36,42 @@ class Figure(NamedTuple):
     wide: bool = False
 
 
+class Picture(NamedTuple):
+    """What stands for the study outside of the page, as SVG on white."""
+
+    title: str
+    note: str
+    svg: str
+
+
+def draw_picture(facts: StudyFacts, drawn: list[Chart], evidence: Mapping[str, Evidence]) -> Picture | None:
+    """The settings by their means where many keys vary, else the first chart; None without any."""
+    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
+    if ranking is not None:
+        return Picture(ranking.title, ranking.note, draw_ranking(ranking))
+    if not drawn:
+        return None
+    return Picture(f"{drawn[0].title} against {drawn[0].axis.name}", drawn[0].note, draw_chart(drawn[0]))
+
+
 def build_study_charts(
-    facts: StudyFacts, settings: list[Setting], published: Sequence[PublishedValue], bases: Sequence[BaseScore]
+    facts: StudyFacts,
+    settings: list[Setting],
+    published: Sequence[PublishedValue],
+    bases: Sequence[BaseScore],
+    evidence: Mapping[str, Evidence] | None = None,
+    items: Items | None = None,
 ) -> list[Chart]:
-    """Against the varied key first, so that the first one stands for the study; then losses over steps."""
-    return [*build_metric_charts(facts, settings, published, bases), *build_curve_charts(facts, settings)]
+    """Against the varied key first, so that the first one stands for the study; then losses over steps.
+
+    Where many keys vary and all of them are categories, nothing is drawn against one of them: it would put nearly all
+    trials into two columns.
+    """
+    curves = build_curve_charts(facts, settings)
+    many = evidence is not None and "" in evidence and has_many_axes(facts, evidence[""])
+    if many and choose_axis(facts, collect_records(settings)).scale == "category":
+        return curves
+    return [*build_metric_charts(facts, settings, published, bases, items), *curves]
 
 
 def draw_figures(
@@ -47,6 +82,9 @@ def draw_figures(
     shares: list[Importance],
 ) -> Iterator[Figure]:
     """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory."""
+    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
+    if ranking is not None:
+        yield Figure("ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False), [], wide=True)
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None
@@ -67,17 +105,19 @@ def _draw_figure(chart: Chart) -> Figure:
 
 
 def _draw_importance(shares: list[Importance]) -> Figure:
-    """Two bars a key."""
+    """For each key and method a bar to the upper end of its range, pale from the lower end on."""
     groups = [
         BarGroup(
             one.name,
             [
-                Bar(value, color, f"{one.name}, {_METHODS[color]}: {format_number(value)}")
-                for color, value in enumerate((one.fanova, one.ped_anova))
+                Bar(ends[1], color, f"{one.name}, {_METHODS[color]}: {format_range(ends)}", ends[0])
+                for color, ends in enumerate((one.fanova, one.ped_anova))
+                if ends is not None
             ],
         )
         for one in shares
     ]
+    methods = [name for name, ends in zip(_METHODS, shares[0][1:], strict=True) if ends is not None]
     chart = BarChart("Importance of what was varied", "share (all keys together: 1)", groups)
-    entries = [LegendEntry(0, 0, name, f"c{color}", "none", "block") for color, name in enumerate(_METHODS)]
+    entries = [LegendEntry(0, 0, name, f"c{color}", "none", "block") for color, name in enumerate(methods)]
     return Figure("importance", chart.title, _IMPORTANCE_NOTE, draw_bars(chart, standalone=False), entries)

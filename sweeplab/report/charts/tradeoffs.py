@@ -12,26 +12,26 @@ from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.ticks import Tick, list_round_ticks
 from sweeplab.report.colors import PALETTE
-from sweeplab.report.evidence.costs import list_cost_metrics, mean_by_setting
+from sweeplab.report.evidence.costs import list_cost_metrics
 from sweeplab.report.evidence.estimates import Evidence, is_share
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
     choose_time_unit,
     format_estimate,
     format_memory,
-    format_metric,
     label_metric,
     unit_of_metric,
 )
+from sweeplab.report.evidence.fronts import MARGIN, Cost, find_beaten, gather_cost
 from sweeplab.report.evidence.provenance import format_ranges
 from sweeplab.statistics.selection import find_pareto_front
 
-_MANY_BEATEN: Final = 40  # settings, whose intervals would hide each other
+_MANY_SETTINGS: Final = 40  # whose intervals would hide each other
 _PHASE_MEMORY: Final = ("peak_allocated_bytes", "peak_resident_bytes")
 
 
 def build_tradeoff_charts(evidence: Evidence, label: str = "") -> list[Chart]:
-    """Quality against each cost, one dot per setting, a line through those that no other beats in both.
+    """Quality against each cost, one dot per setting; a line through the best by the means.
 
     `label`: which settings they are, where there are others.
     """
@@ -44,37 +44,42 @@ def build_tradeoff_charts(evidence: Evidence, label: str = "") -> list[Chart]:
     return [replace(one, ident=f"{one.ident}-{label}", title=f"{one.title}, {label}") for one in drawn]
 
 
-def _build_tradeoff_chart(evidence: Evidence, cost: str, index: int) -> Chart:
-    costs_K = mean_by_setting(evidence.settings, cost)
-    rows_KM = np.stack([-evidence.sign * evidence.table.values_KS.mean(axis=1), costs_K], axis=1)
-    known = [order for order in range(len(costs_K)) if not np.isnan(costs_K[order])]
-    best = {known[order] for order in find_pareto_front(rows_KM[known])}
-    divisor, unit = _choose_cost_unit(cost, float(np.nanmax(costs_K)))
-    dots = {order: _build_dot(evidence, order, cost, costs_K[order], divisor) for order in known}
-    front = sorted(dots[order] for order in best)
-    others = [dot for order, dot in dots.items() if order not in best]
-    crowded = len(others) > _MANY_BEATEN
-    if crowded:
-        others = [dot._replace(low=None, high=None) for dot in others]
-    label = METRICS[cost].label
-    low, high = min(dot.x for dot in dots.values()), max(dot.x for dot in dots.values())
-    axis = Axis(None, f"{label} ({unit})", "linear", list_round_ticks(low, high))
+def _build_tradeoff_chart(evidence: Evidence, metric: str, index: int) -> Chart:
+    cost = gather_cost(evidence.settings, metric)
+    beaten_K = find_beaten([evidence], [cost])
+    known = [order for order in range(len(beaten_K)) if not np.isnan(cost.means_K[order])]
+    divisor, unit = _choose_cost_unit(metric, float(np.nanmax(cost.means_K)))
+    dots = {order: _build_dot(evidence, order, cost, divisor) for order in known}
+    if len(dots) > _MANY_SETTINGS:
+        dots = {order: dot._replace(low=None, high=None, left=None, right=None) for order, dot in dots.items()}
+    rows_KM = np.stack([-evidence.sign * evidence.table.effects_K, cost.means_K], axis=1)
+    path = sorted(dots[order]._replace(low=None, high=None) for order in find_pareto_front(rows_KM))
+    label = METRICS[metric].label
+    ends = [x for dot in dots.values() for x in (dot.x, dot.left, dot.right) if x is not None]
+    axis = Axis(None, f"{label} ({unit})", "linear", list_round_ticks(min(ends), max(ends)))
+    beaten = [dot for order, dot in dots.items() if beaten_K[order]]
+    left = sorted(dot for order, dot in dots.items() if not beaten_K[order])
     lines = [
-        Line("beaten", len(PALETTE) - 1, 0 if crowded else 1, others, []),
-        Line("not beaten in both", 0, 0, front, [dot._replace(low=None, high=None) for dot in front]),
+        Line("surely beaten", len(PALETTE) - 1, 1, beaten, [], is_pale=True),
+        Line("not surely beaten", 0, 0, left, path),
     ]
     quality = label_metric(evidence.metric)
     y_unit = f" ({unit_of_metric(evidence.metric)})" if unit_of_metric(evidence.metric) else ""
-    which = ", drawn on the line only, where they are many" if crowded else ""
-    note = (
-        f"One dot per setting: its mean with the 95 % interval{which}. The line joins the settings that no other beats "
-        "in both."
-    )
     level = is_share(evidence.metric) and len({dot.y for dot in dots.values()}) == 1  # no range of its own
     title = f"{quality[0].upper()}{quality[1:]} against {label.partition(',')[0]}"
+    note = _describe_tradeoff(evidence, cost, len(dots) > _MANY_SETTINGS)
     return Chart(
         f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, [line for line in lines if line.dots], level
     )
+
+
+def _describe_tradeoff(evidence: Evidence, cost: Cost, is_crowded: bool) -> str:
+    ends = "its mean; intervals are in the tables" if is_crowded else "its mean with 95 % intervals where there are any"
+    line = "The line joins what no other beats by the means, noise included."
+    if evidence.table.num_seeds == 1:
+        return f"One dot per setting: {ends}. {line} With one seed no setting is surely beaten."
+    dearer = "dearer" if cost.is_counted else f"more than {100 * MARGIN:.0f} % dearer"
+    return f"One dot per setting: {ends}. Surely beaten: another is surely better and not {dearer}. {line}"
 
 
 def _choose_cost_unit(cost: str, highest: float) -> tuple[float, str]:
@@ -84,11 +89,16 @@ def _choose_cost_unit(cost: str, highest: float) -> tuple[float, str]:
     return choose_time_unit(highest)
 
 
-def _build_dot(evidence: Evidence, index: int, cost: str, value: float, divisor: float) -> Dot:
-    estimate = evidence.estimates[index]
-    quality = format_estimate(evidence.metric, estimate)
-    text = f"{evidence.settings[index].label}: {quality} at {format_metric(cost, value)}"
-    return Dot(float(value) / divisor, estimate.value, text, estimate.low, estimate.high)
+def _build_dot(evidence: Evidence, index: int, cost: Cost, divisor: float) -> Dot:
+    quality, price = evidence.estimates[index], cost.estimates[index]
+    assert price is not None
+    shown = price if price.has_spread and not cost.is_counted else replace(price, low=None, high=None)
+    text = (
+        f"{evidence.settings[index].label}: {format_estimate(evidence.metric, quality)} at "
+        f"{format_estimate(cost.metric, shown)}"
+    )
+    left, right = (None if end is None else end / divisor for end in (shown.low, shown.high))
+    return Dot(price.value / divisor, quality.value, text, quality.low, quality.high, left=left, right=right)
 
 
 def build_phase_memory_chart(records: list[TrialRecord]) -> Chart | None:

@@ -1,14 +1,14 @@
 """Which of the varied keys matter: importances by Optuna, and on a full grid the analysis of variance."""
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.estimates import Evidence
-from sweeplab.report.evidence.formatting import DASH, format_number, format_share, format_value, shorten_key
+from sweeplab.report.evidence.formatting import DASH, format_share, format_value, shorten_key
 from sweeplab.report.evidence.settings import (
     collect_records,
     first_objective,
@@ -21,39 +21,77 @@ from sweeplab.statistics.factorial import analyze_variance
 from sweeplab.statistics.selection import pick_evenly
 
 _NOTE: Final = (
-    "Shares that add up to 1, over {over}, by Optuna. fANOVA: what moves the objective over the whole space (of more "
-    "than 1,000 trials it sees as many, evenly spaced); PED-ANOVA: what tells the best tenth of the trials from the "
-    "rest. Neither has an interval, and noise has its share."
+    "Shares that add up to 1, over {over}, by Optuna; from the least to the largest of {parts} and of "
+    "{forests} forests. fANOVA: what moves the objective over the whole space{many}.{local} Noise has its share."
 )
+_LOCAL: Final = " PED-ANOVA: what tells the best tenth of the trials from the rest{whole}."
+_NO_LOCAL: Final = " PED-ANOVA is left out: the best tenth has fewer than ten trials."
 _MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
-_SEED: Final = 0  # of fANOVA's trees
-_MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
-_NUM_TREES: Final = (64, 16)  # with few trials, with many
-_MOST_IN_FOREST: Final = 1000  # trials that fANOVA sees: its time grows with their square
+_MIN_LOCAL: Final = 100  # trials, so that the best tenth has ten
+_SEEDS: Final = (0, 1, 2)  # of fANOVA's forests
+_NUM_TREES: Final = 16  # of a forest; the range over forests says what more trees would average out
+_MOST_IN_FOREST: Final = 1000  # trials that all forests of one seed see together: time grows with their square
+_MOST_PARTS: Final = 5
+
+Range = tuple[float, float]
 
 
 class Importance(NamedTuple):
-    """Shares of one varied key, each method's adding up to 1 over the keys."""
+    """The range of a varied key's share; each method's shares add up to 1 over the keys."""
 
     name: str
-    fanova: float
-    ped_anova: float
+    fanova: Range
+    ped_anova: Range | None  # None for fewer than `_MIN_LOCAL` trials
 
 
 def measure_importance(facts: StudyFacts, records: list[TrialRecord]) -> list[Importance]:
-    """By `taken`'s keys, the largest first; none for fewer than two of them or `MIN_TRIALS` trials.
+    """By the keys that vary, the largest first; none for fewer than two of them or `_MIN_TRIALS` trials.
 
     PED-ANOVA (Watanabe et al. 2023) says what tells the best tenth from the rest, fANOVA (Hutter et al. 2014) what
-    moves the objective over the whole space, from `MOST_IN_FOREST` trials at most. Both count seeds as further trials
-    of one point.
+    moves the objective over the whole space. Either is computed for each part of the trials (`_split_trials`) that is
+    large enough, fANOVA with several forests, too: the range says how far shares are those of chance.
     """
     metric, direction = first_objective(facts)
     keys, valued = choose_keys_and_trials(facts, records)
     if len(keys) < 2 or len(valued) < _MIN_TRIALS or len({read_number(one, metric) for one in valued}) < 2:
         return []
-    forest, local = _ask_optuna(facts, valued, keys, metric, direction)
-    ranked = sorted(keys, key=lambda key: -forest[key])
-    return [Importance(shorten_key(key, keys), forest[key], local[key]) for key in ranked]
+    study = _OptunaStudy(facts, valued, keys, metric, direction)
+    parts = [part for part in _split_trials(valued, _MIN_TRIALS) if len({read_number(one, metric) for one in part}) > 1]
+    most = max(_MIN_TRIALS, _MOST_IN_FOREST // max(len(parts), 1))
+    forests = [study.ask_fanova(pick_evenly(part, most), seed) for part in parts or [valued] for seed in _SEEDS]
+    local = [study.ask_ped_anova(part) for part in _split_trials(valued, _MIN_LOCAL)]
+    middle = {key: float(np.mean([one[key] for one in forests])) for key in keys}
+    return [
+        Importance(shorten_key(key, keys), _find_range(forests, key), _find_range(local, key) if local else None)
+        for key in sorted(keys, key=lambda key: -middle[key])
+    ]
+
+
+def _split_trials(records: list[TrialRecord], least: int) -> list[list[TrialRecord]]:
+    """The trials of each seed, or of one seed two halves by lot, where such parts have `least` trials each.
+
+    Else all trials; none where these are too few, too.
+    """
+    seeds = sorted({one.seed for one in records})
+    by_seed = [[one for one in records if one.seed == seed] for seed in seeds[:_MOST_PARTS]]
+    drawn = np.random.default_rng(0).permutation(len(records)).tolist()  # by number they might follow a grid
+    middle = len(drawn) // 2
+    halves = [[records[index] for index in sorted(part)] for part in (drawn[:middle], drawn[middle:])]
+    parts = by_seed if len(seeds) > 1 else halves
+    whole = [records] if len(records) >= least else []
+    return parts if min(map(len, parts)) >= least else whole
+
+
+def _find_range(shares: list[dict[str, float]], key: str) -> Range:
+    return min(one[key] for one in shares), max(one[key] for one in shares)
+
+
+def format_range(ends: Range | None) -> str:
+    """'0.1 to 0.3', or '0.3' where both ends are that; a dash for None. More digits would be chance."""
+    if ends is None:
+        return DASH
+    low, high = (f"{end:.1f}" for end in ends)
+    return low if low == high else f"{low} to {high}"
 
 
 def choose_keys_and_trials(facts: StudyFacts, records: list[TrialRecord]) -> tuple[list[str], list[TrialRecord]]:
@@ -88,46 +126,78 @@ def describe_importance(facts: StudyFacts, records: list[TrialRecord]) -> str:
     absent = [
         shorten_key(key, varied) for key in varied if key not in keys and len(list_axis_values(facts, records, key)) > 1
     ]
-    sentences = _NOTE.format(over=over)
-    return (
-        f"{sentences} Without {', '.join(absent)}: keys that do not vary in these trials, or that not all have."
-        if absent
-        else sentences
+    parts = _split_trials(chosen, _MIN_TRIALS)
+    several = len({one.seed for one in chosen}) > 1
+    sentences = _NOTE.format(
+        over=over,
+        parts="all of them" if len(parts) < 2 else f"{len(parts)} seeds" if several else "two halves",
+        forests=len(_SEEDS),
+        many=f" (of more than {_MOST_IN_FOREST:,} trials it sees as many, evenly spaced)"
+        if len(chosen) > _MOST_IN_FOREST
+        else "",
+        local=_describe_local(chosen),
     )
+    if not absent:
+        return sentences
+    return f"{sentences} Without {', '.join(absent)}: keys that do not vary in these trials, or that not all have."
+
+
+def _describe_local(records: list[TrialRecord]) -> str:
+    num_parts = len(_split_trials(records, _MIN_LOCAL))
+    if num_parts == 0:
+        return _NO_LOCAL
+    return _LOCAL.format(whole=", of all trials together, so without a range" if num_parts == 1 else "")
 
 
 def build_importance_table(shares: list[Importance]) -> Table | None:
-    """None without any."""
+    """None without any; no column of PED-ANOVA where it has too few trials."""
     columns = [Column("varied", numeric=False), Column("fANOVA", "share of variance"), Column("PED-ANOVA", "share")]
-    rows = [[Cell(one.name), Cell(format_number(one.fanova)), Cell(format_number(one.ped_anova))] for one in shares]
+    rows = [
+        [Cell(one.name), *(Cell(format_range(ends), size=None if ends is None else sum(ends)) for ends in one[1:])]
+        for one in shares
+    ]
+    if all(one.ped_anova is None for one in shares):
+        columns, rows = columns[:2], [row[:2] for row in rows]
     return Table(columns, rows) if rows else None
 
 
-def _ask_optuna(
-    facts: StudyFacts, records: list[TrialRecord], keys: list[str], metric: str, direction: str
-) -> tuple[dict[str, float], dict[str, float]]:
-    """fANOVA's and PED-ANOVA's importances of `keys`, from an Optuna study that is made of the records."""
-    from optuna import Study, create_study, logging
-    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
-    from optuna.trial import create_trial
+class _OptunaStudy:
+    """Optuna's importances of `keys`, from studies that are made of the records."""
 
-    def study_of(chosen: list[TrialRecord]) -> Study:
-        study = create_study(direction="minimize" if direction == "minimize" else "maximize")
-        for record in chosen:
-            params = {key: _to_optuna_value(record.params[key], facts.space.get(key, {})) for key in keys}
-            study.add_trial(create_trial(params=params, distributions=spaces, value=read_number(record, metric)))
-        return study
+    def __init__(
+        self, facts: StudyFacts, records: list[TrialRecord], keys: list[str], metric: str, direction: str
+    ) -> None:
+        from optuna import logging
 
-    spaces = {
-        key: _choose_distribution(facts.space.get(key, {}), list_axis_values(facts, records, key)) for key in keys
-    }
-    logging.set_verbosity(logging.ERROR)
-    forest = FanovaImportanceEvaluator(n_trees=_NUM_TREES[len(records) > _MANY_TRIALS], seed=_SEED)
-    local = PedAnovaImportanceEvaluator(evaluate_on_local=False)
-    return (
-        get_param_importances(study_of(pick_evenly(records, _MOST_IN_FOREST)), evaluator=forest, params=keys),
-        get_param_importances(study_of(records), evaluator=local, params=keys),
-    )
+        logging.set_verbosity(logging.ERROR)
+        self._specs: dict[str, Mapping[str, Any]] = {key: facts.space.get(key, {}) for key in keys}
+        self._spaces = {
+            key: _choose_distribution(spec, list_axis_values(facts, records, key)) for key, spec in self._specs.items()
+        }
+        self._metric = metric
+        self._direction: Literal["minimize", "maximize"] = "minimize" if direction == "minimize" else "maximize"
+
+    def ask_fanova(self, records: list[TrialRecord], seed: int) -> dict[str, float]:
+        from optuna.importance import FanovaImportanceEvaluator
+
+        return self._ask(records, FanovaImportanceEvaluator(n_trees=_NUM_TREES, seed=seed))
+
+    def ask_ped_anova(self, records: list[TrialRecord]) -> dict[str, float]:
+        from optuna.importance import PedAnovaImportanceEvaluator
+
+        return self._ask(records, PedAnovaImportanceEvaluator(evaluate_on_local=False))
+
+    def _ask(self, records: list[TrialRecord], evaluator: Any) -> dict[str, float]:
+        from optuna import create_study
+        from optuna.importance import get_param_importances
+        from optuna.trial import create_trial
+
+        study = create_study(direction=self._direction)
+        for record in records:
+            params = {key: _to_optuna_value(record.params[key], spec) for key, spec in self._specs.items()}
+            value = read_number(record, self._metric)
+            study.add_trial(create_trial(params=params, distributions=self._spaces, value=value))
+        return get_param_importances(study, evaluator=evaluator, params=list(self._specs))
 
 
 def _to_optuna_value(value: Any, spec: Mapping[str, Any]) -> Any:

@@ -1,10 +1,12 @@
 """What the figures draw: places, means, scales and colours, in pixels of the SVG."""
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Final
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from sweeplab.records.record import (
@@ -21,8 +23,9 @@ from sweeplab.records.record import (
 from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
-from sweeplab.report.charts.figures import build_study_charts, draw_figures
+from sweeplab.report.charts.figures import build_study_charts, draw_figures, draw_picture
 from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
+from sweeplab.report.charts.ranking import build_ranking_chart
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
@@ -71,13 +74,13 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     settings = group_by_setting(facts, records)
     found = gather_evidence(facts, settings, "scores.new.acc", None)
     assert found is not None
-    shares = [Importance("rank", 0.75, 0.5), Importance("lr", 0.25, 0.5)]
+    shares = [Importance("rank", (0.7, 0.8), (0.5, 0.5)), Importance("lr", (0.2, 0.3), (0.5, 0.5))]
     drawn = {
         one.ident: one
         for one in draw_figures(facts, settings, build_study_charts(facts, settings, [], []), {"": found}, shares)
     }
     assert list(drawn) == [
-        *("score-0", "parallel", "tradeoff-0", "tradeoff-1", "importance"),
+        *("score-0", "parallel", "tradeoff-0", "importance"),
         *("heldout-loss", "train-time", "peak-memory", "loss-curves", "training-curves", "phase-memory"),
     ]
     texts = {}
@@ -91,7 +94,7 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
     for ident, unit in [("heldout-loss", "(nats/target)"), ("train-time", "(s)"), ("peak-memory", "(MiB)")]:
         assert unit in texts[ident]
     assert "optimizer step" in texts["training-curves"]
-    assert "peak resident memory, training (MiB)" in texts["tradeoff-0"]
+    assert "training time (s)" in texts["tradeoff-0"]  # the resident set ranks nothing
 
 
 def test_several_tasks_are_lines_of_one_figure_and_other_metrics_have_their_own(
@@ -204,9 +207,35 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
     found = gather_evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
     assert found is not None
     (chart,) = build_tradeoff_charts(found)
-    beaten, front = chart.lines
+    (front,) = chart.lines  # with one seed no setting is surely beaten
     assert [(dot.x, dot.y) for dot in front.path] == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75)]
-    assert [(dot.x, dot.y) for dot in beaten.dots] == [(40.0, 0.5)]
+    assert sorted((dot.x, dot.y) for dot in front.dots) == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75), (40.0, 0.5)]
+    assert all(dot.left is None for dot in front.dots)
+    assert "With one seed no setting is surely beaten" in chart.note
+
+
+def test_what_is_surely_beaten_is_apart_in_a_trade_off(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    made = [(4, 4.0, 10), (8, 1.0, 30), (16, 2.0, 20), (32, 2.0, 40)]  # rank, loss, seconds
+    records = [
+        make_record(
+            3 * n + seed,
+            {"adapter.rank": rank},
+            seed,
+            value + 0.01 * (seed * (n + 1) % 3),
+            phases={"train": Phase(seconds + 0.01 * (seed * (n + 2) % 3))},
+        )
+        for n, (rank, value, seconds) in enumerate(made)
+        for seed in (0, 1, 2)
+    ]
+    facts = make_facts(seeds=[0, 1, 2])
+    found = gather_evidence(facts, group_by_setting(facts, records), "heldout_loss_nats_per_token", None)
+    assert found is not None
+    (chart,) = build_tradeoff_charts(found)
+    beaten, front = chart.lines
+    assert [round(dot.x) for dot in beaten.dots] == [40]
+    assert beaten.is_pale
+    assert [round(dot.x) for dot in front.dots] == [round(dot.x) for dot in front.path] == [10, 20, 30]
+    assert all(dot.left is not None and dot.left < dot.x < (dot.right or 0) for dot in front.dots)
 
 
 def test_a_cohorts_memory_is_one_dot(make_record: RecordFactory) -> None:
@@ -326,3 +355,44 @@ def test_labels_stand_beside_their_dots_and_below_each_other() -> None:
     assert [one["text"] for one in labels] == ["first", "second", "last"]
     assert labels[1]["y"] - labels[0]["y"] == 15
     assert [one["anchor"] for one in labels] == ["start", "start", "end"]
+
+
+def test_many_axes_are_ranked_by_their_means_instead_of_drawn_against_one(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """Four toggles, each of which lowers the loss by its own amount: the sum says the order."""
+    gains = {"adapter.lora_query": 0.1, "adapter.lora_key": 0.2, "adapter.lora_mlp": 0.4, "adapter.lora_head": 0.8}
+    points = [dict(zip(gains, values, strict=True)) for values in itertools.product([False, True], repeat=4)]
+    noise = np.random.default_rng(0).normal(0, 1e-3, (16, 2))
+    records = [
+        make_record(2 * n + seed, point, seed, 3 - sum(gains[key] for key in gains if point[key]) + noise[n, seed])
+        for n, point in enumerate(points)
+        for seed in (0, 1)
+    ]
+    facts = make_facts(space={key: {"choices": [False, True]} for key in gains}, seeds=[0, 1])
+    settings = group_by_setting(facts, records)
+    found = gather_evidence(facts, settings, "heldout_loss_nats_per_token", None)
+    assert found is not None
+    ranking = build_ranking_chart(facts, found)
+    assert ranking is not None
+    assert [row.name for row in ranking.rows[:3]] == ["all 4", "key + mlp + head", "query + mlp + head"]
+    assert ranking.rows[-1].name == "none"
+    assert [row.is_tied for row in ranking.rows] == [True] + [False] * 15
+    by_hand = sorted(float(np.mean([one.heldout_loss_nats_per_token or 0 for one in s.records])) for s in settings)
+    assert [row.dot.x for row in ranking.rows] == pytest.approx(by_hand)
+    assert all((row.dot.left or 9) < row.dot.x < (row.dot.right or 0) for row in ranking.rows)
+    charts = build_study_charts(facts, settings, [], [], {"": found})
+    assert not any(chart.ident in ("heldout-loss", "train-time", "score-0") for chart in charts)
+    picture = draw_picture(facts, charts, {"": found})
+    assert picture is not None
+    root = ElementTree.fromstring(picture.svg)
+    names = [one.text for one in root.iter(f"{SVG}text") if one.get("text-anchor") == "end"]
+    assert names == [row.name for row in ranking.rows]
+    shown = [float(one.get("cx", "nan")) for one in root.iter(f"{SVG}circle")]
+    assert shown == sorted(shown)
+    three = {key: gains[key] for key in list(gains)[:3]}
+    fewer = [one for one in records if not one.params["adapter.lora_head"]]
+    few_facts = make_facts(space={key: {"choices": [False, True]} for key in three}, seeds=[0, 1])
+    few = gather_evidence(few_facts, group_by_setting(few_facts, fewer), "heldout_loss_nats_per_token", None)
+    assert few is not None
+    assert build_ranking_chart(few_facts, few) is None

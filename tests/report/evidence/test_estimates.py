@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from sweeplab import open_study
+from sweeplab.records.items import make_loss_row
 from sweeplab.records.record import BaseScore, Score, Solo, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
@@ -77,6 +80,30 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
+
+
+def test_a_loss_of_one_seed_has_one_interval_over_its_examples_wherever_it_stands(
+    tmp_path: Path, make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rng = np.random.default_rng(0)
+    counts_N = rng.integers(1, 30, 200)
+    for trial in (1, 0):
+        sums_N = np.float32(counts_N * rng.gamma(4.0, 0.5 + 0.1 * trial, 200)).astype(float)
+        loss = float(sums_N.sum() / counts_N.sum())
+        record = make_record(trial, {"adapter.rank": 4 * (1 + trial)}, 0)
+        record.heldout_loss_nats_per_token = loss
+        write_record(tmp_path, record)
+        row = make_loss_row(sums_N.tolist(), counts_N.tolist())
+        write_json_lines(trial_folder(tmp_path, trial) / "items.jsonl", [row])
+    error = np.sqrt(((sums_N - loss * counts_N) ** 2).sum() / 199 * 200) / counts_N.sum()
+    reach = stats.t.ppf(0.975, 199) * error
+    write_facts(tmp_path, make_facts(seeds=[0], objectives={LOSS: "minimize"}))
+    twin = rebuild_report(tmp_path, tmp_path / "report").with_name("report.md").read_text()
+    (cell,) = [line for line in twin.splitlines() if line.startswith("| **4** |")]
+    assert f"\\[{loss - reach:.3f}, {loss + reach:.3f}\\]" in cell
+    found = open_study(str(tmp_path)).settings()
+    assert found["low"][0] == pytest.approx(loss - reach)
+    assert list(found["covers"]) == ["items", "items"]
 
 
 def test_a_run_without_results_has_its_value_on_every_item(study: Path) -> None:

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 
 from sweeplab.records.record import StudyFacts, TrialRecord
-from sweeplab.report.findings.importance import choose_keys_and_trials, describe_importance, measure_importance
+from sweeplab.report.findings.importance import (
+    build_importance_table,
+    choose_keys_and_trials,
+    describe_importance,
+    measure_importance,
+)
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -31,7 +36,8 @@ def test_a_key_that_does_not_vary_where_it_is_seen_has_no_share(
     facts = make_facts(space={})
     shares = measure_importance(facts, one_at_a_time)
     assert [one.name for one in shares] == ["rank", "lr"]  # not a quantization with a share of nothing
-    assert sum(one.fanova for one in shares) == pytest.approx(1)
+    assert sum(one.fanova[0] for one in shares) <= 1 <= sum(one.fanova[1] for one in shares)
+    assert all(one.ped_anova is None for one in shares)  # the best tenth is one trial
     note = describe_importance(facts, one_at_a_time)
     assert "over the 10 of 13 finished trials that have a value of every varied key" in note
     assert note.endswith("Without quantization: keys that do not vary in these trials, or that not all have.")
@@ -50,3 +56,28 @@ def test_where_few_trials_have_all_keys_the_keys_of_all_trials_are_told(
     assert "Without momentum:" in note
     whole = [make_record(n, {"rank": 2**n, "lr": (1e-3, 1e-2)[n % 2]}, loss=1.0 + n) for n in range(9)]
     assert "Without" not in describe_importance(make_facts(space={}), whole)
+
+
+def test_shares_are_ranges_over_the_seeds(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    """Two seeds that say the opposite: with one only the rank moves the loss, with the other only the rate."""
+    points = [(rank, lr) for rank in range(10) for lr in range(10)]
+    records = [
+        make_record(2 * n + seed, {"rank": rank, "lr": lr}, seed, 1.0 + (rank, lr)[seed])
+        for n, (rank, lr) in enumerate(points)
+        for seed in (0, 1)
+    ]
+    facts = make_facts(space={}, seeds=[0, 1])
+    shares = measure_importance(facts, records)
+    for one in shares:
+        assert one.ped_anova is not None
+        for low, high in (one.fanova, one.ped_anova):
+            assert low < 0.05
+            assert high > 0.95
+    table = build_importance_table(shares)
+    assert table is not None
+    assert [cell.text for cell in table.rows[0][1:]] == ["0.0 to 1.0"] * 2
+    assert "from the least to the largest of 2 seeds" in describe_importance(facts, records)
+    few = build_importance_table(measure_importance(facts, records[:90]))
+    assert few is not None
+    assert [column.title for column in few.columns] == ["varied", "fANOVA"]
+    assert "PED-ANOVA is left out" in describe_importance(facts, records[:90])
