@@ -61,7 +61,8 @@ def test_promises_hold_at_one_look(name: str) -> None:
     num_draws = 200
     assert count(name, "alike wrong", num_draws) <= most_wrong(num_draws, 1 - LEVEL)
     for quantity in ("means", "best mean", "differences", "contrast"):
-        assert count(name, f"alike {quantity}", num_draws) >= least_held(num_draws, LEVEL), quantity
+        num_stated = run_named(name, num_draws)[f"alike {quantity}"]["num_draws"]  # fewer where runs are missing
+        assert count(name, f"alike {quantity}", num_draws) >= least_held(num_stated, LEVEL), quantity
 
 
 def test_worse_settings_are_seen() -> None:
