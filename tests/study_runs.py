@@ -37,7 +37,14 @@ CHECKOUT: Final = Path(sweeplab.__file__).parents[1]
 STANDIN: Final = Path(__file__).parent / "standin_worker.py"
 MOST_SECONDS: Final = 200.0  # until what never comes is given up: a busy machine takes its time
 LOSS: Final = "study.objectives=[heldout_loss_nats_per_token]"
-QUICK: Final = (LOSS, "evaluation=none", "tracking=none", "executor.cohort_size=1", "executor.num_workers=1")
+QUICK: Final = (  # one seed: most tests are about points
+    LOSS,
+    "evaluation=none",
+    "tracking=none",
+    "executor.cohort_size=1",
+    "executor.num_workers=1",
+    "study.seeds=[0]",
+)
 SHORT: Final = (
     "quantization=none",
     "training.precision=float32",
@@ -63,6 +70,7 @@ REAL: Final = (  # two trials with the real worker, of which the first diverges
     "training.gradient_clip=null",
     "training.heldout_interval=1",
     "schedule=constant",
+    "study.seeds=[0]",
     "space.optimizer.lr.choices=[1e30,0.01]",
 )
 
@@ -88,10 +96,12 @@ def hydra() -> Iterator[None]:
 
 @pytest.fixture
 def compose_study(hydra: None) -> ComposeStudy:
-    """The checked `StudyConfig` of overrides."""
+    """The checked `StudyConfig` of overrides; with one seed where they name none, since most tests are about points."""
 
     def make(*overrides: str) -> StudyConfig:
-        return to_study_config(compose_conf(overrides), "single", overrides)
+        named = any(one.lstrip("+").startswith(("study.seeds", "experiment=")) for one in overrides)
+        everything = overrides if named else (*overrides, "study.seeds=[0]")
+        return to_study_config(compose_conf(everything), "single", everything)
 
     return make
 

@@ -15,7 +15,7 @@ from sweeplab.config.conf import is_group, options
 from sweeplab.config.given import refuse_given_deciders, refuse_idle_keys
 from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, option_names
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.study import StudyConfig, choose_seeds
 from sweeplab.config.study_rules import check_study
 from sweeplab.config.texts import is_converted, keep_texts, quote_text
 from sweeplab.config.trial import TrialConfig
@@ -80,6 +80,8 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
     if isinstance(study, dict):
         values["study"] = {**study, "name": study.get("name") or default_name}
         values["study"]["enqueue"] = abbreviate_home(study.get("enqueue"))
+        if study.get("seeds") is None:
+            values["study"]["seeds"] = choose_seeds(values.get("space"), study.get("enqueue"))
     for group, kept in _swept(values.get("space")).items():
         values[group] = _without(group, values[group], kept)
     refuse_given_deciders(values, overrides)

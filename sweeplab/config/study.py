@@ -1,7 +1,9 @@
 """The whole configuration of a study, composed by Hydra from conf and checked here."""
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import WithJsonSchema
 
 from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
 from sweeplab.config.executor import AnyExecutor
@@ -35,6 +37,7 @@ class BoundConfig(Section):
 
 
 AXIS_KEYS: Final = tuple(AxisConfig.model_fields)
+_SEEDS_SCHEMA: Final[dict[str, Any]] = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
 
 
 class StudySection(Section):
@@ -44,8 +47,9 @@ class StudySection(Section):
         "name of the study and of its folders in runs_dir and reports_dir; null: the experiment's name", None
     )
     question: Text | None = key("the question that the study answers; the report shows it", None)
-    seeds: list[int] = key(
-        "random seeds; every setting is trained once with each of them",
+    seeds: Annotated[list[int], WithJsonSchema(_SEEDS_SCHEMA)] = key(
+        "random seeds; every setting is trained once with each of them; null: [0, 1] with a space or study.enqueue, "
+        "since one seed decides nothing between settings, else [0]",
         rule="must be distinct whole numbers",
         remedy="try study.seeds=[0,1,2]",
     )
@@ -99,6 +103,11 @@ class StudyConfig(TrialConfig):
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""
         return TrialConfig.model_construct(**{name: getattr(self, name) for name in TrialConfig.model_fields})
+
+
+def choose_seeds(space: Any, enqueue: Any) -> list[int]:
+    """Seeds of a study that names none: two where settings are compared, since one seed decides nothing."""
+    return [0, 1] if space or enqueue else [0]
 
 
 def study_folder(config: StudyConfig) -> Path:

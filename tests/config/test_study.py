@@ -219,3 +219,22 @@ def test_a_single_trial_is_checked_too(compose_trial: Any) -> None:
     assert trial.adapter.rank == 4
     with pytest.raises(ConfigError, match=r"adapter.rank must be at least 1"):
         trial_config_from_dict(trial.replaced(adapter=trial.adapter.replaced(rank=0)).to_dict())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seeds"),
+    [
+        ([], [0]),
+        (["adapter.rank=4"], [0]),
+        (["space={}"], [0]),
+        (["space.adapter.rank.choices=[4,8]"], [0, 1]),
+        (["sampler=random", "study.num_trials=4", "space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}"], [0, 1]),
+        (["space.adapter.rank.choices=[4,8]", "study.seeds=[0]"], [0]),
+        (["study.seeds=[7]"], [7]),
+        (["+experiment=rank_sweep"], [0, 1, 2]),
+        (["+experiment=lora_insights"], [0]),
+    ],
+)
+def test_settings_are_compared_with_two_seeds(hydra: None, overrides: list[str], seeds: list[int]) -> None:
+    """One seed decides nothing between settings; a single configuration is one run."""
+    assert study(*overrides).study.seeds == seeds

@@ -167,7 +167,7 @@ def test_a_process_that_is_killed_costs_its_trials_one_retry(tmp_path: Path) -> 
     """The second process of the worker goes; the first one, and the driver, notice."""
     command = [
         sys.executable, "-m", "sweeplab", *ONE_TRIAL, *DDP, "study.name=own", "executor.num_workers=1",
-        "training.max_steps=30", "space.adapter.rank.choices=[2,4]",
+        "training.max_steps=30", "space.adapter.rank.choices=[2,4]", "study.seeds=[0]",
     ]  # fmt: skip
     with running(command, tmp_path) as driver:
         worker = eventually(lambda: children(psutil.Process(driver.pid), "sweeplab.execution.worker"))
@@ -224,7 +224,8 @@ def test_a_base_in_parts_goes_through_pruner_tasks_and_cohort(tmp_path: Path) ->
     """Everything that every process must do in step: base score, verdicts, lm-eval, adapters on disk."""
     asked = (
         *SHORT, "quantization=nf4_dq", "tracking=none", "evaluation.limit=4", "training.heldout_interval=1",
-        "pruner=median", "space.adapter.rank.choices=[2,4]", "executor.num_workers=1", "executor.cohort_size=2",
+        "pruner=median", "space.adapter.rank.choices=[2,4]", "study.seeds=[0]", "executor.num_workers=1",
+        "executor.cohort_size=2",
     )  # fmt: skip
     parts = ("training.strategy=fsdp", "training.num_devices=2")
     for name, more in (("single", ()), ("fsdp", parts)):

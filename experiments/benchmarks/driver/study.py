@@ -33,6 +33,7 @@ OVERRIDES: Final = (
     "evaluation=none",
     "++space.optimizer.lr={low: 1e-5, high: 1e-1, log: true}",
     "++space.adapter.rank.choices=[1,2,4,8,16,32,64]",
+    "study.seeds=[0]",
 )
 
 P = ParamSpec("P")
