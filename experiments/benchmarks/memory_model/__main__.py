@@ -9,14 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from hydra import initialize_config_dir
+
 from experiments.benchmarks.memory_model.geometries import GEOMETRIES, has_padding
+from experiments.benchmarks.memory_model.one import count_trial
+from sweeplab.config.conf import CONF
 from sweeplab.records.store import write_json, write_text
 
 REPORT: Final = Path("reports/benchmarks/memory_model")
 NUM_RECORDS: Final = 20
 PROMPT_CHARACTERS: Final = 256  # the borrowed tokenizer takes one token a character
 RESPONSE_CHARACTERS: Final = 1200
-SHORT_RESPONSE_CHARACTERS: Final = 110  # with the prompt a little less than any geometry's max_length
+FITTING_RESPONSE_CHARACTERS: Final = 126  # with the prompt as long as the geometries' max_length
+NUM_LENGTHS: Final = 7
 DEFAULT_ALLOCATOR: Final = ("8 layers of 512", "deep", "rank 256, all matrices")  # measured with glibc's defaults too
 PHASES: Final = {"train": None, "evaluate": "evaluation"}  # a record's name -> the plan's moment
 
@@ -26,17 +31,32 @@ _Results = dict[str, dict[str, Any]]
 def write_records(path: Path, padded: bool = False) -> None:
     """Records that are all longer than any geometry's max_length, so that every micro-batch is the longest.
 
-    `padded`: every second one is shorter, so that a micro-batch of several has padding, as those of real data have.
+    `padded`: they differ by up to six tokens, so that every micro-batch of four has padding, as in real data.
     """
-    lengths = (RESPONSE_CHARACTERS, SHORT_RESPONSE_CHARACTERS if padded else RESPONSE_CHARACTERS)
+    lengths = [RESPONSE_CHARACTERS] * NUM_RECORDS
+    if padded:
+        lengths = [FITTING_RESPONSE_CHARACTERS - index % NUM_LENGTHS for index in range(NUM_RECORDS)]
     records = [{"instruction": "a" * PROMPT_CHARACTERS, "output": "b" * length} for length in lengths]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records * (NUM_RECORDS // 2)))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def run(name: str, data: Path, how: str) -> dict[str, Any]:
-    command = [sys.executable, "-W", "ignore", "-m", "experiments.benchmarks.memory_model.one", name, str(data), how]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    values: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    """The geometry's trial and its plan; a resident set is measured in a process of its own."""
+    if how == "tensors":
+        values = count_trial(name, data)
+    else:
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "experiments.benchmarks.memory_model.one",
+            name,
+            str(data),
+            how,
+        ]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+        values = json.loads(done.stdout.splitlines()[-1])
     if values["status"] != "finished":
         raise RuntimeError(f"{name} {values['status']}: {values['reason']}")
     return values
@@ -56,12 +76,11 @@ def compared(values: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def compared_tensors(values: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Per phase predicted bytes without the process, those counted in a real trial, and those that its record has."""
+    """Per phase predicted bytes, without the process, and those counted in a real trial; error as a share."""
     rows = {}
     for phase, moment in PHASES.items():
         predicted, counted = _predict(values, moment, False), values["tensor_bytes"][phase]
-        solo = values["solo_bytes"][phase]
-        rows[phase] = {"predicted": predicted, "counted": counted, "solo": solo, "error": predicted / counted - 1}
+        rows[phase] = {"predicted": predicted, "counted": counted, "error": predicted / counted - 1}
     return rows
 
 
@@ -92,7 +111,7 @@ def _tensor_table(results: _Results) -> list[str]:
                 f"{100 * row['error']:+.1f} %"
             ]
         rows.append([*cells, values["plan"]["peak_moment"]])
-    sides = [f"{phase}: {one}" for phase in PHASES for one in ("predicted", "counted", "in the record", "error")]
+    sides = [f"{phase}: {one}" for phase in PHASES for one in ("predicted", "counted", "error")]
     return _table(("geometry", *sides, "highest moment"), rows)
 
 
@@ -115,8 +134,7 @@ def report(tensors: _Results, resident: _Results, defaults: _Results) -> str:
             "# Memory: predicted and measured",
             "",
             f"{len(rows)} geometries. Training: {train}. Evaluation (held-out loss, adapter saved): {evaluate}. MB are "
-            "1e6 bytes of tensors, the base included: predicted without the process, counted in the phase of a real "
-            "trial, and as a record has them from before training (of the evaluation the held-out loss only). Made by "
+            "1e6 bytes of tensors, the base included: predicted without the process, and counted in a trial. Made by "
             "`python -m experiments.benchmarks.memory_model tensors`.",
             "",
             *_tensor_table(tensors),
@@ -144,7 +162,7 @@ def report(tensors: _Results, resident: _Results, defaults: _Results) -> str:
 def measure(names: Sequence[str], how: str) -> _Results:
     """The geometries `names`, one after another."""
     results: _Results = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONF), version_base="1.3"):
         for name in names:
             data = Path(folder) / "records.jsonl"
             write_records(data, padded=how == "tensors" and has_padding(name))

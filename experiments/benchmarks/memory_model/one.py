@@ -1,4 +1,4 @@
-"""One trial in a process of its own, and the plan for it: `one.py NAME DATA default|returning|tensors`; prints JSON."""
+"""One trial in a process of its own, and the plan for it: `one.py NAME DATA default|returning`; prints JSON."""
 
 import json
 import os
@@ -17,15 +17,17 @@ from torch.profiler import record_function
 from experiments.benchmarks.memory_model.geometries import geometry
 from sweeplab.config.conf import CONF
 from sweeplab.config.executor import LocalWorkers
+from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.planning.forecast import Forecaster
-from sweeplab.records.record import Solo, Status, TrialRecord
+from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.lifecycle import Cohort, begin_trial, run_cohort
 from sweeplab.trial.measurement import _SMALLEST_MAPPING_BYTES, read_resident_bytes, return_freed_memory
-from sweeplab.trial.profile import measure_solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.tensor_count import count_tensors
+
+EXECUTOR = LocalWorkers(device="cpu", num_threads=1, num_workers=1, cohort_size=1, on_out_of_memory="skip")
 
 
 class _NamedPhases(Cohort):
@@ -40,54 +42,52 @@ class _NamedPhases(Cohort):
             super().evaluate(trials)
 
 
-def _measure_solo(spec: TrialSpec, executor: LocalWorkers) -> Solo | None:
-    """What a record has of the trial from before it trains."""
-    resources = Resources.open(executor)
-    return measure_solo(begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None), resources)
+def count_trial(name: str, data: Path) -> dict[str, Any]:
+    """The bytes of all tensors in a trial's phases, counted from before its base on, and the plan for it.
+
+    Its own measurement before training is left out: counts do not nest.
+    """
+    config, records = geometry(name, data), list[TrialRecord]()
+    with tempfile.TemporaryDirectory() as folder:
+        spec = TrialSpec(0, 0, {}, config, Path(folder))
+        with count_tensors() as count:
+            resources = Resources.open(EXECUTOR)
+            cohort = _NamedPhases(resources, lambda *_: None, print, 1)
+            cohort.trials.append(begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None))
+            while not records:
+                records = cohort.advance()
+        resources.forget_base()
+    peaks = {phase: count.peak_bytes(phase) for phase in ("train", "evaluate")}
+    return _describe(records[0], config) | {"tensor_bytes": peaks}
 
 
-def _count_tensors(spec: TrialSpec, executor: LocalWorkers) -> tuple[TrialRecord, dict[str, Any]]:
-    """The bytes of all tensors in a trial's phases, counted from before its base on, beside what its record has."""
-    solo = _measure_solo(spec, executor)
-    assert solo is not None
-    records: list[TrialRecord] = []
-    with count_tensors() as count:
-        resources = Resources.open(executor)
-        cohort = _NamedPhases(resources, lambda *_: None, print, 1)
-        cohort.trials.append(begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None))
-        while not records:
-            records = cohort.advance()
-    peaks = {"train": solo.peak_allocated_bytes, "evaluate": solo.evaluation_peak_allocated_bytes}
-    return records[0], {"tensor_bytes": {phase: count.peak_bytes(phase) for phase in peaks}, "solo_bytes": peaks}
+def _describe(record: TrialRecord, config: TrialConfig) -> dict[str, Any]:
+    return {
+        "status": record.status.value,
+        "reason": record.reason,
+        "provenance": record.provenance,
+        "plan": Forecaster(EXECUTOR).forecast(config).to_dict(),
+    }
 
 
-def _measure_resident(spec: TrialSpec, executor: LocalWorkers, freed: str) -> tuple[TrialRecord, dict[str, Any]]:
-    """The highest resident set in a trial's phases, beside what was resident before its base."""
-    resources = Resources.open(executor)
+def _measure_resident(name: str, data: Path, freed: str) -> dict[str, Any]:
+    """The highest resident set in a trial's phases, beside what was resident before its base, and the plan for it."""
+    config, resources = geometry(name, data), Resources.open(EXECUTOR)
     if freed == "returning":
         return_freed_memory()
         resources.returned_from_bytes = _SMALLEST_MAPPING_BYTES
     before = read_resident_bytes("VmRSS")
-    (record,) = run_cohort([spec], resources, lambda number, step, metrics: None, print, list)
+    with tempfile.TemporaryDirectory() as folder:
+        spec = TrialSpec(0, 0, {}, config, Path(folder))
+        (record,) = run_cohort([spec], resources, lambda number, step, metrics: None, print, list)
     measured = {phase: found.peak_resident_bytes for phase, found in record.phases.items()}
-    return record, {"resident_before_bytes": before, "measured_bytes": measured}
+    return _describe(record, config) | {"resident_before_bytes": before, "measured_bytes": measured}
 
 
 def main() -> None:
-    name, data, how = sys.argv[1:]
-    executor = LocalWorkers(device="cpu", num_threads=1, num_workers=1, cohort_size=1, on_out_of_memory="skip")
+    name, data, freed = sys.argv[1:]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = geometry(name, Path(data))
-    with tempfile.TemporaryDirectory() as folder:
-        spec = TrialSpec(0, 0, {}, config, Path(folder))
-        record, values = _count_tensors(spec, executor) if how == "tensors" else _measure_resident(spec, executor, how)
-    values |= {
-        "status": record.status.value,
-        "reason": record.reason,
-        "provenance": record.provenance,
-        "plan": Forecaster(executor).forecast(config).to_dict(),
-    }
-    print(json.dumps(values))
+        print(json.dumps(_measure_resident(name, Path(data), freed)))
 
 
 if __name__ == "__main__":
