@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import pytest
 from hydra._internal import config_loader_impl as loader
+from hydra._internal import defaults_list
 from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
-from hydra.core.default_element import ResultDefault
+from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sweeplab.config.conf import CONF
 
@@ -27,6 +28,7 @@ _files: Final[dict[str, bytes]] = {}
 _file_results: Final[dict[str, bytes]] = {}
 _composed: Final[dict[int, bytes]] = {}  # by the identity of a list's defaults
 _compose: Final[Any] = loader.ConfigLoaderImpl._compose_config_from_defaults_list
+_map: Final[Any] = defaults_list._create_interpolation_map
 _load: Final[Any] = ConfigRepository.load_config
 _load_file: Final[Any] = FileConfigSource.load_config
 
@@ -70,6 +72,14 @@ def _list_once(
     return replace(_lists[key], config_overrides=values)
 
 
+def _map_if_needed(overrides: Overrides, defaults: list[InputDefault], self_added: bool) -> DictConfig:
+    """What the names of options are resolved with; made for every file, also where none refers to another."""
+    if any(one.is_interpolation() for one in defaults):
+        made: DictConfig = _map(overrides, defaults, self_added)
+        return made
+    return OmegaConf.create()
+
+
 def _compose_once(self: Any, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
     if not any(defaults is one.defaults for one in _lists.values()):
         made: DictConfig = _compose(self, defaults, repo)
@@ -87,6 +97,7 @@ def composed_anew() -> Iterator[None]:
         patch.setattr(ConfigRepository, "load_config", _load)
         patch.setattr(FileConfigSource, "load_config", _load_file)
         patch.setattr(loader, "create_defaults_list", create_defaults_list)
+        patch.setattr(defaults_list, "_create_interpolation_map", _map)
         patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", _compose)
         yield
 
@@ -97,5 +108,6 @@ def _composed_once() -> Iterator[None]:
         patch.setattr(ConfigRepository, "load_config", _load_once)
         patch.setattr(FileConfigSource, "load_config", _load_file_once)
         patch.setattr(loader, "create_defaults_list", _list_once)
+        patch.setattr(defaults_list, "_create_interpolation_map", _map_if_needed)
         patch.setattr(loader.ConfigLoaderImpl, "_compose_config_from_defaults_list", _compose_once)
         yield

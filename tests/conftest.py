@@ -14,6 +14,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one
 hypothesis.settings.load_profile("any machine")
 
 FIXTURES = ("tests.composed_once", "tests.study_runs", "tests.random_models", "tests.report_records", "tests.trials")
+pytest.register_assert_rewrite(*FIXTURES)  # a conftest.py of a folder may import them before they are plugins
 
 LONGEST_FIRST = (  # so that no test process ends with a long file while the other has nothing left to do
     "trial/test_cohort_numbers.py",

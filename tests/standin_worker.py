@@ -102,6 +102,7 @@ def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()
     if number in plan.get("hang_always", []) or (number in plan.get("hang_once", []) and first_time(number)):
+        (FOLDER / f"hangs-{os.getpid()}").touch()
         time.sleep(600)
     made = ended(spec, plan)
     if why is not None:

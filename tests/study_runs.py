@@ -28,6 +28,7 @@ from sweeplab.records.quarantine import read_study
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import write_record
 from sweeplab.search.search import Search
+from tests.hostile import Answer, answer
 
 # a shell starts its background jobs with SIGINT ignored, and what they start inherits that, a study under test too
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -150,9 +151,9 @@ class Standin:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.python = folder, sys.executable
         self.program = folder / "python"
-        self.program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STANDIN}" "{folder}" "$@"\n')
+        self.program.write_text(f'#!/bin/sh\nexec "{self.python}" "{STANDIN}" "{folder}" "$@"\n')
         self.program.chmod(0o755)
         self.plan()
 
@@ -176,12 +177,16 @@ class Standin:
         lines = map(json.loads, (self.folder / "heard.jsonl").read_text().splitlines())
         return [numbers for said, numbers in lines if said == kind and (numbers or kind == "cohort")]
 
+    def hangs(self) -> bool:
+        """True while a worker does nothing any more, as its plan says."""
+        return any(not gone(int(mark.name.partition("-")[2])) for mark in self.folder.glob("hangs-*"))
+
     def numbers(self) -> list[int]:
         return [one["number"] for one in self.given()]
 
     def cli(self, folder: Path, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
         """The command line with this worker, running."""
-        return running([sys.executable, "-c", WITH_STANDIN, *QUICK, *arguments], folder, STANDIN=str(self.program))
+        return running([self.python, "-c", WITH_STANDIN, *QUICK, *arguments], folder, STANDIN=str(self.program))
 
     def run_cli(self, folder: Path, *arguments: str) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command line with this worker."""
@@ -272,7 +277,7 @@ class RealStudy(NamedTuple):
     """A study that the real worker ran, mirrored to an offline W&B; its first try had bad data and was refused."""
 
     folder: Path
-    refused: "subprocess.CompletedProcess[str]"
+    refused: Answer
     done: "subprocess.CompletedProcess[str]"
     report: str  # report.html as that run left it
     private: dict[str, str]  # of the environment it ran in
@@ -309,7 +314,7 @@ def run_real_study(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
     rows = [{"instruction": f"Say {number}.", "output": f"{number}"} for number in range(20)]
     lines = map(json.dumps, [*rows, {"instruction": "Say more."}])
     (folder / "records.jsonl").write_text("\n".join(lines))
-    refused = run_cli(folder, *REAL, "tracking=none", "data=json", "data.path=records.jsonl")
+    refused = answer([*REAL, "tracking=none", "data=json", "data.path=records.jsonl"], folder)
     done = run_cli(folder, *REAL, **private)
     report = (folder / "reports" / "single" / "report.html").read_text()
     return RealStudy(folder, refused, done, report, private)

@@ -4,6 +4,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError
 from sweeplab.report.evidence.estimates import estimate_settings
@@ -27,7 +28,7 @@ def open_study(folder: str | PathLike[str]) -> "Study":
     if not any((path / name).is_file() for name in ("study.json", "records.json")):
         raise StoreError(f"{path} holds no study; name a folder of runs or of a report")
     stored = read_stored_study(path)
-    return Study(path, stored.facts, stored.records)
+    return Study(path, stored.facts, stored.records, stored.items)
 
 
 class Study:
@@ -39,11 +40,11 @@ class Study:
         records: every trial's record, with all that was measured, by trial.
     """
 
-    def __init__(self, folder: Path, facts: StudyFacts, records: list[TrialRecord]) -> None:
+    def __init__(self, folder: Path, facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> None:
         self.folder = folder
         self.records = sorted(records, key=lambda record: record.number)
         self.name, self.question, self.objectives = facts.name, facts.question, dict(facts.objectives)
-        self._facts = facts
+        self._facts, self._items = facts, items
 
     def __repr__(self) -> str:
         return f"Study({self.name!r}, {len(self.records)} trials)"
@@ -96,7 +97,7 @@ class Study:
         settings = group_by_setting(self._facts, self.records)
         if not any(metric in setting.spreads for setting in settings):
             raise KeyError(f"no finished trial has {metric}; the columns of trials() name what there is")
-        estimates = estimate_settings(self._facts, settings, metric)
+        estimates = estimate_settings(self._facts, settings, metric, self._items)
         keys = list_varied_keys(self._facts, self.records)
         rows: list[dict[str, Any]] = []
         for setting in settings:

@@ -15,7 +15,7 @@ class PlanConfig(Section):
     """What a plan is asked."""
 
     device_memory: Text | None = key(
-        "memory that every trial must fit in, such as 14GB, 14GiB or bytes; null: not asked", None
+        "memory that every trial must fit in, such as 14GB, 14GiB or a number of bytes; null: no limit", None
     )
     skip_unfit: bool = key("with action=run, record trials that will not fit as skipped instead of running them")
 
@@ -46,12 +46,15 @@ class ExportConfig(Section):
     kind: Literal["adapter", "merged"] = key(
         "adapter: PEFT's files; merged: the dequantized base with the adapter in its weights"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = key("of merged weights", needs="export.kind=merged")
-    path: Text | None = key("a folder that is not there yet", None)
-    trials: list[int] = key("several adapters to be combined into one; empty: the one of trial=N")
-    weights: list[float] = key("one for each of export.trials")
+    dtype: Literal["float32", "bfloat16", "float16"] = key(
+        "number format of merged weights", needs="export.kind=merged"
+    )
+    path: Text | None = key("folder to write to; it must not exist yet", None)
+    trials: list[int] = key("numbers of trials whose adapters are combined into one; empty: the adapter of trial=N")
+    weights: list[float] = key("weight of each adapter in export.trials")
     combination: Literal["linear", "cat", "svd", "ties"] = key(
-        "cat: the exact weighted sum; svd: its best of the largest rank; linear, ties: of A and B apart",
+        "how adapters are combined, as PEFT names it; cat: their exact weighted sum, of all ranks together; svd: its "
+        "best approximation of the largest rank; linear, ties: A and B each combined by itself",
         needs="export.trials",
     )
 
@@ -59,4 +62,4 @@ class ExportConfig(Section):
 class CompareConfig(Section):
     """How studies are compared."""
 
-    uncontrolled: bool = key("compare studies that differ in what should be alike, too")
+    uncontrolled: bool = key("also compare studies that differ in more than what they vary")

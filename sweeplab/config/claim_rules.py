@@ -24,16 +24,16 @@ def check_claims(claims: list[ClaimConfig], space: dict[str, Any]) -> None:
     """Refuses the first claim that is no claim about a metric and the space. Raises `ConfigError`."""
     varied = spaces_axes(space)
     for place, claim in enumerate(claims):
-        check_claim(f"claims[{place}]", claim, varied)
+        _check_claim(f"claims[{place}]", claim, varied)
 
 
-def check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
+def _check_claim(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
     check_form(key, claim)
     check_metric(f"{key}.metric", claim.metric)
-    check_settings(key, claim, varied)
+    _check_settings(key, claim, varied)
 
 
-def check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
+def _check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any]]) -> None:
     """Settings and axes are of the space."""
     names = ", ".join(varied) or "nothing"
     axis = claim.axis()
@@ -43,7 +43,7 @@ def check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any
         for name, value in setting.items():
             if name not in varied:
                 raise refuse(f"{key}", "must compare varied keys", name, f"the space varies {names}")
-            if not on_axis(value, varied[name]):
+            if not _on_axis(value, varied[name]):
                 remedy = f"the space has {varied[name]}; drop the claims with '~claims'"
                 raise refuse(f"{key}, {name}", "must be a value of the space", value, remedy)
     pair = claim.settings()
@@ -51,7 +51,7 @@ def check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, Any
         raise refuse(key, "must compare two settings", pair[0], "name another one")
 
 
-def on_axis(value: Any, spec: dict[str, Any]) -> bool:
+def _on_axis(value: Any, spec: dict[str, Any]) -> bool:
     """True for a listed choice, and for a number within a range."""
     if "choices" in spec:
         return isinstance(spec["choices"], list) and value in spec["choices"]

@@ -23,9 +23,9 @@ from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import abbreviate_home
 
 DEFAULT_NAME: Final = "single"  # of a study without an experiment
-MISSING: Final = "???"  # OmegaConf's, of a value that conf leaves to the user
-NOT_OF_A_TRIAL: Final[dict[str, Any]] = {"space": {}, "claims": [], "study.enqueue": []}
-WITH_PATHS: Final = ("model", "data", "evaluation", "claims", "space")
+_MISSING: Final = "???"  # OmegaConf's, of a value that conf leaves to the user
+_NOT_OF_A_TRIAL: Final[dict[str, Any]] = {"space": {}, "claims": [], "study.enqueue": []}
+_WITH_PATHS: Final = ("model", "data", "evaluation", "claims", "space")
 
 
 class Request(NamedTuple):
@@ -36,18 +36,18 @@ class Request(NamedTuple):
     command: str  # what a user types to run it again
 
 
-def refuse_environment(*asked: Any) -> NoReturn:
+def _refuse_environment(*asked: Any) -> NoReturn:
     """In the place of OmegaConf's `oc.env`: what it read would stand in every record, report and W&B run."""
     raise ConfigError(f"the environment's {asked[0] if asked else 'variables'} is not read; write the value itself")
 
 
-def refuse_deprecation(*asked: Any) -> NoReturn:
+def _refuse_deprecation(*asked: Any) -> NoReturn:
     """In the place of OmegaConf's `oc.deprecated`, which warns in a line of its own and keeps what it points to."""
     raise ConfigError(f"oc.deprecated of {asked[0] if asked else 'a key'} is not read; write the value itself")
 
 
-OmegaConf.register_new_resolver("oc.env", refuse_environment, replace=True)
-OmegaConf.register_new_resolver("oc.deprecated", refuse_deprecation, replace=True)
+OmegaConf.register_new_resolver("oc.env", _refuse_environment, replace=True)
+OmegaConf.register_new_resolver("oc.deprecated", _refuse_deprecation, replace=True)
 
 
 def mark_known(override: str) -> str:
@@ -70,7 +70,7 @@ def compose_conf(overrides: Iterable[str]) -> DictConfig:
 def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence[str] = ()) -> StudyConfig:
     """The checked configuration of a composed study. Raises `ConfigError`, also for what has no effect."""
     values = _resolved(composed)
-    for name in WITH_PATHS:
+    for name in _WITH_PATHS:
         if name in values:  # ~claims took it away
             values[name] = abbreviate_home(values[name])
     for name in ("claims", "space"):
@@ -99,7 +99,7 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def _without_missing(section: Any) -> Any:
-    return {key: value for key, value in section.items() if value != MISSING} if isinstance(section, dict) else section
+    return {key: value for key, value in section.items() if value != _MISSING} if isinstance(section, dict) else section
 
 
 def _swept(space: Any) -> dict[str, set[str]]:
@@ -148,7 +148,7 @@ def _composed_with(overrides: tuple[str, ...]) -> bytes:
     left out.
     """
     composed = compose_conf(overrides)
-    for key, nothing in NOT_OF_A_TRIAL.items():
+    for key, nothing in _NOT_OF_A_TRIAL.items():
         OmegaConf.update(composed, key, nothing, merge=False, force_add=True)  # ~claims took it away
     return pickle.dumps(composed)
 

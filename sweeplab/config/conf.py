@@ -7,8 +7,8 @@ from typing import Any, Final
 import yaml
 
 PACKAGE: Final = Path(__file__).parents[1]
-WHEEL_CONF: Final = PACKAGE / "conf"
-CONF: Final = WHEEL_CONF if WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
+_WHEEL_CONF: Final = PACKAGE / "conf"
+CONF: Final = _WHEEL_CONF if _WHEEL_CONF.is_dir() else PACKAGE.parent / "conf"  # a checkout has it beside the package
 
 
 @cache

@@ -26,14 +26,14 @@ class DataConfig(Section):
         "examples to train on; null: all", None, ge=2, unit="examples", remedy="leave it null for all"
     )
     fraction: float | None = key(
-        "of the training examples, a smaller part within a larger one; null: all",
+        "share of the training examples to train on; a smaller share is part of a larger one; null: all",
         None,
         gt=0,
         le=1,
         remedy="leave it null for all",
     )
     tasks: list[Text] = key("lm-eval tasks that go with this data")
-    retained_tasks: list[Text] = key("of data.tasks, those that measure what is forgotten", [])
+    retained_tasks: list[Text] = key("those of data.tasks that measure what the model forgets", [])
     objective: Text = key("the metric that a study on this data optimizes")
 
     def is_images(self) -> bool:
@@ -112,7 +112,7 @@ class HubData(FiledData):
 
     source: Literal["hub"] = "hub"
     name: Text = key("the hub's name", min_length=1, missing="give the hub's name of a data set: data.name=ORG/NAME")
-    subset: Text | None = key("the data set's configuration", None)
+    subset: Text | None = key("the configuration of the data set on the hub", None)
     split: Text = key("the split to train on")
 
 

@@ -7,7 +7,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError, check_at_least, refuse
 
 FIXED: Final = ("training.strategy", "training.num_devices")  # processes start before the first trial
-IN_PARTS: Final = {"none", "nf4", "fp4"}  # schemes whose matrices fsdp can take apart
+_IN_PARTS: Final = {"none", "nf4", "fp4"}  # schemes whose matrices fsdp can take apart
 
 
 def check_devices(config: TrialConfig) -> None:
@@ -34,9 +34,9 @@ def check_devices(config: TrialConfig) -> None:
 
 def _check_parts(config: TrialConfig) -> None:
     """Refuses a base that cannot be in parts. Raises `ConfigError`."""
-    others = sorted(config.quantization.schemes() - IN_PARTS)
+    others = sorted(config.quantization.schemes() - _IN_PARTS)
     if others:
-        rule = f"must be one of {', '.join(sorted(IN_PARTS))} for training.strategy=fsdp"
+        rule = f"must be one of {', '.join(sorted(_IN_PARTS))} for training.strategy=fsdp"
         raise refuse("quantization.scheme", rule, others[0], "choose quantization=nf4_dq")
     if config.data.is_images():
         raise ConfigError("training.strategy=fsdp is for language models, got data=digits; choose ddp")

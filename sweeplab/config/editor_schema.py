@@ -21,7 +21,7 @@ _INTERPOLATION: Final[dict[str, Any]] = {
 _LEFT_OUT: Final = ("title", "default", "unit", "rule", "remedy", "missing", "unless", "needs")
 
 
-def experiment_schema() -> dict[str, Any]:
+def _experiment_schema() -> dict[str, Any]:
     """The schema of an experiment: any key of any option, since which options are chosen may be said elsewhere."""
     axis = {"description": "what varies: choices, or numbers from low to high", **_closed(_axis_keys())}
     definitions: dict[str, Any] = {"axis": axis, "interpolation": _INTERPOLATION}
@@ -38,7 +38,7 @@ def experiment_schema() -> dict[str, Any]:
 
 
 def write_schema() -> str:
-    return json.dumps(experiment_schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(_experiment_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _axis_keys() -> dict[str, Any]:

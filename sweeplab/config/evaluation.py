@@ -12,10 +12,12 @@ class EvaluationConfig(Section):
     """What a trial is scored on, beside the held-out loss."""
 
     tasks: list[Text] = key("lm-eval's tasks or sweeplab's own; none: the held-out loss alone")
-    rung_tasks: list[Text] = key("of evaluation.tasks, those scored every training.heldout_interval steps too", [])
-    batch_size: int = key("rows of one forward pass", ge=1, unit="rows", remedy="use a whole number from 1")
+    rung_tasks: list[Text] = key(
+        "those of evaluation.tasks that are also scored during training, every training.heldout_interval steps", []
+    )
+    batch_size: int = key("examples in one forward pass", ge=1, unit="rows", remedy="use a whole number from 1")
     limit: int | None = key(
-        "items of each task; null: all",
+        "largest number of items that each task is scored on; null: all",
         None,
         needs="evaluation.tasks",
         ge=1,
@@ -23,7 +25,8 @@ class EvaluationConfig(Section):
         remedy="use null for all items",
     )
     limit_seed: int | None = key(
-        "of the sample that evaluation.limit takes, the same for all trials; null: the file's first items, as lm-eval",
+        "random seed of the items that evaluation.limit keeps, the same for all trials; null: the first items, as "
+        "lm-eval does",
         None,
         needs="evaluation.limit",
         ge=0,
@@ -36,7 +39,7 @@ class EvaluationConfig(Section):
         needs="evaluation.tasks",
     )
     num_fewshot: int | None = key(
-        "examples in a prompt; null: the task's own",
+        "solved examples before each question; null: as the task says",
         None,
         needs="evaluation.tasks",
         ge=0,
@@ -48,7 +51,9 @@ class EvaluationConfig(Section):
     data_dir: Text | None = key(
         "a folder with the tasks' data as JSON lines; null: from the hub", None, needs="evaluation.tasks"
     )
-    gen_kwargs: dict[str, Any] = key("of generation, over the task's own", {}, needs="evaluation.tasks")
+    gen_kwargs: dict[str, Any] = key(
+        "arguments of text generation; they replace the task's own", {}, needs="evaluation.tasks"
+    )
     apply_chat_template: bool = key("put the tokenizer's chat template around every prompt", needs="evaluation.tasks")
     system_instruction: Text | None = key("text before every prompt", None, needs="evaluation.tasks")
 

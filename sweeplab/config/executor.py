@@ -16,11 +16,15 @@ class ExecutorConfig(Section):
 
     name: str
     device: Literal["auto", "cpu", "cuda"] = key("where a worker computes; auto: a GPU where there is one")
-    num_workers: Literal["auto"] | Annotated[int, Field(ge=1)] = _count("workers, each with a base of its own")
+    num_workers: Literal["auto"] | Annotated[int, Field(ge=1)] = _count(
+        "number of workers; each loads the base for itself"
+    )
     num_threads: int | None = key(
         "threads of each worker; null: the cores divided among them", None, ge=1, remedy="use null for one per core"
     )
-    cohort_size: Literal["auto"] | Annotated[int, Field(ge=1)] = _count("trials that train at once on one base")
+    cohort_size: Literal["auto"] | Annotated[int, Field(ge=1)] = _count(
+        "largest number of trials that train at once on one base"
+    )
     checkpoint_seconds: float | None = key(
         "time between checkpoints of running trials; null: none are kept",
         None,
@@ -29,7 +33,7 @@ class ExecutorConfig(Section):
         remedy="use null for none",
     )
     trial_seconds: float | None = key(
-        "time that a trial may train, in a cohort the cohort's; null: no limit",
+        "longest time that a trial may train, measured for the whole cohort where it trains in one; null: no limit",
         None,
         gt=0,
         unit="seconds",
@@ -45,7 +49,7 @@ class ExecutorConfig(Section):
         remedy="use null for no limit",
     )
     on_out_of_memory: Literal["skip", "halve", "stop"] = key(
-        "skip: record it; halve: again with half the micro-batch; stop: end the study"
+        "skip: record the trial as out of memory; halve: run it again with half the micro-batch; stop: end the study"
     )
 
 
@@ -65,7 +69,7 @@ class RayWorkers(ClusterWorkers):
     """Actors of a Ray cluster."""
 
     name: Literal["ray"] = "ray"
-    address: Text | None = key("of the cluster's head, such as 10.0.0.1:6379; null: this machine alone", None)
+    address: Text | None = key("address of the cluster's head, such as 10.0.0.1:6379; null: this machine alone", None)
     gpus_per_worker: float = key(
         "GPUs that are set aside for a worker; 0.5: two workers on one",
         1,
@@ -81,7 +85,7 @@ class SlurmWorkers(ClusterWorkers):
     name: Literal["slurm"] = "slurm"
     num_workers: int = key("jobs", ge=1, rule="must be a number of jobs for executor=slurm", remedy="try 4")
     address: Text = key(
-        "of the machine where the study is started, as the nodes reach it",
+        "address at which the nodes reach the machine on which the study is started",
         rule="must be what a job could call",
         remedy="give this machine's name",
     )

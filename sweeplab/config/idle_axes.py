@@ -11,7 +11,7 @@ from sweeplab.records.section import Section
 from sweeplab.runtime.errors import ConfigError
 
 
-class Idle(NamedTuple):
+class _Idle(NamedTuple):
     """Why an axis moves nothing, the keys that decide it, and a way out."""
 
     why: str
@@ -31,20 +31,20 @@ def deciders(key: str) -> list[str]:
     return found
 
 
-def _reasons(key: str, config: TrialConfig) -> Iterator[Idle]:
+def _reasons(key: str, config: TrialConfig) -> Iterator[_Idle]:
     section, _, name = key.partition(".")
     chosen: Section = getattr(config, section)
     if section in GROUPS and name and section != "optimizer" and _is_unread(key, config):
         remedy = remedy_of(section, name)
         if remedy is not None:
             first = remedy.partition(" or ")[0]
-            yield Idle(_shown(section, chosen), tuple(deciders(key)), f"choose {first}")
+            yield _Idle(_shown(section, chosen), tuple(deciders(key)), f"choose {first}")
     other, needed = linked("unless").get(key), linked("needs").get(key)
     if other is not None and is_set(config, other):
         name, _, wanted = other.partition("=")
-        yield Idle(f"{name}={value_of(config, name)}", (name,), f"choose another {name}" if wanted else f"drop {name}")
+        yield _Idle(f"{name}={value_of(config, name)}", (name,), f"choose another {name}" if wanted else f"drop {name}")
     if needed is not None and not is_filled(config, needed):
-        yield Idle(f"{needed} is empty", (needed,), f"give {needed} too")
+        yield _Idle(f"{needed} is empty", (needed,), f"give {needed} too")
 
 
 def _is_unread(key: str, config: TrialConfig) -> bool:

@@ -8,7 +8,6 @@ from sweeplab.config.adapter import TOGGLES
 from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import check_choice
 
-TEXT_BASE: Final = "tiny_base"
 IMAGE_BASE: Final = "tiny_vit"
 
 
@@ -19,7 +18,9 @@ class ModelConfig(Section):
     name: Text = key("what reports call it")
     random_init: bool = key("the architecture without its weights, for memory and time", False)
     modules: dict[str, list[str]] = key(
-        "toggle -> module names, for an architecture that is not known; empty: the known ones", {}
+        "for an architecture that sweeplab does not know: query, key, value, projection, mlp or head -> names of its "
+        "modules",
+        {},
     )
 
     @field_validator("modules")
@@ -48,7 +49,7 @@ class EmbeddedModel(ModelConfig):
     """A small base that comes with sweeplab."""
 
     source: Literal["embedded"] = "embedded"
-    name: Literal["tiny_base", "tiny_vit"] = key("which of the two")
+    name: Literal["tiny_base", "tiny_vit"] = key("which of the two models that come with the package")
 
 
 class LocalModel(ModelConfig):

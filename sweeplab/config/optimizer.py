@@ -15,7 +15,7 @@ from pydantic import (
 from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import refuse
 
-OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
+_OPTIMIZER_HOMES: Final = ("torch.optim.", "bitsandbytes.optim.", "schedulefree.", "sweeplab.training.sophia.")
 
 _TARGET: Final = key("the class", alias="_target_")
 
@@ -193,10 +193,10 @@ class OtherOptimizer(OptimizerConfig):
 
     @model_validator(mode="after")
     def _check_home(self) -> Self:
-        if not self.target.startswith(OPTIMIZER_HOMES):
+        if not self.target.startswith(_OPTIMIZER_HOMES):
             raise refuse(
                 "optimizer._target_",
-                f"must name an optimizer of {' or '.join(home.rstrip('.') for home in OPTIMIZER_HOMES)}",
+                f"must name an optimizer of {' or '.join(home.rstrip('.') for home in _OPTIMIZER_HOMES)}",
                 self.target,
                 "try torch.optim.AdamW",
             )

@@ -11,10 +11,10 @@ from sweeplab.config.schema import GROUPS, key_names
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.section import Section
 
-SectionT = TypeVar("SectionT", bound=Section)
+_SectionT = TypeVar("_SectionT", bound=Section)
 
 
-def parse(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
+def parse(kind: type[_SectionT], values: Mapping[str, Any]) -> _SectionT:
     """A whole configuration of a study or a trial. Raises `ConfigError` for the first value that breaks a rule."""
     try:
         return kind.model_validate(values)

@@ -9,10 +9,10 @@ from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import refuse
 
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
-Scheme = Literal["none", "nf4", "fp4", "int8", "hqq2", "hqq3", "hqq4"]
-SCHEMES: Final[tuple[str, ...]] = get_args(Scheme)
-FOUR_BIT: Final = ("nf4", "fp4")
-GROUP_SIZE: Final = 128  # published
+_Scheme = Literal["none", "nf4", "fp4", "int8", "hqq2", "hqq3", "hqq4"]
+SCHEMES: Final[tuple[str, ...]] = get_args(_Scheme)
+_FOUR_BIT: Final = ("nf4", "fp4")
+_GROUP_SIZE: Final = 128  # published
 
 
 class QuantizationConfig(Section):
@@ -33,7 +33,7 @@ class QuantizationConfig(Section):
     @property
     def num_per_group(self) -> int:
         """Weights that share a scale and a zero, of hqq."""
-        return self.group_size if isinstance(self, HqqQuantization | MixedQuantization) else GROUP_SIZE
+        return self.group_size if isinstance(self, HqqQuantization | MixedQuantization) else _GROUP_SIZE
 
     def schemes(self) -> set[str]:
         """Every scheme that a matrix can have."""
@@ -41,7 +41,7 @@ class QuantizationConfig(Section):
 
     def label(self) -> str:
         """As conf names it, with the patterns: `nf4_dq; mlp: hqq3`."""
-        names = {name: f"{name}_dq" for name in FOUR_BIT if self.is_double}
+        names = {name: f"{name}_dq" for name in _FOUR_BIT if self.is_double}
         parts = [f"{pattern}: {names.get(scheme, scheme)}" for pattern, scheme in self.patterns.items()]
         return "; ".join([names.get(self.scheme, self.scheme), *parts])
 
@@ -53,7 +53,7 @@ def _double(default: Any = ...) -> Any:
 def _group_size() -> Any:
     return key(
         "weights that share a scale and a zero",
-        GROUP_SIZE,
+        _GROUP_SIZE,
         ge=8,
         multiple_of=8,
         rule="must be a multiple of 8",
@@ -84,15 +84,15 @@ class HqqQuantization(QuantizationConfig):
 class MixedQuantization(QuantizationConfig):
     """Matrices of some names in another scheme."""
 
-    scheme: Scheme
-    pattern: dict[str, Scheme] = key("regular expression over module names -> scheme; the first that is found decides")
+    scheme: _Scheme
+    pattern: dict[str, _Scheme] = key("regular expression over module names -> scheme; the first that is found decides")
     double: bool = _double(False)
     group_size: int = _group_size()
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         check_expressions("quantization.pattern", self.pattern)
-        if self.double and self.schemes().isdisjoint(FOUR_BIT):
+        if self.double and self.schemes().isdisjoint(_FOUR_BIT):
             raise refuse("quantization.double", "goes with nf4 or fp4 only", True, "choose quantization=nf4_dq")
         if "group_size" in self.model_fields_set and self.schemes().isdisjoint(HQQ_BITS):
             rule = "has no effect without hqq2, hqq3 or hqq4"
@@ -108,7 +108,7 @@ def _kind(values: Any) -> str:
 
 QUANTIZATIONS: Final[dict[str, type[QuantizationConfig]]] = {
     "none": WholeQuantization,
-    **dict.fromkeys(FOUR_BIT, FourBitQuantization),
+    **dict.fromkeys(_FOUR_BIT, FourBitQuantization),
     "int8": WholeQuantization,
     **dict.fromkeys(("hqq4", "hqq3", "hqq2"), HqqQuantization),
     "mixed": MixedQuantization,

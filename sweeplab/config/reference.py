@@ -90,10 +90,10 @@ def to_flow(value: Any) -> str:
     return str(value)
 
 
-def describe_values(schema: dict[str, Any]) -> str:
+def _describe_values(schema: dict[str, Any]) -> str:
     """What a JSON schema takes, in words; empty: anything."""
     if "anyOf" in schema:
-        kinds = [describe_values(one) for one in schema["anyOf"]]
+        kinds = [_describe_values(one) for one in schema["anyOf"]]
         return " | ".join(one for one in kinds if one != _TYPES["integer"] or _TYPES["number"] not in kinds)
     if "enum" in schema or "const" in schema:
         return " | ".join(map(to_flow, schema.get("enum", [schema.get("const")])))
@@ -104,14 +104,14 @@ def describe_values(schema: dict[str, Any]) -> str:
         ]
     )
     each = schema.get("items") or schema.get("additionalProperties")
-    inner = describe_values(each) if isinstance(each, dict) else ""
+    inner = _describe_values(each) if isinstance(each, dict) else ""
     if " | " in inner:
         inner = f"({inner})"
     return f"{words} of {inner}" if inner else words
 
 
 @cache
-def key_schemas(kind: type[Section]) -> dict[str, dict[str, Any]]:
+def _key_schemas(kind: type[Section]) -> dict[str, dict[str, Any]]:
     """The JSON schema of each key of a section."""
     found: dict[str, dict[str, Any]] = kind.model_json_schema()["properties"]
     return found
@@ -160,7 +160,7 @@ def _option_keys(part: str, option: str) -> Iterator[Key]:
             every = " | ".join(value for value in GROUPS[part].options if value != "mixed")
             yield Key(f"{part}.{name}", _decided_by(part), every, None, default)
         else:
-            words = describe_values(key_schemas(kind)[name])
+            words = _describe_values(_key_schemas(kind)[name])
             yield Key(f"{part}.{name}", field.description or "", words, said_of(field, "unit"), default)
             yield from _entry_keys(f"{part}.{name}", field, option)
 
@@ -169,7 +169,7 @@ def _entry_keys(key: str, field: FieldInfo, option: str) -> Iterator[Key]:
     """The keys of each entry of a list or mapping."""
     prefix, kind = entries_of(key, field) or ("", None)
     for name, inner in key_names(kind).items() if kind is not None else ():
-        words = describe_values(key_schemas(kind)[name]) if kind is not None else ""
+        words = _describe_values(_key_schemas(kind)[name]) if kind is not None else ""
         default = _default(prefix, name, inner, {})
         default = REQUIRED if default == "" else LEFT_OUT if default is None else default
         yield Key(f"{prefix}.{name}", inner.description or "", words, said_of(inner, "unit"), {option: default})
@@ -184,7 +184,7 @@ def describe_part(name: str) -> Part:
     described = {one: describe_option(name, one) for one in names if one}
     if not section_kinds(name):
         annotation: Any = field.annotation
-        words = describe_values(TypeAdapter(annotation).json_schema())
+        words = _describe_values(TypeAdapter(annotation).json_schema())
         default = root_values().get(name, field.default)
         key = Key(name, meaning, words, None, {"": default})
         return Part(name, meaning, described, [key, *_entry_keys(name, field, "")])

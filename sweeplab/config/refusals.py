@@ -31,7 +31,7 @@ def refusal(error: ValidationError, values: Mapping[str, Any], section: tuple[st
     before others."""
     found = error.errors(include_url=False)
     one = min(found, key=lambda each: each["type"] not in _FIRST)
-    return explain(str(one["type"]), _plain_path((*section, *one["loc"])), one["input"], values)
+    return _explain(str(one["type"]), _plain_path((*section, *one["loc"])), one["input"], values)
 
 
 def _plain_path(loc: Sequence[int | str]) -> tuple[int | str, ...]:
@@ -45,7 +45,7 @@ def dotted(path: Sequence[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def explain(error: str, path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -> ConfigError:
+def _explain(error: str, path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -> ConfigError:
     """One mistake: pydantic's name of it, the key's path, its value, and the whole configuration."""
     section = str(path[0])
     if error in ("union_tag_invalid", "union_tag_not_found") or (section in GROUPS and len(path) == 1):
@@ -74,7 +74,7 @@ def _unknown_option(section: str, value: Any) -> ConfigError:
     return refuse(name, "is unknown", repr(value[group.decider]), f"choose one of {', '.join(known)}")
 
 
-def label_of(section: str, values: Mapping[str, Any]) -> str:
+def _label_of(section: str, values: Mapping[str, Any]) -> str:
     """How a section's option is chosen: `adapter=prompt`, or its decider where conf's options have other names."""
     group = GROUPS[section]
     value = "mixed" if section == "quantization" and values.get("pattern") else str(values.get(group.decider))
@@ -108,7 +108,7 @@ def _extra(path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -
         )
     other = remedy_of(section, str(path[-1])) if len(path) == 2 else None
     if other is not None:
-        rule = f"has no effect with {label_of(section, values[section])}"
+        rule = f"has no effect with {_label_of(section, values[section])}"
         return refuse(name, rule, value, f"choose {other}, or leave {name} out")
     if len(path) > 2:
         known = _keys_of_entry(path)
@@ -153,15 +153,15 @@ def _value_at(values: Mapping[str, Any], path: Sequence[int | str]) -> Any:
     return found
 
 
-def bounds_of(field: FieldInfo) -> dict[str, Any]:
+def _bounds_of(field: FieldInfo) -> dict[str, Any]:
     """Limits of a number: `ge`, `gt`, `le`, `lt`."""
     limits = (one for one in field.metadata if isinstance(one, annotated_types.BaseMetadata))
     return {name: getattr(one, name) for one in limits for name in _BOUNDS if hasattr(one, name)}
 
 
-def rule_of(field: FieldInfo) -> str | None:
+def _rule_of(field: FieldInfo) -> str | None:
     """What a number's limits say: `must be from 0 to below 1`."""
-    bounds = bounds_of(field)
+    bounds = _bounds_of(field)
     low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
     if low is None and high is None:
         return None
@@ -172,27 +172,27 @@ def rule_of(field: FieldInfo) -> str | None:
     return f"must be above {low} and at most {high}" if "le" in bounds else f"must be between {low} and {high}"
 
 
-def alternatives(annotation: Any) -> list[Any]:
+def _alternatives(annotation: Any) -> list[Any]:
     """The types of an annotation without None."""
     if get_origin(annotation) in (Union, types.UnionType):
         return [one for one in get_args(annotation) if one is not type(None)]
     return [annotation]
 
 
-def choices_of(field: FieldInfo) -> list[str]:
+def _choices_of(field: FieldInfo) -> list[str]:
     """The words that a key can be; none where it can be more than these."""
     return _words(field.annotation)
 
 
 def _words(annotation: Any) -> list[str]:
-    kinds = [one for one in alternatives(annotation) if get_origin(one) is Literal]
+    kinds = [one for one in _alternatives(annotation) if get_origin(one) is Literal]
     return [str(choice) for one in kinds for choice in get_args(one)]
 
 
 def _words_within(field: FieldInfo) -> list[str]:
     """The words that a key, or an entry of its list or mapping, can be."""
-    entries = [one for kind in alternatives(field.annotation) for one in get_args(kind)[-1:]]
-    return choices_of(field) or [word for entry in entries for word in _words(entry)]
+    entries = [one for kind in _alternatives(field.annotation) for one in get_args(kind)[-1:]]
+    return _choices_of(field) or [word for entry in entries for word in _words(entry)]
 
 
 def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str | None) -> ConfigError:
@@ -211,13 +211,13 @@ def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str 
             varied = str(value).replace(" ", "").replace("'", "")
             example = f"to vary it, write space.{name}.choices={varied}"
         return refuse(name, f"must be {wanted}", shown, example)
-    return refuse(name, rule_of(field) or "must be another value", shown, remedy or "mend it")
+    return refuse(name, _rule_of(field) or "must be another value", shown, remedy or "mend it")
 
 
 def _wanted(error: str, field: FieldInfo) -> tuple[str, str]:
     """In words what type a value should have, and an example."""
     kind = {"int_type": int, "float_type": float, "bool_type": bool, "string_type": str, "list_type": list}.get(error)
     if kind is None:
-        annotation = alternatives(field.annotation)[0]
+        annotation = _alternatives(field.annotation)[0]
         kind = get_origin(annotation) or annotation
     return KINDS.get(kind, KINDS[dict])

@@ -36,7 +36,7 @@ class GridSampler(SamplerConfig):
 class DrawingSampler(SamplerConfig):
     """What every sampler has that draws by chance."""
 
-    seed: int = key("of what is drawn")
+    seed: int = key("random seed of the sampler")
 
 
 class RandomSampler(DrawingSampler):

@@ -10,7 +10,7 @@ from sweeplab.runtime.errors import ConfigError, refuse
 
 LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space
 LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
-CONSTRAINED: Final = ("tpe", "gp", "nsga2")
+_CONSTRAINED: Final = ("tpe", "gp", "nsga2")
 
 
 def check_sampler(config: StudyConfig) -> None:
@@ -66,9 +66,9 @@ def check_constraints(config: StudyConfig) -> None:
                 raise refuse(f"study.constraints.{metric}.{end}", "must be a number", value, "try {max: 1e6}")
         if set(bound) - {"min", "max"}:
             raise refuse(f"study.constraints.{metric}", "must hold max, min or both", bound, "try {max: 1e6}")
-    if config.study.constraints and config.sampler.name not in CONSTRAINED:
+    if config.study.constraints and config.sampler.name not in _CONSTRAINED:
         rule = f"does not go with sampler={config.sampler.name}, which does not learn from constraints"
-        raise refuse("study.constraints", rule, config.study.constraints, f"use one of {', '.join(CONSTRAINED)}")
+        raise refuse("study.constraints", rule, config.study.constraints, f"use one of {', '.join(_CONSTRAINED)}")
 
 
 def list_asked_metrics(config: StudyConfig) -> list[tuple[str, list[str]]]:

@@ -5,9 +5,9 @@ from typing import Any, Final
 from sweeplab.config.adapter import BASE_CHANGING, LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 
-OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
+_OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
 # optimizers that work number by number, so that all matrices of an adapter can be one vector
-ELEMENTWISE: Final = (
+_ELEMENTWISE: Final = (
     "torch.optim.Adam",
     "torch.optim.AdamW",
     "torch.optim.SGD",
@@ -16,12 +16,12 @@ ELEMENTWISE: Final = (
     "schedulefree.AdamWScheduleFree",
 )
 
-SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
+_SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
 
 
 def padded_rank(rank: int) -> int:
     """The rank of the bucket that adapters of `rank` share, with zeros beyond their own."""
-    return max(SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
+    return max(_SMALLEST_BUCKET, 1 << (rank - 1).bit_length())
 
 
 def why_exclusive(config: TrialConfig) -> str | None:
@@ -61,10 +61,10 @@ def why_undivided(config: TrialConfig) -> str | None:
 def geometry(config: TrialConfig) -> dict[str, Any]:
     """What trials of one cohort have in common: base, quantization, data, shape of the batches, evaluation."""
     values = config.to_dict()
-    training = {name: value for name, value in values["training"].items() if name not in OWN_TRAINING}
+    training = {name: value for name, value in values["training"].items() if name not in _OWN_TRAINING}
     return {name: values[name] for name in ("model", "quantization", "data", "evaluation")} | {"training": training}
 
 
 def takes_vectors(config: TrialConfig) -> bool:
     """True where the optimizer may take all matrices of an adapter as one: it works number by number, at one rate."""
-    return config.optimizer.target in ELEMENTWISE and not config.adapter.lr_pattern
+    return config.optimizer.target in _ELEMENTWISE and not config.adapter.lr_pattern

@@ -12,7 +12,7 @@ from sweeplab.config.study import AXIS_KEYS
 from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
-MOST_POINTS: Final = 2000  # of a space that is listed
+_MOST_POINTS: Final = 2000  # of a space that is listed
 Params = dict[str, Any]
 Scalar = bool | int | float | str | None
 
@@ -101,20 +101,20 @@ class Axis(NamedTuple):
                 f"space.{self.key} is a range, which sampler=grid and sampler=brute_force cannot list; give choices or "
                 "a step, or use sampler=tpe"
             )
-        refuse_endless(self.last_place() + 1)
+        _refuse_endless(self.last_place() + 1)
         return [self.value(place) for place in range(self.last_place() + 1)]
 
 
-def refuse_endless(num_points: int) -> None:
+def _refuse_endless(num_points: int) -> None:
     """Raises `ConfigError` for more points than anybody would run: each is composed and checked before any runs."""
-    if num_points > MOST_POINTS:
+    if num_points > _MOST_POINTS:
         raise ConfigError(
-            f"space has at least {num_points} points, and at most {MOST_POINTS} can be listed; give fewer choices, or "
+            f"space has at least {num_points} points, and at most {_MOST_POINTS} can be listed; give fewer choices, or "
             "larger steps, or use sampler=tpe"
         )
 
 
-def check_choices(name: str, choices: Any) -> None:
+def _check_choices(name: str, choices: Any) -> None:
     """Raises `ConfigError`. Values are distinct as Optuna compares them: 1 equals 1.0 and true."""
     rule = "must be a list of distinct values"
     if not isinstance(choices, list) or not choices:
@@ -128,7 +128,7 @@ def check_choices(name: str, choices: Any) -> None:
         raise refuse(name, rule, choices, "drop what stands twice")
 
 
-def check_range(name: str, spec: dict[str, Any]) -> None:
+def _check_range(name: str, spec: dict[str, Any]) -> None:
     """Raises `ConfigError`."""
     low, high, log, step = (spec.get(part) for part in ("low", "high", "log", "step"))
     if not (is_number(low) and is_number(high) and low < high):
@@ -152,13 +152,13 @@ def flatten_keys(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value
 
 
-def conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
+def _conditions(name: str, when: Any) -> tuple[tuple[str, tuple[Scalar, ...]], ...]:
     """What `when` spells: earlier axes, each with one value or a list of them. Raises `ConfigError`."""
     if not isinstance(when, dict) or not when:
         raise refuse(f"{name}.when", "must hold axes and their values", when, "try when: {optimizer: sgd}")
     found = {key: value if isinstance(value, list) else [value] for key, value in flatten_keys(when)}
     for key, values in found.items():
-        check_choices(f"{name}.when.{key}", values)
+        _check_choices(f"{name}.when.{key}", values)
     return tuple((key, tuple(values)) for key, values in found.items())
 
 
@@ -170,18 +170,18 @@ def axis(key: str, spec: dict[str, Any]) -> Axis:
         raise refuse(
             name, f"must vary a part of a trial ({', '.join(OF_A_TRIAL)})", section, "drop it, or mend the name"
         )
-    when = conditions(name, spec["when"]) if "when" in spec else ()
+    when = _conditions(name, spec["when"]) if "when" in spec else ()
     spec = {part: value for part, value in spec.items() if part != "when"}
     if "choices" in spec:
         if len(spec) > 1:
             raise refuse(name, "takes choices or a range, not both", spec, "keep one of them")
-        check_choices(f"{name}.choices", spec["choices"])
+        _check_choices(f"{name}.choices", spec["choices"])
         return Axis(key, tuple(spec["choices"]), when=when)
-    check_range(name, spec)
+    _check_range(name, spec)
     return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"), when)
 
 
-def spelled_axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
+def _spelled_axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
     """All axes below `prefix`, in their order. Raises `ConfigError`.
 
     A group can be an axis beside keys inside it, so a level may hold both an axis and further levels.
@@ -195,13 +195,13 @@ def spelled_axes(space: dict[str, Any], prefix: str = "") -> list[Axis]:
             continue
         if not isinstance(value, dict):
             raise refuse(f"space.{prefix}{name}", "must hold choices, or low and high", value, "try {choices: [4, 8]}")
-        found += spelled_axes(value, f"{prefix}{name}.")
+        found += _spelled_axes(value, f"{prefix}{name}.")
     return found
 
 
 def axes(space: dict[str, Any]) -> list[Axis]:
     """All axes of the `space` section, in its order. Raises `ConfigError`, also for a condition that cannot hold."""
-    found = spelled_axes(space)
+    found = _spelled_axes(space)
     for place, one in enumerate(found):
         earlier = {other.key: other for other in found[:place]}
         for key, values in one.when:
@@ -225,7 +225,7 @@ def grid(varied: list[Axis]) -> list[Params]:
     points: list[Params] = [{}]
     for one in varied:
         values = one.points()
-        refuse_endless(len(points) * len(values))
+        _refuse_endless(len(points) * len(values))
         points = [
             extended
             for point in points

@@ -15,13 +15,15 @@ from sweeplab.records.section import Section, Text, key
 class AxisConfig(Section):
     """How one key, or a group, varies: choices, or numbers from low to high."""
 
-    choices: list[Any] | None = key("the values; of a group, names of its options", None)
+    choices: list[Any] | None = key("the values to try; for a group, names of its options", None)
     low: float | None = key("the smallest number", None)
     high: float | None = key("the largest number", None)
     log: bool = key("draw the logarithm evenly, so that 1e-4 to 1e-3 is as likely as 1e-3 to 1e-2", False)
-    step: float | None = key("distance of two values, from low on; null: any number", None, gt=0)
+    step: float | None = key(
+        "distance between two values, counted from low; null: any number between low and high", None, gt=0
+    )
     when: dict[str, Any] | None = key(
-        "axes above it with the values at which this one is active, such as {optimizer: sgd}", None
+        "vary this key only where a key listed before it has this value, such as {optimizer: sgd}", None
     )
 
 
@@ -38,10 +40,12 @@ AXIS_KEYS: Final = tuple(AxisConfig.model_fields)
 class StudySection(Section):
     """What the study is, beside its trials."""
 
-    name: Text | None = key("of its folder; null: the experiment's name", None)
-    question: Text | None = key("what the study asks, for the report", None)
+    name: Text | None = key(
+        "name of the study and of its folders in runs_dir and reports_dir; null: the experiment's name", None
+    )
+    question: Text | None = key("the question that the study answers; the report shows it", None)
     seeds: list[int] = key(
-        "every setting is trained once with each",
+        "random seeds; every setting is trained once with each of them",
         rule="must be distinct whole numbers",
         remedy="try study.seeds=[0,1,2]",
     )
@@ -51,7 +55,9 @@ class StudySection(Section):
         ge=1,
         remedy="use null for every point of a grid",
     )
-    objectives: list[Text] = key("metrics of a record; the first one names the best")
+    objectives: list[Text] = key(
+        "metrics to optimize, as a record names them; the first one decides which setting is best"
+    )
     max_failures: int | None = key(
         "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
     )
@@ -59,13 +65,15 @@ class StudySection(Section):
         "failed: trials that failed or timed out run once more, as after a fault outside the study; null: they stay",
         None,
     )
-    constraints: dict[str, Any] = key("metric of a record -> max, min or both; samplers avoid what is beyond")
+    constraints: dict[str, Any] = key(
+        "metric of a record -> the largest or smallest value that is allowed; samplers avoid settings beyond it"
+    )
     enqueue: list[Any] = key(
-        "what is tried first: points, such as {adapter.rank: 8}, and names of published recipes, such as qlora"
+        "settings to try first: values, such as {adapter.rank: 8}, or names of published recipes, such as qlora"
     )
     warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)
-    runs_dir: Text = key("folder of all studies")
-    reports_dir: Text = key("folder of all reports")
+    runs_dir: Text = key("folder in which each study has its own folder")
+    reports_dir: Text = key("folder in which each study has a folder with its report")
 
 
 class StudyConfig(TrialConfig):
@@ -77,16 +85,16 @@ class StudyConfig(TrialConfig):
     trial: int | None = key("number of the trial to export or to run again", None)
     studies: list[Text] = key("names of studies, to be compared", [])
     study: StudySection = key("the study")
-    space: dict[str, Any] = key("what varies: a key or a group -> choices, or low and high", {})
+    space: dict[str, Any] = key("what varies: a key or a group -> the values to try, as choices or as low and high", {})
     claims: list[ClaimConfig] = key("sentences that the records support, contradict or leave open", [])
-    sampler: AnySampler = key("which setting next")
-    pruner: AnyPruner = key("which trial ends early")
+    sampler: AnySampler = key("how the next setting is chosen")
+    pruner: AnyPruner = key("which trials are stopped before their end")
     executor: AnyExecutor = key("where trials run, and how many at once")
-    tracking: AnyTracking = key("who watches")
-    export: ExportConfig = key("of action=export")
+    tracking: AnyTracking = key("where the progress of trials is shown")
+    export: ExportConfig = key("what action=export writes")
     plan: PlanConfig = key("memory that trials must fit in")
-    watch: WatchConfig = key("of action=watch")
-    compare: CompareConfig = key("of action=compare")
+    watch: WatchConfig = key("what action=watch shows")
+    compare: CompareConfig = key("what action=compare accepts")
 
     def trial_config(self) -> TrialConfig:
         """The part that a trial is made of."""

@@ -15,7 +15,7 @@ from sweeplab.config.tasks import check_objectives
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import ConfigError, refuse
 
-MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
+_MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
 
 
 def _check_export(config: StudyConfig) -> None:
@@ -56,8 +56,8 @@ def _check_cohort_size(config: StudyConfig) -> None:
 def _check_seeds(seeds: list[int]) -> None:
     if not seeds or len(set(seeds)) != len(seeds):
         raise refuse("study.seeds", "must be distinct whole numbers", seeds, "try study.seeds=[0,1,2]")
-    if not all(0 <= seed <= MOST_SEED for seed in seeds):
-        raise refuse("study.seeds", f"must be from 0 to {MOST_SEED}", seeds, "try study.seeds=[0,1,2]")
+    if not all(0 <= seed <= _MOST_SEED for seed in seeds):
+        raise refuse("study.seeds", f"must be from 0 to {_MOST_SEED}", seeds, "try study.seeds=[0,1,2]")
 
 
 def _check_name(name: str) -> None:

@@ -27,7 +27,7 @@ EVERY_KEY: Final = "`python -m sweeplab --help` lists them all"
 _EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 
-def take_last_part(key: str) -> str:
+def _take_last_part(key: str) -> str:
     return key.rpartition(".")[2]
 
 
@@ -38,26 +38,26 @@ def find_similar(name: str, there: list[str], least: float = _SIMILAR) -> list[s
 
 def find_meant_key(key: str) -> str | None:
     """The key that is nearest: by another project's name, beside it, in another section, or in all; None: none is."""
-    name, there = take_last_part(key), list(schema_keys())
+    name, there = _take_last_part(key), list(schema_keys())
     if key in there:
         return key
     if OTHER_NAMES.get(name) in there:
         return OTHER_NAMES[name]
     section = key.rpartition(".")[0]
-    beside = find_similar(name, [take_last_part(one) for one in there if one.rpartition(".")[0] == section])
+    beside = find_similar(name, [_take_last_part(one) for one in there if one.rpartition(".")[0] == section])
     if beside:
         return f"{section}.{beside[0]}".lstrip(".")
     elsewhere = [one for one in there if one.rpartition(".")[0] != section]
     deep = [one for one in elsewhere if one.count(".") == key.count(".")]
-    found = find_similar(key, [one for one in elsewhere if take_last_part(one) == name], 0) or find_similar(
+    found = find_similar(key, [one for one in elsewhere if _take_last_part(one) == name], 0) or find_similar(
         key, deep, _SIMILAR_IN_ALL
     )
     return found[0] if found else None
 
 
-def suggest_key(key: str) -> str:
+def _suggest_key(key: str) -> str:
     """How a refusal of a key goes on; empty where nothing is near."""
-    if take_last_part(key) in _TARGETS:
+    if _take_last_part(key) in _TARGETS:
         return f"; switch matrices on with {_EVERY_TOGGLE}"
     found = find_meant_key(key)
     return f"; did you mean {found}?" if found is not None else ""
@@ -65,4 +65,4 @@ def suggest_key(key: str) -> str:
 
 def describe_unknown_key(key: str) -> str:
     """The refusal of a key that no option has."""
-    return f"{key} is no key of the configuration; {EVERY_KEY}{suggest_key(key)}"
+    return f"{key} is no key of the configuration; {EVERY_KEY}{_suggest_key(key)}"

@@ -17,9 +17,9 @@ class WandbTracking(TrackingConfig):
     """One Weights & Biases run a trial, grouped by study."""
 
     name: Literal["wandb"] = "wandb"
-    mode: Literal["offline", "online"] = key("online: send the runs")
-    project: Text = key("the project's name")
-    entity: Text | None = key("the user or team; null: the user's default", None)
+    mode: Literal["offline", "online"] = key("offline: keep the runs in the study's folder; online: send them to W&B")
+    project: Text = key("name of the W&B project")
+    entity: Text | None = key("W&B user or team; null: your default", None)
 
 
 class NoTracking(TrackingConfig):

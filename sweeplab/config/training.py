@@ -59,10 +59,12 @@ class TrainingConfig(Section):
     max_steps: int | None = key(
         "optimizer steps; null: epochs decide", None, ge=1, unit="optimizer steps", remedy=_WHOLE
     )
-    micro_batch_size: int = key("rows of one forward pass", ge=1, unit="rows", remedy=_WHOLE)
-    accumulation: int = key("micro-batches of one optimizer step", ge=1, unit="micro-batches", remedy=_WHOLE)
+    micro_batch_size: int = key("examples in one forward pass", ge=1, unit="rows", remedy=_WHOLE)
+    accumulation: int = key(
+        "micro-batches whose gradients are added up for one optimizer step", ge=1, unit="micro-batches", remedy=_WHOLE
+    )
     max_length: int = key(
-        "a longer example is cut",
+        "longest example; what is longer is cut off",
         unless="data.source=digits",
         ge=2,
         unit="tokens",

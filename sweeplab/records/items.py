@@ -13,8 +13,11 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records.store import StoreError, strict_json, trial_files
 
 _LOSS: Final = "heldout_loss_nats_per_token"
-_PAIR: Final = re.compile(r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d+)\)")  # a log-likelihood, and of what
+_PAIR: Final = re.compile(
+    r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d{1,9})\)"
+)  # a log-likelihood, and of what
 _LOG_RATIOS: Final = ("perplexity", "word_perplexity", "byte_perplexity")  # exp(-log-likelihoods / words or bytes)
+_MOST_COUNTED: Final = 2**31
 _BITS: Final = "bits_per_byte"  # -log-likelihoods / bytes / ln 2
 
 
@@ -107,7 +110,7 @@ def _read_rows(path: Path) -> tuple[dict[str, _Column], list[_Group]]:
 def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Group]) -> None:
     """Adds what a line of `items.jsonl` says."""
     if "sums" in row:
-        sums, counts = [float(value) for value in row["sums"]], [int(count) for count in row["counts"]]
+        sums, counts = [float(value) for value in row["sums"]], _check_counts(row["counts"])
         if len(sums) != len(counts):
             raise ValueError(f"{len(sums)} sums and {len(counts)} counts")
         columns[row["metric"]] = _Column(list(range(len(sums))), sums, counts, [None] * len(sums))
@@ -127,6 +130,13 @@ def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Gr
         if ratio is not None:
             name, is_log = f"scores.{row['task']}.{metric}{suffix}", metric != _BITS
             columns.setdefault(name, _Column(is_log=is_log)).add(int(row["item"]), *ratio, cluster)
+
+
+def _check_counts(counts: list[int]) -> list[int]:
+    """The counts of tokens, words or bytes. Raises `ValueError` for what none of these can be."""
+    if not all(0 <= count < _MOST_COUNTED for count in counts) or not any(counts):
+        raise ValueError("counts are from 0 to 2,147,483,647, and not all 0")
+    return [int(count) for count in counts]
 
 
 def _read_ratio(metric: str, value: Any) -> tuple[float, int] | None:
@@ -177,18 +187,27 @@ def read_items(study_folder: Path) -> Items:
 
 
 def items_to_dict(tables: Items) -> dict[str, Any]:
-    """A short form for JSON: items 0, 1, 2, ... as their count, results that are all 0 or 1 as a text of digits, and
-    sums in 32 bits in base64."""
+    """A short form for JSON: items 0, 1, 2, ... as their count, other whole numbers as a text, results that are all 0
+    or 1 as a text of digits, and sums in 32 bits in base64."""
     return {
         name: {
-            "items": len(table.items) if table.items == list(range(len(table.items))) else table.items,
+            "items": len(table.items) if table.items == list(range(len(table.items))) else _join(table.items),
             "trials": {str(trial): _shorten(table, table.values[trial]) for trial in sorted(table.values)},
         }
-        | ({} if table.counts is None else {"counts": table.counts})
+        | ({} if table.counts is None else {"counts": _join(table.counts)})
         | ({"is_log": True} if table.is_log else {})
-        | ({} if table.clusters is None else {"clusters": table.clusters})
+        | ({} if table.clusters is None else {"clusters": _join(table.clusters)})
         for name, table in sorted(tables.items())
     }
+
+
+def _join(numbers: Sequence[int]) -> str:
+    """On one line, where JSON with an indent would have a line for each."""
+    return " ".join(map(str, numbers))
+
+
+def _split(numbers: str | list[int] | None) -> list[int] | None:
+    return [int(one) for one in numbers.split()] if isinstance(numbers, str) else numbers
 
 
 def _shorten(table: ItemTable, values: list[float]) -> str | list[float]:
@@ -217,14 +236,13 @@ def items_from_dict(values: dict[str, Any]) -> Items:
 
 
 def _read_table(table: dict[str, Any]) -> ItemTable:
-    counts, is_log = table.get("counts"), bool(table.get("is_log", False))
-    items = list(range(table["items"])) if isinstance(table["items"], int) else table["items"]
+    counts, clusters, is_log = _split(table.get("counts")), _split(table.get("clusters")), bool(table.get("is_log"))
+    items = list(range(table["items"])) if isinstance(table["items"], int) else _split(table["items"]) or []
     values = {
         int(trial): _lengthen(results, counts is not None or is_log) for trial, results in table["trials"].items()
     }
-    clusters = table.get("clusters")
     if clusters is not None and set(clusters) != set(range(len(set(clusters)))):
         raise ValueError("items are malformed: their clusters must be numbered from 0")
     if any(len(one) != len(items) for one in (*values.values(), counts, clusters) if one is not None):
         raise ValueError(f"items are malformed: {len(items)} items, and a trial, counts or clusters of another number")
-    return ItemTable(items, values, counts, is_log, clusters)
+    return ItemTable(items, values, None if counts is None else _check_counts(counts), is_log, clusters)

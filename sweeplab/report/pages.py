@@ -103,7 +103,11 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     facts, _, items, bases = study
     records = sorted(study.records, key=lambda record: record.number)
     content = _gather_content(study._replace(records=records))
-    drawn = build_study_charts(facts, content.settings, list_published_values(content.judged), bases) if records else []
+    drawn = (
+        build_study_charts(facts, content.settings, list_published_values(content.judged), bases, items)
+        if records
+        else []
+    )
     values = _list_values(content)
     stored = {
         "study": facts.to_dict(),
@@ -138,7 +142,7 @@ def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Ch
 def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = content.facts, content.records
-    settings = build_settings_table(facts, content.settings, bases=content.bases)
+    settings = build_settings_table(facts, content.settings, bases=content.bases, items=content.items)
     return {
         "facts": facts,
         "setup": describe_setup(records),
@@ -152,7 +156,7 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
         "phases_title": title_phases(records),
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
-        "reading": explain_terms(facts, records),
+        "reading": explain_terms(facts, records, content.items),
         "has_items": content.items is not None,
     }
 

@@ -46,9 +46,9 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     return write_report(stored.facts, stored.records, into or folder, stored.items, stored.bases)
 
 
-def summarize_settings(facts: StudyFacts, records: list[TrialRecord]) -> Table:
+def summarize_settings(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> Table:
     """The settings as a narrow table for a terminal: one line for each setting, with the objectives only."""
-    return build_settings_table(facts, group_by_setting(facts, records), brief=True)
+    return build_settings_table(facts, group_by_setting(facts, records), brief=True, items=items)
 
 
 def summarize_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:

@@ -95,10 +95,17 @@ def estimate_over_items(mean: float, stderr: float, num_items: int, level: float
     return _estimate_by_t(mean, stderr, max(num_items - 1, 1), "items", level)
 
 
-def estimate_from_items(values_N: Array) -> Estimate:
-    """The mean of values by item, as `estimate_over_items`; without an interval for a single item."""
-    num_items = len(values_N)
-    mean = float(values_N.mean())
+def estimate_from_items(values_N: Array, is_log: bool = False) -> Estimate:
+    """The mean of values by item, as `estimate_over_items`; without an interval for a single item.
+
+    With `is_log` the interval is that of the mean's logarithm, whose standard error is se / mean: a perplexity of few
+    items is far from normal, its logarithm is not (of 20 items it covers 95 % where it would cover 92 %).
+    """
+    num_items, mean = len(values_N), float(values_N.mean())
     if num_items < 2:
         return estimate_without_error(mean)
-    return estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)
+    estimate = estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)
+    if not is_log or estimate.high is None:
+        return estimate
+    factor = math.exp((estimate.high - mean) / mean)
+    return replace(estimate, low=mean / factor, high=mean * factor)

@@ -193,7 +193,7 @@ def show_summary(
     facts: StudyFacts, records: list[TrialRecord], items: Items | None, folder: Path, report: Path, console: Console
 ) -> None:
     """Prints the settings table, the answer in sentences, and the paths of records and report."""
-    table = summarize_settings(facts, records)
+    table = summarize_settings(facts, records, items)
     grid = Grid(title=facts.name, title_justify="left")
     for column in table.columns:
         unit = f"\n{column.unit}" if column.unit else ""

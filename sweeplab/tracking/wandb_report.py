@@ -34,7 +34,7 @@ def _list_trial_rows(study: ReportedStudy) -> tuple[list[str], list[_Row]]:
 
 def _list_setting_rows(study: ReportedStudy) -> tuple[list[str], list[_Row]]:
     """(columns, rows), one row for each setting, as in the terminal's table."""
-    table = summarize_settings(study.facts, study.records)
+    table = summarize_settings(study.facts, study.records, study.items)
     titles = [f"{column.title} ({column.unit})" if column.unit else column.title for column in table.columns]
     return titles, [[cell.text for cell in row] for row in table.rows]
 

@@ -120,6 +120,16 @@ def test_uncontrolled_pairs_are_refused_by_name(
     assert "| yes |" in twin
 
 
+def test_a_key_that_an_earlier_record_lacks_counts_as_empty(report: StudyFactory, tmp_path: Path) -> None:
+    """A sample is another thing than the file's head, which records of before there were samples are of."""
+    report("a", 0.0)
+    report("b", 0.25, evaluation__limit_seed=None, evaluation__clusters={})
+    assert compared(tmp_path).exists()
+    report("b", 0.25, evaluation__limit_seed=0)
+    with pytest.raises(ConfigError, match=r"evaluation.limit_seed: – against 0"):
+        compared(tmp_path)
+
+
 def test_a_batch_may_be_cut_in_other_pieces(report: StudyFactory, tmp_path: Path) -> None:
     report("a", 0.0)
     report("b", 0.25, training__micro_batch_size=4, training__accumulation=4)

@@ -114,8 +114,10 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     assert find_largest_difference(made.logits[1], compute_probe_logits(base_of(made.configs[1]).model)) > most
 
 
-def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export) -> None:
-    code, out, err, path = export("trial=0", own_process=True)
+# slow: a process that has imported nothing yet takes ten seconds to import what the others have
+@pytest.mark.parametrize("own_process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export, own_process: bool) -> None:
+    code, out, err, path = export("trial=0", own_process=own_process)
     assert (code, err) == (0, ""), err
     model = PeftModel.from_pretrained(base_of(made.configs[0]).model, str(path))
     assert torch.equal(compute_probe_logits(model), made.logits[0])

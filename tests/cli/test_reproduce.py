@@ -24,7 +24,7 @@ from sweeplab.records.record import HeldoutPoint, Score, Status, TrainPoint, Tri
 from sweeplab.records.store import read_record, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
 from tests.hostile import answer
-from tests.study_runs import LOSS, SHORT, MakeRequest, RealStudy, run_cli
+from tests.study_runs import LOSS, SHORT, MakeRequest, RealStudy
 
 ADAPTER = "adapter/adapter_model.safetensors"
 
@@ -104,9 +104,9 @@ def test_the_real_worker_gives_a_trial_the_same_numbers_again(
     """It trained beside a trial that diverged; alone it rounds otherwise, if at all. A doctored record is found out."""
     shutil.copytree(real_study.folder / "runs" / "single", tmp_path / "runs" / "single")
     command = (*SHORT, LOSS, "tracking=none", "evaluation=none", "action=reproduce", "trial=1")
-    again = run_cli(tmp_path, *command)
-    assert (again.returncode, again.stderr) == (0, "")
-    assert "The same numbers, " in again.stdout
+    again = answer([*command], tmp_path)
+    assert (again.code, again.err) == (0, "")
+    assert "The same numbers, " in again.out
     there, here = trial_folder(tmp_path / "runs" / "single", 1), tmp_path / "runs" / "single" / "reproduced" / "00001"
     assert read_record(here / "record.json").config == read_record(there / "record.json").config
     before, now = (load_file(folder / ADAPTER) for folder in (there, here))

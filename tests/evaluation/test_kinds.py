@@ -154,7 +154,7 @@ def test_items_are_paired_where_a_score_is_their_mean_or_a_ratio(evaluations: li
 @pytest.mark.filterwarnings("ignore:A single label was found")  # of three items
 @pytest.mark.usefixtures("kinds_are_known")
 def test_a_tag_and_a_limit(embedded_base: Base, data_dir: Path) -> None:
-    asked = settings("kinds_tag", limit=3, data_dir=str(data_dir))
+    asked = settings("kinds_tag", limit=3, data_dir=str(data_dir), bootstrap_iters=BOOTSTRAPS)
     scores = evaluated(embedded_base.model, embedded_base.tokenizer, asked.replaced(tasks=["kinds_tag"])).scores
     assert {task: metrics["acc"].num_items for task, metrics in scores.items()} == {
         "kinds_choice": 3,

@@ -40,14 +40,21 @@ def by_lm_eval(base: Base, options: dict[str, Any]) -> Evaluation:
     return Evaluation(_read_scores(found["results"], found["n-samples"]), _list_item_rows(found["samples"]))
 
 
+@pytest.fixture(scope="module")
+def without_options(embedded_base: Base) -> Evaluation:
+    return by_lm_eval(embedded_base, {})
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_an_option_does_what_lm_evals_does(name: str, embedded_base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_option_does_what_lm_evals_does(
+    name: str, embedded_base: Base, without_options: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(embedded_base.tokenizer, "chat_template", TEMPLATE)
     options = OPTIONS[name]
     found = evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, **({"limit": 8} | options)))
     assert found == by_lm_eval(embedded_base, options)
     plain = evaluated(embedded_base.model, embedded_base.tokenizer, settings(*TASKS, limit=8))  # nothing stays behind
-    assert found != plain == by_lm_eval(embedded_base, {})
+    assert found != plain == without_options
 
 
 def test_a_chat_template_that_is_not_there_is_refused(embedded_base: Base) -> None:

@@ -24,11 +24,13 @@ from sweeplab.records.lock import only_writer
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, read_facts, read_records, trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
+from sweeplab.tracking.status_file import read_status
 from tests.hostile import answer
 from tests.study_runs import (
     MOST_SECONDS,
     QUICK,
     REAL,
+    SHORT,
     MakeRequest,
     RealStudy,
     Standin,
@@ -305,41 +307,41 @@ def test_a_log_that_cannot_be_written_is_named(
         drive(make_request(RANKS))
 
 
-def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(wait=[2])
+def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin_here: Standin, tmp_path: Path) -> None:
+    standin_here.plan(wait=[2])
     command = (RANKS_TYPED, "study.seeds=[0,1,2]")
-    with standin.cli(tmp_path, *command) as driver:
-        wait_until(lambda: len(standin.given()) == 3)
+    with standin_here.cli(tmp_path, *command) as driver:
+        wait_until(lambda: len(standin_here.given()) == 3)
         driver.kill()
-    standin.let_go()
-    worker = standin.given()[-1]["pid"]
+    standin_here.let_go()
+    worker = standin_here.given()[-1]["pid"]
     wait_until(lambda: gone(worker))
     before = everything_in(tmp_path / "runs" / "single")
     assert set(before) == {"00000", "00001"}
-    code, out, err = standin.run_cli(tmp_path, *command)
+    code, out, err, _ = answer([*QUICK, *command], tmp_path)
     assert (code, err) == (0, "")
     assert "[6/6]" in out
-    assert standin.numbers() == [0, 1, 2, 2, 3, 4, 5]
-    assert standin.given()[3] | {"pid": None} == standin.given()[2] | {"pid": None}
+    assert standin_here.numbers() == [0, 1, 2, 2, 3, 4, 5]
+    assert standin_here.given()[3] | {"pid": None} == standin_here.given()[2] | {"pid": None}
     after = everything_in(tmp_path / "runs" / "single")
     assert {name: after[name] for name in before} == before
     points = [({"adapter.rank": rank}, seed) for seed in (0, 1, 2) for rank in (1, 2)]
     assert points_of(read_records(tmp_path / "runs" / "single")) == points
 
 
-def test_ctrl_c_ends_at_once_and_says_how_to_go_on(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(seconds=100 * MOST_SECONDS)
-    with standin.cli(tmp_path, RANKS_TYPED) as driver:
-        wait_until(lambda: len(standin.given()) == 1)
+def test_ctrl_c_ends_at_once_and_says_how_to_go_on(standin_here: Standin, tmp_path: Path) -> None:
+    standin_here.plan(seconds=100 * MOST_SECONDS)
+    with standin_here.cli(tmp_path, RANKS_TYPED) as driver:
+        wait_until(lambda: len(standin_here.given()) == 1)
         driver.send_signal(signal.SIGINT)
         out, err = driver.communicate(timeout=MOST_SECONDS)
     assert driver.returncode == 130
     assert "Interrupted. Finished trials are kept in runs/single; the same command goes on from there." in out
     assert err == ""
-    assert gone(standin.given()[0]["pid"])
-    standin.plan()
-    assert standin.run_cli(tmp_path, RANKS_TYPED)[0] == 0
-    assert standin.numbers() == [0, 0, 1]
+    assert gone(standin_here.given()[0]["pid"])
+    standin_here.plan()
+    assert answer([*QUICK, RANKS_TYPED], tmp_path).code == 0
+    assert standin_here.numbers() == [0, 0, 1]
 
 
 def test_exit_code_1_where_nothing_finished(standin_here: Standin, tmp_path: Path) -> None:
@@ -382,8 +384,8 @@ def test_names_of_their_own_stay_as_they_are_in_a_multirun(standin_here: Standin
 
 
 def test_a_refused_study_can_be_started_again_with_the_corrected_command(real_study: RealStudy) -> None:
-    assert real_study.refused.returncode == 2
-    assert real_study.refused.stderr == (
+    assert real_study.refused.code == 2
+    assert real_study.refused.err == (
         "sweeplab: records.jsonl, line 21: field 'output' is missing (fields: instruction); "
         "set data.output_field to the right name\n"
     )
@@ -436,29 +438,31 @@ def test_a_finished_study_is_not_touched_by_its_command(real_study: RealStudy, t
     assert everything_in(folder / "runs" / "single") == before
 
 
-LOADED_BYTES: Final = 400 * 2**20  # torch, transformers and the base are in
-
-
-def loaded_worker(driver: psutil.Process, other_than: int | None = None) -> int | None:
-    """The process id of the driver's worker once it has loaded its base."""
+def worker_of(driver: psutil.Process, other_than: int | None = None) -> int | None:
+    """The process id of the driver's worker."""
     for child in driver.children(recursive=True):
         pid: int = child.pid
         with suppress(psutil.Error):  # it may end while one looks
-            if child.memory_info().rss > LOADED_BYTES and pid != other_than:
+            if "sweeplab.execution.worker" in child.cmdline() and pid != other_than:
                 return pid
     return None
 
 
+def is_training(study: Path) -> bool:
+    status = read_status(study)
+    return status is not None and any(trial.loss is not None for trial in status.running)
+
+
 def test_the_real_worker_is_replaced_when_killed_and_gone_after_ctrl_c(tmp_path: Path) -> None:
-    settings = ("quantization=none", "training.max_steps=1000000", "executor.device=cpu", "executor.num_threads=1")
+    settings = (*SHORT, "training.max_steps=1000000")
     with running([sys.executable, "-m", "sweeplab", *QUICK, *settings], tmp_path) as driver:
         parent = psutil.Process(driver.pid)
-        wait_until(lambda: loaded_worker(parent))
-        first = loaded_worker(parent)
+        wait_until(lambda: worker_of(parent))
+        first = worker_of(parent)
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: loaded_worker(parent, first))
-        second = loaded_worker(parent, first)
+        wait_until(lambda: is_training(tmp_path / "runs" / "single"))
+        second = worker_of(parent, first)
         assert second is not None
         driver.send_signal(signal.SIGINT)
         out, err = driver.communicate(timeout=MOST_SECONDS)  # training would take days

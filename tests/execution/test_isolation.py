@@ -2,13 +2,16 @@
 
 import io
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
 from rich.console import Console
 
 from sweeplab.config.training import TrainingConfig
+from sweeplab.execution import executor, worker_handle
 from sweeplab.execution.driver import Driver
 from sweeplab.execution.scheduler import _halve_micro_batch
 from sweeplab.records.record import LargerBatch
@@ -18,7 +21,7 @@ from tests.study_runs import LOSS, ComposeStudy, MakeRequest, Standin, wait_unti
 
 FOUR: Final = "executor.cohort_size=4"
 SIX_RANKS: Final = "++space.adapter.rank.choices=[1,2,3,4,5,6]"
-SOON: Final = "executor.stall_seconds=4"  # a worker of its own needs half a second to begin
+SOON: Final = "executor.stall_seconds=4"
 
 
 def drive(make_request: MakeRequest, *overrides: str) -> tuple[int, str]:
@@ -27,10 +30,28 @@ def drive(make_request: MakeRequest, *overrides: str) -> tuple[int, str]:
     return Driver(make_request(SIX_RANKS, *overrides), Console(file=out, width=200)).run(), out.getvalue()
 
 
+@pytest.fixture
+def only_hangs_take_time(standin_here: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the watch on workers, time passes while one hangs, and then fast: a busy machine is not taken for a hang."""
+    passed, before, lock = 0.0, time.monotonic(), threading.Lock()
+
+    def monotonic() -> float:
+        nonlocal passed, before
+        with lock:
+            now = time.monotonic()
+            passed += 20 * (now - before) * standin_here.hangs()
+            before = now
+            return passed
+
+    for module in (executor, worker_handle):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+
+
 def statuses(tmp_path: Path) -> list[str]:
     return [record.status.value for record in read_records(tmp_path / "runs" / "single")]
 
 
+@pytest.mark.usefixtures("only_hangs_take_time")
 def test_a_worker_that_hangs_is_replaced_and_its_trial_tried_again(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -39,6 +60,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_trial_tried_again(
     assert standin_here.numbers() == [0, 1, 2, 2, 3, 4, 5]
 
 
+@pytest.mark.usefixtures("only_hangs_take_time")
 def test_a_trial_that_always_hangs_is_found_by_halves_and_timed_out(
     make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from sweeplab.records.store import read_record, read_records
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.samplers import check_space
 from tests.execution.executors import ReportedLink
+from tests.hostile import answer
 from tests.study_runs import LOSS, SHORT, ComposeStudy, run_cli, running
 from tests.trials import SpecFactory, run_alone
 
@@ -126,8 +127,8 @@ def test_a_cluster_s_worker_has_as_many_gpus_as_its_model(compose_study: Compose
 
 def own_study(folder: Path, *overrides: str) -> list[TrialRecord]:
     """The records of a study on the command line."""
-    done = run_cli(folder, *ONE_TRIAL, *overrides, "study.name=own")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = answer([*ONE_TRIAL, *overrides, "study.name=own"], folder)
+    assert done.code == 0, done.out + done.err
     return read_records(folder / "runs" / "own")
 
 

@@ -14,7 +14,8 @@ from sweeplab.execution import scheduler as module
 from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
-from tests.study_runs import MakeRequest, Standin, gone, opened, wait_until
+from tests.hostile import answer
+from tests.study_runs import QUICK, MakeRequest, Standin, gone, opened, wait_until
 
 FOUR: Final = "executor.cohort_size=4"
 MEMORY: Final = "which the system sends when its memory is full"
@@ -182,23 +183,23 @@ def test_what_does_not_fit_is_skipped_and_its_place_goes_to_the_next(
     assert statuses(tmp_path) == ["finished", "skipped", "finished", "finished"]
 
 
-def test_a_driver_killed_in_mid_cohort_loses_and_doubles_nothing(standin: Standin, tmp_path: Path) -> None:
-    standin.plan(wait=[2])
+def test_a_driver_killed_in_mid_cohort_loses_and_doubles_nothing(standin_here: Standin, tmp_path: Path) -> None:
+    standin_here.plan(wait=[2])
     command = ("space.adapter.rank.choices=[1,2,3,4,5,6]", FOUR)
-    with standin.cli(tmp_path, *command) as driver:
-        wait_until(lambda: len(standin.given()) == 3)
+    with standin_here.cli(tmp_path, *command) as driver:
+        wait_until(lambda: len(standin_here.given()) == 3)
         os.kill(driver.pid, signal.SIGKILL)
-    standin.let_go()
-    wait_until(lambda: gone(standin.given()[-1]["pid"]))
+    standin_here.let_go()
+    wait_until(lambda: gone(standin_here.given()[-1]["pid"]))
     folder = tmp_path / "runs" / "single"
     before = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/record.json")}
     assert len(before) == 2
-    standin.plan()
-    code, out, err = standin.run_cli(tmp_path, *command)
+    standin_here.plan()
+    code, out, err, _ = answer([*QUICK, *command], tmp_path)
     assert (code, err) == (0, "")
     assert out.count("[6/6]") == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert standin.numbers() == [0, 1, 2, 2, 3, 4, 5]
+    assert standin_here.numbers() == [0, 1, 2, 2, 3, 4, 5]
     records = read_records(folder)
     assert [(record.number, record.params, record.seed) for record in records] == [
         (number, {"adapter.rank": number + 1}, 0) for number in range(6)

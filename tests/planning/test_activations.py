@@ -7,7 +7,6 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from sweeplab.adapters.counting import build_skeleton
-from sweeplab.config.adapter import LoraAdapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.activations import forecast_activations
@@ -105,17 +104,6 @@ def test_activations_of_images_are_what_autograd_saves(
 def test_dropout_keeps_a_byte_a_number(compose_trial: Compose, model_type: str, dtype: torch.dtype) -> None:
     config = planned(compose_trial, model_type, QV, "adapter.dropout=0.1", batch=BATCH, vocab_size=500)
     assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=0.003)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("toggles", "overrides"), [(QV, ()), (LAYERS, ("adapter.rank=33",))])
-def test_dora_keeps_both_products_that_it_scales(
-    compose_trial: Compose, toggles: tuple[str, ...], overrides: tuple[str, ...], dtype: torch.dtype
-) -> None:
-    config = planned(compose_trial, "llama", toggles, *overrides, batch=BATCH, vocab_size=500)
-    assert isinstance(config.adapter, LoraAdapter)
-    config = config.replaced(adapter=config.adapter.replaced(dora=True))
-    assert predicted_bytes(config, dtype) == pytest.approx(saved_bytes(config, dtype), rel=0.02)
 
 
 def test_checkpointing_keeps_the_layers_inputs_alone(compose_trial: Compose) -> None:

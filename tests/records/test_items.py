@@ -38,6 +38,14 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("counts", [[3], [3, -1], [0, 0], [3, 10**20], 7])
+def test_losses_of_an_impossible_number_of_targets_are_a_damaged_file(tmp_path: Path, counts: Any) -> None:
+    path = tmp_path / "items.jsonl"
+    write_json_lines(path, [make_loss_row([1.0, 2.0], [1, 1]) | {"counts": counts}])
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_trial_items(path)
+
+
 def test_items_are_read_by_metric_and_trial(study: Path) -> None:
     found = read_items(study)
     assert sorted(found) == [METRIC, "scores.new.acc@strict"]
@@ -58,6 +66,8 @@ def test_small_items_come_back_as_they_were() -> None:
     tables = {"a": ItemTable([0, 1, 2], {0: [1.0, 0.0, 1.0]}), "b": ItemTable([5, 7], {10: [0.25, 1.0], 2: [0.0, 1.0]})}
     stored = items_to_dict(tables)
     assert stored["a"] == {"items": 3, "trials": {"0": "101"}}
+    assert stored["b"]["items"] == "5 7"
+    assert items_from_dict({"b": stored["b"] | {"items": [5, 7]}})["b"] == tables["b"]  # as earlier versions have them
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
     with pytest.raises(ValueError, match="malformed"):
         items_from_dict({"a": {"items": 3}})
@@ -118,7 +128,8 @@ def test_clusters_are_read_and_those_of_a_group_lie_within_its_tasks(tmp_path: P
     }
     assert items_from_dict(json.loads(json.dumps(items_to_dict(tables)))) == tables
     stored = items_to_dict(tables)["scores.old.acc"]
-    for broken in ([0, 1], [0, 2, 0], [-1, 0, 0]):
+    assert stored["clusters"] == "0 1 0"
+    for broken in ("0 1", "0 2 0", "-1 0 0", [0, 2, 0]):
         with pytest.raises(ValueError, match="malformed"):
             items_from_dict({"a": stored | {"clusters": broken}})
 
@@ -131,6 +142,9 @@ def test_sums_in_32_bits_take_four_bytes_each_and_come_back_exactly() -> None:
     assert len(stored["loss"]["trials"]["0"]) == 4 * 300 * 4 / 3
     assert np.array_equal(np.frombuffer(b64decode(stored["loss"]["trials"]["0"]), "<f4"), np.float32(single))
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
+    for counts in ("7 " * 299 + "-1", "7 " * 299 + str(2**31), "0 " * 300, "7"):
+        with pytest.raises(ValueError, match=r"^counts are from 0 to|another number$"):
+            items_from_dict({"loss": stored["loss"] | {"counts": counts}})
     for broken in ("AAA=", "AAAA", "?"):
         with pytest.raises(ValueError, match=r"malformed|base64|ncorrect padding|non-base64"):
             items_from_dict({"loss": stored["loss"] | {"trials": {"0": broken}}})

@@ -1,12 +1,14 @@
 """Trials whose rows several processes have among them: what each process runs, and what it found.
 
-Arguments of a process: its rank, the number of all, the port where they meet, the listener's descriptor or -, a folder.
+Arguments of the first process, which starts the others: the number of all, a folder.
 """
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import traceback
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -78,45 +80,51 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
 def run_divided(size: int, scenarios: dict[str, list[dict[str, Any]]], folder: Path) -> list[Found]:
     """Every process's findings; the scenarios' trials as messages."""
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
-    listener = socket.create_server((_LOOPBACK, 0))
-    port, descriptor = listener.getsockname()[1], listener.fileno()
-    logs = [folder / f"{rank}.log" for rank in range(size)]
-    processes = []
-    for rank, log in enumerate(logs):
-        arguments = map(str, (rank, size, port, "-" if rank else descriptor, folder))
-        with log.open("w") as stream:
-            processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.trial.divided", *arguments],
-                    cwd=ROOT,
-                    pass_fds=() if rank else (descriptor,),
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                )
-            )
-    listener.close()
-    try:
-        codes = [process.wait(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0] * size, "\n".join(log.read_text()[-3000:] for log in logs)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trial.divided", str(size), str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return [torch.load(folder / f"{rank}.pt") for rank in range(size)]
 
 
-def main() -> None:
-    rank, size, port, listener, folder = sys.argv[1:]
+def run_rank(rank: int, size: int, listener: socket.socket, folder: Path) -> None:
     torch.set_num_threads(1)
-    cpu = torch.device("cpu")
-    ranks = join_process_group(int(rank), int(size), int(port), None if listener == "-" else int(listener), cpu)
-    scenarios = json.loads((Path(folder) / "scenarios.json").read_text())
+    port, descriptor = listener.getsockname()[1], listener.fileno()
+    ranks = join_process_group(rank, size, port, None if rank else descriptor, torch.device("cpu"))
+    scenarios = json.loads((folder / "scenarios.json").read_text())
     found = {
         name: outcomes(name, [TrialSpec.from_dict(one) for one in messages], ranks)
         for name, messages in scenarios.items()
     }
-    torch.save(found, Path(folder) / f"{rank}.pt")
+    torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def main() -> None:
+    """The first process is this one. The others are forked from it: each would need ten seconds to import the same."""
+    size, folder = int(sys.argv[1]), Path(sys.argv[2])
+    listener = socket.create_server((_LOOPBACK, 0))
+    later = []
+    for rank in range(1, size):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                run_rank(rank, size, listener, folder)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                os._exit(code)
+        later.append(child)
+    run_rank(0, size, listener, folder)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in later]
+    assert codes == [0] * (size - 1), codes
 
 
 if __name__ == "__main__":

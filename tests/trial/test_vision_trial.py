@@ -54,11 +54,14 @@ def test_a_record_says_what_peft_finds_in_the_saved_adapter(make_spec: SpecFacto
         score = record.scores[f"digits_{orientation}"]["accuracy"]
         assert (score.value, score.num_items) == (hits.mean(), 400)
         assert score.stderr == pytest.approx(hits.std(ddof=1) / np.sqrt(400))
-        rows = [item for item in items if item["task"] == f"digits_{orientation}"]
+        rows = [item for item in items if item.get("task") == f"digits_{orientation}"]
         assert [item["responses"] for item in rows] == [[str(guess)] for guess in guessed.tolist()]
     pixels, labels = pixels_of("rotated")
-    expected = F.cross_entropy(model(pixel_values=pixels).logits, labels).item()
-    assert record.heldout_loss_nats_per_token == pytest.approx(expected, rel=1e-5)
+    expected = F.cross_entropy(model(pixel_values=pixels).logits, labels, reduction="none")
+    assert record.heldout_loss_nats_per_token == pytest.approx(expected.mean().item(), rel=1e-5)
+    (losses,) = [item for item in items if "sums" in item]
+    assert losses["sums"] == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-5)
+    assert losses["counts"] == [1] * 400
     assert record.num_train_tokens == 20 * 4 * 17
     assert record.num_trainable_params == 2 * 2 * 8 * (64 + 64)
     assert (record.num_total_params, record.num_train_examples, record.num_truncated) == (69_194, 1397, 0)

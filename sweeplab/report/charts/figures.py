@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.report.charts.chart import Chart
@@ -33,10 +34,14 @@ class Figure(NamedTuple):
 
 
 def build_study_charts(
-    facts: StudyFacts, settings: list[Setting], published: Sequence[PublishedValue], bases: Sequence[BaseScore]
+    facts: StudyFacts,
+    settings: list[Setting],
+    published: Sequence[PublishedValue],
+    bases: Sequence[BaseScore],
+    items: Items | None = None,
 ) -> list[Chart]:
     """Against the varied key first, so that the first one stands for the study; then losses over steps."""
-    return [*build_metric_charts(facts, settings, published, bases), *build_curve_charts(facts, settings)]
+    return [*build_metric_charts(facts, settings, published, bases, items), *build_curve_charts(facts, settings)]
 
 
 def draw_figures(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import Axis, choose_axis
@@ -49,13 +50,16 @@ def build_metric_charts(
     settings: list[Setting],
     published: Sequence[PublishedValue] = (),
     bases: Sequence[BaseScore] = (),
+    items: Items | None = None,
 ) -> list[Chart]:
     """Every metric against the first varied key, scores first; with published values and the base's own."""
     axis = choose_axis(facts, collect_records(settings))
     loss = _Curve(LOSS, "loss")
     drawn = [
-        *_build_score_charts(facts, settings, axis, published),
-        _build_chart("heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [loss]),
+        *_build_score_charts(facts, settings, axis, published, items),
+        _build_chart(
+            "heldout-loss", "Held-out loss", "held-out loss (nats/target)", facts, settings, axis, [loss], items=items
+        ),
         _build_time_chart(facts, settings, axis),
         _build_memory_chart(facts, settings, axis),
     ]
@@ -63,7 +67,11 @@ def build_metric_charts(
 
 
 def _build_score_charts(
-    facts: StudyFacts, settings: list[Setting], axis: Axis, published: Sequence[PublishedValue]
+    facts: StudyFacts,
+    settings: list[Setting],
+    axis: Axis,
+    published: Sequence[PublishedValue],
+    items: Items | None,
 ) -> list[Chart | None]:
     """Shares share one figure, so that learning stands beside forgetting; any other metric has its own."""
     panels: dict[str, list[_Curve]] = {}
@@ -77,7 +85,7 @@ def _build_score_charts(
         for members in [[curve] for curve in curves] if split else [curves]:
             title = f"Score: {members[0].label}" if len(members) == 1 else "Scores"
             y_title, ident = "score (share right)" if panel == "share" else panel, f"score-{len(charts)}"
-            drawn = _build_chart(ident, title, y_title, facts, settings, axis, members, panel == "share")
+            drawn = _build_chart(ident, title, y_title, facts, settings, axis, members, panel == "share", items)
             charts.append(drawn and _add_published(drawn, members, published))
     return charts
 
@@ -119,6 +127,7 @@ def _build_chart(
     axis: Axis,
     curves: list[_Curve],
     unit_range: bool = False,
+    items: Items | None = None,
 ) -> Chart | None:
     """Every finished trial as a dot and the mean over seeds, one line per metric and per value of the other axes."""
     families = _group_by_other_axes(facts, settings, axis)
@@ -126,7 +135,7 @@ def _build_chart(
     if clouded:
         families = {"": settings}
     lines = []
-    estimates = {curve.name: estimate_settings(facts, settings, curve.name) for curve in curves}
+    estimates = {curve.name: estimate_settings(facts, settings, curve.name, items) for curve in curves}
     for order, curve in enumerate(curves):
         for index, (family, members) in enumerate(families.items()):
             label = ", ".join(part for part in (curve.label if len(curves) > 1 or not family else "", family) if part)

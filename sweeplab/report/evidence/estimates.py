@@ -139,14 +139,16 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
     return None if evidence is None else evidence.best
 
 
-def estimate_settings(facts: StudyFacts, settings: list[Setting], metric: str) -> dict[int, Estimate]:
+def estimate_settings(
+    facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None = None
+) -> dict[int, Estimate]:
     """Means with intervals of settings with a value for every seed, by the number of a setting's first trial.
 
     A setting with more seeds than the common ones is left out, because its own mean is over other seeds.
     """
     return {
         setting.records[0].number: estimate
-        for evidence in gather_comparable_evidence(facts, settings, metric, None).values()
+        for evidence in gather_comparable_evidence(facts, settings, metric, items).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
         if setting.spreads[metric].num_seeds == evidence.table.num_seeds
     }
@@ -204,8 +206,9 @@ def is_share(metric: str) -> bool:
 
 def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
-    if items_N is not None and (score is None or len(items_N) < score.num_items):  # a loss, or clusters of items
-        return estimate_from_items(items_N)
+    is_log = score is not None and "perplexity" in metric
+    if items_N is not None and (score is None or is_log or len(items_N) < score.num_items):  # a loss, or clusters
+        return estimate_from_items(items_N, is_log)
     if score is None:
         return estimate_without_error(value)
     hits = score.value * score.num_items

@@ -15,6 +15,7 @@ _SEEDS: Final = "seeds, and with them the order of the data"
 _CONTROLLED: Final = ("model.", "data.", "evaluation.", "training.max_", "training.epochs", "training.precision")
 _CONTROLLED_NAMES: Final = (_BATCH, _SEEDS, "data_fingerprint")
 _UNLISTED: Final = ("training.micro_batch_size", "training.accumulation", "training.heldout_interval")
+_EMPTY: Final = ("null", "{}")  # what an earlier record, of before there was the key, says by not having it
 _OF_SOURCE: Final = ("data_fingerprint", "commit", "device.type", "device.processor")  # keys of the provenance
 
 
@@ -34,7 +35,7 @@ def list_differences(facts: StudyFacts, records: list[TrialRecord]) -> list[Diff
     differences = []
     for key in keys:
         values = [by_key.get(key, DASH) for by_key in by_study]
-        if len(set(values)) > 1 and key not in _UNLISTED:
+        if len({DASH if value in _EMPTY else value for value in values}) > 1 and key not in _UNLISTED:
             differences.append(Difference(key, values, key.startswith(_CONTROLLED) or key in _CONTROLLED_NAMES))
     return sorted(differences, key=lambda one: not one.controlled)
 

@@ -1,5 +1,6 @@
 """What the report's numbers mean, for readers who did not run the study."""
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.evidence.costs import (
@@ -9,11 +10,12 @@ from sweeplab.report.evidence.costs import (
     has_shared_training,
 )
 from sweeplab.report.evidence.formatting import DASH, label_metric
+from sweeplab.report.evidence.item_values import list_without_items
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.statistics.spreads import TEST_LEVEL
 
 
-def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[str, str]]:
+def explain_terms(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[tuple[str, str]]:
     """What the report's numbers mean, as (term, explanation)."""
     label = label_metric(first_objective(facts)[0])
     memory = choose_memory_metric(records)
@@ -62,12 +64,33 @@ def explain_terms(facts: StudyFacts, records: list[TrialRecord]) -> list[tuple[s
                 "test items would change. It does not cover the choice of seed.",
             )
         )
+    explained += _explain_items(records, items)
     if has_shared_training(records):
         explained += _explain_shared_training(memory, records)
     elif memory is not None:
         explained.append((METRICS[memory].label, _explain_memory(memory, records)))
     explained.append((DASH, "No value: it was not measured, or no trial finished. Nothing is filled in."))
     return explained
+
+
+def _explain_items(records: list[TrialRecord], items: Items | None) -> list[tuple[str, str]]:
+    """What intervals over items assume, and which scores have none; nothing of records that do not say."""
+    asked = [one.config["evaluation"] for one in records if "clusters" in one.config.get("evaluation", {})]
+    clusters = {f"{task} by {field}" for one in asked for task, field in one["clusters"].items()}
+    sentences = []
+    if asked and items is not None:
+        apart = f", but for clusters ({', '.join(sorted(clusters))}), each of which counts once" if clusters else ""
+        sentences.append(
+            f"An interval over items takes them as independent of each other{apart}. Which few-shot examples were "
+            "drawn and how the data were split lie outside every interval."
+        )
+    lacking = list_without_items(records, items)
+    if lacking:
+        sentences.append(
+            f"No items: {', '.join(label_metric(name) for name in lacking)}. Such a score is not the mean of what its "
+            "items say, so settings are not compared item by item."
+        )
+    return [("items", " ".join(sentences))] if sentences else []
 
 
 def _explain_memory(memory: str, records: list[TrialRecord]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.bases import find_base_score, find_base_value, label_bases
@@ -53,7 +54,11 @@ _CellOf = Callable[[Setting], Cell]
 
 
 def build_settings_table(
-    facts: StudyFacts, settings: list[Setting], brief: bool = False, bases: Sequence[BaseScore] = ()
+    facts: StudyFacts,
+    settings: list[Setting],
+    brief: bool = False,
+    bases: Sequence[BaseScore] = (),
+    items: Items | None = None,
 ) -> Table:
     """One row per setting: mean ± standard deviation over seeds, and the mean's interval in small print.
 
@@ -69,10 +74,11 @@ def build_settings_table(
     columns.append((Column("finished", "of started"), _counts_cell, None))
     if facts.constraints:
         columns.append((Column("allowed", numeric=False), partial(_allowed_cell, facts), None))
-    loss = estimate_settings(facts, settings, LOSS)
+    loss = estimate_settings(facts, settings, LOSS, items)
     columns.append((Column("held-out loss", "nats/target"), partial(_spread_cell, LOSS, loss), LOSS))
     columns += [
-        (*_build_score_column(facts, settings, task, metric), f"scores.{task}.{metric}") for task, metric in scores
+        (*_build_score_column(facts, settings, task, metric, items), f"scores.{task}.{metric}")
+        for task, metric in scores
     ]
     columns.append((Column("trainable parameters"), _params_cell, None))
     if len({setting.spreads[_BITS].mean for setting in settings if _BITS in setting.spreads}) > 1:
@@ -142,10 +148,12 @@ def build_param_cell(facts: StudyFacts, key: str, params: dict[str, Any]) -> Cel
     return Cell(format_varied(facts, key, params[key]) if key in params else DASH)
 
 
-def _build_score_column(facts: StudyFacts, settings: list[Setting], task: str, metric: str) -> tuple[Column, _CellOf]:
+def _build_score_column(
+    facts: StudyFacts, settings: list[Setting], task: str, metric: str, items: Items | None
+) -> tuple[Column, _CellOf]:
     """The items are counted in the column's head where all settings have as many, else in each cell."""
     name = f"scores.{task}.{metric}"
-    estimates = estimate_settings(facts, settings, name)
+    estimates = estimate_settings(facts, settings, name, items)
     sizes = {setting.spreads[name].num_items for setting in settings if name in setting.spreads}
     size = sizes.pop() if len(sizes) == 1 else None
     if size is None:

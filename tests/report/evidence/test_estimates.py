@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
+from sweeplab import open_study
+from sweeplab.records.items import make_loss_row
 from sweeplab.records.record import BaseScore, Score, Solo, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
@@ -19,6 +22,7 @@ from sweeplab.records.store import (
 from sweeplab.report import rebuild_report, write_report
 from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH
+from sweeplab.report.evidence.item_values import stack_item_values
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import read_stored_study
 from sweeplab.report.findings.budgets import build_budget_tables, build_forgetting_table, build_pareto_table
@@ -75,6 +79,42 @@ def test_a_score_that_is_no_mean_of_its_items_is_not_paired_by_them(study: Path)
     found = gather_evidence(facts, group_by_setting(facts, records), METRIC, items)
     assert found is not None
     assert found.table.items_KSN is None
+
+
+def test_a_loss_of_one_seed_has_one_interval_over_its_examples_wherever_it_stands(
+    tmp_path: Path, make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rng = np.random.default_rng(0)
+    counts_N = rng.integers(1, 30, 200)
+    for trial in (1, 0):
+        sums_N = np.float32(counts_N * rng.gamma(4.0, 0.5 + 0.1 * trial, 200)).astype(float)
+        loss = float(sums_N.sum() / counts_N.sum())
+        record = make_record(trial, {"adapter.rank": 4 * (1 + trial)}, 0)
+        record.heldout_loss_nats_per_token = loss
+        write_record(tmp_path, record)
+        row = make_loss_row(sums_N.tolist(), counts_N.tolist())
+        write_json_lines(trial_folder(tmp_path, trial) / "items.jsonl", [row])
+    error = np.sqrt(((sums_N - loss * counts_N) ** 2).sum() / 199 * 200) / counts_N.sum()
+    reach = stats.t.ppf(0.975, 199) * error
+    write_facts(tmp_path, make_facts(seeds=[0], objectives={LOSS: "minimize"}))
+    twin = rebuild_report(tmp_path, tmp_path / "report").with_name("report.md").read_text()
+    (cell,) = [line for line in twin.splitlines() if line.startswith("| **4** |")]
+    assert f"\\[{loss - reach:.3f}, {loss + reach:.3f}\\]" in cell
+    found = open_study(str(tmp_path)).settings()
+    assert found["low"][0] == pytest.approx(loss - reach)
+    assert list(found["covers"]) == ["items", "items"]
+
+
+def test_a_run_without_results_has_its_value_on_every_item(study: Path) -> None:
+    """The worst value where it failed; none where it does not exist yet."""
+    facts, records, items, _ = read_stored_study(study)
+    assert items is not None
+    settings = group_by_setting(facts, [record for record in records if record.number not in (1, 3)])
+    values_KS = np.array([[np.mean(hits(0)), 0.05], [np.mean(hits(2)), np.nan]])
+    values_KSN = stack_item_values(settings, [0, 1], items[METRIC], values_KS)
+    assert values_KSN is not None
+    assert np.array_equal(values_KSN[:, 0], [hits(0), hits(2)])
+    assert np.array_equal(values_KSN[:, 1], [[0.05] * 20, [np.nan] * 20], equal_nan=True)
 
 
 @pytest.mark.parametrize("num_seeds", [1, 2])
