@@ -13,9 +13,8 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records.store import StoreError, strict_json, trial_files
 
 _LOSS: Final = "heldout_loss_nats_per_token"
-_PAIR: Final = re.compile(
-    r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d{1,9})\)"
-)  # a log-likelihood, and of what
+# a log-likelihood, and the number of words or bytes that it is of
+_PAIR: Final = re.compile(r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d{1,9})\)")
 _LOG_RATIOS: Final = ("perplexity", "word_perplexity", "byte_perplexity")  # exp(-log-likelihoods / words or bytes)
 _MOST_COUNTED: Final = 2**31
 _BITS: Final = "bits_per_byte"  # -log-likelihoods / bytes / ln 2
