@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import find_rank, fit_to_budget
 from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_quantized_matrices
-from sweeplab.config.adapter import LowRankAdapter
+from sweeplab.config.adapter import LowRankAdapter, PromptAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -237,6 +237,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     An adapter is in 32 bits with gradients and states in 32 bits, and its padding too. Without one the base itself
     trains, in the compute dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
+    if isinstance(config.adapter, PromptAdapter):  # its tokens stand before those of every example
+        extent = extent._replace(longest=extent.longest + config.adapter.num_virtual_tokens)
     adapted = find_adapted_matrices(config.adapter, config.model, sizes)
     config = _resolve_rank(_keep_one_device_share(config), adapted)
     e, training = device.dtype.itemsize, config.training
