@@ -107,9 +107,7 @@ def _tensor_table(results: _Results) -> list[str]:
     for name, values in results.items():
         cells = [name]
         for row in compared_tensors(values).values():
-            cells += [megabytes(row[one]) for one in ("predicted", "counted", "solo")] + [
-                f"{100 * row['error']:+.1f} %"
-            ]
+            cells += [megabytes(row[one]) for one in ("predicted", "counted")] + [f"{100 * row['error']:+.1f} %"]
         rows.append([*cells, values["plan"]["peak_moment"]])
     sides = [f"{phase}: {one}" for phase in PHASES for one in ("predicted", "counted", "error")]
     return _table(("geometry", *sides, "highest moment"), rows)
