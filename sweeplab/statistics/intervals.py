@@ -36,6 +36,14 @@ def find_t(level: float, df: float) -> float:
     return float(stats.t.ppf((1 + level) / 2, df)) if df > 0 else math.inf
 
 
+def combine_freedoms(variances: Array, df: Array) -> Array:
+    """Degrees of freedom of sums of variances over the last axis (Satterthwaite 1946; of two, Welch 1947)."""
+    total = variances.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        combined: Array = np.where(total > 0, total**2 / (variances**2 / df).sum(axis=-1), df.min(axis=-1))
+    return combined
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its interval; `low` and `high` are None where nothing is known about its error."""
