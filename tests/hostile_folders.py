@@ -18,8 +18,8 @@ import torch
 
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import tokenize_examples
-from sweeplab.models.base import load_base
+from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
+from sweeplab.models.base import count_embeddings, load_base
 from sweeplab.planning.probe import describe_probe
 from sweeplab.runtime.errors import ConfigError
 from tests.models.folders import copy_base
@@ -375,6 +375,7 @@ def _read_and_train(config: TrialConfig, seconds: int) -> tuple[str, str]:
         base = load_base(config.model, config.quantization, torch.float32, torch.device("cpu"))
         splits = load_splits(config.data)
         split = tokenize_examples(splits.train, base.tokenizer, config.data.style, True, 64)
+        refuse_unknown_tokens(split.examples, count_embeddings(base.model))
         loss = base.model(input_ids=split.examples[0].ids[None]).logits.float().sum()
         assert loss.isfinite(), "the logits are no numbers"
     except ConfigError as error:

@@ -40,11 +40,11 @@ from tests.models.folders import copy_base
 
 QUICK: Final = 15
 THOUSANDS: Final = 2000
-FOLDERS: Final = 60  # of damaged models, in the quick share
+FOLDERS: Final = 30  # of damaged models, in the quick share
 SECONDS: Final = 3  # of processor time to read one; most take half of one
 MOST_WAIT: Final = 200.0  # for a folder, on a machine that others use too
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
-OWN_QUICK: Final = 40
+OWN_QUICK: Final = 20
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
 
 

@@ -227,3 +227,13 @@ def tokenize_examples(
     num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
     notes = tuple(dict.fromkeys(note for tokens in whole for note in tokens.notes))
     return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special, notes)
+
+
+def refuse_unknown_tokens(examples: list[Tokens], vocab_size: int) -> None:
+    """Raises `ConfigError` where the tokenizer gives a token for which the model has no embedding."""
+    largest = max(int(tokens.ids.max()) for tokens in examples)
+    if largest >= vocab_size:
+        raise ConfigError(
+            f"the tokenizer writes the data with token {largest}, and the model knows {vocab_size} tokens only; use "
+            "the tokenizer that belongs to the model"
+        )

@@ -247,10 +247,16 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
 
 
+def count_embeddings(model: PreTrainedModel) -> int:
+    """The tokens that the model knows."""
+    embedding: Any = model.get_input_embeddings()
+    return int(embedding.num_embeddings)
+
+
 def _give_pad_id(tokenizer: Any, loaded: PreTrainedModel, source: str) -> None:
     """Pads with the end token where the padding token lies outside the embedding: padding is masked, so any token that
     the model knows will do. Raises `ConfigError` where the end token is outside too."""
-    vocab_size = loaded.get_input_embeddings().num_embeddings
+    vocab_size = count_embeddings(loaded)
     if tokenizer.eos_token_id >= vocab_size:
         raise ConfigError(
             f"model {source}: its tokenizer ends texts with token {tokenizer.eos_token_id}, and the model knows "

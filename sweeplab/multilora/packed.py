@@ -81,11 +81,15 @@ class PackedAdapters:
         self.close()
 
     def close(self) -> None:
-        """Removes the hooks, so the base computes what it did before; the slots keep their weights."""
+        """Removes the hooks, so the base computes what it did before; the slots keep their weights.
+
+        Gradients are freed here, since Lightning's cycles hold this object until Python's collector finds them.
+        """
         for handle in self.handles:
             handle.remove()
         for slot in self.slots:
             slot.drop_gradients()
+        self.buckets, self.selected, self.updates = [], [], {}
 
     def zero_gradients(self) -> None:
         for bucket in self.buckets:

@@ -14,6 +14,7 @@ its bucket's:
     MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `_BLOCKS` has the other families'
     mask                  e T     (T tokens of the longest example; where padding can occur, which is in text)
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
+    DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
     dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
     trained or int8 base  e in_features of every distinct input; trained norms: e h more each
 
@@ -27,7 +28,7 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import find_rank
 from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
-from sweeplab.config.adapter import LowRankAdapter
+from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -92,15 +93,17 @@ def find_rank_in_memory(config: TrialConfig, name: str) -> int:
 
 def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
     """Bytes per token that all adapters keep in addition to shared inputs."""
-    adapter = config.adapter
+    adapter, e = config.adapter, device.dtype.itemsize
     ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name) for one in adapted)
     features = sum(one.in_features for one in adapted)
+    if isinstance(adapter, LoraAdapter) and adapter.dora:
+        ranks += (e + FP32_BYTES) * sum(one.out_features for one in adapted)
     if why_exclusive(config) is None:
         return ranks + (features if adapter.has_dropout() else 0)
     if adapter.has_dropout():
         mask_bytes = 1 if device.kind == "cuda" else FP32_BYTES
         return ranks + (FP32_BYTES + mask_bytes) * features
-    return ranks + (FP32_BYTES * features if device.dtype.itemsize < FP32_BYTES else 0)
+    return ranks + (FP32_BYTES * features if e < FP32_BYTES else 0)
 
 
 def _count_kept_inputs_bytes(

@@ -11,9 +11,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from sweeplab.adapters.budget import fit_to_budget
+from sweeplab.adapters.budget import find_rank, fit_to_budget
 from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_quantized_matrices
-from sweeplab.config.adapter import LowRankAdapter
+from sweeplab.config.adapter import LowRankAdapter, PromptAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -192,14 +192,21 @@ def _count_step_bytes(
 
 
 def _count_evaluation_bytes(
-    config: TrialConfig, sizes: Skeleton, extent: DataExtent, dtype_bytes: int
+    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, dtype_bytes: int
 ) -> tuple[int, int]:
-    """Logits and one layer's work of the held-out loss, its examples as long as the longest for training."""
+    """Logits and one layer's work of the held-out loss, its examples as long as the longest for training.
+
+    Or the adapter once more, without the padding of its slot: it is saved from PEFT's own layers.
+    """
     batch, length = config.evaluation.batch_size, extent.longest
     scored = ScoredRows(batch, _count_positions(config, extent), extent.most_targets)
     logits = forecast_logits(sizes, scored, dtype_bytes, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
-    return logits, max(0, layer - logits)
+    saved = 0
+    if isinstance(config.adapter, LowRankAdapter) and why_exclusive(config) is None:
+        sides = ((find_rank(config.adapter, one.name), one.in_features + one.out_features) for one in adapted)
+        saved = FP32_BYTES * sum(rank * features for rank, features in sides)
+    return logits, max(0, layer - logits, saved - logits)
 
 
 def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
@@ -230,6 +237,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     An adapter is in 32 bits with gradients and states in 32 bits, and its padding too. Without one the base itself
     trains, in the compute dtype: with AdamW four times its weights, 8 bytes a parameter in 16 bit.
     """
+    if isinstance(config.adapter, PromptAdapter):  # its tokens stand before those of every example
+        extent = extent._replace(longest=extent.longest + config.adapter.num_virtual_tokens)
     adapted = find_adapted_matrices(config.adapter, config.model, sizes)
     config = _resolve_rank(_keep_one_device_share(config), adapted)
     e, training = device.dtype.itemsize, config.training
@@ -242,7 +251,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     logits = forecast_logits(sizes, scored, e, _needs_whole_logits(config))
     kept = forecast_activations(config, sizes, adapted, extent, device)
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
-    evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, extent, e)
+    evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, e)
 
     process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
     base = replace(_forecast_device_base(config, sizes, device), process_bytes=process_bytes)

@@ -108,12 +108,12 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
     `begin` is told each step. Mistakes in the data are left to those who read all of it.
     """
     from sweeplab.adapters.counting import build_skeleton
-    from sweeplab.data.tokens import tokenize_examples
+    from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
     from sweeplab.models.base import load_pretrained, load_tokenizer, read_architecture
     from sweeplab.planning.lengths import measure_data_extent
 
     begin("config.json and the weights' headers")
-    read_architecture(config.model)
+    architecture = read_architecture(config.model)
     build_skeleton(config.model)
     if not config.model.random_init:
         load_pretrained(config.model, {"device_map": {"": "meta"}})
@@ -121,7 +121,8 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
         begin("the tokenizer and its chat template")
         tokenizer = load_tokenizer(config.model)
         with _leaving_mistakes():
-            tokenize_examples(_SAMPLE, tokenizer, config.data.style, config.data.mask_prompt, 4096)
+            split = tokenize_examples(_SAMPLE, tokenizer, config.data.style, config.data.mask_prompt, 4096)
+            refuse_unknown_tokens(split.examples, architecture.get_text_config().vocab_size)
     begin("the data with its tokenizer and chat template")
     if _count_data_bytes(config) <= _MOST_DATA_BYTES:
         with _leaving_mistakes():

@@ -13,8 +13,10 @@ from typing import Any, Final, NamedTuple
 from sweeplab.records.store import StoreError, strict_json, trial_files
 
 _LOSS: Final = "heldout_loss_nats_per_token"
-_PAIR: Final = re.compile(r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d+)\)")  # a log-likelihood, and of what
+# a log-likelihood, and the number of words or bytes that it is of
+_PAIR: Final = re.compile(r"\((?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?)\)?, (\d{1,9})\)")
 _LOG_RATIOS: Final = ("perplexity", "word_perplexity", "byte_perplexity")  # exp(-log-likelihoods / words or bytes)
+_MOST_COUNTED: Final = 2**31
 _BITS: Final = "bits_per_byte"  # -log-likelihoods / bytes / ln 2
 
 
@@ -107,7 +109,7 @@ def _read_rows(path: Path) -> tuple[dict[str, _Column], list[_Group]]:
 def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Group]) -> None:
     """Adds what a line of `items.jsonl` says."""
     if "sums" in row:
-        sums, counts = [float(value) for value in row["sums"]], [int(count) for count in row["counts"]]
+        sums, counts = [float(value) for value in row["sums"]], _check_counts(row["counts"])
         if len(sums) != len(counts):
             raise ValueError(f"{len(sums)} sums and {len(counts)} counts")
         columns[row["metric"]] = _Column(list(range(len(sums))), sums, counts, [None] * len(sums))
@@ -127,6 +129,13 @@ def _read_row(row: dict[str, Any], columns: dict[str, _Column], groups: list[_Gr
         if ratio is not None:
             name, is_log = f"scores.{row['task']}.{metric}{suffix}", metric != _BITS
             columns.setdefault(name, _Column(is_log=is_log)).add(int(row["item"]), *ratio, cluster)
+
+
+def _check_counts(counts: list[int]) -> list[int]:
+    """The counts of tokens, words or bytes. Raises `ValueError` for what none of these can be."""
+    if not all(0 <= count < _MOST_COUNTED for count in counts) or not any(counts):
+        raise ValueError("counts are from 0 to 2,147,483,647, and not all 0")
+    return [int(count) for count in counts]
 
 
 def _read_ratio(metric: str, value: Any) -> tuple[float, int] | None:
@@ -235,4 +244,4 @@ def _read_table(table: dict[str, Any]) -> ItemTable:
         raise ValueError("items are malformed: their clusters must be numbered from 0")
     if any(len(one) != len(items) for one in (*values.values(), counts, clusters) if one is not None):
         raise ValueError(f"items are malformed: {len(items)} items, and a trial, counts or clusters of another number")
-    return ItemTable(items, values, counts, is_log, clusters)
+    return ItemTable(items, values, None if counts is None else _check_counts(counts), is_log, clusters)

@@ -27,10 +27,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sweeplab.statistics.additive import fit_additive
-from sweeplab.statistics.intervals import LEVEL, Array, Estimate, estimate_without_error, find_t, level_with
+from sweeplab.statistics.intervals import (
+    LEVEL,
+    Array,
+    Estimate,
+    combine_freedoms,
+    estimate_without_error,
+    find_t,
+    level_with,
+)
 from sweeplab.statistics.results import ResultTable, compute_item_variance
 
-_ALIKE_LEVEL: Final = 0.1  # of the test that a contrast's own variance is that of the main effects together
+_ALIKE_LEVEL: Final = 0.3  # of the test that a contrast's own variance is that of the main effects together
 
 
 class Part(NamedTuple):
@@ -99,7 +107,8 @@ def _find_seed_parts(contrast: _Scaled, level: float) -> list[Part]:
         return [own] if averaged is None else [*averaged, common]
     squares_U = weights_K[used] ** 2 / num_seeds
     pooled = Part(float(squares_U.sum()) * spreads.pooled, spreads.pooled_df)
-    moderated = Part(float(squares_U @ spreads.own_K[used]), float(spreads.own_df_K[used].min()))
+    own_U = squares_U * spreads.own_K[used]
+    moderated = Part(float(own_U.sum()), float(combine_freedoms(own_U, spreads.own_df_K[used])))
     return [max(pooled, moderated, key=lambda part: reach_of([part], level)), common]
 
 

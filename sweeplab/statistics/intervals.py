@@ -36,6 +36,14 @@ def find_t(level: float, df: float) -> float:
     return float(stats.t.ppf((1 + level) / 2, df)) if df > 0 else math.inf
 
 
+def combine_freedoms(variances: Array, df: Array) -> Array:
+    """Degrees of freedom of sums of variances over the last axis (Satterthwaite 1946; of two, Welch 1947)."""
+    total = variances.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        combined: Array = np.where(total > 0, total**2 / (variances**2 / df).sum(axis=-1), df.min(axis=-1))
+    return combined
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A number with its interval; `low` and `high` are None where nothing is known about its error."""
@@ -104,10 +112,17 @@ def shrink_best(means_K: Array, best: int, se: float) -> float:
     return middle + max(0.0, 1 - (num_settings - 3) * se**2 / squares) * (float(means_K[best]) - middle)
 
 
-def estimate_from_items(values_N: Array) -> Estimate:
-    """The mean of values by item, as `estimate_over_items`; without an interval for a single item."""
-    num_items = len(values_N)
-    mean = float(values_N.mean())
+def estimate_from_items(values_N: Array, is_log: bool = False) -> Estimate:
+    """The mean of values by item, as `estimate_over_items`; without an interval for a single item.
+
+    With `is_log` the interval is that of the mean's logarithm, whose standard error is se / mean: a perplexity of few
+    items is far from normal, its logarithm is not (of 20 items it covers 95 % where it would cover 92 %).
+    """
+    num_items, mean = len(values_N), float(values_N.mean())
     if num_items < 2:
         return estimate_without_error(mean)
-    return estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)
+    estimate = estimate_over_items(mean, float(values_N.std(ddof=1)) / math.sqrt(num_items), num_items)
+    if not is_log or estimate.high is None:
+        return estimate
+    factor = math.exp((estimate.high - mean) / mean)
+    return replace(estimate, low=mean / factor, high=mean * factor)

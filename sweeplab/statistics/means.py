@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
+
 from sweeplab.statistics.contrasts import Part, reach_of
-from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, Estimate, estimate_without_error, level_with
+from sweeplab.statistics.intervals import LARGEST_LOG, LEVEL, Estimate, estimate_without_error, find_t, level_with
 from sweeplab.statistics.results import ResultTable
 
 
@@ -33,7 +35,10 @@ def _estimate_mean(table: ResultTable, index: int, level: float, with_common: bo
         common = Part(spreads.common / num_seeds, spreads.common_df)
         reach, variance = math.hypot(reach, reach_of([common], of_all)), variance + common.variance
     se, df, is_apart = math.sqrt(variance), own.df, bool(spreads.apart_K[index])
-    if table.is_log:
+    if table.is_log and is_apart:  # a few seeds of its own: an interval by the logarithm would reach for thousands
+        se = float(np.nanstd(table.values_KS[index], ddof=1)) / math.sqrt(num_seeds)
+        reach = find_t(of_one, df) * se
+    elif table.is_log:
         reach = min(reach, LARGEST_LOG)
         return Estimate(mean, mean * se, df, mean * math.exp(-reach), mean * math.exp(reach), "seeds", is_apart)
     return Estimate(mean, se, df, mean - reach, mean + reach, "seeds", is_apart)

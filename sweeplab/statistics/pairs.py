@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sweeplab.statistics.intervals import LEVEL, TINY, Array, find_t, level_with
+from sweeplab.statistics.intervals import LEVEL, TINY, Array, combine_freedoms, find_t, level_with
 from sweeplab.statistics.results import ResultTable
 from sweeplab.statistics.spreads import Spreads
 
@@ -48,7 +48,7 @@ def compare_pairs(table: ResultTable, columns: NDArray[np.int_], level: float = 
     for num_seeds in np.unique(num_seeds_KB[num_seeds_KB > 0]):
         of_all, mask_KB = level_with(int(num_seeds), level), num_seeds_KB == num_seeds
         with_items_KB = mask_KB & (items_KB > 0)
-        factors_P = _look_up(item_df_KB[with_items_KB], num_settings, True, level)
+        factors_P = _look_up(item_df_KB[with_items_KB], num_settings, level)
         item_reach_KB[with_items_KB] = factors_P * np.sqrt(items_KB[with_items_KB])
         if num_seeds == 1:
             df_KB[mask_KB] = item_df_KB[mask_KB]
@@ -110,7 +110,7 @@ class _Family(NamedTuple):
     def own_level(self) -> float:
         """The level of one difference with a setting that is apart; of all where no setting shares its variance."""
         if self.num_apart == 0:
-            return float(self.level ** (1 / max(self.num_alike * (self.num_alike - 1) / 2, 1)))
+            return _find_sidak_level(self.num_alike, self.level)
         return float(self.half ** (2 / (self.num_apart * (self.num_apart + 1))))
 
 
@@ -138,12 +138,16 @@ def _find_seed_errors(
 def _share_errors(
     spreads: Spreads, ends_P2: NDArray[np.int_], num_seeds: int, family: _Family
 ) -> tuple[Array, Array, Array]:
-    """`_find_seed_errors` of pairs that share a variance: the wider of the pooled and of the moderated interval."""
+    """`_find_seed_errors` of pairs that share a variance: the wider of the pooled and of the moderated interval.
+
+    The degrees of freedom of the moderated one are Welch's (1947), as in Dunnett's T3 (1980).
+    """
     pooled = 2 * spreads.pooled / num_seeds
-    reach = _find_family_factor(family.num_alike, spreads.pooled_df, True, family.half) * math.sqrt(pooled)
+    reach = _find_range_factor(family.num_alike, spreads.pooled_df, family.half) * math.sqrt(pooled)
     moderated_P = spreads.own_K[ends_P2].sum(axis=1) / num_seeds
-    moderated_df_P = spreads.own_df_K[ends_P2].min(axis=1)
-    wider_P = _look_up(moderated_df_P, family.num_alike, False, family.half) * np.sqrt(moderated_P)
+    moderated_df_P = combine_freedoms(spreads.own_K[ends_P2], spreads.own_df_K[ends_P2])
+    quantile = (1 + _find_sidak_level(family.num_alike, family.half)) / 2
+    wider_P = stats.t.ppf(quantile, moderated_df_P) * np.sqrt(moderated_P)
     is_wider_P = wider_P > reach
     variance_P = np.where(is_wider_P, moderated_P, pooled)
     df_P, reach_P = np.where(is_wider_P, moderated_df_P, spreads.pooled_df), np.maximum(wider_P, reach)
@@ -218,26 +222,25 @@ def _sum_squared_differences(rows_KN: Array, columns_BN: Array) -> Array:
     return cleaned_KB
 
 
-def _look_up(df_P: Array, num_settings: int, shared: bool, level: float) -> Array:
-    """`_find_family_factor` for each of the degrees of freedom."""
+def _look_up(df_P: Array, num_settings: int, level: float) -> Array:
+    """`_find_range_factor` for each of the degrees of freedom."""
     distinct, inverse = np.unique(df_P, return_inverse=True)
-    factors = np.array([_find_family_factor(num_settings, float(df), shared, level) for df in distinct])
+    factors = np.array([_find_range_factor(num_settings, float(df), level) for df in distinct])
     return factors[inverse] if len(distinct) else np.zeros(0)
 
 
-@cache
-def _find_family_factor(num_settings: int, df: float, shared: bool, level: float) -> float:
-    """The quantile `level` of the largest of all differences of `num_settings` equal means, in standard errors.
-
-    Without a shared variance each difference is tested at Sidak's level (1967), as in Dunnett's T3 (1980).
-    """
+def _find_range_factor(num_settings: int, df: float, level: float) -> float:
+    """The quantile `level` of the largest of all differences of `num_settings` equal means, in standard errors."""
     if df <= 0:
         return math.inf
-    if shared:
-        return _find_studentized_range(level, num_settings, round(df, _DF_DIGITS)) / 2**0.5
-    return find_t(level ** (2 / (num_settings * (num_settings - 1))), df)
+    return _find_studentized_range(level, num_settings, round(df, _DF_DIGITS)) / 2**0.5
 
 
 @cache
 def _find_studentized_range(level: float, num_settings: int, df: float) -> float:
     return float(stats.studentized_range.ppf(level, num_settings, df))
+
+
+def _find_sidak_level(num_settings: int, level: float) -> float:
+    """The level of one of all differences of `num_settings`, so that all hold with `level` (Sidak 1967)."""
+    return float(level ** (2 / max(num_settings * (num_settings - 1), 2)))

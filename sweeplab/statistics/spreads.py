@@ -21,7 +21,7 @@ from sweeplab.statistics.intervals import TINY, Array
 TEST_LEVEL: Final = 0.002  # chance that a setting is set apart although all spread alike
 _ONE_APART_OF: Final = 8  # settings of which at most one is set apart
 _MOST_STEPS: Final = 2.0  # items by which the share of a run moves at least, as a standard deviation
-_PRIOR_DF: Final = np.array([0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0])  # no study shows that spreads are equal
+_PRIOR_DF: Final = np.array([0.5, 1.0, 1.5, 2.0, 3.0, 4.0])  # no study shows that spreads are equal
 _NUM_STEPS: Final = 30  # of the fixed point
 _NUM_DRAWS: Final = 8_000
 _DRAWS_AT_ONCE: Final = 200

@@ -15,8 +15,8 @@ from sweeplab.data.batches import Row, Tokenized
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import tokenize_examples
-from sweeplab.models.base import Base, load_base
+from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
+from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
@@ -113,6 +113,7 @@ class Resources:
                 tokenize_examples(part, base.tokenizer, data.style, data.mask_prompt, length)
                 for part in (splits.train, splits.heldout)
             )
+            refuse_unknown_tokens([*train.examples, *heldout.examples], count_embeddings(base.model))
             rows: Sequence[Row] = train.examples
             if data.packing:
                 packed = pack_examples(train.examples, length)

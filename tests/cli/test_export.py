@@ -94,7 +94,14 @@ def printed_difference(said: str) -> float:
     return float(found.group(1))
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-3), ("bfloat16", 4.0), ("float16", 1.0)])
+@pytest.mark.parametrize(
+    ("dtype", "most"),
+    [
+        ("float32", 1e-3),
+        ("bfloat16", 4.0),
+        pytest.param("float16", 1.0, marks=pytest.mark.slow),  # slow: another half precision, beside bfloat16
+    ],
+)
 def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, dtype: str, most: float) -> None:
     code, out, err, path = export("trial=1", "export.kind=merged", f"export.dtype={dtype}")
     assert (code, err) == (0, ""), err
@@ -256,8 +263,10 @@ METHODS: Final = {
 
 @pytest.mark.parametrize(
     ("method", "kind"),
-    [(method, "adapter") for method in METHODS]
-    + [(method, "merged") for method in ("norms", "top_layers", "bitfit", "pissa", "olora")],
+    [(method, "adapter") for method in METHODS if method != "olora"]
+    + [(method, "merged") for method in ("norms", "top_layers", "bitfit", "pissa")]
+    # slow: another initialization that changes the base, beside PiSSA
+    + [pytest.param("olora", kind, marks=pytest.mark.slow) for kind in ("adapter", "merged")],
 )
 def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path: Path, method: str, kind: str) -> None:
     """`expected` is taken from the trial's own model, before it is taken apart."""

@@ -41,7 +41,8 @@ def own_scores(model: Any, tokenizer: Any, folder: Path, **options: Any) -> tupl
     return _read_scores(found["results"], found["n-samples"]), found["samples"]
 
 
-@pytest.fixture(params=["base", "adapter"])
+# slow: the base by itself, on which the adapter stands
+@pytest.fixture(params=[pytest.param("base", marks=pytest.mark.slow), "adapter"])
 def model(request: pytest.FixtureRequest, stories: Base) -> Any:
     return with_adapter(deepcopy(stories.model)) if request.param == "adapter" else stories.model
 

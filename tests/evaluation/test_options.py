@@ -45,7 +45,13 @@ def without_options(embedded_base: Base) -> Evaluation:
     return by_lm_eval(embedded_base, {})
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+# slow: what "chat with all" has together, each by itself
+EACH: Final = [
+    pytest.param(name, marks=pytest.mark.slow if name in OPTIONS["chat with all"] else ()) for name in OPTIONS
+]
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_an_option_does_what_lm_evals_does(
     name: str, embedded_base: Base, without_options: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,27 +53,28 @@ def test_names_are_unique() -> None:
         "20 %, logarithms, 7 settings, seeds 2",
         "p 0.985, 200 items, 7 settings, seeds 2",
         "near 1, 50 items with results, 7 settings, seeds 2",
-        "loss of 20 examples, 7 settings, seeds 3",
-        "10 % missing at random, 7 settings, seeds 3",
+        "loss of 20 examples, 7 settings, seeds 2",
+        "10 % missing at random, 7 settings, seeds 2",
     ],
 )
 def test_promises_hold_at_one_look(name: str) -> None:
-    num_draws = 250
+    num_draws = 200
     assert count(name, "alike wrong", num_draws) <= most_wrong(num_draws, 1 - LEVEL)
     for quantity in ("means", "best mean", "differences", "contrast"):
-        assert count(name, f"alike {quantity}", num_draws) >= least_held(num_draws, LEVEL), quantity
+        num_stated = run_named(name, num_draws)[f"alike {quantity}"]["num_draws"]  # fewer where runs are missing
+        assert count(name, f"alike {quantity}", num_draws) >= least_held(num_stated, LEVEL), quantity
 
 
 def test_worse_settings_are_seen() -> None:
     """At 6 standard deviations and 3 seeds nearly all, as by the usual test."""
-    found = run_named("equal, 7 settings, seeds 3", 250)
+    found = run_named("equal, 7 settings, seeds 3", 200)
     assert found["half power"]["value"] > 0.9
     assert found["half tukey power"]["value"] > 0.95
-    assert count("equal, 7 settings, seeds 3", "half wrong", 250) <= most_wrong(250, 1 - level_with(3))
+    assert count("equal, 7 settings, seeds 3", "half wrong", 200) <= most_wrong(200, 1 - level_with(3))
 
 
 def test_promises_hold_at_any_look_and_those_of_the_usual_test_do_not() -> None:
-    name, num_draws = "equal, 4 settings, seeds 2 to 10", 120
+    name, num_draws = "equal, 4 settings, seeds 2 to 10", 100
     assert count(name, "alike wrong", num_draws) <= most_wrong(num_draws, 1 - LEVEL)
     assert count(name, "alike tukey wrong", num_draws) > most_wrong(num_draws, 1 - LEVEL)
     for quantity in ("means", "best mean", "differences", "contrast"):
@@ -81,12 +82,12 @@ def test_promises_hold_at_any_look_and_those_of_the_usual_test_do_not() -> None:
 
 
 def test_main_effects_hold_where_seeds_act_on_toggles() -> None:
-    found = run_named("as in targets seed x toggle, 63 settings, seeds 2", 80)["alike main effects"]
+    found = run_named("as in targets seed x toggle, 63 settings, seeds 2", 60)["alike main effects"]
     assert found["value"] > LEVEL - 4 * found["se"]
 
 
 def test_the_best_number_is_too_good_and_the_shrunken_one_is_not() -> None:
-    found = run_named("equal, 7 settings, seeds 3", 250)
+    found = run_named("equal, 7 settings, seeds 3", 200)
     assert found["alike naive bias"]["value"] == pytest.approx(1.3522 / 3**0.5, abs=0.1)  # E max of 7 normals
     assert abs(found["alike shrunken bias"]["value"]) < found["alike naive bias"]["value"] / 2
 

@@ -129,7 +129,7 @@ def tiny_parts() -> dict[str, list[Row]]:
             ]
         ),
         "peers": kept([case("nf4_dq, Trainer", partial(peers.compared, lab, few, lengths, False))]),
-        "cohorts": kept(cohorts.cases(lab, TINY, (16,))),
+        "cohorts": kept(cohorts.cases(lab, TINY, (16,), num_equal=2)),
     }
 
 

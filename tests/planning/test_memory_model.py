@@ -1,4 +1,4 @@
-"""The plan against the resident set of real trials, as `experiments/benchmarks/memory_model` measures it."""
+"""The plan against tensors and resident sets of real trials, as `experiments/benchmarks/memory_model` has them."""
 
 import json
 import statistics
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks.memory_model.__main__ import REPORT, compared, run, write_records
+from experiments.benchmarks.memory_model.__main__ import (
+    PHASES,
+    REPORT,
+    compared,
+    compared_tensors,
+    measure,
+    report,
+    run,
+    write_records,
+)
 from experiments.benchmarks.memory_model.geometries import GEOMETRIES
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +30,30 @@ def test_the_evidence_has_every_geometry_within_its_bounds() -> None:
     errors = [abs(row["predicted"] / row["measured"] - 1) for row in rows.values()]
     assert statistics.median(errors) < 0.10
     assert max(errors) < 0.25
+
+
+def test_the_counted_evidence_has_every_geometry_within_its_bounds() -> None:
+    results = json.loads((ROOT / REPORT / "tensors.json").read_text())
+    assert results.keys() == GEOMETRIES.keys()
+    rows = [compared_tensors(values) for values in results.values()]
+    for phase in PHASES:
+        errors = [abs(row[phase]["predicted"] / row[phase]["counted"] - 1) for row in rows]
+        assert statistics.median(errors) < 0.02, phase
+        assert max(errors) < 0.08, phase
+
+
+def test_the_committed_page_is_what_the_evidence_gives() -> None:
+    resident = json.loads((ROOT / REPORT / "results.json").read_text())
+    tensors = json.loads((ROOT / REPORT / "tensors.json").read_text())
+    page = (ROOT / REPORT / "report.md").read_text()
+    assert page == report(tensors, resident["returning"], resident["default"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rank 256, all matrices, accumulation", "nf4_dq, all matrices"])
+def test_a_real_trials_tensors_are_what_was_planned(name: str) -> None:
+    for phase, row in compared_tensors(measure([name], "tensors")[name]).items():
+        assert row["predicted"] / row["counted"] == pytest.approx(1, abs=0.08), phase
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sweeplab.adapters.counting import build_skeleton
-from sweeplab.config.adapter import LowRankAdapter
+from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
@@ -110,6 +110,16 @@ def test_every_moment_is_what_stands_in_memory(
     assert plan["step"] == pytest.approx(live["step"], rel=0.12)
 
 
+@pytest.mark.parametrize(("toggles", "rank"), [(QV, 8), (LAYERS, 33)])
+def test_dora_keeps_both_products_that_it_scales(compose_trial: Compose, toggles: tuple[str, ...], rank: int) -> None:
+    config = planned(compose_trial, "llama", toggles, f"adapter.rank={rank}", batch=BATCH, vocab_size=64)
+    assert isinstance(config.adapter, LoraAdapter)
+    config = config.replaced(adapter=config.adapter.replaced(dora=True))
+    live, plan = live_step(config, batch(64, 95)), predicted(config, 95)
+    for moment in ("forward", "backward"):
+        assert plan[moment] == pytest.approx(live[moment], rel=0.05), moment
+
+
 @pytest.mark.parametrize(
     ("toggles", "overrides", "tolerance"),
     [
@@ -136,6 +146,15 @@ def test_the_peak_is_the_highest_moment_not_the_sum_of_all(compose_trial: Compos
     assert memory.training_moment == "loss"
     assert memory.training == memory.loss
     assert memory.needed_bytes == max(parts.total_bytes for parts in memory.moments().values())
+
+
+def test_evaluation_has_room_for_the_adapter_that_is_saved(compose_trial: Compose) -> None:
+    """Rank 33 stands in slots of rank 64: weights, gradients and two states; what is saved has rank 33."""
+    config = planned(compose_trial, "llama", LAYERS, "adapter.rank=33", batch=1, vocab_size=64)
+    features = 4 * (128 + 128 + 2 * (128 + 64) + 128 + 128 + 3 * (128 + 352))  # query, key and value, projection, MLP
+    parts = forecast(config.replaced(evaluation=config.evaluation.replaced(batch_size=1)), 95).evaluation
+    assert parts.logits_bytes + parts.workspace_bytes == 4 * 33 * features
+    assert parts.adapter_bytes == parts.gradients_bytes == parts.optimizer_bytes // 2 == 4 * 64 * features
 
 
 def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -> None:

@@ -38,6 +38,14 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("counts", [[3], [3, -1], [0, 0], [3, 10**20], 7])
+def test_losses_of_an_impossible_number_of_targets_are_a_damaged_file(tmp_path: Path, counts: Any) -> None:
+    path = tmp_path / "items.jsonl"
+    write_json_lines(path, [make_loss_row([1.0, 2.0], [1, 1]) | {"counts": counts}])
+    with pytest.raises(StoreError, match="cannot be read"):
+        read_trial_items(path)
+
+
 def test_items_are_read_by_metric_and_trial(study: Path) -> None:
     found = read_items(study)
     assert sorted(found) == [METRIC, "scores.new.acc@strict"]
@@ -134,6 +142,9 @@ def test_sums_in_32_bits_take_four_bytes_each_and_come_back_exactly() -> None:
     assert len(stored["loss"]["trials"]["0"]) == 4 * 300 * 4 / 3
     assert np.array_equal(np.frombuffer(b64decode(stored["loss"]["trials"]["0"]), "<f4"), np.float32(single))
     assert items_from_dict(json.loads(json.dumps(stored))) == tables
+    for counts in ("7 " * 299 + "-1", "7 " * 299 + str(2**31), "0 " * 300, "7"):
+        with pytest.raises(ValueError, match=r"^counts are from 0 to|another number$"):
+            items_from_dict({"loss": stored["loss"] | {"counts": counts}})
     for broken in ("AAA=", "AAAA", "?"):
         with pytest.raises(ValueError, match=r"malformed|base64|ncorrect padding|non-base64"):
             items_from_dict({"loss": stored["loss"] | {"trials": {"0": broken}}})

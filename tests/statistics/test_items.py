@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sweeplab.statistics.intervals import estimate_from_items
 from sweeplab.statistics.items import exponentiate_mean, linearize_ratio, sum_clusters
 
 
@@ -61,3 +62,20 @@ def test_clusters_have_the_cluster_robust_standard_error() -> None:
 def test_items_that_are_each_a_cluster_stay_as_they_are() -> None:
     sums_N, _ = losses()
     assert sum_clusters(sums_N, np.arange(400)) == pytest.approx(sums_N, rel=1e-12)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 2.0])
+def test_a_perplexity_of_few_items_has_the_interval_of_its_logarithm(deviation: float) -> None:
+    """It covers what it promises; an interval that is as long on both sides does not."""
+    nats_RN = np.random.default_rng(6).normal(3.0, deviation, (2000, 20))
+    covered = []
+    for nats_N in nats_RN:
+        found = estimate_from_items(exponentiate_mean(nats_N), is_log=True)
+        logs = estimate_from_items(nats_N)
+        assert found.low is not None
+        assert found.high is not None
+        assert logs.low is not None
+        assert logs.high is not None
+        assert (found.low, found.high) == pytest.approx((np.exp(logs.low), np.exp(logs.high)), rel=1e-9)
+        covered.append(found.low <= np.exp(3.0) <= found.high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 2000))

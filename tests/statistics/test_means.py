@@ -59,3 +59,13 @@ def test_the_interval_of_whichever_is_picked_holds(num_settings: int, num_seeds:
         best = estimate_means(ResultTable(values))[int(np.argmin(values.mean(axis=1)))]
         covered += best.low is not None and best.high is not None and best.low <= 0 <= best.high
     assert covered / 300 > 0.95 - 3 * (0.05 * 0.95 / 300) ** 0.5
+
+
+def test_a_loss_that_spreads_far_more_has_the_interval_of_its_own_values() -> None:
+    random = np.random.default_rng(0)
+    values = np.exp(0.01 * random.normal(size=(7, 3)))
+    values[6] = (0.03, 0.1, 0.065)
+    estimate = estimate_means(ResultTable(values, is_log=True))[6]
+    assert estimate.is_apart
+    low, high = stats.ttest_1samp(values[6], 0.0).confidence_interval(level_with(3) ** (1 / 7))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high))

@@ -265,8 +265,9 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
 
 @pytest.mark.parametrize(
     ("scheme", "epochs"),
-    [  # slow: a scheme that differs in how its scales are stored, and a second epoch, which 64 bits show
-        ("none", 1),
+    [  # slow: 32 bits without a scheme, which a scheme computes in too; another way to store scales; a second epoch,
+        # which 64 bits show
+        pytest.param("none", 1, marks=pytest.mark.slow),
         pytest.param("nf4", 2, marks=pytest.mark.slow),
         ("nf4_dq", 1),
         pytest.param("nf4_dq", 2, marks=pytest.mark.slow),
@@ -526,7 +527,8 @@ def test_a_base_with_dropout_of_its_own_trains_one_trial_at_a_time(
     assert outcomes(runs, records, [1])[1] == outcomes(alone_runs, alone, [0])[0]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+# slow: that checkpointing changes nothing is shown with texts, and with one image classifier in test_vision_trial.py
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_mixed_cohort_of_image_classifiers_equals_every_trial_alone(
     vision_bench64: GivenBench, specs: Any, checkpointing: bool
 ) -> None:

@@ -12,7 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from sweeplab.config.executor import LocalWorkers
 from sweeplab.data.batches import Windows
+from sweeplab.planning.forecast import Forecaster
 from sweeplab.records.record import Phase, Solo, Status
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import profile as probe
@@ -181,6 +183,19 @@ def test_tensors_are_counted_as_a_second_counter_counts_them(
     again = measured(run, resources)
     for one in ("peak_allocated_bytes", "evaluation_peak_allocated_bytes"):
         assert getattr(again, one) <= getattr(counted, one) <= 1.01 * getattr(again, one), one
+
+
+@pytest.mark.parametrize(
+    "overrides", [("adapter=prompt",), ("quantization=nf4_dq", "adapter=dora", "adapter.rank=33")], ids=" ".join
+)
+def test_what_is_counted_was_planned(make_spec: SpecFactory, resources: Resources, overrides: tuple[str, ...]) -> None:
+    """The plan's largest micro-batch is one that was padded, as this one is."""
+    spec = make_spec(0, "quantization=none", "evaluation=none", *overrides, "training.micro_batch_size=8")
+    run = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
+    executor = LocalWorkers(device="cpu", num_workers=1, cohort_size=1, on_out_of_memory="skip")
+    memory = Forecaster(executor).memory(spec.config)
+    planned = memory.training.total_bytes - memory.training.process_bytes
+    assert measured(run, resources).peak_allocated_bytes == pytest.approx(planned, rel=0.03)
 
 
 @contextmanager

@@ -131,20 +131,22 @@ def _lose_some(values_KS: Array, lost_KS: NDArray[np.bool_]) -> Array:
     return np.where(kept_KS, values_KS, np.nan)
 
 
-def lose_at_random(random: np.random.Generator, values_KS: Array) -> Array:
+def lose_at_random(random: np.random.Generator, values_KS: Array) -> ResultTable:
     """A tenth of the runs is lost, whatever their values are."""
-    return _lose_some(values_KS, random.random(values_KS.shape) < 0.1)
+    return ResultTable(_lose_some(values_KS, random.random(values_KS.shape) < 0.1))
 
 
-def drop_worst(random: np.random.Generator, values_KS: Array) -> Array:
+def drop_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
     """Runs below a limit fail, and nothing more is known: a tenth where all are alike."""
-    return _lose_some(values_KS, values_KS < _LIMIT)
+    return ResultTable(_lose_some(values_KS, values_KS < _LIMIT))
 
 
-def count_as_worst(random: np.random.Generator, values_KS: Array) -> Array:
-    """Runs below a limit fail, and have the worst value of all that did not."""
-    kept_KS = _lose_some(values_KS, values_KS < _LIMIT)
-    return np.where(np.isnan(kept_KS), np.nanmin(kept_KS), kept_KS)
+def count_as_worst(random: np.random.Generator, values_KS: Array) -> ResultTable:
+    """Runs below a limit fail and count as the worst value of those that did not; their settings cannot be the best."""
+    failed_KS = values_KS < _LIMIT
+    eligible_K = np.logical_not(failed_KS.any(axis=1))
+    worst = float(np.where(failed_KS, np.inf, values_KS).min())
+    return ResultTable(np.where(failed_KS, worst, values_KS), eligible_K=eligible_K)
 
 
 _LIMIT: Final = -1.2816  # a tenth of normal values is below
@@ -154,11 +156,11 @@ _LIMIT: Final = -1.2816  # a tenth of normal values is below
 class Incomplete:
     """Runs that do not exist. The worse half is behind by 2 standard deviations: some of its runs succeed."""
 
-    lose: Callable[[np.random.Generator, Array], Array]
+    lose: Callable[[np.random.Generator, Array], ResultTable]
 
     def __call__(self, random: np.random.Generator, world: str, num_settings: int, num_seeds: int) -> Study:
         ahead = AHEAD if self.lose is lose_at_random else 2.0
         advantages_K = draw_advantages(random, world, num_settings, ahead)
         values_KS = advantages_K[:, None] + random.normal(size=(num_settings, num_seeds))
-        table = ResultTable(self.lose(random, values_KS))
-        return Study(table, 1, advantages_K, None if self.lose is count_as_worst else advantages_K, 1.0)
+        means_K = None if self.lose is count_as_worst else advantages_K
+        return Study(self.lose(random, values_KS), 1, advantages_K, means_K, 1.0)

@@ -132,7 +132,9 @@ def equality(lab: Laboratory, config: TrialConfig, lengths: Sequence[int], num_t
     }
 
 
-def cases(lab: Laboratory, shape: Sequence[str] = LLAMA_7B, lengths: Sequence[int] = LENGTHS) -> list[Case]:
+def cases(
+    lab: Laboratory, shape: Sequence[str] = LLAMA_7B, lengths: Sequence[int] = LENGTHS, num_equal: int = 4
+) -> list[Case]:
     made: list[Case] = []
     for place, length in enumerate(lengths):
         for checkpointing in (False, True):
@@ -144,5 +146,12 @@ def cases(lab: Laboratory, shape: Sequence[str] = LLAMA_7B, lengths: Sequence[in
             made.append(Case(name, seconds, facts, partial(speeds, lab, config, length)))
         if place == 0:
             equal = config_of(shape, "quantization=nf4_dq", "training.max_length=256", *EQUAL)
-            made.append(Case("equality of 4 at once", 100, {}, partial(equality, lab, equal, EQUALITY_LENGTHS, 4)))
+            made.append(
+                Case(
+                    f"equality of {num_equal} at once",
+                    100,
+                    {},
+                    partial(equality, lab, equal, EQUALITY_LENGTHS, num_equal),
+                )
+            )
     return made

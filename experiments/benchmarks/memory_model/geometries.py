@@ -70,4 +70,11 @@ def geometry(name: str, data: Path) -> TrialConfig:
     architecture, overrides = GEOMETRIES[name]
     values = ",".join(f"{key}:{str(value).lower()}" for key, value in architecture.items())
     model = ("model=hub", "model.name=random", "model.random_init=true", f"++model.architecture={{{values}}}")
-    return trial_config([*PLAIN, *model, f"data.path={data}", *overrides], {})
+    has_rank = "adapter=none" not in overrides
+    plain = [one for one in PLAIN if has_rank or not one.startswith("adapter.rank=")]
+    return trial_config([*plain, *model, f"data.path={data}", *overrides], {})
+
+
+def has_padding(name: str) -> bool:
+    """True where a micro-batch has several examples, which are rarely of one length."""
+    return not any(override == "training.micro_batch_size=1" for override in GEOMETRIES[name][1])

@@ -272,8 +272,9 @@ def is_share(metric: str) -> bool:
 
 def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:
     score = _find_single_score(setting, metric)
-    if items_N is not None and (score is None or len(items_N) < score.num_items):  # a loss, or clusters of items
-        return estimate_from_items(items_N)
+    is_log = score is not None and "perplexity" in metric
+    if items_N is not None and (score is None or is_log or len(items_N) < score.num_items):  # a loss, or clusters
+        return estimate_from_items(items_N, is_log)
     if score is None:
         return estimate_without_error(value)
     hits = score.value * score.num_items

@@ -24,13 +24,12 @@ _NOTE: Final = (
     "Shares that add up to 1, over {over}, by Optuna; from the least to the largest of {parts} and of "
     "{forests} forests. fANOVA: what moves the objective over the whole space{many}.{local} Noise has its share."
 )
-_LOCAL: Final = " PED-ANOVA: what tells the best tenth of the trials from the rest."
+_LOCAL: Final = " PED-ANOVA: what tells the best tenth of the trials from the rest{whole}."
 _NO_LOCAL: Final = " PED-ANOVA is left out: the best tenth has fewer than ten trials."
 _MIN_TRIALS: Final = 8  # fewer give a forest of trees nothing to split
 _MIN_LOCAL: Final = 100  # trials, so that the best tenth has ten
 _SEEDS: Final = (0, 1, 2)  # of fANOVA's forests
-_MANY_TRIALS: Final = 256  # from which on fewer trees say as much, in a quarter of the time
-_NUM_TREES: Final = (64, 16)  # with few trials, with many
+_NUM_TREES: Final = 16  # of a forest; the range over forests says what more trees would average out
 _MOST_IN_FOREST: Final = 1000  # trials that all forests of one seed see together: time grows with their square
 _MOST_PARTS: Final = 5
 
@@ -136,11 +135,18 @@ def describe_importance(facts: StudyFacts, records: list[TrialRecord]) -> str:
         many=f" (of more than {_MOST_IN_FOREST:,} trials it sees as many, evenly spaced)"
         if len(chosen) > _MOST_IN_FOREST
         else "",
-        local=_LOCAL if len(chosen) >= _MIN_LOCAL else _NO_LOCAL,
+        local=_describe_local(chosen),
     )
     if not absent:
         return sentences
     return f"{sentences} Without {', '.join(absent)}: keys that do not vary in these trials, or that not all have."
+
+
+def _describe_local(records: list[TrialRecord]) -> str:
+    num_parts = len(_split_trials(records, _MIN_LOCAL))
+    if num_parts == 0:
+        return _NO_LOCAL
+    return _LOCAL.format(whole=", of all trials together, so without a range" if num_parts == 1 else "")
 
 
 def build_importance_table(shares: list[Importance]) -> Table | None:
@@ -174,8 +180,7 @@ class _OptunaStudy:
     def ask_fanova(self, records: list[TrialRecord], seed: int) -> dict[str, float]:
         from optuna.importance import FanovaImportanceEvaluator
 
-        num_trees = _NUM_TREES[len(records) > _MANY_TRIALS]
-        return self._ask(records, FanovaImportanceEvaluator(n_trees=num_trees, seed=seed))
+        return self._ask(records, FanovaImportanceEvaluator(n_trees=_NUM_TREES, seed=seed))
 
     def ask_ped_anova(self, records: list[TrialRecord]) -> dict[str, float]:
         from optuna.importance import PedAnovaImportanceEvaluator

@@ -48,7 +48,8 @@ NF4_LEVELS = [
 BASES: dict[str, Base] = {}
 
 
-@pytest.fixture(params=SCHEMES)
+# slow: FP4 with double quantization, which FP4 and nf4_dq show
+@pytest.fixture(params=[pytest.param(one, marks=pytest.mark.slow if one == "fp4_dq" else ()) for one in SCHEMES])
 def base(request: pytest.FixtureRequest) -> Base:
     """The embedded base in one scheme; a test that changes it must change it back."""
     if request.param not in BASES:

@@ -200,17 +200,10 @@ def test_many_curves_are_a_sample_that_the_note_names(make_facts: FactsFactory, 
 def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     made = [(4, 0.25, 10), (8, 0.75, 30), (16, 0.5, 20), (32, 0.5, 40)]  # rank, score, seconds
     records = [
-        make_record(
-            2 * n + seed,
-            {"adapter.rank": rank},
-            seed,
-            scores={"new": {"acc": Score(value, None, 100_000)}},
-            phases={"train": Phase(seconds)},
-        )
+        scored(make_record, n, {"adapter.rank": rank}, 0, value, phases={"train": Phase(seconds)})
         for n, (rank, value, seconds) in enumerate(made)
-        for seed in (0, 1)
     ]
-    facts = make_facts(seeds=[0, 1], objectives={"scores.new.acc": "maximize"})
+    facts = make_facts(objectives={"scores.new.acc": "maximize"})
     found = gather_evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
     assert found is not None
     (chart,) = build_tradeoff_charts(found)
