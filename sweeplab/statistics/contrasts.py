@@ -38,7 +38,7 @@ from sweeplab.statistics.intervals import (
 )
 from sweeplab.statistics.results import ResultTable, compute_item_variance
 
-_ALIKE_LEVEL: Final = 0.3  # of the test that a contrast's own variance is that of the main effects together
+_ALIKE_LEVEL: Final = 0.1  # of the test that a contrast's own variance is that of the main effects together
 
 
 class Part(NamedTuple):
