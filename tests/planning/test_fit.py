@@ -85,7 +85,7 @@ def test_what_will_not_fit_is_skipped_and_never_run(
         assert record.config["adapter"]["rank"] == 65_536
         assert record.reason is not None
         assert "± 20 %) in its phase train, more than plan.device_memory=1.2 GB" in record.reason
-        assert (record.step, record.phase, record.phases, record.provenance) == (None, None, {}, {})
+        assert (record.step, record.phase, record.phases, record.provenance) == (None, None, {}, {"claims": []})
         assert record.reason in printed
     assert "2 of 2 started trials finished (4 planned). 2 trials skipped" in printed
     page = (tmp_path / "reports" / "single" / "report.md").read_text()
