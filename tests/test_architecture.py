@@ -31,6 +31,7 @@ ACROSS: Final = {
     "evaluation/test_system_instruction.py",
     "execution/test_chaos.py",
     "execution/test_isolation.py",
+    "experiments/test_coverage_benchmark.py",
     "experiments/test_driver_benchmark.py",
     "experiments/test_gpu_benchmark.py",
     "experiments/test_scaling.py",

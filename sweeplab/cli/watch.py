@@ -23,8 +23,8 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import gather_evidence
-from sweeplab.report.evidence.formatting import DASH, count_noun, format_estimate, format_metric, label_metric
-from sweeplab.report.evidence.settings import collect_records, group_by_setting, keep_allowed, read_number
+from sweeplab.report.evidence.formatting import DASH, format_estimate, format_metric, label_metric
+from sweeplab.report.evidence.settings import group_by_setting, keep_allowed, read_number
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import describe_params, format_clock
 from sweeplab.tracking.status_file import StudyStatus, read_status
@@ -131,34 +131,26 @@ def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
     return table
 
 
-def _describe_best_setting(seen: _StudyState, metric: str, sign: int) -> str:
-    """The best mean of settings that have every seed, with its interval; without any, the best single trial."""
+def _describe_best_setting(seen: _StudyState, metric: str) -> str:
+    """The best mean with its interval, of settings with two seeds where there are any."""
     label, records = label_metric(metric), [ending.record for ending in seen.endings]
     settings = group_by_setting(seen.facts, records)
     if len(group_comparable(seen.facts, settings, metric)) > 1:
         return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
-    found = gather_evidence(seen.facts, keep_allowed(seen.facts, settings), metric, None)
-    if found is not None:
-        best = found.estimate(found.best)
-        assert best is not None
-        without = "no interval, of one seed" if found.table.num_seeds == 1 else "no interval, the same with all seeds"
-        over = without if best.low is None else f"95 % interval over {best.covers}"
-        return f"best {label} so far: {found.best.label}  {format_estimate(metric, best)}  ({over})"
-    allowed = collect_records(keep_allowed(seen.facts, settings))
-    finished = [one for one in allowed if one.status is Status.FINISHED]
-    valued = [(sign * value, one) for one in finished if (value := read_number(one, metric)) is not None]
-    if not valued:
+    evidence = gather_evidence(seen.facts, keep_allowed(seen.facts, settings), metric, None)
+    if evidence is None:
         return f"best {label} so far: {DASH}"
-    value, record = max(valued, key=lambda pair: pair[0])
-    params, score = describe_params(record.params), format_metric(metric, sign * value)
-    single = f"trial {record.number}: {params} seed={record.seed}  {score}"
-    return f"best {label} so far: {single}  (no setting has all of {count_noun(len(seen.facts.seeds), 'seed')} yet)"
+    best = evidence.estimate(evidence.best)
+    assert best is not None
+    num_seeds = evidence.best.spreads[metric].num_seeds
+    without = "one seed so far, no interval" if num_seeds == 1 else "no interval, the same with all seeds"
+    over = without if best.low is None else f"95 % interval over {best.covers}"
+    return f"best {label} so far: {evidence.best.label}  {format_estimate(metric, best)}  ({over})"
 
 
 def _list_best_lines(seen: _StudyState) -> list[Text]:
     """One for each objective."""
-    signs = {"maximize": 1, "minimize": -1}
-    return [Text(_describe_best_setting(seen, metric, signs[way])) for metric, way in seen.facts.objectives.items()]
+    return [Text(_describe_best_setting(seen, metric)) for metric in seen.facts.objectives]
 
 
 def _make_endings_table(seen: _StudyState) -> RenderableType:

@@ -76,7 +76,7 @@ def test_studies_that_differ_in_the_adapter_stand_side_by_side(report: StudyFact
     assert items[METRIC].values[103] == items[METRIC].values[3]
     assert facts.seeds == [0, 1]
     twin = path.with_name("report.md").read_text()
-    assert "study=b, rank=8 has the highest mean exact match on new: 0.635" in twin
+    assert "study=b, rank=8 has the highest exact match on new, 0.635" in twin
     assert "| adapter.dora | false | true | no |" in twin
     page = path.read_text()
     assert "study=a" in page

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import socket
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from scipy import stats
 
 from sweeplab.cli import watch
 from sweeplab.cli.watch import Watcher, draw_study, has_driver, has_ended, watch_study
@@ -48,15 +50,16 @@ def shown(folder: Path, now: float = 100.0) -> str:
     return out.getvalue()
 
 
-def test_the_best_has_its_interval_once_a_setting_has_every_seed(folder: Path) -> None:
+def test_the_best_has_its_interval_once_a_setting_has_two_seeds(folder: Path) -> None:
     assert "best held-out loss so far: –" in shown(folder)
     write_record(folder, trial(0, 4, 0, 2.0))
     write_record(folder, trial(1, 8, 0, 1.0))
-    assert "trial 1: rank=8 seed=0  1.000 nats/target  (no setting has all of 2 seeds yet)" in shown(folder)
+    assert "rank=8  1.000 nats/target  (one seed so far, no interval)" in shown(folder)
     write_record(folder, trial(2, 4, 1, 2.2))
-    reach = 12.7062 * 0.1  # Student's t with one degree of freedom, times the standard error of 2.0 and 2.2
-    expected = f"rank=4  2.100 nats/target [{2.1 - reach:.3f}, {2.1 + reach:.3f}]  (95 % interval over seeds)"
-    assert expected in shown(folder)
+    level = 0.975**0.5  # of the first look at two seeds, for two settings
+    reach = stats.t.ppf((1 + level) / 2, 1) * math.log(2.2 / 2.0) / 2  # the standard error of two logarithms
+    ends = f"[{2.1 * math.exp(-reach):.3f}, {2.1 * math.exp(reach):.3f}]"
+    assert f"rank=4  2.100 nats/target {ends}  (95 % interval over seeds)" in shown(folder)
 
 
 def test_endings_are_counted_and_the_latest_come_first_with_their_reasons(folder: Path) -> None:

@@ -48,10 +48,13 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """By what lm-eval's command line calls, which draws its bootstraps in several processes."""
+    """By what lm-eval's command line calls; in one process, since a fork of one with torch's threads may hang.
+
+    lm-eval draws the same bootstraps then: each chunk has a generator of its own.
+    """
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(KINDS):
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        patch.delenv("DISABLE_MULTIPROC", raising=False)
+        patch.setenv("DISABLE_MULTIPROC", "1")
         made: Any = simple_evaluate(
             model=HFLM(pretrained=embedded_base.model, tokenizer=embedded_base.tokenizer, batch_size=BATCH),
             tasks=list(ASKED),
