@@ -229,7 +229,7 @@ def test_the_plan_says_what_fits_and_the_largest_that_does(plan: Plan) -> None:
     assert expected[-1] == "does not fit"
     largest = values["rows"][expected.count("fits") - 1]
     assert f"The largest that fits: adapter.rank={largest['params']['adapter.rank']}, " in printed
-    assert f"no, {needs[-1] / 1e9:.1f} in {values['rows'][-1]['peak_moment']}" in printed
+    assert f"no, {needs[-1] / 1e9:.1f} in" in printed
     counts = (expected.count("fits"), expected.count("does not fit"))
     assert f"{counts[0]} {'fits' if counts[0] == 1 else 'fit'}, " in printed
     assert "± 20 %" in printed
