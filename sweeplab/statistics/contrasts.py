@@ -123,7 +123,7 @@ def _find_averaged_parts(contrast: _Scaled, own: Part) -> list[Part] | None:
     table, spreads = contrast.table, contrast.table.spreads
     if table.main_KQ is None:
         return None
-    whole_K = spreads.shares_K & ~spreads.flat_K & ~np.isnan(table.values_KS).any(axis=1)
+    whole_K = spreads.shares_K & ~spreads.flat_K & table.has_run_KS.all(axis=1)
     if not whole_K[contrast.used].all():
         return None
     basis_PQ = _find_basis(table.main_KQ[whole_K])

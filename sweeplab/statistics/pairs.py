@@ -39,7 +39,7 @@ class Differences:
 def compare_pairs(table: ResultTable, columns: NDArray[np.int_], level: float = LEVEL) -> Differences:
     """The differences from the settings at the indices `columns`, with intervals for all pairs of the table at once."""
     num_settings = len(table.values_KS)
-    has_KS = ~np.isnan(table.values_KS)
+    has_KS = table.has_run_KS
     num_seeds_KB = has_KS.astype(int) @ has_KS[columns].T.astype(int)
     value_KB = _compute_differences(table, columns, num_seeds_KB)
     items_KB, item_df_KB = _find_item_errors(table, columns, num_seeds_KB)
@@ -77,7 +77,7 @@ def find_better_pairs(table: ResultTable, sign: int, level: float = LEVEL) -> ND
 
 def _compute_differences(table: ResultTable, columns: NDArray[np.int_], num_seeds_KB: NDArray[np.int_]) -> Array:
     """Of means over the common seeds (of logarithms the log of their ratio), else of effects."""
-    has_KS = ~np.isnan(table.values_KS)
+    has_KS = table.has_run_KS
     known_KS = np.where(has_KS, table.values_KS, 0.0)
     own_KB = known_KS @ has_KS[columns].T
     other_KB = has_KS @ known_KS[columns].T
@@ -173,7 +173,7 @@ def _find_item_errors(
     variance_KB, df_KB = np.zeros(num_seeds_KB.shape), np.zeros(num_seeds_KB.shape)
     items_KSN = table.scaled_items_KSN
     if items_KSN is not None and items_KSN.shape[2] > 1:
-        has_KS = ~np.isnan(table.values_KS)
+        has_KS = table.has_run_KS
         patterns_XS = np.unique((has_KS[:, None] & has_KS[None, columns]).reshape(-1, has_KS.shape[1]), axis=0)
         for pattern_S in patterns_XS[patterns_XS.any(axis=1)]:
             is_common_KB = (has_KS[:, None] & has_KS[None, columns] == pattern_S).all(axis=2)

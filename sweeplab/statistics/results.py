@@ -51,7 +51,7 @@ class ResultTable:
         return self.means_K if self.is_complete else fit_additive(self.values_KS).effects_K
 
     @cached_property
-    def _has_run_KS(self) -> NDArray[np.bool_]:
+    def has_run_KS(self) -> NDArray[np.bool_]:
         has_run: NDArray[np.bool_] = ~np.isnan(self.values_KS)
         return has_run
 
@@ -62,12 +62,12 @@ class ResultTable:
     @cached_property
     def counts_K(self) -> NDArray[np.int_]:
         """The seeds that each setting ran with."""
-        counts: NDArray[np.int_] = self._has_run_KS.sum(axis=1)
+        counts: NDArray[np.int_] = self.has_run_KS.sum(axis=1)
         return counts
 
     @cached_property
     def is_complete(self) -> bool:
-        return bool(self._has_run_KS.all())
+        return bool(self.has_run_KS.all())
 
     @cached_property
     def spreads(self) -> Spreads:
@@ -79,14 +79,8 @@ class ResultTable:
         """Indices of the seeds that all the settings at the indices `used` ran with."""
         if self.is_complete:
             return self._all_seeds
-        common: NDArray[np.int_] = np.flatnonzero(self._has_run_KS[used].all(axis=0))
+        common: NDArray[np.int_] = np.flatnonzero(self.has_run_KS[used].all(axis=0))
         return common
-
-    def average_over(self, index: int, seeds: NDArray[np.int_]) -> float:
-        """The mean of the setting at `index` over the seeds at the indices `seeds`."""
-        if len(seeds) == self.counts_K[index]:
-            return float(self.means_K[index])
-        return float(self.values_KS[index, seeds].mean())
 
 
 def compute_item_variance(results_SN: Array) -> float:

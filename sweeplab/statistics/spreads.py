@@ -91,11 +91,6 @@ class Spreads:
         """Settings that are apart."""
         return int(self.apart_K.sum())
 
-    @property
-    def num_pooled(self) -> int:
-        """Settings whose runs the pooled variance is computed from."""
-        return int((self.shares_K & ~self.flat_K).sum())
-
 
 def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     """The spreads of K settings with S seeds; NaN where there is no run.
@@ -106,6 +101,7 @@ def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     """
     counts_K = (~np.isnan(values_KS)).sum(axis=1)
     varied_K = (counts_K > 1) & (find_varied(values_KS) | (floor_K > 0))
+    flat_K = ~varied_K & (counts_K > 1)
     own_K, own_df_K = _compute_own_variances(values_KS), np.maximum(counts_K - 1.0, 0.0)
     apart_K = _find_apart(values_KS, varied_K)
     pool_K = varied_K & ~apart_K
@@ -113,7 +109,7 @@ def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     df_P = fit.own_df_K
     if pool_K.sum() < 2 or not (df_P > 0).all():
         nothing = np.zeros(len(values_KS), dtype=bool)
-        return Spreads(0.0, 0.0, own_K, own_df_K, nothing, apart_K, ~varied_K & (counts_K > 1), 0.0, 0.0)
+        return Spreads(0.0, 0.0, own_K, own_df_K, nothing, apart_K, flat_K, 0.0, 0.0)
     variance_P = np.maximum((fit.residuals_KS**2).sum(axis=1) / df_P, floor_K[pool_K])
     pooled_df = float(df_P.sum())
     pooled = float(df_P @ variance_P / pooled_df)
@@ -125,7 +121,6 @@ def estimate_spreads(values_KS: Array, floor_K: Array) -> Spreads:
     own_K[shares_K & ~pool_K], own_df_K[shares_K & ~pool_K] = pooled, pooled_df
     counts_S = fit.has_run_KS.sum(axis=0)
     by_seed = float(fit.seeds_S[counts_S > 0].var(ddof=1)) - pooled / float(counts_S[counts_S > 0].mean())
-    flat_K = ~varied_K & (counts_K > 1)
     common_df = float((counts_S > 0).sum() - 1)
     return Spreads(pooled, pooled_df, own_K, own_df_K, shares_K, apart_K, flat_K, max(by_seed, 0.0), common_df)
 

@@ -79,7 +79,7 @@ def test_settings_without_any_spread_get_the_variance_of_the_others() -> None:
     values = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.50, 0.52], [0.40, 0.43], [0.31, 0.30]])
     spreads = estimate_spreads(values, NO_FLOOR[:6])
     assert spreads.flat_K.tolist() == [True] * 3 + [False] * 3
-    assert spreads.num_pooled == 3
+    assert (spreads.shares_K & ~spreads.flat_K).sum() == 3
     assert (spreads.own_K[:3] == spreads.pooled).all()
     assert estimate_spreads(values[:3], NO_FLOOR[:3]).pooled_df == 0
 

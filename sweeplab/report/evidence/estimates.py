@@ -110,11 +110,11 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    members = [setting for setting in settings if read_values_by_seed(setting, metric)]
-    if not members:
+    measured = [(setting, values) for setting in settings if (values := read_values_by_seed(setting, metric))]
+    if not measured:
         return None
+    members, by_setting = [setting for setting, _ in measured], [values for _, values in measured]
     sign = 1 if (facts.objectives.get(metric) or direction(metric)) == "maximize" else -1
-    by_setting = [read_values_by_seed(setting, metric) for setting in members]
     known = [value for values in by_setting for value in values.values()]
     worst = min(known) if sign > 0 else max(known)
     unlucky = [_list_worse_seeds(setting, metric, values) for setting, values in zip(members, by_setting, strict=True)]
@@ -206,8 +206,7 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
     if evidence is None:
         return None
     best = find_best(evidence.table, evidence.sign)
-    num_seeds = int((~np.isnan(evidence.table.values_KS[best])).sum())
-    return evidence.settings[best] if num_seeds >= min(2, evidence.table.num_seeds) else None
+    return evidence.settings[best] if evidence.table.counts_K[best] >= min(2, evidence.table.num_seeds) else None
 
 
 def estimate_settings(

@@ -186,13 +186,6 @@ def first_objective(facts: StudyFacts) -> tuple[str, str]:
     return next(iter(facts.objectives.items()))
 
 
-def is_complete(facts: StudyFacts, setting: Setting, metric: str | None = None) -> bool:
-    """True where every started trial and every seed of the study has the metric, or the first objective."""
-    metric = first_objective(facts)[0] if metric is None else metric
-    valued = [one.seed for one in setting.finished if read_number(one, metric) is not None]
-    return len(valued) == len(setting.records) and set(facts.seeds) <= set(valued)
-
-
 def list_broken_bounds(facts: StudyFacts, setting: Setting) -> list[Bound]:
     """The study's constraints that any finished trial of the setting lies beyond."""
     excesses = {

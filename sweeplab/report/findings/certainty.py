@@ -2,7 +2,6 @@
 
 from typing import Final
 
-import numpy as np
 from scipy import stats
 
 from sweeplab.records.record import Status
@@ -22,7 +21,8 @@ _NO_SPREAD: Final = (
 
 def count_seeds(evidence: Evidence) -> list[int]:
     """The seeds of each setting, those with a run that did not finish included."""
-    return [int(count) for count in (~np.isnan(evidence.table.values_KS)).sum(axis=1)]
+    counts: list[int] = evidence.table.counts_K.tolist()
+    return counts
 
 
 def list_certainty(settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> list[str]:
