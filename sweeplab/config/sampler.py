@@ -33,6 +33,12 @@ class GridSampler(SamplerConfig):
     name: Literal["grid"] = "grid"
 
 
+class RaceSampler(SamplerConfig):
+    """Every point of the space, with as many seeds as its place needs: until the best is known to `study.within`."""
+
+    name: Literal["race"] = "race"
+
+
 class DrawingSampler(SamplerConfig):
     """What every sampler has that draws by chance."""
 
@@ -98,7 +104,15 @@ class BruteForceSampler(DrawingSampler):
 
 
 AnySampler = Annotated[
-    GridSampler | RandomSampler | QmcSampler | TpeSampler | GpSampler | CmaesSampler | Nsga2Sampler | BruteForceSampler,
+    GridSampler
+    | RaceSampler
+    | RandomSampler
+    | QmcSampler
+    | TpeSampler
+    | GpSampler
+    | CmaesSampler
+    | Nsga2Sampler
+    | BruteForceSampler,
     Field(discriminator="name"),
 ]
 

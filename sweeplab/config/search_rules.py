@@ -3,14 +3,16 @@
 from typing import Any, Final
 
 from sweeplab.config.sampler import HalvingPruner
+from sweeplab.config.sizes import num_seconds
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_metric
+from sweeplab.records.metrics import find_default_within
 from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
-LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space
+LISTING: Final = ("grid", "race", "brute_force")  # they end by themselves, with the last point of the space
 LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
-_CONSTRAINED: Final = ("tpe", "gp", "nsga2")
+_CONSTRAINED: Final = ("tpe", "gp", "nsga2", "race")
 
 
 def check_sampler(config: StudyConfig) -> None:
@@ -23,9 +25,35 @@ def check_sampler(config: StudyConfig) -> None:
     if sampler.name in LISTING and study.enqueue:
         rule = f"does not go with sampler={sampler.name}, which runs every point"
         raise refuse("study.enqueue", rule, study.enqueue, "use sampler=tpe")
+    if sampler.name == "race":
+        _check_race(config)
+    if study.budget is not None:
+        num_seconds("study.budget", study.budget)
     if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
         rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
         raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
+
+
+def _check_race(config: StudyConfig) -> None:
+    """Refuses a race without settings, or towards something that has no default. Raises `ConfigError`."""
+    study = config.study
+    if not config.space:
+        raise ConfigError("space is missing; sampler=race needs settings to choose from, or use sampler=grid")
+    if len(study.objectives) > 1:
+        rule = "must be one metric for sampler=race, which looks for the best by one number"
+        raise refuse("study.objectives", rule, study.objectives, "use sampler=grid")
+    if study.within is None and find_default_within(study.objectives[0]) is None:
+        raise ConfigError(
+            f"study.within is missing; say how much of {study.objectives[0]} may be lost by the setting that is named, "
+            "such as study.within=0.5"
+        )
+
+
+def find_within(config: StudyConfig) -> float:
+    """What may be lost at most by the setting that a race names, in the unit of its objective."""
+    within = config.study.within or find_default_within(config.study.objectives[0])
+    assert within is not None
+    return within
 
 
 def check_pruner(config: StudyConfig) -> None:

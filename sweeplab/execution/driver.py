@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
-from sweeplab.config.search_rules import constraint_bounds
+from sweeplab.config.search_rules import constraint_bounds, find_within
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
@@ -21,7 +21,7 @@ from sweeplab.records.items import read_items
 from sweeplab.records.lock import only_writer
 from sweeplab.records.metrics import direction
 from sweeplab.records.quarantine import StudyFiles, read_study, remove_partial_files
-from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     make_folder,
     read_base_scores,
@@ -46,6 +46,7 @@ from sweeplab.tracking.wandb_runs import build_tracker
 
 def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     study = request.config.study
+    race = RaceGoal(find_within(request.config), study.certainty) if request.config.sampler.name == "race" else None
     return StudyFacts(
         name=str(study.name),
         question=study.question,
@@ -53,11 +54,12 @@ def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=count_planned_trials(request.config, varied),
+        num_planned=None if race else count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
         constraints=dict(constraint_bounds(study.constraints)),
+        race=race,
     )
 
 

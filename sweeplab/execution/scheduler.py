@@ -1,7 +1,6 @@
 """The scheduler: sends cohorts of trials to workers, stores their records and reports them to the search."""
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -79,7 +78,7 @@ class Scheduler:
         self.tracker = tracker
         self.progress = progress
         self.gate = MemoryGate(request.config)
-        self.builder = CohortBuilder(self._compose_trials(), request.config)
+        self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
         self.larger_batches: dict[int, list[LargerBatch]] = {}  # micro-batches that did not fit, by trial number
@@ -117,9 +116,9 @@ class Scheduler:
     def _next_assignment(self, num_idle: int) -> _Assignment:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
 
-    def _compose_trials(self) -> Iterator[TrialSpec]:
-        """The trials of the search, except those that do not fit into memory: these get a record at once."""
-        for spec in self.search.ask_all():
+    def _ask(self) -> TrialSpec | None:
+        """The next trial of the search, or None; one that cannot run or will not fit gets a record at once."""
+        while (spec := self.search.ask()) is not None:
             if spec.refusal is not None:
                 self._announce(spec)
                 self._store(spec.new_record(Status.REFUSED, spec.refusal))
@@ -127,7 +126,8 @@ class Scheduler:
                 self._announce(spec)
                 self._store(skipped)
             else:
-                yield spec
+                return spec
+        return None
 
     def _start_trial(self, spec: TrialSpec, assignment: _Assignment) -> Message:
         """Marks a trial as running and announces it; returns the message for the worker."""

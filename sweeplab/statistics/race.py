@@ -15,16 +15,33 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from sweeplab.statistics.intervals import LEVEL, TINY, Array, combine_freedoms
 from sweeplab.statistics.spreads import moderate_variances
 
-_DF_GRID: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 40, 60, 100, 200, 1000)  # between them by 1 / df
-_LEAST_DF: Final = 8  # with fewer the quadrature is too coarse, and Bonferroni's bound is used
+_DF_GRID: Final = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    20,
+    30,
+    40,
+    60,
+    100,
+    200,
+)  # between them by 1 / df; the last for all above
+_LEAST_DF: Final = 6  # with fewer the quadrature is too coarse, and Bonferroni's bound is used
 _LEAST_SECOND: Final = 4  # settings that get a second seed at least
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
-_PLACES: Final = (np.arange(96) + 0.5) / 96  # of the chi-squared distribution
+_NUM_SCALES: Final = 100  # nodes over the chi-squared distribution of the variance
 
 
 class Run(NamedTuple):
@@ -198,12 +215,13 @@ def _find_dunnett(num_settings: int, df: int, error: float) -> float:
     bonferroni = float(stats.t.ppf(1 - error / (num_settings - 1), df))
     if df < _LEAST_DF:
         return bonferroni
-    scale_U = np.sqrt(stats.chi2.ppf(_PLACES, df) / df)[:, None]
-    weights = _WEIGHTS / _WEIGHTS.sum()
+    half_U, density_U = special.roots_genlaguerre(_NUM_SCALES, df / 2 - 1)
+    scale_U = np.sqrt(2 * half_U / df)[:, None]
+    weights, density_U = _WEIGHTS / _WEIGHTS.sum(), density_U / density_U.sum()
 
     def exceed(value: float) -> float:
         below = stats.norm.cdf(_NODES + math.sqrt(2) * value * scale_U) ** (num_settings - 1)
-        return float((below @ weights).mean()) - (1 - error)
+        return float(density_U @ (below @ weights)) - (1 - error)
 
     lowest = float(stats.t.ppf(1 - error, df))
     return bonferroni if exceed(bonferroni) < 0 else float(optimize.brentq(exceed, lowest, bonferroni, xtol=1e-3))

@@ -126,7 +126,7 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         stack_item_values(members, seeds, None if items is None else items.get(metric), values_KS),
         np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
         num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
-        is_log=_grows_with_value(metric) and min(known) > 0,
+        is_log=grows_with_value(metric) and min(known) > 0,
         eligible_K=np.array([not seeds for seeds in unlucky]),
         main_KQ=_build_main_effects(facts, members),
     )
@@ -135,7 +135,8 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         estimate_without_error(statistics.fmean(values.values())) if seeds else clip_estimate(one, *limits)
         for one, values, seeds in zip(_estimate_means(members, metric, table), by_setting, unlucky, strict=True)
     ]
-    lacking = [[seed for seed in sorted({*facts.seeds, *seeds}) if seed not in values] for values in by_seed]
+    expected = set[int]() if facts.race else {*facts.seeds, *seeds}  # a race gives settings unlike numbers of seeds
+    lacking = [[seed for seed in sorted(expected) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
 
 
@@ -152,7 +153,7 @@ def _count_items(settings: list[Setting], metric: str) -> int:
     return (sizes.pop() or 0) if len(sizes) == 1 else 0
 
 
-def _grows_with_value(metric: str) -> bool:
+def grows_with_value(metric: str) -> bool:
     """True for what spreads in proportion to its size: a loss, a perplexity, a time. Its logarithm is analyzed."""
     return metric == LOSS or "perplexity" in metric or "bits_per_byte" in metric or metric.endswith("seconds")
 
