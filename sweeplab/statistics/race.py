@@ -111,7 +111,7 @@ def judge_race(table: RaceTable, level: float = LEVEL) -> Standing | None:
     if not in_K.any():
         return None
     deepest = np.flatnonzero(in_K & (counts_K == counts_K[in_K].max()))
-    leader = int(deepest[np.nanmean(scaled_KS[deepest], axis=1).argmin()])
+    leader = int(deepest[np.nanmean(table.losses_KS[deepest], axis=1).argmin()])
     common_KS = ~np.isnan(scaled_KS) & ~np.isnan(scaled_KS[leader])
     number_K = common_KS.sum(axis=1)
     bounds_K, spread = np.full(len(scaled_KS), math.inf), _measure_spread(scaled_KS)

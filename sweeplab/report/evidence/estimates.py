@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
@@ -127,7 +128,7 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
         num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
         is_log=grows_with_value(metric) and min(known) > 0,
-        eligible_K=np.array([not seeds for seeds in unlucky]),
+        eligible_K=_find_eligible(facts, values_KS, np.array([not seeds for seeds in unlucky])),
         main_KQ=_build_main_effects(facts, members),
     )
     limits = _find_limits(metric, values_KS)
@@ -138,6 +139,16 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
     expected = set[int]() if facts.race else {*facts.seeds, *seeds}  # a race gives settings unlike numbers of seeds
     lacking = [[seed for seed in sorted(expected) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
+
+
+def _find_eligible(facts: StudyFacts, values_KS: Array, is_whole_K: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The settings that may be the best: those without a failed run, and in a race of those the ones that went furthest
+    (with fewer seeds a setting has been left behind, or its luck has not been tried)."""
+    counts_K = (~np.isnan(values_KS)).sum(axis=1)
+    if facts.race is None or not is_whole_K.any():
+        return is_whole_K
+    eligible_K: NDArray[np.bool_] = is_whole_K & (counts_K == counts_K[is_whole_K].max())
+    return eligible_K
 
 
 def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -> list[int]:

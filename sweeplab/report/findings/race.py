@@ -1,0 +1,55 @@
+"""What a race says: which setting to use, what may be lost by it at most, and who may still be better."""
+
+import math
+from typing import Final
+
+from sweeplab.records.record import RaceGoal, StudyFacts
+from sweeplab.report.evidence.estimates import Evidence
+from sweeplab.report.evidence.formatting import count_noun, format_metric, label_metric
+from sweeplab.report.findings.comparison import describe_gain
+from sweeplab.statistics.race import RaceTable, Standing
+
+_MOST_NAMED: Final = 3
+_ASSUMED: Final = (
+    "It assumes that seeds move settings alike, or unlike by a factor of about two; where the best alone spreads three "
+    "times as much as all others, it was wrong in 12 of 100 simulated studies."
+)
+
+
+def state_race(facts: StudyFacts, evidence: Evidence, judged: tuple[RaceTable, Standing]) -> list[str]:
+    """The answer in a sentence, then how sure it is. The leader is `evidence.best`."""
+    assert facts.race is not None
+    (table, standing), goal, metric = judged, facts.race, evidence.metric
+    leader = evidence.settings[standing.leader]
+    value = format_metric(metric, evidence.estimates[standing.leader].value)
+    has = f"{label_metric(metric)} {value}{describe_gain(evidence)}"
+    num_seeds, within = int(table.counts_K[standing.leader]), format_metric(metric, goal.within)
+    if num_seeds == 1:
+        return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
+    sure = [_describe_certainty(goal), f"{_describe_runs(table)} {_ASSUMED}"]
+    open_ones = [evidence.settings[index].label for index in standing.find_open(goal.within)]
+    if not open_ones:
+        lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
+        return [f"Use {leader.label}: {has}. No other setting is better{lost if standing.bound else ''}.", *sure]
+    named = " and ".join(open_ones) if len(open_ones) <= _MOST_NAMED else count_noun(len(open_ones), "other setting")
+    most = "" if math.isinf(standing.bound) else f", by {format_metric(metric, standing.bound)} at most"
+    words = f"So far {leader.label} leads: {has}. {named} may be better by more than {within}{most}"
+    return [f"{words}; more seeds would tell: raise study.budget, or give study.seeds more.", *sure]
+
+
+def _describe_certainty(goal: RaceGoal) -> str:
+    return (
+        f"In {goal.certainty:.0%} of studies what the race says is so, however often one looks, and whenever it is "
+        "stopped or goes on."
+    )
+
+
+def _describe_runs(table: RaceTable) -> str:
+    """How the runs were spent."""
+    counts = table.counts_K[table.counts_K > 0]
+    num_out = int(table.out_K.sum())
+    out = f"; {num_out} left the race, since a run failed, was pruned or broke a constraint" if num_out else ""
+    return (
+        f"{count_noun(int(counts.sum()), 'run')} were spent on {count_noun(len(table.counts_K), 'setting')}, from "
+        f"{int(counts.min())} to {count_noun(int(counts.max()), 'seed')} each{out}."
+    )
