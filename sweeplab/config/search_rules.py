@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sweeplab.config.sampler import HalvingPruner
 from sweeplab.config.sizes import num_seconds
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.metrics import find_default_within
 from sweeplab.records.stored import is_number
@@ -47,6 +47,11 @@ def _check_race(config: StudyConfig) -> None:
             f"study.within is missing; say how much of {study.objectives[0]} may be lost by the setting that is named, "
             "such as study.within=0.5"
         )
+
+
+def list_fresh_seeds(study: StudySection) -> list[int]:
+    """The seeds with which the setting that a race names is trained once more."""
+    return [max(study.seeds) + count for count in range(1, study.fresh_seeds + 1)]
 
 
 def find_within(config: StudyConfig) -> float:

@@ -79,6 +79,13 @@ class StudySection(Section):
         remedy="try study.certainty=0.95",
         needs="sampler.name=race",
     )
+    fresh_seeds: int = key(
+        "seeds after those of study.seeds with which the setting that the race names is trained once more: its own "
+        "value is that of these alone, since the best of many is best by chance, too",
+        ge=0,
+        remedy="try study.fresh_seeds=2",
+        needs="sampler.name=race",
+    )
     budget: Text | None = key(
         "time after which no further trial begins, such as 20min, 2h or 90s, earlier runs of the study included; "
         "null: no limit",
@@ -111,7 +118,7 @@ class StudySection(Section):
 class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
-    action: Literal["run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
+    action: Literal["run", "recommend", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
         "what to do with the study"
     )
     trial: int | None = key("number of the trial to export or to run again", None)

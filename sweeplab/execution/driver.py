@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
-from sweeplab.config.search_rules import constraint_bounds, find_within
+from sweeplab.config.search_rules import constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
@@ -46,7 +46,8 @@ from sweeplab.tracking.wandb_runs import build_tracker
 
 def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     study = request.config.study
-    race = RaceGoal(find_within(request.config), study.certainty) if request.config.sampler.name == "race" else None
+    is_race = request.config.sampler.name == "race"
+    race = RaceGoal(find_within(request.config), study.certainty, list_fresh_seeds(study)) if is_race else None
     return StudyFacts(
         name=str(study.name),
         question=study.question,
@@ -54,7 +55,7 @@ def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=None if race else count_planned_trials(request.config, varied),
+        num_planned=None if is_race else count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
@@ -197,7 +198,8 @@ class Driver:
         """Runs the missing trials, or until the study is stopped."""
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
-        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
+        is_race = self.facts.race is not None
+        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers, is_race) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
             except StudyStopped as reason:

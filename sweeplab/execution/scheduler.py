@@ -9,6 +9,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.budget import Budget
 from sweeplab.execution.cohorts import CohortBuilder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
@@ -78,6 +79,7 @@ class Scheduler:
         self.tracker = tracker
         self.progress = progress
         self.gate = MemoryGate(request.config)
+        self.budget = Budget(request.config.study, folder, search.records)
         self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
@@ -89,6 +91,8 @@ class Scheduler:
         """Runs until no trial is left. Raises `ConfigError`, `StoreError` and `StudyStopped`."""
         while self._dispatch():
             self.handle_event(self.executor.next_event())
+        if self.budget.why_over is not None and not self.search.is_over():
+            raise StudyStopped(f"{self.budget.why_over}; with a larger one the study goes on")
 
     def handle_event(self, event: Event) -> None:
         """Reacts to an event of a worker. Raises as `run`; a `ConfigError` also for what a worker refuses."""
@@ -118,7 +122,7 @@ class Scheduler:
 
     def _ask(self) -> TrialSpec | None:
         """The next trial of the search, or None; one that cannot run or will not fit gets a record at once."""
-        while (spec := self.search.ask()) is not None:
+        while self.budget.allows_another() and (spec := self.search.ask()) is not None:
             if spec.refusal is not None:
                 self._announce(spec)
                 self._store(spec.new_record(Status.REFUSED, spec.refusal))
@@ -136,7 +140,8 @@ class Scheduler:
         return spec.to_dict()
 
     def _announce(self, spec: TrialSpec) -> None:
-        """Tells the display and the tracker that a trial starts."""
+        """Tells the budget, the display and the tracker that a trial starts."""
+        self.budget.begin(spec.number)
         self.progress.started(spec.number, spec.params, spec.seed)
         self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
@@ -233,6 +238,7 @@ class Scheduler:
         """
         record.provenance["claims"] = [fingerprint_claim(claim) for claim in self.config.claims]
         write_record(self.folder, record)
+        self.budget.end(record)
         self.tracker.ended(record)
         self.search.tell(record)
         self.progress.ended(record, _format_objectives(record, self.config))

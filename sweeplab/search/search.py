@@ -64,8 +64,9 @@ class Search:
         self.folder = folder
         self.num_planned = count_planned_trials(config, varied)
         self._num_points = len(grid(varied)) if config.sampler.name in LISTING else None
-        self._compose = compose
+        self._compose, self._say = compose, say
         self._inputs = KnownInputs()
+        self.records: list[TrialRecord] = files.records  # of earlier runs
         self.has_results = False  # True once a trial has a record and was not refused
         self._running: dict[int, Trial] = {}  # trials without a result yet, by number
         self._study_attrs: dict[int, dict[str, Any]] = {}  # Optuna's attributes of the study, by trial that set them
@@ -143,6 +144,12 @@ class Search:
 
     def _has_all_points(self) -> bool:
         return self._num_points is not None and self.queue.num_settings >= self._num_points
+
+    def is_over(self) -> bool:
+        """Whether no trial is left, once none runs any more."""
+        if isinstance(self.queue, RaceQueue):
+            return not self._unfinished and self.queue.take_next() is None
+        return self.num_ended() >= self.num_planned
 
     def _begin(self, queued: Queued | None) -> TrialSpec:
         """A new trial: the queued one, or else a point that the sampler draws."""
@@ -231,4 +238,6 @@ class Search:
         if trial is None:
             return
         tell_record(self.study, trial, record, self.config)
+        if isinstance(self.queue, RaceQueue) and (sentence := self.queue.describe_round()) is not None:
+            self._say(sentence)
         self._dashboard.write(self._read_trial(record.number))

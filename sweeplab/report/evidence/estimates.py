@@ -111,7 +111,8 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    measured = [(setting, values) for setting in settings if (values := read_values_by_seed(setting, metric))]
+    fresh = facts.race.fresh_seeds if facts.race else []  # they had no part in choosing, and are stated by themselves
+    measured = [(one, values) for one in settings if (values := _leave_out(read_values_by_seed(one, metric), fresh))]
     if not measured:
         return None
     members, by_setting = [setting for setting, _ in measured], [values for _, values in measured]
@@ -149,6 +150,10 @@ def _find_eligible(facts: StudyFacts, values_KS: Array, is_whole_K: NDArray[np.b
         return is_whole_K
     eligible_K: NDArray[np.bool_] = is_whole_K & (counts_K == counts_K[is_whole_K].max())
     return eligible_K
+
+
+def _leave_out(values: dict[int, float], seeds: list[int]) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if seed not in seeds}
 
 
 def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -> list[int]:

@@ -6,6 +6,7 @@ from typing import Final
 from sweeplab.records.record import RaceGoal, StudyFacts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import count_noun, format_metric, label_metric
+from sweeplab.report.evidence.settings import Setting, read_number
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.statistics.race import RaceTable, Standing
 
@@ -30,11 +31,22 @@ def state_race(facts: StudyFacts, evidence: Evidence, judged: tuple[RaceTable, S
     open_ones = [evidence.settings[index].label for index in standing.find_open(goal.within)]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
-        return [f"Use {leader.label}: {has}. No other setting is better{lost if standing.bound else ''}.", *sure]
+        words = f"Use {leader.label}: {has}. No other setting is better{lost if standing.bound else ''}."
+        return [words, *_describe_fresh(evidence, leader, goal), *sure]
     named = " and ".join(open_ones) if len(open_ones) <= _MOST_NAMED else count_noun(len(open_ones), "other setting")
     most = "" if math.isinf(standing.bound) else f", by {format_metric(metric, standing.bound)} at most"
     words = f"So far {leader.label} leads: {has}. {named} may be better by more than {within}{most}"
     return [f"{words}; more seeds would tell: raise study.budget, or give study.seeds more.", *sure]
+
+
+def _describe_fresh(evidence: Evidence, leader: Setting, goal: RaceGoal) -> list[str]:
+    """The value of the setting with seeds that had no part in naming it."""
+    values = [read_number(one, evidence.metric) for one in leader.finished if one.seed in goal.fresh_seeds]
+    known = [value for value in values if value is not None]
+    if not known:
+        return []
+    shown = " and ".join(format_metric(evidence.metric, value) for value in known)
+    return [f"With {count_noun(len(known), 'fresh seed')}, which had no part in the choice, it has {shown}."]
 
 
 def _describe_certainty(goal: RaceGoal) -> str:
