@@ -178,7 +178,9 @@ class StudyProgress:
     def __enter__(self) -> Self:
         self.bars.start()
         if not self.console.is_terminal:
-            self.say(f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}, loading")
+            self.say(
+                f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}, loading"
+            )
             threading.Thread(target=self._report_when_quiet, daemon=True).start()
         self._schedule_write()
         return self
