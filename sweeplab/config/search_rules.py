@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sweeplab.config.sampler import HalvingPruner
+from sweeplab.config.sampler import HalvingPruner, SchedulePruner
 from sweeplab.config.sizes import num_seconds
 from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
@@ -75,6 +75,11 @@ def check_pruner(config: StudyConfig) -> None:
         raise refuse(
             "training.heldout_interval", f"is needed by pruner={pruner.name}", "null", "give steps, such as 50"
         )
+    if isinstance(pruner, SchedulePruner):
+        _check_shares(pruner, interval, steps)
+    elif interval < 1:
+        rule = f"must be a number of steps for pruner={pruner.name}"
+        raise refuse("training.heldout_interval", rule, interval, "give steps, such as 50, or use pruner=schedule")
     if steps is not None and interval >= steps:
         rule = f"must be below training.max_steps={steps} for pruner={pruner.name}"
         raise refuse("training.heldout_interval", rule, interval, f"try {max(1, steps // 4)}, or {remedy}")
@@ -88,6 +93,14 @@ def check_pruner(config: StudyConfig) -> None:
         raise refuse("pruner.min_resource", rule, pruner.min_resource, "leave it null")
     if pruner.name == "hyperband" and steps is None:
         raise refuse("training.max_steps", "is needed by pruner=hyperband", "null", "give it, or use pruner=asha")
+
+
+def _check_shares(pruner: SchedulePruner, interval: float, steps: int | None) -> None:
+    """Refuses held-out losses at other shares of the schedule than those that are compared. Raises `ConfigError`."""
+    share = interval if interval < 1 else None if steps is None else interval / steps
+    if share is None or share > pruner.rungs[0] + 1e-9:
+        rule = f"must be at most pruner.rungs[0]={pruner.rungs[0]:g} of a trial's steps for pruner=schedule"
+        raise refuse("training.heldout_interval", rule, interval, f"use {pruner.rungs[0]:g}, a share of the steps")
 
 
 def check_constraints(config: StudyConfig) -> None:

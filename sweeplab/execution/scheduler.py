@@ -172,7 +172,9 @@ class Scheduler:
         self.progress.observed(number, step, values)
         self.tracker.observed(number, step, values)
         if self.config.pruner.name != "none" and "heldout_loss" in values:
-            self.executor.send_verdict(worker, self.search.report(number, step, values["heldout_loss"]))
+            self.executor.send_verdict(
+                worker, self.search.report(number, step, values["heldout_loss"], int(values["num_steps"]))
+            )
 
     def _quarantine(self, assignment: _Assignment, death: Message) -> None:
         """Queues the trials of a worker that died for another run.

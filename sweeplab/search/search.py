@@ -25,6 +25,7 @@ from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
 from sweeplab.search.outcome import find_loss_sign, tell_record
 from sweeplab.search.planned import count_planned_trials
+from sweeplab.search.pruners import NUM_STEPS
 from sweeplab.search.queue import ENTRY, SEED, Queue, Queued, read_params
 from sweeplab.search.race import RaceQueue
 from sweeplab.search.rebuild import describe_trial, match_files, rebuild_trials
@@ -205,8 +206,9 @@ class Search:
         params, attrs = read_params(trial, self.varied), self._study_attrs[number]
         write_asked(self.folder, describe_trial(trial, number, params, attrs, find_loss_sign(self.config)))
 
-    def report(self, number: int, step: int, loss: float) -> str | None:
-        """Reports a held-out loss in nats per target token; returns why the pruner stops the trial, or None.
+    def report(self, number: int, step: int, loss: float, num_steps: int = 0) -> str | None:
+        """Reports a held-out loss in nats per target token after `step` of `num_steps` steps; returns why the pruner
+        stops the trial, or None.
 
         A step that is reported again, as after a resume, changes nothing. A decision to prune is stored, and holds
         when the trial starts again. A loss that is not finite is ignored: training ends that trial. Raises
@@ -221,6 +223,8 @@ class Search:
             return reason if step >= max(losses) else None
         if step in losses:
             return None
+        if num_steps and NUM_STEPS not in trial.user_attrs:
+            trial.set_user_attr(NUM_STEPS, num_steps)
         trial.report(find_loss_sign(self.config) * loss, step)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # wilcoxon warns where the best trial has fewer rungs

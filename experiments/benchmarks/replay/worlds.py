@@ -89,19 +89,18 @@ def _draw_normal(random: np.random.Generator, size: tuple[int, int]) -> Array:
 
 
 def _draw_heavy(random: np.random.Generator, size: tuple[int, int]) -> Array:
-    return random.standard_t(3, size=size) / math.sqrt(3)
+    return np.asarray(random.standard_t(3, size=size) / math.sqrt(3))
 
 
 def _draw_skewed(random: np.random.Generator, size: tuple[int, int]) -> Array:
-    drawn: Array = (np.exp(0.8 * random.normal(size=size)) - math.exp(0.32)) / math.sqrt(
-        (math.exp(0.64) - 1) * math.exp(0.64)
-    )
-    return drawn
+    sigma2 = 0.64
+    raw = np.exp(math.sqrt(sigma2) * random.normal(size=size)) - math.exp(sigma2 / 2)
+    return np.asarray(raw / math.sqrt((math.exp(sigma2) - 1) * math.exp(sigma2)), dtype=np.float64)
 
 
 def _draw_collapsing(random: np.random.Generator, size: tuple[int, int]) -> Array:
     collapses: Array = _COLLAPSE * ((random.random(size) < 0.03) - 0.03)
-    return random.normal(size=size) + collapses
+    return np.asarray(random.normal(size=size) + collapses)
 
 
 def list_shapes() -> Iterator[Shape]:
