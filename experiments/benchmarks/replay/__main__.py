@@ -21,6 +21,7 @@ from experiments.benchmarks.replay.methods import (
     Method,
     halve_by_curves,
     halve_by_seeds,
+    race_after_curves,
     race_within,
     search_with_tpe,
     try_every_setting,
@@ -31,6 +32,7 @@ from experiments.benchmarks.replay.worlds import Shape, Table, list_shapes, read
 
 REPORT: Final = Path("reports/benchmarks/replay/report.md")
 _MOST_SEEDS: Final = 10
+_TPE_RUNS: Final = 45
 _WITHIN: Final = (0.05, 0.1)  # of the best loss, as a share
 _HEAD: Final = (
     "| method | runs | regret, mean | regret, worst of 20 | decided | said wrongly |\n"
@@ -81,6 +83,8 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     yield "random, a third of the settings", try_random(count // 3)
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
     yield "successive halving on curves, 1 seed", halve_by_curves
+    for most_runs in (30, _TPE_RUNS, 63):
+        yield f"curves, then the race, at most {most_runs} runs", race_after_curves(0.02 * best, most_runs)
     for share in _WITHIN:
         yield f"race, within {share:.0%}", race_within(share * best)
         yield f"the same bounds, uniform seeds, within {share:.0%}", race_within(share * best, is_uniform=True)

@@ -13,7 +13,8 @@ from sweeplab.statistics.race import RaceTable, Run, choose_runs, judge_race
 
 _NUM_TPE: Final = 30
 _NUM_TOP: Final = 5
-_ASHA_KEEP: Final = 3  # one in so many goes on
+_KEEP_ONE_IN: Final = 3
+_RUNGS: Final = (0.125, 0.5)  # of conf/pruner/schedule.yaml
 
 
 class Choice(NamedTuple):
@@ -80,8 +81,45 @@ def halve_by_curves(losses_KSR: Array, means_K: Array, random: np.random.Generat
     for share, before in ((0.25, 0.0), (0.5, 0.25), (1.0, 0.5)):
         runs += len(alive) * (share - before)
         order = losses_KSR[alive, 0, round(share * num_rungs) - 1].argsort()
-        alive = alive[order[: max(1, len(alive) // _ASHA_KEEP)]]
+        alive = alive[order[: max(1, len(alive) // _KEEP_ONE_IN)]]
     return Choice(int(alive[0]), runs)
+
+
+def race_after_curves(within: float, most_runs: float) -> Method:
+    """What `action=recommend` does: first seeds in random order under `pruner=schedule`, then the race of those that
+    reached their end, while a whole round still fits into `most_runs`."""
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        num_settings, num_seeds, _ = losses_KSR.shape
+        known_KS, out_K = np.full((num_settings, num_seeds), math.nan), np.zeros(num_settings, dtype=bool)
+        seen: dict[float, list[float]] = {rung: [] for rung in _RUNGS}
+        num_runs = 0.0
+        for row in random.permutation(num_settings):
+            end = next((rung for rung in _RUNGS if not _passes(losses_KSR[row, 0], rung, seen[rung])), 1.0)
+            num_runs += end
+            if end < 1:
+                out_K[row] = True
+            else:
+                known_KS[row, 0] = losses_KSR[row, 0, -1]
+        while True:
+            table = RaceTable(known_KS.copy(), out_K, is_log=True)
+            runs = choose_runs(table, within)
+            if not runs or num_runs + len(runs) > most_runs:
+                standing = judge_race(table)
+                assert standing is not None
+                return Choice(standing.leader, num_runs)
+            for setting, seed in runs:
+                known_KS[setting, seed] = losses_KSR[setting, seed, -1]
+            num_runs += len(runs)
+
+    return choose
+
+
+def _passes(losses_R: Array, rung: float, seen: list[float]) -> bool:
+    """Whether a curve is among the best third of those that were at the rung before; it joins them."""
+    loss = float(losses_R[round(rung * len(losses_R)) - 1])
+    seen.append(loss)
+    return loss <= sorted(seen)[max(1, len(seen) // _KEEP_ONE_IN) - 1]
 
 
 def halve_by_seeds(num_runs: float) -> Method:

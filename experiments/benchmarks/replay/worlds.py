@@ -94,13 +94,15 @@ def _draw_heavy(random: np.random.Generator, size: tuple[int, int]) -> Array:
 
 def _draw_skewed(random: np.random.Generator, size: tuple[int, int]) -> Array:
     sigma2 = 0.64
-    raw = np.exp(math.sqrt(sigma2) * random.normal(size=size)) - math.exp(sigma2 / 2)
-    return np.asarray(raw / math.sqrt((math.exp(sigma2) - 1) * math.exp(sigma2)), dtype=np.float64)
+    raw: Array = np.exp(math.sqrt(sigma2) * random.normal(size=size)).astype(np.float64)
+    drawn: Array = (raw - math.exp(sigma2 / 2)) / math.sqrt((math.exp(sigma2) - 1) * math.exp(sigma2))
+    return drawn
 
 
 def _draw_collapsing(random: np.random.Generator, size: tuple[int, int]) -> Array:
-    collapses: Array = _COLLAPSE * ((random.random(size) < 0.03) - 0.03)
-    return np.asarray(random.normal(size=size) + collapses)
+    happens = (random.random(size) < 0.03).astype(np.float64)
+    drawn: Array = random.normal(size=size) + _COLLAPSE * (happens - 0.03)
+    return drawn
 
 
 def list_shapes() -> Iterator[Shape]:
