@@ -453,6 +453,8 @@ def is_training(study: Path) -> bool:
     return status is not None and any(trial.loss is not None for trial in status.running)
 
 
+# slow: a worker that dies, and Ctrl-C, are shown with the stand-in; two real ones import torch twice
+@pytest.mark.slow
 def test_the_real_worker_is_replaced_when_killed_and_gone_after_ctrl_c(tmp_path: Path) -> None:
     settings = (*SHORT, "training.max_steps=1000000")
     with running([sys.executable, "-m", "sweeplab", *QUICK, *settings], tmp_path) as driver:

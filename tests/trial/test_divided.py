@@ -38,16 +38,24 @@ TRIALS: Final[dict[str, list[tuple[int, tuple[str, ...]]]]] = {
 TOLERANCE: Final = {True: 1e-4, False: 1e-10}  # relative to a tensor's largest number, by whether it has 32 bits
 
 
+# slow: the largest cohort and the base in parts with rows of its own in each process run by default, in 64 and 32 bits;
+# the others add methods that train alone, and what checkpointing and chunks of the loss recompute
+QUICK: Final = ("ddp", "fsdp nf4 32 bits")
+EVERY: Final = [
+    pytest.param(name in QUICK, name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in TRIALS
+]
+
+
 class Both(NamedTuple):
     whole: Found  # of one process
     divided: list[Found]  # of each of two
 
 
 @pytest.fixture(scope="module")
-def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """Every scenario's trials in this process, and in two."""
+def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Both:
+    """The trials of every quick scenario, or of every slow one, in this process, and in two."""
     folder = tmp_path_factory.mktemp("divided")
-    specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS}
+    specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS if (name in QUICK) is request.param}
     messages = {name: [spec.to_dict() for spec in made] for name, made in specs.items()}
     divided = run_divided(2, messages, folder)
     return Both(
@@ -81,7 +89,7 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
     assert found["solo_tokens"] == expected["solo_tokens"]
 
 
-@pytest.mark.parametrize("scenario", TRIALS)
+@pytest.mark.parametrize(("both", "scenario"), EVERY, indirect=["both"])
 def test_two_processes_end_as_one_with_the_whole_batch(both: Both, scenario: str) -> None:
     expected = both.whole[scenario]
     assert len(expected) == len(TRIALS[scenario])
@@ -91,7 +99,7 @@ def test_two_processes_end_as_one_with_the_whole_batch(both: Both, scenario: str
             assert found[scenario][number]["losses"] == pytest.approx(one["losses"], rel=0, abs=5e-6)
 
 
-@pytest.mark.parametrize("scenario", TRIALS)
+@pytest.mark.parametrize(("both", "scenario"), EVERY, indirect=["both"])
 def test_both_processes_have_the_same_bits(both: Both, scenario: str) -> None:
     first, second = (found[scenario] for found in both.divided)
     for number, one in first.items():
@@ -99,7 +107,7 @@ def test_both_processes_have_the_same_bits(both: Both, scenario: str) -> None:
         assert all(map(torch.equal, one["weights"], second[number]["weights"]))
 
 
-@pytest.mark.parametrize("scenario", [name for name in TRIALS if "fsdp" in name])
+@pytest.mark.parametrize(("both", "scenario"), [one for one in EVERY if "fsdp" in str(one.id)], indirect=["both"])
 def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -> None:
     whole = both.whole[scenario][0]["bytes"]
     for found in both.divided:
