@@ -307,6 +307,8 @@ def test_a_log_that_cannot_be_written_is_named(
         drive(make_request(RANKS))
 
 
+# slow: test_scheduler.py kills a driver in the middle of a cohort, and runs by default
+@pytest.mark.slow
 def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin_here: Standin, tmp_path: Path) -> None:
     standin_here.plan(wait=[2])
     command = (RANKS_TYPED, "study.seeds=[0,1,2]")
