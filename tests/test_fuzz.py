@@ -38,13 +38,13 @@ from tests.hostile import (
 from tests.hostile_folders import DAMAGES, Outcome, discard, leave_whole, make_folder, read_in_fork
 from tests.models.folders import copy_base
 
-QUICK: Final = 15
+QUICK: Final = 8
 THOUSANDS: Final = 2000
 FOLDERS: Final = 30  # of damaged models, in the quick share
 SECONDS: Final = 3  # of processor time to read one; most take half of one
 MOST_WAIT: Final = 200.0  # for a folder, on a machine that others use too
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
-OWN_QUICK: Final = 20
+OWN_QUICK: Final = 8
 CHAT: Final = ("data.messages_field=messages", "data.style=chatml")
 
 

@@ -15,7 +15,13 @@ from sweeplab.config.own_options import explain_missing_option, find_own_folder,
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
 from sweeplab.records.store import StoreError
-from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, mask_passwords
+from sweeplab.runtime.errors import (
+    ConfigError,
+    describe_error,
+    describe_error_with_kind,
+    escape_unprintable,
+    mask_passwords,
+)
 
 if TYPE_CHECKING:
     from hydra.errors import HydraException
@@ -43,11 +49,7 @@ def exits_with_one_line() -> Iterator[None]:
 
 def exit_with_line(message: str) -> NoReturn:
     """Prints one line, also where a name holds line breaks or what moves a terminal's cursor; exit code 2."""
-    letters = (
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in mask_passwords(message)
-    )
-    print(f"sweeplab: {''.join(letters)}", file=sys.stderr)
+    print(f"sweeplab: {escape_unprintable(mask_passwords(message))}", file=sys.stderr)
     sys.exit(_MISTAKE)
 
 

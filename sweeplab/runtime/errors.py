@@ -12,11 +12,22 @@ _PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
 
 
 class ConfigError(Exception):
-    """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback."""
+    """A mistake of the user's: one line that names key, value, rule and remedy. Exit code 2, no traceback.
+
+    What it quotes may come from a file that somebody else made; records and terminals show it, so it can be seen.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escape_unprintable(message))
 
 
 class StudyRefused(ConfigError):
     """A mistake that is no single trial's: the study cannot go on, whichever trial runs next."""
+
+
+def escape_unprintable(text: str) -> str:
+    """The text with line breaks, and what would move a terminal's cursor or turn its letters around, written out."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def mask_passwords(text: str) -> str:

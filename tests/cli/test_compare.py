@@ -98,10 +98,11 @@ def test_a_comparison_is_rebuilt_byte_by_byte(report: StudyFactory, tmp_path: Pa
 @pytest.mark.parametrize(
     ("others", "said"),
     [
-        ({"training__max_length": 256}, "training.max_length: 128 against 256"),
+        # slow: other keys of the same list, beside one that is computed from several
+        pytest.param({"training__max_length": 256}, "training.max_length: 128 against 256", marks=pytest.mark.slow),
         ({"training__micro_batch_size": 4}, "examples per optimizer step: 16 against 8"),
-        ({"data__name": "digits"}, "data.name: facts against digits"),
-        ({"model__name": "large"}, "model.name: tiny against large"),
+        pytest.param({"data__name": "digits"}, "data.name: facts against digits", marks=pytest.mark.slow),
+        pytest.param({"model__name": "large"}, "model.name: tiny against large", marks=pytest.mark.slow),
         ({"seeds": (0, 2)}, "the order of the data: 0, 1 against 0, 2"),
     ],
 )

@@ -45,7 +45,20 @@ def test_a_file_begins_with_a_command_that_names_it(name: str, path: Path) -> No
     assert text, "then what it is"
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def is_only_the_option(name: str, path: Path) -> bool:
+    """True where the command gives nothing but the file's option."""
+    group, _, option = name.rpartition("/")
+    return split_command(read_heading(path))[0] == [*PROGRAM, f"{group}={option}"]
+
+
+# slow: what test_conf.py composes and checks too, by the same words
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=name, marks=pytest.mark.slow if is_only_the_option(name, path) else ())
+        for name, path in zip(NAMES, FILES, strict=True)
+    ],
+)
 def test_the_command_passes_the_checks(path: Path, tmp_path: Path) -> None:
     words, _ = split_command(read_heading(path))
     check_command(words[len(PROGRAM) :], tmp_path)

@@ -45,10 +45,9 @@ def without_options(embedded_base: Base) -> Evaluation:
     return by_lm_eval(embedded_base, {})
 
 
-# slow: what "chat with all" has together, each by itself
-EACH: Final = [
-    pytest.param(name, marks=pytest.mark.slow if name in OPTIONS["chat with all"] else ()) for name in OPTIONS
-]
+# slow: what "chat with all" has together, each by itself; another limit than that of the others
+SLOW: Final = (*OPTIONS["chat with all"], "limit")
+EACH: Final = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in OPTIONS]
 
 
 @pytest.mark.parametrize("name", EACH)

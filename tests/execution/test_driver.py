@@ -307,6 +307,8 @@ def test_a_log_that_cannot_be_written_is_named(
         drive(make_request(RANKS))
 
 
+# slow: test_scheduler.py kills a driver in the middle of a cohort, and runs by default
+@pytest.mark.slow
 def test_a_driver_that_is_killed_leaves_no_worker_and_loses_no_trial(standin_here: Standin, tmp_path: Path) -> None:
     standin_here.plan(wait=[2])
     command = (RANKS_TYPED, "study.seeds=[0,1,2]")
@@ -453,6 +455,8 @@ def is_training(study: Path) -> bool:
     return status is not None and any(trial.loss is not None for trial in status.running)
 
 
+# slow: a worker that dies, and Ctrl-C, are shown with the stand-in; two real ones import torch twice
+@pytest.mark.slow
 def test_the_real_worker_is_replaced_when_killed_and_gone_after_ctrl_c(tmp_path: Path) -> None:
     settings = (*SHORT, "training.max_steps=1000000")
     with running([sys.executable, "-m", "sweeplab", *QUICK, *settings], tmp_path) as driver:

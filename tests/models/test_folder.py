@@ -87,6 +87,12 @@ def outside(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def reversing(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": "\u202e\n\x1b[2J"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 def truncated(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
@@ -106,6 +112,7 @@ def adapted(folder: Path) -> None:
         (piped, "tokenizer.json must be a file"),
         (pickled, "must name *.safetensors files in the same folder, got pytorch_model.bin; convert pickled weights"),
         (outside, "must name *.safetensors files in the same folder, got ../model.safetensors"),
+        (reversing, r"files in the same folder, got \u202e\n\x1b[2J; convert pickled weights"),  # as letters
         (truncated, "model.safetensors cannot be loaded: "),
         (adapted, "holds an adapter (adapter_config.json), so that the base it names would be loaded"),
     ],

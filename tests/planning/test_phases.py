@@ -76,22 +76,24 @@ def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("model_type", "toggles", "vocab_size", "num_targets", "overrides"),
-    [
+    [  # slow: more of what the others have: two updates as one, a rank by name, checkpointing, families alike
         ("llama", QV, 4000, 95, ()),  # the loss is highest
         ("llama", QV, 4000, 10, ()),  # the prompt masked: the model's own logits are
         ("llama", QV, 64, 95, ()),  # the last layer is
         ("llama", LAYERS, 500, 95, ("adapter.rank=64",)),  # last step's gradients under the forward pass
-        ("llama", LAYERS, 500, 95, ("adapter.rank=64", "training.accumulation=2")),
+        pytest.param("llama", LAYERS, 500, 95, ("adapter.rank=64", "training.accumulation=2"), marks=pytest.mark.slow),
         ("llama", LAYERS, 64, 95, ("adapter.rank=33",)),  # a bucket's rank is 64
-        ("llama", LAYERS, 64, 95, ("adapter.rank=33", "+adapter.lr_pattern={q_proj: 0.5}")),  # by matrix: not padded
-        ("llama", LAYERS, 64, 95, ("+adapter.rank_pattern={q_proj: 129}",)),
+        pytest.param(
+            "llama", LAYERS, 64, 95, ("adapter.rank=33", "+adapter.lr_pattern={q_proj: 0.5}"), marks=pytest.mark.slow
+        ),  # by matrix: not padded
+        pytest.param("llama", LAYERS, 64, 95, ("+adapter.rank_pattern={q_proj: 129}",), marks=pytest.mark.slow),
         ("llama", LAYERS, 64, 95, ("adapter.budget=600000",)),  # rank 53
-        ("llama", QV, 64, 95, ("training.gradient_checkpointing=true",)),
+        pytest.param("llama", QV, 64, 95, ("training.gradient_checkpointing=true",), marks=pytest.mark.slow),
         ("llama", QV, 4000, 95, ("training.gradient_checkpointing=true",)),
-        ("llama", (), 500, 95, ()),
-        ("phi", QV, 64, 95, ()),
+        pytest.param("llama", (), 500, 95, (), marks=pytest.mark.slow),
+        pytest.param("phi", QV, 64, 95, (), marks=pytest.mark.slow),
         ("phi", LAYERS, 4000, 95, ()),
-        ("qwen3", LAYERS, 500, 95, ()),
+        pytest.param("qwen3", LAYERS, 500, 95, (), marks=pytest.mark.slow),
     ],
 )
 def test_every_moment_is_what_stands_in_memory(

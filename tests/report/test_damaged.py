@@ -22,7 +22,7 @@ from sweeplab.runtime.errors import ConfigError
 from tests.hostile import answer
 
 REAL: Final = Path(sweeplab.__file__).parents[1] / "reports" / "rank_lr" / "records.json"
-QUICK: Final = 12
+QUICK: Final = 4
 FEW: Final = 5  # records, of which no forest of trees is made, which takes time
 THOUSANDS: Final = 3000
 ODD: Final[tuple[Any, ...]] = (

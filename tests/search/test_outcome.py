@@ -49,7 +49,8 @@ def share_beyond(search: Search) -> float:
     return float(np.mean(np.array(drawn[len(drawn) // 2 :]) > 0.46))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+# slow: a Gaussian process is fitted before every trial; a sampler that models and one that breeds run by default
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "nsga2"])
 def test_samplers_keep_constraints(open_search: Open, sampler: str, tmp_path: Path) -> None:
     """Parameters grow with dropout here, and more than 450 are not wanted."""
     begin = {"nsga2": ("sampler.population_size=5", "sampler.mutation_prob=0.1")}  # of one axis it mutates all else

@@ -65,10 +65,11 @@ def optunas_own(search: Search, num_trials: int) -> list[int]:
 @pytest.mark.parametrize(
     "pruner",
     [
-        "asha",
+        # slow: test_resume.py kills a study of every pruner at every point; one by rungs and one by a test are enough
+        pytest.param("asha", marks=pytest.mark.slow),
         "asha pruner.min_resource=10",
-        "hyperband",
-        "median pruner.n_startup_trials=2",
+        pytest.param("hyperband", marks=pytest.mark.slow),
+        pytest.param("median pruner.n_startup_trials=2", marks=pytest.mark.slow),
         "wilcoxon pruner.p_threshold=0.3",
     ],
 )

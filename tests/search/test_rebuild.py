@@ -32,6 +32,7 @@ from tests.trials import SpecFactory, no_words
 RANKS: Final = "++space.adapter.rank.choices=[1,2,4]"
 SEEDS: Final = "study.seeds=[0,1]"
 LR: Final = ("++space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}", "study.num_trials=6", SEEDS)
+SLOW: Final = pytest.mark.slow
 Damage = Callable[[Path], object]
 
 
@@ -86,14 +87,13 @@ def shown(folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, s
 
 @pytest.mark.parametrize(
     ("space", "damage"),
-    [
-        (GRID, lambda path: path.write_bytes(b"\x80\x04no database" * 300)),
-        (TPE, other_database),
-        (TPE, torn),
-        (GRID, Path.unlink),
-        (GRID, as_folder),
+    [  # slow: a database is written anew, whatever was there; one that is half one, and one that cannot be replaced
+        pytest.param(GRID, lambda path: path.write_bytes(b"\x80\x04no database" * 300), id="garbage", marks=SLOW),
+        pytest.param(TPE, other_database, id="foreign", marks=SLOW),
+        pytest.param(TPE, torn, id="torn"),
+        pytest.param(GRID, Path.unlink, id="missing", marks=SLOW),
+        pytest.param(GRID, as_folder, id="folder"),
     ],
-    ids=["garbage", "foreign", "torn", "missing", "folder"],
 )
 def test_a_database_that_is_damaged_never_matters(
     space: tuple[str, ...], damage: Damage, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
@@ -151,7 +151,8 @@ def test_a_study_that_was_begun_before_there_was_a_trial_json_goes_on(
     assert "trial.json" not in drive(request)[1]
 
 
-@pytest.mark.parametrize("lost", [(2, 5), (0, 1, 2, 3, 4, 5)], ids=str)
+# slow: all of them, beside some of them
+@pytest.mark.parametrize("lost", [(2, 5), pytest.param((0, 1, 2, 3, 4, 5), marks=SLOW)], ids=str)
 def test_a_trial_whose_record_is_gone_runs_again_under_its_own_number(
     lost: tuple[int, ...], make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -169,8 +170,15 @@ def test_a_trial_whose_record_is_gone_runs_again_under_its_own_number(
     assert told(request, folder) == expected(read_records(folder))
 
 
-@pytest.mark.parametrize("begun_before", [False, True], ids=["now", "before"])
-@pytest.mark.parametrize("space", [(RANKS, SEEDS), (*LR, "sampler=random")], ids=["grid", "random"])
+@pytest.mark.parametrize(
+    ("space", "begun_before"),
+    [  # slow: the two others of the four pairs
+        pytest.param((RANKS, SEEDS), False, id="grid-now"),
+        pytest.param((RANKS, SEEDS), True, id="grid-before", marks=SLOW),
+        pytest.param((*LR, "sampler=random"), False, id="random-now", marks=SLOW),
+        pytest.param((*LR, "sampler=random"), True, id="random-before"),
+    ],
+)
 def test_records_and_the_search_lost_together_leave_no_trial_out(
     space: tuple[str, ...], begun_before: bool, make_request: MakeRequest, standin_here: Standin, tmp_path: Path
 ) -> None:
@@ -301,7 +309,8 @@ def no_room(*_: Any) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("writes", [0, 3, 7])
+# slow: the first of all files, beside one in the middle and a late one
+@pytest.mark.parametrize("writes", [pytest.param(0, marks=SLOW), 3, 7])
 def test_a_disk_that_fills_up_stops_the_study_which_goes_on_later(
     writes: int, make_request: MakeRequest, standin_here: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,15 @@ def bowl(asked: TrialSpec) -> float:
     return (math.log10(rate) + 3) ** 2 + float(asked.params.get("adapter.dropout", 0.0)) + 0.01 * asked.number
 
 
-@pytest.mark.parametrize("sampler", SMALL_SAMPLERS)
+# slow: test_resume.py kills a study of every sampler at every point; a sampler that learns, one that keeps a state
+# of its own between trials and one that lists its space are enough beside it
+ONE_OF_A_KIND = ("tpe", "cmaes", "grid")
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param(one, marks=() if one in ONE_OF_A_KIND else pytest.mark.slow) for one in SMALL_SAMPLERS],
+)
 def test_reopened_after_every_trial_it_draws_the_same(open_search: Open, sampler: str, tmp_path: Path) -> None:
     overrides = (*SMALL_SAMPLERS[sampler], f"sampler={sampler}", "study.num_trials=7")
     unbroken = run(open_search(*overrides, folder=tmp_path / "unbroken"), loss=bowl)

@@ -66,7 +66,10 @@ def test_values_of_every_kind_come_back_as_they_were(open_search: Open) -> None:
     ]
 
 
-@pytest.mark.parametrize("num_ended", [0, 1, 3, 5])
+# slow: moments between the first and the last
+@pytest.mark.parametrize(
+    "num_ended", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow), 5]
+)
 def test_an_interrupted_trial_comes_first_and_none_is_lost_or_doubled(open_search: Open, num_ended: int) -> None:
     search = open_search(*SMALL)
     asking = search.ask_all()

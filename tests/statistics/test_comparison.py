@@ -30,7 +30,11 @@ def at_most(error: float, draws: int) -> float:
     return error + 3 * math.sqrt(error * (1 - error) / draws)
 
 
-@pytest.mark.parametrize(("num_settings", "num_seeds"), [(2, 2), (7, 2), (7, 3), (7, 8)])
+# slow: numbers of settings and seeds between those that run by default
+@pytest.mark.parametrize(
+    ("num_settings", "num_seeds"),
+    [(2, 2), pytest.param(7, 2, marks=pytest.mark.slow), pytest.param(7, 3, marks=pytest.mark.slow), (7, 8)],
+)
 def test_alike_settings_are_all_tied_in_95_of_100_studies(num_settings: int, num_seeds: int) -> None:
     random = np.random.default_rng(num_seeds)
     wrong = 0
@@ -164,7 +168,8 @@ def test_equal_values_are_a_tie_and_unequal_exact_ones_are_not() -> None:
     assert compared.tied == [0, 1]
 
 
-@pytest.mark.parametrize("num_seeds", [2, 3])
+# slow: three seeds, beside two, of which a spread is hardest to know
+@pytest.mark.parametrize("num_seeds", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None:
     """Six settings of deviation 1, a seventh of 100: none is called worse that is not, and the six stay told apart."""
     random = np.random.default_rng(num_seeds)
@@ -177,7 +182,12 @@ def test_differences_hold_beside_a_setting_that_diverges(num_seeds: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("num_flat", "num_alike", "num_seeds", "of_seeds"), [(4, 4, 2, 0.0), (6, 2, 2, 0.0), (8, 4, 3, 0.1)]
+    ("num_flat", "num_alike", "num_seeds", "of_seeds"),
+    [  # slow: the same with other shares of flat settings, beside one in which seeds do something too
+        pytest.param(4, 4, 2, 0.0, marks=pytest.mark.slow),
+        pytest.param(6, 2, 2, 0.0, marks=pytest.mark.slow),
+        (8, 4, 3, 0.1),
+    ],
 )
 def test_settings_without_any_spread_do_not_dilute_what_the_others_share(
     num_flat: int, num_alike: int, num_seeds: int, of_seeds: float

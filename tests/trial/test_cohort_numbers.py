@@ -253,7 +253,8 @@ def solo_once(resources: GivenBench, spec: TrialSpec) -> Solo:
     return _solos[key]
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+# slow: what checkpointing recomputes is shown in test_fit.py, and in two processes in test_divided.py
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any, checkpointing: bool) -> None:
     made = specs(f"training.gradient_checkpointing={checkpointing}")
     runs, records = through(bench64, made)
@@ -266,12 +267,12 @@ def test_a_mixed_cohort_equals_every_trial_alone(bench64: GivenBench, specs: Any
 @pytest.mark.parametrize(
     ("scheme", "epochs"),
     [  # slow: 32 bits without a scheme, which a scheme computes in too; another way to store scales; a second epoch,
-        # which 64 bits show
+        # which 64 bits show; 8 bits, whose layers are compared in test_schemes.py
         pytest.param("none", 1, marks=pytest.mark.slow),
         pytest.param("nf4", 2, marks=pytest.mark.slow),
         ("nf4_dq", 1),
         pytest.param("nf4_dq", 2, marks=pytest.mark.slow),
-        ("int8", 1),
+        pytest.param("int8", 1, marks=pytest.mark.slow),
     ],
 )
 def test_in_32_bits_and_on_a_quantized_base_it_stays_close(

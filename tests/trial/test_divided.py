@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,21 +39,31 @@ TRIALS: Final[dict[str, list[tuple[int, tuple[str, ...]]]]] = {
 TOLERANCE: Final = {True: 1e-4, False: 1e-10}  # relative to a tensor's largest number, by whether it has 32 bits
 
 
+# slow: the largest cohort and the base in parts with rows of its own in each process run by default, in 64 and 32 bits;
+# the others add methods that train alone, and what checkpointing and chunks of the loss recompute
+QUICK: Final = ("ddp", "fsdp nf4 32 bits")
+EVERY: Final = [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in TRIALS]
+
+
 class Both(NamedTuple):
     whole: Found  # of one process
     divided: list[Found]  # of each of two
 
 
 @pytest.fixture(scope="module")
-def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    """Every scenario's trials in this process, and in two."""
-    folder = tmp_path_factory.mktemp("divided")
-    specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS}
-    messages = {name: [spec.to_dict() for spec in made] for name, made in specs.items()}
-    divided = run_divided(2, messages, folder)
-    return Both(
-        {name: outcomes(name, [undivided(one) for one in made], ONE_PROCESS) for name, made in specs.items()}, divided
-    )
+def both(compose_trial: Compose, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Both]:
+    """What a scenario's trials came to in this process, and in two; all quick scenarios, or all slow ones, run once."""
+
+    @cache
+    def run(is_quick: bool) -> Both:
+        folder = tmp_path_factory.mktemp("divided")
+        specs = {name: specs_of(name, compose_trial, folder) for name in TRIALS if (name in QUICK) is is_quick}
+        messages = {name: [spec.to_dict() for spec in made] for name, made in specs.items()}
+        divided = run_divided(2, messages, folder)
+        alone = {name: [undivided(one) for one in made] for name, made in specs.items()}
+        return Both({name: outcomes(name, made, ONE_PROCESS) for name, made in alone.items()}, divided)
+
+    return lambda scenario: run(scenario in QUICK)
 
 
 def specs_of(scenario: str, compose: Callable[..., TrialConfig], folder: Path) -> list[TrialSpec]:
@@ -81,28 +92,28 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: flo
     assert found["solo_tokens"] == expected["solo_tokens"]
 
 
-@pytest.mark.parametrize("scenario", TRIALS)
-def test_two_processes_end_as_one_with_the_whole_batch(both: Both, scenario: str) -> None:
-    expected = both.whole[scenario]
+@pytest.mark.parametrize("scenario", EVERY)
+def test_two_processes_end_as_one_with_the_whole_batch(both: Callable[[str], Both], scenario: str) -> None:
+    expected = both(scenario).whole[scenario]
     assert len(expected) == len(TRIALS[scenario])
     for number, one in expected.items():
-        for found in both.divided:
+        for found in both(scenario).divided:
             assert_close(found[scenario][number], one, TOLERANCE["32 bits" in scenario])
             assert found[scenario][number]["losses"] == pytest.approx(one["losses"], rel=0, abs=5e-6)
 
 
-@pytest.mark.parametrize("scenario", TRIALS)
-def test_both_processes_have_the_same_bits(both: Both, scenario: str) -> None:
-    first, second = (found[scenario] for found in both.divided)
+@pytest.mark.parametrize("scenario", EVERY)
+def test_both_processes_have_the_same_bits(both: Callable[[str], Both], scenario: str) -> None:
+    first, second = (found[scenario] for found in both(scenario).divided)
     for number, one in first.items():
         assert one["losses"] == second[number]["losses"]
         assert all(map(torch.equal, one["weights"], second[number]["weights"]))
 
 
-@pytest.mark.parametrize("scenario", [name for name in TRIALS if "fsdp" in name])
-def test_each_process_holds_half_of_a_base_in_parts(both: Both, scenario: str) -> None:
-    whole = both.whole[scenario][0]["bytes"]
-    for found in both.divided:
+@pytest.mark.parametrize("scenario", [one for one in EVERY if "fsdp" in str(one.id)])
+def test_each_process_holds_half_of_a_base_in_parts(both: Callable[[str], Both], scenario: str) -> None:
+    whole = both(scenario).whole[scenario][0]["bytes"]
+    for found in both(scenario).divided:
         assert found[scenario][0]["bytes"] == pytest.approx(whole / 2, rel=0.02)
 
 

@@ -28,6 +28,7 @@ SHORT = (
     "training.log_interval=3",
     "training.heldout_interval=2",
 )
+SLOW = pytest.mark.slow
 NO_ROOM = torch.OutOfMemoryError("no room, made up")
 
 
@@ -131,8 +132,9 @@ def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
     ("where", "name", "call"),
     [
         pytest.param(module, "compute_window_shares", 4, id="in a micro-batch"),
-        pytest.param(RunningTrial, "clip_gradients", 2, id="between the gradients and the step"),
-        pytest.param(fit, "measure_heldout_losses", 4, id="in a held-out loss between steps"),
+        # slow: two more moments, beside the earliest and the last one
+        pytest.param(RunningTrial, "clip_gradients", 2, id="between the gradients and the step", marks=SLOW),
+        pytest.param(fit, "measure_heldout_losses", 4, id="in a held-out loss between steps", marks=SLOW),
         pytest.param(scoring, "save_trained_weights", 1, id="in the evaluation"),
     ],
 )

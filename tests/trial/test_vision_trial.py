@@ -73,7 +73,8 @@ def trained(spec: TrialSpec) -> dict[str, Tensor]:
     return load_file(spec.folder / "adapter" / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize("quantization", ["none", "nf4_dq"])
+# slow: a base in 32 bits, beside one in 4
+@pytest.mark.parametrize("quantization", [pytest.param("none", marks=pytest.mark.slow), "nf4_dq"])
 def test_accumulation_equals_the_large_batch(make_spec: SpecFactory, resources: Resources, quantization: str) -> None:
     """Two epochs of 22 images, the last window of each smaller."""
     common = [one for one in VISION if "quantization" not in one]
