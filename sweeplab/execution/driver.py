@@ -206,5 +206,5 @@ class Driver:
                 progress.say(f"Stopped: {reason}. The same command continues the study.")
             finally:
                 self.tracker.interrupted()
-        if num_left_out := search.queue.num_left_out:
+        if not is_race and (num_left_out := search.queue.num_left_out):
             progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

@@ -10,7 +10,13 @@ from sweeplab.search.search import Search
 from sweeplab.training.running_trial import _reaches_rung
 from tests.study_runs import LOSS, ComposeStudy, Open, end, record_of
 
-SCHEDULE: Final = ("pruner=schedule", "training.heldout_interval=0.125", "study.seeds=[0,1]")
+SCHEDULE: Final = (
+    "pruner=schedule",
+    "pruner.rungs=[0.125,0.5]",
+    "pruner.reduction_factor=3",
+    "training.heldout_interval=0.125",
+    "study.seeds=[0,1]",
+)
 SIX: Final = ("++space.adapter.rank.choices=[2,4,8,16,32,64]", *SCHEDULE)
 
 
@@ -49,7 +55,7 @@ def test_further_seeds_are_trained_to_their_end(open_search: Open) -> None:
 
 
 def test_trials_of_unlike_length_are_compared_at_equal_shares(open_search: Open) -> None:
-    search = open_search("++space.adapter.rank.choices=[2,4]", *SCHEDULE[:2], "study.seeds=[0]")
+    search = open_search("++space.adapter.rank.choices=[2,4]", *SCHEDULE[:-1], "study.seeds=[0]")
     first, second = search.ask_all()
     assert search.report(first.number, 10, 3.0, num_steps=80) is None
     assert search.report(first.number, 40, 1.0, num_steps=80) is None
@@ -80,9 +86,9 @@ def test_held_out_losses_are_due_each_time_that_a_share_is_done(num_steps: int, 
     [
         (
             ("training.heldout_interval=0.25",),
-            "must be at most pruner.rungs[0]=0.125 of a trial",
+            "must be at most pruner.rungs[0]=0.25 of a trial",
         ),
-        (("training.heldout_interval=10", "training.max_steps=40"), "must be at most pruner.rungs[0]=0.125 of a trial"),
+        (("training.heldout_interval=20", "training.max_steps=40"), "must be at most pruner.rungs[0]=0.25 of a trial"),
         (("training.heldout_interval=0.125", "pruner.rungs=[0.5,0.25]"), "pruner.rungs must be rising shares"),
         (("training.heldout_interval=null",), "training.heldout_interval is needed by pruner=schedule"),
         (("pruner=asha", "training.heldout_interval=0.125"), "must be a number of steps for pruner=asha"),

@@ -23,6 +23,7 @@ from experiments.benchmarks.replay.methods import (
     halve_by_seeds,
     race_after_curves,
     race_within,
+    recommend,
     search_with_tpe,
     try_every_setting,
     try_random,
@@ -32,7 +33,11 @@ from experiments.benchmarks.replay.worlds import Shape, Table, list_shapes, read
 
 REPORT: Final = Path("reports/benchmarks/replay/report.md")
 _MOST_SEEDS: Final = 10
-_TPE_RUNS: Final = 45
+_BUDGETS: Final = (30, 45, 63)  # runs; TPE takes 45
+_SHARES: Final = (0.1, 1 / 3, 1.0, 3.0, 10.0)  # of the published rate
+_LIKELY_RATIO: Final = 2.0  # alpha over rank
+_OF_THE_TINY_BASE: Final = 3e-3  # the published rate, conf/priors.yaml
+_PUBLISHED: Final = {"instructions": 1e-2, "alpaca": 1e-2}
 _WITHIN: Final = (0.05, 0.1)  # of the best loss, as a share
 _HEAD: Final = (
     "| method | runs | regret, mean | regret, worst of 20 | decided | said wrongly |\n"
@@ -75,6 +80,19 @@ def _describe(name: str, choices: list[Choice], means_K: np.ndarray[tuple[int, .
     return f"| {name} | {shown} | {100 * regrets.mean():.2f} % | {100 * worst:.2f} % | {decided} | {wrong} |\n"
 
 
+def _list_recommended(table: Table) -> list[int]:
+    """The settings that `action=recommend` tries, of those of the table."""
+    published = _PUBLISHED.get(table.name, _OF_THE_TINY_BASE)
+    rates = {rate for share in _SHARES for rate in _find_near(table, share * published)}
+    return [row for row, (rate, _, ratio) in enumerate(table.settings) if rate in rates and ratio == _LIKELY_RATIO]
+
+
+def _find_near(table: Table, rate: float) -> list[float]:
+    """The rate of the table that is equal but for rounding."""
+    rates = {setting[0] for setting in table.settings}
+    return [one for one in rates if abs(math.log(one / rate)) < math.log(1.2)]
+
+
 def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     best, count = float(table.means_K.min()), len(table.settings)
     yield "every setting, 1 seed", try_every_setting(1)
@@ -83,7 +101,9 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     yield "random, a third of the settings", try_random(count // 3)
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
     yield "successive halving on curves, 1 seed", halve_by_curves
-    for most_runs in (30, _TPE_RUNS, 63):
+    for most_runs in _BUDGETS:
+        yield f"recommend, at most {most_runs} runs", recommend(_list_recommended(table), 0.02 * best, most_runs)
+    for most_runs in _BUDGETS[1:]:
         yield f"curves, then the race, at most {most_runs} runs", race_after_curves(0.02 * best, most_runs)
     for share in _WITHIN:
         yield f"race, within {share:.0%}", race_within(share * best)

@@ -13,8 +13,9 @@ from sweeplab.statistics.race import RaceTable, Run, choose_runs, judge_race
 
 _NUM_TPE: Final = 30
 _NUM_TOP: Final = 5
-_KEEP_ONE_IN: Final = 3
-_RUNGS: Final = (0.125, 0.5)  # of conf/pruner/schedule.yaml
+_HALVING: Final = 3  # one setting in so many goes on
+_RUNGS: Final = (0.25, 0.5)  # of conf/pruner/schedule.yaml
+_KEEP_ONE_IN: Final = 2
 
 
 class Choice(NamedTuple):
@@ -81,13 +82,13 @@ def halve_by_curves(losses_KSR: Array, means_K: Array, random: np.random.Generat
     for share, before in ((0.25, 0.0), (0.5, 0.25), (1.0, 0.5)):
         runs += len(alive) * (share - before)
         order = losses_KSR[alive, 0, round(share * num_rungs) - 1].argsort()
-        alive = alive[order[: max(1, len(alive) // _KEEP_ONE_IN)]]
+        alive = alive[order[: max(1, len(alive) // _HALVING)]]
     return Choice(int(alive[0]), runs)
 
 
 def race_after_curves(within: float, most_runs: float) -> Method:
-    """What `action=recommend` does: first seeds in random order under `pruner=schedule`, then the race of those that
-    reached their end, while a whole round still fits into `most_runs`."""
+    """First seeds in random order under `pruner=schedule`, then the race of those that reached their end, while a whole
+    round still fits into `most_runs`."""
 
     def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
         num_settings, num_seeds, _ = losses_KSR.shape
@@ -115,8 +116,30 @@ def race_after_curves(within: float, most_runs: float) -> Method:
     return choose
 
 
+def recommend(rows: list[int], within: float, most_runs: float) -> Method:
+    """What `action=recommend` does: the race among settings around the published rate, while a whole round still fits
+    into `most_runs`."""
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        known_KS, out_K, num_runs = np.full((len(rows), losses_KSR.shape[1]), math.nan), np.zeros(len(rows), bool), 0
+        while True:
+            table = RaceTable(known_KS.copy(), out_K, is_log=True)
+            runs = choose_runs(table, within)
+            if not runs or num_runs + len(runs) > most_runs:
+                standing = judge_race(table)
+                assert standing is not None
+                was_wrong = bool(means_K[rows[standing.leader]] - means_K[rows].min() > standing.bound + 1e-12)
+                is_decided = not len(standing.find_open(within))
+                return Choice(rows[standing.leader], num_runs, standing.bound, is_decided, was_wrong)
+            for setting, seed in runs:
+                known_KS[setting, seed] = losses_KSR[rows[setting], seed, -1]
+            num_runs += len(runs)
+
+    return choose
+
+
 def _passes(losses_R: Array, rung: float, seen: list[float]) -> bool:
-    """Whether a curve is among the best third of those that were at the rung before; it joins them."""
+    """Whether a curve is among the best half of those that were at the rung before; it joins them."""
     loss = float(losses_R[round(rung * len(losses_R)) - 1])
     seen.append(loss)
     return loss <= sorted(seen)[max(1, len(seen) // _KEEP_ONE_IN) - 1]

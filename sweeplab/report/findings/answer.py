@@ -93,12 +93,12 @@ def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items 
     evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
         return Answer(f"No setting has a {label_metric(metric)}, so none is called the best.", constrained, [])
-    compared, judged = evidence.compared(), judge_study(facts, evidence.settings)
+    compared, judged = evidence.compared(), judge_study(facts, allowed)
     notes = [*constrained, *_warn_of_ends(facts, evidence)]
     certainty = list_certainty(allowed, evidence, compared)
     if judged is None:
         return Answer(_name_best(facts, allowed, evidence, compared), notes, certainty)
-    first, *sure = state_race(facts, evidence, judged)
+    first, *sure = state_race(facts, allowed, evidence, judged)
     return Answer(first, notes, [*sure, *certainty])
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-from sweeplab.records.record import RaceGoal, StudyFacts
+from sweeplab.records.record import RaceGoal, Status, StudyFacts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import count_noun, format_metric, label_metric
 from sweeplab.report.evidence.settings import Setting, read_number
@@ -17,26 +17,36 @@ _ASSUMED: Final = (
 )
 
 
-def state_race(facts: StudyFacts, evidence: Evidence, judged: tuple[RaceTable, Standing]) -> list[str]:
-    """The answer in a sentence, then how sure it is. The leader is `evidence.best`."""
+def state_race(
+    facts: StudyFacts, settings: list[Setting], evidence: Evidence, judged: tuple[RaceTable, Standing]
+) -> list[str]:
+    """The answer in a sentence, then how sure it is. Indices of the race are those of `settings`."""
     assert facts.race is not None
     (table, standing), goal, metric = judged, facts.race, evidence.metric
-    leader = evidence.settings[standing.leader]
-    value = format_metric(metric, evidence.estimates[standing.leader].value)
-    has = f"{label_metric(metric)} {value}{describe_gain(evidence)}"
+    leader = settings[standing.leader]
+    estimate = evidence.estimate(leader)
+    assert estimate is not None
+    gain = describe_gain(evidence) if len(evidence.settings) > 1 else ""
+    has = f"{label_metric(metric)} {format_metric(metric, estimate.value)}{gain}"
     num_seeds, within = int(table.counts_K[standing.leader]), format_metric(metric, goal.within)
-    if num_seeds == 1:
+    open_ones = [settings[index].label for index in standing.find_open(goal.within)]
+    if num_seeds == 1 and open_ones:
         return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
-    sure = [_describe_certainty(goal), f"{_describe_runs(table)} {_ASSUMED}"]
-    open_ones = [evidence.settings[index].label for index in standing.find_open(goal.within)]
+    sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}"]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
-        words = f"Use {leader.label}: {has}. No other setting is better{lost if standing.bound else ''}."
+        others = "setting that was trained to its end" if _count_stopped(settings) else "setting"
+        words = f"Use {leader.label}: {has}. No other {others} is better{lost if standing.bound else ''}."
         return [words, *_describe_fresh(evidence, leader, goal), *sure]
     named = " and ".join(open_ones) if len(open_ones) <= _MOST_NAMED else count_noun(len(open_ones), "other setting")
     most = "" if math.isinf(standing.bound) else f", by {format_metric(metric, standing.bound)} at most"
     words = f"So far {leader.label} leads: {has}. {named} may be better by more than {within}{most}"
     return [f"{words}; more seeds would tell: raise study.budget, or give study.seeds more.", *sure]
+
+
+def _count_stopped(settings: list[Setting]) -> int:
+    """Settings that were stopped on their curve."""
+    return sum(any(record.status is Status.PRUNED for record in one.records) for one in settings)
 
 
 def _describe_fresh(evidence: Evidence, leader: Setting, goal: RaceGoal) -> list[str]:
@@ -56,12 +66,20 @@ def _describe_certainty(goal: RaceGoal) -> str:
     )
 
 
-def _describe_runs(table: RaceTable) -> str:
-    """How the runs were spent."""
+def _describe_runs(table: RaceTable, settings: list[Setting]) -> str:
+    """How the runs were spent, and what is outside the certainty."""
     counts = table.counts_K[table.counts_K > 0]
-    num_out = int(table.out_K.sum())
-    out = f"; {num_out} left the race, since a run failed, was pruned or broke a constraint" if num_out else ""
-    return (
-        f"{count_noun(int(counts.sum()), 'run')} were spent on {count_noun(len(table.counts_K), 'setting')}, from "
-        f"{int(counts.min())} to {count_noun(int(counts.max()), 'seed')} each{out}."
-    )
+    num_stopped, num_out = _count_stopped(settings), int(table.out_K.sum())
+    sentences = [
+        f"{count_noun(int(counts.sum()), 'whole run')} were spent on {count_noun(len(counts), 'setting')}, from "
+        f"{int(counts.min())} to {count_noun(int(counts.max()), 'seed')} each."
+    ]
+    if num_stopped:
+        sentences.append(
+            f"{count_noun(num_stopped, 'other setting')} stopped early, since the curve lagged behind; whether one of "
+            "them would have caught up is outside this certainty."
+        )
+    if num_out > num_stopped:
+        left = count_noun(num_out - num_stopped, "setting")
+        sentences.append(f"{left} left the race, since a run failed or broke a constraint.")
+    return " ".join(sentences)
