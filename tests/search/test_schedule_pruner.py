@@ -85,7 +85,7 @@ def test_held_out_losses_are_due_each_time_that_a_share_is_done(num_steps: int, 
     ("overrides", "words"),
     [
         (
-            ("training.heldout_interval=0.25",),
+            ("training.heldout_interval=0.5",),
             "must be at most pruner.rungs[0]=0.25 of a trial",
         ),
         (("training.heldout_interval=20", "training.max_steps=40"), "must be at most pruner.rungs[0]=0.25 of a trial"),
