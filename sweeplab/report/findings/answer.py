@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sweeplab.records.constraints import list_bounds
 from sweeplab.records.items import Items
@@ -36,6 +36,14 @@ class Answer:
     @property
     def sentences(self) -> list[str]:
         return [self.first, *self.notes, *self.certainty]
+
+
+class End(NamedTuple):
+    """An end of the values that were tried."""
+
+    key: str
+    value: int | float
+    is_largest: bool
 
 
 def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> Answer:
@@ -84,7 +92,7 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Answer:
     """The answer among settings whose objective means the same."""
     metric, _ = first_objective(facts)
-    refused = [setting for setting in settings if _is_refused(setting)]
+    refused = [setting for setting in settings if is_refused(setting)]
     allowed = [setting for setting in keep_allowed(facts, settings) if setting not in refused]
     constrained = [*_describe_refusals(refused), *_describe_constraints(facts, settings)]
     if not allowed:
@@ -114,17 +122,25 @@ def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[st
     return [f"Allowed: {bounds}. Beyond that, and so not ranked: {names}."]
 
 
-def _warn_of_ends(facts: StudyFacts, evidence: Evidence) -> list[str]:
-    """Whether the best lies at an end of the values that were tried, so that a better one may lie beyond.
+def find_ends(facts: StudyFacts, evidence: Evidence, setting: Setting) -> list[End]:
+    """The axes on whose end the setting lies, so that a better one may lie beyond.
 
     Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost.
     """
     ends = []
     for key, spec in facts.space.items():
         tried = {one.params[key] for one in evidence.settings if is_number(one.params.get(key))}
-        if spec.get("choices") and len(tried) > 2 and evidence.best.params.get(key) in (min(tried), max(tried)):
-            largest = evidence.best.params[key] == max(tried)
-            ends.append(f"{key}={format_value(evidence.best.params[key])} ({'largest' if largest else 'smallest'})")
+        if spec.get("choices") and len(tried) > 2 and setting.params.get(key) in (min(tried), max(tried)):
+            ends.append(End(key, setting.params[key], setting.params[key] == max(tried)))
+    return ends
+
+
+def _warn_of_ends(facts: StudyFacts, evidence: Evidence) -> list[str]:
+    """Whether the best lies at an end of the values that were tried."""
+    ends = [
+        f"{one.key}={format_value(one.value)} ({'largest' if one.is_largest else 'smallest'})"
+        for one in find_ends(facts, evidence, evidence.best)
+    ]
     if not ends:
         return []
     return [f"The best lies at an end of what was tried, {' and '.join(ends)}: a better one may lie beyond."]
@@ -195,5 +211,5 @@ def _describe_refusals(refused: list[Setting]) -> list[str]:
     return [f"{len(refused)} settings cannot run, the first, {refused[0].label}, because {reason}."]
 
 
-def _is_refused(setting: Setting) -> bool:
+def is_refused(setting: Setting) -> bool:
     return any(record.status is Status.REFUSED for record in setting.records)
