@@ -24,7 +24,6 @@ class RaceStatement:
     certainty: float  # probability with which the statement is true
     num_open: int  # settings that may be better by more than `within`
     is_decided: bool
-    is_budget_spent: bool = False
 
 
 class Objective(Section):
@@ -119,8 +118,8 @@ class StudyAnswer(Section):
     version: int = key("version of this schema; a reader refuses a larger one")
     study: str = key("name of the study")
     objective: Objective = key("what decides which setting is best")
-    state: Literal["decided", "open", "budget_spent", "finished", "running"] | None = key(
-        "of a race: decided, open or budget_spent; else finished or running; null: number of planned trials not known"
+    state: Literal["decided", "open", "finished", "running"] | None = key(
+        "of a race: decided, or open where more seeds or a larger budget would tell; else finished or running; null: number of planned trials not known"
     )
     certainty: float = key("probability with which intervals and bound hold at any look")
     within: float | None = key("what may be lost at most that a race was asked for; null without a race")

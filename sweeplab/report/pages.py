@@ -34,6 +34,7 @@ from sweeplab.report.findings.importance import (
     describe_importance,
     measure_importance,
 )
+from sweeplab.report.findings.race import summarize_race
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.setup import describe_setup
 from sweeplab.report.findings.table import Table
@@ -121,7 +122,9 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
         (folder / "items.json").unlink(missing_ok=True)
     else:
         write_json(folder / "items.json", items_to_dict(items))
-    write_json(folder / "answer.json", build_answer(facts, content.settings, values["answer"], items).to_dict())
+    race = summarize_race(facts, content.settings)
+    answer = build_answer(facts, content.settings, values["answer"], items, race)
+    write_json(folder / "answer.json", answer.to_dict())
     picture = draw_picture(facts, drawn, content.ranked)
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)

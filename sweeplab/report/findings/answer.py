@@ -12,7 +12,7 @@ from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
 from sweeplab.report.evidence.formatting import count_noun, describe_bound, format_metric, format_value, label_metric
 from sweeplab.report.evidence.race import judge_study
-from sweeplab.report.evidence.settings import Setting, first_objective, keep_allowed, list_broken_bounds
+from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, list_broken_bounds
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.race import state_race
@@ -209,7 +209,3 @@ def _describe_refusals(refused: list[Setting]) -> list[str]:
     if len(refused) == 1:
         return [f"{refused[0].label} cannot run: {reason}."]
     return [f"{len(refused)} settings cannot run, the first, {refused[0].label}, because {reason}."]
-
-
-def is_refused(setting: Setting) -> bool:
-    return any(record.status is Status.REFUSED for record in setting.records)

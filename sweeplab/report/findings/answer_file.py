@@ -33,15 +33,16 @@ from sweeplab.report.evidence.settings import (
     Setting,
     collect_records,
     first_objective,
+    is_refused,
     keep_allowed,
     list_broken_bounds,
 )
-from sweeplab.report.findings.answer import Answer, find_ends, is_refused
+from sweeplab.report.findings.answer import Answer, find_ends
 from sweeplab.report.findings.certainty import count_seeds
 from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import LEVEL, Estimate
 
-_State = Literal["decided", "open", "budget_spent", "finished", "running"]
+_State = Literal["decided", "open", "finished", "running"]
 _WORSE: Final = "worse"
 _CONSTRAINT: Final = "constraint"
 
@@ -123,7 +124,7 @@ def _is_recommended(standing: _Standing, race: RaceStatement | None) -> bool:
 
 def _find_state(facts: StudyFacts, records: list[TrialRecord], race: RaceStatement | None) -> _State | None:
     if race is not None:
-        return "decided" if race.is_decided else "budget_spent" if race.is_budget_spent else "open"
+        return "decided" if race.is_decided else "open"
     if facts.num_planned is None:
         return None
     return "finished" if len(records) >= facts.num_planned else "running"

@@ -3,10 +3,12 @@
 import math
 from typing import Final
 
+from sweeplab.records.answer import RaceStatement
 from sweeplab.records.record import RaceGoal, Status, StudyFacts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import count_noun, format_metric, label_metric
-from sweeplab.report.evidence.settings import Setting, read_number
+from sweeplab.report.evidence.race import judge_study
+from sweeplab.report.evidence.settings import Setting, is_refused, keep_allowed, read_number
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.statistics.race import RaceTable, Standing
 
@@ -15,6 +17,19 @@ _ASSUMED: Final = (
     "It assumes that seeds move settings alike, or unlike by a factor of about two; where the best alone spreads three "
     "times as much as all others, it was wrong in 12 of 100 simulated studies."
 )
+
+
+def summarize_race(facts: StudyFacts, settings: list[Setting]) -> RaceStatement | None:
+    """What the race says of the settings that may win it, as numbers; None without a race, or before its first run."""
+    runners = [setting for setting in keep_allowed(facts, settings) if not is_refused(setting)]
+    judged = judge_study(facts, runners)
+    if judged is None or facts.race is None:
+        return None
+    _, standing = judged
+    num_open = len(standing.find_open(facts.race.within))
+    bound = None if math.isinf(standing.bound) else standing.bound
+    leader = runners[standing.leader].params
+    return RaceStatement(leader, bound, facts.race.within, facts.race.certainty, num_open, num_open == 0)
 
 
 def state_race(

@@ -117,13 +117,11 @@ def test_one_seed_decides_nothing(facts: StudyFacts, records: list[TrialRecord])
 
 
 @pytest.mark.parametrize(
-    ("is_decided", "is_budget_spent", "state"),
-    [(True, True, "decided"), (False, True, "budget_spent"), (False, False, "open")],
+    ("is_decided", "state"),
+    [(True, "decided"), (False, "open")],
 )
-def test_a_race_states_its_own(
-    facts: StudyFacts, records: list[TrialRecord], is_decided: bool, is_budget_spent: bool, state: str
-) -> None:
-    race = RaceStatement(NEXT, 0.03, 0.05, 0.9, 0 if is_decided else 1, is_decided, is_budget_spent)
+def test_a_race_states_its_own(facts: StudyFacts, records: list[TrialRecord], is_decided: bool, state: str) -> None:
+    race = RaceStatement(NEXT, 0.03, 0.05, 0.9, 0 if is_decided else 1, is_decided)
     answer = answer_of(facts, records, race)
     assert (answer.state, answer.bound, answer.within, answer.certainty) == (state, 0.03, 0.05, 0.9)
     assert answer.leading is not None
