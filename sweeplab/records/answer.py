@@ -119,7 +119,8 @@ class StudyAnswer(Section):
     study: str = key("name of the study")
     objective: Objective = key("what decides which setting is best")
     state: Literal["decided", "open", "finished", "running"] | None = key(
-        "of a race: decided, or open where more seeds or a larger budget would tell; else finished or running; null: number of planned trials not known"
+        "of a race: decided, or open where more seeds or a larger budget would tell; else finished or running; null: "
+        "number of planned trials not known"
     )
     certainty: float = key("probability with which intervals and bound hold at any look")
     within: float | None = key("what may be lost at most that a race was asked for; null without a race")

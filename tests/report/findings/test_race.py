@@ -11,7 +11,7 @@ from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.race import summarize_race
 
 LOSS = "heldout_loss_nats_per_token"
-MEANS = {4: 2.0, 8: 1.0, 16: 1.01, 32: 3.0}
+MEANS = {4: 2.0, 8: 1.0, 16: 1.05, 32: 3.0}
 SEEDS = list(range(6))
 FACTS = StudyFacts(
     name="race",
@@ -75,9 +75,8 @@ def test_fresh_seeds_are_stated_by_themselves() -> None:
     ]
     before, after = state(records), state([*records, *fresh])
     assert before[0] == after[0]
-    assert (
-        "With 2 fresh seeds, which had no part in the choice, it has 1.250 nats/target and 1.375 nats/target." in after
-    )
+    shown = "1.250 nats/target and 1.375 nats/target"
+    assert f"With 2 fresh seeds, which had no part in the choice, it has {shown}." in after
 
 
 @pytest.mark.parametrize(
