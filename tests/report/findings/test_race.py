@@ -11,7 +11,7 @@ from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.race import summarize_race
 
 LOSS = "heldout_loss_nats_per_token"
-MEANS = {4: 2.0, 8: 1.0, 16: 1.05, 32: 3.0}
+MEANS = {4: 2.0, 8: 1.0, 16: 1.02, 32: 3.0}
 SEEDS = list(range(6))
 FACTS = StudyFacts(
     name="race",
@@ -43,7 +43,7 @@ def state(records: list[TrialRecord], facts: StudyFacts = FACTS) -> list[str]:
 
 
 def test_a_decided_race_names_its_setting_and_what_may_be_lost() -> None:
-    records = runs({4: 2, 8: 6, 16: 6, 32: 1})
+    records = runs({4: 2, 8: 6, 16: 6, 32: 1}, spread=0.02)
     first = state(records)[0]
     assert first.startswith("Use rank=8: held-out loss 1.0")
     assert "No other setting is better by more than 0.0" in first
