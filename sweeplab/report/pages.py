@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sweeplab.records.answer import StudyAnswer
 from sweeplab.records.items import Items, items_to_dict
-from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
-from sweeplab.records.store import write_json, write_text
+from sweeplab.records.record import BaseScore, Status, StudyFacts, TrialRecord
+from sweeplab.records.store import make_folder, write_json, write_text
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.figures import Figure, build_study_charts, draw_figures, draw_picture
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
@@ -40,6 +41,8 @@ from sweeplab.report.findings.setup import describe_setup
 from sweeplab.report.findings.table import Table
 from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table, title_phases
 from sweeplab.report.findings.verdicts import Verdict, judge_claims
+from sweeplab.report.recipes.facts import NEEDED
+from sweeplab.report.recipes.files import build_recipe_files
 from sweeplab.report.templating import html_environment, markdown_environment
 
 _CLAIMS_NOTE: Final = (
@@ -104,6 +107,18 @@ def _gather_content(stored: StoredStudy) -> _ReportContent:
     return _ReportContent(facts, records, items, bases, settings, judged, evidence, ranked, shares)
 
 
+def _write_recipe(records: list[TrialRecord], answer: StudyAnswer, folder: Path) -> None:
+    """The leading setting of a race as files for other trainers. Raises `StoreError`."""
+    numbers = set(answer.leading.trials) if answer.leading is not None else set()
+    trial = next((one for one in records if one.number in numbers and one.status is Status.FINISHED), None)
+    if trial is None or not trial.config.keys() >= NEEDED:
+        return
+    words = " ".join(f"{answer.statement} (sweeplab, study {answer.study}, trial {trial.number})".split())
+    make_folder(folder)
+    for name, text in build_recipe_files(trial, words).items():
+        write_text(folder / name, text)
+
+
 def write_pages(study: StoredStudy, folder: Path) -> Path:
     """Writes the files of `write_report`; returns the path of report.html. Raises `StoreError`."""
     facts, _, items, bases = study
@@ -125,6 +140,8 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     race = summarize_race(facts, content.settings)
     answer = build_answer(facts, content.settings, values["answer"], items, race)
     write_json(folder / "answer.json", answer.to_dict())
+    if race is not None:
+        _write_recipe(records, answer, folder / "recipe")
     picture = draw_picture(facts, drawn, content.ranked)
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)

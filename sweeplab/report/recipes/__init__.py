@@ -1,0 +1,1 @@
+"""The recommended setting as files that other trainers read."""
