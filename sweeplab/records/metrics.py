@@ -77,8 +77,18 @@ def known_metric(name: str) -> bool:
 
 def find_default_within(name: str) -> float | None:
     """A difference in a metric that few people would pay for; None where it depends on who asks."""
-    is_share = name.startswith("scores.") and split_filter(score_parts(name)[1])[0] in SHARES
-    return _SMALL if is_share or name == "heldout_loss_nats_per_token" else None
+    return _SMALL if is_share(name) or name == "heldout_loss_nats_per_token" else None
+
+
+def is_share(name: str) -> bool:
+    """True for a score that is a share of items, between 0 and 1."""
+    return name.startswith("scores.") and split_filter(score_parts(name)[1])[0] in SHARES
+
+
+def grows_with_value(name: str) -> bool:
+    """True for what spreads in proportion to its size: a loss, a perplexity, a time. Its logarithm is analyzed."""
+    is_loss = name == "heldout_loss_nats_per_token" or "perplexity" in name or "bits_per_byte" in name
+    return is_loss or name.endswith("seconds")
 
 
 def score_parts(name: str) -> tuple[str, str]:

@@ -25,11 +25,11 @@ from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
 from sweeplab.search.outcome import find_loss_sign, tell_record
 from sweeplab.search.planned import count_planned_trials
-from sweeplab.search.pruners import NUM_STEPS
 from sweeplab.search.queue import ENTRY, SEED, Queue, Queued, read_params
 from sweeplab.search.race import RaceQueue
 from sweeplab.search.rebuild import describe_trial, match_files, rebuild_trials
 from sweeplab.search.samplers import build_sampler, check_space, suggest
+from sweeplab.search.schedule_pruner import NUM_STEPS
 from sweeplab.search.settings import read_or_write_settings
 from sweeplab.search.storage import create_study
 from sweeplab.search.warm_start import build_earlier_trial

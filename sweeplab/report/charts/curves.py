@@ -3,12 +3,12 @@
 import statistics
 from typing import Any, Final, NamedTuple
 
+from sweeplab.records.metrics import is_share
 from sweeplab.records.record import HeldoutPoint, RungScores, Status, StudyFacts, TrainPoint, TrialRecord
 from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.colors import PALETTE
-from sweeplab.report.evidence.estimates import is_share
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_number, format_value, label_score, name_score
 from sweeplab.report.evidence.settings import (
     Setting,

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sweeplab.records.items import Items
-from sweeplab.records.metrics import METRICS
+from sweeplab.records.metrics import METRICS, is_share
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Level, Line
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import find_base_value
 from sweeplab.report.evidence.costs import STEP_SECONDS, choose_memory_metric, choose_time_metric
-from sweeplab.report.evidence.estimates import estimate_settings, is_share
+from sweeplab.report.evidence.estimates import estimate_settings
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
     choose_time_unit,

@@ -6,14 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from sweeplab.records.metrics import METRICS
+from sweeplab.records.metrics import METRICS, is_share
 from sweeplab.records.record import TrialRecord
 from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.ticks import Tick, list_round_ticks
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.costs import list_cost_metrics
-from sweeplab.report.evidence.estimates import Evidence, is_share
+from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
     choose_time_unit,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeplab.records.items import Items
-from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
+from sweeplab.records.metrics import METRICS, direction, grows_with_value, is_share, score_parts
 from sweeplab.records.record import Score, Status, StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.formatting import format_value
@@ -169,11 +169,6 @@ def _count_items(settings: list[Setting], metric: str) -> int:
     return (sizes.pop() or 0) if len(sizes) == 1 else 0
 
 
-def grows_with_value(metric: str) -> bool:
-    """True for what spreads in proportion to its size: a loss, a perplexity, a time. Its logarithm is analyzed."""
-    return metric == LOSS or "perplexity" in metric or "bits_per_byte" in metric or metric.endswith("seconds")
-
-
 def _build_main_effects(facts: StudyFacts, settings: list[Setting]) -> Array | None:
     """The columns of the main effects of what the settings vary; None for fewer than three settings."""
     records = collect_records(settings)
@@ -279,11 +274,6 @@ def _estimate_means(settings: list[Setting], metric: str, table: ResultTable) ->
 def is_seed_dependent(metric: str) -> bool:
     """True for a loss or a score, which another seed changes; a size may really be the same with all seeds."""
     return metric == LOSS or metric.startswith("scores.")
-
-
-def is_share(metric: str) -> bool:
-    """True for a score that is a share of items, between 0 and 1."""
-    return metric.startswith("scores.") and split_filter(score_parts(metric)[1])[0] in SHARES
 
 
 def _estimate_from_items(setting: Setting, metric: str, value: float, items_N: Array | None) -> Estimate:

@@ -8,9 +8,8 @@ import numpy as np
 
 from sweeplab.config.space import identify_params
 from sweeplab.records.constraints import list_bounds, measure_excess
-from sweeplab.records.metrics import direction
+from sweeplab.records.metrics import direction, grows_with_value
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.report.evidence.estimates import grows_with_value
 from sweeplab.report.evidence.settings import Setting, first_objective, read_number
 from sweeplab.statistics.race import RaceTable, Standing, judge_race
 
