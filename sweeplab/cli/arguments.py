@@ -25,12 +25,15 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises `ConfigError` for what it would answer with a traceback.
 
     Hydra wants keys that the chosen options lack to be added with two pluses; here they may be written without them.
+    A recommendation needs no experiment; it has its own.
     """
     for argument in arguments:
         _check_readable(argument)
     check_flags(arguments)
     _typed[:] = arguments
-    return [mark_known(argument) for argument in _put_flags_first(arguments)]
+    names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
+    own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
+    return [mark_known(argument) for argument in _put_flags_first([*own, *arguments])]
 
 
 def _put_flags_first(arguments: Sequence[str]) -> list[str]:

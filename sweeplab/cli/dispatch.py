@@ -114,20 +114,23 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.reproduce import reproduce_trial
 
             return reproduce_trial(request, console)
+        case "recommend":
+            return _run_study(request, console, recommends=True)
         case "run":
             return _run_study(request, console)
     return True
 
 
-def _run_study(request: Request, console: "Console") -> bool:
+def _run_study(request: Request, console: "Console", recommends: bool = False) -> bool:
     """Trains the study's trials, or goes on with those that are left; true where at least one has finished.
 
     Raises `ConfigError`, `StoreError` and `KeyboardInterrupt`.
     """
+    from sweeplab.cli.recommend import recommend_setting
     from sweeplab.execution.driver import Driver
 
     try:
-        return Driver(request, console).run() > 0
+        return recommend_setting(request, console) if recommends else Driver(request, console).run() > 0
     except KeyboardInterrupt as end:
         folder = study_folder(request.config)
         word = end.word.capitalize() if isinstance(end, Ended) else "Interrupted"

@@ -23,10 +23,10 @@ from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import gather_evidence
-from sweeplab.report.evidence.formatting import DASH, format_estimate, format_metric, label_metric
+from sweeplab.report.evidence.formatting import DASH, describe_params, format_estimate, format_metric, label_metric
 from sweeplab.report.evidence.settings import group_by_setting, keep_allowed, read_number
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.tracking.progress import describe_params, format_clock
+from sweeplab.tracking.progress import format_clock
 from sweeplab.tracking.status_file import StudyStatus, read_status
 
 _LOOK_SECONDS: Final = 1.0  # between two looks

@@ -81,7 +81,9 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
         values["study"] = {**study, "name": study.get("name") or default_name}
         values["study"]["enqueue"] = abbreviate_home(study.get("enqueue"))
         if study.get("seeds") is None:
-            values["study"]["seeds"] = choose_seeds(values.get("space"), study.get("enqueue"))
+            values["study"]["seeds"] = choose_seeds(
+                values.get("space"), study.get("enqueue"), (values.get("sampler") or {}).get("name")
+            )
     for group, kept in _swept(values.get("space")).items():
         values[group] = _without(group, values[group], kept)
     refuse_given_deciders(values, overrides)

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sweeplab.records.section import Section, key
+from sweeplab.runtime.errors import refuse
 
 _OWN = "use null for Optuna's own"
 
@@ -31,6 +32,12 @@ class GridSampler(SamplerConfig):
     """Every point of the space, seed by seed."""
 
     name: Literal["grid"] = "grid"
+
+
+class RaceSampler(SamplerConfig):
+    """Every point of the space, with as many seeds as its place needs: until the best is known to `study.within`."""
+
+    name: Literal["race"] = "race"
 
 
 class DrawingSampler(SamplerConfig):
@@ -98,7 +105,15 @@ class BruteForceSampler(DrawingSampler):
 
 
 AnySampler = Annotated[
-    GridSampler | RandomSampler | QmcSampler | TpeSampler | GpSampler | CmaesSampler | Nsga2Sampler | BruteForceSampler,
+    GridSampler
+    | RaceSampler
+    | RandomSampler
+    | QmcSampler
+    | TpeSampler
+    | GpSampler
+    | CmaesSampler
+    | Nsga2Sampler
+    | BruteForceSampler,
     Field(discriminator="name"),
 ]
 
@@ -169,7 +184,27 @@ class PatientPruner(PrunerConfig):
     min_delta: float | None = _least("by how much a loss has to be better", 0, unit="nats")
 
 
+class SchedulePruner(PrunerConfig):
+    """At equal shares of their schedules the best of the trials with the first seed go on, the others stop.
+
+    Losses of different trials are comparable at equal shares: a cosine's last part gains the most.
+    """
+
+    name: Literal["schedule"] = "schedule"
+    rungs: list[float] = key(
+        "shares of a trial's steps at which it is compared", rule="must be rising shares between 0 and 1"
+    )
+    reduction_factor: int = key("of the trials at a rung one in so many goes on", ge=2, remedy="try 3")
+
+    @field_validator("rungs")
+    @classmethod
+    def _check_rungs(cls, rungs: list[float]) -> list[float]:
+        if not rungs or sorted(set(rungs)) != rungs or not 0 < rungs[0] <= rungs[-1] < 1:
+            raise refuse("pruner.rungs", "must be rising shares between 0 and 1", rungs, "try [0.125,0.5]")
+        return rungs
+
+
 AnyPruner = Annotated[
-    NoPruner | AshaPruner | HyperbandPruner | MedianPruner | WilcoxonPruner | PatientPruner,
+    NoPruner | SchedulePruner | AshaPruner | HyperbandPruner | MedianPruner | WilcoxonPruner | PatientPruner,
     Field(discriminator="name"),
 ]

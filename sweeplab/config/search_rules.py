@@ -2,15 +2,17 @@
 
 from typing import Any, Final
 
-from sweeplab.config.sampler import HalvingPruner
-from sweeplab.config.study import StudyConfig
+from sweeplab.config.sampler import HalvingPruner, SchedulePruner
+from sweeplab.config.sizes import num_seconds
+from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
+from sweeplab.records.metrics import find_default_within
 from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
-LISTING: Final = ("grid", "brute_force")  # they end by themselves, with the last point of the space
+LISTING: Final = ("grid", "race", "brute_force")  # they end by themselves, with the last point of the space
 LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
-_CONSTRAINED: Final = ("tpe", "gp", "nsga2")
+_CONSTRAINED: Final = ("tpe", "gp", "nsga2", "race")
 
 
 def check_sampler(config: StudyConfig) -> None:
@@ -23,9 +25,40 @@ def check_sampler(config: StudyConfig) -> None:
     if sampler.name in LISTING and study.enqueue:
         rule = f"does not go with sampler={sampler.name}, which runs every point"
         raise refuse("study.enqueue", rule, study.enqueue, "use sampler=tpe")
+    if sampler.name == "race":
+        _check_race(config)
+    if study.budget is not None:
+        num_seconds("study.budget", study.budget)
     if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
         rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
         raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
+
+
+def _check_race(config: StudyConfig) -> None:
+    """Refuses a race without settings, or towards something that has no default. Raises `ConfigError`."""
+    study = config.study
+    if not config.space:
+        raise ConfigError("space is missing; sampler=race needs settings to choose from, or use sampler=grid")
+    if len(study.objectives) > 1:
+        rule = "must be one metric for sampler=race, which looks for the best by one number"
+        raise refuse("study.objectives", rule, study.objectives, "use sampler=grid")
+    if study.within is None and find_default_within(study.objectives[0]) is None:
+        raise ConfigError(
+            f"study.within is missing; say how much of {study.objectives[0]} may be lost by the setting that is named, "
+            "such as study.within=0.5"
+        )
+
+
+def list_fresh_seeds(study: StudySection) -> list[int]:
+    """The seeds with which the setting that a race names is trained once more."""
+    return [max(study.seeds) + count for count in range(1, study.fresh_seeds + 1)]
+
+
+def find_within(config: StudyConfig) -> float:
+    """What may be lost at most by the setting that a race names, in the unit of its objective."""
+    within = config.study.within or find_default_within(config.study.objectives[0])
+    assert within is not None
+    return within
 
 
 def check_pruner(config: StudyConfig) -> None:
@@ -42,6 +75,11 @@ def check_pruner(config: StudyConfig) -> None:
         raise refuse(
             "training.heldout_interval", f"is needed by pruner={pruner.name}", "null", "give steps, such as 50"
         )
+    if isinstance(pruner, SchedulePruner):
+        _check_shares(pruner, interval, steps)
+    elif interval < 1:
+        rule = f"must be a number of steps for pruner={pruner.name}"
+        raise refuse("training.heldout_interval", rule, interval, "give steps, such as 50, or use pruner=schedule")
     if steps is not None and interval >= steps:
         rule = f"must be below training.max_steps={steps} for pruner={pruner.name}"
         raise refuse("training.heldout_interval", rule, interval, f"try {max(1, steps // 4)}, or {remedy}")
@@ -55,6 +93,14 @@ def check_pruner(config: StudyConfig) -> None:
         raise refuse("pruner.min_resource", rule, pruner.min_resource, "leave it null")
     if pruner.name == "hyperband" and steps is None:
         raise refuse("training.max_steps", "is needed by pruner=hyperband", "null", "give it, or use pruner=asha")
+
+
+def _check_shares(pruner: SchedulePruner, interval: float, steps: int | None) -> None:
+    """Refuses held-out losses at other shares of the schedule than those that are compared. Raises `ConfigError`."""
+    share = interval if interval < 1 else None if steps is None else interval / steps
+    if share is None or share > pruner.rungs[0] + 1e-9:
+        rule = f"must be at most pruner.rungs[0]={pruner.rungs[0]:g} of a trial's steps for pruner=schedule"
+        raise refuse("training.heldout_interval", rule, interval, f"use {pruner.rungs[0]:g}, a share of the steps")
 
 
 def check_constraints(config: StudyConfig) -> None:

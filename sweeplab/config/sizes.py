@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write them."""
+"""Sizes in bytes, and times, as people write them."""
 
 import re
 from decimal import Decimal
@@ -12,6 +12,19 @@ _BYTE_UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb"
     "gib": 2**30,
     "tib": 2**40,
 }
+
+
+_TIME_UNITS: Final = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def num_seconds(key: str, text: str) -> float:
+    """Seconds that `90s`, `20min`, `1.5h` or `2d` mean. Raises `ConfigError`, also for a number without a unit."""
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-z]*)\s*", text.lower())
+    unit = None if parts is None else _TIME_UNITS.get(parts[2])
+    if parts is None or unit is None or float(parts[1]) == 0:
+        remedy = f"try {key}={text.strip()}min" if re.fullmatch(r"\s*\d+\s*", text) else f"try {key}=20min"
+        raise ConfigError(f"{key} must be a time above 0 with its unit, such as 90s, 20min or 2h, got {text}; {remedy}")
+    return float(parts[1]) * unit
 
 
 def num_bytes(key: str, text: str) -> int:

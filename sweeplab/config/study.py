@@ -36,6 +36,7 @@ class BoundConfig(Section):
     min: float | None = key("the smallest value that is allowed", None)
 
 
+_MOST_OF_A_RACE: Final = 10  # seeds
 AXIS_KEYS: Final = tuple(AxisConfig.model_fields)
 _SEEDS_SCHEMA: Final[dict[str, Any]] = {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "null"}]}
 
@@ -49,7 +50,8 @@ class StudySection(Section):
     question: Text | None = key("the question that the study answers; the report shows it", None)
     seeds: Annotated[list[int], WithJsonSchema(_SEEDS_SCHEMA)] = key(
         "random seeds; every setting is trained once with each of them; null: [0, 1] with a space or study.enqueue, "
-        "since one seed decides nothing between settings, else [0]",
+        "since one seed decides nothing between settings, else [0]; with sampler=race as many of them as are needed, "
+        "null: 0 to 9",
         rule="must be distinct whole numbers",
         remedy="try study.seeds=[0,1,2]",
     )
@@ -61,6 +63,39 @@ class StudySection(Section):
     )
     objectives: list[Text] = key(
         "metrics to optimize, as a record names them; the first one decides which setting is best"
+    )
+    within: float | None = key(
+        "what may be lost at most by using the setting that the race names; null: 0.02 for a held-out loss or a share",
+        None,
+        gt=0,
+        unit="the first objective's unit",
+        remedy="try study.within=0.02",
+        needs="sampler.name=race",
+    )
+    certainty: float = key(
+        "probability with which what the race says is true, at any look",
+        gt=0.5,
+        lt=1,
+        remedy="try study.certainty=0.95",
+        needs="sampler.name=race",
+    )
+    fresh_seeds: int = key(
+        "seeds after those of study.seeds with which the setting that the race names is trained once more: its own "
+        "value is that of these alone, since the best of many is best by chance, too",
+        ge=0,
+        remedy="try study.fresh_seeds=2",
+        needs="sampler.name=race",
+    )
+    budget: Text | None = key(
+        "time after which no further trial begins, such as 20min, 2h or 90s, earlier runs of the study included; "
+        "null: no limit",
+        None,
+    )
+    budget_tokens: float | None = key(
+        "tokens to train on, of all trials together, after which no further one begins; null: no limit",
+        None,
+        gt=0,
+        remedy="try study.budget_tokens=1e6",
     )
     max_failures: int | None = key(
         "failed trials in a row, after which the study stops; null: it goes on", None, ge=1, remedy="use null to go on"
@@ -83,7 +118,7 @@ class StudySection(Section):
 class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
-    action: Literal["run", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
+    action: Literal["run", "recommend", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
         "what to do with the study"
     )
     trial: int | None = key("number of the trial to export or to run again", None)
@@ -105,8 +140,13 @@ class StudyConfig(TrialConfig):
         return TrialConfig.model_construct(**{name: getattr(self, name) for name in TrialConfig.model_fields})
 
 
-def choose_seeds(space: Any, enqueue: Any) -> list[int]:
-    """Seeds of a study that names none: two where settings are compared, since one seed decides nothing."""
+def choose_seeds(space: Any, enqueue: Any, sampler: Any) -> list[int]:
+    """Seeds of a study that names none: two where settings are compared, since one seed decides nothing.
+
+    A race takes of ten as many as it needs.
+    """
+    if sampler == "race":
+        return list(range(_MOST_OF_A_RACE))
     return [0, 1] if space or enqueue else [0]
 
 

@@ -84,7 +84,7 @@ def check_study(config: StudyConfig) -> None:
     check_sampler(config)
     check_pruner(config)
     check_constraints(config)
-    if config.action in ("run", "plan"):  # what only reads records takes them as they are
+    if config.action in ("run", "recommend", "plan"):  # what only reads records takes them as they are
         check_claims(config.claims, config.space)
     _check_retained(config.data)
     _check_name(config.study.name or "")

@@ -77,8 +77,12 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = key(  # float16 would need scaled losses
         "number format of the base; auto: bfloat16 on a GPU that has it, else float32"
     )
-    heldout_interval: int | None = key(
-        "steps between held-out losses; null: at the end only", None, ge=1, unit="optimizer steps", remedy=_WHOLE
+    heldout_interval: int | float | None = key(
+        "steps between held-out losses, or a share of the trial's steps, such as 0.125; null: at the end only",
+        None,
+        gt=0,
+        unit="optimizer steps",
+        remedy="use a whole number from 1, or a share below 1",
     )
     log_interval: int = key("steps between points of the training loss", ge=1, unit="optimizer steps", remedy=_WHOLE)
     strategy: Literal["single", "ddp", "fsdp"] = key(

@@ -2,8 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable
 from typing import Final
 
 from sweeplab.config.search_rules import LEARNING
@@ -29,17 +28,18 @@ def _choose_cohort_size(config: StudyConfig) -> int:
 
 
 class CohortBuilder:
-    """Takes trials from `trials` as cohorts need them. Trials of one geometry keep their order."""
+    """Asks for trials as cohorts need them. Trials of one geometry keep their order."""
 
-    def __init__(self, trials: Iterator[TrialSpec], config: StudyConfig) -> None:
-        self.trials = trials
+    def __init__(self, ask: Callable[[], TrialSpec | None], config: StudyConfig) -> None:
+        self.ask = ask  # None: there is no trial now; a race has further ones once the results of others are there
         self.size = _choose_cohort_size(config)
         self.queue_length = self.size * (1 if config.sampler.name in LEARNING else _COHORTS_AHEAD)
         self.queue: deque[TrialSpec] = deque()
 
     def _fill_queue(self, count: int) -> None:
-        """Takes trials until `count` are in the queue, or there are no more."""
-        self.queue.extend(islice(self.trials, max(0, count - len(self.queue))))
+        """Asks for trials until `count` are in the queue, or there are no more."""
+        while len(self.queue) < count and (spec := self.ask()) is not None:
+            self.queue.append(spec)
 
     def build_cohort(self, num_idle: int = 1) -> list[TrialSpec]:
         """The next trial and, where it can share a base, others of its geometry; empty at the end of the study.

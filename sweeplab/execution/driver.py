@@ -11,7 +11,7 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
-from sweeplab.config.search_rules import constraint_bounds
+from sweeplab.config.search_rules import constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
@@ -21,7 +21,7 @@ from sweeplab.records.items import read_items
 from sweeplab.records.lock import only_writer
 from sweeplab.records.metrics import direction
 from sweeplab.records.quarantine import StudyFiles, read_study, remove_partial_files
-from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import (
     make_folder,
     read_base_scores,
@@ -46,6 +46,8 @@ from sweeplab.tracking.wandb_runs import build_tracker
 
 def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     study = request.config.study
+    is_race = request.config.sampler.name == "race"
+    race = RaceGoal(find_within(request.config), study.certainty, list_fresh_seeds(study)) if is_race else None
     return StudyFacts(
         name=str(study.name),
         question=study.question,
@@ -53,11 +55,12 @@ def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=count_planned_trials(request.config, varied),
+        num_planned=None if is_race else count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),
         constraints=dict(constraint_bounds(study.constraints)),
+        race=race,
     )
 
 
@@ -195,12 +198,13 @@ class Driver:
         """Runs the missing trials, or until the study is stopped."""
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
-        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers) as progress:
+        is_race = self.facts.race is not None
+        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers, is_race) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
             except StudyStopped as reason:
                 progress.say(f"Stopped: {reason}. The same command continues the study.")
             finally:
                 self.tracker.interrupted()
-        if num_left_out := search.queue.num_left_out:
+        if not is_race and (num_left_out := search.queue.num_left_out):
             progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

@@ -1,7 +1,6 @@
 """The scheduler: sends cohorts of trials to workers, stores their records and reports them to the search."""
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.execution.budget import Budget
 from sweeplab.execution.cohorts import CohortBuilder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
@@ -79,7 +79,8 @@ class Scheduler:
         self.tracker = tracker
         self.progress = progress
         self.gate = MemoryGate(request.config)
-        self.builder = CohortBuilder(self._compose_trials(), request.config)
+        self.budget = Budget(request.config.study, folder, search.records)
+        self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
         self.larger_batches: dict[int, list[LargerBatch]] = {}  # micro-batches that did not fit, by trial number
@@ -90,6 +91,8 @@ class Scheduler:
         """Runs until no trial is left. Raises `ConfigError`, `StoreError` and `StudyStopped`."""
         while self._dispatch():
             self.handle_event(self.executor.next_event())
+        if self.budget.why_over is not None and not self.search.is_over():
+            raise StudyStopped(f"{self.budget.why_over}; with a larger one the study goes on")
 
     def handle_event(self, event: Event) -> None:
         """Reacts to an event of a worker. Raises as `run`; a `ConfigError` also for what a worker refuses."""
@@ -117,9 +120,9 @@ class Scheduler:
     def _next_assignment(self, num_idle: int) -> _Assignment:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
 
-    def _compose_trials(self) -> Iterator[TrialSpec]:
-        """The trials of the search, except those that do not fit into memory: these get a record at once."""
-        for spec in self.search.ask_all():
+    def _ask(self) -> TrialSpec | None:
+        """The next trial of the search, or None; one that cannot run or will not fit gets a record at once."""
+        while self.budget.allows_another() and (spec := self.search.ask()) is not None:
             if spec.refusal is not None:
                 self._announce(spec)
                 self._store(spec.new_record(Status.REFUSED, spec.refusal))
@@ -127,7 +130,8 @@ class Scheduler:
                 self._announce(spec)
                 self._store(skipped)
             else:
-                yield spec
+                return spec
+        return None
 
     def _start_trial(self, spec: TrialSpec, assignment: _Assignment) -> Message:
         """Marks a trial as running and announces it; returns the message for the worker."""
@@ -136,7 +140,8 @@ class Scheduler:
         return spec.to_dict()
 
     def _announce(self, spec: TrialSpec) -> None:
-        """Tells the display and the tracker that a trial starts."""
+        """Tells the budget, the display and the tracker that a trial starts."""
+        self.budget.begin(spec.number)
         self.progress.started(spec.number, spec.params, spec.seed)
         self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
@@ -167,7 +172,9 @@ class Scheduler:
         self.progress.observed(number, step, values)
         self.tracker.observed(number, step, values)
         if self.config.pruner.name != "none" and "heldout_loss" in values:
-            self.executor.send_verdict(worker, self.search.report(number, step, values["heldout_loss"]))
+            self.executor.send_verdict(
+                worker, self.search.report(number, step, values["heldout_loss"], int(values["num_steps"]))
+            )
 
     def _quarantine(self, assignment: _Assignment, death: Message) -> None:
         """Queues the trials of a worker that died for another run.
@@ -233,6 +240,7 @@ class Scheduler:
         """
         record.provenance["claims"] = [fingerprint_claim(claim) for claim in self.config.claims]
         write_record(self.folder, record)
+        self.budget.end(record)
         self.tracker.ended(record)
         self.search.tell(record)
         self.progress.ended(record, _format_objectives(record, self.config))

@@ -83,6 +83,8 @@ def _list_obstacles(model: PreTrainedModel, config: PretrainedConfig, kinds: set
         found.append("positions by ALiBi, which follow from the place in the row")
     if "position_ids" not in inspect.signature(model.forward).parameters:
         found.append("positions that always count from the beginning of the row")
+    if any(hasattr(module, "create_position_ids_from_input_ids") for module in model.modules()):
+        found.append("positions that count from the padding token's id")
     if model.config._attn_implementation == "eager":
         found.append("attention that takes no mask of this kind (no torch attention in transformers)")
     return found

@@ -18,7 +18,7 @@ from threading import Timer
 from typing import IO, Any, Final
 
 from sweeplab.config.data import TextData
-from sweeplab.config.model import LocalModel
+from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.prompts import Example
@@ -30,6 +30,7 @@ _MOST_WAIT_SECONDS: Final = 120.0  # on a machine that others use too
 _START_SECONDS: Final = 300.0  # for torch to be imported there
 _MOST_BYTES: Final = 2**32  # of memory, beside what the imports take and the weights' files
 _MOST_DATA_BYTES: Final = 2**26  # more is read by the worker only
+_MOST_WEIGHT_BYTES: Final = 2**26  # of weights that are loaded and tried; larger ones are by the worker only
 _ASKED: Final = f"What is {'a' * 60}, 1234567890? \n\n  Crème brûlée, 漢字 & <tags> 🙂... {'ab ' * 20}"
 _ANSWERED: Final = f"It's {'x' * 60}! {'the ' * 20}"
 _SAMPLE: Final = [Example([{"role": "user", "content": _ASKED}, {"role": "assistant", "content": _ANSWERED}])]
@@ -103,9 +104,10 @@ def _receive_end(process: "subprocess.Popen[str]", step: str, subject: str, seco
 
 
 def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
-    """Reads what a plan and a worker will read of a folder, without its weights' values. Raises `ConfigError`.
+    """Reads what a plan and a worker will read of a folder. Raises `ConfigError`.
 
-    `begin` is told each step. Mistakes in the data are left to those who read all of it.
+    The values of large weights are left to the worker. `begin` is told each step. Mistakes in the data are left to
+    those who read all of it.
     """
     from sweeplab.adapters.counting import build_skeleton
     from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
@@ -117,6 +119,9 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
     build_skeleton(config.model)
     if not config.model.random_init:
         load_pretrained(config.model, {"device_map": {"": "meta"}})
+    if _has_small_weights(config.model):
+        begin("the weights")
+        _try_small_base(config.model)
     if isinstance(config.data, TextData):
         begin("the tokenizer and its chat template")
         tokenizer = load_tokenizer(config.model)
@@ -127,6 +132,35 @@ def probe_model(config: TrialConfig, begin: Callable[[str], None]) -> None:
     if _count_data_bytes(config) <= _MOST_DATA_BYTES:
         with _leaving_mistakes():
             measure_data_extent(config)
+
+
+def _has_small_weights(model: ModelConfig) -> bool:
+    """True where a folder's weights can be loaded and tried at once. Quantized ones may need a GPU for that."""
+    from sweeplab.models.base import read_architecture
+    from sweeplab.models.folder import list_weight_files
+
+    if not isinstance(model, LocalModel) or model.random_init:
+        return False
+    if getattr(read_architecture(model), "quantization_config", None) is not None:
+        return False
+    files = list_weight_files(expand_home(model.path))
+    return bool(files) and sum(file.stat().st_size for file in files) <= _MOST_WEIGHT_BYTES
+
+
+def _try_small_base(model: ModelConfig) -> None:
+    """Does what a worker does before its first trial: the weights must be numbers, and the model must be causal. Raises
+    `ConfigError`."""
+    import torch
+
+    from sweeplab.models.base import load_pretrained
+    from sweeplab.models.behavior import try_short_texts
+    from sweeplab.models.weights import refuse_non_numbers
+
+    assert isinstance(model, LocalModel)
+    folder = expand_home(model.path)
+    refuse_non_numbers(folder)
+    loaded = load_pretrained(model, {"dtype": torch.float32, "device_map": {"": torch.device("cpu")}})
+    try_short_texts(loaded.eval(), str(folder))
 
 
 @contextmanager

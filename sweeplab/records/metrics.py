@@ -63,6 +63,9 @@ _HEADLINES: Final = (
 _FILTERS: Final = ("", "strict-match")  # GSM8K: the leaderboard takes `exact_match` of the strict filter
 
 
+_SMALL: Final = 0.02  # of a share, or nats per token
+
+
 SOLO_METRICS: Final = ("phases.", "tokens_per_second")  # prefixes of metrics that are a trial's own only in a solo run
 
 
@@ -70,6 +73,12 @@ def known_metric(name: str) -> bool:
     """True for a name in `METRICS`, and for `scores.<task>.<metric>`; the name of a task may contain dots."""
     parts = name.split(".")
     return name in METRICS or (parts[0] == "scores" and len(parts) >= 3 and all(parts))
+
+
+def find_default_within(name: str) -> float | None:
+    """A difference in a metric that few people would pay for; None where it depends on who asks."""
+    is_share = name.startswith("scores.") and split_filter(score_parts(name)[1])[0] in SHARES
+    return _SMALL if is_share or name == "heldout_loss_nats_per_token" else None
 
 
 def score_parts(name: str) -> tuple[str, str]:

@@ -223,6 +223,15 @@ def metric_value(record: TrialRecord, name: str) -> float | None:
     return value
 
 
+@dataclass(frozen=True)
+class RaceGoal:
+    """What a race is to find out."""
+
+    within: float  # what may be lost at most, in the unit of the objective
+    certainty: float  # probability with which what is stated is true, at any look
+    fresh_seeds: list[int] = field(default_factory=list)  # with which the setting that is named was trained afterwards
+
+
 @dataclass
 class StudyFacts:
     """What a report needs to know of the study beside its records."""
@@ -238,10 +247,11 @@ class StudyFacts:
     claims: list[dict[str, Any]] = field(default_factory=list)  # as `to_plain` gives a ClaimConfig
     retained_tasks: list[str] = field(default_factory=list)  # what training should not forget
     constraints: dict[str, dict[str, float]] = field(default_factory=dict)  # metric -> max, min or both
+    race: RaceGoal | None = None  # of sampler=race: settings have as many seeds as their place needs
 
     def to_dict(self) -> dict[str, Any]:
         values: dict[str, Any] = to_plain(self)
-        return values
+        return {name: value for name, value in values.items() if name != "race" or value is not None}
 
     @classmethod
     def from_dict(cls, values: Any) -> "StudyFacts":

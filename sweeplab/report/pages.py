@@ -15,6 +15,7 @@ from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
 from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.answer_file import build_answer
 from sweeplab.report.findings.budgets import (
     build_budget_tables,
     build_forgetting_table,
@@ -33,6 +34,7 @@ from sweeplab.report.findings.importance import (
     describe_importance,
     measure_importance,
 )
+from sweeplab.report.findings.race import summarize_race
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.setup import describe_setup
 from sweeplab.report.findings.table import Table
@@ -120,6 +122,9 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
         (folder / "items.json").unlink(missing_ok=True)
     else:
         write_json(folder / "items.json", items_to_dict(items))
+    race = summarize_race(facts, content.settings)
+    answer = build_answer(facts, content.settings, values["answer"], items, race)
+    write_json(folder / "answer.json", answer.to_dict())
     picture = draw_picture(facts, drawn, content.ranked)
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)

@@ -9,8 +9,7 @@ from optuna.trial import FrozenTrial
 
 from sweeplab.config.space import Axis, Params, fits, grid, identify_params, to_plain_numbers
 from sweeplab.config.study import StudyConfig
-from sweeplab.records.record import Status
-from sweeplab.search.outcome import STATUS
+from sweeplab.records.record import Status, TrialRecord
 
 SEED: Final = "seed"
 ENTRY: Final = "enqueued"  # the entry of study.enqueue that a trial began with
@@ -45,7 +44,7 @@ class Queue:
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         self._entries = entries  # points of study.enqueue
         self._varied = varied
-        self._is_grid = config.sampler.name == "grid"
+        self._is_grid = config.sampler.name in ("grid", "race")
         self._seeds = config.study.seeds
         self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
@@ -89,17 +88,16 @@ class Queue:
         if not fits(params, self._varied):
             return None
         self.note(params, trial.user_attrs[SEED])
-        if trial.user_attrs.get(STATUS) == Status.PRUNED:
-            self.note_pruned(params)
         return params
 
     def note(self, params: Params, seed: int) -> None:
         """Notes that a setting has a trial with `seed`."""
         self._begun_seeds.setdefault(identify_params(params), set()).add(seed)
 
-    def note_pruned(self, params: Params) -> None:
-        """Notes that the pruner stopped a trial of the setting."""
-        self._pruned.add(identify_params(params))
+    def note_record(self, record: TrialRecord) -> None:
+        """Notes what came of a trial: whether the pruner stopped it."""
+        if record.status is Status.PRUNED:
+            self._pruned.add(identify_params(record.params))
 
     def _is_begun(self, queued: Queued) -> bool:
         """True where the queued trial has already begun."""

@@ -20,7 +20,7 @@ from optuna.samplers import (
 from optuna.trial import Trial
 
 from sweeplab.config.devices import FIXED
-from sweeplab.config.sampler import GridSampler
+from sweeplab.config.sampler import GridSampler, RaceSampler
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
@@ -49,10 +49,10 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
 
     So a study that goes on after a stop draws the same points as one that was never stopped. All other state is read
     from Optuna's storage: the trials, the distribution of CMA-ES, the generations of NSGA-II, the position in a
-    quasi-random sequence (whose seed is that of the study). Points of a grid are queued, so its sampler never draws.
+    quasi-random sequence (whose seed is that of the study). Points of a grid or a race are queued, and never drawn.
     """
     section = config.sampler
-    if isinstance(section, GridSampler):
+    if isinstance(section, GridSampler | RaceSampler):
         return RandomSampler(seed=number)
     seed = random.Random(f"{section.seed} {number}").getrandbits(32)
     options = section.arguments()

@@ -25,7 +25,9 @@ from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
 from sweeplab.search.outcome import find_loss_sign, tell_record
 from sweeplab.search.planned import count_planned_trials
+from sweeplab.search.pruners import NUM_STEPS
 from sweeplab.search.queue import ENTRY, SEED, Queue, Queued, read_params
+from sweeplab.search.race import RaceQueue
 from sweeplab.search.rebuild import describe_trial, match_files, rebuild_trials
 from sweeplab.search.samplers import build_sampler, check_space, suggest
 from sweeplab.search.settings import read_or_write_settings
@@ -35,6 +37,10 @@ from sweeplab.search.warm_start import build_earlier_trial
 _PRUNE: Final = "prune"  # user attribute: why the pruner stopped the trial
 _GENERATIONS: Final = ("cmaes", "nsga2")
 _Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's values on top
+
+
+def _build_queue(config: StudyConfig, varied: list[Axis], entries: list[Params]) -> Queue:
+    return (RaceQueue if config.sampler.name == "race" else Queue)(config, varied, entries)
 
 
 class Search:
@@ -59,8 +65,9 @@ class Search:
         self.folder = folder
         self.num_planned = count_planned_trials(config, varied)
         self._num_points = len(grid(varied)) if config.sampler.name in LISTING else None
-        self._compose = compose
+        self._compose, self._say = compose, say
         self._inputs = KnownInputs()
+        self.records: list[TrialRecord] = files.records  # of earlier runs
         self.has_results = False  # True once a trial has a record and was not refused
         self._running: dict[int, Trial] = {}  # trials without a result yet, by number
         self._study_attrs: dict[int, dict[str, Any]] = {}  # Optuna's attributes of the study, by trial that set them
@@ -70,8 +77,8 @@ class Search:
         self._rebuild(files, say)
 
     def _rebuild(self, files: StudyFiles, say: Callable[[str], None]) -> None:
-        config, varied = self.config, self.varied
         """Adds all trials of the files to Optuna's study, then fills the queue."""
+        config, varied = self.config, self.varied
         facts = read_or_write_settings(self.folder, config, varied, bool(files.asked or files.records))
         for earlier in facts.earlier_trials:
             self.study.add_trial(build_earlier_trial(earlier, varied))
@@ -84,6 +91,7 @@ class Search:
             for key, value in asked[number].study_attrs.items():
                 self._storage.set_study_system_attr(self.study._study_id, key, value)
         self._storage.take_study_attrs()
+        self.queue = _build_queue(config, varied, entries)
         for record in files.records:
             self._note(record)
             trial = self._open_trial(record.number)
@@ -93,7 +101,6 @@ class Search:
                 self._storage.set_end(trial._trial_id, datetime.fromtimestamp(ended.stat().st_mtime))
         trials = self.own_trials()
         self._unfinished = deque(number for number, one in enumerate(trials) if not one.state.is_finished())
-        self.queue = Queue(config, varied, entries)
         self.queue.fill(trials)
         for sentence in sentences:
             say(sentence)
@@ -101,6 +108,7 @@ class Search:
 
     def _note(self, record: TrialRecord) -> None:
         self._inputs.note(record)
+        self.queue.note_record(record)
         self.has_results |= record.status is not Status.REFUSED
 
     def own_trials(self) -> list[FrozenTrial]:
@@ -131,9 +139,18 @@ class Search:
         if len(self.own_trials()) >= self.num_planned:
             return None
         queued = self.queue.take_next()
-        if queued is None and self._num_points is not None and self.queue.num_settings >= self._num_points:
+        if queued is None and (isinstance(self.queue, RaceQueue) or self._has_all_points()):
             return None
         return self._begin(queued)
+
+    def _has_all_points(self) -> bool:
+        return self._num_points is not None and self.queue.num_settings >= self._num_points
+
+    def is_over(self) -> bool:
+        """Whether no trial is left, once none runs any more."""
+        if isinstance(self.queue, RaceQueue):
+            return not self._unfinished and self.queue.take_next() is None
+        return self.num_ended() >= self.num_planned
 
     def _begin(self, queued: Queued | None) -> TrialSpec:
         """A new trial: the queued one, or else a point that the sampler draws."""
@@ -189,8 +206,9 @@ class Search:
         params, attrs = read_params(trial, self.varied), self._study_attrs[number]
         write_asked(self.folder, describe_trial(trial, number, params, attrs, find_loss_sign(self.config)))
 
-    def report(self, number: int, step: int, loss: float) -> str | None:
-        """Reports a held-out loss in nats per target token; returns why the pruner stops the trial, or None.
+    def report(self, number: int, step: int, loss: float, num_steps: int = 0) -> str | None:
+        """Reports a held-out loss in nats per target token after `step` of `num_steps` steps; returns why the pruner
+        stops the trial, or None.
 
         A step that is reported again, as after a resume, changes nothing. A decision to prune is stored, and holds
         when the trial starts again. A loss that is not finite is ignored: training ends that trial. Raises
@@ -205,6 +223,8 @@ class Search:
             return reason if step >= max(losses) else None
         if step in losses:
             return None
+        if num_steps and NUM_STEPS not in trial.user_attrs:
+            trial.set_user_attr(NUM_STEPS, num_steps)
         trial.report(find_loss_sign(self.config) * loss, step)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # wilcoxon warns where the best trial has fewer rungs
@@ -222,6 +242,6 @@ class Search:
         if trial is None:
             return
         tell_record(self.study, trial, record, self.config)
-        if record.status is Status.PRUNED:
-            self.queue.note_pruned(record.params)
+        if isinstance(self.queue, RaceQueue) and (sentence := self.queue.describe_round()) is not None:
+            self._say(sentence)
         self._dashboard.write(self._read_trial(record.number))

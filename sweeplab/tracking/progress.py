@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeplab.records.items import Items
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report import summarize_answer, summarize_settings
-from sweeplab.report.evidence.formatting import count_noun
+from sweeplab.report.evidence.formatting import count_noun, describe_params
 from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
 
 _WRITE_SECONDS: Final = 1.0  # least time between two writes of progress.json
@@ -28,12 +28,6 @@ def format_clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def describe_params(params: dict[str, Any]) -> str:
-    """The last parts of the keys with their values, such as `rank=8 lr=0.001`; numbers with four digits."""
-    texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
-    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
 
 
 @dataclass
@@ -51,9 +45,19 @@ class StudyProgress:
     run."""
 
     def __init__(
-        self, num_planned: int, num_done: int, console: Console, folder: Path | None = None, num_workers: int = 1
+        self,
+        num_planned: int,
+        num_done: int,
+        console: Console,
+        folder: Path | None = None,
+        num_workers: int = 1,
+        may_end_early: bool = False,
     ) -> None:
-        """`folder`: the study's, where progress.json is written for action=watch; None: it is not written."""
+        """`folder`: the study's, where progress.json is written for action=watch; None: it is not written.
+
+        `may_end_early`: the time left, and the number of trials, is the most that it may be, as in a race.
+        """
+        self.most = " at most" if may_end_early else ""
         self.console = console
         self.workers = count_noun(num_workers, "worker")
         self.folder = folder
@@ -98,7 +102,7 @@ class StudyProgress:
     def time_left(self) -> str:
         """`seconds_left` as text; empty where it is not known."""
         seconds = self.seconds_left()
-        return "" if seconds is None else f"{format_clock(seconds)} left"
+        return "" if seconds is None else f"{format_clock(seconds)} left{self.most}"
 
     def _schedule_write(self) -> None:
         """Writes progress.json now, or once `_WRITE_SECONDS` have passed since the last write."""
@@ -174,7 +178,9 @@ class StudyProgress:
     def __enter__(self) -> Self:
         self.bars.start()
         if not self.console.is_terminal:
-            self.say(f"{count_noun(self.num_planned, 'trial')}, {self.num_done} done, {self.workers}, loading")
+            self.say(
+                f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}, loading"
+            )
             threading.Thread(target=self._report_when_quiet, daemon=True).start()
         self._schedule_write()
         return self

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +35,18 @@ class StepLoss(NamedTuple):
 
     loss: float
     num_tokens: int
+
+
+_ROUNDING: Final = 1e-9
+
+
+def _reaches_rung(step: int, interval: float, num_steps: int) -> bool:
+    """Whether a held-out loss is due after `step` of `num_steps` steps: every `interval` steps, or each time that
+    another such share of the steps is done where it is below 1."""
+    if interval >= 1:
+        return step % interval == 0
+    done, before = (math.floor(count / num_steps / interval + _ROUNDING) for count in (step, step - 1))
+    return done > before
 
 
 @dataclass(eq=False)
@@ -133,7 +145,7 @@ class RunningTrial:
     @property
     def is_at_rung(self) -> bool:
         interval = self.training.heldout_interval
-        at_rung = interval is not None and self.step % interval == 0
+        at_rung = interval is not None and _reaches_rung(self.step, interval, self.num_steps)
         return at_rung and self.step > 0 and not self.has_ended
 
     def add_heldout_loss(self, loss: float) -> None:

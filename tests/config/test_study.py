@@ -27,7 +27,7 @@ def study(*overrides: str) -> StudyConfig:
 
 
 REFUSED = {
-    "action=stop": r"action is unknown, got 'stop'; choose one of run, plan",
+    "action=stop": r"action is unknown, got 'stop'; choose one of run, recommend, plan",
     "adapter.method=loha": r"adapter.method is unknown, got 'loha'; choose one of lora, none",
     "adapter.method=prompt": r"adapter.method is set by adapter=OPTION, got prompt; write adapter=prompt$",
     "adapter.rank=0": r"adapter.rank must be at least 1, got 0; use adapter=none to train without one",
@@ -84,7 +84,7 @@ REFUSED = {
     "evaluation.num_fewshot=-1": r"evaluation.num_fewshot must be at least 0, got -1",
     "evaluation.bootstrap_iters=0": r"evaluation.bootstrap_iters must be at least 1, got 0",
     "adapter=none": r"adapter=none trains weights of the base, which quantization=nf4_dq freezes; choose",
-    "sampler.name=luck": r"sampler.name is unknown, got 'luck'; choose one of grid, random, qmc, tpe",
+    "sampler.name=luck": r"sampler.name is unknown, got 'luck'; choose one of grid, race, random, qmc, tpe",
     "sampler.popsize=8": r"sampler.popsize has no effect with sampler=grid, got 8; choose sampler=cmaes, or leave samp",
     "pruner.name=axe": r"pruner.name is unknown, got 'axe'; choose one of none, asha, hyperband",
     "sampler=tpe": r"study.num_trials is missing; sampler=tpe needs one, such as 30",

@@ -1,6 +1,5 @@
 """Who trains with whom, on trials that are composed and never run."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -28,10 +27,12 @@ class Source:
     def __init__(self, *each: str) -> None:
         self.each, self.num_asked = each, 0
 
-    def __iter__(self) -> Iterator[TrialSpec]:
-        for number, override in enumerate(self.each):
-            self.num_asked += 1
-            yield TrialSpec(number, 0, {}, composed(override), Path(str(number)))
+    def ask(self) -> TrialSpec | None:
+        number = self.num_asked
+        if number == len(self.each):
+            return None
+        self.num_asked += 1
+        return TrialSpec(number, 0, {}, composed(self.each[number]), Path(str(number)))
 
 
 def numbers(cohort: list[TrialSpec]) -> list[int]:
@@ -68,14 +69,14 @@ def test_auto_suits_the_sampler_and_the_objectives(
 def test_geometries_and_trials_that_must_be_alone_are_not_mixed(compose_study: ComposeStudy) -> None:
     short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, long, short, "adapter=dora", short, long, "adapter=norms", short, short, long]
-    builder = CohortBuilder(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=4"))
+    builder = CohortBuilder(Source(*each).ask, compose_study(LOSS, "executor.cohort_size=4"))
     assert all_cohorts(builder) == [[0, 2, 4, 7], [1, 5, 9], [3], [6], [8]]
 
 
 def test_a_refill_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compose_study: ComposeStudy) -> None:
     short, long = "adapter.rank=2", "training.max_length=99"  # dora is of the short ones' geometry
     each = [short, short, long, "adapter=dora", short, "adapter=dora"]
-    builder = CohortBuilder(iter(Source(*each)), compose_study(LOSS, "executor.cohort_size=2"))
+    builder = CohortBuilder(Source(*each).ask, compose_study(LOSS, "executor.cohort_size=2"))
     first = builder.build_cohort()
     assert numbers(first) == [0, 1]
     assert numbers(builder.find_refill(first[0])) == [4]
@@ -92,14 +93,14 @@ def test_a_refill_is_of_the_geometry_and_none_joins_a_trial_that_is_alone(compos
 def test_a_sampler_that_learns_is_not_asked_for_more_than_a_cohort(compose_study: ComposeStudy) -> None:
     for sampler, num_asked in ((TPE, 5), (RANDOM, 17)):
         source = Source(*["adapter.rank=2"] * 20)
-        builder = CohortBuilder(iter(source), compose_study(LOSS, *sampler, "executor.cohort_size=4"))
+        builder = CohortBuilder(source.ask, compose_study(LOSS, *sampler, "executor.cohort_size=4"))
         assert len(builder.build_cohort()) == 4
         assert source.num_asked == num_asked
 
 
 def test_one_at_a_time_asks_for_the_next_only_when_it_is_its_turn(compose_study: ComposeStudy) -> None:
     source = Source(*["adapter.rank=2"] * 3)
-    builder = CohortBuilder(iter(source), compose_study(LOSS, "executor.cohort_size=1"))
+    builder = CohortBuilder(source.ask, compose_study(LOSS, "executor.cohort_size=1"))
     (first,) = builder.build_cohort()
     assert builder.find_refill(first) == []
     assert source.num_asked == 1

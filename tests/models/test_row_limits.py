@@ -21,6 +21,7 @@ CASES: tuple[tuple[str, dict[str, Any], list[tuple[int, str]]], ...] = (
     ("qwen3_next", {}, [(0, "layers of the kind linear_attention, ")]),
     ("recurrent_gemma", {}, [(0, "layers of the kind ")]),
     ("falcon", {"alibi": True}, [(0, "positions by ALiBi, ")]),
+    ("roberta", {"is_decoder": True}, [(0, "positions that count from the padding token's id")]),
 )
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning import probe
-from sweeplab.planning.probe import probe_models
+from sweeplab.planning.probe import probe_model, probe_models
 from sweeplab.runtime.errors import ConfigError
+from tests.architectures import build_tiny_model
 from tests.hostile_folders import read_in_fork
 from tests.models.folders import change_json, change_weights, copy_base
 from tests.trials import Compose
@@ -84,3 +86,26 @@ def test_weights_that_are_not_there_are_refused_before_anything_is_trained(confi
 
 def test_a_sound_folder_is_read_and_computes(configure: Any) -> None:
     assert read_in_fork(configure("plain"), 15, 120).kind == "read"
+
+
+def test_a_weight_that_is_no_number_is_refused_where_the_weights_are_small(
+    configure: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        weights["model.norm.weight"][1] = float("nan")
+        return weights
+
+    change_weights(folder, spoil)
+    with pytest.raises(ConfigError, match=r"holds model\.norm\.weight with NaN or infinite numbers"):
+        probe_model(configure("plain"), lambda step: None)
+    monkeypatch.setattr(probe, "_MOST_WEIGHT_BYTES", 1)
+    probe_model(configure("plain"), lambda step: None)
+
+
+def test_a_model_that_reads_both_ways_is_refused_by_the_plan_in_the_words_of_the_run(
+    configure: Any, folder: Path
+) -> None:
+    (folder / "model.safetensors").unlink()
+    build_tiny_model("xlnet").save_pretrained(folder)
+    with pytest.raises(ConfigError, match=f"^model {folder} is no causal language model: a token changes"):
+        probe_model(configure("plain"), lambda step: None)

@@ -10,7 +10,7 @@ from sweeplab.report import rebuild_report
 REPORTS: Final = Path(__file__).parents[2] / "reports"
 SMALL: Final = ("forgetting", "repeatability")  # the fastest; the others are rebuilt by `-m slow`
 NAMES: Final = sorted(path.parent.name for path in REPORTS.glob("*/records.json"))
-FILES: Final = ("report.md", "report.html", "score.svg", "records.json", "items.json")
+FILES: Final = ("report.md", "report.html", "score.svg", "records.json", "items.json", "answer.json")
 
 
 def test_the_reports_are_there() -> None:

@@ -114,7 +114,7 @@ def test_the_same_records_give_the_same_bytes_in_any_order(
     write_report(make_facts(), records, tmp_path / "a")
     write_report(make_facts(), records[::-1], tmp_path / "b")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["records.json", "report.html", "report.md", "score.svg"]
+    assert names == ["answer.json", "records.json", "report.html", "report.md", "score.svg"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

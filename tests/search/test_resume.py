@@ -31,6 +31,7 @@ WIDER: Final = (
 )
 ONCE: Final[dict[str, tuple[str, ...]]] = {
     **{name: (*options, f"sampler={name}") for name, options in SMALL_SAMPLERS.items()},
+    "race": (*LISTED, "sampler=race", "study.within=0.5", "study.seeds=[0,1,2,3]"),
     "seeds": (*RANGES, *TPE, "study.seeds=[0,1]"),
     "condition-tpe": (*CONDITION, *TPE),
     "condition-nsga2": (*CONDITION, *NSGA2),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS, SHARES, direction, score_parts, split_filter
@@ -110,7 +111,8 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    measured = [(setting, values) for setting in settings if (values := read_values_by_seed(setting, metric))]
+    fresh = facts.race.fresh_seeds if facts.race else []  # they had no part in choosing, and are stated by themselves
+    measured = [(one, values) for one in settings if (values := _leave_out(read_values_by_seed(one, metric), fresh))]
     if not measured:
         return None
     members, by_setting = [setting for setting, _ in measured], [values for _, values in measured]
@@ -126,8 +128,8 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         stack_item_values(members, seeds, None if items is None else items.get(metric), values_KS),
         np.array([[_find_single_error(setting, metric)] for setting in members]) if len(seeds) == 1 else None,
         num_items=_count_items(members, metric) if is_share(metric) and len(seeds) > 1 else 0,
-        is_log=_grows_with_value(metric) and min(known) > 0,
-        eligible_K=np.array([not seeds for seeds in unlucky]),
+        is_log=grows_with_value(metric) and min(known) > 0,
+        eligible_K=_find_eligible(facts, values_KS, np.array([not seeds for seeds in unlucky])),
         main_KQ=_build_main_effects(facts, members),
     )
     limits = _find_limits(metric, values_KS)
@@ -135,8 +137,23 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         estimate_without_error(statistics.fmean(values.values())) if seeds else clip_estimate(one, *limits)
         for one, values, seeds in zip(_estimate_means(members, metric, table), by_setting, unlucky, strict=True)
     ]
-    lacking = [[seed for seed in sorted({*facts.seeds, *seeds}) if seed not in values] for values in by_seed]
+    expected = set[int]() if facts.race else {*facts.seeds, *seeds}  # a race gives settings unlike numbers of seeds
+    lacking = [[seed for seed in sorted(expected) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
+
+
+def _find_eligible(facts: StudyFacts, values_KS: Array, is_whole_K: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The settings that may be the best: those without a failed run, and in a race of those the ones that went furthest
+    (with fewer seeds a setting has been left behind, or its luck has not been tried)."""
+    counts_K = (~np.isnan(values_KS)).sum(axis=1)
+    if facts.race is None or not is_whole_K.any():
+        return is_whole_K
+    eligible_K: NDArray[np.bool_] = is_whole_K & (counts_K == counts_K[is_whole_K].max())
+    return eligible_K
+
+
+def _leave_out(values: dict[int, float], seeds: list[int]) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if seed not in seeds}
 
 
 def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -> list[int]:
@@ -152,7 +169,7 @@ def _count_items(settings: list[Setting], metric: str) -> int:
     return (sizes.pop() or 0) if len(sizes) == 1 else 0
 
 
-def _grows_with_value(metric: str) -> bool:
+def grows_with_value(metric: str) -> bool:
     """True for what spreads in proportion to its size: a loss, a perplexity, a time. Its logarithm is analyzed."""
     return metric == LOSS or "perplexity" in metric or "bits_per_byte" in metric or metric.endswith("seconds")
 

@@ -185,3 +185,9 @@ def format_estimate(name: str, estimate: Estimate) -> str:
 
 def count_noun(size: int, noun: str) -> str:
     return f"{size:,} {noun}" if size == 1 else f"{size:,} {noun}s"
+
+
+def describe_params(params: dict[str, Any]) -> str:
+    """The last parts of the keys with their values, such as `rank=8 lr=0.001`; numbers with four digits."""
+    texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
+    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"

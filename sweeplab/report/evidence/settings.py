@@ -200,6 +200,11 @@ def keep_allowed(facts: StudyFacts, settings: list[Setting]) -> list[Setting]:
     return [setting for setting in settings if not list_broken_bounds(facts, setting)]
 
 
+def is_refused(setting: Setting) -> bool:
+    """True where the setting cannot run."""
+    return any(record.status is Status.REFUSED for record in setting.records)
+
+
 def collect_records(settings: list[Setting]) -> list[TrialRecord]:
     """The records of all settings by number."""
     return sorted((one for setting in settings for one in setting.records), key=lambda record: record.number)

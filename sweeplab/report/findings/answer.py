@@ -1,9 +1,8 @@
 """What the study found, in sentences that claim no more than the records show."""
 
-import statistics
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sweeplab.records.constraints import list_bounds
 from sweeplab.records.items import Items
@@ -12,8 +11,11 @@ from sweeplab.records.stored import is_number, value_at
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
 from sweeplab.report.evidence.formatting import count_noun, describe_bound, format_metric, format_value, label_metric
-from sweeplab.report.evidence.settings import Setting, first_objective, keep_allowed, list_broken_bounds
+from sweeplab.report.evidence.race import judge_study
+from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, list_broken_bounds
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
+from sweeplab.report.findings.comparison import describe_gain
+from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
 
 _MAX_LETTERS: Final = 120  # of their names
@@ -34,6 +36,14 @@ class Answer:
     @property
     def sentences(self) -> list[str]:
         return [self.first, *self.notes, *self.certainty]
+
+
+class End(NamedTuple):
+    """An end of the values that were tried."""
+
+    key: str
+    value: int | float
+    is_largest: bool
 
 
 def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> Answer:
@@ -82,7 +92,7 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
 def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Answer:
     """The answer among settings whose objective means the same."""
     metric, _ = first_objective(facts)
-    refused = [setting for setting in settings if _is_refused(setting)]
+    refused = [setting for setting in settings if is_refused(setting)]
     allowed = [setting for setting in keep_allowed(facts, settings) if setting not in refused]
     constrained = [*_describe_refusals(refused), *_describe_constraints(facts, settings)]
     if not allowed:
@@ -91,10 +101,13 @@ def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items 
     evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
         return Answer(f"No setting has a {label_metric(metric)}, so none is called the best.", constrained, [])
-    compared = evidence.compared()
+    compared, judged = evidence.compared(), judge_study(facts, allowed)
     notes = [*constrained, *_warn_of_ends(facts, evidence)]
     certainty = list_certainty(allowed, evidence, compared)
-    return Answer(_name_best(facts, allowed, evidence, compared), notes, certainty)
+    if judged is None:
+        return Answer(_name_best(facts, allowed, evidence, compared), notes, certainty)
+    first, *sure = state_race(facts, allowed, evidence, judged)
+    return Answer(first, notes, [*sure, *certainty])
 
 
 def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[str]:
@@ -109,17 +122,25 @@ def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[st
     return [f"Allowed: {bounds}. Beyond that, and so not ranked: {names}."]
 
 
-def _warn_of_ends(facts: StudyFacts, evidence: Evidence) -> list[str]:
-    """Whether the best lies at an end of the values that were tried, so that a better one may lie beyond.
+def find_ends(facts: StudyFacts, evidence: Evidence, setting: Setting) -> list[End]:
+    """The axes on whose end the setting lies, so that a better one may lie beyond.
 
     Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost.
     """
     ends = []
     for key, spec in facts.space.items():
         tried = {one.params[key] for one in evidence.settings if is_number(one.params.get(key))}
-        if spec.get("choices") and len(tried) > 2 and evidence.best.params.get(key) in (min(tried), max(tried)):
-            largest = evidence.best.params[key] == max(tried)
-            ends.append(f"{key}={format_value(evidence.best.params[key])} ({'largest' if largest else 'smallest'})")
+        if spec.get("choices") and len(tried) > 2 and setting.params.get(key) in (min(tried), max(tried)):
+            ends.append(End(key, setting.params[key], setting.params[key] == max(tried)))
+    return ends
+
+
+def _warn_of_ends(facts: StudyFacts, evidence: Evidence) -> list[str]:
+    """Whether the best lies at an end of the values that were tried."""
+    ends = [
+        f"{one.key}={format_value(one.value)} ({'largest' if one.is_largest else 'smallest'})"
+        for one in find_ends(facts, evidence, evidence.best)
+    ]
     if not ends:
         return []
     return [f"The best lies at an end of what was tried, {' and '.join(ends)}: a better one may lie beyond."]
@@ -162,34 +183,22 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     if len(evidence.settings) == 1:
         which = "is allowed" if facts.constraints and len(settings) == 1 else "was run"
         return f"One setting {which}, {best.label}: {label} {value}."
-    extreme = "lowest" if evidence.sign < 0 else "highest"
-    has = f"{best.label} has the {extreme} {label}, {value}{_describe_gain(evidence)}"
+    extreme, gain = "lowest" if evidence.sign < 0 else "highest", describe_gain(evidence)
+    has = f"{best.label} has the {extreme} {label}, {value}{gain}"
     if max(count_seeds(evidence)) == 1:
         return f"With one seed {has}; another seed may turn that around, so that nothing is decided."
     if compared is None:
         return f"{has}; how far chance goes is not known, so that no setting is called the best."
     rivals = [evidence.settings[index].label for index in compared.tied if index != compared.best]
     if not rivals:
-        return f"Use {best.label}: its {label} is {value}{_describe_gain(evidence)}, and every other setting is worse."
+        return f"Use {best.label}: its {label} is {value}{gain}, and every other setting is worse."
     if len(rivals) == len(evidence.settings) - 1:
         return f"No setting can be told from the others: {has}, but each of the others may be as good."
     if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
         others = f"{' and '.join(rivals)} may be as good, every other setting is worse"
-    return f"Use {best.label}: it has the {extreme} {label}, {value}{_describe_gain(evidence)}; {others}."
-
-
-def _describe_gain(evidence: Evidence) -> str:
-    """The value that a setting has without choosing: of the other one, or of the one in the middle."""
-    values = sorted(one.value for one in evidence.estimates)
-    if len(values) == 2:
-        other = next(
-            one.value for one, of in zip(evidence.estimates, evidence.settings, strict=True) if of is not evidence.best
-        )
-        return f", against {format_metric(evidence.metric, other)} of the other"
-    middle = format_metric(evidence.metric, statistics.median(values))
-    return f", against a median of {middle} over the {len(values)} settings"
+    return f"Use {best.label}: it has the {extreme} {label}, {value}{gain}; {others}."
 
 
 def _describe_refusals(refused: list[Setting]) -> list[str]:
@@ -200,7 +209,3 @@ def _describe_refusals(refused: list[Setting]) -> list[str]:
     if len(refused) == 1:
         return [f"{refused[0].label} cannot run: {reason}."]
     return [f"{len(refused)} settings cannot run, the first, {refused[0].label}, because {reason}."]
-
-
-def _is_refused(setting: Setting) -> bool:
-    return any(record.status is Status.REFUSED for record in setting.records)

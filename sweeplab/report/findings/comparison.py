@@ -1,9 +1,17 @@
 """Compares the settings with the best one: differences with intervals, and how many seeds or items are needed."""
 
+import statistics
 from typing import Final
 
 from sweeplab.report.evidence.estimates import Evidence
-from sweeplab.report.evidence.formatting import DASH, count_noun, format_difference, format_interval, label_metric
+from sweeplab.report.evidence.formatting import (
+    DASH,
+    count_noun,
+    format_difference,
+    format_interval,
+    format_metric,
+    label_metric,
+)
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import find_t, level_with
@@ -100,3 +108,15 @@ def _describe_spread(evidence: Evidence) -> list[str]:
         f"{100 * TEST_LEVEL:.1f} %), so that differences from there stand on their own seeds, and have to be large to "
         "be seen."
     ]
+
+
+def describe_gain(evidence: Evidence) -> str:
+    """The value that a setting has without choosing: of the other one, or of the one in the middle."""
+    values = sorted(one.value for one in evidence.estimates)
+    if len(values) == 2:
+        other = next(
+            one.value for one, of in zip(evidence.estimates, evidence.settings, strict=True) if of is not evidence.best
+        )
+        return f", against {format_metric(evidence.metric, other)} of the other"
+    middle = format_metric(evidence.metric, statistics.median(values))
+    return f", against a median of {middle} over the {len(values)} settings"

@@ -1,0 +1,158 @@
+"""Replays how settings are chosen, without training: `python -m experiments.benchmarks.replay [--draws 1000]`.
+
+On the tables of real trials in `reports/benchmarks/replay/tables` (regret, runs, and whether what is said is so), and
+on simulated studies (whether what is said is so at every look). Minutes; no trial is trained.
+"""
+
+import argparse
+import math
+import platform
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import optuna
+import scipy
+
+from experiments.benchmarks.replay.methods import (
+    Choice,
+    Method,
+    halve_by_curves,
+    halve_by_seeds,
+    race_after_curves,
+    race_within,
+    recommend,
+    search_with_tpe,
+    try_every_setting,
+    try_random,
+)
+from experiments.benchmarks.replay.tables import TABLES
+from experiments.benchmarks.replay.worlds import Shape, Table, list_shapes, read_table
+
+REPORT: Final = Path("reports/benchmarks/replay/report.md")
+_MOST_SEEDS: Final = 10
+_BUDGETS: Final = (30, 45, 63)  # runs; TPE takes 45
+_SHARES: Final = (0.1, 1 / 3, 1.0, 3.0, 10.0)  # of the published rate
+_LIKELY_RATIO: Final = 2.0  # alpha over rank
+_OF_THE_TINY_BASE: Final = 3e-3  # the published rate, conf/priors.yaml
+_PUBLISHED: Final = {"instructions": 1e-2, "alpaca": 1e-2}
+_WITHIN: Final = (0.05, 0.1)  # of the best loss, as a share
+_HEAD: Final = (
+    "| method | runs | regret, mean | regret, worst of 20 | decided | said wrongly |\n"
+    "| --- | ---: | ---: | ---: | ---: | ---: |\n"
+)
+_SHAPES_HEAD: Final = (
+    "\n## Simulated studies\n\nOne setting is better than all others by a little more than what may be lost; the "
+    "others are alike.\n\n| studies | runs | of uniform seeds | decided | said wrongly at some look |\n"
+    "| --- | ---: | ---: | ---: | ---: |\n"
+)
+
+
+def _replay(method: Method, world: Table | Shape, num_draws: int) -> list[Choice]:
+    """The choices of a method in so many studies; every method sees the same ones."""
+    random = np.random.default_rng(zlib.crc32(world.name.encode()))
+    choices = []
+    for _ in range(num_draws):
+        losses = world.draw(random, _MOST_SEEDS)
+        whole = losses if losses.ndim == 3 else losses[:, :, None]
+        choices.append(method(whole, world.means_K, np.random.default_rng(random.integers(2**32))))
+    return choices
+
+
+def _share(count: int, of: int) -> str:
+    """A share with twice its standard error."""
+    share = count / of
+    return f"{100 * share:.1f} ± {200 * math.sqrt(max(share * (1 - share), 1 / of) / of):.1f} %"
+
+
+def _describe(name: str, choices: list[Choice], means_K: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+    """A row of the table."""
+    regrets = np.array([means_K[one.setting] / means_K.min() - 1 for one in choices])
+    runs = np.array([one.num_runs for one in choices])
+    error = 2 * runs.std() / math.sqrt(len(runs))
+    shown = f"{runs.mean():.1f}" + (f" ± {error:.1f}" if error > 0.05 else "")
+    says = choices[0].bound is not None
+    decided = f"{100 * np.mean([one.is_decided for one in choices]):.0f} %" if says else ""
+    wrong = _share(sum(one.was_wrong for one in choices), len(choices)) if says else ""
+    worst = np.quantile(regrets, 0.95)
+    return f"| {name} | {shown} | {100 * regrets.mean():.2f} % | {100 * worst:.2f} % | {decided} | {wrong} |\n"
+
+
+def _list_recommended(table: Table) -> list[int]:
+    """The settings that `action=recommend` tries, of those of the table."""
+    published = _PUBLISHED.get(table.name, _OF_THE_TINY_BASE)
+    rates = {rate for share in _SHARES for rate in _find_near(table, share * published)}
+    return [row for row, (rate, _, ratio) in enumerate(table.settings) if rate in rates and ratio == _LIKELY_RATIO]
+
+
+def _find_near(table: Table, rate: float) -> list[float]:
+    """The rate of the table that is equal but for rounding."""
+    rates = {setting[0] for setting in table.settings}
+    return [one for one in rates if abs(math.log(one / rate)) < math.log(1.2)]
+
+
+def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
+    best, count = float(table.means_K.min()), len(table.settings)
+    yield "every setting, 1 seed", try_every_setting(1)
+    yield "every setting, 2 seeds", try_every_setting(2)
+    yield "every setting, 3 seeds", try_every_setting(3)
+    yield "random, a third of the settings", try_random(count // 3)
+    yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
+    yield "successive halving on curves, 1 seed", halve_by_curves
+    for most_runs in _BUDGETS:
+        yield f"recommend, at most {most_runs} runs", recommend(_list_recommended(table), 0.02 * best, most_runs)
+    for most_runs in _BUDGETS[1:]:
+        yield f"curves, then the race, at most {most_runs} runs", race_after_curves(0.02 * best, most_runs)
+    for share in _WITHIN:
+        yield f"race, within {share:.0%}", race_within(share * best)
+        yield f"the same bounds, uniform seeds, within {share:.0%}", race_within(share * best, is_uniform=True)
+
+
+def _replay_table(table: Table, num_draws: int) -> Iterator[str]:
+    num_settings, num_seeds, _ = table.losses_KSR.shape
+    size = f"{num_settings} settings, {num_seeds} seeds, {table.tokens:,.0f} tokens a run."
+    yield f"\n## {table.name}\n\n{size}\n\n{_HEAD}"
+    budget = 0.0
+    for name, method in _list_methods(table):
+        choices = _replay(method, table, num_draws)
+        budget = float(np.mean([one.num_runs for one in choices])) if name == "race, within 10%" else budget
+        yield _describe(name, choices, table.means_K)
+    halved = _replay(halve_by_seeds(budget), table, num_draws)
+    yield _describe("sequential halving on seeds, as many runs", halved, table.means_K)
+
+
+def _replay_shapes(num_draws: int) -> Iterator[str]:
+    yield _SHAPES_HEAD
+    for shape in list_shapes():
+        race = _replay(race_within(shape.within, is_log=False), shape, num_draws)
+        uniform = _replay(race_within(shape.within, is_log=False, is_uniform=True), shape, max(100, num_draws // 10))
+        runs, others = (float(np.mean([one.num_runs for one in choices])) for choices in (race, uniform))
+        wrong, decided = sum(one.was_wrong for one in race), np.mean([one.is_decided for one in race])
+        shown = f"{runs:.1f} | {runs / others:.2f} | {100 * decided:.0f} % | {_share(wrong, num_draws)}"
+        yield f"| {shape.name} | {shown} |\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=1000, help="studies that each method is replayed on")
+    parser.add_argument("--shape-draws", type=int, default=2000, help="simulated studies of each shape")
+    arguments = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options = f"--draws {arguments.draws} --shape-draws {arguments.shape_draws}"
+    parts = [f"# How settings are chosen, replayed\n\n`python -m experiments.benchmarks.replay {options}`\n"]
+    for path in sorted(TABLES.glob("*.csv")):
+        for part in _replay_table(read_table(path), arguments.draws):
+            print(part, end="", flush=True)
+            parts.append(part)
+    for part in _replay_shapes(arguments.shape_draws):
+        print(part, end="", flush=True)
+        parts.append(part)
+    packages = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Optuna {optuna.__version__}"
+    versions = f"Python {platform.python_version()}, {packages}"
+    REPORT.write_text("".join([*parts, f"\n{versions}.\n"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""A race in a study: who is asked for, when, and that results alone decide it."""
+
+import random
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.search.race import RaceQueue
+from sweeplab.search.search import Search
+from tests.study_runs import LOSS, ComposeStudy, Open, end, record_of
+
+RANKS: Final = "++space.adapter.rank.choices=[2,4,8,16,32,64]"
+RACE: Final = (RANKS, "sampler=race", "study.within=0.1", "study.seeds=[0,1,2,3,4,5,6,7,8,9]")
+MEANS: Final = {2: 1.0, 4: 1.0, 8: 1.5, 16: 2.0, 32: 2.5, 64: 3.0}
+
+
+def loss_of(spec: TrialSpec) -> float:
+    rank = spec.params["adapter.rank"]
+    return MEANS[rank] + random.Random(f"{rank} {spec.seed}").gauss(0, 0.03)
+
+
+def run_all(search: Search) -> list[tuple[int, int]]:
+    asked = []
+    for spec in search.ask_all():
+        end(search, record_of(spec, loss_of(spec)))
+        asked.append((spec.params["adapter.rank"], spec.seed))
+    return asked
+
+
+def test_seeds_go_where_the_contest_is(open_search: Open) -> None:
+    search = open_search(*RACE)
+    asked = run_all(search)
+    assert asked[:6] == [(rank, 0) for rank in MEANS]
+    assert asked[6:10] == [(rank, 1) for rank in (2, 4, 8, 16)]
+    assert {rank for rank, _ in asked[10:]} <= {2, 4, 8}
+    assert len(asked) < 20 < search.num_planned == 60
+    assert isinstance(search.queue, RaceQueue)
+    standing = search.queue.judge()
+    assert standing is not None
+    assert standing.leader in (0, 1)
+    assert standing.bound <= 0.1
+
+
+def test_nothing_is_asked_for_while_others_of_the_round_run(open_search: Open) -> None:
+    search = open_search(*RACE)
+    running = list(islice(search.ask_all(), 6))
+    assert search.ask() is None
+    for spec in running[:5]:
+        end(search, record_of(spec, loss_of(spec)))
+        assert search.ask() is None
+    end(search, record_of(running[5], loss_of(running[5])))
+    second = search.ask()
+    assert second is not None
+    assert (second.params["adapter.rank"], second.seed) == (2, 1)
+
+
+def test_the_order_in_which_trials_end_changes_nothing(open_search: Open, tmp_path: Path) -> None:
+    search, asked = open_search(*RACE), list[tuple[int, int]]()
+    while specs := list(search.ask_all()):
+        for spec in reversed(specs):
+            end(search, record_of(spec, loss_of(spec)))
+        asked += [(spec.params["adapter.rank"], spec.seed) for spec in specs]
+    assert asked == run_all(open_search(*RACE, folder=tmp_path / "in_order"))
+
+
+def test_a_smaller_allowance_or_more_choices_go_on(open_search: Open) -> None:
+    first = run_all(open_search(*RACE))
+    more = run_all(open_search(RANKS, "sampler=race", "study.within=0.01", RACE[-1]))
+    assert more
+    assert not set(first) & set(more)
+
+
+def test_a_setting_whose_trial_fails_is_out(open_search: Open) -> None:
+    search = open_search(*RACE)
+    asked = []
+    for spec in search.ask_all():
+        rank = spec.params["adapter.rank"]
+        end(search, record_of(spec, None if rank == 2 else loss_of(spec)))
+        asked.append((rank, spec.seed))
+    assert [one for one in asked if one[0] == 2] == [(2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("sampler=race",), "space is missing; sampler=race needs settings"),
+        (
+            (RANKS, "sampler=race", "study.objectives=[num_trainable_params,adapter_bytes]"),
+            "study.objectives must be one metric for sampler=race",
+        ),
+        ((RANKS, "sampler=race", "study.objectives=[adapter_bytes]"), "study.within is missing; say how much"),
+        ((RANKS, "study.within=0.1"), "study.within has no effect with sampler.name=grid"),
+        ((RANKS, "study.certainty=0.9"), "study.certainty has no effect with sampler.name=grid"),
+        ((RANKS, "study.budget=20"), "with its unit, such as 90s, 20min or 2h, got 20; try study.budget=20min"),
+        ((RANKS, "study.budget=soon"), "got soon; try study.budget=20min"),
+    ],
+)
+def test_what_a_race_cannot_be_is_refused(compose_study: ComposeStudy, overrides: tuple[str, ...], words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        compose_study("evaluation=none", LOSS, *overrides)
+    assert words in str(refusal.value)
