@@ -71,6 +71,7 @@ LONGEST_FIRST = (  # so that no test process ends with a long file while the oth
 def pytest_configure(config: pytest.Config) -> None:
     """Fixtures for a process that runs tests; one that only hands them out to others need not import torch."""
     if hasattr(config, "workerinput") or config.getoption("dist") == "no":
+        gc.disable()  # until all is imported: it would look through ever more objects that stay
         for name in FIXTURES:
             config.pluginmanager.import_plugin(name)
 
@@ -84,3 +85,4 @@ def pytest_collection_finish() -> None:
     """What is imported by now stays to the end; each full collection would look through its 600,000 objects again."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -40,7 +40,7 @@ from tests.models.folders import copy_base
 
 QUICK: Final = 8
 THOUSANDS: Final = 2000
-FOLDERS: Final = 30  # of damaged models, in the quick share
+FOLDERS: Final = 15  # of damaged models, in the quick share: one of every damage
 SECONDS: Final = 3  # of processor time to read one; most take half of one
 MOST_WAIT: Final = 200.0  # for a folder, on a machine that others use too
 DRY: Final = ("quantization=none", "tracking=none", "evaluation=none", "action=plan")
