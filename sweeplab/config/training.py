@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from sweeplab.records.section import Section, key
+from sweeplab.runtime.errors import refuse
 
 _WHOLE = "use a whole number from 1"
 
@@ -91,3 +92,11 @@ class TrainingConfig(Section):
     num_devices: int = key(
         "devices that share the rows of each micro-batch", 1, ge=1, remedy="use a whole number from 1"
     )
+
+    @field_validator("heldout_interval")
+    @classmethod
+    def _check_interval(cls, interval: float | None) -> float | None:
+        if isinstance(interval, float) and interval >= 1:
+            rule = "must be a whole number of steps, or a share below 1"
+            raise refuse("training.heldout_interval", rule, interval, f"try {max(1, int(interval))}, or 0.25")
+        return interval

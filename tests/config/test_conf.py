@@ -40,6 +40,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     "evaluation=none": ["study.objectives=[heldout_loss_nats_per_token]", "evaluation.limit_seed=null"],
     **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
+    "pruner=schedule": ["training.heldout_interval=0.25"],
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
     "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]", "evaluation.limit=7"],
 }
