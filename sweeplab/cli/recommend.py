@@ -4,9 +4,9 @@ from typing import Final
 
 from rich.console import Console
 
-from sweeplab.config.claim_rules import spaces_axes
 from sweeplab.config.compose import Request, compose_conf, to_study_config
 from sweeplab.config.priors import list_further_rates, list_prior_rates
+from sweeplab.config.space import axes
 from sweeplab.config.study import study_folder
 from sweeplab.execution.driver import Driver
 from sweeplab.records.store import read_facts, read_records
@@ -24,7 +24,7 @@ def recommend_setting(request: Request, console: Console) -> bool:
     `ConfigError`, `StoreError` and `KeyboardInterrupt`.
     """
     is_given = any(one.lstrip("+").startswith(f"{_RATE}=") for one in request.overrides)
-    if is_given or _RATE in spaces_axes(request.config.space):
+    if is_given or _RATE in {axis.key for axis in axes(request.config.space)}:
         return Driver(request, console).run() > 0
     rates = _read_earlier_rates(request) or list_prior_rates(request.config.model)
     for _ in range(_MOST_WIDENED):

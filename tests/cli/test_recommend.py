@@ -18,6 +18,7 @@ from sweeplab.config.space import axes, grid
 from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import write_facts, write_record
+from sweeplab.runtime.errors import ConfigError
 
 NAME: Final = "advice"
 
@@ -75,6 +76,21 @@ def test_the_same_command_goes_on_with_the_rates_that_it_had(tried: list[list[fl
 def test_rates_of_the_command_are_taken_as_they_are(tried: list[list[float]], tmp_path: Path) -> None:
     recommend(tmp_path, "space.optimizer.lr.choices=[1e-3,2e-3]")
     assert tried == [[0.001, 0.002]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("sampler=grid", "sampler must be race for action=recommend, which sends seeds where the contest is, got grid"),
+        ("space.optimizer.lr=1e-3", "space.optimizer.lr must hold choices, or low and high, got 0.001"),
+        ("study.budget=20", "study.budget must be a time above 0 with its unit"),
+    ],
+)
+def test_what_it_cannot_be_is_refused(tried: list[list[float]], tmp_path: Path, typed: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        recommend(tmp_path, typed)
+    assert words in str(refusal.value)
+    assert tried == []
 
 
 def test_an_experiment_of_one_s_own_is_not_replaced() -> None:
