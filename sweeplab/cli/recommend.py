@@ -12,6 +12,7 @@ from sweeplab.execution.driver import Driver
 from sweeplab.records.store import read_facts, read_records
 from sweeplab.report.evidence.race import judge_study
 from sweeplab.report.evidence.settings import group_by_setting
+from sweeplab.runtime.errors import refuse
 
 _RATE: Final = "optimizer.lr"
 _MOST_WIDENED: Final = 3  # times that the best rate may lie at an end
@@ -23,6 +24,9 @@ def recommend_setting(request: Request, console: Console) -> bool:
     Rates that the command itself gives, `space.optimizer.lr` or `optimizer.lr`, are taken as they are. Raises
     `ConfigError`, `StoreError` and `KeyboardInterrupt`.
     """
+    if request.config.sampler.name != "race":
+        rule = "must be race for action=recommend, which sends seeds where the contest is"
+        raise refuse("sampler", rule, request.config.sampler.name, "leave it out, or use action=run")
     is_given = any(one.lstrip("+").startswith(f"{_RATE}=") for one in request.overrides)
     if is_given or _RATE in {axis.key for axis in axes(request.config.space)}:
         return Driver(request, console).run() > 0

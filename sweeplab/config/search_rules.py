@@ -27,9 +27,6 @@ def check_sampler(config: StudyConfig) -> None:
         raise refuse("study.enqueue", rule, study.enqueue, "use sampler=tpe")
     if sampler.name == "race":
         _check_race(config)
-    elif config.action == "recommend":
-        rule = "must be race for action=recommend, which sends seeds where the contest is"
-        raise refuse("sampler", rule, sampler.name, "leave it out, or use action=run")
     if study.budget is not None:
         num_seconds("study.budget", study.budget)
     if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
