@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sweeplab.config.sampler import HalvingPruner, SchedulePruner
 from sweeplab.config.sizes import num_seconds
+from sweeplab.config.space import axes
 from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.metrics import find_default_within
@@ -32,6 +33,30 @@ def check_sampler(config: StudyConfig) -> None:
     if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
         rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
         raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
+
+
+def check_recommended_sampler(config: StudyConfig) -> None:
+    """Refuses another sampler than a race for action=recommend. Raises `ConfigError`."""
+    if config.sampler.name != "race":
+        rule = "must be race for action=recommend, which sends seeds where the contest is"
+        raise refuse("sampler", rule, config.sampler.name, "leave it out, or use action=run")
+
+
+def check_beginnings(config: StudyConfig) -> None:
+    """Refuses `begin` of an axis where no race begins with it. Raises `ConfigError`."""
+    varied = axes(config.space)
+    begun = next((axis for axis in varied if axis.begin is not None), None)
+    if begun is None:
+        return
+    if config.action == "recommend":
+        check_recommended_sampler(config)
+    if config.sampler.name != "race":
+        rule = f"does not go with sampler={config.sampler.name}, which runs every choice"
+        raise refuse(f"space.{begun.key}.begin", rule, begun.begin, "drop it, or use sampler=race")
+    conditional = next((axis for axis in varied if axis.when), None)
+    if conditional is not None:
+        rule = f"does not go with space.{conditional.key}.when"
+        raise refuse(f"space.{begun.key}.begin", rule, begun.begin, "drop one of them")
 
 
 def _check_race(config: StudyConfig) -> None:

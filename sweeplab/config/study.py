@@ -24,6 +24,11 @@ class AxisConfig(Section):
     step: float | None = key(
         "distance between two values, counted from low; null: any number between low and high", None, gt=0
     )
+    begin: int | None = key(
+        "how many of the choices a race begins with; another joins where the leader lies beside it; null: all of them",
+        None,
+        ge=1,
+    )
     when: dict[str, Any] | None = key(
         "vary this key only where a key listed before it has this value, such as {optimizer: sgd}", None
     )

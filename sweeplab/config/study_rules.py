@@ -8,7 +8,7 @@ from sweeplab.config.claim_rules import check_claims, spaces_axes
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import RayWorkers, SlurmWorkers
-from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
+from sweeplab.config.search_rules import check_beginnings, check_constraints, check_pruner, check_sampler
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives
@@ -86,6 +86,7 @@ def check_study(config: StudyConfig) -> None:
     check_constraints(config)
     if config.action in ("run", "recommend", "plan"):  # what only reads records takes them as they are
         check_claims(config.claims, config.space)
+        check_beginnings(config)
     _check_retained(config.data)
     _check_name(config.study.name or "")
     check_trial(config)

@@ -3,11 +3,11 @@
 import ast
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from optuna.trial import FrozenTrial
 
-from sweeplab.config.space import Axis, Params, fits, grid, identify_params, to_plain_numbers
+from sweeplab.config.space import Axis, Params, fits, grid, identify_params, list_begin, to_plain_numbers
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status, TrialRecord
 
@@ -41,10 +41,12 @@ class Queue:
     """The queue of a study. It is computed from the trials so far, so that a study which goes on after a stop has the
     same queue as one that was never stopped."""
 
+    draws: ClassVar[bool] = True  # whether the sampler may draw a point where nothing is queued
+
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         self._entries = entries  # points of study.enqueue
         self._varied = varied
-        self._is_grid = config.sampler.name in ("grid", "race")
+        self._lists_points = config.sampler.name in ("grid", "race")
         self._seeds = config.study.seeds
         self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
@@ -73,8 +75,8 @@ class Queue:
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
         """Trials that are missing: of a grid all its points, otherwise the points `drawn`, with every seed."""
-        if self._is_grid:
-            wanted = [Queued(point, seed) for seed in self._seeds for point in grid(self._varied)]
+        if self._lists_points:
+            wanted = [Queued(point, seed) for seed in self._seeds for point in grid(list_begin(self._varied))]
         else:
             points = {identify_params(params): params for params in drawn}
             wanted = [Queued(point, seed) for point in points.values() for seed in self._seeds]
@@ -99,6 +101,10 @@ class Queue:
         if record.status is Status.PRUNED:
             self._pruned.add(identify_params(record.params))
 
+    def describe_round(self) -> str | None:
+        """What a trial's end has changed, in a sentence; None where nothing is to say."""
+        return None
+
     def _is_begun(self, queued: Queued) -> bool:
         """True where the queued trial has already begun."""
         if queued.entry is not None:
@@ -107,7 +113,7 @@ class Queue:
 
     def put_other_seeds_first(self, params: Params) -> None:
         """Queues the other seeds of a setting that was drawn with one seed; a grid keeps its own order."""
-        if self._is_grid or len(self._begun_seeds[identify_params(params)]) > 1:
+        if self._lists_points or len(self._begun_seeds[identify_params(params)]) > 1:
             return
         others = (Queued(params, seed) for seed in reversed(self._seeds))
         self._queue.extendleft(one for one in others if not self._is_begun(one))

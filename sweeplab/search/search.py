@@ -139,7 +139,7 @@ class Search:
         if len(self.own_trials()) >= self.num_planned:
             return None
         queued = self.queue.take_next()
-        if queued is None and (isinstance(self.queue, RaceQueue) or self._has_all_points()):
+        if queued is None and (not self.queue.draws or self._has_all_points()):
             return None
         return self._begin(queued)
 
@@ -148,7 +148,7 @@ class Search:
 
     def is_over(self) -> bool:
         """Whether no trial is left, once none runs any more."""
-        if isinstance(self.queue, RaceQueue):
+        if not self.queue.draws:
             return not self._unfinished and self.queue.take_next() is None
         return self.num_ended() >= self.num_planned
 
@@ -242,6 +242,6 @@ class Search:
         if trial is None:
             return
         tell_record(self.study, trial, record, self.config)
-        if isinstance(self.queue, RaceQueue) and (sentence := self.queue.describe_round()) is not None:
+        if (sentence := self.queue.describe_round()) is not None:
             self._say(sentence)
         self._dashboard.write(self._read_trial(record.number))

@@ -95,6 +95,7 @@ def _find_near(table: Table, rate: float) -> list[float]:
 
 def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     best, count = float(table.means_K.min()), len(table.settings)
+    first = set(_list_recommended(table))
     yield "every setting, 1 seed", try_every_setting(1)
     yield "every setting, 2 seeds", try_every_setting(2)
     yield "every setting, 3 seeds", try_every_setting(3)
@@ -102,7 +103,7 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
     yield "successive halving on curves, 1 seed", halve_by_curves
     for most_runs in _BUDGETS:
-        yield f"recommend, at most {most_runs} runs", recommend(_list_recommended(table), 0.02 * best, most_runs)
+        yield f"recommend, at most {most_runs} runs", recommend(table.settings, first, 0.02 * best, most_runs)
     for most_runs in _BUDGETS[1:]:
         yield f"curves, then the race, at most {most_runs} runs", race_after_curves(0.02 * best, most_runs)
     for share in _WITHIN:
