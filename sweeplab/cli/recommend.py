@@ -4,11 +4,15 @@ from typing import Final
 
 from rich.console import Console
 
+from sweeplab.cli.export import export_study
 from sweeplab.config.compose import Request, compose_conf, to_study_config
 from sweeplab.config.priors import list_further_rates, list_prior_rates
 from sweeplab.config.search_rules import check_recommended_sampler
 from sweeplab.config.space import axes
+from sweeplab.config.study import study_folder
 from sweeplab.execution.driver import Driver
+from sweeplab.report import find_answer
+from sweeplab.report.evidence.stored import read_stored_study
 
 _RATE: Final = "optimizer.lr"
 
@@ -23,7 +27,20 @@ def recommend_setting(request: Request, console: Console) -> bool:
     is_given = any(one.lstrip("+").startswith(f"{_RATE}=") for one in request.overrides)
     if not is_given and _RATE not in {axis.key for axis in axes(request.config.space)}:
         request = _add_rates(request)
-    return Driver(request, console).run() > 0
+    finished = Driver(request, console).run()
+    if finished and request.config.export.path is not None:
+        _export_decided(request, console)
+    return finished > 0
+
+
+def _export_decided(request: Request, console: Console) -> None:
+    """Exports the setting that the race names; one that may still change is left to the user. Raises `ConfigError`."""
+    folder = study_folder(request.config)
+    if find_answer(read_stored_study(folder)).recommended is None:
+        line = "Not exported: no setting is recommended yet. action=export trial=best takes the one that leads."
+        console.print(line, markup=False, soft_wrap=True)
+        return
+    export_study(request._replace(config=request.config.model_copy(update={"trial": "best"})), console)
 
 
 def _add_rates(request: Request) -> Request:

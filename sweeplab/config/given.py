@@ -13,7 +13,7 @@ from sweeplab.runtime.errors import refuse
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
     "trial": ("export", "reproduce"),
     "studies": ("compare",),
-    "export.": ("export",),
+    "export.": ("export", "recommend"),
     "watch.": ("watch",),
     "compare.": ("compare",),
 }

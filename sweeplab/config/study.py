@@ -126,7 +126,9 @@ class StudyConfig(TrialConfig):
     action: Literal["run", "recommend", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
         "what to do with the study"
     )
-    trial: int | None = key("number of the trial to export or to run again", None)
+    trial: int | Literal["best"] | None = key(
+        "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
+    )
     studies: list[Text] = key("names of studies, to be compared", [])
     study: StudySection = key("the study")
     space: dict[str, Any] = key("what varies: a key or a group -> the values to try, as choices or as low and high", {})

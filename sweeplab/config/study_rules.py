@@ -24,7 +24,7 @@ def _check_export(config: StudyConfig) -> None:
     if (config.trial is None) == (not trials):
         raise ConfigError(
             f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
-            f"export.trials={trials}; give the number of a finished trial: trial=0"
+            f"export.trials={trials}; give the number of a finished trial: trial=0, or trial=best"
         )
     if trials and len(set(trials)) < max(2, len(trials)):
         raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
@@ -76,7 +76,9 @@ def check_study(config: StudyConfig) -> None:
     """Refuses a study whose parts do not go together. Raises `ConfigError`."""
     if config.action == "export":
         _check_export(config)
-    if config.action == "reproduce" and config.trial is None:
+    if config.action == "recommend" and config.export.path is not None:
+        _check_export(config.model_copy(update={"trial": "best"}))
+    if config.action == "reproduce" and not isinstance(config.trial, int):
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)

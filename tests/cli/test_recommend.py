@@ -14,6 +14,8 @@ from sweeplab.cli.recommend import recommend_setting
 from sweeplab.config.compose import Request, compose_conf, to_study_config
 from sweeplab.config.conf import CONF
 from sweeplab.execution.driver import Driver
+from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
+from sweeplab.records.store import write_facts, write_record
 from sweeplab.runtime.errors import ConfigError
 
 NAME: Final = "advice"
@@ -72,3 +74,31 @@ def test_what_it_cannot_be_is_refused(tried: list[dict[str, Any]], tmp_path: Pat
 def test_an_experiment_of_one_s_own_is_not_replaced() -> None:
     assert check_arguments(["action=recommend"])[0] == "+experiment=recommend"
     assert check_arguments(["+experiment=rank_sweep", "action=recommend"])[0] == "+experiment=rank_sweep"
+
+
+@pytest.mark.parametrize("is_decided", [True, False])
+def test_what_is_decided_is_exported(
+    tried: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_decided: bool
+) -> None:
+    exported: list[Request] = []
+    monkeypatch.setattr("sweeplab.cli.recommend.export_study", lambda request, console: exported.append(request))
+    study = tmp_path / NAME
+    space = {"adapter.rank": {"choices": [4, 16]}}
+    loss = "heldout_loss_nats_per_token"
+    write_facts(
+        study, StudyFacts(NAME, None, "", {loss: "minimize"}, [0, 1], space, None, {}, race=RaceGoal(0.5, 0.95))
+    )
+    losses = {(4, 0): 2.0, (16, 0): 1.0, (4, 1): 2.01, (16, 1): 1.01} if is_decided else {(4, 0): 2.0, (16, 0): 1.0}
+    for number, ((rank, seed), value) in enumerate(losses.items()):
+        record = TrialRecord(
+            number, Status.FINISHED, seed, {"adapter.rank": rank}, {}, heldout_loss_nats_per_token=value
+        )
+        write_record(study, record)
+    path = tmp_path / "adapter"
+    assert recommend(tmp_path, f"export.path={path}")
+    assert [(one.config.trial, one.config.export.path) for one in exported] == [("best", str(path))] * is_decided
+
+
+def test_a_folder_for_the_export_has_the_name_of_the_study() -> None:
+    assert "++export.path=exports/recommend" in check_arguments(["action=recommend", "export=true"])
+    assert "++export.path=exports/mine" in check_arguments(["action=recommend", "study.name=mine", "export=true"])
