@@ -15,7 +15,8 @@ from sweeplab.cli.plan_tables import (
     suggest_remedies,
 )
 from sweeplab.config.compose import Request
-from sweeplab.config.search_rules import LISTING
+from sweeplab.config.sampler import FinalsSampler
+from sweeplab.config.search_rules import LISTING, RACES
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
@@ -217,9 +218,10 @@ def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
 
 
 def _say_total(config: StudyConfig, varied: list[Axis], num_trials: int, total: str) -> str:
-    if config.sampler.name != "race":
+    if config.sampler.name not in RACES:
         return f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."
-    first = len(grid(list_begin(varied)))
+    sampler = config.sampler
+    first = sampler.num_drawn if isinstance(sampler, FinalsSampler) else len(grid(list_begin(varied)))
     budget = f", or study.budget={config.study.budget} is spent" if config.study.budget else ""
     return (
         f"A race: {first} trials, then as many seeds as their places need, until study.within is known{budget}. "

@@ -1,10 +1,12 @@
 """What a study plans before anything runs: the number of its trials, and its points, composed and checked."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeplab.config.compose import Request, trial_config
 from sweeplab.config.idle_axes import decider, refuse_idle
+from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import LISTING, list_asked_metrics
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, Params, Scalar, grid, list_begin
@@ -18,6 +20,9 @@ from sweeplab.search.enqueue import read_enqueued_points
 def count_planned_trials(config: StudyConfig, varied: list[Axis]) -> int:
     """Trials of the whole study, all seeds included."""
     most = config.study.num_trials
+    if isinstance(config.sampler, FinalsSampler):
+        finals = config.sampler.num_finalists * (len(config.study.seeds) - 1)
+        return min(config.sampler.num_drawn + finals, most or sys.maxsize)
     if config.sampler.name not in LISTING:
         assert most is not None
         return most

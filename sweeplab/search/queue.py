@@ -3,7 +3,7 @@
 import ast
 from collections import deque
 from collections.abc import Iterable
-from typing import ClassVar, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from optuna.trial import FrozenTrial
 
@@ -41,8 +41,6 @@ class Queue:
     """The queue of a study. It is computed from the trials so far, so that a study which goes on after a stop has the
     same queue as one that was never stopped."""
 
-    draws: ClassVar[bool] = True  # whether the sampler may draw a point where nothing is queued
-
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         self._entries = entries  # points of study.enqueue
         self._varied = varied
@@ -52,6 +50,11 @@ class Queue:
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
         self._pruned: set[str] = set()
         self._queue: deque[Queued] = deque()
+
+    @property
+    def draws(self) -> bool:
+        """Whether the sampler may draw a point where nothing is queued."""
+        return True
 
     @property
     def num_settings(self) -> int:
@@ -70,8 +73,12 @@ class Queue:
         """
         drawn = [params for trial in trials if (params := self._note_trial(trial)) is not None]
         self._queue.extend(self.list_missing(drawn))
+        self._queue.extend(self._list_entries())
+
+    def _list_entries(self) -> list[Queued]:
+        """The entries of study.enqueue that have no trial yet."""
         entries = [Queued(one, self._seeds[0], identify_entry(one)) for one in self._entries]
-        self._queue.extend(one for one in entries if not self._is_begun(one))
+        return [one for one in entries if not self._is_begun(one)]
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
         """Trials that are missing: of a grid all its points, otherwise the points `drawn`, with every seed."""

@@ -3,7 +3,7 @@
 from optuna.trial import FrozenTrial
 
 from sweeplab.config.search_rules import constraint_bounds, find_within, list_fresh_seeds
-from sweeplab.config.space import Axis, Params
+from sweeplab.config.space import Axis, Params, grid, list_begin
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import TrialRecord
 from sweeplab.report.evidence.race import RaceCourse, RaceRules
@@ -14,15 +14,18 @@ from sweeplab.statistics.race import Standing
 class RaceQueue(Queue):
     """The trials of a race, in rounds."""
 
-    draws = False
-
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         super().__init__(config, varied, entries)
         study, self._within = config.study, find_within(config)
         constraints = dict(constraint_bounds(study.constraints))
         rules = RaceRules(varied, study.seeds, study.objectives[0], constraints, self._within, study.certainty)
-        self._course = RaceCourse(rules)
+        self._course = RaceCourse(rules, self._list_points())
         self._fresh_seeds = list_fresh_seeds(study)
+
+    @property
+    def draws(self) -> bool:
+        """No: every point is listed."""
+        return False
 
     def note_record(self, record: TrialRecord) -> None:
         """Notes what came of a trial."""
@@ -38,9 +41,13 @@ class RaceQueue(Queue):
         """The next trial of the round; None where the race is over, or where others of its round still run."""
         course = self._course
         course.advance()
-        running = [Queued(course.points[run.setting], self._seeds[run.seed]) for run in course.runs]
+        running = [Queued(course.points[run.setting], course.rules.seeds[run.seed]) for run in course.runs]
         queued = self._list_fresh() if course.is_over else running
         return next((one for one in queued if not self._is_begun(one)), None)
+
+    def _list_points(self) -> list[Params]:
+        """The settings that the race begins with."""
+        return grid(list_begin(self._varied))
 
     def judge(self) -> Standing | None:
         """Where the race stands with every result so far."""

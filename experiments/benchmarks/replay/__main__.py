@@ -22,6 +22,7 @@ from experiments.benchmarks.replay.methods import (
     halve_by_curves,
     halve_by_seeds,
     race_after_curves,
+    race_finalists,
     race_within,
     recommend,
     search_with_tpe,
@@ -101,6 +102,7 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     yield "every setting, 3 seeds", try_every_setting(3)
     yield "random, a third of the settings", try_random(count // 3)
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
+    yield "TPE 30, then the race of the best 5, at most 45", race_finalists(table.settings, 0.02 * best, 45)
     yield "successive halving on curves, 1 seed", halve_by_curves
     for most_runs in _BUDGETS:
         yield f"recommend, at most {most_runs} runs", recommend(table.settings, first, 0.02 * best, most_runs)

@@ -63,10 +63,36 @@ def try_random(num_runs: int) -> Method:
 
 def search_with_tpe(settings: list[tuple[float, ...]]) -> Method:
     """What people script: Optuna's TPE for 30 trials, then three more seeds of the best five."""
+    draw = _draw_with_tpe(settings)
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        top = draw(losses_KSR, random)
+        means = losses_KSR[top, 1:4, -1].mean(axis=1)
+        return Choice(top[int(means.argmin())], _NUM_TPE + 3 * len(top))
+
+    return choose
+
+
+def race_finalists(settings: list[tuple[float, ...]], within: float, most_runs: float) -> Method:
+    """`sampler=finals`: TPE's best five race with other seeds, while a whole round still fits into `most_runs`."""
+    draw = _draw_with_tpe(settings)
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        top = draw(losses_KSR, random)
+        race = _Race(losses_KSR[top, 1:, -1], means_K[top], within, most_runs - _NUM_TPE)
+        race.finish()
+        choice = race.choice()
+        return choice._replace(setting=top[choice.setting], num_runs=_NUM_TPE + choice.num_runs)
+
+    return choose
+
+
+def _draw_with_tpe(settings: list[tuple[float, ...]]) -> Callable[[Array, np.random.Generator], list[int]]:
+    """The best five of 30 trials of Optuna's TPE, the best first."""
     axes = [sorted({setting[place] for setting in settings}) for place in range(len(settings[0]))]
     rows = {setting: row for row, setting in enumerate(settings)}
 
-    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+    def draw(losses_KSR: Array, random: np.random.Generator) -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sampler = optuna.samplers.TPESampler(seed=int(random.integers(2**31)), multivariate=True)
@@ -78,11 +104,9 @@ def search_with_tpe(settings: list[tuple[float, ...]]) -> Method:
                 row = rows[tuple(axis[place] for axis, place in zip(axes, places, strict=True))]
                 tried[row] = float(losses_KSR[row, 0, -1])
                 study.tell(trial, tried[row])
-        top = sorted(tried, key=lambda row: tried[row])[:_NUM_TOP]
-        means = losses_KSR[top, 1:4, -1].mean(axis=1)
-        return Choice(top[int(means.argmin())], _NUM_TPE + 3 * len(top))
+        return sorted(tried, key=lambda row: tried[row])[:_NUM_TOP]
 
-    return choose
+    return draw
 
 
 def halve_by_curves(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:

@@ -31,9 +31,10 @@ class RaceCourse:
     """The rounds of a race. A round depends only on the results of those before it, so that a study which goes on after
     a stop has the rounds of one that was never stopped."""
 
-    def __init__(self, rules: RaceRules) -> None:
+    def __init__(self, rules: RaceRules, points: list[Params]) -> None:
+        """`points`: the settings that it begins with."""
         self.rules = rules
-        self.points = grid(list_begin(rules.varied))
+        self.points = points
         self.runs: list[Run] = []  # of the round
         self.num_counted = 0  # runs of the rounds that are over
         self.standing: Standing | None = None  # after those
@@ -137,26 +138,54 @@ def tabulate_race(
     return RaceTable(losses_KS, out_K, is_log=grows_with_value(metric) and len(known) > 0 and bool(known.min() > 0))
 
 
+def choose_finalists(rules: RaceRules, records: Iterable[TrialRecord], count: int) -> list[Params]:
+    """The best settings by the first seed, the best one first; those that failed or break a constraint are none."""
+    first = [record for record in records if record.seed == rules.seeds[0]]
+    points = list({identify_params(record.params): record.params for record in first}.values())
+    table = tabulate_race(points, rules.seeds[:1], first, rules.metric, rules.constraints)
+    order = np.argsort(np.where(table.out_K, math.inf, table.losses_KS[:, 0]), kind="stable")
+    return [points[row] for row in order[:count] if not table.out_K[row]]
+
+
 def judge_study(facts: StudyFacts, settings: list[Setting]) -> tuple[RaceTable, Standing] | None:
-    """Where the race of a study stands, by the indices of `settings`; None without a race, or without a run."""
+    """Where the race of a study stands, by the indices of `settings`; None without a race, or without a run of it."""
     if facts.race is None or not settings:
         return None
     records = [record for setting in settings for record in setting.records]
-    points, metric = [setting.params for setting in settings], first_objective(facts)[0]
-    table = tabulate_race(points, facts.seeds, records, metric, facts.constraints)
-    table = replace(table, error_share=follow_course(facts, records).error_share)
+    course, metric = follow_course(facts, records), first_objective(facts)[0]
+    points, seeds = [setting.params for setting in settings], course.rules.seeds
+    table = tabulate_race(points, seeds, records, metric, facts.constraints)
+    table = replace(table, error_share=course.error_share)
     standing = judge_race(table, facts.race.certainty)
+    if facts.race.num_finalists is not None:
+        standing = _judge_finalists(course, points)
     return None if standing is None else (table, standing)
+
+
+def _judge_finalists(course: RaceCourse, points: list[Params]) -> Standing | None:
+    """The standing of finals by the indices of all settings; those that are no finalists are out."""
+    standing = course.judge()
+    if standing is None:
+        return None
+    rows = [points.index(point) for point in course.points]
+    bounds_K = np.full(len(points), -math.inf)
+    bounds_K[rows] = standing.bounds_K
+    return Standing(rows[standing.leader], bounds_K)
 
 
 def follow_course(facts: StudyFacts, records: Iterable[TrialRecord]) -> RaceCourse:
     """The rounds that a race has had."""
-    assert facts.race is not None
+    goal, known = facts.race, list(records)
+    assert goal is not None
     varied = [axis(key, spec) for key, spec in facts.space.items()]
-    within, certainty = facts.race.within, facts.race.certainty
     metric = first_objective(facts)[0]
-    course = RaceCourse(RaceRules(varied, facts.seeds, metric, facts.constraints, within, certainty))
-    for record in records:
+    rules = RaceRules(varied, facts.seeds, metric, facts.constraints, goal.within, goal.certainty)
+    if goal.num_finalists is None:
+        course = RaceCourse(rules, grid(list_begin(varied)))
+    else:
+        finalists = choose_finalists(rules, known, goal.num_finalists)
+        course = RaceCourse(rules._replace(seeds=facts.seeds[1:]), finalists)
+    for record in known:
         course.note(record)
     course.advance()
     return course

@@ -47,10 +47,11 @@ def state_race(
     open_ones = [settings[index].label for index in standing.find_open(goal.within)]
     if num_seeds == 1 and open_ones:
         return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
-    sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}"]
+    sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}", *_describe_finalists(goal)]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
         others = "setting that was trained to its end" if _count_stopped(settings) else "setting"
+        others = "finalist" if goal.num_finalists is not None else others
         words = f"Use {leader.label}: {has}. No other {others} is better{lost if standing.bound else ''}."
         return [words, *_describe_fresh(evidence, leader, goal), *sure]
     named = " and ".join(open_ones) if len(open_ones) <= _MOST_NAMED else count_noun(len(open_ones), "other setting")
@@ -72,6 +73,15 @@ def _describe_fresh(evidence: Evidence, leader: Setting, goal: RaceGoal) -> list
         return []
     shown = " and ".join(format_metric(evidence.metric, value) for value in known)
     return [f"With {count_noun(len(known), 'fresh seed')}, which had no part in the choice, it has {shown}."]
+
+
+def _describe_finalists(goal: RaceGoal) -> list[str]:
+    if goal.num_finalists is None:
+        return []
+    return [
+        f"The {goal.num_finalists} finalists were the best with one seed, which has no part in their values here; "
+        "whether a setting that was not among them is better is outside this certainty."
+    ]
 
 
 def _describe_certainty(goal: RaceGoal) -> str:
