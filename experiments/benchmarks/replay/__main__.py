@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 import scipy
 
+from experiments.benchmarks.replay.figure import Outcome, draw_regret
 from experiments.benchmarks.replay.methods import (
     Choice,
     Method,
@@ -113,7 +114,8 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
         yield f"the same bounds, uniform seeds, within {share:.0%}", race_within(share * best, is_uniform=True)
 
 
-def _replay_table(table: Table, num_draws: int) -> Iterator[str]:
+def _replay_table(table: Table, num_draws: int, outcomes: dict[str, Outcome]) -> Iterator[str]:
+    """The rows of a table; `outcomes` gets what each method came to."""
     num_settings, num_seeds, _ = table.losses_KSR.shape
     size = f"{num_settings} settings, {num_seeds} seeds, {table.tokens:,.0f} tokens a run."
     yield f"\n## {table.name}\n\n{size}\n\n{_HEAD}"
@@ -121,6 +123,8 @@ def _replay_table(table: Table, num_draws: int) -> Iterator[str]:
     for name, method in _list_methods(table):
         choices = _replay(method, table, num_draws)
         budget = float(np.mean([one.num_runs for one in choices])) if name == "race, within 10%" else budget
+        regrets = [float(table.means_K[one.setting] / table.means_K.min() - 1) for one in choices]
+        outcomes[name] = Outcome(float(np.mean(regrets)), float(np.mean([one.num_runs for one in choices])))
         yield _describe(name, choices, table.means_K)
     halved = _replay(halve_by_seeds(budget), table, num_draws)
     yield _describe("sequential halving on seeds, as many runs", halved, table.means_K)
@@ -145,13 +149,16 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = f"--draws {arguments.draws} --shape-draws {arguments.shape_draws}"
     parts = [f"# How settings are chosen, replayed\n\n`python -m experiments.benchmarks.replay {options}`\n"]
+    outcomes: list[dict[str, Outcome]] = []
     for path in sorted(TABLES.glob("*.csv")):
-        for part in _replay_table(read_table(path), arguments.draws):
+        outcomes.append({})
+        for part in _replay_table(read_table(path), arguments.draws, outcomes[-1]):
             print(part, end="", flush=True)
             parts.append(part)
     for part in _replay_shapes(arguments.shape_draws):
         print(part, end="", flush=True)
         parts.append(part)
+    REPORT.with_name("regret.svg").write_text(draw_regret(outcomes), encoding="utf-8")
     packages = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Optuna {optuna.__version__}"
     versions = f"Python {platform.python_version()}, {packages}"
     REPORT.write_text("".join([*parts, f"\n{versions}.\n"]), encoding="utf-8")
