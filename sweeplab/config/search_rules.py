@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
+from sweeplab.config.claim_rules import spaces_axes
 from sweeplab.config.sampler import FinalsSampler, HalvingPruner, SchedulePruner
 from sweeplab.config.sizes import num_seconds
-from sweeplab.config.space import axes
 from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.metrics import find_default_within
@@ -47,19 +47,19 @@ def check_recommended_sampler(config: StudyConfig) -> None:
 
 def check_beginnings(config: StudyConfig) -> None:
     """Refuses `begin` of an axis where no race begins with it. Raises `ConfigError`."""
-    varied = axes(config.space)
-    begun = next((axis for axis in varied if axis.begin is not None), None)
+    varied = spaces_axes(config.space)
+    begun = next((key for key, spec in varied.items() if spec.get("begin") is not None), None)
     if begun is None:
         return
+    key, value = f"space.{begun}.begin", varied[begun]["begin"]
     if config.action == "recommend":
         check_recommended_sampler(config)
     if config.sampler.name != "race":
         rule = f"does not go with sampler={config.sampler.name}, which runs every choice"
-        raise refuse(f"space.{begun.key}.begin", rule, begun.begin, "drop it, or use sampler=race")
-    conditional = next((axis for axis in varied if axis.when), None)
+        raise refuse(key, rule, value, "drop it, or use sampler=race")
+    conditional = next((one for one, spec in varied.items() if "when" in spec), None)
     if conditional is not None:
-        rule = f"does not go with space.{conditional.key}.when"
-        raise refuse(f"space.{begun.key}.begin", rule, begun.begin, "drop one of them")
+        raise refuse(key, f"does not go with space.{conditional}.when", value, "drop one of them")
 
 
 def _check_race(config: StudyConfig) -> None:
