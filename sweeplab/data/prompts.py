@@ -64,6 +64,10 @@ class UnusableExampleError(ConfigError):
     """An example that cannot be rendered; its message says why and what to do, not where."""
 
 
+class NothingLearnedError(ConfigError):
+    """A record without an answer; its message is the reason only, such as `field 'output' is empty`."""
+
+
 def name_records(records: Sequence[str]) -> str:
     """The first few of `records` by file and number, and how many more there are."""
     more = f" and {len(records) - _MOST_NAMED:,} more" if len(records) > _MOST_NAMED else ""
