@@ -85,6 +85,9 @@ class RecordData(TextData):
     )
     output_field: Text | None = key("the field with the response", None, unless="data.messages_field")
     messages_field: Text | None = key("the field with chat messages, instead of the three others", None)
+    targets: Literal["all", "last"] = key(
+        "which answers of a conversation are learned: all, or the last one; weights in its messages say it instead"
+    )
     max_skipped: float = key(
         "share of a file's records that may teach nothing and be skipped, as with an empty answer; more are refused",
         ge=0,

@@ -1,5 +1,6 @@
 """Chat messages as they stand in a record, checked before a tokenizer sees them."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -53,6 +54,14 @@ def _find_problems(messages: list[Message], tools: Any) -> Iterator[str]:
         yield f"has '{_TOOLS}' beside it that are no list of objects; correct them"
 
 
+def _parse_tools(tools: Any) -> Any:
+    """Tools that are JSON text, as in files whose columns have one type, as what they are."""
+    try:
+        return json.loads(tools) if isinstance(tools, str) and tools.strip() else tools
+    except (ValueError, RecursionError):
+        return tools
+
+
 def _translate_sharegpt(messages: Any, system: Any) -> Any:
     """Messages with from and value as such with role and content, below the record's `system`; all else as it is.
 
@@ -88,10 +97,19 @@ def _cut_after_answer(messages: list[Message]) -> list[Message]:
     return messages[: last + 1]
 
 
-def make_chat_example(row: dict[str, Any], where: str, field: str) -> Example:
+def _weigh_all(messages: list[Message]) -> list[Message]:
+    """Several answers of which none has a weight, each with the weight 1: they are all learned."""
+    answers = [message for message in messages if message["role"] == "assistant"]
+    if len(answers) < 2 or any(answer.get("weight") is not None for answer in answers):
+        return messages
+    return [{**message, "weight": 1} if message["role"] == "assistant" else message for message in messages]
+
+
+def make_chat_example(row: dict[str, Any], where: str, field: str, targets: str = "last") -> Example:
     """The conversation in `field` up to its last answer, its messages whole, with the tools beside it.
 
-    Raises `ConfigError` for what is malformed, and `NothingLearnedError`.
+    `targets` says which answers are learned where no weights do, all or last. Raises `ConfigError` for what is
+    malformed, and `NothingLearnedError`.
     """
     if row.get(field) is None or row[field] == []:
         raise NothingLearnedError(f"field '{field}' is {'missing' if row.get(field) is None else 'empty'}")
@@ -101,10 +119,12 @@ def make_chat_example(row: dict[str, Any], where: str, field: str) -> Example:
             f"{where}: field '{field}' must be a list of messages with role and content, or from and value; name "
             "another field with data.messages_field"
         )
-    tools = row.get(_TOOLS)
+    tools = _parse_tools(row.get(_TOOLS))
     problem = next(_find_problems(messages, tools), None)
     if problem is not None:
         raise ConfigError(f"{where}: field '{field}' {problem}")
     messages = _cut_after_answer(messages)
+    if targets == "all":
+        messages = _weigh_all(messages)
     _refuse_nothing(messages, field)
     return Example(messages, tools=tuple(tools or ()))

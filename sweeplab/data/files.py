@@ -105,7 +105,15 @@ def _read_parquet(path: Path) -> _Rows:
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1
-                yield f"record {number}", row
+                yield f"record {number}", _drop_nulls(row)
+
+
+def _drop_nulls(value: Any) -> Any:
+    """Without the fields that are null at any depth: a column has the fields of all its objects, null where one lacks
+    them, such as the arguments of other tools."""
+    if isinstance(value, dict):
+        return {name: _drop_nulls(one) for name, one in value.items() if one is not None}
+    return [_drop_nulls(one) for one in value] if isinstance(value, list) else value
 
 
 _READERS: Final[dict[str, Callable[[Path], _Rows]]] = {

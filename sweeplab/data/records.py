@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from sweeplab.config.data import RecordFields
+from sweeplab.config.data import RecordData, RecordFields
 from sweeplab.data.conversations import make_chat_example
 from sweeplab.data.fields import choose_fields
 from sweeplab.data.files import MOST_LETTERS
@@ -68,8 +68,8 @@ def _read_text_field(row: dict[str, Any], where: str, name: str) -> str:
     return _check_encodable(row[name], where, name)
 
 
-def read_example(row: Any, where: str, fields: RecordFields) -> Example:
-    """The example of one record.
+def read_example(row: Any, where: str, fields: RecordFields, targets: str = "last") -> Example:
+    """The example of one record; `targets` are the answers of a conversation that are learned, all or last.
 
     Raises `ConfigError` that names where it stands, the field and the remedy, and `NothingLearnedError` where there is
     no answer.
@@ -79,7 +79,7 @@ def read_example(row: Any, where: str, fields: RecordFields) -> Example:
         raise ConfigError(f"{where}: a record must be an object with fields, got {kind}; correct the record")
     if fields.messages is not None:
         _check_encodable(json.dumps(row, ensure_ascii=False, default=str), where, fields.messages)
-        return make_chat_example(row, where, fields.messages)
+        return make_chat_example(row, where, fields.messages, targets)
     assert fields.instruction is not None
     assert fields.output is not None
     instruction = _read_text_field(row, where, fields.instruction)
@@ -95,14 +95,14 @@ def read_example(row: Any, where: str, fields: RecordFields) -> Example:
     )
 
 
-def read_records(rows: Iterable[tuple[str, Any]], source: str, given: RecordFields, max_skipped: float) -> Records:
+def read_records(rows: Iterable[tuple[str, Any]], source: str, config: RecordData) -> Records:
     """Examples with the names of their records, without those that teach nothing.
 
     Raises `ConfigError` for the first fault and all that have it, and where the share of those that teach nothing is
-    more than `max_skipped`.
+    more than `data.max_skipped`.
     """
     numbered = list(rows)
-    reading = choose_fields([row for _, row in numbered if isinstance(row, dict)], given, source)
+    reading = choose_fields([row for _, row in numbered if isinstance(row, dict)], config.record_fields, source)
     examples: list[Example] = []
     skipped: list[_Skipped] = []
     faults: dict[str, list[str]] = {}
@@ -110,7 +110,7 @@ def read_records(rows: Iterable[tuple[str, Any]], source: str, given: RecordFiel
         where = f"{source}, {name}"
         try:
             _refuse_long_record(row, where)
-            example = read_example(row, where, reading.fields)
+            example = read_example(row, where, reading.fields, config.targets)
         except NothingLearnedError as error:
             skipped.append(_Skipped(name, str(error)))
             continue
@@ -122,7 +122,8 @@ def read_records(rows: Iterable[tuple[str, Any]], source: str, given: RecordFiel
     for fault, names in faults.items():
         also = f" ({len(names):,} records: {name_records(names)})" if len(names) > 1 else ""
         raise ConfigError(f"{source}, {names[0]}{fault}{also}")
-    return Records(examples, len(skipped), reading.note, _describe_skipped(skipped, len(numbered), source, max_skipped))
+    skipping = _describe_skipped(skipped, len(numbered), source, config.max_skipped)
+    return Records(examples, len(skipped), reading.note, skipping)
 
 
 def _describe_skipped(skipped: Sequence[_Skipped], num_records: int, source: str, max_skipped: float) -> str | None:

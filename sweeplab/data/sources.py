@@ -39,7 +39,7 @@ class _Whole(NamedTuple):
 
 
 def _read_file(path: str, config: RecordData) -> Records:
-    return read_records(read_rows(expand_home(path)), path, config.record_fields, config.max_skipped)
+    return read_records(read_rows(expand_home(path)), path, config)
 
 
 def _download_records(config: HubData) -> Records:
@@ -54,7 +54,7 @@ def _download_records(config: HubData) -> Records:
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
     numbered = ((f"record {number}", row) for number, row in enumerate(rows, 1))
-    return read_records(numbered, config.name, config.record_fields, config.max_skipped)
+    return read_records(numbered, config.name, config)
 
 
 def _split_examples(

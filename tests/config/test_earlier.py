@@ -20,7 +20,7 @@ def now(compose_trial: Compose, tmp_path: Path) -> dict[str, Any]:
 
 def write_earlier(now: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """As it was recorded before fields were known by themselves and records skipped."""
-    data = {key: value for key, value in now["data"].items() if key != "max_skipped"}
+    data = {key: value for key, value in now["data"].items() if key not in ("max_skipped", "targets")}
     return {**now, "data": {**data, **FORMER, **changes}}
 
 
@@ -28,6 +28,16 @@ def test_an_earlier_record_reads_the_fields_that_it_named_and_cuts_without_limit
     data = trial_config_from_dict(write_earlier(now)).data
     assert data.record_fields == ("instruction", "output", "input", None)
     assert data.max_skipped == 1
+
+
+def test_of_an_earlier_conversation_the_last_answer_is_learned(now: dict[str, Any]) -> None:
+    chats = {"messages_field": "messages", "instruction_field": None, "input_field": None, "output_field": None}
+    assert trial_config_from_dict(write_earlier(now, **chats)).data.targets == "last"
+    asked = {**now, "data": {**now["data"], **chats}}
+    assert asked["data"]["targets"] == "all"
+    assert make_comparable(write_earlier(now, **chats)) != make_comparable(asked)
+    asked["data"]["targets"] = "last"
+    assert make_comparable(write_earlier(now, **chats)) == make_comparable(asked)
 
 
 def test_what_is_recorded_now_comes_back_as_it_is(now: dict[str, Any], compose_trial: Compose) -> None:

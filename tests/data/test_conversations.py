@@ -8,7 +8,7 @@ import pytest
 
 from sweeplab.config.data import JsonData
 from sweeplab.data.conversations import make_chat_example
-from sweeplab.data.prompts import NothingLearnedError
+from sweeplab.data.prompts import NothingLearnedError, list_targets
 from sweeplab.data.sources import load_splits
 from sweeplab.runtime.errors import ConfigError
 from tests.trials import Compose
@@ -113,7 +113,35 @@ def test_sharegpt_is_read_as_roles_and_contents() -> None:
 
 def test_tools_that_are_no_objects_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"has 'tools' beside it that are no list of objects; correct them$"):
-        make_chat_example(chat(answer()) | {"tools": '[{"name": "f"}]'}, "FILE, line 1", "messages")
+        make_chat_example(chat(answer()) | {"tools": "weather()"}, "FILE, line 1", "messages")
+    with pytest.raises(ConfigError, match=r"has 'tools' beside it that are no list of objects; correct them$"):
+        make_chat_example(chat(answer()) | {"tools": '["weather"]'}, "FILE, line 1", "messages")
+
+
+def test_tools_may_be_json_text() -> None:
+    tools = [{"name": "weather"}]
+    for written in (tools, json.dumps(tools)):
+        assert list(make_chat_example(chat(answer()) | {"tools": written}, "x", "messages").tools) == tools
+    for nothing in (None, "", "null", "[]"):
+        assert not make_chat_example(chat(answer()) | {"tools": nothing}, "x", "messages").tools
+
+
+ASK: Message = {"role": "user", "content": "b"}
+
+
+def test_all_answers_are_learned_unless_weights_say_it() -> None:
+    def read(*messages: Message, targets: str = "all") -> list[Message]:
+        return make_chat_example(chat(*messages), "x", "messages", targets).messages
+
+    turns = [answer("one"), ASK, answer(None, tool_calls=[CALL]), {"role": "tool", "content": "22"}, answer("two"), ASK]
+    assert list_targets(read(*turns)) == [1, 3, 5]
+    assert [{key: one for key, one in turn.items() if key != "weight"} for turn in read(*turns)[1:]] == turns[:-1]
+    assert list_targets(read(*turns, targets="last")) == [5]
+    for targets in ("all", "last"):
+        assert list_targets(read(answer("one", weight=0), ASK, answer("two"), targets=targets)) == [3]
+    with pytest.raises(NothingLearnedError, match="has an empty answer"):
+        read(answer(" "), ASK, answer("two"))
+    assert len(read(answer(" "), ASK, answer("two"), targets="last")) == 4
 
 
 @pytest.mark.parametrize(

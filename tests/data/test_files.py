@@ -78,10 +78,15 @@ def test_rows_are_named_by_the_line_in_which_they_begin(tmp_path: Path) -> None:
     assert names(write(tmp_path / "a.json", json.dumps(ROWS))) == ["record 1", "record 2", "record 3"]
 
 
-def test_parquet_gives_texts_lists_and_what_is_missing(tmp_path: Path) -> None:
+def test_parquet_gives_each_object_the_fields_that_it_had(tmp_path: Path) -> None:
+    call = {"function": {"name": "weather", "arguments": {"town": "Rome"}}}
+    other = {"function": {"name": "time", "arguments": {"zone": "CET"}}}
     table = [
-        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "n": 1, "text": None},
-        {"messages": [{"role": "user", "content": "c"}], "n": 2, "text": "d"},
+        {
+            "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call, other]}],
+            "text": "d",
+        },
+        {"messages": [{"role": "user", "content": "c"}]},
     ] * 3
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / "a.parquet", row_group_size=2)
     assert list(read_rows(tmp_path / "a.parquet")) == [(f"record {n}", row) for n, row in enumerate(table, 1)]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config.data import RecordFields
+from sweeplab.config.data import JsonData, RecordFields
 from sweeplab.data import records
-from sweeplab.data.prompts import NothingLearnedError
+from sweeplab.data.prompts import NothingLearnedError, list_targets
 from sweeplab.data.records import Records, count_letters, read_example, read_records
 from sweeplab.runtime.errors import ConfigError
 
@@ -14,8 +14,10 @@ FIELDS = RecordFields("instruction", "output", "input")
 GOOD = {"instruction": "a", "input": "", "output": "b"}
 
 
-def read(rows: list[Any], max_skipped: float = 0.0, given: RecordFields = FIELDS) -> Records:
-    return read_records(((f"line {number}", row) for number, row in enumerate(rows, 1)), "FILE", given, max_skipped)
+def read(rows: list[Any], max_skipped: float = 0.0, given: RecordFields = FIELDS, targets: str = "all") -> Records:
+    named = {f"{part}_field": name for part, name in given._asdict().items()}
+    config = JsonData.model_construct(None, max_skipped=max_skipped, targets=targets, **named)
+    return read_records(((f"line {number}", row) for number, row in enumerate(rows, 1)), "FILE", config)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,17 @@ def test_chat_messages_are_kept_whole() -> None:
     found = read_example({"messages": messages}, "x", RecordFields(messages="messages"))
     assert found.messages == messages
     assert found.response == "Hello"
+
+
+def test_targets_say_which_answers_of_a_conversation_are_learned() -> None:
+    ask, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    rows = [{"messages": [ask, answer, ask, answer]}, {"messages": [ask, answer]}]
+    weighted, short = (one.messages for one in read(rows, given=RecordFields()).examples)
+    assert list_targets(weighted) == [1, 3]
+    assert short == [ask, answer]
+    assert [one.messages for one in read(rows, given=RecordFields(), targets="last").examples] == [
+        row["messages"] for row in rows
+    ]
 
 
 def test_a_record_longer_than_any_model_reads_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
