@@ -46,7 +46,9 @@ def choose_fields(rows: Sequence[dict[str, Any]], given: RecordFields, source: s
     usual = [name for name, count in counts.items() if 2 * count >= len(rows)]
     found = list(_list_fitting(given, usual))
     if len(found) == 1:
-        read = [name for name in _name_fields(found[0].fields) if name in usual]
+        read = [
+            name for name in (*_name_fields(found[0].fields), *_list_beside(found[0].fields, rows)) if name in usual
+        ]
         others = [name for name in usual if name not in read]
         rest = f"; not read: {_list_names(others)}" if others else ""
         return Reading(found[0].fields, f"read {source} as {found[0].name}: {', '.join(read)}{rest}")
@@ -91,6 +93,15 @@ def _name_fields(fields: RecordFields) -> list[str]:
     """In the order in which a model reads them."""
     order = (fields.instruction, fields.input, fields.output, fields.messages)
     return [name for name in order if name is not None]
+
+
+def _list_beside(fields: RecordFields, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What is read beside chat messages: the tools, and ShareGPT's system message."""
+    if fields.messages is None:
+        return []
+    turns = (row.get(fields.messages) for row in rows)
+    is_sharegpt = any(isinstance(one, list) and one and isinstance(one[0], dict) and "from" in one[0] for one in turns)
+    return ["system", "tools"] if is_sharegpt else ["tools"]
 
 
 def _spell(fields: RecordFields) -> str:

@@ -35,6 +35,18 @@ def test_a_known_format_is_found_and_said(names: tuple[str, ...], fields: tuple[
     assert str(reading.note).startswith(f"read FILE as {note}")
 
 
+def test_what_is_read_beside_messages_is_said() -> None:
+    sharegpt, roles = [{"from": "human", "value": "a"}], [{"role": "user", "content": "a"}]
+
+    def say(messages: Any) -> str | None:
+        row = {"conversations": messages, "system": "Be brief.", "tools": [], "id": 1}
+        return choose_fields([row], RecordFields(), "FILE").note
+
+    assert say(sharegpt) == "read FILE as ShareGPT: conversations, system, tools; not read: id"
+    assert say(roles) == "read FILE as ShareGPT: conversations, tools; not read: system, id"
+    assert say([]) == say("text") == say(roles)
+
+
 def test_what_most_records_have_decides() -> None:
     odd: list[dict[str, Any]] = [{"error": "timeout"}, {"instruction": "a", "output": None, "response": "b"}]
     reading = choose_fields(rows("instruction", "output") + odd, RecordFields(), "FILE")
