@@ -56,7 +56,7 @@ def choose_fields(rows: Sequence[dict[str, Any]], given: RecordFields, source: s
     if found:
         ways = " or ".join(_spell(one.fields) for one in found)
         raise ConfigError(f"{source} can be read in several ways (fields: {names}); write {ways}")
-    guess = RecordFields(*usual[:2]) if len(usual) > 1 else RecordFields("NAME", "NAME")
+    guess = _guess_fields(usual) if len(usual) > 1 else RecordFields("NAME", "NAME")
     raise ConfigError(
         f"{source} has no fields that are known by themselves (fields: {names}); say which has the question and which "
         f"the answer, such as {_spell(guess)}, or which the chat messages: data.messages_field=NAME"
@@ -76,6 +76,14 @@ def _list_fitting(given: RecordFields, usual: Sequence[str]) -> Iterator[_Format
         if fits and key not in seen:
             seen.add(key)
             yield _Format(name if chosen == fields else "question and answer", chosen)
+
+
+def _guess_fields(usual: Sequence[str]) -> RecordFields:
+    """Two of the fields to begin with: by a name that is known in its place, else the first ones."""
+    outputs = [name for name in usual if name in {one.fields.output for one in _FORMATS}]
+    instructions = [name for name in usual if name in {one.fields.instruction for one in _FORMATS}]
+    instruction = next(name for name in (*instructions, *usual) if name not in outputs[:1])
+    return RecordFields(instruction, next(name for name in (*outputs, *usual) if name != instruction))
 
 
 def _refuse_missing(given: RecordFields, counts: Counter[str], source: str) -> None:

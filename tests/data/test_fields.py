@@ -61,6 +61,9 @@ def test_what_most_records_have_decides() -> None:
             r"^FILE has no fields that are known by themselves \(fields: text, id\); .* such as "
             r"data\.instruction_field=text data\.output_field=id, or .*: data\.messages_field=NAME$",
         ),
+        (("output", "q", "x"), r"such as data\.instruction_field=q data\.output_field=output, or"),
+        (("x", "y", "prompt"), r"such as data\.instruction_field=prompt data\.output_field=x, or"),
+        (("context", "completion"), r"such as data\.instruction_field=context data\.output_field=completion, or"),
         (("text",), r"\(fields: text\); .* such as data\.instruction_field=NAME data\.output_field=NAME, or"),
         (
             ("instruction", "output", "response"),
