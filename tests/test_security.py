@@ -124,7 +124,7 @@ def test_a_pickle_in_the_place_of_a_record_or_data_does_not_run(compose_trial: C
     assert len(read_study(tmp_path).sentences) == 6  # the database is not read at all
     assert not is_safe_cma_state({"cma:optimizer:0": payload.hex()})
     (tmp_path / "data.json").write_bytes(payload)
-    with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(ConfigError, match="cannot be read as UTF-8 or UTF-16 text"):
         load_splits(compose_trial("data=json", f"data.path={tmp_path / 'data.json'}").data)
     assert not marker.exists()
 

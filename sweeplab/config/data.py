@@ -9,10 +9,10 @@ from sweeplab.runtime.errors import ConfigError
 
 
 class RecordFields(NamedTuple):
-    """Where a record has its parts."""
+    """The fields in which a record has its parts. None: there is none, or it is not named."""
 
-    instruction: str
-    output: str
+    instruction: str | None = None
+    output: str | None = None
     input: str | None = None  # that a record may lack
     messages: str | None = None  # chat messages instead of the three
 
@@ -72,12 +72,28 @@ class WorldData(TextData):
 class RecordData(TextData):
     """Records with fields."""
 
-    instruction_field: Text = key("the field of a record with the instruction", unless="data.messages_field")
-    input_field: Text | None = key(
-        "the field with what the instruction is about, which a record may lack", None, unless="data.messages_field"
+    instruction_field: Text | None = key(
+        "the field of a record with the instruction; null: known by its name, as the other fields are",
+        None,
+        unless="data.messages_field",
     )
-    output_field: Text = key("the field with the response", unless="data.messages_field")
+    input_field: Text | None = key(
+        "the field with what the instruction is about, which a record may lack; null: none, where the instruction's "
+        "and the response's are named",
+        None,
+        unless="data.messages_field",
+    )
+    output_field: Text | None = key("the field with the response", None, unless="data.messages_field")
     messages_field: Text | None = key("the field with chat messages, instead of the three others", None)
+    targets: Literal["all", "last"] = key(
+        "which answers of a conversation are learned: all, or the last one; weights in its messages say it instead"
+    )
+    max_skipped: float = key(
+        "share of a file's records that may teach nothing and be skipped, as with an empty answer; more are refused",
+        ge=0,
+        le=1,
+        remedy="try 0.01",
+    )
     heldout_fraction: float = key(
         "share of the records that is set aside, where there is no file of them",
         unless="data.heldout_path",
@@ -102,8 +118,8 @@ class JsonData(FiledData):
 
     source: Literal["json"] = "json"
     path: Text = key(
-        "a JSON array or JSON lines",
-        missing="give a JSON or JSONL file of instruction records: data.path=FILE",
+        "a JSON array, JSON lines, CSV or Parquet; its name ends in .json, .jsonl, .csv, .tsv or .parquet",
+        missing="give a JSON, JSONL, CSV or Parquet file of records: data.path=FILE",
     )
 
 
@@ -119,7 +135,7 @@ class HubData(FiledData):
 class DataPart(Section):
     """One file of a mixture."""
 
-    path: Text = key("JSON array or JSON lines")
+    path: Text = key("a file as of data.path")
     weight: float = key(
         "its share of the training examples over the sum of all weights",
         gt=0,

@@ -6,6 +6,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from sweeplab.config.earlier import fill_later_keys
 from sweeplab.config.refusals import refusal
 from sweeplab.config.schema import GROUPS, key_names
 from sweeplab.config.trial import TrialConfig
@@ -36,11 +37,14 @@ def parse_section(name: str, values: Any) -> Any:
 
 
 def trial_config_from_dict(values: Mapping[str, Any]) -> TrialConfig:
-    """A `TrialConfig` from what `to_dict` gave, or from a record of version 1.
+    """A `TrialConfig` from what `to_dict` gave, or from an earlier record.
 
-    Version 1 held the keys of all options of a group, whichever was chosen. Raises `ConfigError`.
+    Version 1 held the keys of all options of a group, whichever was chosen. Keys that came later have the value with
+    which the record was made. Raises `ConfigError`.
     """
-    return parse(TrialConfig, {name: own_keys(name, section) for name, section in values.items()})
+    return parse(
+        TrialConfig, {name: fill_later_keys(name, own_keys(name, section)) for name, section in values.items()}
+    )
 
 
 def own_keys(name: str, values: Any) -> Any:

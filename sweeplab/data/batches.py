@@ -152,7 +152,9 @@ class Tokenized:
     num_examples: int | None = None  # training examples, the dropped ones included
     num_heldout_truncated: int = 0
     num_naming_special: int = 0  # of those to train on, whose text names special tokens, which stay text
-    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
+    num_skipped: int | None = None  # records that teach nothing and were left out; None: there is no file of records
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
+    skipping: tuple[str, ...] = ()  # which records were skipped, and why
     batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
 
     def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:

@@ -2,13 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from sweeplab.data.literal import Marks, choose_marks, compile_names, find_special_names, remove_marks
+from sweeplab.data.message_forms import list_forms
 from sweeplab.data.prompts import (
     Example,
     Message,
@@ -112,60 +113,6 @@ class _Template:
         return frozenset(name for name in self.names if (name in special or name in turn) and not _THOUGHT.search(name))
 
 
-def _change_arguments(message: Message, change: Callable[[Any], Any]) -> Message:
-    calls = []
-    for call in message.get("tool_calls") or []:
-        inner = call.get("function", call)
-        if "arguments" in inner:
-            inner = {**inner, "arguments": change(inner["arguments"])}
-        calls.append({**call, "function": inner} if "function" in call else inner)
-    return {**message, "tool_calls": calls} if calls else message
-
-
-def _parse(arguments: Any) -> Any:
-    try:
-        return json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (ValueError, RecursionError):
-        return arguments
-
-
-def _parse_arguments(message: Message) -> Message:
-    """Arguments that are JSON text, as in OpenAI's format, as objects, which transformers' format has."""
-    return _change_arguments(message, _parse)
-
-
-def _write_arguments(message: Message) -> Message:
-    return _change_arguments(message, lambda one: one if isinstance(one, str) else json.dumps(one, ensure_ascii=False))
-
-
-def _join_parts(message: Message) -> Message:
-    content = message.get("content")
-    return {**message, "content": "".join(part["text"] for part in content)} if isinstance(content, list) else message
-
-
-def _make_parts(message: Message) -> Message:
-    content = message.get("content")
-    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
-
-
-def _fill_content(message: Message) -> Message:
-    return message if message.get("content") is not None else {**message, "content": ""}
-
-
-def _list_variants(messages: list[Message]) -> Iterator[list[Message]]:
-    """The conversation in all forms that templates take for the same: what is usual first, then as it is given."""
-    variants: list[list[Message]] = []
-    for change_arguments in (_parse_arguments, _write_arguments):
-        for change_form in (None, _join_parts, _make_parts):
-            for change_content in (None, _fill_content):
-                variant = messages
-                for change in (change_arguments, change_form, change_content):
-                    variant = variant if change is None else [change(message) for message in variant]
-                if variant not in variants:
-                    variants.append(variant)
-                    yield variant
-
-
 class _Conversation:
     """A conversation rendered whole, and its beginnings beside it."""
 
@@ -206,9 +153,12 @@ class _Conversation:
         if content not in "".join(around.split()):
             raise UnusableExampleError(
                 "data.style=template: the tokenizer's chat template leaves out a part of an answer, such as its "
-                "reasoning; remove that part, or choose a model whose template writes it"
+                f"reasoning; remove that part, {self._suggest_last(index)}or choose a model whose template writes it"
             )
         return spans
+
+    def _suggest_last(self, index: int) -> str:
+        return "" if index == len(self.messages) - 1 else "try data.targets=last, "
 
     def _find_marked(self, index: int) -> list[Span]:
         """What the template marks in this message and in none before it."""
@@ -231,11 +181,31 @@ class _Conversation:
             end = self._find_end(len(prompt), num_shared, is_cut=num_shared < len(until))
             if end is not None:
                 return Span(len(prompt), end)
+        earlier = None if is_last else self._find_rewritten(index, count_shared(prompt, text))
+        if earlier is not None:
+            return earlier
+        remedy = "chatml" if is_last else "data.targets=last, chatml"
         raise UnusableExampleError(
             "data.style=template: the tokenizer's chat template does not write a conversation as the prompt for its "
             f"{'' if is_last else 'earlier '}answer and then the answer, so nothing tells what is to be learned; try "
-            "chatml, or put {% generation %} marks in the template"
+            f"{remedy}, or put {{% generation %}} marks in the template"
         )
+
+    def _find_rewritten(self, index: int, start: int) -> Span | None:
+        """An earlier answer that the template writes in another way than a last one, as without the thought that the
+        prompt begins or the answer has.
+
+        It must be the message's own text, from where the prompt still is the same to the token that ends a last answer.
+        """
+        last = self._find_added(len(self.messages) - 1)
+        names = compile_names(self.template.names)
+        end = next((one[0] for one in names.finditer(self.whole.text, *last) if one.end() == last.end), None)
+        literal = set(self.whole.literal)
+        for match in names.finditer(self.whole.text, start):
+            if match[0] == end and Span(*match.span()) not in literal:
+                written = "".join(self.whole.text[start : match.start()].split())
+                return Span(start, match.end()) if written == "".join(read_text(self.given[index]).split()) else None
+        return None
 
     def _find_end(self, start: int, stop: int, *, is_cut: bool) -> int | None:
         """Where the answer's own end token ends; None where nothing but the cut text tells it.
@@ -264,7 +234,7 @@ def render_by_template(example: Example, tokenizer: Any, *, mask_prompt: bool) -
         raise ConfigError("data.style=template needs a tokenizer with a chat template, got one without; try chatml")
     template = _Template(tokenizer, example.tools)
     problems: list[UnusableExampleError] = []
-    for messages in _list_variants(add_input(example)):
+    for messages in list_forms(add_input(example)):
         try:
             return _render_variant(_Conversation(template, messages), mask_prompt=mask_prompt)
         except UnusableExampleError as error:

@@ -64,6 +64,10 @@ class UnusableExampleError(ConfigError):
     """An example that cannot be rendered; its message says why and what to do, not where."""
 
 
+class NothingLearnedError(ConfigError):
+    """A record without an answer; its message is the reason only, such as `field 'output' is empty`."""
+
+
 def name_records(records: Sequence[str]) -> str:
     """The first few of `records` by file and number, and how many more there are."""
     more = f" and {len(records) - _MOST_NAMED:,} more" if len(records) > _MOST_NAMED else ""
@@ -112,10 +116,13 @@ def _refuse_calls(example: Example, style: str) -> None:
         )
 
 
-def _read_instruction(example: Example) -> str:
+def _read_instruction(example: Example, style: str) -> str:
     """The single user message of an instruction record. Raises `ConfigError` for a longer conversation."""
     if len(example.messages) != 2 or example.messages[0]["role"] != "user":
-        raise ConfigError("data.style must be chatml or template for chat messages; plain and alpaca take one question")
+        raise ConfigError(
+            f"data.style={style} writes one question and its answer, and {example.where} is a conversation; write "
+            "data.style=template, the model's chat template, or data.style=chatml"
+        )
     return read_text(example.messages[0])
 
 
@@ -141,11 +148,11 @@ def render_prompt(example: Example, style: str) -> str:
     """
     _refuse_calls(example, style)
     if style == "plain":
-        parts = (_read_instruction(example), example.input_text)
+        parts = (_read_instruction(example, style), example.input_text)
         return "".join(f"{part}\n" for part in parts if part)
     if style == "alpaca":
         wording = _ALPACA_WITH_INPUT if example.input_text else _ALPACA_WITHOUT_INPUT
-        return wording.format(instruction=_read_instruction(example), input=example.input_text)
+        return wording.format(instruction=_read_instruction(example, style), input=example.input_text)
     turns = "".join(f"{head}{body}\n" for head, body in _write_turns(add_input(example)[:-1]))
     return f"{turns}{CHATML_NAMES[0]}assistant\n"
 

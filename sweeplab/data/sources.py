@@ -1,30 +1,20 @@
-"""Loads examples: from the embedded world, a JSON or JSONL file, a mixture of files, or a data set of the hub."""
+"""Loads examples: from the embedded world, a file of records, a mixture of files, or a data set of the hub."""
 
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from sweeplab.builtin import world
-from sweeplab.config.data import (
-    DataConfig,
-    HubData,
-    JsonData,
-    MixtureData,
-    RecordData,
-    RecordFields,
-    TextData,
-    WorldData,
-)
-from sweeplab.data.conversations import make_chat_example
+from sweeplab.config.data import DataConfig, HubData, JsonData, MixtureData, RecordData, TextData, WorldData
+from sweeplab.data.files import read_rows
 from sweeplab.data.mixture import mix_parts
-from sweeplab.data.prompts import Example, name_records
+from sweeplab.data.prompts import Example
+from sweeplab.data.records import Records, read_example, read_records
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import expand_home
 
-_MOST_LETTERS: Final = 4_000_000  # of a record: about a million tokens, more than models read
 _SPLIT_SEED: Final = 0  # one split for every trial, whatever its seed
 
 _Item = TypeVar("_Item")  # an example of any kind
@@ -36,118 +26,23 @@ class _Splits(NamedTuple):
     train: list[Example]
     heldout: list[Example]
     fingerprint: str
+    num_skipped: int | None = None  # records of files that teach nothing; None: there is no file
+    skipping: tuple[str, ...] = ()  # of each file, which those are
+    reading: tuple[str, ...] = ()  # of each file whose fields nobody had named, which were read
 
 
-def _read_numbered_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows of a JSON array or of JSON lines, each with where it stands (`record 3` or `line 3`, counted from 1)."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}; check data.path") from error
-    if not text.strip():
-        raise ConfigError(f"{path} is empty; give at least two records")
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not valid JSON: {error}; correct the file") from error
-        yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
-        return
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028 inside a text
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{path}, line {number}: not valid JSON: {error}; correct the line") from error
+class _Whole(NamedTuple):
+    """All examples, before `data.num_examples` or `data.fraction`."""
+
+    train: list[Example]
+    heldout: list[Example]
 
 
-def count_letters(value: Any) -> int:
-    """Characters of all texts in a record, however deep."""
-    count, waiting = 0, [value]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            count += len(part)
-        elif isinstance(part, list | tuple):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
-    return count
+def _read_file(path: str, config: RecordData) -> Records:
+    return read_records(read_rows(expand_home(path)), path, config)
 
 
-def _refuse_long_record(row: Any, where: str) -> None:
-    """Raises `ConfigError` for a text that would keep a tokenizer busy for minutes, or end it for lack of memory."""
-    num_letters = count_letters(row)
-    if num_letters > _MOST_LETTERS:
-        raise ConfigError(
-            f"{where}: a record must have at most {_MOST_LETTERS:,} characters, got {num_letters:,}; split it"
-        )
-
-
-def _check_encodable(text: str, where: str, field: str) -> str:
-    """Returns `text`. Raises `ConfigError` where it has half of a surrogate pair, which JSON allows and UTF-8 not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"{where}: field '{field}' has half of a surrogate pair; correct the record") from error
-    return text
-
-
-def _read_text_field(row: dict[str, Any], where: str, key: str, name: str) -> str:
-    if name not in row:
-        fields = ", ".join(str(field) for field in row) or "none"
-        raise ConfigError(f"{where}: field '{name}' is missing (fields: {fields}); set data.{key} to the right name")
-    if not isinstance(row[name], str):
-        raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; correct the record")
-    return _check_encodable(row[name], where, name)
-
-
-def _read_example(row: Any, where: str, fields: RecordFields) -> Example:
-    """The example of one record. Raises `ConfigError` that names where it stands, the field and the remedy."""
-    if not isinstance(row, dict):
-        kind = type(row).__name__
-        raise ConfigError(f"{where}: a record must be an object with fields, got {kind}; correct the record")
-    if fields.messages is not None:
-        _check_encodable(json.dumps(row, ensure_ascii=False), where, fields.messages)
-        return make_chat_example(row, where, fields.messages)
-    instruction = _read_text_field(row, where, "instruction_field", fields.instruction)
-    output = _read_text_field(row, where, "output_field", fields.output)
-    input_text = row.get(fields.input) if fields.input is not None else None
-    if input_text is not None and not isinstance(input_text, str):
-        raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(input_text).__name__}; correct it")
-    _check_encodable(input_text or "", where, str(fields.input))
-    if not output:
-        raise ConfigError(f"{where}: field '{fields.output}' is empty: nothing to learn; remove the record")
-    return Example(
-        [{"role": "user", "content": instruction}, {"role": "assistant", "content": output}], input_text or ""
-    )
-
-
-def _make_examples(rows: Iterable[tuple[str, Any]], source: str, fields: RecordFields) -> list[Example]:
-    """Examples with the names of their records. Raises `ConfigError` for the first fault and all that have it."""
-    examples: list[Example] = []
-    faults: dict[str, list[str]] = {}
-    for name, row in rows:
-        where = f"{source}, {name}"
-        try:
-            _refuse_long_record(row, where)
-            example = _read_example(row, where, fields)
-        except ConfigError as error:
-            faults.setdefault(str(error).removeprefix(where), []).append(name)
-            continue
-        example.where = where
-        examples.append(example)
-    for fault, names in faults.items():
-        also = f" ({len(names):,} records: {name_records(names)})" if len(names) > 1 else ""
-        raise ConfigError(f"{source}, {names[0]}{fault}{also}")
-    return examples
-
-
-def _read_examples(path: str, config: RecordData) -> list[Example]:
-    return _make_examples(_read_numbered_rows(expand_home(path)), path, config.record_fields)
-
-
-def _download_examples(config: HubData) -> list[Example]:
+def _download_records(config: HubData) -> Records:
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
 
@@ -159,7 +54,7 @@ def _download_examples(config: HubData) -> list[Example]:
             f"data.name={config.name} cannot be loaded from the hub: {cause}; check the name and the network"
         ) from error
     numbered = ((f"record {number}", row) for number, row in enumerate(rows, 1))
-    return _make_examples(numbered, config.name, config.record_fields)
+    return read_records(numbered, config.name, config)
 
 
 def _split_examples(
@@ -185,24 +80,30 @@ def fingerprint_examples(parts: Iterable[Sequence[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _load_whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
-    """All examples for training, and all held-out ones. Raises `ConfigError`."""
+def _split_parts(config: MixtureData) -> tuple[_Whole, list[Records]]:
+    """The mixture of the training parts of all files, and all of their held-out ones."""
+    files = [_read_file(part.path, config) for part in config.parts]
+    parts = [
+        _split_examples(records.examples, config.heldout_fraction, f"data.parts: {part.path}")
+        for part, records in zip(config.parts, files, strict=True)
+    ]
+    return _Whole(mix_parts([train for train, _ in parts], config), [one for _, held in parts for one in held]), files
+
+
+def _load_whole_splits(config: TextData) -> tuple[_Whole, list[Records]]:
+    """All examples for training and all held-out ones, and the files that they are of. Raises `ConfigError`."""
     if isinstance(config, WorldData):
         rows = (world.make_target_examples(config.target), world.make_skill_items(config.target))
-        train, heldout = ([_read_example(row, config.name, config.record_fields) for row in part] for part in rows)
-        return train, heldout
+        return _Whole(*([read_example(row, config.name, config.record_fields) for row in part] for part in rows)), []
     if isinstance(config, MixtureData):
-        parts = [
-            _split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
-            for part in config.parts
-        ]
-        return mix_parts([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
+        return _split_parts(config)
     assert isinstance(config, HubData | JsonData)
-    examples = _download_examples(config) if isinstance(config, HubData) else _read_examples(config.path, config)
+    records = _download_records(config) if isinstance(config, HubData) else _read_file(config.path, config)
     if config.heldout_path is not None:
-        return examples, _read_examples(config.heldout_path, config)
+        heldout = _read_file(config.heldout_path, config)
+        return _Whole(records.examples, heldout.examples), [records, heldout]
     where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
-    return _split_examples(examples, config.heldout_fraction, where)
+    return _Whole(*_split_examples(records.examples, config.heldout_fraction, where)), [records]
 
 
 def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:
@@ -241,6 +142,13 @@ def load_splits(config: DataConfig) -> _Splits:
     split. `data.fraction` is a seeded choice.
     """
     assert isinstance(config, TextData)
-    train, heldout = _load_whole_splits(config)
+    (train, heldout), files = _load_whole_splits(config)
     train = limit_examples(train, config)
-    return _Splits(train, heldout, fingerprint_examples((train, heldout)))
+    return _Splits(
+        train,
+        heldout,
+        fingerprint_examples((train, heldout)),
+        num_skipped=sum(records.num_skipped for records in files) if files else None,
+        skipping=tuple(records.skipping for records in files if records.skipping is not None),
+        reading=tuple(records.reading for records in files if records.reading is not None),
+    )

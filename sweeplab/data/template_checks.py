@@ -84,18 +84,20 @@ def refuse_omissions(messages: list[Message], tools: Sequence[dict[str, Any]], r
     Each of them gets a word more, and all words must stand in the text that `render` makes of them; those of learned
     answers within the parts that it returns, which the template marks as generated, if it returns any.
     """
+    fewer = "try data.targets=last, " if len(list_targets(messages)) > 1 else ""
     probes = _Probes()
     probed = list(_probe_messages(messages, probes))
     text, generated = render(probed, _probe_tools(tools, probes) or None)
     for word, part in probes.parts.items():
         if word not in text:
             raise UnusableExampleError(
-                f"data.style=template: the tokenizer's chat template leaves out {part}; remove it, or choose a model "
-                "whose template writes it"
+                f"data.style=template: the tokenizer's chat template leaves out {part}; remove it, {fewer}or choose a "
+                "model whose template writes it"
             )
         start = text.rfind(word)
         if part == _ANSWER and generated is not None and not any(one.start <= start < one.end for one in generated):
             raise UnusableExampleError(
                 "data.style=template: the generation marks of the tokenizer's chat template are not around its "
-                "answers, as within a macro or a set block; remove them, or put them into the loop over the messages"
+                f"answers, as within a macro or a set block; remove them, {fewer}or put them into the loop over the "
+                "messages"
             )

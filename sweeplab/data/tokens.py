@@ -42,14 +42,27 @@ class Tokens:
         self.notes: Sequence[str] = ()  # of the rendering
 
 
-class _TokenizedSplit(NamedTuple):
+class TokenizedSplit(NamedTuple):
     """Tokenized examples, without the dropped ones."""
 
     examples: list[Tokens]
     num_truncated: int  # cut at max_length
-    num_dropped: int  # cut before their response began
+    dropped: list[str]  # where those stand that were cut before their response began
     num_naming_special: int = 0  # whose text names special tokens, which stay text
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
+
+    @property
+    def num_dropped(self) -> int:
+        return len(self.dropped)
+
+
+class EncodedExamples(NamedTuple):
+    """Examples as tokens, not cut, and where they stand; likewise those that cannot be rendered, and why."""
+
+    tokens: list[Tokens]
+    names: list[str]
+    unusable: list[str]
+    problem: UnusableExampleError | None = None  # of the first
 
 
 class _Encoded(NamedTuple):
@@ -187,46 +200,64 @@ def _truncate(tokens: Tokens, max_length: int) -> Tokens:
     return Tokens(tokens.ids[:max_length].clone(), tokens.labels[:max_length].clone(), tokens.num_literal)
 
 
-def _encode_all(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool) -> list[Tokens]:
-    """Raises `ConfigError` with how many examples cannot be rendered, and the first of them."""
-    encoded, records = [], []
-    first: UnusableExampleError | None = None
+def encode_examples(examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool) -> EncodedExamples:
+    """Raises `ConfigError` for what a damaged tokenizer raises."""
+    found = EncodedExamples([], [], [])
     for example in examples:
         try:
             with refuses_any_error(f"{example.where} cannot become tokens", _COPY_TOKENIZER):
-                encoded.append(_encode_example(example, tokenizer, style, mask_prompt))
+                found.tokens.append(_encode_example(example, tokenizer, style, mask_prompt))
         except UnusableExampleError as error:
-            first = first or error
-            records.append(example.where)
-            if len(records) == _MOST_COUNTED:
+            found = found if found.problem else found._replace(problem=error)
+            found.unusable.append(example.where)
+            if len(found.unusable) == _MOST_COUNTED:
                 break
+        else:
+            found.names.append(example.where)
+    return found
+
+
+def refuse_unusable(parts: Sequence[EncodedExamples], num_examples: int) -> None:
+    """Raises `ConfigError` with how many examples cannot be rendered, and the first of them, if there is one."""
+    records = [name for part in parts for name in part.unusable]
+    first = next((part.problem for part in parts if part.problem), None)
     if first is not None:
-        least = "at least " if len(records) == _MOST_COUNTED else ""
+        least = "at least " if any(len(part.unusable) == _MOST_COUNTED for part in parts) else ""
         raise ConfigError(
-            f"{first} ({least}{len(records):,} of {len(examples):,} examples: {name_records(records)})"
+            f"{first} ({least}{len(records):,} of {num_examples:,} examples: {name_records(records)})"
         ) from first
-    return encoded
 
 
-def tokenize_examples(
-    examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int
-) -> _TokenizedSplit:
-    """The examples, cut at `max_length` tokens, without those whose response was cut off.
+def cut_examples(encoded: EncodedExamples, max_length: int) -> TokenizedSplit:
+    """The examples cut at `max_length` tokens, without those whose response was cut off.
 
-    Raises `ConfigError` where an example cannot be rendered, and where no example has a target left.
+    Raises `ConfigError` where there are examples and none has a target left.
     """
-    whole = _encode_all(examples, tokenizer, style, mask_prompt)
+    whole = encoded.tokens
     cut = [_truncate(tokens, max_length) for tokens in whole]
     kept = [tokens for tokens in cut if tokens.num_targets > 0]
-    if not kept:
+    if whole and not kept:
         longest = max(tokens.num_tokens for tokens in whole)
         raise ConfigError(
             f"training.max_length={max_length} cuts off every response; raise it (the longest example has {longest})"
         )
+    dropped = [name for name, tokens in zip(encoded.names, cut, strict=True) if tokens.num_targets == 0]
     num_truncated = sum(tokens.num_tokens > max_length for tokens in whole)
     num_naming_special = sum(tokens.num_literal > 0 for tokens in whole)
     notes = tuple(dict.fromkeys(note for tokens in whole for note in tokens.notes))
-    return _TokenizedSplit(kept, num_truncated, len(cut) - len(kept), num_naming_special, notes)
+    return TokenizedSplit(kept, num_truncated, dropped, num_naming_special, notes)
+
+
+def tokenize_examples(
+    examples: list[Example], tokenizer: Any, style: str, mask_prompt: bool, max_length: int
+) -> TokenizedSplit:
+    """The examples, cut at `max_length` tokens, without those whose response was cut off.
+
+    Raises `ConfigError` where an example cannot be rendered, and where no example has a target left.
+    """
+    encoded = encode_examples(examples, tokenizer, style, mask_prompt)
+    refuse_unusable([encoded], len(examples))
+    return cut_examples(encoded, max_length)
 
 
 def refuse_unknown_tokens(examples: list[Tokens], vocab_size: int) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
+from sweeplab.config.earlier import make_comparable
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import RACES, constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
@@ -89,7 +90,7 @@ def _list_changes(earlier: StudyFacts, now: StudyFacts) -> dict[str, str]:
 
 
 def _flatten_facts(facts: StudyFacts) -> dict[str, Any]:
-    return dict(flatten_keys({"config": facts.config, "objectives": facts.objectives}))
+    return dict(flatten_keys({"config": make_comparable(facts.config), "objectives": facts.objectives}))
 
 
 def _refuse_changed_study(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
@@ -108,8 +109,8 @@ def _refuse_foreign_records(records: list[TrialRecord], request: Request, folder
     if first is None:
         return
     unfit = [key for key in first.params if key not in dict(flatten_keys(first.config)) and not is_group(key)]
-    now = dict(flatten_keys(trial_config(request.overrides, first.params).to_dict())) if not unfit else {}
-    before = dict(flatten_keys(first.config))
+    config = trial_config(request.overrides, first.params).to_dict() if not unfit else {}
+    before, now = (dict(flatten_keys(make_comparable(one))) for one in (first.config, config))
     tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
     differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
     if differing:

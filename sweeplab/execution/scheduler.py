@@ -152,7 +152,7 @@ class Scheduler:
             case "observed":
                 self.handle_observation(event.worker, message)
             case "notice":
-                self.progress.say(message["text"])
+                self.progress.say_once(message["text"])
             case "ended":
                 ended = assignment.running.pop(message["record"]["number"])
                 self._handle_end(ended, TrialRecord.from_dict(message["record"]))

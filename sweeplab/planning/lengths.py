@@ -9,8 +9,9 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.prompts import Example
-from sweeplab.data.sources import count_leaked_examples, count_letters, load_splits
-from sweeplab.data.tokens import tokenize_examples
+from sweeplab.data.records import count_letters
+from sweeplab.data.sources import count_leaked_examples, load_splits
+from sweeplab.data.tokenized import tokenize_splits
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
 
@@ -30,7 +31,8 @@ class DataExtent(NamedTuple):
     num_learned: int = 0  # held-out examples that are also training examples, of a file
     num_heldout: int = 0  # held-out examples of a file for which the number above was counted
     num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
-    notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
+    num_skipped: int | None = None  # records that teach nothing; None: there is no file of records, or it is on the hub
+    notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
 
 
@@ -62,16 +64,20 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     learned: dict[str, Any] = (
         {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
     )
+    learned |= {"num_skipped": splits.num_skipped, "notes": (*splits.reading, *splits.skipping)}
     if not (_is_small(examples) and _is_tokenizer_local(config.model)):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
-    split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
-    if _is_small(splits.heldout):
-        tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
+    heldout = splits.heldout if _is_small(splits.heldout) else []
+    tokenized = tokenize_splits(examples, heldout, tokenizer, config.data, length)
+    split = tokenized.train
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
-    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=split.notes)
+    if counted.num_skipped is not None:
+        counted = counted._replace(num_skipped=counted.num_skipped + tokenized.num_unusable)
+    notes = (*counted.notes, *tokenized.skipping, *split.notes)
+    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=notes)

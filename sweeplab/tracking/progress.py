@@ -71,6 +71,7 @@ class StudyProgress:
         self.since = time.monotonic()
         self.running: dict[int, _RunningTrial] = {}
         self.last_line_at = self.since
+        self.said: set[str] = set()  # what was to be said once
         self.stopped = threading.Event()
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
@@ -156,6 +157,12 @@ class StudyProgress:
     def say(self, text: str) -> None:
         self.last_line_at = time.monotonic()
         self.console.print(Text(text), soft_wrap=True)
+
+    def say_once(self, text: str) -> None:
+        """Of what several workers say alike, only the first is printed."""
+        if text not in self.said:
+            self.said.add(text)
+            self.say(text)
 
     def _report_when_quiet(self) -> None:
         """Where no bar is shown: prints the count, what is running and the time left after a minute without a line."""

@@ -82,6 +82,8 @@ class Cohort:
         record, trial = spec.new_record(Status.FAILED), None
         try:
             base, data = _load(spec, record, self.resources)
+            for sentence in data.skipping:
+                self.say(f"{sentence[0].upper()}{sentence[1:]}.")
             score_base(spec, base, data, record, self.resources)
             trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
             record.phase, record.step = "train", trial.step
@@ -224,7 +226,8 @@ def _attach(
     record.num_train_examples = data.num_examples
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
-    record.notes += [note for note in data.notes if note not in record.notes]
+    record.num_skipped = data.num_skipped
+    record.notes += [note for note in (*data.notes, *data.skipping) if note not in record.notes]
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param

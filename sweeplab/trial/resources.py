@@ -15,7 +15,8 @@ from sweeplab.data.batches import Row, Tokenized
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.sources import load_splits
-from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
+from sweeplab.data.tokenized import tokenize_splits
+from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.runtime.device import resolve_device, resolve_precision
@@ -109,20 +110,27 @@ class Resources:
             self.tokenized = {key: _prepare_images(data, base)}
         elif key not in self.tokenized and isinstance(data, TextData):
             splits = load_splits(data)
-            train, heldout = (
-                tokenize_examples(part, base.tokenizer, data.style, data.mask_prompt, length)
-                for part in (splits.train, splits.heldout)
-            )
+            tokenized = tokenize_splits(splits.train, splits.heldout, base.tokenizer, data, length)
+            train, heldout = tokenized.train, tokenized.heldout
             refuse_unknown_tokens([*train.examples, *heldout.examples], count_embeddings(base.model))
             rows: Sequence[Row] = train.examples
             if data.packing:
                 packed = pack_examples(train.examples, length)
                 refuse_inexact_packing(base, packed, length)
                 rows = packed
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
             self.tokenized = {
                 key: Tokenized(
-                    rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts, notes=train.notes
+                    rows,
+                    heldout.examples,
+                    train.num_truncated,
+                    splits.fingerprint,
+                    train.num_dropped,
+                    len(splits.train),
+                    heldout.num_truncated,
+                    train.num_naming_special,
+                    num_skipped=None if splits.num_skipped is None else splits.num_skipped + tokenized.num_unusable,
+                    notes=(*splits.reading, *train.notes),
+                    skipping=(*splits.skipping, *tokenized.skipping),
                 )
             }
         return self.tokenized[key]

@@ -249,7 +249,10 @@ def refusal(config: TrialConfig, folder: Path) -> str:
         ),
         ("[]", r"^data\.path=\S+records\.json must hold at least two examples, got 0; add records$"),
         ('[{"instruction": "a", "output": "b"}]', r"at least two examples, got 1; add records$"),
-        ('[{"q": "a", "output": "b"}]', r"record 1: field 'instruction' is missing .*; set data\.instruction_field"),
+        (
+            '[{"q": "a", "output": "b"}]',
+            r"\(fields: q, output\); .*data\.instruction_field=q data\.output_field=output, ",
+        ),
     ],
 )
 def test_the_worker_refuses_data_in_one_line(

@@ -106,6 +106,20 @@ def test_heldout_examples_that_are_trained_on_are_counted(plan: Plan, tmp_path: 
     assert "held-out examples stand in" not in plan("executor.device=cpu")[1]
 
 
+def test_what_is_read_and_what_is_skipped_is_said(plan: Plan, tmp_path: Path) -> None:
+    path = tmp_path / "dirty.csv"
+    rows = [f"question {place},{'' if place in (4, 7) else place}" for place in range(100)]
+    path.write_bytes("\r\n".join(["prompt,completion", *rows]).encode("utf-16"))
+    data = ("executor.device=cpu", "data=json", f"data.path={path}", "data.style=plain")
+    values, printed = plan(*data, "data.max_skipped=0.02", width=1000)
+    assert (values["rows"][0]["data"]["num_skipped"], values["rows"][0]["data"]["num_examples"]) == (2, 88)
+    assert f"Read {path} as prompt and completion: prompt, completion." in printed
+    named = "line 6: field 'completion' is empty; line 9: field 'completion' is empty"
+    assert f"Skipped 2 of 100 records of {path}, which teach nothing ({named})." in printed
+    with pytest.raises(ConfigError, match=r"^data\.max_skipped=0\.01 is the share .*, got 0\.02: 2 of 100 records of "):
+        plan(*data)
+
+
 def test_varied_models_and_precisions_are_all_named(plan: Plan) -> None:
     values, printed = plan(
         "executor.device=cuda",

@@ -46,7 +46,7 @@ REFUSED = {
     "data.path=missing.json": r"data.path has no effect with data.source=world, got missing.json; choose data=json",
     "data.heldout_path=missing.json": r"data.heldout_path has no effect with data.source=world, .*; choose data=json",
     "data.subset=en": r"data.subset has no effect with data.source=world, got en; choose data=hub, or leave data.sub",
-    "data=json": r"data.path is missing; give a JSON or JSONL file of instruction records: data.path=FILE",
+    "data=json": r"data.path is missing; give a JSON, JSONL, CSV or Parquet file of records: data.path=FILE",
     "data=hub": r"data.name",
     "data.heldout_fraction=1": r"data.heldout_fraction must be between 0 and 1, got 1",
     "data.num_examples=1": r"data.num_examples must be at least 2, got 1; leave it null for all",

@@ -252,6 +252,16 @@ def make_tokenizer(name: str, *, generation: bool = False, template: str | None 
     return tokenizer
 
 
+def make_byte_tokenizer(specials: tuple[str, ...]) -> Any:
+    """A tokenizer without a template; the first of `specials` begins and ends a text."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=_byte_level(specials),
+        eos_token=specials[0],
+        bos_token=specials[0],
+        additional_special_tokens=list(specials[1:]),
+    )
+
+
 def mark_generation(template: str, generation: bool) -> str:
     """[GEN] as the marks around what the assistant writes, or as nothing."""
     if not generation:

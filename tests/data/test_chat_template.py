@@ -1,13 +1,15 @@
 """What is learned of a conversation, held against transformers' own rendering and against answers written by hand."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 
 from sweeplab.data.prompts import Example, UnusableExampleError
 from sweeplab.data.tokens import IGNORED, _encode_example, tokenize_examples
-from tests.data.families import FAMILIES, make_tokenizer
+from tests.data.families import FAMILIES, make_byte_tokenizer, make_tokenizer
 
 Message = dict[str, Any]
 
@@ -247,7 +249,94 @@ def test_earlier_answers_before_another_end_are_learned_or_refused() -> None:
     messages[1] |= {"weight": 1}
     tokenizer = make_tokenizer("phi3")
     assert tokenizer.decode(learned(tokenizer, Example(messages))[1]).startswith("Fish.<|end|>Yes.<|end|>")
-    assert "earlier answer" in refusal(make_tokenizer("qwen3"), Example(messages))
+    for name in ("qwen3", "qwen3_thinking"):  # which write no thought before an earlier answer
+        tokenizer = make_tokenizer(name)
+        ids, targets = learned(tokenizer, Example(messages))
+        assert ids == whole_ids(tokenizer, [messages[0], chat("", "Fish.")[1], *messages[2:]])[: len(ids)]
+        assert tokenizer.decode(targets).removeprefix("Fish.<|im_end|>") in (
+            "<think>\n\n</think>\n\nYes.<|im_end|>",
+            "\n\n</think>\n\nYes.<|im_end|>",
+        )
+    messages[1]["content"] = "<think>sea</think>Fish."
+    assert "try data.targets=last" in refusal(make_tokenizer("qwen3"), Example(messages))
+
+
+TURNS = chat("What does a cat like?", "Fish.", "Is it warm?", "It is warm.", "How?", "The sun.")
+ALL_TURNS = [message | ({"weight": 1} if message["role"] == "assistant" else {}) for message in TURNS]
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"qwen3_thinking"}))
+def test_all_answers_are_those_that_transformers_masks(name: str) -> None:
+    """Against the template with generation marks; up to the last answer's end, system message and all."""
+    tokenizer = make_tokenizer(name, generation=True)
+    system = chat(system="Answer in few words.") if FAMILIES[name].takes_system else []
+    expected = tokenizer.apply_chat_template(
+        system + TURNS, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    marked = [id_ for id_, mark in zip(expected["input_ids"], expected["assistant_masks"], strict=True) if mark]
+    ids, targets = learned(tokenizer, Example(system + ALL_TURNS))
+    assert targets == marked
+    assert ids == expected["input_ids"][: len(ids)]
+
+
+def test_marks_around_the_last_answer_only_leave_one_remedy() -> None:
+    said = refusal(make_tokenizer("qwen3_thinking", generation=True), Example(ALL_TURNS))
+    assert "not around its answers" in said
+    assert "try data.targets=last" in said
+    reasoned = [*ALL_TURNS[:-1], ALL_TURNS[-1] | {"reasoning_content": "sky"}]
+    assert "leaves out the reasoning" in (said := refusal(make_tokenizer("chatml"), Example(reasoned)))
+    assert "try data.targets=last" in said
+
+
+def test_all_answers_by_hand_in_the_template_and_in_chatml() -> None:
+    tokenizer = make_tokenizer("chatml")
+    messages = chat(system="Answer in few words.") + ALL_TURNS
+    text = "<|im_start|>system\nAnswer in few words.<|im_end|>\n"
+    parts = [(text, False)]
+    for question, answer in (("What does a cat like?", "Fish."), ("Is it warm?", "It is warm."), ("How?", "The sun.")):
+        parts += [(f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", False)]
+        parts += [(f"{answer}<|im_end|>", True), ("\n", False)]
+    pieces = [(tokenizer.encode(part, add_special_tokens=False), is_target) for part, is_target in parts[:-1]]
+    for style in ("template", "chatml"):
+        tokens = _encode_example(Example(messages), tokenizer, style, True)
+        assert tokens.ids.tolist() == [id_ for ids, _ in pieces for id_ in ids]
+        assert tokens.labels.tolist() == [id_ if is_target else IGNORED for ids, is_target in pieces for id_ in ids]
+
+
+REAL = Path(trl.__file__).parent / "chat_templates"  # of published models, with their variants for training
+NAMES = re.compile(r"<\|\w+\|>|<(?:start|end)_of_turn>")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cohere",
+        "cohere2",
+        "gemma",
+        "gemma3",
+        "lfm2",
+        "llama3",
+        "phi3",
+        "phi3_5",
+        "qwen2_5",
+        "qwen2_5_vl",
+        "qwen3_instruct_2507",
+        "qwen3_vl",
+    ],
+)
+def test_a_published_template_gives_what_its_variant_with_marks_masks(name: str) -> None:
+    """TRL's variants write the same text; their marks hold the end of a line that follows an answer as well."""
+    source = (REAL / f"{name}.jinja").read_text()
+    tokenizer = make_byte_tokenizer(("<eos>", *sorted(set(NAMES.findall(source)))))
+    tokenizer.chat_template = (REAL / f"{name}_training.jinja").read_text()
+    expected = tokenizer.apply_chat_template(TURNS, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
+    tokenizer.chat_template = source
+    tokens = _encode_example(Example(ALL_TURNS), tokenizer, "template", True)
+    assert tokens.ids.tolist() == expected["input_ids"][: tokens.num_tokens]
+    assert not tokenizer.decode(expected["input_ids"][tokens.num_tokens :]).strip()
+    found = [label != IGNORED for label in tokens.labels.tolist()]
+    for id_, is_learned, mark in zip(expected["input_ids"], found, expected["assistant_masks"], strict=False):
+        assert is_learned == bool(mark) or (mark and not tokenizer.decode([id_]).strip())
 
 
 @pytest.mark.parametrize(

@@ -96,5 +96,7 @@ def test_template_needs_one(embedded_base: Base) -> None:
 
 @pytest.mark.parametrize("style", ["plain", "alpaca"])
 def test_single_question_styles_refuse_conversations(style: str) -> None:
-    with pytest.raises(ConfigError, match=r"data.style must be chatml or template"):
+    with pytest.raises(
+        ConfigError, match=rf"^data\.style={style} writes one question and .*; write data\.style=template, the "
+    ):
         render_prompt(conversation(), style)

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from sweeplab.config.data import JsonData, RecordFields
-from sweeplab.data import sources
 from sweeplab.data.prompts import Example
-from sweeplab.data.sources import _read_example, _split_examples, fingerprint_examples, load_splits
+from sweeplab.data.records import read_example
+from sweeplab.data.sources import _split_examples, fingerprint_examples, load_splits
 from sweeplab.runtime.errors import ConfigError
 
 RECORDS = [{"instruction": f"Question {place}?", "input": "", "output": f"Answer {place}."} for place in range(10)]
@@ -34,49 +34,6 @@ def lines(rows: list[Any]) -> str:
 GOOD = RECORDS[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (" \n", r"records.json is empty; give at least two records"),
-        (json.dumps(RECORDS)[:-20], r"records.json is not valid JSON: .*line 1 column \d+.*; correct the file"),
-        (lines(RECORDS[:3])[:-5], r"records.json, line 3: not valid JSON: .*; correct the line"),
-        (
-            lines([GOOD, GOOD, {"instruction": "a"}]),
-            r"line 3: field 'output' is missing \(fields: instruction\); set data.output_field",
-        ),
-        (
-            json.dumps([GOOD, {"q": "a", "output": "b"}]),
-            r"record 2: field 'instruction' is missing \(fields: q, output\)",
-        ),
-        (
-            lines([GOOD, {"instruction": "a", "output": 3}]),
-            r"line 2: field 'output' must be text, got int; correct the record",
-        ),
-        (
-            lines([GOOD, {"instruction": None, "output": "b"}]),
-            r"line 2: field 'instruction' must be text, got NoneType",
-        ),
-        (
-            lines([GOOD, {"instruction": "a", "input": ["x"], "output": "b"}]),
-            r"line 2: field 'input' must be text, got list",
-        ),
-        (lines([GOOD, {"instruction": "a", "output": ""}]), r"line 2: field 'output' is empty: nothing to learn"),
-        (lines([GOOD, ["a", "b"]]), r"line 2: a record must be an object with fields, got list"),
-        (json.dumps([GOOD, "text"]), r"record 2: a record must be an object with fields, got str"),
-        (lines([GOOD]), r"records.json must hold at least two examples, got 1; add records"),
-    ],
-)
-def test_faulty_files_are_refused_with_place_and_remedy(settings: JsonData, text: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load_splits(written(settings, text))
-
-
-def test_bytes_that_are_no_text_are_refused(settings: JsonData) -> None:
-    Path(str(settings.path)).write_bytes(b'{"instruction": "\xff"}')
-    with pytest.raises(ConfigError, match=r"cannot be read as UTF-8 text: .*; check data.path"):
-        load_splits(settings)
-
-
 def test_array_and_lines_and_blank_lines_give_the_same(settings: JsonData) -> None:
     array = load_splits(settings)
     assert load_splits(written(settings, lines(RECORDS).replace("\n", "\n\n") + "\n")) == array
@@ -89,57 +46,12 @@ def test_line_separators_inside_a_text_do_not_end_a_record(settings: JsonData) -
     assert {found.response for found in (*splits.train, *splits.heldout)} == {row["output"] for row in rows}
 
 
-def test_missing_and_null_inputs_are_empty(settings: JsonData) -> None:
-    bare = {"instruction": "a", "output": "b"}
-    assert (
-        _read_example(bare, "x", settings.record_fields)
-        == _read_example({**bare, "input": None}, "x", settings.record_fields)
-        == _read_example({**bare, "input": ""}, "x", settings.record_fields)
-    )
-    assert _read_example({**bare, "input": "c"}, "x", settings.record_fields).input_text == "c"
-
-
-def test_fields_can_be_renamed(settings: JsonData) -> None:
-    renamed = settings.replaced(instruction_field="q", input_field="c", output_field="a")
-    assert _read_example({"q": "1", "c": "2", "a": "3"}, "x", renamed.record_fields) == _read_example(
-        {"instruction": "1", "input": "2", "output": "3"}, "x", settings.record_fields
-    )
-
-
-def test_chat_messages_are_kept_whole(settings: JsonData) -> None:
-    chat = settings.replaced(messages_field="messages")
-    messages = [{"role": "user", "content": "Hi", "name": "Ann"}, {"role": "assistant", "content": "Hello"}]
-    found = _read_example({"messages": messages}, "x", chat.record_fields)
-    assert found.messages == messages
-    assert found.response == "Hello"
-
-
-@pytest.mark.parametrize(
-    "messages",
-    [
-        None,
-        "text",
-        [],
-        [{"role": "assistant", "content": "Hello"}],
-        [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hi"}],
-        [{"role": "user", "content": ["Hi"]}, {"role": "assistant", "content": "Hello"}],
-        [{"role": "user"}, {"role": "assistant", "content": "Hello"}],
-    ],
-)
-def test_malformed_conversations_are_refused(settings: JsonData, messages: Any) -> None:
-    chat = settings.replaced(messages_field="messages")
-    with pytest.raises(
-        ConfigError, match=r"line 4: field 'messages' must be a list of messages .* data.messages_field"
-    ):
-        _read_example({"messages": messages}, "line 4", chat.record_fields)
-
-
 @pytest.mark.parametrize(
     ("num_examples", "fraction", "num_heldout"), [(2, 0.1, 1), (10, 0.25, 2), (10, 0.99, 9), (997, 0.1, 100)]
 )
 def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
     examples = [
-        _read_example(
+        read_example(
             {"instruction": str(place), "output": "a"},
             "x",
             RecordFields("instruction", "output"),
@@ -189,19 +101,27 @@ def test_fingerprint_changes_with_any_text_and_with_the_side(settings: JsonData)
     assert load_splits(settings).fingerprint == splits.fingerprint
 
 
-@pytest.mark.parametrize("end", ["\n", "]"])
-def test_a_record_longer_than_any_model_reads_is_refused(
-    end: str, settings: JsonData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "_MOST_LETTERS", 1000)
-    fitting, long = ({"instruction": "a" * length, "output": "b"} for length in (999, 1000))
-    rows = [fitting, long, fitting]
-    Path(settings.path).write_text(json.dumps(rows) if end == "]" else "\n".join(map(json.dumps, rows)))
-    with pytest.raises(
-        ConfigError, match=r"(line|record) 2: a record must have at most 1,000 characters, got 1,001; spl"
-    ):
-        load_splits(settings)
+def test_a_file_with_one_record_is_refused(settings: JsonData) -> None:
+    with pytest.raises(ConfigError, match=r"records.json must hold at least two examples, got 1; add records"):
+        load_splits(written(settings, lines([GOOD])))
 
 
-def test_letters_of_all_texts_count_however_deep() -> None:
-    assert sources.count_letters({"messages": [{"role": "abc", "content": [{"text": "de"}]}], "n": 7, "x": None}) == 5
+def test_what_is_skipped_and_read_is_said_of_every_file(settings: JsonData, tmp_path: Path) -> None:
+    """The share is that of a file; the splits are those of the file without the record."""
+    whole = load_splits(settings)
+    assert (whole.num_skipped, whole.skipping) == (0, ())
+    assert whole.reading == (f"read {settings.path} as Alpaca: instruction, input, output",)
+    empty = {**GOOD, "output": ""}
+    other = tmp_path / "heldout.csv"
+    other.write_text("question,answer\nq,a\nq,\nq,b\n", encoding="utf-8")
+    dirty = written(settings, lines([*RECORDS[:4], empty, *RECORDS[4:]])).replaced(max_skipped=0.34)
+    alone, apart = load_splits(dirty), load_splits(dirty.replaced(heldout_path=str(other)))
+    assert alone[:3] == whole[:3]
+    assert (alone.num_skipped, apart.num_skipped) == (1, 2)
+    assert [text.partition(" of ")[2] for text in apart.skipping] == [
+        f"11 records of {settings.path}, which teach nothing (line 5: field 'output' is empty)",
+        f"3 records of {other}, which teach nothing (line 3: field 'answer' is empty)",
+    ]
+    assert apart.reading[1] == f"read {other} as question and answer: question, answer"
+    with pytest.raises(ConfigError, match=r"1 of 3 records of \S*heldout\.csv"):
+        load_splits(dirty.replaced(heldout_path=str(other), max_skipped=0.3))

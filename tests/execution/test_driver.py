@@ -388,8 +388,8 @@ def test_names_of_their_own_stay_as_they_are_in_a_multirun(standin_here: Standin
 def test_a_refused_study_can_be_started_again_with_the_corrected_command(real_study: RealStudy) -> None:
     assert real_study.refused.code == 2
     assert real_study.refused.err == (
-        "sweeplab: records.jsonl, line 21: field 'output' is missing (fields: instruction); "
-        "set data.output_field to the right name\n"
+        "sweeplab: data.max_skipped=0.01 is the share of records that may teach nothing, got 0.048: 1 of 21 records of "
+        "records.jsonl (line 21: field 'output' is missing); correct them, or raise data.max_skipped\n"
     )
     assert (real_study.done.returncode, real_study.done.stderr) == (0, "")
     assert len(read_records(real_study.folder / "runs" / "single")) == 2

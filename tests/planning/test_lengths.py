@@ -45,7 +45,7 @@ def test_special_names_are_counted_and_heldout_records_are_rendered_too(compose_
     ]
     path.write_text(json.dumps([chats[0]] * 2))
     heldout.write_text(json.dumps([*chats, *[chats[0]] * 8, *[chats[1]] * 9]))
-    first = r"\(10 of 19 examples: \S*heldout.json, record 2; \S*heldout.json, record 11; .*, record 12 and 7 more\)$"
+    first = r"\(10 of 21 examples: \S*heldout.json, record 2; \S*heldout.json, record 11; .*, record 12 and 7 more\)$"
     with pytest.raises(ConfigError, match=r"style=chatml has no words .*" + first):
         measure_data_extent(compose_trial(*options, "data.messages_field=messages"))
 
@@ -56,7 +56,32 @@ def test_a_tokenizer_of_the_hub_leaves_the_bound_and_the_number_of_examples(
     path = tmp_path / "data.json"
     path.write_text(json.dumps([{"instruction": f"a{place}", "output": "b"} for place in range(20)]))
     config = compose_trial("model=llama2_7b", "data=json", f"data.path={path}", "training.max_length=300")
-    assert measure_data_extent(config) == DataExtent(18, 300, 300, 299, None, False, num_heldout=2)
+    assert measure_data_extent(config) == DataExtent(
+        18,
+        300,
+        300,
+        299,
+        None,
+        False,
+        num_heldout=2,
+        num_skipped=0,
+        notes=(f"read {path} as Alpaca: instruction, output",),
+    )
+
+
+@pytest.mark.parametrize("model", [(), ("model=llama2_7b",)], ids=["embedded", "hub"])
+def test_records_that_teach_nothing_are_counted_with_and_without_a_tokenizer(
+    model: tuple[str, ...], compose_trial: Compose, tmp_path: Path
+) -> None:
+    path = tmp_path / "data.json"
+    rows = [{"instruction": f"a{place}", "output": "" if place == 3 else "b"} for place in range(20)]
+    path.write_text(json.dumps(rows))
+    config = compose_trial(*model, "data=json", f"data.path={path}", "data.max_skipped=0.05")
+    extent = measure_data_extent(config)
+    assert (extent.num_examples, extent.num_skipped) == (17, 1)
+    assert extent.notes[1] == (
+        f"skipped 1 of 20 records of {path}, which teach nothing (record 4: field 'output' is empty)"
+    )
 
 
 def test_data_of_the_hub_is_not_looked_at(compose_trial: Compose) -> None:

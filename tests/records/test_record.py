@@ -55,6 +55,7 @@ def full_record(**others: Any) -> TrialRecord:
         "num_truncated": 2,
         "num_dropped": 1,
         "num_naming_special": 1,
+        "num_skipped": 2,
         "num_heldout_truncated": 1,
         "tokens_per_second": 2434.5,
         "phases": {"train": Phase(0.5, 573_685_760, 11, 12)},

@@ -112,6 +112,12 @@ def test_what_a_worker_says_is_one_line_with_its_brackets(progress: StudyProgres
     assert out.getvalue() == "4 trials at once: [bold] out of memory; going on with 2 at a time\n"
 
 
+def test_what_several_workers_say_alike_is_said_once(progress: StudyProgress, out: io.StringIO) -> None:
+    for text in ("Skipped 2 records.", "Skipped 2 records.", "another", "Skipped 2 records."):
+        progress.say_once(text)
+    assert out.getvalue() == "Skipped 2 records.\nanother\n"
+
+
 def test_without_a_terminal_it_begins_with_what_is_planned(clock: Clock, out: io.StringIO) -> None:
     with StudyProgress(10, 2, Console(file=out, width=200), num_workers=3):
         assert out.getvalue() == "10 trials, 2 done, 3 workers, loading\n"

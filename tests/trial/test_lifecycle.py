@@ -278,6 +278,32 @@ def test_a_real_model_and_real_data(make_spec: SpecFactory, resources: Resources
     assert record.heldout_loss_nats_per_token == pytest.approx(heldout_by_peft(spec, model), rel=1e-5)
 
 
+def test_a_record_says_what_was_skipped_and_the_user_reads_it_before_training(
+    make_spec: SpecFactory, resources: Resources, tmp_path: Path
+) -> None:
+    path = tmp_path / "dirty.json"
+    rows = [{"prompt": f"{place}", "completion": "" if place == 3 else "a"} for place in range(50)]
+    rows[5]["prompt"] = "b" * 500
+    path.write_text(json.dumps(rows))
+    overrides = (
+        "data=json",
+        f"data.path={path}",
+        "data.style=plain",
+        "data.max_skipped=0.05",
+        "data.num_examples=null",
+    )
+    spec, said = make_spec(0, *overrides, "quantization=none", QUIET, "training.max_steps=1"), list[str]()
+    (record,) = run_cohort([spec], resources, lambda *_: None, said.append, list)
+    assert record.status is Status.FINISHED, record.reason
+    assert (record.num_skipped, record.num_dropped) == (1, 1)
+    skipped = [
+        f"skipped 1 of 50 records of {path}, which teach nothing (record 4: field 'completion' is empty)",
+        f"skipped 1 example whose whole response training.max_length=256 cuts off ({path}, record 6)",
+    ]
+    assert record.notes == [f"read {path} as prompt and completion: prompt, completion", *skipped]
+    assert said == [f"S{one[1:]}." for one in skipped]
+
+
 @torch.no_grad()
 def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     """The saved adapter on a freshly loaded model; transformers' loss of each example, weighted by its tokens."""

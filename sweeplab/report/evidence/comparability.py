@@ -7,7 +7,12 @@ from sweeplab.records.record import StudyFacts
 from sweeplab.records.stored import value_at
 from sweeplab.report.evidence.settings import LOSS, Setting, label_setting, list_varied_keys
 
-_TRAINING_ONLY: Final = ("fraction", "num_examples", "packing")  # keys of data that do not change held-out examples
+_TRAINING_ONLY: Final = (
+    "fraction",
+    "num_examples",
+    "packing",
+    "max_skipped",
+)  # keys of data that do not change held-out examples
 _BESIDE_A_FILE: Final = (
     "source",
     "path",

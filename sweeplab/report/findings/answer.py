@@ -56,7 +56,7 @@ def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None
     if num_skipped:
         tally += f" {count_noun(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
     records = [record for setting in settings for record in setting.records]
-    notes = [*_warn_of_truncation(records), *_tell_special_names(records), tally]
+    notes = [*_warn_of_truncation(records), *_tell_special_names(records), *_tell_skipped_records(records), tally]
     if num_started == num_skipped == 0:
         return Answer("No trial has been recorded yet.", [], [])
     if num_finished == 0:
@@ -172,6 +172,12 @@ def _tell_special_names(records: list[TrialRecord]) -> list[str]:
         return []
     examples = count_noun(most, "training example")
     return [f"{examples} named special tokens in the data's own text; they were learned as text."]
+
+
+def _tell_skipped_records(records: list[TrialRecord]) -> list[str]:
+    """How many records of the data were left out, by the trial that had the most of them."""
+    most = max((record.num_skipped or 0 for record in records), default=0)
+    return [f"{count_noun(most, 'record')} of the data teach nothing and were skipped."] if most else []
 
 
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:

@@ -443,6 +443,9 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         "1 training example named special tokens in the data's own text; they were learned as text."
         in summarize_answer(make_facts(), named)
     )
+    skipped = [replace(record, num_skipped=place) for place, record in enumerate(records[3:])]
+    assert "2 records of the data teach nothing and were skipped." in summarize_answer(make_facts(), skipped)
+    assert not any("skipped" in said for said in summarize_answer(make_facts(), skipped[:1]))
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
         "training.max_length=128 cut 1 training example; raise it to learn"
