@@ -89,7 +89,8 @@ class RecordData(TextData):
         "which answers of a conversation are learned: all, or the last one; weights in its messages say it instead"
     )
     max_skipped: float = key(
-        "share of a file's records that may teach nothing and be skipped, as with an empty answer; more are refused",
+        "share of a file's records that may teach nothing and be skipped, as with an empty answer or one that "
+        "training.max_length cuts off whole; more are refused",
         ge=0,
         le=1,
         remedy="try 0.01",
