@@ -1,11 +1,17 @@
 """What a trial is scored on."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import check_choice
+
+_ADDED: Final = ("include_path", "include_code")  # keys that earlier versions did not have
+
+
+def _default_of(name: str) -> Any:
+    return EvaluationConfig.model_fields[name].default
 
 
 class EvaluationConfig(Section):
@@ -51,6 +57,16 @@ class EvaluationConfig(Section):
     data_dir: Text | None = key(
         "a folder with the tasks' data as JSON lines; null: from the hub", None, needs="evaluation.tasks"
     )
+    include_path: Text | None = key(
+        "a folder with further tasks in lm-eval's YAML, as its --include_path; null: none",
+        None,
+        needs="evaluation.tasks",
+    )
+    include_code: bool = key(
+        "run the Python functions that evaluation.include_path names; read only from the command line",
+        False,
+        needs="evaluation.include_path",
+    )
     gen_kwargs: dict[str, Any] = key(
         "arguments of text generation; they replace the task's own", {}, needs="evaluation.tasks"
     )
@@ -64,6 +80,12 @@ class EvaluationConfig(Section):
         if isinstance(values, dict) and values.get("limit") is None and values.get("limit_seed") == 0:
             return {**values, "limit_seed": None}
         return values
+
+    @model_serializer(mode="wrap")
+    def _leave_out_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that say nothing: a study that needs none of them stays what it was before there were any."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name not in _ADDED or value != _default_of(name)}
 
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:

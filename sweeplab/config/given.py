@@ -8,6 +8,7 @@ import yaml
 from sweeplab.config.conf import CONF
 from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, option_names, value_of
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
@@ -49,6 +50,14 @@ def refuse_given_deciders(values: dict[str, Any], overrides: Sequence[str]) -> N
         if options and not section.get("pattern") and not any(f"{name}.{one}" in given for one in foreign):
             remedy = " or ".join(f"{name}={option}" for option in options[: 1 if value in options else 2])
             raise refuse(key, f"is set by {name}=OPTION", value, f"write {remedy}")
+
+
+def refuse_code_of_files(config: TrialConfig, overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a folder may run."""
+    key = "evaluation.include_code"
+    if config.evaluation.include_code and key not in _given_keys(overrides):
+        rule = "must be typed: no experiment, axis or record may say that Python code of a folder runs"
+        raise refuse(key, rule, "true", f"add {key}=true to the command line, or leave it out")
 
 
 def _given_keys(overrides: Iterable[str]) -> list[str]:

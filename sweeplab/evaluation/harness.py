@@ -45,7 +45,7 @@ def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
             del _prepared[next(iter(_prepared))]
         random.seed(_RANDOM_SEED)
         np.random.seed(LM_EVAL_SEED)
-        loaded = load_tasks(settings.tasks, settings.data_dir)
+        loaded = load_tasks(settings)
         with _keep_random_states():  # a task may draw as its items are counted
             samples = choose_samples(loaded, settings)
         build_requests(loaded, settings, samples, lm)

@@ -69,7 +69,9 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_checked(option: str, composed: Compose) -> None:
     config = composed(option, *NEEDS.get(option, []))
-    values = getattr(config, option.partition("=")[0]).to_dict()
+    section = getattr(config, option.partition("=")[0])
+    defaults = {name: field.default for name, field in type(section).model_fields.items()}
+    values = defaults | section.to_dict()  # which leaves out what says nothing
     said = {key: value for key, value in option_values(*option.split("=")).items() if "$" not in str(value)}
     overridden = {one.partition("=")[0].rpartition(".")[2] for one in NEEDS.get(option, [])}
     assert {key: values[key] for key in said if key not in overridden} == {
