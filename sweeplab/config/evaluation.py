@@ -1,13 +1,37 @@
 """What a trial is scored on."""
 
+import re
 from typing import Any, Final, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sweeplab.records.section import Section, Text, key
-from sweeplab.runtime.errors import check_choice
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse
 
-_ADDED: Final = ("include_path", "include_code")  # keys that earlier versions did not have
+OWN_TASK: Final = "own"  # the name of the task that is made of evaluation.path
+OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evaluation.score
+    "exact": ("exact_match",),
+    "number": ("acc",),
+    "regex": ("acc",),
+    "choice": ("acc", "acc_norm"),
+    "choice_generated": ("acc",),
+    "json": ("valid",),
+    "f1": ("f1",),
+    "rouge_l": ("rouge_l",),
+}
+_FUNCTION: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+_OWN_KEYS: Final = (
+    "path",
+    "score",
+    "normalize",
+    "tolerance",
+    "extract",
+    "schema_path",
+    "prompt",
+    "max_tokens",
+    "stop",
+)
+_ADDED: Final = ("include_path", "include_code", *_OWN_KEYS)  # keys that earlier versions did not have
 
 
 def _default_of(name: str) -> Any:
@@ -67,6 +91,55 @@ class EvaluationConfig(Section):
         False,
         needs="evaluation.include_path",
     )
+    path: Text | None = key(
+        "the file of the task `own`: JSON lines with question (or messages) and answer",
+        None,
+        needs="evaluation.tasks",
+    )
+    score: Text | None = key(
+        f"how a response to an item of evaluation.path is scored: {', '.join(OWN_SCORES)}, or MODULE:FUNCTION of "
+        "yours, which only the command line may name",
+        None,
+        needs="evaluation.path",
+    )
+    normalize: bool = key(
+        "with score exact or choice_generated: compare without case, punctuation, articles and further blanks",
+        False,
+        needs="evaluation.path",
+    )
+    tolerance: float = key(
+        "largest difference from the answer's number", 0.0, needs="evaluation.score=number", ge=0, remedy="try 0.01"
+    )
+    extract: Text | None = key(
+        "a regular expression; its last match in a response, or the match's group, is what is scored; null: all",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+    )
+    schema_path: Text | None = key(
+        "a JSON schema for all items; null: each has its own in the field schema", None, needs="evaluation.score=json"
+    )
+    prompt: Text | None = key(
+        "text before the answer, with {question} in it",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.apply_chat_template=True",
+    )
+    max_tokens: int | None = key(
+        "largest length of a response to an item of evaluation.path",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+        ge=1,
+        unit="tokens",
+        remedy="try 64",
+    )
+    stop: list[Text] = key(
+        "texts at which a response to an item of evaluation.path ends",
+        [],
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+    )
     gen_kwargs: dict[str, Any] = key(
         "arguments of text generation; they replace the task's own", {}, needs="evaluation.tasks"
     )
@@ -92,3 +165,34 @@ class EvaluationConfig(Section):
         for task in self.rung_tasks:
             check_choice("evaluation.rung_tasks", task, tuple(self.tasks))
         return self
+
+    @model_validator(mode="after")
+    def _check_own(self) -> Self:
+        if OWN_TASK in self.tasks and (self.path is None or self.score is None):
+            name = "path" if self.path is None else "score"
+            raise ConfigError(
+                f"evaluation.{name} is missing; choose evaluation=own, and give a file of JSON lines with question and "
+                "answer: evaluation.path=FILE"
+            )
+        if self.path is not None and OWN_TASK not in self.tasks:
+            rule = f"has no effect while evaluation.tasks=[{', '.join(self.tasks)}] lacks {OWN_TASK}"
+            raise refuse("evaluation.path", rule, self.path, f"add {OWN_TASK} to the tasks")
+        if self.score is not None and self.own_function is None:
+            check_choice("evaluation.score", self.score, (*OWN_SCORES, "MODULE:FUNCTION"))
+        if self.normalize and self.score not in ("exact", "choice_generated"):
+            rule = f"has no effect with evaluation.score={self.score}"
+            raise refuse("evaluation.normalize", rule, "true", "use false, or score=exact or choice_generated")
+        if self.prompt is not None and "{question}" not in self.prompt:
+            raise refuse("evaluation.prompt", "must hold {question}", self.prompt, "try '{question} '")
+        return self
+
+    @property
+    def own_function(self) -> tuple[str, str] | None:
+        """Module and function that score the task `own`; None for a score of `OWN_SCORES`."""
+        found = _FUNCTION.fullmatch(self.score or "")
+        return None if found is None else (found[1], found[2])
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """What the task `own` measures."""
+        return OWN_SCORES.get(self.score or "", ("score",))

@@ -53,11 +53,15 @@ def refuse_given_deciders(values: dict[str, Any], overrides: Sequence[str]) -> N
 
 
 def refuse_code_of_files(config: TrialConfig, overrides: Sequence[str]) -> None:
-    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a folder may run."""
-    key = "evaluation.include_code"
-    if config.evaluation.include_code and key not in _given_keys(overrides):
-        rule = "must be typed: no experiment, axis or record may say that Python code of a folder runs"
-        raise refuse(key, rule, "true", f"add {key}=true to the command line, or leave it out")
+    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a user's may run."""
+    asked, given = config.evaluation, _given_keys(overrides)
+    typed = "must be typed: no experiment, axis or record may say that Python code"
+    if asked.include_code and "evaluation.include_code" not in given:
+        remedy = "add evaluation.include_code=true to the command line, or leave it out"
+        raise refuse("evaluation.include_code", f"{typed} of a folder runs", "true", remedy)
+    if asked.own_function is not None and "evaluation.score" not in given:
+        remedy = f"add evaluation.score={asked.score} to the command line"
+        raise refuse("evaluation.score", f"{typed} scores", asked.score, remedy)
 
 
 def _given_keys(overrides: Iterable[str]) -> list[str]:

@@ -80,7 +80,7 @@ def check_study(config: StudyConfig) -> None:
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)
-    check_objectives(config.study.objectives, config.evaluation.tasks, config.evaluation.include_path)
+    check_objectives(config.study.objectives, config.evaluation)
     check_sampler(config)
     check_pruner(config)
     check_constraints(config)

@@ -10,6 +10,7 @@ from typing import Final
 
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.builtin.world import SKILLS, TARGETS
+from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
 from sweeplab.config.included import list_names, list_unread
 from sweeplab.records.metrics import METRICS, known_metric, score_parts, split_filter
 from sweeplab.runtime.errors import ConfigError, refuse
@@ -41,17 +42,15 @@ def check_metric(key: str, metric: str) -> None:
         raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")
 
 
-def check_objectives(objectives: list[str], tasks: list[str], folder: str | None = None) -> None:
+def check_objectives(objectives: list[str], asked: EvaluationConfig) -> None:
     """Refuses a study without objectives, and as `check_measured`. Raises `ConfigError`."""
     if not objectives:
         raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    check_measured("study.objectives", objectives, tasks, folder)
+    check_measured("study.objectives", objectives, asked)
 
 
-def check_measured(key: str, metrics: list[str], tasks: list[str], folder: str | None = None) -> None:
-    """Refuses metrics that no trial with `tasks` will have. Raises `ConfigError` naming `key`.
-
-    `folder` is `evaluation.include_path`.
+def check_measured(key: str, metrics: list[str], asked: EvaluationConfig) -> None:
+    """Refuses metrics that no trial that is scored as `asked` will have. Raises `ConfigError` naming `key`.
 
     Which tasks a group or a tag stands for only lm-eval's index tells, which takes ten seconds to make: a worker checks
     metrics of these once it has scored the base.
@@ -60,11 +59,17 @@ def check_measured(key: str, metrics: list[str], tasks: list[str], folder: str |
         check_metric(key, metric)
         if metric in METRICS:
             continue
-        task, _ = score_parts(metric)
-        if not (task in tasks if task in OWN_METRICS else any(_may_measure(one, task, folder) for one in tasks)):
+        task, name = score_parts(metric)
+        if task == OWN_TASK and OWN_TASK in asked.tasks:
+            if name not in asked.own_metrics:
+                remedy = f"use scores.{OWN_TASK}.{asked.own_metrics[0]}"
+                raise refuse(key, f"must name what evaluation.score={asked.score} measures", metric, remedy)
+            continue
+        is_own, folder = task in OWN_METRICS or task == OWN_TASK, asked.include_path
+        if not (task in asked.tasks if is_own else any(_may_measure(one, task, folder) for one in asked.tasks)):
             raise refuse(
                 key,
-                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                f"must name what evaluation.tasks=[{', '.join(asked.tasks)}] measures",
                 metric,
                 "add the task, or use heldout_loss_nats_per_token",
             )
@@ -116,9 +121,10 @@ def check_task_names(tasks: Iterable[str], folder: str | None = None) -> None:
     """Raises `ConfigError` for a task that neither sweeplab, nor lm-eval, nor `evaluation.include_path` can have."""
     included = list_names(folder) if folder is not None else []
     for name in tasks:
-        if name in OWN_METRICS and name in included:
+        is_own = name in OWN_METRICS or name == OWN_TASK
+        if is_own and name in included:
             raise refuse("evaluation.include_path", "must not name a task as sweeplab does", name, "rename it there")
-        if name not in OWN_METRICS and name not in included and stands_nowhere(name):
+        if not is_own and name not in included and stands_nowhere(name):
             raise _refuse_name(name, folder, included)
 
 

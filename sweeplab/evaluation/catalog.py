@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.builtin.tasks import WORLD_TASKS
-from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
 from sweeplab.config.included import list_missing
 from sweeplab.config.tasks import stands_nowhere
 from sweeplab.evaluation.files import read_tasks_from_files
@@ -54,7 +54,7 @@ def make_task_manager(
 
 def _choose_task_manager(settings: EvaluationConfig) -> Any:
     """The index with all tasks, tags and groups asked for. Raises `ConfigError` for a name that lm-eval lacks."""
-    lm_eval_names = [name for name in settings.tasks if name not in WORLD_TASKS]
+    lm_eval_names = [name for name in settings.tasks if name not in WORLD_TASKS and name != OWN_TASK]
     folders: tuple[str, ...] | None = None
     if settings.include_path is not None:
         others = list_missing(settings.include_path, lm_eval_names)
@@ -78,29 +78,33 @@ def load_tasks(settings: EvaluationConfig) -> dict[str, Any]:
     """
     names = settings.tasks
     manager = _choose_task_manager(settings)
-    for name in names:
+    for name in [name for name in names if name != OWN_TASK]:
         _refuse_unsupported(manager, name)
     try:
-        loaded = _load(manager, names)
+        loaded = _load(manager, names, settings)
     except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
         for name in names if len(names) > 1 else ():
-            _load_single(manager, name)
+            _load_single(manager, name, settings)
         raise _refuse_load(names, error) from error
     for task in loaded["tasks"].values():
         _refuse_lacking(task)
     return loaded
 
 
-def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `_configure_task` writes into it
+def _load(manager: Any, names: Sequence[str], settings: EvaluationConfig) -> dict[str, Any]:
+    from sweeplab.evaluation.own_task import make_own_task
+
+    tasks = [
+        make_own_task(settings) if name == OWN_TASK else deepcopy(WORLD_TASKS.get(name, name)) for name in names
+    ]  # a copy: `_configure_task` writes into it
     loaded: dict[str, Any] = manager.load(tasks)
     return loaded
 
 
-def _load_single(manager: Any, name: str) -> None:
+def _load_single(manager: Any, name: str, settings: EvaluationConfig) -> None:
     """Raises `ConfigError` where this task is one that cannot be loaded."""
     try:
-        _load(manager, [name])
+        _load(manager, [name], settings)
     except (Exception, SystemExit) as error:
         raise _refuse_load([name], error) from error
 
@@ -252,7 +256,9 @@ def is_comparison_only(loaded: dict[str, Any]) -> bool:
 def _is_comparison(task: Any) -> bool:
     from lm_eval.api.task import ConfigurableTask
 
-    if type(task) is not ConfigurableTask:  # what a task that is code of its own asks, it alone knows
+    from sweeplab.evaluation.own_task import OwnTask
+
+    if type(task) not in (ConfigurableTask, OwnTask):  # what a task that is code of its own asks, it alone knows
         return False
     return task.get_config("output_type") == "generate_until" or (
         task.get_config("output_type") == "multiple_choice"

@@ -12,7 +12,12 @@ _SECTIONS: Final = {  # of a provenance -> the section of a configuration that n
     "data_fingerprint": "data",
     "tasks_fingerprint": "evaluation",
 }
-TASK_FILES: Final = ("include_path", "path")  # keys of an evaluation that name files of tasks, beside those of data
+TASK_FILES: Final = (
+    "include_path",
+    "path",
+    "schema_path",
+    "score",
+)  # keys of an evaluation that name what tasks are read from
 _DRAWN: Final = "random:"  # begins the fingerprint of weights that are drawn, other ones on another kind of device
 
 

@@ -20,6 +20,7 @@ from sweeplab.config.included import (
 )
 from sweeplab.config.tasks import check_measured, check_task_names
 from sweeplab.runtime.errors import ConfigError
+from tests.evaluation.conftest import settings
 from tests.study_runs import ComposeStudy, compose_study, hydra
 from tests.trials import Compose
 
@@ -140,10 +141,10 @@ def test_an_unknown_name_is_refused_with_the_near_ones(folder: str) -> None:
 
 
 def test_an_objective_may_be_a_task_of_a_group_of_the_folder(folder: str) -> None:
-    check_measured("key", ["scores.my_plain.acc"], ["my_group"], folder)
-    check_measured("key", ["scores.my_plain.acc"], ["my_tag"], folder)
+    check_measured("key", ["scores.my_plain.acc"], settings("my_group", include_path=folder))
+    check_measured("key", ["scores.my_plain.acc"], settings("my_tag", include_path=folder))
     with pytest.raises(ConfigError, match=r"^key must name what evaluation\.tasks=\[my_group\] measures"):
-        check_measured("key", ["scores.my_other.acc"], ["my_group"], folder)
+        check_measured("key", ["scores.my_other.acc"], settings("my_group", include_path=folder))
 
 
 def test_code_runs_only_where_the_command_line_says_so(folder: str, compose_study: ComposeStudy) -> None:
