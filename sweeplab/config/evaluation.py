@@ -19,6 +19,12 @@ OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evalua
     "f1": ("f1",),
     "rouge_l": ("rouge_l",),
 }
+PROMPTS: Final = {  # what training writes around a question, by data.style
+    "plain": "{question}\n",
+    "alpaca": "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n{question}\n\n### Response:\n",
+    "chatml": "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+}
 _FUNCTION: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 _OWN_KEYS: Final = (
     "path",
@@ -120,7 +126,7 @@ class EvaluationConfig(Section):
         "a JSON schema for all items; null: each has its own in the field schema", None, needs="evaluation.score=json"
     )
     prompt: Text | None = key(
-        "text before the answer, with {question} in it",
+        f"text before the answer, with {{question}} in it, or a style of data.style: {', '.join(PROMPTS)}",
         None,
         needs="evaluation.path",
         unless="evaluation.apply_chat_template=True",
@@ -182,9 +188,26 @@ class EvaluationConfig(Section):
         if self.normalize and self.score not in ("exact", "choice_generated"):
             rule = f"has no effect with evaluation.score={self.score}"
             raise refuse("evaluation.normalize", rule, "true", "use false, or score=exact or choice_generated")
-        if self.prompt is not None and "{question}" not in self.prompt:
-            raise refuse("evaluation.prompt", "must hold {question}", self.prompt, "try '{question} '")
+        self._check_prompt()
         return self
+
+    def _check_prompt(self) -> None:
+        """Raises `ConfigError`."""
+        if self.path is None or self.apply_chat_template:
+            return
+        if self.prompt == "template":
+            raise ConfigError(
+                "evaluation.prompt=template, as data.style, is the tokenizer's chat template; add "
+                "evaluation.apply_chat_template=true, or give a text with {question}"
+            )
+        if self.prompt is not None and "{question}" not in self.own_prompt:
+            remedy = f"give one, or choose from {', '.join(PROMPTS)}"
+            raise refuse("evaluation.prompt", "must be a text with {question}", self.prompt, remedy)
+
+    @property
+    def own_prompt(self) -> str:
+        """What an item's question becomes, with {question} in its place."""
+        return PROMPTS.get(self.prompt or "plain", self.prompt or "")
 
     @property
     def own_function(self) -> tuple[str, str] | None:

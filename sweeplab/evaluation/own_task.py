@@ -45,7 +45,7 @@ class OwnTask(ConfigurableTask):  # type: ignore[misc]
 
 def make_own_task(asked: EvaluationConfig) -> dict[str, Any]:
     """lm-eval's configuration of the task `own`. Raises `ConfigError` for a function that cannot be had."""
-    has_template, prompt = asked.apply_chat_template, asked.prompt or "{question}"
+    has_template, prompt = asked.apply_chat_template, asked.own_prompt
 
     def write_prompt(item: Item) -> str:
         question = str(item.get("question", ""))  # messages are not rendered by this

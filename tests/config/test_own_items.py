@@ -165,7 +165,14 @@ PATH: Final = "evaluation.path={path}"
             ["evaluation=own", PATH, "evaluation.apply_chat_template=true", "evaluation.prompt=Q{question}"],
             r"^evaluation\.prompt has no effect while evaluation\.apply_chat_template=True",
         ),
-        (["evaluation=own", PATH, "evaluation.prompt=Q:"], r"^evaluation\.prompt must hold \{question\}, got Q:; try"),
+        (
+            ["evaluation=own", PATH, "evaluation.prompt=Q:"],
+            r"^evaluation\.prompt must be a text with \{question\}, got Q:; give one, or choose from plain, alpaca",
+        ),
+        (
+            ["evaluation=own", PATH, "data.style=template"],
+            r"^evaluation\.prompt=template, as data\.style, is the tokenizer's chat template; add evaluation",
+        ),
         (["evaluation=own", PATH, "evaluation.extract=(a"], r"^evaluation\.extract must be a regular expression \(mis"),
         (
             ["evaluation=own", PATH, "evaluation.score=no_such_module:f"],

@@ -16,7 +16,7 @@ from lm_eval.tasks.qasper.metrics import f1_abstractive
 from sweeplab.evaluation.answers import SCORERS, extract_answer, find_number, normalize_answer
 from tests.evaluation.conftest import settings
 
-RIGHT: Final = {
+RIGHT: Final[dict[str, list[tuple[str, Any, dict[str, Any], Fraction | int]]]] = {
     "exact": [
         ("Rome", "Rome", {}, 1),
         (" Rome\n", "Rome", {}, 1),

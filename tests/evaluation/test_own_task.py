@@ -12,6 +12,8 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from sweeplab.data.conversations import make_chat_example
+from sweeplab.data.prompts import render_prompt
 from sweeplab.evaluation.catalog import TaskError, is_comparison_only, load_tasks
 from sweeplab.evaluation.files import fingerprint_tasks
 from sweeplab.evaluation.results import Evaluation, _list_item_rows, _read_scores
@@ -20,6 +22,7 @@ from sweeplab.records.items import read_items
 from sweeplab.records.store import trial_folder, write_json_lines
 from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import evaluated, settings
+from tests.trials import Compose
 
 KINDS: Final = [json.loads(line) for line in (Path(__file__).parent / "kinds" / "items.jsonl").read_text().splitlines()]
 ITEMS: Final = [
@@ -51,7 +54,7 @@ BY_LM_EVAL: Final[dict[str, dict[str, Any]]] = {  # what a user of lm-eval would
         "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
     },
 }
-WRITTEN: Final = {"max_tokens": 6, "stop": ["\n"], "prompt": "{question}\n"}
+WRITTEN: Final[dict[str, Any]] = {"max_tokens": 6, "stop": ["\n"], "prompt": "{question}\n"}
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_scores_errors_and_items_are_lm_evals(
     monkeypatch.setattr(embedded_base.tokenizer, "chat_template", TEMPLATE)
     chosen = OPTIONS[options]
     expected = by_lm_eval(score, embedded_base, tmp_path, **chosen)
-    changes = {"limit": None, "batch_size": 4, "bootstrap_iters": 20} | chosen
+    changes: dict[str, Any] = {"limit": None, "batch_size": 4, "bootstrap_iters": 20} | chosen
     asked = settings("own", path=path, score=score, **({} if score == "choice" else WRITTEN), **changes)
     if score == "choice":
         asked = asked.replaced(prompt=WRITTEN["prompt"])
@@ -179,6 +182,19 @@ def test_keys_of_generation_reach_it(embedded_base: Base, path: str) -> None:
     plain = generated(embedded_base, path, "exact", limit=4)
     assert generated(embedded_base, path, "exact", limit=4, extract="no such text").scores != plain.scores
     assert generated(embedded_base, path, "exact", limit=4, extract="^.*$").scores == plain.scores
+
+
+def test_a_question_is_written_as_training_writes_it(path: str, compose_trial: Compose) -> None:
+    for style in ("plain", "alpaca", "chatml"):
+        asked = compose_trial("evaluation=own", f"evaluation.path={path}", f"data.style={style}").evaluation
+        assert asked.prompt == style
+        task = load_tasks(asked)["tasks"]["own"]
+        for item in ITEMS:
+            example = make_chat_example(
+                {"m": [{"role": "user", "content": item["question"]}, {"role": "assistant", "content": "a"}]}, "", "m"
+            )
+            assert task.fewshot_context(item, 0) == render_prompt(example, style)
+    assert compose_trial("evaluation=own", f"evaluation.path={path}", "evaluation.prompt={question}!").evaluation.prompt
 
 
 MODULE: Final = """
