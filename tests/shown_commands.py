@@ -29,7 +29,7 @@ def check_command(overrides: list[str], folder: Path) -> StudyConfig:
     (folder / "model.safetensors").write_text("")
     for name in ("a.json", "b.jsonl"):
         (folder / name).write_text(RECORDS % (name, name))
-    (folder / "items.jsonl").write_text('{"question": "a", "answer": "b", "choices": ["a", "b"]}')
+    (folder / "items.jsonl").write_text('{"question": "a", "answer": "1", "choices": ["1", "2"]}')
     for mark, value in STAND_INS.items():
         overrides = [re.sub(mark, value.format(folder=folder), one) for one in overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):

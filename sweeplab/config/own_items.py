@@ -191,7 +191,8 @@ def _check_answer(item: Item, score: str, refuse_field: _Refuse) -> None:
     if score == "number" and not (answers and all(map(_is_number, answers))):
         refuse_field("answer", "must be a number, or a list of them", "write it without a unit: 12.5")
     if score in ("exact", "regex", "f1", "rouge_l") and not (answers and is_text):
-        refuse_field("answer", "must be a text, or a list of them", "put it in quotes")
+        rule = "must be a text, or a list of them"
+        refuse_field("answer", rule, "put it in quotes; for numbers there is evaluation.score=number")
     for one in answers if score == "regex" else ():
         try:
             re.compile(one)
