@@ -75,15 +75,21 @@ def read_schema(path: str) -> Any:
     return schema
 
 
+def choose_validator(schema: dict[str, Any]) -> Any:
+    """jsonschema's class for the draft that a schema names; the latest where it names none, or one of its own."""
+    from jsonschema.validators import Draft202012Validator, validator_for
+
+    return validator_for(schema, default=Draft202012Validator)
+
+
 def check_schema(schema: Any) -> None:
     """Raises `ValueError` for what is no JSON schema, and for one that refers to another file or address."""
     from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
 
-    if not isinstance(schema, dict):
-        raise ValueError("it is no object")
+    if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
+        raise ValueError("it is no object, or its $schema no text")
     try:
-        validator_for(schema).check_schema(schema)
+        choose_validator(schema).check_schema(schema)
     except SchemaError as error:
         raise ValueError(error.message) from error
     waiting: list[Any] = [schema]
@@ -228,5 +234,5 @@ def _check_item_schema(item: Item, has_schema: bool, refuse_field: _Refuse) -> N
     if schema is not None:
         try:
             check_schema(schema)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             refuse_field("schema", f"is no JSON schema ({describe_error(error)})", "mend it")

@@ -131,7 +131,10 @@ def test_a_schema_for_all_stands_alone(tmp_path: Path) -> None:
 
 
 def test_a_schema_may_refer_only_into_itself() -> None:
+    check_schema({"$schema": "http://example.org/own", "type": "object"})
     check_schema({"properties": {"a": {"$ref": "#/properties/b"}, "b": {}}})
+    with pytest.raises(ValueError, match=r"its \$schema no text"):
+        check_schema({"$schema": {}})
     with pytest.raises(ValueError, match=r"\$ref: other\.json is not within it"):
         check_schema({"anyOf": [{"$ref": "other.json"}]})
 
