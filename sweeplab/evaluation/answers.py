@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Final
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.config.own_items import Item, choose_validator, list_answers, read_schema
+from sweeplab.config.own_items import Item, choose_validator, list_answers
 
 _SIGN: Final = r"(?:(?<![\w.)])[-+\u2212])?"  # in 3-4 there is none
 _WHOLE: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
@@ -71,19 +71,16 @@ def score_choice(response: str, item: Item, asked: EvaluationConfig) -> float:
 
 
 def score_json(response: str, item: Item, asked: EvaluationConfig) -> float:
-    """1 where it is JSON, whole or in one block of code, and the schema allows it."""
+    """1 where it is JSON, whole or in one block of code, and the item's schema allows it."""
     from referencing import Registry
 
     fenced = _FENCED.fullmatch(response.strip())
-    schema = item["schema"] if asked.schema_path is None else _read_schema(asked.schema_path)
+    schema = item["schema"]
     try:
         value = json.loads(response if fenced is None else fenced[1], parse_constant=_refuse_constant)
         return float(choose_validator(schema)(schema, registry=Registry()).is_valid(value))  # which loads nothing
     except (ValueError, RecursionError):
         return 0.0
-
-
-_read_schema = cache(read_schema)
 
 
 def _refuse_constant(name: str) -> None:

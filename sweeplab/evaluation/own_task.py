@@ -8,7 +8,7 @@ from typing import Any, Final
 from lm_eval.api.task import ConfigurableTask
 
 from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
-from sweeplab.config.own_items import Item, list_answers, module_path, read_items
+from sweeplab.config.own_items import Item, list_answers, module_path, read_items, read_schema
 from sweeplab.evaluation.answers import SCORERS, extract_answer, find_choice
 from sweeplab.runtime.errors import describe_error_with_kind, refuse
 
@@ -89,11 +89,12 @@ def _make_scorer(asked: EvaluationConfig) -> Callable[[Item, list[str]], dict[st
     (name,) = asked.own_metrics
     own = asked.own_function
     function = None if own is None else _import_function(*own)
+    shared = {} if asked.schema_path is None else {"schema": read_schema(asked.schema_path)}
 
     def score(item: Item, responses: list[str]) -> dict[str, float]:
         response = extract_answer(responses[0], asked.extract)
         if function is None:
-            return {name: SCORERS[str(asked.score)](response, item, asked)}
+            return {name: SCORERS[str(asked.score)](response, {**item, **shared}, asked)}
         value = float(function(response, dict(item)))
         if not isfinite(value):
             raise ValueError(f"{asked.score} returned {value}, no number")

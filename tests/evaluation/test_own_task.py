@@ -197,6 +197,18 @@ def test_a_question_is_written_as_training_writes_it(path: str, compose_trial: C
     assert compose_trial("evaluation=own", f"evaluation.path={path}", "evaluation.prompt={question}!").evaluation.prompt
 
 
+def test_a_schema_holds_for_every_item(embedded_base: Base, path: str, tmp_path: Path) -> None:
+    """The base answers with numbers and with words; the former are JSON."""
+    schema = tmp_path / "schema.json"
+    for text, largest in (('{"type": "integer"}', math.inf), ('{"type": "integer", "maximum": 100}', 100)):
+        schema.write_text(text)
+        found = generated(embedded_base, path, "json", schema_path=str(schema))
+        written = [row["responses"][0] for row in found.items]
+        expected = [float(one.isdigit() and one[0] != "0" and int(one) <= largest) for one in written]
+        assert [row["metrics"]["valid"] for row in found.items] == expected
+        assert 0 < sum(expected) < len(expected)
+
+
 MODULE: Final = """
 def length(response, item):
     assert item["question"]
