@@ -10,7 +10,7 @@ from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
 from sweeplab.config.included import list_missing
 from sweeplab.config.tasks import stands_nowhere
-from sweeplab.evaluation.files import read_tasks_from_files
+from sweeplab.evaluation.files import fingerprint_tasks, read_tasks_from_files
 from sweeplab.evaluation.included import forbid_code
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
 from sweeplab.runtime.paths import expand_home
@@ -34,11 +34,16 @@ class TaskError(RuntimeError):
 
 @cache
 def make_task_manager(
-    folders: tuple[str, ...] | None, data_dir: str | None, include_path: str | None = None, runs_code: bool = False
+    folders: tuple[str, ...] | None,
+    data_dir: str | None,
+    include_path: str | None = None,
+    runs_code: bool = False,
+    fingerprint: str | None = None,
 ) -> Any:
     """lm-eval's index of the tasks in `folders`, or of all tasks for None, on the hub's data or on files in `data_dir`.
 
-    Tasks of `include_path` take the place of lm-eval's of the same name, as with its command line.
+    Tasks of `include_path` take the place of lm-eval's of the same name, as with its command line. `fingerprint`: of
+    their files, so that an index of other ones is not taken again.
     """
     import lm_eval
     from lm_eval.tasks import TaskManager
@@ -61,7 +66,10 @@ def _choose_task_manager(settings: EvaluationConfig) -> Any:
         folders = () if all(map(stands_nowhere, others)) else None  # nothing of lm-eval's own is asked for
     elif all(name in _FOLDERS for name in lm_eval_names):
         folders = tuple(sorted({_FOLDERS[name] for name in lm_eval_names}))
-    manager = make_task_manager(folders, settings.data_dir, settings.include_path, settings.include_code)
+    included: tuple[Any, ...] = ()
+    if settings.include_path is not None:
+        included = (settings.include_path, settings.include_code, fingerprint_tasks(settings))
+    manager = make_task_manager(folders, settings.data_dir, *included)
     for name in lm_eval_names:
         if name not in manager.all_tasks:
             raise ConfigError(
