@@ -14,6 +14,7 @@ RECORDS: Final = '[{"instruction": "%s", "output": "b"}, {"instruction": "%s aga
 STAND_INS: Final = {
     r"\bORG/NAME\b": "org/name",
     r"^export\.path=DIR\b": "export.path={folder}/new",
+    r"^evaluation\.path=FILE\b": "evaluation.path={folder}/items.jsonl",
     r"=DIR\b": "={folder}",
     r"=FILE\b": "={folder}/a.json",
     r"path: (?=a\.json|b\.jsonl)": "path: {folder}/",
@@ -28,6 +29,7 @@ def check_command(overrides: list[str], folder: Path) -> StudyConfig:
     (folder / "model.safetensors").write_text("")
     for name in ("a.json", "b.jsonl"):
         (folder / name).write_text(RECORDS % (name, name))
+    (folder / "items.jsonl").write_text('{"question": "a", "answer": "1", "choices": ["1", "2"]}')
     for mark, value in STAND_INS.items():
         overrides = [re.sub(mark, value.format(folder=folder), one) for one in overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):

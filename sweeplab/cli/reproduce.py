@@ -1,6 +1,6 @@
 """`action=reproduce`: runs a recorded trial once more, alone, and compares the two records."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.compose import Request
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.given import refuse_code_of_files
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.space import flatten_keys
 from sweeplab.config.study import study_folder
@@ -123,10 +124,11 @@ def read_recorded(request: Request) -> tuple[TrialRecord, Path]:
     return record, path.parent
 
 
-def _read_config(record: TrialRecord) -> TrialConfig:
+def _read_config(record: TrialRecord, overrides: Sequence[str]) -> TrialConfig:
     """What the record says was run; a file can say anything. Raises `ConfigError` where it could not run."""
     try:
         config = trial_config_from_dict(record.config)
+        refuse_code_of_files(config, overrides)
         check_trial(config)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f"trial={record.number} has a record without a whole configuration: {error!r}") from error
@@ -136,7 +138,7 @@ def _read_config(record: TrialRecord) -> TrialConfig:
 def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: Console) -> TrialRecord:
     """The trial once more, in `folder`. Raises `ConfigError`."""
     make_folder(folder)
-    config = _read_config(record)
+    config = _read_config(record, request.overrides)
     num_devices = config.training.num_devices
     placement = Placement(_match_executor(request.config.executor, record, num_devices), None, num_devices)
     spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()

@@ -13,7 +13,9 @@ from sweeplab.config.adapter import (
 from sweeplab.config.data import DataConfig, FiledData, JsonData, MixtureData, TextData
 from sweeplab.config.devices import check_devices
 from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.included import check_code, check_folder
 from sweeplab.config.model import IMAGE_BASE, LocalModel, ModelConfig
+from sweeplab.config.own_items import check_own
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.config.tasks import check_task_names
 from sweeplab.config.trial import TrialConfig
@@ -93,7 +95,13 @@ def _check_steps(config: TrialConfig) -> None:
 
 
 def _check_tasks(evaluation: EvaluationConfig) -> None:
-    check_task_names(evaluation.tasks)
+    folder = evaluation.include_path
+    if folder is not None:
+        check_folder(folder)
+    check_task_names(evaluation.tasks, folder)
+    if folder is not None and not evaluation.include_code:
+        check_code(folder, evaluation.tasks)
+    check_own(evaluation)
     if evaluation.data_dir is not None and not expand_home(evaluation.data_dir).is_dir():
         raise refuse("evaluation.data_dir", "must be a folder", evaluation.data_dir, "check the path, or leave it null")
 
@@ -145,6 +153,8 @@ def _check_images(config: TrialConfig) -> None:
         ("evaluation.num_fewshot", asked.num_fewshot, asked.num_fewshot is not None, "null"),
         ("evaluation.clusters", asked.clusters, bool(asked.clusters), "evaluation.clusters={}"),
         ("evaluation.data_dir", asked.data_dir, asked.data_dir is not None, "null"),
+        ("evaluation.include_path", asked.include_path, asked.include_path is not None, "null"),
+        ("evaluation.path", asked.path, asked.path is not None, "evaluation=default"),
         ("evaluation.gen_kwargs", asked.gen_kwargs, bool(asked.gen_kwargs), "evaluation.gen_kwargs={}"),
         ("evaluation.apply_chat_template", True, asked.apply_chat_template, "evaluation.apply_chat_template=false"),
         ("evaluation.system_instruction", asked.system_instruction, asked.system_instruction is not None, "null"),

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.conf import is_group, options
-from sweeplab.config.given import refuse_given_deciders, refuse_idle_keys
+from sweeplab.config.given import refuse_code_of_files, refuse_given_deciders, refuse_idle_keys
 from sweeplab.config.parse import parse
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, is_known, key_names, option_names
 from sweeplab.config.study import StudyConfig, choose_seeds
@@ -88,6 +88,7 @@ def to_study_config(composed: DictConfig, default_name: str, overrides: Sequence
         values[group] = _without(group, values[group], kept)
     refuse_given_deciders(values, overrides)
     config = parse(StudyConfig, values)
+    refuse_code_of_files(config, overrides)
     check_study(config)
     refuse_idle_keys(config, overrides)
     return config
@@ -184,6 +185,7 @@ def trial_config(overrides: list[str], params: dict[str, Any]) -> TrialConfig:
             idle = others - drawn if name == "optimizer" else others | drawn  # an optimizer is asked for what it takes
             sections[name] = _without(group.name, sections[name], idle)
     config = parse(TrialConfig, sections)
+    refuse_code_of_files(config, overrides)
     check_trial(config)
     return config
 

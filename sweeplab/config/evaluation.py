@@ -1,11 +1,47 @@
 """What a trial is scored on."""
 
-from typing import Any, Self
+import re
+from typing import Any, Final, Self
 
-from pydantic import model_validator
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sweeplab.records.section import Section, Text, key
-from sweeplab.runtime.errors import check_choice
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse
+
+OWN_TASK: Final = "own"  # the name of the task that is made of evaluation.path
+OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evaluation.score
+    "exact": ("exact_match",),
+    "number": ("acc",),
+    "regex": ("acc",),
+    "choice": ("acc", "acc_norm"),
+    "choice_generated": ("acc",),
+    "json": ("valid",),
+    "f1": ("f1",),
+    "rouge_l": ("rouge_l",),
+}
+PROMPTS: Final = {  # what training writes around a question, by data.style
+    "plain": "{question}\n",
+    "alpaca": "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n{question}\n\n### Response:\n",
+    "chatml": "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+}
+_FUNCTION: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+_OWN_KEYS: Final = (
+    "path",
+    "score",
+    "normalize",
+    "tolerance",
+    "extract",
+    "schema_path",
+    "prompt",
+    "max_tokens",
+    "stop",
+)
+_ADDED: Final = ("include_path", "include_code", *_OWN_KEYS)  # keys that earlier versions did not have
+
+
+def _default_of(name: str) -> Any:
+    return EvaluationConfig.model_fields[name].default
 
 
 class EvaluationConfig(Section):
@@ -51,6 +87,65 @@ class EvaluationConfig(Section):
     data_dir: Text | None = key(
         "a folder with the tasks' data as JSON lines; null: from the hub", None, needs="evaluation.tasks"
     )
+    include_path: Text | None = key(
+        "a folder with further tasks in lm-eval's YAML, as its --include_path; null: none",
+        None,
+        needs="evaluation.tasks",
+    )
+    include_code: bool = key(
+        "run the Python functions that evaluation.include_path names; read only from the command line",
+        False,
+        needs="evaluation.include_path",
+    )
+    path: Text | None = key(
+        "the file of the task `own`: JSON lines with question (or messages) and answer",
+        None,
+        needs="evaluation.tasks",
+    )
+    score: Text | None = key(
+        f"how a response to an item of evaluation.path is scored: {', '.join(OWN_SCORES)}, or MODULE:FUNCTION of "
+        "yours, which only the command line may name",
+        None,
+        needs="evaluation.path",
+    )
+    normalize: bool = key(
+        "with score exact or choice_generated: compare without case, punctuation, articles and further blanks",
+        False,
+        needs="evaluation.path",
+    )
+    tolerance: float = key(
+        "largest difference from the answer's number", 0.0, needs="evaluation.score=number", ge=0, remedy="try 0.01"
+    )
+    extract: Text | None = key(
+        "a regular expression; its last match in a response, or the match's group, is what is scored; null: all",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+    )
+    schema_path: Text | None = key(
+        "a JSON schema for all items; null: each has its own in the field schema", None, needs="evaluation.score=json"
+    )
+    prompt: Text | None = key(
+        f"text before the answer, with {{question}} in it, or a style of data.style: {', '.join(PROMPTS)}",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.apply_chat_template=True",
+    )
+    max_tokens: int | None = key(
+        "largest length of a response to an item of evaluation.path",
+        None,
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+        ge=1,
+        unit="tokens",
+        remedy="try 64",
+    )
+    stop: list[Text] = key(
+        "texts at which a response to an item of evaluation.path ends",
+        [],
+        needs="evaluation.path",
+        unless="evaluation.score=choice",
+    )
     gen_kwargs: dict[str, Any] = key(
         "arguments of text generation; they replace the task's own", {}, needs="evaluation.tasks"
     )
@@ -65,8 +160,62 @@ class EvaluationConfig(Section):
             return {**values, "limit_seed": None}
         return values
 
+    @model_serializer(mode="wrap")
+    def _leave_out_idle(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that say nothing: a study that needs none of them stays what it was before there were any."""
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if name not in _ADDED or value != _default_of(name)}
+
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:
         for task in self.rung_tasks:
             check_choice("evaluation.rung_tasks", task, tuple(self.tasks))
         return self
+
+    @model_validator(mode="after")
+    def _check_own(self) -> Self:
+        if OWN_TASK in self.tasks and (self.path is None or self.score is None):
+            name = "path" if self.path is None else "score"
+            raise ConfigError(
+                f"evaluation.{name} is missing; choose evaluation=own, and give a file of JSON lines with question and "
+                "answer: evaluation.path=FILE"
+            )
+        if self.path is not None and OWN_TASK not in self.tasks:
+            rule = f"has no effect while evaluation.tasks=[{', '.join(self.tasks)}] lacks {OWN_TASK}"
+            raise refuse("evaluation.path", rule, self.path, f"add {OWN_TASK} to the tasks")
+        if self.score is not None and self.own_function is None:
+            check_choice("evaluation.score", self.score, (*OWN_SCORES, "MODULE:FUNCTION"))
+        if self.normalize and self.score not in ("exact", "choice_generated"):
+            rule = f"has no effect with evaluation.score={self.score}"
+            raise refuse("evaluation.normalize", rule, "true", "use false, or score=exact or choice_generated")
+        self._check_prompt()
+        return self
+
+    def _check_prompt(self) -> None:
+        """Raises `ConfigError`."""
+        if self.path is None or self.apply_chat_template:
+            return
+        if self.prompt == "template":
+            raise ConfigError(
+                "evaluation.prompt=template, as data.style, is the tokenizer's chat template; add "
+                "evaluation.apply_chat_template=true, or give a text with {question}"
+            )
+        if self.prompt is not None and "{question}" not in self.own_prompt:
+            remedy = f"give one, or choose from {', '.join(PROMPTS)}"
+            raise refuse("evaluation.prompt", "must be a text with {question}", self.prompt, remedy)
+
+    @property
+    def own_prompt(self) -> str:
+        """What an item's question becomes, with {question} in its place."""
+        return PROMPTS.get(self.prompt or "plain", self.prompt or "")
+
+    @property
+    def own_function(self) -> tuple[str, str] | None:
+        """Module and function that score the task `own`; None for a score of `OWN_SCORES`."""
+        found = _FUNCTION.fullmatch(self.score or "")
+        return None if found is None else (found[1], found[2])
+
+    @property
+    def own_metrics(self) -> tuple[str, ...]:
+        """What the task `own` measures."""
+        return OWN_SCORES.get(self.score or "", ("score",))

@@ -8,6 +8,7 @@ import yaml
 from sweeplab.config.conf import CONF
 from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, option_names, value_of
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
@@ -49,6 +50,18 @@ def refuse_given_deciders(values: dict[str, Any], overrides: Sequence[str]) -> N
         if options and not section.get("pattern") and not any(f"{name}.{one}" in given for one in foreign):
             remedy = " or ".join(f"{name}={option}" for option in options[: 1 if value in options else 2])
             raise refuse(key, f"is set by {name}=OPTION", value, f"write {remedy}")
+
+
+def refuse_code_of_files(config: TrialConfig, overrides: Sequence[str]) -> None:
+    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a user's may run."""
+    asked, given = config.evaluation, _given_keys(overrides)
+    typed = "must be typed: no experiment, axis or record may say that Python code"
+    if asked.include_code and "evaluation.include_code" not in given:
+        remedy = "add evaluation.include_code=true to the command line, or leave it out"
+        raise refuse("evaluation.include_code", f"{typed} of a folder runs", "true", remedy)
+    if asked.own_function is not None and "evaluation.score" not in given:
+        remedy = f"add evaluation.score={asked.score} to the command line"
+        raise refuse("evaluation.score", f"{typed} scores", asked.score, remedy)
 
 
 def _given_keys(overrides: Iterable[str]) -> list[str]:

@@ -82,7 +82,7 @@ def check_study(config: StudyConfig) -> None:
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)
-    check_objectives(config.study.objectives, config.evaluation.tasks)
+    check_objectives(config.study.objectives, config.evaluation)
     check_sampler(config)
     check_pruner(config)
     check_constraints(config)

@@ -10,6 +10,8 @@ from typing import Final
 
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.builtin.world import SKILLS, TARGETS
+from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
+from sweeplab.config.included import list_names, list_unread
 from sweeplab.records.metrics import METRICS, known_metric, score_parts, split_filter
 from sweeplab.runtime.errors import ConfigError, refuse
 
@@ -40,15 +42,15 @@ def check_metric(key: str, metric: str) -> None:
         raise refuse(key, f"must name what {task} measures", metric, f"use scores.{task}.{own}")
 
 
-def check_objectives(objectives: list[str], tasks: list[str]) -> None:
+def check_objectives(objectives: list[str], asked: EvaluationConfig) -> None:
     """Refuses a study without objectives, and as `check_measured`. Raises `ConfigError`."""
     if not objectives:
         raise ConfigError("study.objectives is empty; try study.objectives=[heldout_loss_nats_per_token]")
-    check_measured("study.objectives", objectives, tasks)
+    check_measured("study.objectives", objectives, asked)
 
 
-def check_measured(key: str, metrics: list[str], tasks: list[str]) -> None:
-    """Refuses metrics that no trial with `tasks` will have. Raises `ConfigError` naming `key`.
+def check_measured(key: str, metrics: list[str], asked: EvaluationConfig) -> None:
+    """Refuses metrics that no trial that is scored as `asked` will have. Raises `ConfigError` naming `key`.
 
     Which tasks a group or a tag stands for only lm-eval's index tells, which takes ten seconds to make: a worker checks
     metrics of these once it has scored the base.
@@ -57,19 +59,29 @@ def check_measured(key: str, metrics: list[str], tasks: list[str]) -> None:
         check_metric(key, metric)
         if metric in METRICS:
             continue
-        task, _ = score_parts(metric)
-        if not (task in tasks if task in OWN_METRICS else any(_may_measure(one, task) for one in tasks)):
+        task, name = score_parts(metric)
+        if task == OWN_TASK and OWN_TASK in asked.tasks:
+            if name not in asked.own_metrics:
+                remedy = f"use scores.{OWN_TASK}.{asked.own_metrics[0]}"
+                raise refuse(key, f"must name what evaluation.score={asked.score} measures", metric, remedy)
+            continue
+        is_own, folder = task in OWN_METRICS or task == OWN_TASK, asked.include_path
+        if not (task in asked.tasks if is_own else any(_may_measure(one, task, folder) for one in asked.tasks)):
             raise refuse(
                 key,
-                f"must name what evaluation.tasks=[{', '.join(tasks)}] measures",
+                f"must name what evaluation.tasks=[{', '.join(asked.tasks)}] measures",
                 metric,
                 "add the task, or use heldout_loss_nats_per_token",
             )
 
 
-def _may_measure(name: str, task: str) -> bool:
+def _may_measure(name: str, task: str, folder: str | None) -> bool:
     """True where `name`, of `evaluation.tasks`, is `task` or may stand for it: a group, or a tag."""
-    return task.startswith(name) or (name not in OWN_METRICS and not _is_single(name) and not stands_nowhere(task))
+    included = list_names(folder) if folder is not None else []
+    is_group = name in included or not _is_single(name)
+    return task.startswith(name) or (
+        name not in OWN_METRICS and is_group and (task in included or not stands_nowhere(task))
+    )
 
 
 @cache
@@ -105,11 +117,25 @@ def stands_nowhere(name: str) -> bool:
     return any(task_files()) and not any(name in text and word.search(text) for text in task_files())
 
 
-def check_task_names(tasks: Iterable[str]) -> None:
-    """Raises `ConfigError` for a task that neither sweeplab nor lm-eval can have."""
+def check_task_names(tasks: Iterable[str], folder: str | None = None) -> None:
+    """Raises `ConfigError` for a task that neither sweeplab, nor lm-eval, nor `evaluation.include_path` can have."""
+    included = list_names(folder) if folder is not None else []
     for name in tasks:
-        if name not in OWN_METRICS and stands_nowhere(name):
-            there = sorted({found for text in task_files() for found in TASK.findall(text)})
-            near = get_close_matches(name, there, 1, 0.6)
-            remedy = f"did you mean {near[0]}?" if near else "`lm-eval ls tasks` lists them"
-            raise refuse("evaluation.tasks", "must name lm-eval tasks, or sweeplab's own", name, remedy)
+        is_own = name in OWN_METRICS or name == OWN_TASK
+        if is_own and name in included:
+            raise refuse("evaluation.include_path", "must not name a task as sweeplab does", name, "rename it there")
+        if not is_own and name not in included and stands_nowhere(name):
+            raise _refuse_name(name, folder, included)
+
+
+def _refuse_name(name: str, folder: str | None, included: list[str]) -> ConfigError:
+    """The refusal of an unknown task, with those of lm-eval and of the folder that are nearest."""
+    there = {found for text in task_files() for found in TASK.findall(text)}
+    near = get_close_matches(name, sorted(there | set(included)), 1 if folder is None else 3, 0.6)
+    rule = "must name lm-eval tasks, or sweeplab's own"
+    remedy = f"did you mean {' or '.join(near)}?" if near else "`lm-eval ls tasks` lists them"
+    if folder is not None:
+        rule = f"must name lm-eval tasks, sweeplab's own, or those of evaluation.include_path={folder}"
+        unread = [f"{one} (passed over)" for one in list_unread(folder)]
+        remedy = "; ".join([remedy if near else f"it has {', '.join(included) or 'none'}", *unread[:2]])
+    return refuse("evaluation.tasks", rule, name, remedy)

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.builtin.tasks import WORLD_TASKS
-from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.evaluation.files import read_tasks_from_files
+from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
+from sweeplab.config.included import list_missing
+from sweeplab.config.tasks import stands_nowhere
+from sweeplab.evaluation.files import fingerprint_tasks, read_tasks_from_files
+from sweeplab.evaluation.included import forbid_code
 from sweeplab.runtime.errors import ConfigError, describe_error, describe_error_with_kind, refuse
+from sweeplab.runtime.paths import expand_home
 
 LM_EVAL_SEED: Final = 1234  # lm-eval's default, for few-shot examples and random numbers
 _REMEDY: Final = "drop it, or the group that has it"
@@ -29,24 +33,43 @@ class TaskError(RuntimeError):
 
 
 @cache
-def make_task_manager(folders: tuple[str, ...] | None, data_dir: str | None) -> Any:
-    """lm-eval's index of the tasks in `folders`, or of all tasks for None, on the hub's data or on files in
-    `data_dir`."""
+def make_task_manager(
+    folders: tuple[str, ...] | None,
+    data_dir: str | None,
+    include_path: str | None = None,
+    runs_code: bool = False,
+    fingerprint: str | None = None,
+) -> Any:
+    """lm-eval's index of the tasks in `folders`, or of all tasks for None, on the hub's data or on files in `data_dir`.
+
+    Tasks of `include_path` take the place of lm-eval's of the same name, as with its command line. `fingerprint`: of
+    their files, so that an index of other ones is not taken again.
+    """
     import lm_eval
     from lm_eval.tasks import TaskManager
 
     home = Path(str(lm_eval.__file__)).parent / "tasks"
     paths = [home / folder for folder in folders or ()]
-    manager = TaskManager(include_defaults=folders is None, include_path=paths)
-    return manager if data_dir is None else read_tasks_from_files(manager, data_dir)
+    own = [] if include_path is None else [expand_home(include_path)]
+    manager = TaskManager(include_defaults=folders is None, include_path=paths + own)
+    if data_dir is not None:
+        manager = read_tasks_from_files(manager, data_dir)
+    return manager if include_path is None or runs_code else forbid_code(manager)
 
 
-def _choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
-    """The index with all of `names`: tasks, tags and groups. Raises `ConfigError` for a name that lm-eval lacks."""
-    lm_eval_names = [name for name in names if name not in WORLD_TASKS]
-    are_known = all(name in _FOLDERS for name in lm_eval_names)
-    folders = tuple(sorted({_FOLDERS[name] for name in lm_eval_names})) if are_known else None
-    manager = make_task_manager(folders, data_dir)
+def _choose_task_manager(settings: EvaluationConfig) -> Any:
+    """The index with all tasks, tags and groups asked for. Raises `ConfigError` for a name that lm-eval lacks."""
+    lm_eval_names = [name for name in settings.tasks if name not in WORLD_TASKS and name != OWN_TASK]
+    folders: tuple[str, ...] | None = None
+    if settings.include_path is not None:
+        others = list_missing(settings.include_path, lm_eval_names)
+        folders = () if all(map(stands_nowhere, others)) else None  # nothing of lm-eval's own is asked for
+    elif all(name in _FOLDERS for name in lm_eval_names):
+        folders = tuple(sorted({_FOLDERS[name] for name in lm_eval_names}))
+    included: tuple[Any, ...] = ()
+    if settings.include_path is not None:
+        included = (settings.include_path, settings.include_code, fingerprint_tasks(settings))
+    manager = make_task_manager(folders, settings.data_dir, *included)
     for name in lm_eval_names:
         if name not in manager.all_tasks:
             raise ConfigError(
@@ -56,35 +79,40 @@ def _choose_task_manager(names: Sequence[str], data_dir: str | None) -> Any:
     return manager
 
 
-def load_tasks(names: Sequence[str], data_dir: str | None) -> dict[str, Any]:
+def load_tasks(settings: EvaluationConfig) -> dict[str, Any]:
     """lm-eval's loaded tasks and groups: the small world's configurations, its own by name. Raises `ConfigError`.
 
     All at once, as its command line does: tasks may draw while they load, and lm-eval draws for every name it reads.
     """
-    manager = _choose_task_manager(names, data_dir)
-    for name in names:
+    names = settings.tasks
+    manager = _choose_task_manager(settings)
+    for name in [name for name in names if name != OWN_TASK]:
         _refuse_unsupported(manager, name)
     try:
-        loaded = _load(manager, names)
+        loaded = _load(manager, names, settings)
     except (Exception, SystemExit) as error:  # a task's own code runs here, and raises what it likes
         for name in names if len(names) > 1 else ():
-            _load_single(manager, name)
+            _load_single(manager, name, settings)
         raise _refuse_load(names, error) from error
     for task in loaded["tasks"].values():
         _refuse_lacking(task)
     return loaded
 
 
-def _load(manager: Any, names: Sequence[str]) -> dict[str, Any]:
-    tasks = [deepcopy(WORLD_TASKS.get(name, name)) for name in names]  # a copy: `_configure_task` writes into it
+def _load(manager: Any, names: Sequence[str], settings: EvaluationConfig) -> dict[str, Any]:
+    from sweeplab.evaluation.own_task import make_own_task
+
+    tasks = [
+        make_own_task(settings) if name == OWN_TASK else deepcopy(WORLD_TASKS.get(name, name)) for name in names
+    ]  # a copy: `_configure_task` writes into it
     loaded: dict[str, Any] = manager.load(tasks)
     return loaded
 
 
-def _load_single(manager: Any, name: str) -> None:
+def _load_single(manager: Any, name: str, settings: EvaluationConfig) -> None:
     """Raises `ConfigError` where this task is one that cannot be loaded."""
     try:
-        _load(manager, [name])
+        _load(manager, [name], settings)
     except (Exception, SystemExit) as error:
         raise _refuse_load([name], error) from error
 
@@ -188,6 +216,9 @@ def _refuse_long_answers(name: str, task: Any, lm: Any) -> None:
     from lm_eval.models.utils import normalize_gen_kwargs
 
     asked = [request.args[1] for request in task.instances if request.request_type == "generate_until"]
+    if any("custom_generate" in one for one in asked):
+        rule = "must not name custom_generate, whose code transformers would load and run"
+        raise refuse("evaluation.tasks", rule, name, _REMEDY)
     longest = max((normalize_gen_kwargs(one, lm.max_gen_toks)["max_gen_toks"] for one in asked), default=0)
     if longest >= lm.max_length:
         raise refuse(
@@ -233,7 +264,9 @@ def is_comparison_only(loaded: dict[str, Any]) -> bool:
 def _is_comparison(task: Any) -> bool:
     from lm_eval.api.task import ConfigurableTask
 
-    if type(task) is not ConfigurableTask:  # what a task that is code of its own asks, it alone knows
+    from sweeplab.evaluation.own_task import OwnTask
+
+    if type(task) not in (ConfigurableTask, OwnTask):  # what a task that is code of its own asks, it alone knows
         return False
     return task.get_config("output_type") == "generate_until" or (
         task.get_config("output_type") == "multiple_choice"

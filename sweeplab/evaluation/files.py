@@ -7,6 +7,9 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final
 
+from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.included import list_read_files
+from sweeplab.config.own_items import find_module
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.paths import expand_home
 
@@ -57,6 +60,26 @@ def fingerprint_files(folder: Path) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.name} {content}\n".encode())
     return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_tasks(settings: EvaluationConfig) -> str | None:
+    """SHA-256 over the files that the tasks are read from; None where all come from the hub or from sweeplab."""
+    parts = []
+    if settings.data_dir is not None:
+        parts.append(fingerprint_files(expand_home(settings.data_dir)))
+    if settings.include_path is not None:
+        contents = sorted(
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in list_read_files(settings.include_path)
+        )
+        parts.append(f"sha256:{hashlib.sha256(' '.join(contents).encode()).hexdigest()}")
+    if settings.path is not None:
+        modules = [find_module(settings.own_function[0])] if settings.own_function is not None else []
+        named = [expand_home(one) for one in (settings.path, settings.schema_path) if one is not None]
+        contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*named, *modules) if path is not None]
+        parts.append(f"sha256:{hashlib.sha256(' '.join(contents).encode()).hexdigest()}")
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return f"sha256:{hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
 
 
 class _TaskSplits(dict[str, Any]):

@@ -14,6 +14,7 @@ from torch import nn
 
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
+from sweeplab.evaluation.files import fingerprint_tasks
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
@@ -32,20 +33,20 @@ class _Prepared(NamedTuple):
     random_states: tuple[Any, Any]
 
 
-_prepared: dict[str, _Prepared] = {}  # cache by settings
+_prepared: dict[str, _Prepared] = {}  # cache by settings and what is in the tasks' files
 
 
 def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
     """The tasks with their requests, which are built once for all trials with these settings. Raises `ConfigError`."""
     relevant = {name: value for name, value in settings.to_dict().items() if name not in _NOT_IN_REQUESTS}
     template = lm.chat_template(True) if settings.apply_chat_template else None
-    key = json.dumps([relevant, template], sort_keys=True)
+    key = json.dumps([relevant, template, fingerprint_tasks(settings)], sort_keys=True)
     if key not in _prepared:
         while len(_prepared) >= _MOST_PREPARED:
             del _prepared[next(iter(_prepared))]
         random.seed(_RANDOM_SEED)
         np.random.seed(LM_EVAL_SEED)
-        loaded = load_tasks(settings.tasks, settings.data_dir)
+        loaded = load_tasks(settings)
         with _keep_random_states():  # a task may draw as its items are counted
             samples = choose_samples(loaded, settings)
         build_requests(loaded, settings, samples, lm)

@@ -12,6 +12,12 @@ _SECTIONS: Final = {  # of a provenance -> the section of a configuration that n
     "data_fingerprint": "data",
     "tasks_fingerprint": "evaluation",
 }
+TASK_FILES: Final = (
+    "include_path",
+    "path",
+    "schema_path",
+    "score",
+)  # keys of an evaluation that name what tasks are read from
 _DRAWN: Final = "random:"  # begins the fingerprint of weights that are drawn, other ones on another kind of device
 
 
@@ -38,8 +44,14 @@ def _list_keys(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, section in _SECTIONS.items():
         if section in config:
             values = config[section]
-            named = values.get("data_dir") if name == "tasks_fingerprint" else values
+            named = _name_task_files(values) if name == "tasks_fingerprint" else values
             yield name, json.dumps([name, named], sort_keys=True, default=str)
+
+
+def _name_task_files(values: dict[str, Any]) -> Any:
+    """What tells files of tasks from others: the folder of their data alone where there is nothing else."""
+    own = {name: values[name] for name in TASK_FILES if values.get(name) is not None}
+    return {**own, "data_dir": values.get("data_dir")} if own else values.get("data_dir")
 
 
 def refuse_changed_inputs(config: dict[str, Any], expected: Mapping[str, str], provenance: Mapping[str, Any]) -> None:
@@ -57,5 +69,5 @@ def _describe_source(config: dict[str, Any], name: str) -> str:
     """The key and value that name what was read."""
     section = _SECTIONS[name]
     values = config[section]
-    key = next((one for one in ("data_dir", "path", "name") if values.get(one)), None)
+    key = next((one for one in ("data_dir", *TASK_FILES, "name") if values.get(one)), None)
     return section if key is None else f"{section}.{key}={values[key]}"

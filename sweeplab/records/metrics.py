@@ -42,7 +42,7 @@ _LOWER_IS_BETTER: Final = re.compile(
 )
 
 
-SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy")  # shares of correct items, between 0 and 1
+SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy", "valid")  # shares of correct items, between 0 and 1
 
 
 # Tasks whose main metric is acc_norm: those of the Open LLM Leaderboard, version 1 (ARC, HellaSwag) and version 2 (BBH,

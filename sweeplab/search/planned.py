@@ -58,7 +58,7 @@ def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[d
 def _refuse_unmeasured(study_config: StudyConfig, config: TrialConfig) -> None:
     """Raises `ConfigError` for objectives and constraints that a trial with `config` would not measure."""
     for key, metrics in list_asked_metrics(study_config):
-        check_measured(key, metrics, config.evaluation.tasks)
+        check_measured(key, metrics, config.evaluation)
         solo = [metric for metric in metrics if metric.startswith("solo.")]
         why = why_exclusive(config)
         if solo and why is not None and study_config.executor.device != "cpu":

@@ -13,14 +13,13 @@ from sweeplab.adapters.lora import describe_adapter_layers
 from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
-from sweeplab.evaluation.files import fingerprint_files
+from sweeplab.evaluation.files import fingerprint_tasks
 from sweeplab.models.base import Base
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
 from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
-from sweeplab.runtime.paths import expand_home
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
@@ -213,8 +212,9 @@ def _load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[B
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
     record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
-    if spec.config.evaluation.data_dir is not None:
-        record.provenance["tasks_fingerprint"] = fingerprint_files(expand_home(spec.config.evaluation.data_dir))
+    tasks_fingerprint = fingerprint_tasks(spec.config.evaluation)
+    if tasks_fingerprint is not None:
+        record.provenance["tasks_fingerprint"] = tasks_fingerprint
     refuse_changed_inputs(record.config, spec.fingerprints, record.provenance)
     return base, data
 

@@ -42,6 +42,11 @@ NEEDS: Final = {  # what a user has to say beside the option
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
     "pruner=schedule": ["training.heldout_interval=0.25"],
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
+    "evaluation=own": [
+        "evaluation.path={items}",
+        "study.objectives=[scores.own.exact_match]",
+        "evaluation.limit=7",
+    ],
     "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]", "evaluation.limit=7"],
 }
 OPEN: Final = {"hydra", "defaults"}  # Hydra's own
@@ -56,7 +61,9 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
     (tmp_path / "model.safetensors").write_text("")
     (tmp_path / "records.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 2))
     (tmp_path / "others.json").write_text(json.dumps([{"instruction": "c", "output": "d"}] * 2))
-    paths = {name: str(tmp_path / f"{name}.json") for name in ("records", "others")} | {"folder": str(tmp_path)}
+    (tmp_path / "items.jsonl").write_text('{"question": "a", "answer": "b"}')
+    paths = {name: str(tmp_path / f"{name}.json") for name in ("records", "others")}
+    paths |= {"folder": str(tmp_path), "items": str(tmp_path / "items.jsonl")}
 
     def make(*overrides: str) -> StudyConfig:
         said = [one.format(**paths) for one in overrides]
@@ -69,7 +76,9 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_is_checked(option: str, composed: Compose) -> None:
     config = composed(option, *NEEDS.get(option, []))
-    values = getattr(config, option.partition("=")[0]).to_dict()
+    section = getattr(config, option.partition("=")[0])
+    defaults = {name: field.default for name, field in type(section).model_fields.items()}
+    values = defaults | section.to_dict()  # which leaves out what says nothing
     said = {key: value for key, value in option_values(*option.split("=")).items() if "$" not in str(value)}
     overridden = {one.partition("=")[0].rpartition(".")[2] for one in NEEDS.get(option, [])}
     assert {key: values[key] for key in said if key not in overridden} == {

@@ -188,6 +188,7 @@ class TestStudy:
             "model=hub": ["model.name=x/y"],
             "data=json": ["data.path=x"],
             "data=hub": ["data.name=x/y"],
+            "evaluation=own": ["evaluation.path=x"],
         }
         config = compose_conf([f"{group}={option}", *needed.get(f"{group}={option}", [])])
         assert "???" not in str(OmegaConf.to_container(config, resolve=True))

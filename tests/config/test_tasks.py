@@ -11,6 +11,7 @@ from sweeplab.config.claim_rules import check_claims
 from sweeplab.config.tasks import OWN_METRICS, check_metric, check_objectives, check_task_names, stands_nowhere
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.runtime.errors import ConfigError
+from tests.evaluation.conftest import settings
 from tests.study_runs import ComposeStudy, compose_study, hydra
 
 __all__ = ["compose_study", "hydra"]  # rooms of the study's tests
@@ -26,9 +27,9 @@ def test_the_table_has_every_task_of_ours_with_its_only_metric() -> None:
 
 
 def test_a_task_s_name_may_hold_dots() -> None:
-    check_objectives(["scores.mmlu.v2.acc"], ["mmlu.v2"])
+    check_objectives(["scores.mmlu.v2.acc"], settings("mmlu.v2"))
     with pytest.raises(ConfigError, match=r"^study\.objectives must name what evaluation\.tasks=\[piqa\] measures"):
-        check_objectives(["scores.mmlu.v2.acc"], ["piqa"])
+        check_objectives(["scores.mmlu.v2.acc"], settings("piqa"))
 
 
 @pytest.mark.parametrize(
@@ -49,11 +50,12 @@ def test_a_metric_that_no_record_will_have_is_refused(metric: str, message: str)
 
 
 def test_an_objective_is_measured_by_a_task_that_is_asked_for() -> None:
-    check_objectives(["scores.tiny_new_facts.exact_match", "scores.mmlu_anatomy.acc"], ["tiny_new_facts", "mmlu"])
+    asked = settings("tiny_new_facts", "mmlu")
+    check_objectives(["scores.tiny_new_facts.exact_match", "scores.mmlu_anatomy.acc"], asked)
     with pytest.raises(ConfigError, match=r"must name what evaluation\.tasks=\[tiny_new_facts\] measures, got .*_ch"):
-        check_objectives(["scores.tiny_new_facts_choice.acc"], ["tiny_new_facts"])
+        check_objectives(["scores.tiny_new_facts_choice.acc"], settings("tiny_new_facts"))
     with pytest.raises(ConfigError, match=r"must name what evaluation\.tasks=\[\] measures, got scores\.mmlu\.acc"):
-        check_objectives(["scores.mmlu.acc"], [])
+        check_objectives(["scores.mmlu.acc"], settings())
 
 
 def test_a_task_that_lm_eval_cannot_have_is_refused_with_the_nearest() -> None:

@@ -116,16 +116,16 @@ UNKNOWN = r"evaluation.tasks must name lm-eval tasks, got no_such_task; .* tiny_
 
 
 def test_unknown_tasks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "make_task_manager", lambda folders, data_dir: make_task_manager((), None))
+    monkeypatch.setattr(catalog, "make_task_manager", lambda *asked: make_task_manager((), None))
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["tiny_addition", "no_such_task"], None)
+        load_tasks(settings("tiny_addition", "no_such_task"))
 
 
 @pytest.mark.slow
 def test_own_tasks_of_lm_eval_are_known_and_others_refused() -> None:
-    assert "hellaswag" in _choose_task_manager(["hellaswag"], None).all_tasks
+    assert "hellaswag" in _choose_task_manager(settings("hellaswag")).all_tasks
     with pytest.raises(ConfigError, match=UNKNOWN):
-        load_tasks(["truthfulqa_mc1", "no_such_task"], None)
+        load_tasks(settings("truthfulqa_mc1", "no_such_task"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
+from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation import catalog
 from sweeplab.evaluation.catalog import TaskError, load_tasks, make_task_manager
 from sweeplab.evaluation.harness import run_lm_eval
@@ -64,8 +65,8 @@ def expected(embedded_base: Base, tmp_path_factory: pytest.TempPathFactory) -> I
         yield made
 
 
-def choose_kinds(names: Sequence[str], data_dir: str | None) -> Any:
-    return make_task_manager((str(KINDS),), data_dir)
+def choose_kinds(asked: EvaluationConfig) -> Any:
+    return make_task_manager((str(KINDS),), asked.data_dir)
 
 
 @pytest.fixture
@@ -247,14 +248,14 @@ def test_a_task_that_cannot_be_scored_is_refused_in_one_line(tasks: str, message
             if not path.exists():
                 path.symlink_to(KINDS / f"{rows}.jsonl")
     with pytest.raises(ConfigError, match=message) as caught:
-        load_tasks(tasks.split(), str(data_dir))
+        load_tasks(settings(*tasks.split(), data_dir=str(data_dir)))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("kinds_are_known")
 def test_data_that_only_a_script_or_the_network_gives_are_named() -> None:
     with pytest.raises(ConfigError, match=r"^evaluation\.tasks=\[kinds_scripted\] .*evaluation\.data_dir=DIR"):
-        load_tasks(["kinds_scripted"], None)
+        load_tasks(settings("kinds_scripted"))
 
 
 @pytest.mark.usefixtures("kinds_are_known")

@@ -94,9 +94,9 @@ def test_scores_equal_those_of_the_command_line(
 def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
     for task in _FILES:
         with pytest.raises(ConfigError, match=rf"{_FILES[task]}, which {task} reads, is missing"):
-            load_tasks([task], str(tmp_path))
+            load_tasks(settings(task, data_dir=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"mmlu_global_facts_dev.jsonl, which mmlu_global_facts reads, is missing"):
-        load_tasks(["mmlu_global_facts"], str(tmp_path))
+        load_tasks(settings("mmlu_global_facts", data_dir=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "two_digit_subtraction.jsonl").write_text(text)
     with pytest.raises(ConfigError, match=message):
-        load_tasks(["arithmetic_2ds"], str(tmp_path))
+        load_tasks(settings("arithmetic_2ds", data_dir=str(tmp_path)))
 
 
 def test_a_tag_is_what_it_stands_for_and_reads_files_too(shared_data: Path, tmp_path: Path) -> None:

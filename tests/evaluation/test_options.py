@@ -84,11 +84,11 @@ def test_what_is_for_text_is_refused_for_images(override: str, compose_trial: Co
 
 def test_a_hub_that_cannot_be_reached_is_said_so() -> None:
     with pytest.raises(ConfigError, match=r"needs data of the hub, which cannot be reached: .*evaluation.data_dir=DIR"):
-        load_tasks(["blimp_causative"], None)
+        load_tasks(settings("blimp_causative"))
 
 
 def test_answers_share_their_question_only_where_every_score_is_a_comparison(embedded_base: Base) -> None:
-    loaded = load_tasks(["tiny_new_facts", "tiny_new_facts_choice"], None)
+    loaded = load_tasks(settings("tiny_new_facts", "tiny_new_facts_choice"))
     assert is_comparison_only(loaded)
     task = loaded["tasks"]["tiny_new_facts_choice"]
     task.set_config(key="metric_list", value=[{"metric": "acc"}, {"metric": "brier_score"}])
