@@ -57,3 +57,17 @@ def test_weights_that_each_device_draws_by_itself_are_no_input() -> None:
     inputs.note(record_of(CONFIG, {"base_fingerprint": "random:0"}))
     inputs.note(record_of(CONFIG, {}))
     assert inputs.find(CONFIG) == {}
+
+
+@pytest.mark.parametrize("named", [{"include_path": "mine"}, {"path": "q.jsonl", "score": "exact"}])
+def test_files_of_a_users_own_tasks_are_inputs_by_their_names(named: dict[str, Any]) -> None:
+    config = CONFIG | {"evaluation": {"data_dir": None, **named}}
+    inputs = KnownInputs()
+    inputs.note(record_of(config, READ))
+    assert inputs.find(config)["tasks_fingerprint"] == READ["tasks_fingerprint"]
+    others = [{"data_dir": None}, {"data_dir": "mine"}, *({"data_dir": None, **named, key: "other"} for key in named)]
+    for other in others:
+        assert "tasks_fingerprint" not in inputs.find(CONFIG | {"evaluation": other})
+    key, value = next(iter(named.items()))
+    with pytest.raises(StudyRefused, match=rf"^evaluation\.{key}={value} has changed since this study began"):
+        refuse_changed_inputs(config, inputs.find(config), READ | {"tasks_fingerprint": "other"})

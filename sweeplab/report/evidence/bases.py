@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sweeplab.records.inputs import TASK_FILES
 from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
 from sweeplab.report.evidence.settings import LOSS, format_varied, label_setting, list_varied_keys
@@ -53,12 +52,10 @@ def label_bases(
 
 
 def _list_possible_keys(record: TrialRecord) -> set[str]:
-    """The keys that the trial's base may have; none where the tasks were read from files."""
+    """The keys that the trial's base may have."""
     try:
-        asked = record.config["evaluation"]
-        if asked["data_dir"] is not None or any(name in asked for name in TASK_FILES):
-            return set()
-        return {base_key(record.config, dtype, None, record.provenance) for dtype in _DTYPES}
+        files = record.provenance.get("tasks_fingerprint")
+        return {base_key(record.config, dtype, files, record.provenance) for dtype in _DTYPES}
     except (KeyError, TypeError):  # a record without the necessary parts of its configuration
         return set()
 

@@ -13,7 +13,11 @@ FactsFactory = Callable[..., StudyFacts]
 
 
 def trained(
-    make_record: RecordFactory, number: int, params: dict[str, Any], data_dir: str | None = None
+    make_record: RecordFactory,
+    number: int,
+    params: dict[str, Any],
+    data_dir: str | None = None,
+    files: str | None = None,
 ) -> TrialRecord:
     config: dict[str, Any] = {
         "model": {"name": "tiny"},
@@ -27,11 +31,12 @@ def trained(
         "versions": dict.fromkeys(names, "1"),
         **{name: name for name in ("base_fingerprint", "data_fingerprint", "device", "commit")},
     }
-    return make_record(number, params, config=config, provenance=provenance)
+    own = {} if files is None else {"tasks_fingerprint": files}
+    return make_record(number, params, config=config, provenance=provenance | own)
 
 
 def base_of(record: TrialRecord, loss: float, dtype: str = "torch.bfloat16") -> BaseScore:
-    key = base_key(record.config, dtype, None, record.provenance)
+    key = base_key(record.config, dtype, record.provenance.get("tasks_fingerprint"), record.provenance)
     return BaseScore(key, loss, {"t": {"acc": Score(0.25, 0.1, 20)}}, 1.0, {})
 
 
@@ -67,3 +72,13 @@ def test_bases_that_score_the_same_are_one_row(make_facts: FactsFactory, make_re
     table = build_settings_table(facts, group_by_setting(facts, records), bases=bases)
     assert [row[0].text for row in table.rows] == ["base model", "nf4", "none"]
     assert (table.num_bases, table.marked) == (1, 1)
+
+
+def test_bases_of_tasks_from_files_are_told_apart_too(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    schemes = ("nf4", "none")
+    records = [trained(make_record, n, {"quantization": one}, "tasks", "sha256:t") for n, one in enumerate(schemes)]
+    facts = make_facts(space={"quantization": {"choices": list(schemes)}})
+    bases = [base_of(record, 2.0 + number) for number, record in enumerate(records)]
+    assert [which for _, which in label_bases(facts, records, bases)] == ["quantization=nf4", "quantization=none"]
+    changed = [trained(make_record, n, {"quantization": one}, "tasks", "sha256:u") for n, one in enumerate(schemes)]
+    assert [which for _, which in label_bases(facts, changed, bases)] == ["number 1", "number 2"]
