@@ -42,6 +42,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
     "pruner=schedule": ["training.heldout_interval=0.25"],
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
+    "sampler=finals": ["++space.adapter.rank.choices=[4,8]"],
     "evaluation=own": [
         "evaluation.path={items}",
         "study.objectives=[scores.own.exact_match]",
