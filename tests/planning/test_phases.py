@@ -10,9 +10,9 @@ from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
+from sweeplab.logits import states
 from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
-from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.module import sum_target_losses
 from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
@@ -175,7 +175,7 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
 def test_the_moments_of_a_loss_in_chunks(
     compose_trial: Compose, monkeypatch: pytest.MonkeyPatch, vocab_size: int, num_targets: int
 ) -> None:
-    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(states, "_CHUNK_BYTES", 1 << 20)
     config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=vocab_size)
     live, plan = live_step(config, batch(vocab_size, num_targets)), predicted(config, num_targets)
     for moment in ("forward", "backward"):
