@@ -53,7 +53,7 @@ class Readout(NamedTuple):
         ids_1N = torch.zeros(1, len(states_NH), dtype=torch.long, device=states_NH.device)  # nobody reads them
         with _replaced(self.decoder, return_states):
             logits_1NV: Tensor = self.causal.forward(input_ids=ids_1N).logits
-        return logits_1NV[0]
+        return logits_1NV.flatten(0, 1)  # an index would copy the gradient
 
     def list_trained_weights(self) -> list[nn.Parameter]:
         """Weights that logits depend on beside the hidden states, and that require gradients."""

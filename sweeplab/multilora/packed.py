@@ -196,23 +196,20 @@ class PackedAdapters:
             )
             return out_MNO.view(result.shape)
 
+        add_to_result.packed = self  # type: ignore[attr-defined]  # for `list_excerpts`
         return add_to_result
 
     def list_excerpts(
-        self, matrix: nn.Module, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size
+        self, name: str, is_training: bool, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size
     ) -> list[Excerpt]:
-        """An excerpt for each trial where some of them adapt `matrix`, which is to read N positions of a batch of shape
-        (B, T), row by row; else none."""
-        name = next((name for name in self.updates if self.base.get_submodule(name) is matrix), None)
-        if name is None:
-            return []
-        updates = {one.first: one for update in self.updates[name] for one in update.split()}
+        """An excerpt of the matrix `name` for each trial; arguments as of the function `list_excerpts`."""
+        updates = {one.first: one for update in self.updates.get(name, []) for one in update.split()}
         num_rows = shape_BT[0] // len(self.selected)
         trials_N, places_N = rows_N // num_rows, (rows_N % num_rows) * shape_BT[1] + columns_N
         excerpts = []
         for number in range(len(self.selected)):
             update, dropout = updates.get(number), None
-            if update is not None and matrix.training:
+            if update is not None and is_training:
                 dropout = self._draw_dropout(name, update, shape_BT.numel())
             if dropout is not None:
                 dropout = dropout._replace(mask_KNI=dropout.mask_KNI[:, places_N[trials_N == number]])
@@ -242,3 +239,16 @@ class PackedAdapters:
             masks.append(mask[self.ranks.rows] > 0)
         factors = [compute_keep_factor(self.selected[number].matrices[name].dropout) for number in numbers]
         return DropoutMask(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])
+
+
+def list_excerpts(matrix: nn.Module, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size) -> list[Excerpt]:
+    """An excerpt for each trial of a batch, where slots adapt `matrix`, which is to read N of its positions; else none.
+
+    The positions of a batch of shape (B, T) come row by row.
+    """
+    for hook in matrix._forward_hooks.values():
+        packed: PackedAdapters | None = getattr(hook, "packed", None)
+        if packed is not None and packed.selected:
+            name = next(name for name in packed.updates if packed.base.get_submodule(name) is matrix)
+            return packed.list_excerpts(name, matrix.training, rows_N, columns_N, shape_BT)
+    return []

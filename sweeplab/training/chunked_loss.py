@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sweeplab.logits.states import Readout, count_positions_per_chunk, read_states, widen_logits
-from sweeplab.multilora.packed import Excerpt, PackedAdapters
+from sweeplab.multilora.packed import Excerpt, list_excerpts
 
 
 class Targets(NamedTuple):
@@ -42,13 +42,11 @@ def find_targets(labels_BT: Tensor) -> Targets:
 class _Gradients:
     """What the chunks' gradients are added to; those of an adapter in a slot go to its excerpt."""
 
-    def __init__(
-        self, states_NH: Tensor, weights: list[nn.Parameter], excerpts: list[Excerpt], anchor: Tensor | None
-    ) -> None:
+    def __init__(self, states_NH: Tensor, weights: list[nn.Parameter], excerpts: list[Excerpt]) -> None:
         self.states_NH = torch.empty_like(states_NH) if states_NH.requires_grad else None
         self.weights: list[Tensor | None] = [None] * len(weights)
         self.excerpts = excerpts
-        self.leaves = [*weights, *([] if anchor is None else [anchor])]
+        self.leaves = [*weights, *[one.packed.anchor for one in excerpts[:1]]]
 
     @property
     def is_needed(self) -> bool:
@@ -126,12 +124,11 @@ def compute_mean_losses(
     inputs: dict[str, Tensor],
     labels_BT: Tensor,
     divisors: Sequence[float],
-    packed: PackedAdapters | None = None,
 ) -> Tensor | None:
     """For each trial the sum of -log p over its targets in nats, divided by its divisor; shape (K,).
 
-    Every trial has B / K rows. `packed`: the adapters on the base, whose micro-batch has begun. None for a model whose
-    logits are not made of its hidden states position by position.
+    Every trial has B / K rows; with gradients these are the trials that the adapters on the base have selected. None
+    for a model whose logits are not made of its hidden states position by position.
     """
     readout = read_states(model, inputs)
     if readout is None:
@@ -139,16 +136,13 @@ def compute_mean_losses(
     targets, num_trials = find_targets(labels_BT), len(divisors)
     states_NH = readout.states_BTH[targets.rows_N, targets.columns_N]
     trials_N = targets.rows_N // (len(labels_BT) // num_trials)
-    excerpts = []
-    if packed is not None:
-        excerpts = packed.list_excerpts(readout.head, targets.rows_N, targets.columns_N, labels_BT.shape)
-    gradients = _Gradients(states_NH, [], excerpts, None)
+    gradients = _Gradients(states_NH, [], [])
     if torch.is_grad_enabled():
-        anchor = packed.anchor if packed is not None and excerpts else None
-        gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts, anchor)
+        excerpts = list_excerpts(readout.head, targets.rows_N, targets.columns_N, labels_BT.shape)
+        gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
     divisors_K = torch.tensor(divisors, dtype=widen_logits(states_NH[:0]).dtype, device=states_NH.device)
     losses_N = torch.empty(len(states_NH), dtype=divisors_K.dtype, device=states_NH.device)
-    for rows, attached in _split_chunks(trials_N, excerpts, count_positions_per_chunk(readout.vocab_size)):
+    for rows, attached in _split_chunks(trials_N, gradients.excerpts, count_positions_per_chunk(readout.vocab_size)):
         states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
         with attached:
             losses_N[rows], logits_CV, slopes_CV = _take_chunk(

@@ -58,12 +58,10 @@ def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[
     return widen_logits(logits_BTV[targets.rows_N, targets.columns_N]), targets.ids_N
 
 
-def _compute_mean_losses(
-    model: nn.Module, batch: Batch | ImageBatch, divisors: Sequence[float], packed: PackedAdapters | None = None
-) -> Tensor:
+def _compute_mean_losses(model: nn.Module, batch: Batch | ImageBatch, divisors: Sequence[float]) -> Tensor:
     """`compute_mean_losses` of the batch, shape (K,), whatever the model is."""
     if isinstance(batch, Batch):
-        losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors, packed)
+        losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors)
         if losses_K is not None:
             return losses_K
     labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
@@ -85,14 +83,14 @@ def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor,
     return _compute_mean_losses(model, batch, [1.0] * len(labels_BT)), (labels_BT >= 0).sum(dim=1)
 
 
-def compute_window_shares(model: nn.Module, batch: CohortBatch, packed: PackedAdapters | None = None) -> Tensor:
+def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     """What this micro-batch adds to each trial's mean loss per target token over its accumulation window, shape (K,).
 
     The mean over micro-batches would give a target of a short micro-batch more weight than one of a long micro-batch
-    (transformers fixed the same error in issue 34191). `packed`: the adapters of trials in slots.
+    (transformers fixed the same error in issue 34191).
     """
     num_targets = [float(max(1, share.num_window_targets)) for share in batch.shares]
-    return _compute_mean_losses(model, batch.rows, num_targets, packed)
+    return _compute_mean_losses(model, batch.rows, num_targets)
 
 
 def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:
@@ -176,7 +174,7 @@ class FinetuneModule(LightningModule):
             self.packed.begin_micro_batch(
                 extents, [trial.step * self.accumulation + len(self.shares) for trial in self.trials]
             )
-        shares_K = compute_window_shares(self.model, batch, self.packed)
+        shares_K = compute_window_shares(self.model, batch)
         self.shares.append(shares_K.detach())
         self.num_tokens.append([share.num_tokens for share in batch.shares])
         return shares_K.sum() * self.accumulation

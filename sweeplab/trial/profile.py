@@ -55,7 +55,7 @@ def prepare_longest_pass(trials: Sequence[RunningTrial], resources: Resources) -
 
         def forward_and_backward(between: Callable[[], None] = lambda: None) -> None:
             with torch.enable_grad():
-                loss = compute_window_shares(model, batch, cohort.packed).sum()
+                loss = compute_window_shares(model, batch).sum()
                 between()
                 loss.backward()
 

@@ -82,10 +82,10 @@ def test_out_of_memory_halves_the_cohort_and_all_trials_finish(
     real = module_code.compute_window_shares
     too_much = 2 * torch.cuda.get_device_properties(gpu_resources.device).total_memory
 
-    def hungry(model: nn.Module, batch: Any, *more: Any) -> Tensor:
+    def hungry(model: nn.Module, batch: Any) -> Tensor:
         if len(batch.shares) > 2:
             torch.empty(too_much, dtype=torch.uint8, device=gpu_resources.device)
-        return real(model, batch, *more)
+        return real(model, batch)
 
     monkeypatch.setattr(module_code, "compute_window_shares", hungry)
     gpu_resources.cohort_size = 4

@@ -217,7 +217,7 @@ def test_every_trial_of_a_cohort_has_its_own_loss_and_gradients(
             packed.begin_micro_batch([Extent(share.num_rows, share.num_columns) for share in batch.shares], [5, 6, 7])
             direct_K = shares_at_once(base, batch)
             expected = packed_gradients(packed, direct_K)
-            found_K = compute_window_shares(base, batch, packed)
+            found_K = compute_window_shares(base, batch)
             found = packed_gradients(packed, found_K)
     torch.testing.assert_close(found_K, direct_K, rtol=1e-12, atol=0)
     for one, other in zip(found, expected, strict=True):
@@ -316,8 +316,8 @@ def test_the_head_of_a_cohort_costs_two_products_of_the_targets(
     slots = {size: slots_of(base, compose_trial, heads) for size, base in bases.items()}
 
     def run(size: int) -> None:
-        with PackedAdapters(bases[size].train(), slots[size]) as packed:
-            compute_window_shares(bases[size], batch, packed).sum().backward()
+        with PackedAdapters(bases[size].train(), slots[size]):
+            compute_window_shares(bases[size], batch).sum().backward()
 
     counts = [share.num_targets for share in batch.shares]
     ranks = [8, 32] if all(heads) else [0, 0]
