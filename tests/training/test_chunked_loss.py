@@ -7,8 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -28,6 +26,7 @@ from sweeplab.training.module import (
     sum_row_losses,
     sum_target_losses,
 )
+from tests.logits.largest import LargestLogits
 from tests.random_models import SIZES
 from tests.training.conftest import examples
 from tests.trials import Compose
@@ -242,24 +241,6 @@ def test_packed_rows_and_rows_without_a_target(tiny_llama: Any) -> None:
     )
 
 
-class LargestLogits(TorchDispatchMode):
-    """Entries of the largest tensor over the vocabulary, apart from the head's own weights and views of them."""
-
-    def __init__(self, head: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.apart = {weight.untyped_storage().data_ptr() for weight in head.parameters()}
-        self.largest = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.shape[-1:] == (ODD_V,):
-                if tensor.untyped_storage().data_ptr() in self.apart:
-                    continue
-                self.largest = max(self.largest, tensor.numel())
-        return made
-
-
 @pytest.mark.parametrize("trains", [True, False], ids=["training", "held-out"])
 def test_all_logits_never_stand_at_once(tiny_llama: Any, monkeypatch: pytest.MonkeyPatch, trains: bool) -> None:
     model, batch = tiny_llama(vocab_size=ODD_V).train(), batch_of(4)
@@ -267,7 +248,7 @@ def test_all_logits_never_stand_at_once(tiny_llama: Any, monkeypatch: pytest.Mon
     num_targets = int((batch.labels_BT[:, 1:] >= 0).sum())
     for num_bytes, most in ((1 << 25, num_targets), (4 * ODD_V * 3, 3), (1, 2 * 4)):  # 2 columns of 4 rows are tried
         monkeypatch.setattr(states, "_CHUNK_BYTES", num_bytes)
-        with LargestLogits(model.get_output_embeddings()) as seen:
+        with LargestLogits(model.get_output_embeddings(), ODD_V) as seen:
             if trains:
                 sum_target_losses(model, batch).backward()
             else:
