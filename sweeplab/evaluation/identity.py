@@ -37,7 +37,7 @@ def make_probe(
     moved: list[bool],
     without: AbstractContextManager[Any] | None,
 ) -> Probe:
-    """The logits at the first targets of `batch`, a single row, with each trial's adapter and, within `without`, with no adapter.
+    """The logits at the first targets of `batch`, a single row, with each trial's adapter, and within `without` with none.
 
     `target_logits(model, batch)` is the function that training uses. The mode is restored.
     """
@@ -45,6 +45,7 @@ def make_probe(
     model.eval()
     num_trials = len(moved)
     later_BT = (batch.labels_BT[:, 1:] >= 0).cumsum(dim=1) > _MOST_TARGETS
+    # -100 is no target
     labels_BT = torch.cat([batch.labels_BT[:, :1], batch.labels_BT[:, 1:].masked_fill(later_BT, -100)], dim=1)
     batch = batch._replace(labels_BT=labels_BT)
     rows = type(batch)(*(part.repeat(num_trials, 1) if isinstance(part, Tensor) else part for part in batch))

@@ -32,6 +32,7 @@ class DataExtent(NamedTuple):
     num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
+    target_share: float = 1.0  # of the tokens that the loss counts; 1 where not measured
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -72,6 +73,8 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
+    target_share = sum(row.num_targets for row in rows) / sum(lengths)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
-    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=split.notes)
+    counted = counted._replace(longest_example=longest, target_share=target_share)
+    return counted._replace(num_naming_special=split.num_naming_special, notes=split.notes)

@@ -44,7 +44,8 @@ class WithoutHead(LlamaForCausalLM):
 
 
 def test_a_model_that_makes_logits_of_more_than_states_is_left_alone() -> None:
-    model: Any = WithoutHead(LlamaConfig(**SIZES["llama"])).eval()
+    model: Any = WithoutHead(LlamaConfig(**SIZES["llama"]))
+    model.eval()
     with torch.no_grad():
         whole = model(input_ids=IDS).logits
     assert read(model) is None
