@@ -37,7 +37,7 @@ def make_probe(
     moved: list[bool],
     without: AbstractContextManager[Any] | None,
 ) -> Probe:
-    """The logits at the first targets of `batch`, a single row, with each trial's adapter, and within `without` with none.
+    """The logits at the first targets of `batch`, one row, with each trial's adapter, and within `without` with none.
 
     `target_logits(model, batch)` is the function that training uses. The mode is restored.
     """

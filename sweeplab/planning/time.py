@@ -33,9 +33,7 @@ class _Efficiency(NamedTuple):
 _EFFICIENCY: Final = _Efficiency()
 
 
-def count_flops_per_token(
-    config: TrialConfig, sizes: Skeleton, num_trainable: int, target_share: float = 1.0
-) -> float:
+def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int, target_share: float = 1.0) -> float:
     """Floating-point operations of forward and backward, N entries of all matrices, t trained.
 
     The entries of the head count for the share of tokens that are targets: its logits are computed of no others, and
