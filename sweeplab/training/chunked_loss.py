@@ -88,22 +88,23 @@ class _KnownGradients(torch.autograd.Function):
         return None, None, None, states_NH, *weights, *[None] * (len(gradients.leaves) - len(weights))
 
 
-def _split_chunks(trials_N: Tensor, excerpts: list[Excerpt], size: int) -> Iterator[tuple[slice, Any]]:
+def _split_chunks(trials_N: Tensor, gradients: _Gradients, size: int) -> Iterator[tuple[slice, Any]]:
     """Chunks of at most `size` targets, each with the context in which the head has these targets' adapters.
 
-    The targets of several trials share a chunk only where the head is the same for all.
+    The targets of several trials share a chunk only where the head is the same for all. Where weights train, no targets
+    are a chunk too: its gradients are zeros, as several devices need them, which add up the gradients that there are.
     """
-    counts = [len(trials_N)]
+    excerpts, counts = gradients.excerpts, [len(trials_N)]
     if excerpts:
         counts = trials_N.bincount(minlength=len(excerpts)).tolist()
+    elif gradients.leaves:
+        counts = [max(1, len(trials_N))]
     first = 0
     for number, count in enumerate(counts):
         for start in range(0, count, size):
             own = slice(start, min(start + size, count))
-            yield (
-                slice(first + own.start, first + own.stop),
-                excerpts[number].attached(own) if excerpts else nullcontext(),
-            )
+            attached = excerpts[number].attached(own) if excerpts else nullcontext()
+            yield slice(first + own.start, first + own.stop), attached
         first += count
 
 
@@ -142,7 +143,7 @@ def compute_mean_losses(
         gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
     divisors_K = torch.tensor(divisors, dtype=widen_logits(states_NH[:0]).dtype, device=states_NH.device)
     losses_N = torch.empty(len(states_NH), dtype=divisors_K.dtype, device=states_NH.device)
-    for rows, attached in _split_chunks(trials_N, gradients.excerpts, count_positions_per_chunk(readout.vocab_size)):
+    for rows, attached in _split_chunks(trials_N, gradients, count_positions_per_chunk(readout.vocab_size)):
         states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
         with attached:
             losses_N[rows], logits_CV, slopes_CV = _take_chunk(

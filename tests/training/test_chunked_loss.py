@@ -137,6 +137,15 @@ def test_sums_by_row(tiny_llama: Any) -> None:
         assert counts_B[row] == (alone.labels_BT[:, 1:] >= 0).sum()
 
 
+def test_without_a_target_every_trained_weight_has_a_gradient_of_zeros(tiny_llama: Any) -> None:
+    """Devices add up the gradients that there are, so those must be the same ones on each."""
+    model, nothing = tiny_llama(), batch_of()._replace(labels_BT=torch.full_like(batch_of().labels_BT, -100))
+    for _ in range(2):
+        found = gradients(model, sum_target_losses(model, nothing))
+    assert found.keys() == {name for name, _ in model.named_parameters()}
+    assert not any(bool(one.any()) for one in found.values())
+
+
 class Mixing(LlamaForCausalLM):
     """Its logits depend on those of other positions."""
 
