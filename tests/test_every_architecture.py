@@ -7,11 +7,11 @@ import torch
 from transformers import PreTrainedModel
 
 from sweeplab.data.packing import PackedRow
+from sweeplab.logits import states
 from sweeplab.models.base import Base
 from sweeplab.models.behavior import has_randomness, is_causal
 from sweeplab.models.layers import choose_text_names, find_decoder_layers, find_linear_layers, find_norm_layers
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.training import chunked_loss
 from sweeplab.trial.exactness import refuse_inexact_packing
 from tests.architectures import (
     ARCHITECTURES,
@@ -80,7 +80,7 @@ def test_chunks_of_the_loss_sum_up_to_the_whole(model: PreTrainedModel, monkeypa
     if model.config.model_type in NOT_CAUSAL:
         pytest.skip("refused when it is loaded")
     whole = compute_losses(model, draw_examples()).padded
-    monkeypatch.setattr(chunked_loss, "_CHUNK_BYTES", 4 * VOCABULARY * 4 * 8)
+    monkeypatch.setattr(states, "_CHUNK_BYTES", 4 * VOCABULARY * 8)
     assert compute_losses(model, draw_examples()).padded == pytest.approx(whole, rel=1e-5)
 
 

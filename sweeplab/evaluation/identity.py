@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 _TOLERANCE: Final = 64  # allowed difference of logits, in units of epsilon times the largest logit
 
+_MOST_TARGETS: Final = 16  # whose logits are compared: a large vocabulary's fill memory
+
 Select = Callable[[Sequence[int]], AbstractContextManager[None]]
 
 
@@ -35,13 +37,17 @@ def make_probe(
     moved: list[bool],
     without: AbstractContextManager[Any] | None,
 ) -> Probe:
-    """The logits of `batch`, a single row, with each trial's adapter and, within `without`, with no adapter.
+    """The logits at the first targets of `batch`, one row, with each trial's adapter, and within `without` with none.
 
     `target_logits(model, batch)` is the function that training uses. The mode is restored.
     """
     was_training = model.training
     model.eval()
     num_trials = len(moved)
+    later_BT = (batch.labels_BT[:, 1:] >= 0).cumsum(dim=1) > _MOST_TARGETS
+    # -100 is no target
+    labels_BT = torch.cat([batch.labels_BT[:, :1], batch.labels_BT[:, 1:].masked_fill(later_BT, -100)], dim=1)
+    batch = batch._replace(labels_BT=labels_BT)
     rows = type(batch)(*(part.repeat(num_trials, 1) if isinstance(part, Tensor) else part for part in batch))
     with select_trials(range(num_trials)):
         trained = list(target_logits(model, rows)[0].chunk(num_trials))
@@ -60,10 +66,10 @@ def refuse_other_model(lm: Any, trial: int, probe: Probe) -> None:
     They must be equal up to rounding, |difference| <= 64 * epsilon of the model's precision * the largest logit. Where
     the adapter has changed enough, they must also differ from the logits of the base.
     """
-    seen_1TV = lm._model_call(probe.ids_1T)[:, -probe.ids_1T.shape[1] :]  # without the positions of prompt tuning
     trained_NV = probe.trained[trial]
-    seen_NV = seen_1TV[:, :-1][probe.counted_1S].to(trained_NV.dtype)
-    allowed = _TOLERANCE * torch.finfo(seen_1TV.dtype).eps * trained_NV.abs().max().item()
+    logits_NV = lm.compute_logits(probe.ids_1T, probe.counted_1S[0].nonzero()[:, 0])
+    seen_NV = logits_NV.to(trained_NV.dtype)
+    allowed = _TOLERANCE * torch.finfo(logits_NV.dtype).eps * trained_NV.abs().max().item()
     difference = (seen_NV - trained_NV).abs().max().item()
     if not difference <= allowed:
         raise OtherModelError(

@@ -1,7 +1,7 @@
 """lm-eval's model class on the model in memory, for all trials of a cohort."""
 
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,14 +11,18 @@ from torch import Tensor, nn
 
 from sweeplab.evaluation.identity import Select
 from sweeplab.evaluation.shared_context import (
+    AnswerBatch,
     AnswerRequest,
     bound_rounding,
     find_close_calls,
     group_rows,
+    make_separate_batches,
     pack_rows,
-    read_answers,
     split_batches,
+    sum_answers,
 )
+from sweeplab.logits.likelihood import score_targets
+from sweeplab.logits.states import read_states
 from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
 _WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
@@ -85,10 +89,15 @@ class CohortLM(HFLM):  # type: ignore[misc]
             known[key] = super().tok_encode(string, *args, **kwargs)
         return list(known[key])
 
-    def _model_call(self, *args: Any, **kwargs: Any) -> Tensor:
-        with self.select_trials([self.trial]):
-            logits: Tensor = super()._model_call(*args, **kwargs)
-            return logits
+    def compute_logits(self, ids_1T: Tensor, chosen_T: Tensor) -> Tensor:
+        """The trial's logits at the chosen positions of a text, (N, V), from what log-likelihoods are computed with."""
+        with torch.no_grad(), self.select_trials([self.trial]):
+            inputs = {"input_ids": ids_1T.to(self.device)}
+            readout = read_states(self.model, inputs)
+            if readout is not None:
+                return readout.compute_logits(readout.states_BTH[0, chosen_T])
+            logits_BTV: Tensor = self.model(**inputs).logits[:, -ids_1T.shape[1] :]  # without those of prompt tuning
+            return logits_BTV[0, chosen_T]
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
         if kwargs.get("do_sample"):  # the random numbers of a trial must not depend on other trials
@@ -110,19 +119,19 @@ class CohortLM(HFLM):  # type: ignore[misc]
         self.items = []
         return answers
 
-    def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
+    def _loglikelihood_tokens(self, requests: list[Any], **_: Any) -> list[_Answer]:
         pairs = [AnswerRequest(context, answer) for _, context, answer in requests]
-        if not self._is_sharing_exact(requests, pairs):
-            return self._score_separately(requests, **kwargs)
+        if not self._is_sharing_exact(pairs):
+            return self._score_separately(pairs)
         answers = self._score_shared(pairs, self.items)
         lengths = [len(text) for (_, text), _, _ in requests]
         close = find_close_calls([value for value, _ in answers], lengths, self.items)
         again = [index for index, item in enumerate(self.items) if item in close]
-        for index, answer in zip(again, self._score_separately([requests[one] for one in again]), strict=True):
+        for index, answer in zip(again, self._score_separately([pairs[one] for one in again]), strict=True):
             answers[index] = answer
         return answers
 
-    def _is_sharing_exact(self, requests: list[Any], pairs: Sequence[AnswerRequest]) -> bool:
+    def _is_sharing_exact(self, pairs: Sequence[AnswerRequest]) -> bool:
         """True where answers may share their question's tokens: the configuration of the model allows it, and the item
         with the longest text, where a window or a state shows most, has the same log-likelihoods in both ways."""
         sizes = [len(one.context) + len(one.answer) - 1 for one in pairs]
@@ -131,45 +140,50 @@ class CohortLM(HFLM):  # type: ignore[misc]
             return False
         why = self.why_unshared(longest)
         if why is None:
-            why = self._find_difference(requests, pairs, self.items[sizes.index(longest)])
+            why = self._find_difference(pairs, self.items[sizes.index(longest)])
         if why is not None:
             self.notes.append(f"evaluation computed each question again for each of its answers: {why}")
         return why is None
 
-    def _score_separately(self, requests: list[Any], **kwargs: Any) -> list[_Answer]:
+    def _score_separately(self, pairs: Sequence[AnswerRequest]) -> list[_Answer]:
         """Answers as lm-eval computes them: the question's tokens again for each answer."""
-        answers: list[_Answer] = super()._loglikelihood_tokens(requests, **kwargs) if requests else []
-        return answers
+        assert all(0 < len(one.answer) <= self.max_length and one.context for one in pairs), "no tokens, or too many"
+        return self._score_batches(make_separate_batches(pairs, self.batch_size, self.max_length), len(pairs))
 
-    def _find_difference(self, requests: list[Any], pairs: Sequence[AnswerRequest], item: Hashable) -> str | None:
+    def _find_difference(self, pairs: Sequence[AnswerRequest], item: Hashable) -> str | None:
         """How the item's answers differ between both ways; None where only rounding explains it."""
-        chosen = [index for index, one in enumerate(self.items) if one == item]
-        asked = [requests[index] for index in chosen]
+        asked = [pair for pair, one in zip(pairs, self.items, strict=True) if one == item]
         try:
-            shared = self._score_shared([pairs[index] for index in chosen], [item] * len(chosen))
+            shared = self._score_shared(asked, [item] * len(asked))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # any architecture: each refuses such a mask in its own way
             return f"this model takes no mask for it ({type(error).__name__})"
-        separate = self._score_separately(asked, disable_tqdm=True)
+        separate = self._score_separately(asked)
         with move_last_bits(self.model):
-            moved = self._score_separately(asked, disable_tqdm=True)
+            moved = self._score_separately(asked)
         for (mine, _), (value, _), (other, _) in zip(shared, separate, moved, strict=True):
             allowed = min(bound_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
             if not abs(mine - value) <= allowed:
                 return f"a log-likelihood of {value:.6g} would be {mine:.6g}, and rounding explains {allowed:.2g}"
         return None
 
-    @torch.no_grad()
     def _score_shared(self, pairs: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_Answer]:
         """An answer for each request; the tokens of each question are computed once."""
-        sums_N, likeliest_N = torch.zeros(len(pairs)), torch.ones(len(pairs), dtype=torch.bool)
-        for rows in split_batches(group_rows(pairs, items), pairs, self.batch_size):
-            packed = pack_rows(rows, pairs)
-            inputs = {"attention_mask": packed.mask_B1TT, "position_ids": packed.positions_BT}
+        rows = split_batches(group_rows(pairs, items), pairs, self.batch_size)
+        return self._score_batches((pack_rows(part, pairs) for part in rows), len(pairs))
+
+    def _score_batches(self, batches: Iterable[AnswerBatch], num_requests: int) -> list[_Answer]:
+        """An answer for each request; logits are computed of the positions that predict answers only."""
+        answers: list[_Answer] = [(0.0, True)] * num_requests
+        for batch in batches:
+            inputs: dict[str, Any] = {"input_ids": batch.ids_BT.to(self.device)}
+            if batch.mask_B1TT is not None and batch.positions_BT is not None:
+                mask, positions = batch.mask_B1TT.to(self.device), batch.positions_BT.to(self.device)
+                inputs |= {"attention_mask": mask, "position_ids": positions, "use_cache": False}
+            rows_M, columns_M, ids_M = (one.to(self.device) for one in batch.predicted)
             with self.select_trials([self.trial]):
-                on_device = {name: part.to(self.device) for name, part in inputs.items()}
-                logits_BTV = self.model(packed.ids_BT.to(self.device), **on_device, use_cache=False).logits
-            sums, likeliest = read_answers(logits_BTV, packed, len(pairs))
-            sums_N, likeliest_N = sums_N + sums, likeliest_N & likeliest
-        return list(zip(sums_N.tolist(), likeliest_N.tolist(), strict=True))
+                scored = score_targets(self.model, inputs, rows_M, columns_M, ids_M, self.softmax_dtype)
+            for request, value, is_likeliest in sum_answers(batch, *scored):
+                answers[request] = (value, is_likeliest)
+        return answers

@@ -1,4 +1,4 @@
-"""Log-likelihoods of several answers to one question: the tokens of the question are computed once for all answers."""
+"""Questions and answers as rows of a batch: each answer with its question, or all answers behind one question."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import pairwise
@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 _ROUNDING: Final = 1e-5  # ten times the measured relative change of a log-likelihood by another order of float32 sums
 
@@ -26,16 +25,24 @@ class _ContextRow(NamedTuple):
     num_tokens: int
 
 
-class _PackedContexts(NamedTuple):
-    """B rows of T tokens; for each of M answer tokens the row and column that predict it, the token, its request."""
+class AnswerBatch(NamedTuple):
+    """B rows of T tokens; for each of M answer tokens the row and column that predict it, the token, its request.
+
+    The tokens of a request come one after another.
+    """
 
     ids_BT: Tensor
-    positions_BT: Tensor
-    mask_B1TT: Tensor  # true where the query (dim 2) attends to the key (dim 3)
     rows_M: Tensor
     columns_M: Tensor
     targets_M: Tensor
     requests_M: Tensor
+    mask_B1TT: Tensor | None = None  # true where the query (dim 2) attends to the key (dim 3); None: to all before it
+    positions_BT: Tensor | None = None  # None: the columns
+
+    @property
+    def predicted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row, column and token of each of the answers' tokens."""
+        return self.rows_M, self.columns_M, self.targets_M
 
 
 def group_rows(requests: Sequence[AnswerRequest], items: Sequence[Hashable]) -> list[_ContextRow]:
@@ -66,7 +73,7 @@ def split_batches(
         start += num_rows
 
 
-def pack_rows(rows: Sequence[_ContextRow], requests: Sequence[AnswerRequest]) -> _PackedContexts:
+def pack_rows(rows: Sequence[_ContextRow], requests: Sequence[AnswerRequest]) -> AnswerBatch:
     """Rows of a question and its answers. Each answer attends to the question and itself only, and its positions begin
     right after the question."""
     width = max(row.num_tokens for row in rows)
@@ -89,22 +96,39 @@ def pack_rows(rows: Sequence[_ContextRow], requests: Sequence[AnswerRequest]) ->
         owners_BT[number, : len(ids)] = torch.tensor(owners)
     queries_BT1, keys_B1T = owners_BT[:, :, None], owners_BT[:, None, :]
     mask_BTT = ((queries_BT1 == keys_B1T) | ((keys_B1T == 0) & (queries_BT1 > 0))).tril()
-    return _PackedContexts(ids_BT, positions_BT, mask_BTT[:, None], *torch.tensor(targets).T)
+    rows_M, columns_M, targets_M, requests_M = torch.tensor(targets).T
+    return AnswerBatch(ids_BT, rows_M, columns_M, targets_M, requests_M, mask_BTT[:, None], positions_BT)
 
 
-def read_answers(logits_BTV: Tensor, packed: _PackedContexts, num_requests: int) -> tuple[Tensor, Tensor]:
-    """For each request its log-likelihood in nats, and whether every token is the most likely one.
+def make_separate_batches(requests: Sequence[AnswerRequest], batch_size: int, max_length: int) -> Iterator[AnswerBatch]:
+    """Each answer behind its own question, as lm-eval has them: the longest first, padded with 0 on the right, too long
+    ones cut on the left; requests of the same tokens, the last one apart, are one row."""
+    by_tokens: dict[tuple[int, ...], list[int]] = {}
+    tokens = [(one.context + one.answer)[-(max_length + 1) :] for one in requests]
+    for index in sorted(range(len(requests)), key=lambda index: (-len(tokens[index]), tokens[index])):
+        by_tokens.setdefault(tuple(tokens[index][:-1]), []).append(index)
+    rows = list(by_tokens.items())
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        ids_BT = torch.zeros(len(part), max(len(row) for row, _ in part), dtype=torch.long)
+        targets: list[tuple[int, int, int, int]] = []
+        for number, (row, indices) in enumerate(part):
+            ids_BT[number, : len(row)] = torch.tensor(row)
+            for index in indices:
+                answer = requests[index].answer
+                columns = range(len(row) - len(answer), len(row))
+                targets += [(number, column, token, index) for column, token in zip(columns, answer, strict=True)]
+        rows_M, columns_M, targets_M, requests_M = torch.tensor(targets).T
+        yield AnswerBatch(ids_BT, rows_M, columns_M, targets_M, requests_M)
 
-    0 and true for requests that are not in `packed`.
-    """
-    device = logits_BTV.device
-    requests_M, targets_M = packed.requests_M.to(device), packed.targets_M.to(device)
-    logits_MV = logits_BTV[packed.rows_M.to(device), packed.columns_M.to(device)]
-    chosen_M = F.log_softmax(logits_MV, dim=-1).gather(1, targets_M[:, None])[:, 0]
-    sums_N = chosen_M.new_zeros(num_requests).index_add(0, requests_M, chosen_M)
-    misses_N = torch.zeros(num_requests, dtype=torch.long, device=device)
-    misses_N = misses_N.index_add(0, requests_M, (logits_MV.argmax(dim=-1) != targets_M).long())
-    return sums_N.cpu(), (misses_N == 0).cpu()
+
+def sum_answers(batch: AnswerBatch, logs_M: Tensor, likeliest_M: Tensor) -> Iterator[tuple[int, float, bool]]:
+    """Each request of the batch, its log-likelihood in nats, and whether each of its tokens is the most likely one."""
+    requests, counts = batch.requests_M.unique_consecutive(return_counts=True)
+    sizes = counts.tolist()
+    parts = zip(requests.tolist(), logs_M.cpu().split(sizes), likeliest_M.cpu().split(sizes), strict=True)
+    for request, logs, likeliest in parts:
+        yield request, float(logs.sum()), bool(likeliest.all())
 
 
 def bound_rounding(value: float) -> float:

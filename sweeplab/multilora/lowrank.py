@@ -24,6 +24,11 @@ class Update(NamedTuple):
     def trials(self) -> slice:
         return slice(self.first, self.first + len(self.a_KRI))
 
+    def split(self) -> "list[Update]":
+        """One update for each adapter, of the same memory."""
+        places = [slice(place, place + 1) for place in range(len(self.a_KRI))]
+        return [Update(self.first + one.start, *(part[one] for part in self[1:])) for one in places]
+
 
 class DropoutMask(NamedTuple):
     """Dropout of K trials: which entries of the input are kept (bool, one byte each), and the factor on those."""

@@ -43,6 +43,46 @@ class _Bucket:
         )
 
 
+class Excerpt:
+    """One trial's part of a matrix that reads some positions only; its gradients wait here until `add_gradients`.
+
+    Args:
+        packed: the adapters on the base.
+        number: of the trial in the batch.
+        update: the trial's; None where it does not adapt the matrix.
+        dropout: of the positions that are read; None where nothing is dropped.
+    """
+
+    def __init__(
+        self, packed: "PackedAdapters", number: int, update: Update | None, dropout: DropoutMask | None
+    ) -> None:
+        self.packed = packed
+        self.number = number
+        self.update = update
+        self.dropout = dropout
+        self.waiting: Update | None = None
+        if update is not None:
+            grads = torch.zeros_like(update.grad_a_KRI), torch.zeros_like(update.grad_b_KOR)
+            self.waiting = update._replace(first=0, grad_a_KRI=grads[0], grad_b_KOR=grads[1])
+
+    @contextmanager
+    def attached(self, rows: slice) -> Iterator[None]:
+        """Within it the matrix reads these of the trial's positions, and adds up their gradients."""
+        dropout = self.dropout and self.dropout._replace(mask_KNI=self.dropout.mask_KNI[:, rows])
+        self.packed.excerpt = [] if self.waiting is None else [(self.waiting, dropout)]
+        try:
+            yield
+        finally:
+            self.packed.excerpt = None
+
+    def add_gradients(self, factor: Tensor) -> None:
+        """Adds the gradients, times `factor`, to those of the trial."""
+        if self.update is not None and self.waiting is not None:
+            factor = factor.to(self.update.a_KRI.dtype)
+            self.update.grad_a_KRI.addcmul_(self.waiting.grad_a_KRI, factor)
+            self.update.grad_b_KOR.addcmul_(self.waiting.grad_b_KOR, factor)
+
+
 class PackedAdapters:
     """Adapter slots attached to a base until `close`: every trial's rows of a batch go through its own adapter.
 
@@ -68,6 +108,7 @@ class PackedAdapters:
         self.micro_steps: list[int] = []  # micro-batches that each trial has finished; part of its dropout's key
         self.updates: dict[str, list[Update]] = {}  # by matrix, for the selected slots
         self.selected: list[Slot] = []  # the slots whose trials have rows in a batch
+        self.excerpt: list[tuple[Update, DropoutMask | None]] | None = None  # what a matrix reads in place of the batch
         self.select(self.slots)
         names = {name for slot in slots for name in slot.matrices}
         self.handles = [
@@ -133,13 +174,19 @@ class PackedAdapters:
         round_first = any(slot.matrices[name].round_first for slot in self.slots if name in slot.matrices)
 
         def add_to_result(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
-            updates = self.updates.get(name)
-            if not updates:
+            x, num_trials = inputs[0], len(self.selected)
+            chosen: list[tuple[Update, DropoutMask | None]]
+            if self.excerpt is None:
+                chosen = [(one, None) for one in self.updates.get(name, [])]
+                if module.training:
+                    num_inputs = x.numel() // x.shape[-1]
+                    chosen = [(one, self._draw_dropout(name, one, num_inputs)) for one, _ in chosen]
+            else:
+                chosen, num_trials = self.excerpt, 1
+            if not chosen or not result.numel():  # a head that is left out gives no logits (logits/states.py)
                 return result
-            x = inputs[0]
-            num_trials = len(self.selected)
+            updates, dropouts = [one for one, _ in chosen], [one for _, one in chosen]
             x_MNI = x.reshape(num_trials, -1, x.shape[-1])
-            dropouts = [self._draw_dropout(name, update, x) if module.training else None for update in updates]
             result_MNO = result.reshape(num_trials, -1, result.shape[-1])
             if not torch.is_grad_enabled():  # the base's own result is not needed again, so it is overwritten
                 add_updates(x_MNI, result_MNO, updates, dropouts, round_first)
@@ -149,14 +196,28 @@ class PackedAdapters:
             )
             return out_MNO.view(result.shape)
 
-        # the loss does not cut such a head's positions into chunks (training/chunked_loss.py)
-        add_to_result.has_dropout = any(  # type: ignore[attr-defined]
-            slot.matrices[name].dropout > 0 for slot in self.slots if name in slot.matrices
-        )
+        add_to_result.packed = self  # type: ignore[attr-defined]  # for `list_excerpts`
         return add_to_result
 
-    def _draw_dropout(self, name: str, update: Update, x: Tensor) -> DropoutMask | None:
-        """Dropout of the update's trials on the input `x`; None where none of them has any.
+    def list_excerpts(
+        self, name: str, is_training: bool, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size
+    ) -> list[Excerpt]:
+        """An excerpt of the matrix `name` for each trial; arguments as of the function `list_excerpts`."""
+        updates = {one.first: one for update in self.updates.get(name, []) for one in update.split()}
+        num_rows = shape_BT[0] // len(self.selected)
+        trials_N, places_N = rows_N // num_rows, (rows_N % num_rows) * shape_BT[1] + columns_N
+        excerpts = []
+        for number in range(len(self.selected)):
+            update, dropout = updates.get(number), None
+            if update is not None and is_training:
+                dropout = self._draw_dropout(name, update, shape_BT.numel())
+            if dropout is not None:
+                dropout = dropout._replace(mask_KNI=dropout.mask_KNI[:, places_N[trials_N == number]])
+            excerpts.append(Excerpt(self, number, update, dropout))
+        return excerpts
+
+    def _draw_dropout(self, name: str, update: Update, num_inputs: int) -> DropoutMask | None:
+        """Dropout of the update's trials on a matrix's input of so many vectors; None where none of them has any.
 
         Masks are drawn for the rows of all devices; this device keeps those of its own rows. The factor also
         multiplies padding, which no loss reads.
@@ -164,16 +225,30 @@ class PackedAdapters:
         numbers = range(*update.trials.indices(len(self.selected)))
         if not any(self.selected[number].matrices[name].dropout for number in numbers):
             return None
-        num_rows, width = self.ranks.round_up_rows(max(1, *(extent.num_rows for extent in self.extents))), x.shape[-1]
-        num_inputs = x.numel() // width * self.ranks.size
-        num_columns = num_inputs // (len(self.selected) * num_rows)  # 1 where a matrix reads one vector a row
+        num_rows = self.ranks.round_up_rows(max(1, *(extent.num_rows for extent in self.extents)))
+        # 1 where a matrix reads one vector a row
+        num_columns = num_inputs * self.ranks.size // (len(self.selected) * num_rows)
+        width, device = update.a_KRI.shape[-1], update.a_KRI.device
         masks = []
         for number in numbers:
             slot = self.selected[number]
             key = f"{slot.seed} {self.micro_steps[number]} {name}"
             padded, extent = Extent(num_rows, num_columns), self.extents[number]
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
-            mask = draw_dropout_mask(key, slot.matrices[name].dropout, own, padded, width, x.device)
+            mask = draw_dropout_mask(key, slot.matrices[name].dropout, own, padded, width, device)
             masks.append(mask[self.ranks.rows] > 0)
         factors = [compute_keep_factor(self.selected[number].matrices[name].dropout) for number in numbers]
         return DropoutMask(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])
+
+
+def list_excerpts(matrix: nn.Module, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size) -> list[Excerpt]:
+    """An excerpt for each trial of a batch, where slots adapt `matrix`, which is to read N of its positions; else none.
+
+    The positions of a batch of shape (B, T) come row by row.
+    """
+    for hook in matrix._forward_hooks.values():
+        packed: PackedAdapters | None = getattr(hook, "packed", None)
+        if packed is not None and packed.selected:
+            name = next(name for name in packed.updates if packed.base.get_submodule(name) is matrix)
+            return packed.list_excerpts(name, matrix.training, rows_N, columns_N, shape_BT)
+    return []

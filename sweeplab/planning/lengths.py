@@ -34,6 +34,7 @@ class DataExtent(NamedTuple):
     num_skipped: int | None = None  # records that teach nothing; None: there is no file of records, or it is on the hub
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
+    target_share: float = 1.0  # of the tokens that the loss counts; 1 where not measured
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -75,9 +76,12 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
+    target_share = sum(row.num_targets for row in rows) / sum(lengths)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
     if counted.num_skipped is not None:
         counted = counted._replace(num_skipped=counted.num_skipped + tokenized.num_unusable)
     notes = (*counted.notes, *tokenized.skipping, *split.notes)
-    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=notes)
+    return counted._replace(
+        longest_example=longest, target_share=target_share, num_naming_special=split.num_naming_special, notes=notes
+    )

@@ -16,6 +16,7 @@ from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_qu
 from sweeplab.config.adapter import LowRankAdapter, PromptAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
+from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, find_rank_in_memory, forecast_activations
 from sweeplab.planning.lengths import DataExtent
@@ -30,7 +31,6 @@ from sweeplab.planning.memory import (
     find_adapted_matrices,
 )
 from sweeplab.runtime.device import PlannedDevice
-from sweeplab.training.chunked_loss import _count_columns_per_chunk
 
 _TRAINING: Final = ("forward", "loss", "backward", "step")
 
@@ -51,32 +51,27 @@ class ScoredRows(NamedTuple):
 
 
 def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole: bool) -> _LogitsBytes:
-    """What the loss of `training/module.py` holds at its highest, in a compute dtype of e bytes, `whole` or in chunks.
+    """What the loss of `training/module.py` holds at its highest, in a compute dtype of e bytes.
 
-    Per word of the vocabulary, P positions of which N predict a target, all at once: forward the model's own e P with
-    the targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are gone, 32-bit logits and their
+    Of a text model, for a chunk of C targets of all N: per word of the vocabulary 32-bit logits and their log-softmax,
+    which becomes their gradient, 8 C; beside it for each target its hidden state and that one's gradient, 2 e h N, of
+    which the backward gets the second and spreads it over all P positions, e h (N + P).
+
+    `whole`, as for images, the logits of P positions at once. Per class, forward: the model's own e P with the
+    targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are gone, 32-bit logits and their
     log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the gradient scattered back to all
-    positions, 2 e P. In chunks the same of one chunk, 8 and 12 for each of its positions, and beside it the hidden
-    states of all targets, e h N, in the backward with gradients of their own.
+    positions, 2 e P.
     """
     rows, columns, targets = scored
-    if whole or _count_columns_per_chunk(sizes.vocab_size, rows, columns) == columns:
+    positions, counted = rows * columns, rows * targets
+    if whole:
         widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
-        positions, counted = rows * columns, rows * targets
         forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
         backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
         return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
-    chunk = sizes.vocab_size * rows * _count_columns_per_chunk(sizes.vocab_size, rows, targets)
-    states = dtype_bytes * sizes.hidden_size * rows * targets
-    return _LogitsBytes(2 * FP32_BYTES * chunk + states, 3 * FP32_BYTES * chunk + 2 * states)
-
-
-def _needs_whole_logits(config: TrialConfig) -> bool:
-    """True where training computes all logits at once: for images, and for a head whose adapter has dropout."""
-    adapter = config.adapter
-    return config.data.is_images() or (
-        isinstance(adapter, LowRankAdapter) and adapter.lora_head and adapter.dropout > 0
-    )
+    chunk = sizes.vocab_size * min(counted, count_positions_per_chunk(sizes.vocab_size))
+    state_bytes = dtype_bytes * sizes.hidden_size
+    return _LogitsBytes(2 * FP32_BYTES * chunk + 2 * state_bytes * counted, state_bytes * (counted + positions))
 
 
 def _count_positions(config: TrialConfig, extent: DataExtent) -> int:
@@ -248,7 +243,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
-    logits = forecast_logits(sizes, scored, e, _needs_whole_logits(config))
+    logits = forecast_logits(sizes, scored, e, config.data.is_images())
     kept = forecast_activations(config, sizes, adapted, extent, device)
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, e)

@@ -33,18 +33,23 @@ class _Efficiency(NamedTuple):
 _EFFICIENCY: Final = _Efficiency()
 
 
-def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int) -> int:
+def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int, target_share: float = 1.0) -> float:
     """Floating-point operations of forward and backward, N entries of all matrices, t trained.
+
+    The entries of the head count for the share of tokens that are targets: its logits are computed of no others, and
+    once (`training/chunked_loss.py`).
 
     Full finetuning 6 N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Adapter on a frozen base: 4 N, since no
     gradient of N is taken, and 6 t. Gradient checkpointing adds a forward pass, 2 N and 2 t. Left out: attention's
     scores (less than 5 % of it below a thousand tokens in a 7B) and everything that is no product.
     """
-    entries = sum(one.in_features * one.out_features for one in sizes.linears)
     again = config.training.gradient_checkpointing
+    heads = [one for one in sizes.linears if one.out_features == sizes.vocab_size and not config.data.is_images()]
+    head = target_share * sum(one.in_features * one.out_features for one in heads)
+    layers = sum(one.in_features * one.out_features for one in sizes.linears if one not in heads)
     if config.adapter.method == "none":
-        return (8 if again else 6) * entries
-    return (6 if again else 4) * entries + (8 if again else 6) * num_trainable
+        return (8 if again else 6) * layers + 6 * head
+    return (6 if again else 4) * layers + 4 * head + (8 if again else 6) * num_trainable
 
 
 def count_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:
@@ -98,7 +103,7 @@ def _estimate_slowdown(quantization: QuantizationConfig, device: PlannedDevice) 
 
 
 def estimate_train_seconds(
-    config: TrialConfig, flops: int, tokens: float | None, device: PlannedDevice, flops_per_second: float | None
+    config: TrialConfig, flops: float, tokens: float | None, device: PlannedDevice, flops_per_second: float | None
 ) -> float | None:
     """flops x tokens / (efficiency x measured speed), evaluation not included; None where a factor is unknown."""
     if tokens is None or flops_per_second is None:

@@ -1,116 +1,159 @@
-"""The loss of a language model computed for a few positions at a time.
+"""The loss of a language model with its gradients, computed for some of the target positions at a time.
 
-The logits of all positions of a large vocabulary would need more memory than the rest of the step. B rows, T
-positions, C positions of a chunk, H hidden size, N rows times positions, V vocabulary.
+Logits of all positions of a large vocabulary would need more memory than the rest of the step, and computing a chunk's
+again in the backward would cost another product with the head. So each chunk's gradients are taken as soon as its
+logits are there: a frozen head costs two products, of the targets only, and no logits wait for the backward.
+
+B rows, T positions, N targets, C of them in a chunk, H hidden size, V vocabulary, K trials.
 """
 
-from typing import Any, Final
-from weakref import WeakSet
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-_CHUNK_BYTES: Final = 1 << 25  # most bytes of float32 logits at a time; logits that need less are not cut
-_WHOLE_LOGITS: Final[WeakSet[nn.Module]] = WeakSet()  # heads whose model changes the logits after the head
-
-
-def widen_logits(logits: Tensor) -> Tensor:
-    """The logits in float32, or in float64 where the model computes in float64."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+from sweeplab.logits.states import Readout, count_positions_per_chunk, read_states, widen_logits
+from sweeplab.multilora.packed import Excerpt, list_excerpts
 
 
-def _count_columns_per_chunk(vocab_size: int, num_rows: int, num_columns: int) -> int:
-    """Positions of each row in one chunk: all, or as many as fit into `_CHUNK_BYTES`, at least one."""
-    column_bytes = 4 * vocab_size * num_rows
-    if num_columns * column_bytes <= _CHUNK_BYTES:
-        return num_columns
-    return max(1, _CHUNK_BYTES // column_bytes)
+class Targets(NamedTuple):
+    """The positions of a batch that predict a target, row by row."""
+
+    rows_N: Tensor
+    columns_N: Tensor
+    ids_N: Tensor
+
+    def sum_groups(self, losses_N: Tensor, shape_BT: torch.Size, num_groups: int) -> Tensor:
+        """Sums over as many groups of B / `num_groups` rows each, always in the same order."""
+        losses_BT = losses_N.new_zeros(shape_BT)
+        losses_BT[self.rows_N, self.columns_N] = losses_N
+        return losses_BT.view(num_groups, -1).sum(dim=1)
 
 
-def _find_head(model: nn.Module) -> Any:
-    """The layer from hidden states to logits, with its adapter where it has one; None for a model without one."""
-    output = getattr(model, "get_output_embeddings", None)
-    head = None if output is None else output()
-    return head if hasattr(head, "out_features") else None
+def find_targets(labels_BT: Tensor) -> Targets:
+    """A label of at least 0 is the target of the position before it."""
+    rows_N, columns_N = (labels_BT[:, 1:] >= 0).nonzero(as_tuple=True)
+    return Targets(rows_N, columns_N, labels_BT[rows_N, columns_N + 1])
 
 
-def _has_dropout(head: nn.Module) -> bool:
-    """True where the head's adapter has dropout: a mask drawn for each chunk would differ from one drawn at once."""
-    layers = [getattr(one, "p", 0.0) for one in head.modules() if isinstance(one, nn.Dropout)]
-    hooks = [getattr(hook, "has_dropout", False) for hook in head._forward_hooks.values()]
-    return head.training and (any(layers) or any(hooks))
+class _Gradients:
+    """What the chunks' gradients are added to; those of an adapter in a slot go to its excerpt."""
+
+    def __init__(self, states_NH: Tensor, weights: list[nn.Parameter], excerpts: list[Excerpt]) -> None:
+        self.states_NH = torch.empty_like(states_NH) if states_NH.requires_grad else None
+        self.weights: list[Tensor | None] = [None] * len(weights)
+        self.excerpts = excerpts
+        self.leaves = [*weights, *[one.packed.anchor for one in excerpts[:1]]]
+
+    @property
+    def is_needed(self) -> bool:
+        return self.states_NH is not None or bool(self.leaves)
+
+    def add(self, rows: slice, states_CH: Tensor, logits_CV: Tensor, slopes_CV: Tensor) -> None:
+        """Adds those of the chunk `rows`, whose gradients in its logits are `slopes_CV`."""
+        states = [] if self.states_NH is None else [states_CH]
+        found = list(torch.autograd.grad(logits_CV, [*states, *self.leaves], slopes_CV, allow_unused=True))
+        if self.states_NH is not None:
+            self.states_NH[rows] = found.pop(0)
+        for place, known in enumerate(self.weights):
+            self.weights[place] = found[place] if known is None else known.add_(found[place])
 
 
-def _compute_hidden_states(model: Any, head: nn.Module, inputs: dict[str, Tensor]) -> Tensor | None:
-    """The input of `head`, shape (B, T, H), from a forward in which the head computes the last position only.
+class _KnownGradients(torch.autograd.Function):
+    """Losses whose gradients are known; the backward multiplies them by what arrives, which is done in place, once.
 
-    None where the model's logits are not simply head(states of the decoder): some families scale or cap them.
+    Where weights of the model itself train there is one trial.
     """
-    seen: dict[str, Tensor] = {}
 
-    def keep_states(module: nn.Module, arguments: Any, output: Any) -> None:
-        seen["states"] = output[0]
+    @staticmethod
+    def forward(
+        ctx: Any, losses_K: Tensor, trials_N: Tensor, gradients: _Gradients, states_NH: Tensor, *leaves: Tensor
+    ) -> Tensor:
+        ctx.trials_N, ctx.gradients = trials_N, gradients
+        return losses_K.clone()
 
-    def keep_logits(module: nn.Module, arguments: Any, output: Tensor) -> None:
-        seen["read"], seen["logits"] = arguments[0], output
-
-    handles = [model.get_decoder().register_forward_hook(keep_states), head.register_forward_hook(keep_logits)]
-    try:
-        logits = model(**inputs, logits_to_keep=1).logits
-    finally:
-        for handle in handles:
-            handle.remove()
-    reads_states = seen["read"].data_ptr() == seen["states"][:, -1:].data_ptr()  # the same memory: nothing in between
-    return seen["states"] if reads_states and logits.data_ptr() == seen["logits"].data_ptr() else None
-
-
-def _compute_chunk_losses(head: nn.Module, states_BCH: Tensor, targets_BC: Tensor) -> Tensor:
-    """-log p of every target in nats, shape (B, C); 0 at positions without a target."""
-    logits_NV = widen_logits(head(states_BCH.contiguous()).flatten(0, 1))
-    losses = F.cross_entropy(logits_NV, targets_BC.flatten(), reduction="none")
-    return losses.view(targets_BC.shape)
+    @staticmethod
+    def backward(ctx: Any, grad_K: Tensor) -> tuple[Tensor | None, ...]:
+        gradients: _Gradients = ctx.gradients
+        ctx.gradients = None
+        states_NH = gradients.states_NH
+        if states_NH is not None:
+            states_NH *= grad_K[ctx.trials_N, None].to(states_NH.dtype)
+        for excerpt in gradients.excerpts:
+            excerpt.add_gradients(grad_K[excerpt.number])
+        weights = [None if one is None else one.mul_(grad_K[0]) for one in gradients.weights]
+        return None, None, None, states_NH, *weights, *[None] * (len(gradients.leaves) - len(weights))
 
 
-def _sum_row_losses(head: Any, states_BTH: Tensor, targets_BT: Tensor) -> Tensor:
-    """Sum of -log p over the targets of each row, in nats, shape (B,), computed chunk by chunk.
+def _split_chunks(trials_N: Tensor, gradients: _Gradients, size: int) -> Iterator[tuple[slice, Any]]:
+    """Chunks of at most `size` targets, each with the context in which the head has these targets' adapters.
 
-    The logits of a chunk are freed after the forward and computed again in the backward. A chunk has the same columns
-    of all rows, because adapters of the head need the rows of all trials at once. Columns without any target are left
-    out.
+    The targets of several trials share a chunk only where the head is the same for all. Where weights train, no targets
+    are a chunk too: its gradients are zeros, as several devices need them, which add up the gradients that there are.
     """
-    columns = (targets_BT >= 0).any(dim=0).nonzero()[:, 0]
-    states_BCH, targets_BC = states_BTH[:, columns], targets_BT[:, columns]
-    size = _count_columns_per_chunk(head.out_features, len(targets_BT), len(columns))
-    sums_B = widen_logits(states_BCH[:, :0]).sum(dim=(1, 2))
-    if size == 0:
-        return sums_B
-    for states, targets in zip(states_BCH.split(size, dim=1), targets_BC.split(size, dim=1), strict=True):
-        if torch.is_grad_enabled():
-            # no random number is drawn inside, so no generator's state has to be restored
-            losses_BC = checkpoint(
-                _compute_chunk_losses, head, states, targets, use_reentrant=False, preserve_rng_state=False
+    excerpts, counts = gradients.excerpts, [len(trials_N)]
+    if excerpts:
+        counts = trials_N.bincount(minlength=len(excerpts)).tolist()
+    elif gradients.leaves:
+        counts = [max(1, len(trials_N))]
+    first = 0
+    for number, count in enumerate(counts):
+        for start in range(0, count, size):
+            own = slice(start, min(start + size, count))
+            attached = excerpts[number].attached(own) if excerpts else nullcontext()
+            yield slice(first + own.start, first + own.stop), attached
+        first += count
+
+
+def _take_chunk(readout: Readout, states_CH: Tensor, ids_C: Tensor, divisors_C: Tensor) -> tuple[Tensor, ...]:
+    """-log p of every target, (C,), the logits, and the gradient of -log p / divisor in them, (p - 1[target]) / d."""
+    logits_CV = widen_logits(readout.compute_logits(states_CH))
+    slopes_CV = F.log_softmax(logits_CV.detach(), dim=-1)
+    losses_C = -slopes_CV.gather(1, ids_C[:, None])[:, 0]
+    if logits_CV.requires_grad:
+        slopes_CV.exp_()
+        slopes_CV[torch.arange(len(ids_C), device=ids_C.device), ids_C] -= 1
+        slopes_CV.div_(divisors_C[:, None])
+    return losses_C, logits_CV, slopes_CV
+
+
+def compute_mean_losses(
+    model: nn.Module,
+    inputs: dict[str, Tensor],
+    labels_BT: Tensor,
+    divisors: Sequence[float],
+) -> Tensor | None:
+    """For each trial the sum of -log p over its targets in nats, divided by its divisor; shape (K,).
+
+    Every trial has B / K rows; with gradients these are the trials that the adapters on the base have selected. None
+    for a model whose logits are not made of its hidden states position by position.
+    """
+    readout = read_states(model, inputs)
+    if readout is None:
+        return None
+    targets, num_trials = find_targets(labels_BT), len(divisors)
+    states_NH = readout.states_BTH[targets.rows_N, targets.columns_N]
+    trials_N = targets.rows_N // (len(labels_BT) // num_trials)
+    gradients = _Gradients(states_NH, [], [])
+    if torch.is_grad_enabled():
+        excerpts = list_excerpts(readout.head, targets.rows_N, targets.columns_N, labels_BT.shape)
+        gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
+    divisors_K = torch.tensor(divisors, dtype=widen_logits(states_NH[:0]).dtype, device=states_NH.device)
+    losses_N = torch.empty(len(states_NH), dtype=divisors_K.dtype, device=states_NH.device)
+    for rows, attached in _split_chunks(trials_N, gradients, count_positions_per_chunk(readout.vocab_size)):
+        states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
+        with attached:
+            losses_N[rows], logits_CV, slopes_CV = _take_chunk(
+                readout, states_CH, targets.ids_N[rows], divisors_K[trials_N[rows]]
             )
-        else:
-            losses_BC = _compute_chunk_losses(head, states, targets)
-        sums_B = sums_B + losses_BC.sum(dim=1)
-    return sums_B
-
-
-def compute_chunked_losses(model: nn.Module, inputs: dict[str, Tensor], labels_BT: Tensor) -> Tensor | None:
-    """Sum of -log p over the targets of each row, in nats, shape (B,).
-
-    None where all logits should be computed at once: they are few, or the head or its adapter does not allow chunks.
-    """
-    head, (num_rows, num_columns) = _find_head(model), labels_BT.shape
-    if head is None or head in _WHOLE_LOGITS or _has_dropout(head):
-        return None
-    if _count_columns_per_chunk(head.out_features, num_rows, num_columns) == num_columns:
-        return None
-    states_BTH = _compute_hidden_states(model, head, inputs)
-    if states_BTH is None:
-        _WHOLE_LOGITS.add(head)
-        return None
-    states_BTH = states_BTH[:, -num_columns:]  # prompt tuning puts states of its own before those of the text
-    return _sum_row_losses(head, states_BTH[:, :-1], labels_BT[:, 1:])
+            if gradients.is_needed:
+                gradients.add(rows, states_CH, logits_CV, slopes_CV)
+        del logits_CV, slopes_CV  # before the next chunk's
+    losses_K = targets.sum_groups(losses_N, labels_BT.shape, num_trials) / divisors_K
+    if not gradients.is_needed:
+        return losses_K
+    known: Tensor = _KnownGradients.apply(losses_K, trials_N, gradients, states_NH, *gradients.leaves)  # type: ignore[no-untyped-call]
+    return known

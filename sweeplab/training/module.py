@@ -3,7 +3,7 @@
 B rows, T positions, N targets, V words of the vocabulary (or classes), K trials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
+from sweeplab.logits.states import read_states, widen_logits
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
-from sweeplab.training.chunked_loss import compute_chunked_losses, widen_logits
+from sweeplab.training.chunked_loss import compute_mean_losses, find_targets
 from sweeplab.training.running_trial import RunningTrial, StepLoss, list_gradients
 from sweeplab.training.sophia import SophiaG
 
@@ -36,49 +37,50 @@ def build_attention_inputs(batch: Batch) -> dict[str, Tensor]:
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
 
+def _build_inputs(batch: Batch) -> dict[str, Tensor]:
+    return {"input_ids": batch.ids_BT, **build_attention_inputs(batch)}
+
+
 def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
     """Logits at the positions that predict a target, (N, V), and the targets, (N,).
 
-    Only these positions are converted to float32 (float64 for a model in float64).
+    They are in float32 (float64 for a model in float64). Adapters in slots need as many targets of every trial.
     """
     if isinstance(batch, ImageBatch):
         counted_B = batch.labels_B >= 0  # an image without a class only fills up the batch
         return widen_logits(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
-    logits_BTV = model(input_ids=batch.ids_BT, **build_attention_inputs(batch)).logits
+    targets, readout = find_targets(batch.labels_BT), read_states(model, _build_inputs(batch))
+    if readout is not None:
+        logits_NV = readout.compute_logits(readout.states_BTH[targets.rows_N, targets.columns_N])
+        return widen_logits(logits_NV), targets.ids_N
+    logits_BTV = model(**_build_inputs(batch)).logits
     logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # prompt tuning puts positions of its own before the text
-    targets_BT = batch.labels_BT[:, 1:]
-    counted_BT = targets_BT >= 0
-    logits_NV = logits_BTV[:, :-1][counted_BT]
-    return widen_logits(logits_NV), targets_BT[counted_BT]
+    return widen_logits(logits_BTV[targets.rows_N, targets.columns_N]), targets.ids_N
 
 
-def _compute_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor | None:
-    """`compute_chunked_losses` of the batch, shape (B,); None where all logits should be computed at once."""
-    if isinstance(batch, ImageBatch):
-        return None
-    return compute_chunked_losses(model, {"input_ids": batch.ids_BT, **build_attention_inputs(batch)}, batch.labels_BT)
+def _compute_mean_losses(model: nn.Module, batch: Batch | ImageBatch, divisors: Sequence[float]) -> Tensor:
+    """`compute_mean_losses` of the batch, shape (K,), whatever the model is."""
+    if isinstance(batch, Batch):
+        losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors)
+        if losses_K is not None:
+            return losses_K
+    labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
+    logits_NV, targets_N = compute_target_logits(model, batch)
+    losses_BT = logits_NV.new_zeros(labels_BT.shape)
+    losses_BT[labels_BT >= 0] = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    return losses_BT.view(len(divisors), -1).sum(dim=1) / losses_BT.new_tensor(divisors)
 
 
 def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     """Sum of -log p over the targets of the batch in nats: a scalar in float32 (float64 for a model in float64)."""
-    losses_B = _compute_row_losses(model, batch)
-    if losses_B is not None:
-        return losses_B.sum()
-    logits_NV, targets_N = compute_target_logits(model, batch)
-    return F.cross_entropy(logits_NV, targets_N, reduction="sum")
+    return _compute_mean_losses(model, batch, [1.0])[0]
 
 
+@torch.no_grad()
 def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
     """Sum of -log p over the targets of each row in nats, and the number of these targets: shapes (B,)."""
     labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
-    counted_BT = labels_BT >= 0
-    losses_B = _compute_row_losses(model, batch)
-    if losses_B is None:
-        logits_NV, targets_N = compute_target_logits(model, batch)
-        losses_BT = logits_NV.new_zeros(counted_BT.shape)
-        losses_BT[counted_BT] = F.cross_entropy(logits_NV, targets_N, reduction="none")
-        losses_B = losses_BT.sum(dim=1)
-    return losses_B, counted_BT.sum(dim=1)
+    return _compute_mean_losses(model, batch, [1.0] * len(labels_BT)), (labels_BT >= 0).sum(dim=1)
 
 
 def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
@@ -87,16 +89,8 @@ def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     The mean over micro-batches would give a target of a short micro-batch more weight than one of a long micro-batch
     (transformers fixed the same error in issue 34191).
     """
-    losses_B = _compute_row_losses(model, batch.rows)
-    if losses_B is not None:
-        sums_K = losses_B.view(len(batch.shares), -1).sum(dim=1)
-    else:
-        logits_NV, targets_N = compute_target_logits(model, batch.rows)
-        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-        parts = losses_N.split([share.num_targets for share in batch.shares])
-        sums_K = torch.stack([part.sum() for part in parts])
-    num_targets_K = sums_K.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
-    return sums_K / num_targets_K
+    num_targets = [float(max(1, share.num_window_targets)) for share in batch.shares]
+    return _compute_mean_losses(model, batch.rows, num_targets)
 
 
 def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:

@@ -67,6 +67,19 @@ def test_the_probe_holds_every_trials_logits_and_the_bases(packed: PackedAdapter
         assert torch.equal(packed.base(BATCH.ids_BT).logits[0, 1:4], probe.base_NV)
 
 
+def test_a_probe_of_a_long_text_holds_its_first_targets(packed: PackedAdapters, nf4_base: Base) -> None:
+    ids = torch.randint(2, 128, (1, 40), generator=torch.Generator().manual_seed(0))
+    labels = ids.masked_fill(torch.arange(40)[None] < 3, -100)
+    long = Batch(ids, torch.ones_like(ids), labels, 40, 37)
+    probe = make_probe(packed.base, long, compute_target_logits, choosing(packed), ALL_MOVED, packed.only([]))
+    assert [len(one) for one in probe.trained] == [16] * 3
+    with packed.only([packed.slots[0]]), torch.no_grad():
+        torch.testing.assert_close(probe.trained[0], packed.base(ids).logits[0, 2:18])
+    lm = lm_of(nf4_base, choosing(packed))
+    lm.begin_trial(1)
+    refuse_other_model(lm, 1, probe)
+
+
 def test_the_trials_own_logits_pass(packed: PackedAdapters, nf4_base: Base) -> None:
     probe, lm = probe_of(packed), lm_of(nf4_base, choosing(packed))
     for trial in range(3):

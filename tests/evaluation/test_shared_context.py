@@ -15,9 +15,10 @@ from sweeplab.evaluation.shared_context import (
     find_close_calls,
     group_rows,
     pack_rows,
-    read_answers,
     split_batches,
+    sum_answers,
 )
+from sweeplab.logits.likelihood import score_targets
 from sweeplab.models.base import Base
 from tests.evaluation.conftest import evaluated, settings
 
@@ -55,10 +56,12 @@ def test_log_likelihoods_equal_those_of_one_sequence_each(tiny_llama: Callable[.
     sums, greedy, places = torch.zeros(len(asked), dtype=torch.float64), torch.ones(len(asked), dtype=torch.bool), []
     for rows in split_batches(group_rows(asked, items), asked, batch_size):
         packed = pack_rows(rows, asked)
-        with torch.no_grad():
-            logits = model(packed.ids_BT, attention_mask=packed.mask_B1TT, position_ids=packed.positions_BT).logits
-        more, hits = read_answers(logits, packed, len(asked))
-        sums, greedy = sums + more, greedy & hits
+        inputs = {
+            "input_ids": packed.ids_BT, "attention_mask": packed.mask_B1TT, "position_ids": packed.positions_BT
+        }  # fmt: skip
+        scored = score_targets(model, inputs, packed.rows_M, packed.columns_M, packed.targets_M)
+        for place, value, hit in sum_answers(packed, *scored):
+            sums[place], greedy[place] = value, hit
         places += [place for row in rows for place in row.requests]
     expected = [one_by_one(model, request) for request in asked]
     assert sorted(places) == list(range(len(asked)))

@@ -22,6 +22,8 @@ def test_the_small_world_is_measured_in_characters(compose_trial: Compose) -> No
     assert extent.longest == pytest.approx(max(num_tokens), abs=2)
     assert extent.mean == pytest.approx(sum(num_tokens) / len(rows), abs=2)
     assert extent.most_targets == max(len(row["output"]) for row in rows) + 1
+    num_targets = sum(len(row["output"]) + 1 for row in rows)
+    assert extent.target_share == pytest.approx(num_targets / (extent.mean * len(rows)))
 
 
 def test_max_length_cuts(compose_trial: Compose) -> None:

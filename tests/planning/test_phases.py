@@ -10,9 +10,9 @@ from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
+from sweeplab.logits import states
 from sweeplab.multilora.dropout import Extent
 from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
-from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.module import sum_target_losses
 from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
@@ -78,7 +78,8 @@ def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
     ("model_type", "toggles", "vocab_size", "num_targets", "overrides"),
     [  # slow: more of what the others have: two updates as one, a rank by name, checkpointing, families alike
         ("llama", QV, 4000, 95, ()),  # the loss is highest
-        ("llama", QV, 4000, 10, ()),  # the prompt masked: the model's own logits are
+        ("llama", QV, 4000, 10, ()),  # the prompt masked
+        ("llama", (*QV, "head"), 4000, 95, ()),  # an adapted head's gradients wait for the backward
         ("llama", QV, 64, 95, ()),  # the last layer is
         ("llama", LAYERS, 500, 95, ("adapter.rank=64",)),  # last step's gradients under the forward pass
         pytest.param("llama", LAYERS, 500, 95, ("adapter.rank=64", "training.accumulation=2"), marks=pytest.mark.slow),
@@ -145,8 +146,8 @@ def test_every_moment_of_an_image_classifier(
 def test_the_peak_is_the_highest_moment_not_the_sum_of_all(compose_trial: Compose) -> None:
     config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=4000)
     memory = forecast(config, 95)
-    assert memory.training_moment == "loss"
-    assert memory.training == memory.loss
+    assert memory.training_moment == "forward"
+    assert memory.training == memory.forward
     assert memory.needed_bytes == max(parts.total_bytes for parts in memory.moments().values())
 
 
@@ -175,7 +176,7 @@ def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -
 def test_the_moments_of_a_loss_in_chunks(
     compose_trial: Compose, monkeypatch: pytest.MonkeyPatch, vocab_size: int, num_targets: int
 ) -> None:
-    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(states, "_CHUNK_BYTES", 1 << 20)
     config = planned(compose_trial, "llama", QV, batch=BATCH, vocab_size=vocab_size)
     live, plan = live_step(config, batch(vocab_size, num_targets)), predicted(config, num_targets)
     for moment in ("forward", "backward"):
@@ -183,20 +184,13 @@ def test_the_moments_of_a_loss_in_chunks(
 
 
 def test_logits_by_hand(compose_trial: Compose) -> None:
+    """A hidden size of 128."""
     sizes = build_skeleton(planned(compose_trial, "llama", QV, batch=1, vocab_size=10).model)
-    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 4, False) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
-    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 2, False) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
-    assert forecast_logits(sizes, ScoredRows(1, 8, 1), 4, False) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
+    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 4, True) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
+    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 2, True) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
+    assert forecast_logits(sizes, ScoredRows(1, 8, 1), 4, True) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
+    states = 4 * 128
+    assert forecast_logits(sizes, ScoredRows(1, 8, 7), 4, False) == (10 * 8 * 7 + states * 14, states * 15)
     million = sizes._replace(vocab_size=1 << 20)  # 8 positions of 4 MiB fit into a chunk
-    states = 2 * 128 * 90
-    chunk = 8 * (1 << 20)
-    assert forecast_logits(million, ScoredRows(1, 100, 90), 2, False) == (8 * chunk + states, 12 * chunk + 2 * states)
-    assert forecast_logits(million, ScoredRows(1, 100, 90), 2, True).backward == (1 << 20) * 12 * 90
-
-
-def test_a_head_that_drops_is_planned_with_all_logits(compose_trial: Compose) -> None:
-    head = (*QV, "head")
-    large = {"batch": 8, "vocab_size": 50_000}
-    dropping = planned(compose_trial, "llama", head, "adapter.dropout=0.1", **large)
-    plain = planned(compose_trial, "llama", head, **large)
-    assert forecast(dropping, 95).loss.logits_bytes > 3 * forecast(plain, 95).loss.logits_bytes
+    chunk, states = 8 * (1 << 20), 2 * 128
+    assert forecast_logits(million, ScoredRows(1, 100, 90), 2, False) == (8 * chunk + states * 180, states * 190)

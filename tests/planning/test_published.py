@@ -24,15 +24,15 @@ UNDER: Final[list[Published]] = [
     (("model=llama2_7b", "quantization=none"), 21.30, -7),
     (("model=llama2_7b", "quantization=none", "training.micro_batch_size=2"), 29.07, -9),
     (("model=llama2_13b", "quantization=none"), 38.12, -6),
-    (("model=llama2_7b", "quantization=nf4", *ALL), 16.42, -17),
-    (("model=llama2_7b", "quantization=nf4", "adapter.rank=16", *ALL), 16.47, -15),
+    (("model=llama2_7b", "quantization=nf4", *ALL), 16.42, -19),
+    (("model=llama2_7b", "quantization=nf4", "adapter.rank=16", *ALL), 16.47, -17),
     (("model=llama2_7b", "quantization=nf4"), 14.14, -25),
     (("model=llama2_7b", "quantization=nf4_dq"), 13.84, -25),
     (("model=llama2_13b", "quantization=nf4"), 23.14, -23),
     (("model=llama2_13b", "quantization=nf4_dq"), 22.55, -23),
 ]
 MISSED: Final[list[Published]] = [
-    (("model=llama2_7b", "quantization=nf4", "adapter.rank=256", *ALL), 19.24, 24),
+    (("model=llama2_7b", "quantization=nf4", "adapter.rank=256", *ALL), 19.24, 23),
     (("model=phi_1_5", "quantization=none"), 4.82, 21),
     (("model=phi_1_5", "quantization=nf4"), 3.78, 9),
     (("model=phi_1_5", "quantization=nf4_dq"), 3.72, 9),
@@ -43,7 +43,7 @@ MISSED: Final[list[Published]] = [
 CONTRADICTED: Final[Published] = (
     ("model=llama2_7b", "quantization=nf4", "adapter.rank=256", "optimizer=sgd", *ALL),
     14.46,
-    48,
+    46,
 )
 
 

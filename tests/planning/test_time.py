@@ -61,6 +61,15 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.08)
 
 
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_the_head_counts_for_targets(compose_trial: Compose, adapter: str) -> None:
+    config = compose_trial("quantization=none", f"adapter={adapter}")
+    config = config.replaced(model=HubModel(name="small", random_init=True, architecture=SMALL))
+    sizes = build_skeleton(config.model)
+    all_tokens, a_quarter = (count_flops_per_token(config, sizes, 0, share) for share in (1.0, 0.25))
+    assert all_tokens - a_quarter == 0.75 * (4 if adapter == "lora" else 6) * 64 * 96
+
+
 @pytest.mark.parametrize(("num_examples", "micro_batch_size", "accumulation"), [(64, 8, 2), (50, 8, 2), (3, 4, 1)])
 def test_an_epoch_has_the_samplers_steps_and_all_its_tokens(
     compose_trial: Compose, num_examples: int, micro_batch_size: int, accumulation: int

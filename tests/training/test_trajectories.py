@@ -12,8 +12,9 @@ from sweeplab.adapters.counting import build_skeleton, count_trainable_params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.data.tokens import Tokens
+from sweeplab.multilora.batches import CohortBatch, Share
 from sweeplab.planning.memory import count_optimizer_bytes
-from sweeplab.training.module import compute_target_logits, sum_target_losses
+from sweeplab.training.module import compute_target_logits, compute_window_shares, sum_target_losses
 from sweeplab.training.schedules import compute_rate_factor
 from tests.training.conftest import SEED, examples
 
@@ -90,7 +91,8 @@ def plain_loop(model: nn.Module, data: list[Tokens], config: TrialConfig, num_st
             num_targets = sum(data[index].num_targets for index in window)
             for start in range(0, len(window), 2):
                 batch = collate_tokens([data[index] for index in window[start : start + 2]], PAD, 0)
-                (sum_target_losses(model, batch) / num_targets).backward()
+                share = Share(len(batch.ids_BT), batch.ids_BT.shape[1], 0, 0, num_targets)
+                compute_window_shares(model, CohortBatch(batch, (share,))).sum().backward()
             if config.optimizer.target.endswith("SophiaG") and step % 3 == 0:
                 generator = torch.Generator().manual_seed(torch.initial_seed() * 1_000_003 + step)
                 optimizer.estimate(compute_target_logits(model, batch)[0], generator)

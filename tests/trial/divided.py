@@ -18,9 +18,9 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.logits import states
 from sweeplab.models.base import Base
 from sweeplab.runtime.process_group import _LOOPBACK, Ranks, join_process_group
-from sweeplab.training import chunked_loss as chunks
 from sweeplab.training.fsdp import free_gathered_weights, shard_base
 from sweeplab.training.running_trial import RunningTrial
 from tests.trial.test_cohort_numbers import DATA, HELDOUT, GivenBench, through
@@ -28,7 +28,7 @@ from tests.trials import embedded, small_llama
 
 ROOT: Final = Path(__file__).parents[2]
 UNEVEN: Final = DATA[:13]  # the last window of an epoch has one row, which one process has
-SMALL_CHUNKS: Final = 4 * 128 * 3  # logits of a few positions at once
+SMALL_CHUNKS: Final = 4 * 128 * 3  # logits of three positions at once
 
 Found = dict[str, dict[int, dict[str, Any]]]  # by scenario and trial
 
@@ -59,7 +59,7 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
     found: dict[int, dict[str, Any]] = {}
     with ExitStack() as stack:
         if "chunks" in scenario:
-            stack.enter_context(mock.patch.object(chunks, "_CHUNK_BYTES", SMALL_CHUNKS))
+            stack.enter_context(mock.patch.object(states, "_CHUNK_BYTES", SMALL_CHUNKS))
         for group in [[one] for one in specs] if "alone" in scenario else [specs]:
             base = base_of(scenario, ranks)
             resources = GivenBench(torch.device("cpu"), ranks=ranks).given(base, UNEVEN, HELDOUT)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, OPTConfig, OPTForCausalLM
 
 from sweeplab.adapters.attach import attach_adapter
@@ -19,7 +20,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data import batches
 from sweeplab.data.batches import Row, Tokenized, Windows, collate_rows, make_heldout_batches
-from sweeplab.data.images import load_images
+from sweeplab.data.images import ImageBatch, load_images
 from sweeplab.models.base import Base, load_base, read_architecture
 from sweeplab.models.behavior import has_randomness
 from sweeplab.models.vision import read_image_size
@@ -29,7 +30,6 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training import module as module_code
 from sweeplab.training.checkpoints import write_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.module import sum_target_losses
 from sweeplab.training.running_trial import RunningTrial, count_steps
 from sweeplab.training.schedules import compute_rate_factor
 from sweeplab.trial import lifecycle
@@ -91,6 +91,14 @@ class Solo(NamedTuple):
     heldout_loss: float
 
 
+def sum_losses(model: Any, batch: Any) -> Tensor:
+    """By the model's own logits of all positions."""
+    if isinstance(batch, ImageBatch):
+        return F.cross_entropy(model(pixel_values=batch.pixels_BCHW).logits, batch.labels_B, reduction="sum")
+    logits_BTV = model(input_ids=batch.ids_BT, attention_mask=batch.mask_BT).logits[:, :-1]
+    return F.cross_entropy(logits_BTV.flatten(0, 1), batch.labels_BT[:, 1:].flatten(), reduction="sum")
+
+
 def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequence[Row], nudge: float = 0.0) -> Solo:
     """A plain loop over PEFT's model, one trial and one micro-batch at a time; the base is free of it afterwards.
 
@@ -120,7 +128,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
             for dropout in dropouts:
                 dropout.micro_step = step * training.accumulation + place
             batch = collate_rows([data[index] for index in micro.indices], PAD, 0)
-            share = sum_target_losses(model, batch) / micro.num_window_targets
+            share = sum_losses(model, batch) / micro.num_window_targets
             share.backward()
             loss += share.item()
             micro_step += 1
@@ -136,7 +144,7 @@ def solo(base: nn.Module, spec: TrialSpec, data: Sequence[Row], heldout: Sequenc
         losses.append(loss)
     model.eval()
     with torch.no_grad():
-        total_loss = sum(sum_target_losses(model, collate_rows([row], PAD, 0)).item() for row in heldout)
+        total_loss = sum(sum_losses(model, collate_rows([row], PAD, 0)).item() for row in heldout)
     weights = {name.replace(".default", ""): weight.detach().clone() for name, weight in named}
     model.unload()
     return Solo(weights, losses, total_loss / sum(row.num_targets for row in heldout))

@@ -49,7 +49,7 @@ OTHER: Final = "elementwise and the rest"
 Within = Callable[[nn.Module], AbstractContextManager[None]]  # of the base, around all steps
 
 
-def flops_of(config: TrialConfig) -> int:
+def flops_of(config: TrialConfig) -> float:
     """Of forward and backward, per token; the plan's count."""
     sizes = build_skeleton(config.model)
     return count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes))

@@ -1,0 +1,1 @@
+"""From hidden states to logits: only of the positions that are asked for, and never more at once than fits a chunk."""
