@@ -11,13 +11,16 @@ from torch import Tensor
 
 
 class Update(NamedTuple):
-    """K adapters of one frozen matrix, for the trials `first` to `first + K - 1` of a batch."""
+    """K adapters of one frozen matrix, for the trials `first` to `first + K - 1` of a batch.
+
+    Gradients are None where nothing is trained.
+    """
 
     first: int
     a_KRI: Tensor
     b_KOR: Tensor
-    grad_a_KRI: Tensor
-    grad_b_KOR: Tensor
+    grad_a_KRI: Tensor | None
+    grad_b_KOR: Tensor | None
     scaling_K11: Tensor
 
     @property
@@ -74,6 +77,8 @@ class LowRankUpdate(torch.autograd.Function):
         for update, h_KNR, dropout in zip(ctx.updates, hidden, dropouts, strict=True):
             grad_KNO = grad_MNO[update.trials].to(h_KNR.dtype)
             x_KNI = _apply_dropout(x_MNI[update.trials].to(h_KNR.dtype), dropout)
+            assert update.grad_a_KRI is not None
+            assert update.grad_b_KOR is not None
             update.grad_b_KOR.baddbmm_(grad_KNO.transpose(1, 2), h_KNR)
             grad_h_KNR = torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11)
             update.grad_a_KRI.baddbmm_(grad_h_KNR.transpose(1, 2), x_KNI)

@@ -17,14 +17,17 @@ from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
 class _Bucket:
-    """K slots of one layout, their weights and gradients as the rows of two tensors (K, P), P numbers per adapter."""
+    """K slots of one layout, their weights as the rows of a tensor (K, P) on `device`, P numbers per adapter; where
+    they train, their gradients too."""
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, slots: list[Slot], device: torch.device, trains: bool) -> None:
         self.slots = slots
-        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P))
-        self.grads_KP = torch.zeros_like(self.rows_KP)
-        for slot, row_P, grad_P in zip(slots, self.rows_KP, self.grads_KP, strict=True):
-            slot.move(row_P, grad_P)
+        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P), device=device)
+        self.grads_KP = torch.zeros_like(self.rows_KP) if trains else None
+        for index, slot in enumerate(slots):
+            slot.move(self.rows_KP[index])
+            if self.grads_KP is not None:
+                slot.set_gradients(self.grads_KP[index])
         self.scalings = {
             span.name: self.rows_KP.new_tensor([slot.matrices[span.name].scaling for slot in slots])[:, None, None]
             for span in slots[0].layout
@@ -32,13 +35,13 @@ class _Bucket:
 
     def update(self, span: Span, first: int, chosen: slice) -> Update:
         """The update of the matrix `span` for the slots `chosen`, which are the trials from `first` on in the batch."""
-        rows_KP, grads_KP = self.rows_KP[chosen], self.grads_KP[chosen]
+        rows_KP, grads_KP = self.rows_KP[chosen], None if self.grads_KP is None else self.grads_KP[chosen]
         return Update(
             first,
             span.a_KRI(rows_KP),
             span.b_KOR(rows_KP),
-            span.a_KRI(grads_KP),
-            span.b_KOR(grads_KP),
+            None if grads_KP is None else span.a_KRI(grads_KP),
+            None if grads_KP is None else span.b_KOR(grads_KP),
             self.scalings[span.name][chosen],
         )
 
@@ -53,13 +56,17 @@ class PackedAdapters:
         base: the frozen model.
         slots: one for each trial.
         ranks: the processes that share the rows of a training batch.
+        trains: whether there is a backward; without one there are no gradients.
     """
 
-    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS) -> None:
+    def __init__(
+        self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS, trains: bool = True
+    ) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
-        self.buckets = [_Bucket(group) for group in groups.values()]
+        device = next(base.parameters()).device
+        self.buckets = [_Bucket(group, device, trains) for group in groups.values()]
         self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
         self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
         self.base = base
@@ -81,10 +88,7 @@ class PackedAdapters:
         self.close()
 
     def close(self) -> None:
-        """Removes the hooks, so the base computes what it did before; the slots keep their weights.
-
-        Gradients are freed here, since Lightning's cycles hold this object until Python's collector finds them.
-        """
+        """Removes the hooks, so the base computes what it did before; the slots keep their weights."""
         for handle in self.handles:
             handle.remove()
         for slot in self.slots:
@@ -93,7 +97,8 @@ class PackedAdapters:
 
     def zero_gradients(self) -> None:
         for bucket in self.buckets:
-            bucket.grads_KP.zero_()
+            if bucket.grads_KP is not None:
+                bucket.grads_KP.zero_()
 
     def begin_micro_batch(self, extents: list[Extent], micro_steps: list[int]) -> None:
         """Sets what determines the dropout of each trial; to be called before every forward in training mode."""

@@ -56,7 +56,21 @@ def fit_until_one_ends(
         model.train()
         if len(trials) == 1:
             prepare_random_state(trials[0])
-        trainer.fit(FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks), batches)
+        module = FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks)
+        try:
+            trainer.fit(module, batches)
+        finally:
+            _break_cycles(trainer, module)
+
+
+def _break_cycles(trainer: Trainer, module: LightningModule) -> None:
+    """Makes everything that a Trainer held be freed with it, also after an error.
+
+    Trainer, loops, strategy and module hold each other, and so the trials, the last batch and its loss, until
+    Python's collector happens to run. Nothing on a GPU makes it run where memory is short.
+    """
+    for part in (trainer.strategy, trainer, module):
+        vars(part).clear()
 
 
 def measure_trial_losses(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> HeldoutLosses:

@@ -52,12 +52,29 @@ def test_the_plan_is_what_the_allocator_gives_out(overrides: tuple[str, ...], tm
 
 def test_trials_that_fit_alone_finish_after_their_cohort_ran_out_of_memory(no_collection: None, tmp_path: Path) -> None:
     config = compose(ONE_LAYER, (256,), DQ, "adapter.rank=256", *ALL)
-    with on_fake_cuda(2.6e9) as meter, mock.patch.object(profile, "time_fastest", lambda work, device: (work(), 1.0)[1]):
-        lab = Laboratory.on("cuda", cohort_size=None)  # type: ignore[arg-type]
+    with on_fake_cuda(2.6e9) as meter:
+        lab = Laboratory.on("cuda", cohort_size=4)
         lab.lengths = [256] * 4
         records = run_trials(lab, config, tmp_path, 4)
     assert meter.num_out_of_memory == 1
     assert [record.status for record in records] == [Status.FINISHED] * 4
+
+
+@pytest.mark.parametrize(("total_bytes", "fitting"), [(2.6e9, 2), (1.5e9, 1)])
+def test_the_size_that_is_measured_has_room_for_optimizer_states(
+    total_bytes: float, fitting: int, no_collection: None, tmp_path: Path
+) -> None:
+    """The first step creates the states, and the micro-batch after it is as long as the longest: both at once fit.
+
+    Four trials fit into 2.6 GB for one micro-batch before their first step.
+    """
+    config = compose(ONE_LAYER, (256,), DQ, "adapter.rank=256", *ALL)
+    with on_fake_cuda(total_bytes) as meter, mock.patch.object(profile, "time_fastest", lambda work, _: (work(), 1.0)[1]):
+        lab = Laboratory.on("cuda", cohort_size=None)  # type: ignore[arg-type]
+        lab.lengths = [256] * 4
+        records = run_trials(lab, config, tmp_path, 4)
+    assert meter.num_out_of_memory == 0
+    assert [(record.status, len(record.cohort)) for record in records] == [(Status.FINISHED, fitting)] * 4
 
 
 def test_a_base_is_gone_before_the_next_one_is_loaded(no_collection: None, tmp_path: Path) -> None:

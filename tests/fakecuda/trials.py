@@ -47,7 +47,7 @@ def _save_adapter(model: object, folder: Path) -> int:
 
 def run_trials(lab: Laboratory, config: TrialConfig, folder: Path, count: int) -> list[TrialRecord]:
     """The records of so many trials, by number."""
-    specs = [TrialSpec(number, number, {}, config, folder / "trials" / str(number)) for number in range(count)]
+    specs = [TrialSpec(number, 0, {}, config, folder / "trials" / str(number)) for number in range(count)]
     with mock.patch.object(scoring, "save_adapter", _save_adapter):
         records = list(run_cohort(specs, lab, lambda *_: None, print, list))
     return sorted(records, key=lambda record: record.number)
