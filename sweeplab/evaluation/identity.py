@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sweeplab.evaluation.heldout import in_evaluation_mode
+
 _TOLERANCE: Final = 64  # allowed difference of logits, in units of epsilon times the largest logit
 
 Select = Callable[[Sequence[int]], AbstractContextManager[None]]
@@ -39,17 +41,15 @@ def make_probe(
 
     `target_logits(model, batch)` is the function that training uses. The mode is restored.
     """
-    was_training = model.training
-    model.eval()
     num_trials = len(moved)
     rows = type(batch)(*(part.repeat(num_trials, 1) if isinstance(part, Tensor) else part for part in batch))
-    with select_trials(range(num_trials)):
-        trained = list(target_logits(model, rows)[0].chunk(num_trials))
     base_NV = None
-    if without is not None:
-        with without:
-            base_NV = target_logits(model, batch)[0]
-    model.train(was_training)
+    with in_evaluation_mode(model):
+        with select_trials(range(num_trials)):
+            trained = list(target_logits(model, rows)[0].chunk(num_trials))
+        if without is not None:
+            with without:
+                base_NV = target_logits(model, batch)[0]
     return Probe(batch.ids_BT, batch.labels_BT[:, 1:] >= 0, trained, base_NV, moved)
 
 

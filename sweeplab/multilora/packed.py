@@ -59,9 +59,7 @@ class PackedAdapters:
         trains: whether there is a backward; without one there are no gradients.
     """
 
-    def __init__(
-        self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS, trains: bool = True
-    ) -> None:
+    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS, trains: bool = True) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)

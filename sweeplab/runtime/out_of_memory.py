@@ -6,8 +6,8 @@ from typing import Final
 
 import torch
 
-# beside torch's own class: cuBLAS and cuDNN have no room for their workspaces, torch's allocator of the CPU has none for
-# a tensor, and CUDA itself has none for a context or for managed memory, which bitsandbytes asks for
+# beside torch's own class: cuBLAS and cuDNN have no room for their workspaces, torch's allocator of the CPU has none
+# for a tensor, and CUDA itself has none for a context or for managed memory, which bitsandbytes asks for
 _MESSAGES: Final = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from sweeplab.data.batches import order_by_length
+from sweeplab.evaluation.halving import halve_until_it_fits
 from sweeplab.evaluation.heldout import HeldoutLosses, measure_heldout_losses
 from sweeplab.multilora.batches import iterate_cohort_batches
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
@@ -73,11 +74,17 @@ def _break_cycles(trainer: Trainer, module: LightningModule) -> None:
         vars(part).clear()
 
 
-def measure_trial_losses(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> HeldoutLosses:
+def measure_trial_losses(
+    cohort: AttachedCohort, trial: RunningTrial, device: torch.device, ranks: Ranks = ONE_PROCESS
+) -> HeldoutLosses:
     """The held-out losses of one trial of the cohort with its present weights, in the order of the data."""
-    batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
+
+    def measure(batch_size: int) -> HeldoutLosses:
+        batches = trial.data.heldout_batches(trial.base.pad_id, batch_size)
+        return measure_heldout_losses(trial.model, batches, sum_row_losses, device)
+
     with cohort.only([trial]):
-        losses = measure_heldout_losses(trial.model, batches, sum_row_losses, device)
+        losses = halve_until_it_fits(trial.spec.config.evaluation.batch_size, measure, trial.record.notes, ranks)
     return losses.restored(order_by_length(trial.data.heldout))
 
 
@@ -141,7 +148,7 @@ class _Watch(Callback):
         for trial in self.cohort.trials:
             if trial.heldout_is_due:
                 with evaluation_weights(trial.optimizer):
-                    losses = measure_trial_losses(self.cohort, trial, self.device)
+                    losses = measure_trial_losses(self.cohort, trial, self.device, self.ranks)
                 trial.add_heldout_loss(losses.mean)
         due = [trial for trial in self.cohort.trials if trial.scores_are_due]
         if self.score_rung is not None and due:

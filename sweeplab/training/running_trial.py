@@ -45,6 +45,7 @@ class OptimizerBytes(NamedTuple):
     step: int
 
 
+_UNMEASURED: Final = OptimizerBytes(0, 0)
 _ROUNDING: Final = 1e-9
 
 
@@ -84,7 +85,7 @@ class RunningTrial:
     early_end: EarlyEnd | None = None  # None while it trains, and after its last step
     step_loss: StepLoss | None = None  # of the gradients that the next optimizer step uses
     is_half_stepped: bool = False  # within an optimizer step, or an error stopped it there: the weights are not usable
-    optimizer_bytes: OptimizerBytes = OptimizerBytes(0, 0)  # as far as they were measured
+    optimizer_bytes: OptimizerBytes = _UNMEASURED
     random_states: list[Tensor] | None = None  # of torch's generators in the checkpoint, until they are restored
 
     @property

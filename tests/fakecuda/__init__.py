@@ -1,1 +1,1 @@
-"""A trial on a GPU, without a GPU: every tensor of device `cuda` has a shape and no values; memory and waits are counted."""
+"""Trials on a GPU without one: tensors of device `cuda` have shapes and no values; memory and waits are counted."""

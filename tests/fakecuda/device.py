@@ -131,13 +131,15 @@ def on_fake_cuda(total_bytes: float = 80e9, major: int = 9, padded: bool = False
     """
     mode = _Mode(allow_non_fake_inputs=True)
     meter = Meter(mode, total_bytes, padded)
-    patches = [mock.patch.object(torch.cuda, name, made) for name, made in _build_device(meter, total_bytes, major).items()]
+    patches = [
+        mock.patch.object(torch.cuda, name, made) for name, made in _build_device(meter, total_bytes, major).items()
+    ]
     patches += [
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.object(nn.functional, "scaled_dot_product_attention", _attend),
         mock.patch.object(nn.Module, "_apply", _apply),
         mock.patch.object(quantized_layers, "_make_bitsandbytes_layer", _make_layer),
-        mock.patch.object(masking_utils, "is_tracing", lambda *_: False),  # these fake tensors are not traced
+        mock.patch.object(masking_utils, "is_tracing", return_value=False),  # these fake tensors are not traced
     ]
     with ExitStack() as stack:
         for patch in patches:

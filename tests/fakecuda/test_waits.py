@@ -4,11 +4,12 @@ import pytest
 
 from tests.fakecuda.trials import DQ, LAYERS, SHAPE, compose, count_micro_batch
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor:UserWarning")
 
 
-@pytest.mark.parametrize("overrides", [(), ("adapter.dropout=0.05", *LAYERS), ("training.gradient_checkpointing=true",)])
+@pytest.mark.parametrize(
+    "overrides", [(), ("adapter.dropout=0.05", *LAYERS), ("training.gradient_checkpointing=true",)]
+)
 @pytest.mark.parametrize("lengths", [(128,), (1024,), (512, 300)])
 def test_the_host_waits_for_nothing_in_a_micro_batch(overrides: tuple[str, ...], lengths: tuple[int, ...]) -> None:
     meter = count_micro_batch([compose(SHAPE, lengths, DQ, *overrides)], lengths, padded=len(set(lengths)) > 1)
