@@ -22,6 +22,7 @@ class Update(NamedTuple):
     grad_a_KRI: Tensor | None
     grad_b_KOR: Tensor | None
     scaling_K11: Tensor
+    keep_factor_K11: Tensor  # on what dropout keeps
 
     @property
     def trials(self) -> slice:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sweeplab.multilora.dropout import Extent, compute_keep_factor, draw_dropout_mask
 from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_updates
-from sweeplab.multilora.slots import Layout, Slot, Span
+from sweeplab.multilora.slots import Layout, LoraMatrix, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
@@ -28,9 +28,15 @@ class _Bucket:
             slot.move(self.rows_KP[index])
             if self.grads_KP is not None:
                 slot.set_gradients(self.grads_KP[index])
-        self.scalings = {
-            span.name: self.rows_KP.new_tensor([slot.matrices[span.name].scaling for slot in slots])[:, None, None]
-            for span in slots[0].layout
+        # made here, once: a copy in every forward would make the host wait for the device
+        self.scalings = self._stack_factors(lambda matrix: matrix.scaling)
+        self.keep_factors = self._stack_factors(lambda matrix: compute_keep_factor(matrix.dropout))
+
+    def _stack_factors(self, read: Callable[[LoraMatrix], float]) -> dict[str, Tensor]:
+        """A number of every slot, by matrix, each of shape (K, 1, 1)."""
+        return {
+            span.name: self.rows_KP.new_tensor([read(slot.matrices[span.name]) for slot in self.slots])[:, None, None]
+            for span in self.slots[0].layout
         }
 
     def update(self, span: Span, first: int, chosen: slice) -> Update:
@@ -43,6 +49,7 @@ class _Bucket:
             None if grads_KP is None else span.a_KRI(grads_KP),
             None if grads_KP is None else span.b_KOR(grads_KP),
             self.scalings[span.name][chosen],
+            self.keep_factors[span.name][chosen],
         )
 
 
@@ -178,5 +185,4 @@ class PackedAdapters:
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
             mask = draw_dropout_mask(key, slot.matrices[name].dropout, own, padded, width, x.device)
             masks.append(mask[self.ranks.rows] > 0)
-        factors = [compute_keep_factor(self.selected[number].matrices[name].dropout) for number in numbers]
-        return DropoutMask(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])
+        return DropoutMask(torch.stack(masks).flatten(1, 2), update.keep_factor_K11)

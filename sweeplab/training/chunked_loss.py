@@ -73,14 +73,14 @@ def _compute_chunk_losses(head: nn.Module, states_BCH: Tensor, targets_BC: Tenso
     return losses.view(targets_BC.shape)
 
 
-def _sum_row_losses(head: Any, states_BTH: Tensor, targets_BT: Tensor) -> Tensor:
+def _sum_row_losses(head: Any, states_BTH: Tensor, targets_BT: Tensor, columns_C: Tensor | None) -> Tensor:
     """Sum of -log p over the targets of each row, in nats, shape (B,), computed chunk by chunk.
 
     The logits of a chunk are freed after the forward and computed again in the backward. A chunk has the same columns
     of all rows, because adapters of the head need the rows of all trials at once. Columns without any target are left
     out.
     """
-    columns = (targets_BT >= 0).any(dim=0).nonzero()[:, 0]
+    columns = (targets_BT >= 0).any(dim=0).nonzero()[:, 0] if columns_C is None else columns_C
     states_BCH, targets_BC = states_BTH[:, columns], targets_BT[:, columns]
     size = _count_columns_per_chunk(head.out_features, len(targets_BT), len(columns))
     sums_B = widen_logits(states_BCH[:, :0]).sum(dim=(1, 2))
@@ -98,10 +98,13 @@ def _sum_row_losses(head: Any, states_BTH: Tensor, targets_BT: Tensor) -> Tensor
     return sums_B
 
 
-def compute_chunked_losses(model: nn.Module, inputs: dict[str, Tensor], labels_BT: Tensor) -> Tensor | None:
+def compute_chunked_losses(
+    model: nn.Module, inputs: dict[str, Tensor], labels_BT: Tensor, columns_C: Tensor | None = None
+) -> Tensor | None:
     """Sum of -log p over the targets of each row, in nats, shape (B,).
 
-    None where all logits should be computed at once: they are few, or the head or its adapter does not allow chunks.
+    `columns_C` are those that predict a target in any row; without them the host waits until they are found. None where
+    all logits should be computed at once: they are few, or the head or its adapter does not allow chunks.
     """
     head, (num_rows, num_columns) = _find_head(model), labels_BT.shape
     if head is None or head in _WHOLE_LOGITS or _has_dropout(head):
@@ -113,4 +116,4 @@ def compute_chunked_losses(model: nn.Module, inputs: dict[str, Tensor], labels_B
         _WHOLE_LOGITS.add(head)
         return None
     states_BTH = states_BTH[:, -num_columns:]  # prompt tuning puts states of its own before those of the text
-    return _sum_row_losses(head, states_BTH[:, :-1], labels_BT[:, 1:])
+    return _sum_row_losses(head, states_BTH[:, :-1], labels_BT[:, 1:], columns_C)

@@ -12,8 +12,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sweeplab.data.batches import Batch
+from sweeplab.data.batches import Batch, find_places
 from sweeplab.data.images import ImageBatch
+from sweeplab.models.behavior import one_sequence_per_row
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
@@ -24,14 +25,17 @@ from sweeplab.training.sophia import SophiaG
 
 
 def build_attention_inputs(batch: Batch) -> dict[str, Tensor]:
-    """The attention mask for the forward and, for packed rows, the positions.
+    """The attention mask and the positions for the forward, of packed rows; other rows need none.
+
+    Padding stands on the right, where causal attention never looks (`behavior.is_causal`), so it needs no mask. Without
+    one, attention takes CUDA's fastest kernel, and the host need not wait to see whether anything is padded.
 
     Packed rows get a boolean mask (B, 1, T, T), true where both tokens belong to one example and the key is not later
     than the query. transformers passes a mask of four dimensions on to attention unchanged (`masking_utils`, 5.23).
     Padding attends to padding.
     """
     if batch.positions_BT is None:
-        return {"attention_mask": batch.mask_BT}
+        return {}
     same_B1TT = batch.mask_BT[:, None, :, None] == batch.mask_BT[:, None, None, :]
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
@@ -46,19 +50,19 @@ def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[
         return widen_logits(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
     logits_BTV = model(input_ids=batch.ids_BT, **build_attention_inputs(batch)).logits
     logits_BTV = logits_BTV[:, -batch.ids_BT.shape[1] :]  # prompt tuning puts positions of its own before the text
-    targets_BT = batch.labels_BT[:, 1:]
-    counted_BT = targets_BT >= 0
-    logits_NV = logits_BTV[:, :-1][counted_BT]
-    return widen_logits(logits_NV), targets_BT[counted_BT]
+    places_N = find_places(batch.labels_BT) if batch.places_N is None else batch.places_N
+    return widen_logits(logits_BTV.flatten(0, 1)[places_N]), batch.labels_BT.flatten()[places_N + 1]
 
 
 def _compute_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor | None:
     """`compute_chunked_losses` of the batch, shape (B,); None where all logits should be computed at once."""
     if isinstance(batch, ImageBatch):
         return None
-    return compute_chunked_losses(model, {"input_ids": batch.ids_BT, **build_attention_inputs(batch)}, batch.labels_BT)
+    inputs = {"input_ids": batch.ids_BT, **build_attention_inputs(batch)}
+    return compute_chunked_losses(model, inputs, batch.labels_BT, batch.columns_C)
 
 
+@one_sequence_per_row()
 def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     """Sum of -log p over the targets of the batch in nats: a scalar in float32 (float64 for a model in float64)."""
     losses_B = _compute_row_losses(model, batch)
@@ -68,6 +72,7 @@ def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     return F.cross_entropy(logits_NV, targets_N, reduction="sum")
 
 
+@one_sequence_per_row()
 def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
     """Sum of -log p over the targets of each row in nats, and the number of these targets: shapes (B,)."""
     labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
@@ -81,6 +86,7 @@ def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor,
     return losses_B, counted_BT.sum(dim=1)
 
 
+@one_sequence_per_row()
 def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     """What this micro-batch adds to each trial's mean loss per target token over its accumulation window, shape (K,).
 
@@ -95,8 +101,9 @@ def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
         losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
         parts = losses_N.split([share.num_targets for share in batch.shares])
         sums_K = torch.stack([part.sum() for part in parts])
-    num_targets_K = sums_K.new_tensor([max(1, share.num_window_targets) for share in batch.shares])
-    return sums_K / num_targets_K
+    return torch.stack(
+        [total / max(1, share.num_window_targets) for total, share in zip(sums_K, batch.shares, strict=True)]
+    )
 
 
 def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:
