@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
+import sweeplab.trial.profile as profile
 import sweeplab.trial.scoring as scoring
 from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, config_of
 from sweeplab.config.trial import TrialConfig
@@ -48,6 +49,10 @@ def _save_adapter(model: object, folder: Path) -> int:
 def run_trials(lab: Laboratory, config: TrialConfig, folder: Path, count: int) -> list[TrialRecord]:
     """The records of so many trials, by number."""
     specs = [TrialSpec(number, 0, {}, config, folder / "trials" / str(number)) for number in range(count)]
-    with mock.patch.object(scoring, "save_adapter", _save_adapter):
+    patches = (
+        mock.patch.object(scoring, "save_adapter", _save_adapter),
+        mock.patch.object(profile, "_NUM_TIMED_STEPS", 1),
+    )
+    with patches[0], patches[1]:
         records = list(run_cohort(specs, lab, lambda *_: None, print, list))
     return sorted(records, key=lambda record: record.number)
