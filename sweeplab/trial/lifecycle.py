@@ -29,7 +29,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.exactness import has_own_batches, note_own_batches
+from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
@@ -85,8 +85,9 @@ class Cohort:
         try:
             trial = self.begin(spec, record)
             record.phase, record.step = "train", trial.step
-            if trial.slot is not None and has_own_batches(trial.base, trial.data.train):
-                note_own_batches(record, trial.base)
+            why = None if trial.slot is None else why_own_batches(trial.base, trial.data.train)
+            if why is not None:
+                record.notes.append(f"trained without other trials in its batches: {why}")
             record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
             self.park([trial])
@@ -117,7 +118,7 @@ class Cohort:
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
-        if has_own_batches(self.trials[0].base, self.trials[0].data.train):
+        if why_own_batches(self.trials[0].base, self.trials[0].data.train) is not None:
             self.capacity = 1
         elif self.capacity is None and len(self.trials) > 1:
             self.capacity = measure_fastest_size(self.trials, self.resources)
