@@ -128,7 +128,7 @@ def test_rows_of_all_trials_that_go_through_each_others_adapters_are_refused(
     with attach_three(half_base if half else nf4_base, compose_trial("adapter.rank=4").adapter) as packed:
 
         def exchange(places: Sequence[int]) -> AbstractContextManager[None]:
-            return choosing(packed)([*places[1:], *places[:1]])
+            return packed.only([packed.slots[place] for place in (*places[1:], *places[:1])])
 
         with pytest.raises(OtherModelError, match="gives trial 0 of the cohort the logits of trial 1"):
             make_probe(packed.base, BATCH, compute_target_logits, exchange, ALL_MOVED, None)

@@ -68,7 +68,7 @@ def cuda_for_autograd() -> Iterator[None]:
         table[names.index(name)] = _address(_YES if answer else _NO)
     pointer.value = ctypes.addressof(table)
     try:
-        with torch.autograd.set_multithreading_enabled(False):  # type: ignore[no-untyped-call]
+        with torch.autograd.set_multithreading_enabled(False):
             yield
     finally:
         pointer.value = before

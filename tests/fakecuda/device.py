@@ -14,7 +14,7 @@ from transformers import masking_utils
 from sweeplab.models.quantization import layers as quantized_layers
 from tests.fakecuda.autograd import cuda_for_autograd
 from tests.fakecuda.layers import FakeLinear4bit
-from tests.fakecuda.meter import Meter, is_on_cuda
+from tests.fakecuda.meter import Meter
 
 _HALF: Final = (torch.bfloat16, torch.float16)
 _ALIGNED: Final = 16  # columns of a mask
@@ -73,8 +73,8 @@ def _apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True
 class _Generator(torch.Generator):
     """Of the CPU, whatever device is asked for: fake tensors get no numbers."""
 
-    def __new__(cls, device: object = None) -> "_Generator":
-        return super().__new__(cls, "cpu")
+    def __new__(cls, device: object = None) -> Any:
+        return super().__new__(cls, "cpu")  # type: ignore[call-arg]
 
     def __init__(self, device: object = None) -> None: ...
 
@@ -134,7 +134,7 @@ def on_fake_cuda(total_bytes: float = 80e9, major: int = 9, padded: bool = False
     patches = [
         mock.patch.object(torch.cuda, name, made) for name, made in _build_device(meter, total_bytes, major).items()
     ]
-    patches += [
+    others: list[Any] = [
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.object(nn.functional, "scaled_dot_product_attention", _attend),
         mock.patch.object(nn.Module, "_apply", _apply),
@@ -142,12 +142,9 @@ def on_fake_cuda(total_bytes: float = 80e9, major: int = 9, padded: bool = False
         mock.patch.object(masking_utils, "is_tracing", return_value=False),  # these fake tensors are not traced
     ]
     with ExitStack() as stack:
-        for patch in patches:
+        for patch in patches + others:
             stack.enter_context(patch)
         stack.enter_context(cuda_for_autograd())
         stack.enter_context(mode)
         stack.enter_context(meter)
         yield meter
-
-
-__all__ = ["Meter", "is_on_cuda", "on_fake_cuda"]

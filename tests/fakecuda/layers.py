@@ -27,7 +27,7 @@ def _make_state(num_weights: int, double: bool, device: torch.device) -> SimpleN
 
 def _dequantize(layer: "FakeLinear4bit", dtype: torch.dtype) -> Tensor:
     """The weights in `dtype`; functional.py's `dequantize_4bit`."""
-    state, operations = layer.weight.quant_state, torch.ops.bitsandbytes
+    state, operations = layer.quant_state, torch.ops.bitsandbytes
     absmax = state.absmax
     if state.nested:
         inner = state.state2
@@ -51,7 +51,7 @@ class _Product(torch.autograd.Function):
         return torch.matmul(gradients[0], _dequantize(ctx.layer, gradients[0].dtype)), None
 
 
-class FakeLinear4bit(Linear4bit):  # type: ignore[misc]
+class FakeLinear4bit(Linear4bit):
     """A 4-bit layer as sweeplab makes it (`models/quantization/layers.py`), of weights without values."""
 
     def __init__(
@@ -60,12 +60,14 @@ class FakeLinear4bit(Linear4bit):  # type: ignore[misc]
         nn.Module.__init__(self)
         self.out_features, self.in_features = weight_OI.shape
         packed = torch.empty((weight_OI.numel() + 1) // 2, 1, dtype=torch.uint8, device=weight_OI.device)
-        self.weight: Any = nn.Parameter(packed, requires_grad=False)
-        self.weight.quant_state = _make_state(weight_OI.numel(), double, weight_OI.device)
-        self.weight.quant_type = self.quant_type = scheme
-        self.weight.compress_statistics = double
-        self.weight.quant_storage = self.quant_storage = torch.uint8
-        self.bias, self.compute_dtype, self.quant_state = bias, dtype, self.weight.quant_state
+        weight: Any = nn.Parameter(packed, requires_grad=False)
+        weight.quant_state = _make_state(weight_OI.numel(), double, weight_OI.device)
+        weight.quant_type = self.quant_type = scheme
+        weight.compress_statistics = double
+        weight.quant_storage = self.quant_storage = torch.uint8
+        self.register_parameter("weight", weight)
+        self.register_parameter("bias", bias)
+        self.compute_dtype, self.quant_state = dtype, weight.quant_state
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x.to(self.compute_dtype)

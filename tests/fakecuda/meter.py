@@ -62,7 +62,7 @@ class Meter(TorchDispatchMode):
     """
 
     def __init__(self, mode: FakeTensorMode, limit: float | None = None, padded: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.mode = mode
         self.limit = limit
         self.padded = padded
