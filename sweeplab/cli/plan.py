@@ -15,9 +15,10 @@ from sweeplab.cli.plan_tables import (
     suggest_remedies,
 )
 from sweeplab.config.compose import Request
-from sweeplab.config.search_rules import LISTING
+from sweeplab.config.sampler import FinalsSampler
+from sweeplab.config.search_rules import LISTING, RACES
 from sweeplab.config.shared_base import why_alone
-from sweeplab.config.space import Axis, axes
+from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
@@ -217,6 +218,18 @@ def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
     }
 
 
+def _say_total(config: StudyConfig, varied: list[Axis], num_trials: int, total: str) -> str:
+    if config.sampler.name not in RACES:
+        return f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."
+    sampler = config.sampler
+    first = sampler.num_drawn if isinstance(sampler, FinalsSampler) else len(grid(list_begin(varied)))
+    budget = f", or study.budget={config.study.budget} is spent" if config.study.budget else ""
+    return (
+        f"A race: {first} trials, then as many seeds as their places need, until study.within is known{budget}. "
+        f"{num_trials} trials at most would train for {total}."
+    )
+
+
 def plan_study(request: Request, console: Console) -> None:
     """Prints the plan and writes `plan.json`. Raises `ConfigError` for what could not run, and `StoreError`."""
     config, varied = request.config, axes(request.config.space)
@@ -228,7 +241,7 @@ def plan_study(request: Request, console: Console) -> None:
     write_json(path, _list_plan_values(config, varied, rows, seconds))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     total = DASH if seconds is None else format_clock(seconds)
-    console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
+    console.print(Text(_say_total(config, varied, num_trials, total)), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)
