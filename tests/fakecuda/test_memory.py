@@ -12,7 +12,7 @@ import sweeplab.trial.profile as profile
 from experiments.benchmarks.gpu.trials import ALL, Laboratory, planned
 from sweeplab.records.record import Status
 from tests.fakecuda.device import on_fake_cuda
-from tests.fakecuda.trials import DQ, ONE_LAYER, compose, run_trials
+from tests.fakecuda.trials import DQ, ONE_LAYER, TWO_LAYERS, compose, run_trials
 
 # the loss looks where states lie in memory, to see whether the model changes them before the head
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor:UserWarning")
@@ -39,7 +39,7 @@ def no_collection() -> Iterator[None]:
     ids=lambda overrides: " ".join(overrides[:2]),
 )
 def test_the_plan_is_what_the_allocator_gives_out(overrides: tuple[str, ...], tmp_path: Path) -> None:
-    config = compose(ONE_LAYER, (1304,), *overrides)
+    config = compose(TWO_LAYERS, (1304,), *overrides)
     with on_fake_cuda():
         lab = Laboratory.on("cuda", cohort_size=1)
         lab.lengths = [1304] * 2

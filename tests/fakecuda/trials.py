@@ -1,4 +1,4 @@
-"""Trials for the fake GPU: a layer as wide as a 7B's, so that each takes a few seconds of one core."""
+"""Trials for the fake GPU: one or two layers as wide as a 7B's, so that each takes a few seconds of one core."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from sweeplab.trial.profile import prepare_longest_pass
 from tests.fakecuda.device import on_fake_cuda
 from tests.fakecuda.meter import Meter
 
+TWO_LAYERS: Final = (*LLAMA_7B, "model.architecture.num_hidden_layers=2")
 ONE_LAYER: Final = (*LLAMA_7B, "model.architecture.num_hidden_layers=1")
 LAYERS: Final = tuple(f"adapter.lora_{one}=true" for one in ("query", "key", "value", "projection", "mlp"))
 DQ: Final = "quantization=nf4_dq"
