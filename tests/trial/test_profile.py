@@ -249,7 +249,7 @@ class Timer:
                 raise torch.OutOfMemoryError
             return self.seconds[work]
 
-        monkeypatch.setattr(probe, "prepare_longest_pass", at_work)
+        monkeypatch.setattr(probe, "_prepare_full_pass", at_work)
         monkeypatch.setattr(probe, "measure_phase", measured)
         monkeypatch.setattr(probe, "time_fastest", fastest)
 
