@@ -17,7 +17,7 @@ from sweeplab.cli.plan_tables import (
 from sweeplab.config.compose import Request
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import LISTING, RACES
-from sweeplab.config.shared_base import why_exclusive
+from sweeplab.config.shared_base import why_alone
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
@@ -53,10 +53,11 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
         num_seeds = count_seeds_per_point(len(planned), request.config)
     else:
         num_seeds = [len(request.config.study.seeds)]
-    return [
-        PlanRow(params, config, seeds, forecaster.forecast(config), why_exclusive(config))
-        for (params, config), seeds in zip(planned, num_seeds, strict=True)
-    ]
+    rows = []
+    for (params, config), seeds in zip(planned, num_seeds, strict=True):
+        forecast = forecaster.forecast(config)
+        rows.append(PlanRow(params, config, seeds, forecast, why_alone(config, forecast.device.kind)))
+    return rows
 
 
 def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> float | None:

@@ -42,6 +42,17 @@ def why_exclusive(config: TrialConfig) -> str | None:
     return None
 
 
+def why_alone(config: TrialConfig, device: str) -> str | None:
+    """Why a trial trains by itself on a device of this kind, cpu or cuda; None where others can train beside it.
+
+    On CUDA bitsandbytes trains int8 through `MatMul8bitLt`, whose outlier columns are those of any row of the batch
+    (0.50, backends/cuda/ops.py). A CPU multiplies in full precision there.
+    """
+    if device == "cuda" and "int8" in config.quantization.schemes():
+        return "quantization.scheme=int8 on CUDA takes an outlier in any row of a batch as one of all rows"
+    return why_exclusive(config)
+
+
 def why_undivided(config: TrialConfig) -> str | None:
     """Why several devices cannot share a trial's rows; None where they can, with the results of one device.
 

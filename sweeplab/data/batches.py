@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from sweeplab.data.images import ImageBatch, ImageRow, collate_images
@@ -29,6 +29,17 @@ class Batch(NamedTuple):
     num_tokens: int  # padding not counted
     num_window_targets: int  # target tokens of the whole accumulation window
     positions_BT: Tensor | None = None  # packed: the position of each token in its example, from 0
+    places_N: Tensor | None = None  # `find_places` of the labels, for training, where the host should not wait for it
+
+
+def find_places(labels_BT: Tensor) -> Tensor:
+    """The positions that predict a target, row by row, as row x T + column: shape (N,)."""
+    return nn.functional.pad(labels_BT[:, 1:] != IGNORED, (0, 1)).flatten().nonzero()[:, 0]
+
+
+def with_places(batch: Batch) -> Batch:
+    """The batch with its targets found on the CPU: on a GPU the host would wait for what stands before it in line."""
+    return batch._replace(places_N=find_places(batch.labels_BT))
 
 
 class MicroBatch(NamedTuple):

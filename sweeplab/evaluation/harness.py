@@ -15,6 +15,7 @@ from torch import nn
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.files import fingerprint_tasks
+from sweeplab.evaluation.heldout import in_evaluation_mode
 from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
@@ -123,13 +124,11 @@ def run_lm_eval(
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
     if settings.apply_chat_template:
         _refuse_template(tokenizer, settings.system_instruction)
-    was_training = model.training
     lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     evaluations = []
-    with _keep_random_states():
+    with _keep_random_states(), in_evaluation_mode(model):
         loaded, samples, (own, arrays) = _prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(loaded))
-        model.eval()
         for trial in range(num_trials):
             lm.begin_trial(trial)
             if probe is not None:
@@ -141,5 +140,4 @@ def run_lm_eval(
             with torch.no_grad():
                 results = evaluate(lm=lm, task_dict=loaded, samples=samples, bootstrap_iters=settings.bootstrap_iters)
             evaluations.append(read_evaluation(results, loaded, settings.clusters)._replace(notes=tuple(lm.notes)))
-    model.train(was_training)
     return evaluations

@@ -1,7 +1,8 @@
 """Measures held-out batches without lm-eval: the losses, and the accuracy of an image classifier."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -28,6 +29,17 @@ class HeldoutLosses(NamedTuple):
         return HeldoutLosses([self.sums[place] for place in places], [self.counts[place] for place in places])
 
 
+@contextmanager
+def in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within it nothing is dropped out; afterwards, also after an error, the mode is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
 @torch.no_grad()
 def measure_heldout_losses(
     model: nn.Module,
@@ -39,16 +51,14 @@ def measure_heldout_losses(
 
     `sum_row_losses(model, batch)` computes them as training does, so that both losses mean the same.
     """
-    was_training = model.training
-    model.eval()
     sums: list[Tensor] = []
     counts: list[Tensor] = []
-    for batch in batches:
-        moved = type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
-        sums_B, counts_B = sum_row_losses(model, moved)
-        sums.append(sums_B.cpu())
-        counts.append(counts_B.cpu())
-    model.train(was_training)
+    with in_evaluation_mode(model):
+        for batch in batches:
+            moved = type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
+            sums_B, counts_B = sum_row_losses(model, moved)
+            sums.append(sums_B.cpu())
+            counts.append(counts_B.cpu())
     return HeldoutLosses(torch.cat(sums).tolist(), torch.cat(counts).tolist())
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import masking_utils
 
 from sweeplab.models.vision import is_image_classifier
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
@@ -93,6 +94,21 @@ def is_causal(model: nn.Module) -> bool:
     allowed = bound_rounding(model, lambda: compute(ids_BT, inputs["attention_mask"]), first)
     others = compute(other_BT, inputs["attention_mask"]), compute(other_BT, masked_BT)
     return all(compute_distance(first, other) <= allowed for other in others)
+
+
+@contextmanager
+def one_sequence_per_row() -> Iterator[None]:
+    """Within it a row without a mask is one sequence from left to right.
+
+    Without a mask transformers (`masking_utils`, 5.23) looks whether positions begin again within a row, and the host
+    waits for the device to say so.
+    """
+    kept = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = kept
 
 
 def _read_generators(device: torch.device) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from torch import Tensor
 
-from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows, make_filler_row
+from sweeplab.data.batches import Batch, MicroBatch, Row, Windows, collate_rows, make_filler_row, with_places
 from sweeplab.data.images import ImageBatch
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
@@ -59,8 +59,9 @@ def _combine_rows(
     num_rows = ranks.round_up_rows(max(1, *(len(rows) for rows, _ in parts)) if parts else 1)
     filler = make_filler_row(example, pad_id)
     filled = [row for rows, _ in parts for row in (*rows, *repeat(filler, num_rows - len(rows)))]
+    batch = _take_rows(collate_rows(filled, pad_id, 0), ranks.rows)
     return CohortBatch(
-        _take_rows(collate_rows(filled, pad_id, 0), ranks.rows),
+        with_places(batch) if isinstance(batch, Batch) else batch,
         tuple(_describe_share(rows, num_targets, ranks) for rows, num_targets in parts),
     )
 

@@ -11,14 +11,18 @@ from torch import Tensor
 
 
 class Update(NamedTuple):
-    """K adapters of one frozen matrix, for the trials `first` to `first + K - 1` of a batch."""
+    """K adapters of one frozen matrix, for the trials `first` to `first + K - 1` of a batch.
+
+    Gradients are None where nothing is trained.
+    """
 
     first: int
     a_KRI: Tensor
     b_KOR: Tensor
-    grad_a_KRI: Tensor
-    grad_b_KOR: Tensor
+    grad_a_KRI: Tensor | None
+    grad_b_KOR: Tensor | None
     scaling_K11: Tensor
+    keep_factor_K11: Tensor  # on what dropout keeps
 
     @property
     def trials(self) -> slice:
@@ -27,7 +31,8 @@ class Update(NamedTuple):
     def split(self) -> "list[Update]":
         """One update for each adapter, of the same memory."""
         places = [slice(place, place + 1) for place in range(len(self.a_KRI))]
-        return [Update(self.first + one.start, *(part[one] for part in self[1:])) for one in places]
+        parts: list[list[Any]] = [[None if part is None else part[one] for part in self[1:]] for one in places]
+        return [Update(self.first + place, *part) for place, part in enumerate(parts)]
 
 
 class DropoutMask(NamedTuple):
@@ -79,6 +84,8 @@ class LowRankUpdate(torch.autograd.Function):
         for update, h_KNR, dropout in zip(ctx.updates, hidden, dropouts, strict=True):
             grad_KNO = grad_MNO[update.trials].to(h_KNR.dtype)
             x_KNI = _apply_dropout(x_MNI[update.trials].to(h_KNR.dtype), dropout)
+            assert update.grad_a_KRI is not None
+            assert update.grad_b_KOR is not None
             update.grad_b_KOR.baddbmm_(grad_KNO.transpose(1, 2), h_KNR)
             grad_h_KNR = torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11)
             update.grad_a_KRI.baddbmm_(grad_h_KNR.transpose(1, 2), x_KNI)

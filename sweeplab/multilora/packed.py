@@ -12,34 +12,44 @@ from torch import Tensor, nn
 
 from sweeplab.multilora.dropout import Extent, compute_keep_factor, draw_dropout_mask
 from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_updates
-from sweeplab.multilora.slots import Layout, Slot, Span
+from sweeplab.multilora.slots import Layout, LoraMatrix, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
 
 class _Bucket:
-    """K slots of one layout, their weights and gradients as the rows of two tensors (K, P), P numbers per adapter."""
+    """K slots of one layout, their weights as the rows of a tensor (K, P) on `device`, P numbers per adapter; where
+    they train, their gradients too."""
 
-    def __init__(self, slots: list[Slot]) -> None:
+    def __init__(self, slots: list[Slot], device: torch.device, trains: bool) -> None:
         self.slots = slots
-        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P))
-        self.grads_KP = torch.zeros_like(self.rows_KP)
-        for slot, row_P, grad_P in zip(slots, self.rows_KP, self.grads_KP, strict=True):
-            slot.move(row_P, grad_P)
-        self.scalings = {
-            span.name: self.rows_KP.new_tensor([slot.matrices[span.name].scaling for slot in slots])[:, None, None]
-            for span in slots[0].layout
+        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P), device=device)
+        self.grads_KP = torch.zeros_like(self.rows_KP) if trains else None
+        for index, slot in enumerate(slots):
+            slot.move(self.rows_KP[index])
+            if self.grads_KP is not None:
+                slot.set_gradients(self.grads_KP[index])
+        # made here, once: a copy in every forward would make the host wait for the device
+        self.scalings = self._stack_factors(lambda matrix: matrix.scaling)
+        self.keep_factors = self._stack_factors(lambda matrix: compute_keep_factor(matrix.dropout))
+
+    def _stack_factors(self, read: Callable[[LoraMatrix], float]) -> dict[str, Tensor]:
+        """A number of every slot, by matrix, each of shape (K, 1, 1)."""
+        return {
+            span.name: self.rows_KP.new_tensor([read(slot.matrices[span.name]) for slot in self.slots])[:, None, None]
+            for span in self.slots[0].layout
         }
 
     def update(self, span: Span, first: int, chosen: slice) -> Update:
         """The update of the matrix `span` for the slots `chosen`, which are the trials from `first` on in the batch."""
-        rows_KP, grads_KP = self.rows_KP[chosen], self.grads_KP[chosen]
+        rows_KP, grads_KP = self.rows_KP[chosen], None if self.grads_KP is None else self.grads_KP[chosen]
         return Update(
             first,
             span.a_KRI(rows_KP),
             span.b_KOR(rows_KP),
-            span.a_KRI(grads_KP),
-            span.b_KOR(grads_KP),
+            None if grads_KP is None else span.a_KRI(grads_KP),
+            None if grads_KP is None else span.b_KOR(grads_KP),
             self.scalings[span.name][chosen],
+            self.keep_factors[span.name][chosen],
         )
 
 
@@ -62,6 +72,8 @@ class Excerpt:
         self.dropout = dropout
         self.waiting: Update | None = None
         if update is not None:
+            assert update.grad_a_KRI is not None
+            assert update.grad_b_KOR is not None
             grads = torch.zeros_like(update.grad_a_KRI), torch.zeros_like(update.grad_b_KOR)
             self.waiting = update._replace(first=0, grad_a_KRI=grads[0], grad_b_KOR=grads[1])
 
@@ -79,8 +91,8 @@ class Excerpt:
         """Adds the gradients, times `factor`, to those of the trial."""
         if self.update is not None and self.waiting is not None:
             factor = factor.to(self.update.a_KRI.dtype)
-            self.update.grad_a_KRI.addcmul_(self.waiting.grad_a_KRI, factor)
-            self.update.grad_b_KOR.addcmul_(self.waiting.grad_b_KOR, factor)
+            for name in ("grad_a_KRI", "grad_b_KOR"):
+                getattr(self.update, name).addcmul_(getattr(self.waiting, name), factor)
 
 
 class PackedAdapters:
@@ -93,13 +105,15 @@ class PackedAdapters:
         base: the frozen model.
         slots: one for each trial.
         ranks: the processes that share the rows of a training batch.
+        trains: whether there is a backward; without one there are no gradients.
     """
 
-    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS) -> None:
+    def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS, trains: bool = True) -> None:
         groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
         for slot in slots:
             groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
-        self.buckets = [_Bucket(group) for group in groups.values()]
+        device = next(base.parameters()).device
+        self.buckets = [_Bucket(group, device, trains) for group in groups.values()]
         self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
         self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
         self.base = base
@@ -122,10 +136,7 @@ class PackedAdapters:
         self.close()
 
     def close(self) -> None:
-        """Removes the hooks, so the base computes what it did before; the slots keep their weights.
-
-        Gradients are freed here, since Lightning's cycles hold this object until Python's collector finds them.
-        """
+        """Removes the hooks, so the base computes what it did before; the slots keep their weights."""
         for handle in self.handles:
             handle.remove()
         for slot in self.slots:
@@ -134,7 +145,8 @@ class PackedAdapters:
 
     def zero_gradients(self) -> None:
         for bucket in self.buckets:
-            bucket.grads_KP.zero_()
+            if bucket.grads_KP is not None:
+                bucket.grads_KP.zero_()
 
     def begin_micro_batch(self, extents: list[Extent], micro_steps: list[int]) -> None:
         """Sets what determines the dropout of each trial; to be called before every forward in training mode."""
@@ -200,19 +212,18 @@ class PackedAdapters:
         return add_to_result
 
     def list_excerpts(
-        self, name: str, is_training: bool, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size
+        self, name: str, is_training: bool, places: Sequence[Tensor], shape_BT: torch.Size
     ) -> list[Excerpt]:
-        """An excerpt of the matrix `name` for each trial; arguments as of the function `list_excerpts`."""
+        """An excerpt of the matrix `name` for each trial, which reads its `places`; see the function of this name."""
         updates = {one.first: one for update in self.updates.get(name, []) for one in update.split()}
-        num_rows = shape_BT[0] // len(self.selected)
-        trials_N, places_N = rows_N // num_rows, (rows_N % num_rows) * shape_BT[1] + columns_N
+        size = shape_BT.numel() // len(self.selected)  # places of a trial
         excerpts = []
-        for number in range(len(self.selected)):
+        for number, own_N in enumerate(places):
             update, dropout = updates.get(number), None
             if update is not None and is_training:
                 dropout = self._draw_dropout(name, update, shape_BT.numel())
             if dropout is not None:
-                dropout = dropout._replace(mask_KNI=dropout.mask_KNI[:, places_N[trials_N == number]])
+                dropout = dropout._replace(mask_KNI=dropout.mask_KNI[:, own_N - number * size])
             excerpts.append(Excerpt(self, number, update, dropout))
         return excerpts
 
@@ -237,18 +248,18 @@ class PackedAdapters:
             own = Extent(extent.num_rows, min(extent.num_columns, num_columns))
             mask = draw_dropout_mask(key, slot.matrices[name].dropout, own, padded, width, device)
             masks.append(mask[self.ranks.rows] > 0)
-        factors = [compute_keep_factor(self.selected[number].matrices[name].dropout) for number in numbers]
-        return DropoutMask(torch.stack(masks).flatten(1, 2), update.a_KRI.new_tensor(factors)[:, None, None])
+        return DropoutMask(torch.stack(masks).flatten(1, 2), update.keep_factor_K11)
 
 
-def list_excerpts(matrix: nn.Module, rows_N: Tensor, columns_N: Tensor, shape_BT: torch.Size) -> list[Excerpt]:
+def list_excerpts(matrix: nn.Module, places_N: Tensor, counts: Sequence[int], shape_BT: torch.Size) -> list[Excerpt]:
     """An excerpt for each trial of a batch, where slots adapt `matrix`, which is to read N of its positions; else none.
 
-    The positions of a batch of shape (B, T) come row by row.
+    The positions of a batch of shape (B, T) come row by row, as row x T + column; each trial has so many as `counts`
+    says.
     """
     for hook in matrix._forward_hooks.values():
         packed: PackedAdapters | None = getattr(hook, "packed", None)
         if packed is not None and packed.selected:
             name = next(name for name in packed.updates if packed.base.get_submodule(name) is matrix)
-            return packed.list_excerpts(name, matrix.training, rows_N, columns_N, shape_BT)
+            return packed.list_excerpts(name, matrix.training, places_N.split(list(counts)), shape_BT)
     return []

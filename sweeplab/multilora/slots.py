@@ -151,14 +151,25 @@ class Slot:
             for part, weight in zip("AB", pair, strict=True)
         }
 
-    def move(self, row_P: Tensor, grad_P: Tensor) -> None:
-        """Moves the weights into `row_P`, and the gradients into `grad_P`; the parameter objects stay the same, so an
-        optimizer that holds them goes on."""
+    def move(self, row_P: Tensor) -> None:
+        """Moves the weights into `row_P`; the parameter objects stay the same, so an optimizer that holds them goes
+        on."""
         row_P.copy_(self.row_P)
+        self._use_row(row_P)
+
+    def park(self) -> None:
+        """Moves the weights to the CPU, so that a waiting trial takes no memory of the GPU."""
+        self._use_row(self.row_P.cpu())
+
+    def _use_row(self, row_P: Tensor) -> None:
         self.row_P = row_P
-        views, grads = self._view_parameters(row_P), self._view_parameters(grad_P)
-        for name, weight in self.parameters.items():
-            weight.data, weight.grad = views[name], grads[name]
+        for name, view in self._view_parameters(row_P).items():
+            self.parameters[name].data = view
+
+    def set_gradients(self, grad_P: Tensor) -> None:
+        """Makes `grad_P` the gradients of the weights."""
+        for name, view in self._view_parameters(grad_P).items():
+            self.parameters[name].grad = view
 
     def drop_gradients(self) -> None:
         for weight in self.parameters.values():

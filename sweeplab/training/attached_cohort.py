@@ -25,14 +25,21 @@ class AttachedCohort(NamedTuple):
 
 
 @contextmanager
-def attach_cohort(trials: Sequence[RunningTrial], ranks: Ranks = ONE_PROCESS) -> Iterator[AttachedCohort]:
-    """Within it the trials' adapters are attached to their base; afterwards the base computes what it did before."""
+def attach_cohort(
+    trials: Sequence[RunningTrial], ranks: Ranks = ONE_PROCESS, trains: bool = True
+) -> Iterator[AttachedCohort]:
+    """Within it the trials' adapters are attached to their base; afterwards the base computes what it did before.
+
+    Where nothing `trains`, there are no gradients.
+    """
     slots = [trial.slot for trial in trials if trial.slot is not None]
     if not slots:
         yield AttachedCohort(list(trials), None)
         return
     assert all(trial.model is trials[0].base.model for trial in trials), "trials that train together share one base"
-    with PackedAdapters(trials[0].base.model, slots, ranks) as packed:
+    for trial in trials:
+        trial.unpark()
+    with PackedAdapters(trials[0].base.model, slots, ranks, trains) as packed:
         ordered = sorted(trials, key=lambda trial: [slot is trial.slot for slot in packed.slots].index(True))
         yield AttachedCohort(ordered, packed)
 

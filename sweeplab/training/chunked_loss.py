@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sweeplab.data.batches import find_places
 from sweeplab.logits.states import Readout, count_positions_per_chunk, read_states, widen_logits
 from sweeplab.multilora.packed import Excerpt, list_excerpts
 
@@ -22,6 +23,7 @@ from sweeplab.multilora.packed import Excerpt, list_excerpts
 class Targets(NamedTuple):
     """The positions of a batch that predict a target, row by row."""
 
+    places_N: Tensor  # row x T + column
     rows_N: Tensor
     columns_N: Tensor
     ids_N: Tensor
@@ -33,10 +35,14 @@ class Targets(NamedTuple):
         return losses_BT.view(num_groups, -1).sum(dim=1)
 
 
-def find_targets(labels_BT: Tensor) -> Targets:
-    """A label of at least 0 is the target of the position before it."""
-    rows_N, columns_N = (labels_BT[:, 1:] >= 0).nonzero(as_tuple=True)
-    return Targets(rows_N, columns_N, labels_BT[rows_N, columns_N + 1])
+def find_targets(labels_BT: Tensor, places_N: Tensor | None = None) -> Targets:
+    """A label of at least 0 is the target of the position before it.
+
+    `places_N` is `find_places` of the labels; without it the host waits for a GPU until they are found.
+    """
+    places_N = find_places(labels_BT) if places_N is None else places_N
+    num_columns = labels_BT.shape[1]
+    return Targets(places_N, places_N // num_columns, places_N % num_columns, labels_BT.flatten()[places_N + 1])
 
 
 class _Gradients:
@@ -88,17 +94,15 @@ class _KnownGradients(torch.autograd.Function):
         return None, None, None, states_NH, *weights, *[None] * (len(gradients.leaves) - len(weights))
 
 
-def _split_chunks(trials_N: Tensor, gradients: _Gradients, size: int) -> Iterator[tuple[slice, Any]]:
+def _split_chunks(counts: Sequence[int], gradients: _Gradients, size: int) -> Iterator[tuple[slice, Any]]:
     """Chunks of at most `size` targets, each with the context in which the head has these targets' adapters.
 
     The targets of several trials share a chunk only where the head is the same for all. Where weights train, no targets
     are a chunk too: its gradients are zeros, as several devices need them, which add up the gradients that there are.
     """
-    excerpts, counts = gradients.excerpts, [len(trials_N)]
-    if excerpts:
-        counts = trials_N.bincount(minlength=len(excerpts)).tolist()
-    elif gradients.leaves:
-        counts = [max(1, len(trials_N))]
+    excerpts = gradients.excerpts
+    if not excerpts:
+        counts = [max(sum(counts), 1 if gradients.leaves else 0)]
     first = 0
     for number, count in enumerate(counts):
         for start in range(0, count, size):
@@ -120,30 +124,39 @@ def _take_chunk(readout: Readout, states_CH: Tensor, ids_C: Tensor, divisors_C: 
     return losses_C, logits_CV, slopes_CV
 
 
+def stack_numbers(like: Tensor, numbers: Sequence[float]) -> Tensor:
+    """The numbers as a tensor of the device and precision of `like`, for which the host does not wait for a GPU."""
+    return torch.stack([like.new_full((), number) for number in numbers])
+
+
 def compute_mean_losses(
     model: nn.Module,
     inputs: dict[str, Tensor],
     labels_BT: Tensor,
     divisors: Sequence[float],
+    places_N: Tensor | None = None,
+    counts: Sequence[int] | None = None,
 ) -> Tensor | None:
     """For each trial the sum of -log p over its targets in nats, divided by its divisor; shape (K,).
 
-    Every trial has B / K rows; with gradients these are the trials that the adapters on the base have selected. None
-    for a model whose logits are not made of its hidden states position by position.
+    Every trial has B / K rows; with gradients these are the trials that the adapters on the base have selected.
+    `places_N` are those of `find_targets`, and `counts` how many of them each trial has; without them the host waits
+    for a GPU. None for a model whose logits are not made of its hidden states position by position.
     """
     readout = read_states(model, inputs)
     if readout is None:
         return None
-    targets, num_trials = find_targets(labels_BT), len(divisors)
+    targets, num_trials = find_targets(labels_BT, places_N), len(divisors)
     states_NH = readout.states_BTH[targets.rows_N, targets.columns_N]
     trials_N = targets.rows_N // (len(labels_BT) // num_trials)
+    counts = trials_N.bincount(minlength=num_trials).tolist() if counts is None else counts
     gradients = _Gradients(states_NH, [], [])
     if torch.is_grad_enabled():
-        excerpts = list_excerpts(readout.head, targets.rows_N, targets.columns_N, labels_BT.shape)
+        excerpts = list_excerpts(readout.head, targets.places_N, counts, labels_BT.shape)
         gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
-    divisors_K = torch.tensor(divisors, dtype=widen_logits(states_NH[:0]).dtype, device=states_NH.device)
-    losses_N = torch.empty(len(states_NH), dtype=divisors_K.dtype, device=states_NH.device)
-    for rows, attached in _split_chunks(trials_N, gradients, count_positions_per_chunk(readout.vocab_size)):
+    losses_N = widen_logits(states_NH[:0]).new_empty(len(states_NH))
+    divisors_K = stack_numbers(losses_N, divisors)
+    for rows, attached in _split_chunks(counts, gradients, count_positions_per_chunk(readout.vocab_size)):
         states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
         with attached:
             losses_N[rows], logits_CV, slopes_CV = _take_chunk(

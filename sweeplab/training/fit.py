@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
 from sweeplab.data.batches import order_by_length
+from sweeplab.evaluation.halving import halve_until_it_fits
 from sweeplab.evaluation.heldout import HeldoutLosses, measure_heldout_losses
 from sweeplab.multilora.batches import iterate_cohort_batches
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
@@ -56,14 +57,34 @@ def fit_until_one_ends(
         model.train()
         if len(trials) == 1:
             prepare_random_state(trials[0])
-        trainer.fit(FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks), batches)
+        module = FinetuneModule(model, cohort.trials, training.accumulation, cohort.packed, ranks)
+        try:
+            trainer.fit(module, batches)
+        finally:
+            _break_cycles(trainer, module)
 
 
-def measure_trial_losses(cohort: AttachedCohort, trial: RunningTrial, device: torch.device) -> HeldoutLosses:
+def _break_cycles(trainer: Trainer, module: LightningModule) -> None:
+    """Makes everything that a Trainer held be freed with it, also after an error.
+
+    Trainer, loops, strategy and module hold each other, and so the trials, the last batch and its loss, until
+    Python's collector happens to run. Nothing on a GPU makes it run where memory is short.
+    """
+    for part in (trainer.strategy, trainer, module):
+        vars(part).clear()
+
+
+def measure_trial_losses(
+    cohort: AttachedCohort, trial: RunningTrial, device: torch.device, ranks: Ranks = ONE_PROCESS
+) -> HeldoutLosses:
     """The held-out losses of one trial of the cohort with its present weights, in the order of the data."""
-    batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
+
+    def measure(batch_size: int) -> HeldoutLosses:
+        batches = trial.data.heldout_batches(trial.base.pad_id, batch_size)
+        return measure_heldout_losses(trial.model, batches, sum_row_losses, device)
+
     with cohort.only([trial]):
-        losses = measure_heldout_losses(trial.model, batches, sum_row_losses, device)
+        losses = halve_until_it_fits(trial.spec.config.evaluation.batch_size, measure, trial.record.notes, ranks)
     return losses.restored(order_by_length(trial.data.heldout))
 
 
@@ -127,7 +148,7 @@ class _Watch(Callback):
         for trial in self.cohort.trials:
             if trial.heldout_is_due:
                 with evaluation_weights(trial.optimizer):
-                    losses = measure_trial_losses(self.cohort, trial, self.device)
+                    losses = measure_trial_losses(self.cohort, trial, self.device, self.ranks)
                 trial.add_heldout_loss(losses.mean)
         due = [trial for trial in self.cohort.trials if trial.scores_are_due]
         if self.score_rung is not None and due:

@@ -15,24 +15,28 @@ from torch.optim import Optimizer
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.logits.states import read_states, widen_logits
+from sweeplab.models.behavior import one_sequence_per_row
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
-from sweeplab.training.chunked_loss import compute_mean_losses, find_targets
+from sweeplab.training.chunked_loss import compute_mean_losses, find_targets, stack_numbers
 from sweeplab.training.running_trial import RunningTrial, StepLoss, list_gradients
 from sweeplab.training.sophia import SophiaG
 
 
 def build_attention_inputs(batch: Batch) -> dict[str, Tensor]:
-    """The attention mask for the forward and, for packed rows, the positions.
+    """The attention mask and the positions for the forward, of packed rows; other rows need none.
+
+    Padding stands on the right, where causal attention never looks (`behavior.is_causal`), so it needs no mask. Without
+    one, attention takes CUDA's fastest kernel, and the host need not wait to see whether anything is padded.
 
     Packed rows get a boolean mask (B, 1, T, T), true where both tokens belong to one example and the key is not later
     than the query. transformers passes a mask of four dimensions on to attention unchanged (`masking_utils`, 5.23).
     Padding attends to padding.
     """
     if batch.positions_BT is None:
-        return {"attention_mask": batch.mask_BT}
+        return {}
     same_B1TT = batch.mask_BT[:, None, :, None] == batch.mask_BT[:, None, None, :]
     return {"attention_mask": same_B1TT.tril(), "position_ids": batch.positions_BT}
 
@@ -49,7 +53,7 @@ def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[
     if isinstance(batch, ImageBatch):
         counted_B = batch.labels_B >= 0  # an image without a class only fills up the batch
         return widen_logits(model(pixel_values=batch.pixels_BCHW).logits[counted_B]), batch.labels_B[counted_B]
-    targets, readout = find_targets(batch.labels_BT), read_states(model, _build_inputs(batch))
+    targets, readout = find_targets(batch.labels_BT, batch.places_N), read_states(model, _build_inputs(batch))
     if readout is not None:
         logits_NV = readout.compute_logits(readout.states_BTH[targets.rows_N, targets.columns_N])
         return widen_logits(logits_NV), targets.ids_N
@@ -58,31 +62,44 @@ def compute_target_logits(model: nn.Module, batch: Batch | ImageBatch) -> tuple[
     return widen_logits(logits_BTV[targets.rows_N, targets.columns_N]), targets.ids_N
 
 
-def _compute_mean_losses(model: nn.Module, batch: Batch | ImageBatch, divisors: Sequence[float]) -> Tensor:
+def _compute_mean_losses(
+    model: nn.Module,
+    batch: Batch | ImageBatch,
+    divisors: Sequence[float],
+    counts: Sequence[int] | None = None,
+) -> Tensor:
     """`compute_mean_losses` of the batch, shape (K,), whatever the model is."""
     if isinstance(batch, Batch):
-        losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors)
+        losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors, batch.places_N, counts)
         if losses_K is not None:
             return losses_K
-    labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
     logits_NV, targets_N = compute_target_logits(model, batch)
-    losses_BT = logits_NV.new_zeros(labels_BT.shape)
-    losses_BT[labels_BT >= 0] = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    return losses_BT.view(len(divisors), -1).sum(dim=1) / losses_BT.new_tensor(divisors)
+    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
+    if isinstance(batch, ImageBatch):
+        losses_BT = losses_N.new_zeros(batch.labels_B.shape)[:, None]
+        losses_BT[batch.labels_B >= 0, 0] = losses_N
+        sums_K = losses_BT.view(len(divisors), -1).sum(dim=1)
+    else:
+        targets = find_targets(batch.labels_BT, batch.places_N)
+        sums_K = targets.sum_groups(losses_N, batch.labels_BT.shape, len(divisors))
+    return sums_K / stack_numbers(losses_N, divisors)
 
 
+@one_sequence_per_row()
 def sum_target_losses(model: nn.Module, batch: Batch | ImageBatch) -> Tensor:
     """Sum of -log p over the targets of the batch in nats: a scalar in float32 (float64 for a model in float64)."""
     return _compute_mean_losses(model, batch, [1.0])[0]
 
 
 @torch.no_grad()
+@one_sequence_per_row()
 def sum_row_losses(model: nn.Module, batch: Batch | ImageBatch) -> tuple[Tensor, Tensor]:
     """Sum of -log p over the targets of each row in nats, and the number of these targets: shapes (B,)."""
     labels_BT = batch.labels_B[:, None] if isinstance(batch, ImageBatch) else batch.labels_BT[:, 1:]
     return _compute_mean_losses(model, batch, [1.0] * len(labels_BT)), (labels_BT >= 0).sum(dim=1)
 
 
+@one_sequence_per_row()
 def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     """What this micro-batch adds to each trial's mean loss per target token over its accumulation window, shape (K,).
 
@@ -90,7 +107,7 @@ def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     (transformers fixed the same error in issue 34191).
     """
     num_targets = [float(max(1, share.num_window_targets)) for share in batch.shares]
-    return _compute_mean_losses(model, batch.rows, num_targets)
+    return _compute_mean_losses(model, batch.rows, num_targets, [share.num_targets for share in batch.shares])
 
 
 def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -37,6 +38,14 @@ class StepLoss(NamedTuple):
     num_tokens: int
 
 
+class OptimizerBytes(NamedTuple):
+    """Memory of a trial's optimizer: its states after the first step, and what a step needs besides for a moment."""
+
+    states: int
+    step: int
+
+
+_UNMEASURED: Final = OptimizerBytes(0, 0)
 _ROUNDING: Final = 1e-9
 
 
@@ -76,6 +85,7 @@ class RunningTrial:
     early_end: EarlyEnd | None = None  # None while it trains, and after its last step
     step_loss: StepLoss | None = None  # of the gradients that the next optimizer step uses
     is_half_stepped: bool = False  # within an optimizer step, or an error stopped it there: the weights are not usable
+    optimizer_bytes: OptimizerBytes = _UNMEASURED
     random_states: list[Tensor] | None = None  # of torch's generators in the checkpoint, until they are restored
 
     @property
@@ -171,6 +181,36 @@ class RunningTrial:
         if self.most_seconds is not None and self.seconds > self.most_seconds and not self.has_ended:
             reason = f"over executor.trial_seconds={self.most_seconds:g} after {self.step} of {self.num_steps} steps"
             self.early_end = EarlyEnd(Status.TIMED_OUT, reason)
+
+    def park(self) -> None:
+        """Moves a waiting trial's weights and optimizer states off the GPU; `attach_cohort` brings them back."""
+        if self.slot is not None:
+            self.slot.park()
+            self._move_states(torch.device("cpu"))
+
+    def unpark(self) -> None:
+        """Brings the optimizer's states back to where the base is."""
+        if self.slot is not None:
+            self._move_states(self.base.model.device)
+
+    def _move_states(self, device: torch.device) -> None:
+        """Moves states that have an entry for each weight; torch keeps counts of steps on the CPU, and managed memory
+        goes where it is needed by itself."""
+        for state in self.optimizer.state.values():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.ndim > 0 and not getattr(value, "is_paged", False):
+                    state[name] = value.to(device)
+
+    def free(self) -> None:
+        """Drops gradients and the optimizer's states and weights, after the trial's end.
+
+        torch's schedules put the optimizer's own `step` into the optimizer: such a cycle would keep all of them until
+        Python's collector happens to run, and nothing on a GPU makes it run where memory is short.
+        """
+        for weight in self.parameters:
+            weight.grad = None
+        self.parameters.clear()
+        vars(self.optimizer).clear()
 
     def complete_record(self) -> TrialRecord:
         """The trial's record, completed with the curves, steps and tokens of the training and how it ended."""

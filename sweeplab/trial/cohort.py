@@ -5,11 +5,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import StoreError, write_text
 from sweeplab.runtime.errors import ConfigError, StudyRefused, describe_error, describe_error_with_kind
+from sweeplab.runtime.out_of_memory import is_out_of_memory
 from sweeplab.training.running_trial import RunningTrial
 
 _log = logging.getLogger(__name__)
@@ -26,12 +25,13 @@ def record_failure(record: TrialRecord, error: Exception, folder: Path) -> Trial
     if isinstance(error, ConfigError):
         record.status, record.reason = Status.REFUSED, describe_error(error)
         return record
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         record.status, record.reason = Status.OUT_OF_MEMORY, describe_error(error)
         return record
     record.status, record.reason = Status.FAILED, describe_error_with_kind(error)
-    write_text(folder / "traceback.txt", "".join(traceback.format_exception(error)))
-    _log.error("trial %d failed", record.number, exc_info=error)
+    text = "".join(traceback.format_exception(error))
+    write_text(folder / "traceback.txt", text)
+    _log.error("trial %d failed\n%s", record.number, text)  # not the error: who keeps log records would keep tensors
     return record
 
 

@@ -11,7 +11,6 @@ from sweeplab.data.batches import Batch, Row, collate_rows
 from sweeplab.data.packing import PackedRow
 from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
-from sweeplab.records.record import TrialRecord
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
 from sweeplab.training.module import build_attention_inputs
@@ -69,23 +68,19 @@ def _find_difference(base: Base, row: PackedRow) -> str | None:
     return f"logits of a packed row differ by {apart:.2g} on average, and rounding explains {allowed:.2g}"
 
 
-def has_own_batches(base: Base, rows: Sequence[Row]) -> bool:
-    """True where a trial's numbers depend on which rows stand beside its own, so that no other trial's may."""
+def why_own_batches(base: Base, rows: Sequence[Row]) -> str | None:
+    """Why a trial's numbers depend on which rows stand beside its own, so that no other trial's may; None where they
+    do not."""
     if base.draws_random_numbers:
-        return True
+        return "the base draws random numbers in training"
+    if base.model.device.type == "cuda" and any(type(one).__name__ == "Linear8bitLt" for one in base.model.modules()):
+        return "int8 on CUDA takes an outlier in any row of a batch as one of all rows"
     if base.tokenizer is None:
-        return False
-    return find_row_limit(list_growing_limits(base.model), max(row.num_tokens for row in rows)) is not None
-
-
-def note_own_batches(record: TrialRecord, base: Base) -> None:
-    """Writes into the record why the trial shares no batch with others."""
-    why = (
-        "the base draws random numbers in training"
-        if base.draws_random_numbers
-        else "a long row changes what the base computes for the others of its batch"
-    )
-    record.notes.append(f"trained without other trials in its batches: {why}")
+        return None
+    longest = max(row.num_tokens for row in rows)
+    if find_row_limit(list_growing_limits(base.model), longest) is not None:
+        return "a long row changes what the base computes for the others of its batch"
+    return None
 
 
 def choose_sharing_rule(model: PreTrainedModel) -> Callable[[int], str | None]:

@@ -5,8 +5,9 @@ that says how and in which phase; the other trials of its cohort go on.
 """
 
 import logging
+import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter, is_base_kept
 from sweeplab.adapters.lora import describe_adapter_layers
@@ -20,13 +21,14 @@ from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
 from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
+from sweeplab.runtime.out_of_memory import free_failed
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
-from sweeplab.trial.exactness import has_own_batches, note_own_batches
+from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
@@ -80,30 +82,49 @@ class Cohort:
         """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
         record, trial = spec.new_record(Status.FAILED), None
         try:
-            base, data = _load(spec, record, self.resources)
-            for sentence in data.skipping:
-                self.say(f"{sentence[0].upper()}{sentence[1:]}.")
-            score_base(spec, base, data, record, self.resources)
-            trial = self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
+            trial = self.begin(spec, record)
             record.phase, record.step = "train", trial.step
-            if trial.slot is not None and has_own_batches(base, data.train):
-                note_own_batches(record, base)
+            why = None if trial.slot is None else why_own_batches(trial.base, trial.data.train)
+            if why is not None:
+                record.notes.append(f"trained without other trials in its batches: {why}")
             record.solo = measure_solo(trial, self.resources)
             self.trials.append(trial)
+            self.park([trial])
         except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
-            if trial is None or trial.slot is None:  # the base may have changed; a trial in a slot has not changed it
-                self.reload_base()
-            return record_failure(record, error, spec.folder)
-        self.observe(spec.number, trial.step, {"num_steps": trial.num_steps})
-        return None
+            record_failure(record, error, spec.folder)
+            free_failed(error)
+        else:
+            self.observe(spec.number, trial.step, {"num_steps": trial.num_steps})
+            return None
+        if trial is not None:
+            trial.free()
+        if trial is None or trial.slot is None:  # the base may have changed; a trial in a slot has not changed it
+            trial = None  # it holds the base, and two must never be in memory; so does the error, which is gone by now
+            self.reload_base()
+        return record
+
+    def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial:
+        """The trial at its first step, or at its checkpoint, with its base scored."""
+        base, data = _load(spec, record, self.resources)
+        for sentence in data.skipping:
+            self.say(f"{sentence[0].upper()}{sentence[1:]}.")
+        score_base(spec, base, data, record, self.resources)
+        return self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
+
+    def park(self, trials: Iterable[RunningTrial]) -> None:
+        """Moves trials that wait off the GPU, so that each trial that fits by itself also fits beside them."""
+        if self.resources.device.type == "cuda":
+            for trial in trials:
+                trial.park()
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
-        if has_own_batches(self.trials[0].base, self.trials[0].data.train):
+        if why_own_batches(self.trials[0].base, self.trials[0].data.train) is not None:
             self.capacity = 1
         elif self.capacity is None and len(self.trials) > 1:
             self.capacity = measure_fastest_size(self.trials, self.resources)
         active = choose_active(self.trials, self.capacity)
+        self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
             finished = self.attempt(active, "train", self.fit)
@@ -165,13 +186,16 @@ class Cohort:
                 raise  # other devices wait, or weights are half updated: the worker ends, and its trials run again
             if len(trials) == 1:
                 record_failure(trials[0].record, error, trials[0].spec.folder)
+                free_failed(error)
                 return trials
             self.capacity = len(trials) // 2
-            _log.error("%d trials at once failed", len(trials), exc_info=error)
+            text = "".join(traceback.format_exception(error))  # who keeps log records keeps no tensors of the error's
+            _log.error("%d trials at once failed\n%s", len(trials), text)
             self.say(
                 f"{len(trials)} trials at once: {describe_error_with_kind(error)}; going on with {self.capacity} at a "
                 "time"
             )
+            free_failed(error)
             return []
         finally:
             for trial in trials:
@@ -188,6 +212,7 @@ class Cohort:
         self.trials.remove(trial)
         record = trial.complete_record()
         trial.checkpoint_path.unlink(missing_ok=True)
+        trial.free()
         if trial.slot is None:
             detach_adapter(trial.model)
             if record.status is not Status.FINISHED or not is_base_kept(trial.spec.config.adapter):
@@ -197,6 +222,8 @@ class Cohort:
     def reload_base(self) -> None:
         """Loads the base again, with the same values, for the trials of the cohort."""
         self.resources.forget_base()
+        for trial in self.trials:
+            del trial.base, trial.model  # all of them, before the first one loads it again
         for trial in self.trials:
             trial.base = self.resources.base_for(trial.spec.config)
             trial.model = trial.base.model

@@ -20,11 +20,12 @@ from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import Phase, Solo
+from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory
 from sweeplab.runtime.process_group import Ranks
 from sweeplab.training.attached_cohort import attach_cohort, find_longest_micro_batch, gradient_checkpointing
 from sweeplab.training.module import compute_window_shares, estimate_curvature, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.training.running_trial import RunningTrial, list_gradients, start_trial
+from sweeplab.training.running_trial import OptimizerBytes, RunningTrial, list_gradients, start_trial
 from sweeplab.training.sophia import SophiaG
 from sweeplab.trial.measurement import freed_memory_returned, measure_phase, trim_freed_memory
 from sweeplab.trial.resources import Resources
@@ -106,6 +107,7 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo | None:
         before, standing = resources.memory_bytes(), _find_standing_bytes(trial, device)
         with nullcontext(TensorCount()) if standing is None else count_tensors() as count:
             copy = _copy_trial(trial)
+            stack.callback(copy.free)
             forward_and_backward = stack.enter_context(prepare_longest_pass([copy], resources))
             step = partial(_take_step, copy, resources.ranks, forward_and_backward)
             with (
@@ -118,6 +120,7 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo | None:
             if standing is not None:
                 _measure_loss(copy, longest, device)
         times = _time_steps(step, device)
+        trial.optimizer_bytes = _measure_optimizer(copy, device)
     seconds = [one.seconds for one in times]
     (share,) = find_longest_micro_batch([trial], resources.ranks).shares
     allocated, evaluation = count.peak_bytes(_STEPS), count.peak_bytes(_EVALUATION)
@@ -134,6 +137,22 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo | None:
         slowest_step_seconds=max(seconds),
         step_processor_seconds=min(one.processor_seconds for one in times) if device.type == "cpu" else None,
     )
+
+
+def _measure_optimizer(trial: RunningTrial, device: torch.device) -> OptimizerBytes:
+    """What the optimizer holds after its first step, and on CUDA what a step of it needs for a moment."""
+    states = sum(
+        value.nbytes
+        for state in trial.optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    )
+    if device.type != "cuda":
+        return OptimizerBytes(states, 0)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    trial.optimizer.step()
+    return OptimizerBytes(states, torch.cuda.max_memory_allocated(device) - before)
 
 
 def _can_keep_weights(trial: RunningTrial, resources: Resources) -> bool:
@@ -200,24 +219,49 @@ def _add_to_base(peak: int | None, before: int | None, base: int | None) -> int 
     return None if peak is None or before is None or base is None else base + peak - before
 
 
+@contextmanager
+def _prepare_full_pass(trials: Sequence[RunningTrial], resources: Resources) -> Iterator[Callable[[], None]]:
+    """As `prepare_longest_pass`, with as much memory of a GPU taken as the optimizers will hold and need in a step.
+
+    Their states come with the first step only, and the longest micro-batch may come after it.
+    """
+    device, sizes = resources.device, [trial.optimizer_bytes for trial in trials]
+    num_bytes = sum(one.states for one in sizes) if device.type == "cuda" else 0
+    with prepare_longest_pass(trials, resources) as work:
+        held = torch.empty(num_bytes, dtype=torch.uint8, device=device)
+
+        def work_and_step() -> None:
+            work()
+            torch.empty(max(one.step for one in sizes), dtype=torch.uint8, device=device)
+
+        yield work_and_step
+        del held
+
+
 def measure_fastest_size(trials: Sequence[RunningTrial], resources: Resources) -> int:
     """The number of trials to train at once, at most all of `trials`: it is doubled as long as tokens per second grow
-    and the memory suffices."""
+    and the memory suffices, for the longest micro-batch and the optimizers' states together."""
     size, best, candidate = 1, 0.0, 1
     while True:
         chosen = trials[:candidate]
         before, phases = resources.memory_bytes(), dict[str, Phase]()
         try:
-            with measure_phase(phases, "cohort", resources.device), prepare_longest_pass(chosen, resources) as work:
+            with measure_phase(phases, "cohort", resources.device), _prepare_full_pass(chosen, resources) as work:
                 seconds = time_fastest(work, resources.device)
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            free_failed(error)
             return size
         speed = sum(share.num_tokens for share in find_longest_micro_batch(chosen, resources.ranks).shares) / seconds
         if speed < best * _MIN_SPEEDUP:
             return size
         size, best = candidate, speed
         peak = phases["cohort"].peak_allocated_bytes or phases["cohort"].peak_resident_bytes
-        is_memory_short = peak is not None and before is not None and 2 * (peak - before) > resources.free_bytes()
+        states = 0 if resources.device.type == "cuda" else sum(trial.optimizer_bytes.states for trial in chosen)
+        is_memory_short = (
+            peak is not None and before is not None and 2 * (peak - before + states) > resources.free_bytes()
+        )
         if candidate == len(trials) or is_memory_short:
             return size
         candidate = min(2 * candidate, len(trials))

@@ -14,12 +14,14 @@ from torch import nn
 from sweeplab.adapters.attach import attach_adapter, detach_adapter, save_adapter
 from sweeplab.builtin.digits import DIGITS_TASKS
 from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, make_heldout_batches, order_by_length
 from sweeplab.data.images import load_heldout_images
 from sweeplab.evaluation.catalog import TaskError
+from sweeplab.evaluation.halving import halve_until_it_fits
 from sweeplab.evaluation.harness import run_lm_eval
-from sweeplab.evaluation.heldout import measure_heldout_losses, score_images
+from sweeplab.evaluation.heldout import HeldoutLosses, measure_heldout_losses, score_images
 from sweeplab.evaluation.identity import make_probe
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.evaluation.sampling import draw_sample
@@ -59,24 +61,38 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     if resources.ranks.broadcast_first(known is not None):
         return
     started, settings = time.perf_counter(), config.evaluation
-    batches = data.heldout_batches(base.pad_id, settings.batch_size)
-    losses = measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
+
+    def measure(batch_size: int) -> HeldoutLosses:
+        batches = data.heldout_batches(base.pad_id, batch_size)
+        return measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
+
+    def score(batch_size: int) -> Evaluation:
+        return _score_base_tasks(base, config, batch_size, resources.device)
+
+    losses = halve_until_it_fits(settings.batch_size, measure, record.notes, resources.ranks)
     scored = Evaluation({}, [])
-    if settings.tasks and config.data.is_images():
-        scored = _score_images(base.model, base, settings, resources.device)
-    elif settings.tasks:
-        rule = choose_sharing_rule(base.model)
-        try:
-            (scored,) = run_lm_eval(
-                base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
-            )
-        except TaskError as error:  # before anything is trained
-            raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
+    if settings.tasks:
+        scored = halve_until_it_fits(settings.batch_size, score, record.notes, resources.ranks)
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         _refuse_unmeasured(folder, scored.scores, scored.unmeasured)
         items = [make_loss_row(*losses.restored(order_by_length(data.heldout))), *scored.items]
         write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
+
+
+def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, device: torch.device) -> Evaluation:
+    """The scores of the base without adapter. Raises `ConfigError` for tasks that lm-eval cannot load."""
+    settings = config.evaluation.replaced(batch_size=batch_size)
+    if config.data.is_images():
+        return _score_images(base.model, base, settings, device)
+    rule = choose_sharing_rule(base.model)
+    try:
+        (scored,) = run_lm_eval(
+            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+        )
+    except TaskError as error:  # before anything is trained
+        raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
+    return scored
 
 
 def _refuse_unmeasured(folder: Path, scores: dict[str, dict[str, Score]], not_finite: Collection[str] | None) -> None:
@@ -114,24 +130,28 @@ def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: R
 
 
 def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> None:
-    """Measures held-out losses and the tasks' scores, writes per-item results, and saves the adapters.
+    """Measures held-out losses, saves the adapters, and measures the tasks' scores, with per-item results.
 
-    With several devices each one evaluates everything, since a sharded base needs all devices in every forward; only
-    the first one writes files.
+    Adapters are saved first, so that no trained trial is lost where its scoring fails. With several devices each one
+    evaluates everything, since a sharded base needs all devices in every forward; only the first one writes files.
     """
     settings = trials[0].spec.config.evaluation
     with ExitStack() as stack:
-        cohort = stack.enter_context(attach_cohort(trials))
+        cohort = stack.enter_context(attach_cohort(trials, trains=False))
         for trial in cohort.trials:
             stack.enter_context(evaluation_weights(trial.optimizer))
         items = {}
         for trial in cohort.trials:
-            losses = measure_trial_losses(cohort, trial, resources.device)
+            losses = measure_trial_losses(cohort, trial, resources.device, resources.ranks)
             trial.add_heldout_loss(losses.mean)
             if trial.early_end is None:
                 trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
                 items[trial] = [make_loss_row(*losses)]
         finished = list(items)
+        if resources.ranks.size > 1:
+            free_gathered_weights(trials[0].base.model)
+        for trial in finished if resources.ranks.is_first else []:
+            save_trained_weights(trial)
         if settings.tasks and finished:
             for trial, scored in zip(finished, _score_tasks(cohort, finished, settings, resources), strict=True):
                 trial.record.scores = scored.scores
@@ -141,10 +161,6 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
                     trial.report_metrics(score_values(scored.scores))
         for trial, rows in items.items() if resources.ranks.is_first else ():
             write_json_lines(trial.spec.folder / "items.jsonl", rows)
-        if resources.ranks.size > 1:
-            free_gathered_weights(trials[0].base.model)
-        for trial in finished if resources.ranks.is_first else []:
-            save_trained_weights(trial)
 
 
 def save_trained_weights(trial: RunningTrial) -> None:
@@ -172,6 +188,21 @@ def _score_tasks(
 
     Raises `OtherModelError` where lm-eval would score another model than the trained one.
     """
+    notes: list[str] = []
+
+    def score(batch_size: int) -> list[Evaluation]:
+        return _score_with(cohort, trials, settings.replaced(batch_size=batch_size), resources.device)
+
+    evaluations = halve_until_it_fits(settings.batch_size, score, notes, resources.ranks)
+    for trial in trials:
+        trial.record.notes += [note for note in notes if note not in trial.record.notes]
+    return evaluations
+
+
+def _score_with(
+    cohort: AttachedCohort, trials: Sequence[RunningTrial], settings: EvaluationConfig, device: torch.device
+) -> list[Evaluation]:
+    """As `_score_tasks`, with the batches of `settings`."""
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
 
     def select_trials(numbers: Sequence[int]) -> AbstractContextManager[None]:
@@ -179,7 +210,7 @@ def _score_tasks(
 
     if not config.data.is_images():
         (example,) = make_heldout_batches(trials[0].data.heldout[:1], base.pad_id, 1)
-        example = move_data_to_device(example, resources.device)
+        example = move_data_to_device(example, device)
         moved = [_has_moved(trial) for trial in trials]
         probe = make_probe(
             model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
@@ -189,7 +220,7 @@ def _score_tasks(
     evaluations = []
     for trial in trials:
         with cohort.only([trial]):
-            evaluations.append(_score_images(model, base, settings, resources.device))
+            evaluations.append(_score_images(model, base, settings, device))
     return evaluations
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config.shared_base import geometry, takes_vectors, why_exclusive
+from sweeplab.config.shared_base import geometry, takes_vectors, why_alone, why_exclusive
 from tests.trials import Compose
 
 
@@ -40,6 +40,16 @@ def test_what_changes_the_base_is_alone_and_says_which_key(compose_trial: Compos
     why = why_exclusive(compose_trial("quantization=none", override))
     assert why is not None
     assert why.startswith(reason)
+
+
+def test_int8_trains_alone_on_cuda_only(compose_trial: Compose) -> None:
+    int8 = compose_trial("quantization=int8")
+    assert why_alone(int8, "cpu") is None
+    why = why_alone(int8, "cuda")
+    assert why is not None
+    assert why.startswith("quantization.scheme=int8 on CUDA")
+    assert why_alone(compose_trial("quantization=nf4"), "cuda") is None
+    assert why_alone(compose_trial("optimizer=sophia"), "cuda") == why_exclusive(compose_trial("optimizer=sophia"))
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,16 @@ import torch
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.config.adapter import AdapterConfig
-from sweeplab.config.model import HubModel
+from sweeplab.config.model import EmbeddedModel, HubModel
 from sweeplab.data.batches import Batch
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.identity import OtherModelError, Probe, make_probe, refuse_other_model
 from sweeplab.evaluation.lm import CohortLM
-from sweeplab.models.base import Base
+from sweeplab.models.base import Base, load_base
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.training.module import compute_target_logits
+from tests.configs import quantize
 from tests.evaluation.conftest import settings, with_adapter
 from tests.trials import Compose
 
@@ -27,20 +28,31 @@ BATCH = Batch(IDS, torch.ones_like(IDS), torch.tensor([[-100, -100, 20, 31, 7]])
 ALL_MOVED = [True, True, True]
 
 
-@pytest.fixture
-def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[PackedAdapters]:
-    """Three trials with different adapters on the quantized base."""
-    adapter: AdapterConfig = compose_trial("adapter.rank=4").adapter
+@contextmanager
+def attach_three(base: Base, adapter: AdapterConfig) -> Iterator[PackedAdapters]:
+    """Three trials with different adapters."""
     slots = []
     for seed in range(3):
-        adapted = attach_adapter(nf4_base.model, adapter, HubModel(name="any"), seed)
+        adapted = attach_adapter(base.model, adapter, HubModel(name="any"), seed)
         slot = Slot(list_lora_matrices(adapted), read_lora_weights(adapted), seed, as_vectors=True)
         detach_adapter(adapted)
         for _, b_OR in slot.weights().values():
             b_OR.normal_(0, 0.05, generator=torch.Generator().manual_seed(seed))
         slots.append(slot)
-    with PackedAdapters(nf4_base.model, slots) as made:
+    with PackedAdapters(base.model, slots) as made:
         yield made
+
+
+@pytest.fixture
+def packed(nf4_base: Base, compose_trial: Compose) -> Iterator[PackedAdapters]:
+    with attach_three(nf4_base, compose_trial("adapter.rank=4").adapter) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def half_base() -> Base:
+    """A base in bfloat16, as on every modern GPU."""
+    return load_base(EmbeddedModel(name="tiny_base"), quantize("none"), torch.bfloat16, torch.device("cpu"))
 
 
 def choosing(packed: PackedAdapters) -> Any:
@@ -100,6 +112,39 @@ def test_another_model_is_refused(wrong: str, packed: PackedAdapters, nf4_base: 
         next(iter(packed.slots[0].weights().values()))[1].add_(1e-3)
     with pytest.raises(OtherModelError, match=r"lm-eval sees another model than the trained one: logits .* differ by"):
         refuse_other_model(lm_of(nf4_base, choose), 0, probe)
+
+
+def test_in_bfloat16_another_trials_adapter_is_refused_and_ones_own_is_not(
+    half_base: Base, compose_trial: Compose
+) -> None:
+    """Adapters differ by less than 64 epsilon of the largest logit there, and rows together round otherwise than
+    alone."""
+    with attach_three(half_base, compose_trial("adapter.rank=4").adapter) as packed:
+        probe = probe_of(packed)
+        apart = (probe.trained[0] - probe.trained[1]).abs().max()
+        assert apart < 64 * torch.finfo(torch.bfloat16).eps * probe.trained[0].abs().max()
+        for trial in range(3):
+            own, other = lm_of(half_base, choosing(packed)), lm_of(half_base, shifted(packed))
+            own.begin_trial(trial)
+            refuse_other_model(own, trial, probe)
+            other.begin_trial(trial)
+            with pytest.raises(OtherModelError, match="another model"):
+                refuse_other_model(other, trial, probe)
+        with pytest.raises(OtherModelError, match="another model"):
+            refuse_other_model(lm_of(half_base, lambda places: packed.only([])), 0, probe)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_rows_of_all_trials_that_go_through_each_others_adapters_are_refused(
+    half: bool, half_base: Base, nf4_base: Base, compose_trial: Compose
+) -> None:
+    with attach_three(half_base if half else nf4_base, compose_trial("adapter.rank=4").adapter) as packed:
+
+        def exchange(places: Sequence[int]) -> AbstractContextManager[None]:
+            return packed.only([packed.slots[place] for place in (*places[1:], *places[:1])])
+
+        with pytest.raises(OtherModelError, match="gives trial 0 of the cohort the logits of trial 1"):
+            make_probe(packed.base, BATCH, compute_target_logits, exchange, ALL_MOVED, None)
 
 
 def test_an_adapter_that_is_off_in_training_too_is_refused_once_it_has_moved(

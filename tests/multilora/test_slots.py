@@ -72,7 +72,8 @@ def test_an_optimizer_follows_its_slot_into_another_row(weights: Weights, whole:
     optimizers = [torch.optim.AdamW(these, lr=0.1) for these in (list(slot.parameters.values()), plain)]
     for step in range(4):
         rows, grads = torch.full((2, len(slot.row_P)), 7.0), torch.zeros(2, len(slot.row_P))
-        slot.move(rows[1], grads[1])
+        slot.move(rows[1])
+        slot.set_gradients(grads[1])
         flat = [tensor for pair in slot._view_pairs(grads[1]).values() for tensor in pair]
         for weight, grad in zip(plain, flat, strict=True):
             grad.copy_(torch.sin(step + weight.detach()))

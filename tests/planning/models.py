@@ -78,7 +78,8 @@ class Built(NamedTuple):
     @property
     def gradients(self) -> list[torch.Tensor]:
         """Those that have their place at all times."""
-        return [] if self.packed is None else [bucket.grads_KP for bucket in self.packed.buckets]
+        buckets = [] if self.packed is None else self.packed.buckets
+        return [bucket.grads_KP for bucket in buckets if bucket.grads_KP is not None]
 
     @property
     def adapter_bytes(self) -> int:

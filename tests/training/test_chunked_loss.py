@@ -191,7 +191,7 @@ def cohort_batch() -> CohortBatch:
 def packed_gradients(packed: PackedAdapters, shares_K: Tensor) -> list[Tensor]:
     packed.zero_gradients()
     (shares_K * torch.tensor([1.0, 2.0, 0.5])).sum().backward()
-    return [bucket.grads_KP.clone() for bucket in packed.buckets]
+    return [bucket.grads_KP.clone() for bucket in packed.buckets if bucket.grads_KP is not None]
 
 
 def shares_at_once(base: nn.Module, batch: CohortBatch) -> Tensor:

@@ -16,7 +16,7 @@ from sweeplab.config.executor import LocalWorkers
 from sweeplab.data.batches import Windows
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.records.record import Phase, Solo, Status
-from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
 from sweeplab.trial import profile as probe
 from sweeplab.trial.lifecycle import begin_trial
 from sweeplab.trial.profile import measure_fastest_size, measure_solo, time_fastest
@@ -249,7 +249,7 @@ class Timer:
                 raise torch.OutOfMemoryError
             return self.seconds[work]
 
-        monkeypatch.setattr(probe, "prepare_longest_pass", at_work)
+        monkeypatch.setattr(probe, "_prepare_full_pass", at_work)
         monkeypatch.setattr(probe, "measure_phase", measured)
         monkeypatch.setattr(probe, "time_fastest", fastest)
 
@@ -275,7 +275,10 @@ def test_more_at_once_only_while_that_is_faster_and_fits(
     timer, machine, data = Timer(monkeypatch), Machine(CPU), examples(6, seed=1)
     timer.seconds, machine.left = seconds, left
     runs: Any = [
-        SimpleNamespace(windows=Windows(data, 2, 1, n), base=SimpleNamespace(pad_id=0)) for n in range(num_runs)
+        SimpleNamespace(
+            windows=Windows(data, 2, 1, n), base=SimpleNamespace(pad_id=0), optimizer_bytes=OptimizerBytes(0, 0)
+        )
+        for n in range(num_runs)
     ]
     assert measure_fastest_size(runs, machine) == size
     assert timer.tried == tried
