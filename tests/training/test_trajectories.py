@@ -91,7 +91,8 @@ def plain_loop(model: nn.Module, data: list[Tokens], config: TrialConfig, num_st
             num_targets = sum(data[index].num_targets for index in window)
             for start in range(0, len(window), 2):
                 batch = collate_tokens([data[index] for index in window[start : start + 2]], PAD, 0)
-                share = Share(len(batch.ids_BT), batch.ids_BT.shape[1], 0, 0, num_targets)
+                own = int((batch.labels_BT[:, 1:] >= 0).sum())
+                share = Share(len(batch.ids_BT), batch.ids_BT.shape[1], 0, own, num_targets)
                 compute_window_shares(model, CohortBatch(batch, (share,))).sum().backward()
             if config.optimizer.target.endswith("SophiaG") and step % 3 == 0:
                 generator = torch.Generator().manual_seed(torch.initial_seed() * 1_000_003 + step)
