@@ -149,8 +149,11 @@ def compute_mean_losses(
     targets, num_trials = find_targets(labels_BT, places_N), len(divisors)
     states_NH = readout.states_BTH[targets.rows_N, targets.columns_N]
     trials_N = targets.rows_N // (len(labels_BT) // num_trials)
-    counts = trials_N.bincount(minlength=num_trials).tolist() if counts is None else counts
     gradients = _Gradients(states_NH, [], [])
+    if not torch.is_grad_enabled() or num_trials == 1:  # all in one part
+        counts = [len(states_NH)]
+    elif counts is None:
+        counts = trials_N.bincount(minlength=num_trials).tolist()
     if torch.is_grad_enabled():
         excerpts = list_excerpts(readout.head, targets.places_N, counts, labels_BT.shape)
         gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
