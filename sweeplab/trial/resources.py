@@ -18,6 +18,7 @@ from sweeplab.data.sources import load_splits
 from sweeplab.data.tokens import refuse_unknown_tokens, tokenize_examples
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
+from sweeplab.records.record import Solo
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
@@ -41,6 +42,8 @@ class Resources:
     base: Base | None = None
     base_memory_bytes: int | None = None  # in use after the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
+    solos: dict[str, Solo | None] = field(default_factory=dict)  # by `profile.describe_layout`
+    fastest_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by geometry; of how many trials
 
     @classmethod
     def open(
