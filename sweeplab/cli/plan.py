@@ -15,15 +15,17 @@ from sweeplab.cli.plan_tables import (
     suggest_remedies,
 )
 from sweeplab.config.compose import Request
+from sweeplab.config.executor import LocalWorkers
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, axes
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
+from sweeplab.execution.placement import choose_placements
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
-from sweeplab.report.evidence.formatting import DASH
+from sweeplab.report.evidence.formatting import DASH, count_noun
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.tracking.progress import format_clock
 
@@ -66,6 +68,42 @@ def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> floa
     if not listed:
         return num_trials * times[0]
     return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
+
+
+def _count_workers(config: StudyConfig, rows: Sequence[PlanRow]) -> int | None:
+    """Workers of this machine; None where others do the work, or no time is known. Raises `ConfigError` as a run."""
+    is_known = all(row.forecast.load_seconds is not None for row in rows)
+    return len(choose_placements(config)) if is_known and isinstance(config.executor, LocalWorkers) else None
+
+
+def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int | None) -> float | None:
+    """Wall seconds of the study: each worker loads the base, one scores its held-out loss, and the trials train and
+    measure theirs, in equal parts. None where a part is unknown."""
+    parts = [(row.forecast.train_seconds, row.forecast.heldout_seconds) for row in rows]
+    loads = [row.forecast.load_seconds for row in rows]
+    bases = {
+        str((row.config.model, row.config.quantization, row.config.data)): row.forecast.base_seconds for row in rows
+    }
+    if num_workers is None or None in loads or any(None in pair for pair in parts) or None in bases.values():
+        return None
+    trials = [sum(filter(None, pair)) for pair in parts]
+    counts = [row.num_seeds for row in rows] if listed else [num_trials]
+    busy = sum(seconds * count for seconds, count in zip(trials, counts, strict=False))
+    return max(filter(None, loads), default=0.0) + sum(filter(None, bases.values())) + busy / num_workers
+
+
+def _describe_time(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int | None) -> str:
+    """The line below the table of settings."""
+    trained = _sum_seconds(rows, num_trials, listed)
+    in_all = _sum_study_seconds(rows, num_trials, listed, num_workers)
+    line = f"{count_noun(num_trials, 'trial')}, training {DASH if trained is None else format_clock(trained)} in all"
+    if in_all is None or num_workers is None:
+        return f"{line}."
+    return (
+        f"{line}; the study {format_clock(in_all)} with {count_noun(num_workers, 'worker')} on a machine that does "
+        "nothing else: loading, the base's held-out loss, training and the trials' held-out losses. Tasks, and "
+        "starting Python, are not in it."
+    )
 
 
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
@@ -148,6 +186,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
+    if extent.num_heldout_in_all is not None:
+        lines.append(f"{extent.num_heldout_in_all:,} examples are held out.")
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
     if extent.num_naming_special:
@@ -222,12 +262,13 @@ def plan_study(request: Request, console: Console) -> None:
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
     num_trials = count_planned_trials(config, varied)
-    seconds = _sum_seconds(rows, num_trials, config.sampler.name in LISTING)
+    listed, num_workers = config.sampler.name in LISTING, _count_workers(config, rows)
+    seconds = _sum_seconds(rows, num_trials, listed)
+    study_seconds = _sum_study_seconds(rows, num_trials, listed, num_workers)
     path = study_folder(config) / "plan.json"
-    write_json(path, _list_plan_values(config, varied, rows, seconds))
+    write_json(path, _list_plan_values(config, varied, rows, seconds) | {"study_seconds": study_seconds})
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
-    total = DASH if seconds is None else format_clock(seconds)
-    console.print(Text(f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."), soft_wrap=True)
+    console.print(Text(_describe_time(rows, num_trials, listed, num_workers)), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)

@@ -162,17 +162,18 @@ def _download_examples(config: HubData) -> list[Example]:
     return _make_examples(numbered, config.name, config.record_fields)
 
 
-def _split_examples(
-    examples: list[Example], heldout_fraction: float, where: str
-) -> tuple[list[Example], list[Example]]:
-    """Training and held-out parts of a seeded shuffle, both with at least one example.
+def _split_examples(examples: list[Example], config: RecordData, where: str) -> tuple[list[Example], list[Example]]:
+    """Training and held-out parts of a seeded shuffle, both with at least one example; of fewer held-out ones the same
+    come first.
 
     `where` names the source in the `ConfigError` that is raised for less than two examples.
     """
     if len(examples) < 2:
         raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
     shuffled = random.Random(_SPLIT_SEED).sample(examples, len(examples))
-    num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
+    num_heldout = min(max(1, round(config.heldout_fraction * len(examples))), len(examples) - 1)
+    if config.num_heldout is not None:
+        num_heldout = min(num_heldout, config.num_heldout)
     return shuffled[num_heldout:], shuffled[:num_heldout]
 
 
@@ -193,7 +194,7 @@ def _load_whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
         return train, heldout
     if isinstance(config, MixtureData):
         parts = [
-            _split_examples(_read_examples(part.path, config), config.heldout_fraction, f"data.parts: {part.path}")
+            _split_examples(_read_examples(part.path, config), config, f"data.parts: {part.path}")
             for part in config.parts
         ]
         return mix_parts([train for train, _ in parts], config), [one for _, heldout in parts for one in heldout]
@@ -202,7 +203,7 @@ def _load_whole_splits(config: TextData) -> tuple[list[Example], list[Example]]:
     if config.heldout_path is not None:
         return examples, _read_examples(config.heldout_path, config)
     where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
-    return _split_examples(examples, config.heldout_fraction, where)
+    return _split_examples(examples, config, where)
 
 
 def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:

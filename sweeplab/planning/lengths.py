@@ -32,6 +32,8 @@ class DataExtent(NamedTuple):
     num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
+    heldout_tokens: int | None = None  # of all held-out examples; None: not measured
+    num_heldout_in_all: int | None = None  # held-out examples of any source
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -66,12 +68,20 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
     tokenizer = load_tokenizer(config.model)
     split = tokenize_examples(examples, tokenizer, config.data.style, config.data.mask_prompt, length)
+    heldout_tokens = None
     if _is_small(splits.heldout):
-        tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)  # or refuses
+        heldout = tokenize_examples(splits.heldout, tokenizer, config.data.style, config.data.mask_prompt, length)
+        heldout_tokens = sum(tokens.num_tokens for tokens in heldout.examples)
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
     mean = sum(lengths) / len(rows)
     longest = max(tokens.num_tokens for tokens in split.examples)
     counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
-    return counted._replace(longest_example=longest, num_naming_special=split.num_naming_special, notes=split.notes)
+    return counted._replace(
+        longest_example=longest,
+        num_naming_special=split.num_naming_special,
+        notes=split.notes,
+        heldout_tokens=heldout_tokens,
+        num_heldout_in_all=len(splits.heldout),
+    )

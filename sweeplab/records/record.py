@@ -13,7 +13,11 @@ from sweeplab.runtime.errors import ConfigError
 
 _RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
-_ADDED: Final = ("notes", "num_naming_special")  # left out where empty, so that records of before them stay as they are
+_ADDED: Final = (
+    "notes",
+    "num_naming_special",
+    "num_heldout_examples",
+)  # left out where empty, so that records of before them stay as they are
 _ADDED_TO_SOLO: Final = (  # likewise
     "evaluation_peak_allocated_bytes",
     "median_step_seconds",
@@ -127,6 +131,7 @@ class TrialRecord:
     num_truncated: int | None = None  # of these, cut at max_length
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     num_naming_special: int | None = None  # of these, whose text names special tokens, which were read as text
+    num_heldout_examples: int | None = None  # with those that were dropped
     num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory

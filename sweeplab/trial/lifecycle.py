@@ -266,7 +266,7 @@ def _attach(
     spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources, observe: Observe
 ) -> RunningTrial:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
-    record.num_train_examples = data.num_examples
+    record.num_train_examples, record.num_heldout_examples = data.num_examples, data.num_heldout
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
     record.notes += [note for note in data.notes if note not in record.notes]

@@ -122,7 +122,8 @@ class Resources:
                 packed = pack_examples(train.examples, length)
                 refuse_inexact_packing(base, packed, length)
                 rows = packed
-            counts = (train.num_dropped, len(splits.train), heldout.num_truncated, train.num_naming_special)
+            sizes = (len(splits.train), len(splits.heldout))
+            counts = (train.num_dropped, *sizes, heldout.num_truncated, train.num_naming_special)
             self.tokenized = {
                 key: Tokenized(
                     rows, heldout.examples, train.num_truncated, splits.fingerprint, *counts, notes=train.notes
@@ -143,4 +144,4 @@ def _refuse_random_base(base: Base, strategy: str) -> None:
 def _prepare_images(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, read_image_size(base.model.config))
-    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
+    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, 0, len(splits.train), len(splits.heldout))
