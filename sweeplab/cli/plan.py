@@ -1,6 +1,7 @@
 """`action=plan`: what would run, how many parameters, how much memory and time; nothing is trained."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -21,11 +22,12 @@ from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.space import Axis, axes
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
-from sweeplab.execution.placement import choose_placements
+from sweeplab.execution.placement import Placement, choose_placements
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
 from sweeplab.report.evidence.formatting import DASH, count_noun
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.tracking.progress import format_clock
 
@@ -49,7 +51,8 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
         check_optimizer(optimizer)
-    forecaster = Forecaster(request.config.executor)
+    executors = [placement.executor for placement in _list_placements(request.config)]  # with a worker's threads
+    forecaster = Forecaster([*executors, request.config.executor][0])
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)
     else:
@@ -70,13 +73,15 @@ def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> floa
     return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
 
 
-def _count_workers(config: StudyConfig, rows: Sequence[PlanRow]) -> int | None:
-    """Workers of this machine; None where others do the work, or no time is known. Raises `ConfigError` as a run."""
-    is_known = all(row.forecast.load_seconds is not None for row in rows)
-    return len(choose_placements(config)) if is_known and isinstance(config.executor, LocalWorkers) else None
+def _list_placements(config: StudyConfig) -> list[Placement]:
+    """Workers of this machine; none where others do the work, or where it cannot measure what the study asks for."""
+    if isinstance(config.executor, LocalWorkers):
+        with suppress(ConfigError):
+            return choose_placements(config)
+    return []
 
 
-def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int | None) -> float | None:
+def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> float | None:
     """Wall seconds of the study: each worker loads the base, one scores its held-out loss, and the trials train and
     measure theirs, in equal parts. None where a part is unknown."""
     parts = [(row.forecast.train_seconds, row.forecast.heldout_seconds) for row in rows]
@@ -84,7 +89,7 @@ def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, n
     bases = {
         str((row.config.model, row.config.quantization, row.config.data)): row.forecast.base_seconds for row in rows
     }
-    if num_workers is None or None in loads or any(None in pair for pair in parts) or None in bases.values():
+    if num_workers == 0 or None in loads or any(None in pair for pair in parts) or None in bases.values():
         return None
     trials = [sum(filter(None, pair)) for pair in parts]
     counts = [row.num_seeds for row in rows] if listed else [num_trials]
@@ -92,18 +97,13 @@ def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, n
     return max(filter(None, loads), default=0.0) + sum(filter(None, bases.values())) + busy / num_workers
 
 
-def _describe_time(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int | None) -> str:
+def _describe_time(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> str:
     """The line below the table of settings."""
     trained = _sum_seconds(rows, num_trials, listed)
     in_all = _sum_study_seconds(rows, num_trials, listed, num_workers)
     line = f"{count_noun(num_trials, 'trial')}, training {DASH if trained is None else format_clock(trained)} in all"
-    if in_all is None or num_workers is None:
-        return f"{line}."
-    return (
-        f"{line}; the study {format_clock(in_all)} with {count_noun(num_workers, 'worker')} on a machine that does "
-        "nothing else: loading, the base's held-out loss, training and the trials' held-out losses. Tasks, and "
-        "starting Python, are not in it."
-    )
+    study = "" if in_all is None else f"; the study {format_clock(in_all)} with {count_noun(num_workers, 'worker')}"
+    return f"{line}{study}."
 
 
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
@@ -223,7 +223,15 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
     fit = [] if asked is None else _describe_device_memory(rows, asked)
-    measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
+    measure = (
+        "Peak memory and time in the table are of a trial alone: memory is training's, and evaluation is not in the "
+        "time."
+    )
+    if all(row.forecast.load_seconds is not None for row in rows):
+        measure += (
+            " The study's time is that of loading, the base's held-out loss, training and the trials' held-out losses, "
+            "on a machine that does nothing else; tasks, and starting Python, are not in it."
+        )
     return [*drawn, *assumed, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
 
 
@@ -262,7 +270,7 @@ def plan_study(request: Request, console: Console) -> None:
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
     num_trials = count_planned_trials(config, varied)
-    listed, num_workers = config.sampler.name in LISTING, _count_workers(config, rows)
+    listed, num_workers = config.sampler.name in LISTING, len(_list_placements(config))
     seconds = _sum_seconds(rows, num_trials, listed)
     study_seconds = _sum_study_seconds(rows, num_trials, listed, num_workers)
     path = study_folder(config) / "plan.json"

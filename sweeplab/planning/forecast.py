@@ -1,7 +1,7 @@
 """Forecasts parameters, memory and time of a trial before it runs."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
 from sweeplab.config.data import TextData
@@ -10,7 +10,6 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.models.row_limits import RowLimit, find_row_limit, inexact_packing_error
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
-from sweeplab.planning.speed import PassSeconds, measure_passes
 from sweeplab.planning.time import (
     count_flops_per_token,
     count_heldout_measurements,
@@ -20,6 +19,9 @@ from sweeplab.planning.time import (
     measure_flops_per_second,
 )
 from sweeplab.runtime.device import PlannedDevice, plan_device
+
+if TYPE_CHECKING:
+    from sweeplab.planning.speed import PassSeconds
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataEx
 class MeasuredPasses(NamedTuple):
     """Passes of one setting, and its operations for a token of training."""
 
-    seconds: PassSeconds
+    seconds: "PassSeconds"
     flops: int
 
 
@@ -128,6 +130,10 @@ class Forecaster:
         self, config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice
     ) -> MeasuredPasses | None:
         """What was measured of the first setting of this base, batch and data; others take as their operations say."""
+        if device.kind != "cpu":
+            return None
+        from sweeplab.planning.speed import measure_passes  # imports PEFT
+
         training = config.training
         key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device}"
         if key not in self.passes:

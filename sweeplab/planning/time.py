@@ -103,8 +103,9 @@ def count_heldout_measurements(training: TrainingConfig, num_steps: int) -> int:
     interval = training.heldout_interval
     if interval is None:
         return 1
-    every = interval if interval >= 1 else interval * num_steps
-    return max(1, math.ceil(num_steps / every - 1e-9))
+    before = num_steps - 1  # the last step's is the end's
+    rungs = before // interval if interval >= 1 else before / num_steps / interval + 1e-9
+    return min(before, math.floor(rungs)) + 1
 
 
 def estimate_train_seconds(
