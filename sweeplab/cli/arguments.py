@@ -25,7 +25,7 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises `ConfigError` for what it would answer with a traceback.
 
     Hydra wants keys that the chosen options lack to be added with two pluses; here they may be written without them.
-    A recommendation needs no experiment; it has its own.
+    A recommendation needs no experiment; it has its own. `export=true` chooses a folder for the export.
     """
     for argument in arguments:
         _check_readable(argument)
@@ -33,7 +33,16 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     _typed[:] = arguments
     names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
     own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    return [mark_known(argument) for argument in _put_flags_first([*own, *arguments])]
+    named = [_name_export(argument, arguments) for argument in arguments]
+    return [mark_known(argument) for argument in _put_flags_first([*own, *named])]
+
+
+def _name_export(argument: str, arguments: Sequence[str]) -> str:
+    """`export=true` as a folder in exports/ that is named after the study."""
+    if argument != "export=true":
+        return argument
+    given = dict(one.lstrip("+").partition("=")[::2] for one in arguments)
+    return f"export.path=exports/{given.get('study.name') or given.get('experiment') or 'recommend'}"
 
 
 def _put_flags_first(arguments: Sequence[str]) -> list[str]:

@@ -114,23 +114,24 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.reproduce import reproduce_trial
 
             return reproduce_trial(request, console)
-        case "recommend":
-            return _run_study(request, console, recommends=True)
-        case "run":
+        case "run" | "recommend":
             return _run_study(request, console)
     return True
 
 
-def _run_study(request: Request, console: "Console", recommends: bool = False) -> bool:
+def _run_study(request: Request, console: "Console") -> bool:
     """Trains the study's trials, or goes on with those that are left; true where at least one has finished.
 
     Raises `ConfigError`, `StoreError` and `KeyboardInterrupt`.
     """
-    from sweeplab.cli.recommend import recommend_setting
-    from sweeplab.execution.driver import Driver
-
     try:
-        return recommend_setting(request, console) if recommends else Driver(request, console).run() > 0
+        if request.config.action == "recommend":
+            from sweeplab.cli.recommend import recommend_setting
+
+            return recommend_setting(request, console)
+        from sweeplab.execution.driver import Driver
+
+        return Driver(request, console).run() > 0
     except KeyboardInterrupt as end:
         folder = study_folder(request.config)
         word = end.word.capitalize() if isinstance(end, Ended) else "Interrupted"

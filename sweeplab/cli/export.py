@@ -17,8 +17,11 @@ from sweeplab.config.compose import Request
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig
+from sweeplab.records.items import read_items
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text
+from sweeplab.report import find_answer
+from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,14 +77,26 @@ def _describe_ending(record: TrialRecord) -> str:
     return words.get(record.status, record.status.value)
 
 
+def _find_best_trial(folder: Path, records: list[TrialRecord]) -> int:
+    """The last finished trial of the setting that leads: a fresh seed's where there are any. Raises `ConfigError`."""
+    facts = read_facts(folder)
+    leading = (
+        None if facts is None else find_answer(StoredStudy(facts, records, read_items(folder) or None, [])).leading
+    )
+    trials = [] if leading is None else leading.trials
+    finished = [one.number for one in records if one.number in trials and one.status is Status.FINISHED]
+    if not finished:
+        raise ConfigError(f"trial=best: no setting leads in {folder}; see its report, or name a trial: trial=0")
+    return max(finished)
+
+
 def _find_sources(config: StudyConfig) -> list[Source]:
     """The trials that the command names. Raises `ConfigError` where they cannot be exported together."""
     folder = study_folder(config)
     records = read_records(folder)
-    chosen = [
-        find_source(number, records, folder, config.export.kind)
-        for number in config.export.trials or [config.trial or 0]
-    ]
+    trial = _find_best_trial(folder, records) if config.trial == "best" else config.trial or 0
+    numbers = config.export.trials or [trial]
+    chosen = [find_source(number, records, folder, config.export.kind) for number in numbers]
     for one in chosen[1:]:
         for key in ("model", "quantization"):
             if getattr(one.config, key) != getattr(chosen[0].config, key):

@@ -1,7 +1,6 @@
 """`action=plan`: what would run, how many parameters, how much memory and time; nothing is trained."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,21 +14,18 @@ from sweeplab.cli.plan_tables import (
     make_settings_table,
     suggest_remedies,
 )
+from sweeplab.cli.plan_time import StudyTimes, describe_time, list_placements, sum_times
 from sweeplab.config.compose import Request
-from sweeplab.config.executor import LocalWorkers
-from sweeplab.config.search_rules import LISTING
+from sweeplab.config.sampler import FinalsSampler
+from sweeplab.config.search_rules import LISTING, RACES
 from sweeplab.config.shared_base import why_exclusive
-from sweeplab.config.space import Axis, axes
+from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
-from sweeplab.execution.placement import Placement, choose_placements
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
-from sweeplab.report.evidence.formatting import DASH, count_noun
-from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
-from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
@@ -51,7 +47,7 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
         check_optimizer(optimizer)
-    executors = [placement.executor for placement in _list_placements(request.config)]  # with a worker's threads
+    executors = [placement.executor for placement in list_placements(request.config)]  # with a worker's threads
     forecaster = Forecaster([*executors, request.config.executor][0])
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)
@@ -61,49 +57,6 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
         PlanRow(params, config, seeds, forecaster.forecast(config), why_exclusive(config))
         for (params, config), seeds in zip(planned, num_seeds, strict=True)
     ]
-
-
-def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> float | None:
-    """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
-    times = [row.forecast.train_seconds for row in rows if row.forecast.train_seconds is not None]
-    if len(times) < len(rows):
-        return None
-    if not listed:
-        return num_trials * times[0]
-    return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
-
-
-def _list_placements(config: StudyConfig) -> list[Placement]:
-    """Workers of this machine; none where others do the work, or where it cannot measure what the study asks for."""
-    if isinstance(config.executor, LocalWorkers):
-        with suppress(ConfigError):
-            return choose_placements(config)
-    return []
-
-
-def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> float | None:
-    """Wall seconds of the study: each worker loads the base, one scores its held-out loss, and the trials train and
-    measure theirs, in equal parts. None where a part is unknown."""
-    parts = [(row.forecast.train_seconds, row.forecast.heldout_seconds) for row in rows]
-    loads = [row.forecast.load_seconds for row in rows]
-    bases = {
-        str((row.config.model, row.config.quantization, row.config.data)): row.forecast.base_seconds for row in rows
-    }
-    if num_workers == 0 or None in loads or any(None in pair for pair in parts) or None in bases.values():
-        return None
-    trials = [sum(filter(None, pair)) for pair in parts]
-    counts = [row.num_seeds for row in rows] if listed else [num_trials]
-    busy = sum(seconds * count for seconds, count in zip(trials, counts, strict=False))
-    return max(filter(None, loads), default=0.0) + sum(filter(None, bases.values())) + busy / num_workers
-
-
-def _describe_time(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> str:
-    """The line below the table of settings."""
-    trained = _sum_seconds(rows, num_trials, listed)
-    in_all = _sum_study_seconds(rows, num_trials, listed, num_workers)
-    line = f"{count_noun(num_trials, 'trial')}, training {DASH if trained is None else format_clock(trained)} in all"
-    study = "" if in_all is None else f"; the study {format_clock(in_all)} with {count_noun(num_workers, 'worker')}"
-    return f"{line}{study}."
 
 
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
@@ -236,7 +189,7 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
 
 
 def _list_plan_values(
-    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], seconds: float | None
+    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes
 ) -> dict[str, Any]:
     """`plan.json`."""
     return {
@@ -244,7 +197,8 @@ def _list_plan_values(
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
         "num_trials": count_planned_trials(config, varied),
-        "train_seconds": seconds,
+        "train_seconds": times.training,
+        "study_seconds": times.study,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
@@ -264,19 +218,30 @@ def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
     }
 
 
+def _say_total(config: StudyConfig, varied: list[Axis], num_trials: int, total: str) -> str:
+    if config.sampler.name not in RACES:
+        return f"{num_trials} trial{'s' * (num_trials != 1)}, training {total}."
+    sampler = config.sampler
+    first = sampler.num_drawn if isinstance(sampler, FinalsSampler) else len(grid(list_begin(varied)))
+    budget = f", or study.budget={config.study.budget} is spent" if config.study.budget else ""
+    return (
+        f"A race: {first} trials, then as many seeds as their places need, until study.within is known{budget}. "
+        f"{num_trials} trials at most would train for {total}."
+    )
+
+
 def plan_study(request: Request, console: Console) -> None:
     """Prints the plan and writes `plan.json`. Raises `ConfigError` for what could not run, and `StoreError`."""
     config, varied = request.config, axes(request.config.space)
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
     num_trials = count_planned_trials(config, varied)
-    listed, num_workers = config.sampler.name in LISTING, len(_list_placements(config))
-    seconds = _sum_seconds(rows, num_trials, listed)
-    study_seconds = _sum_study_seconds(rows, num_trials, listed, num_workers)
+    num_workers = len(list_placements(config))
+    times = sum_times(rows, num_trials, config.sampler.name in LISTING, num_workers)
     path = study_folder(config) / "plan.json"
-    write_json(path, _list_plan_values(config, varied, rows, seconds) | {"study_seconds": study_seconds})
+    write_json(path, _list_plan_values(config, varied, rows, times))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
-    console.print(Text(_describe_time(rows, num_trials, listed, num_workers)), soft_wrap=True)
+    console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)

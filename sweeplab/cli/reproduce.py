@@ -110,7 +110,7 @@ def _match_executor(executor: ExecutorConfig, record: TrialRecord, num_devices: 
 def read_recorded(request: Request) -> tuple[TrialRecord, Path]:
     """Raises `ConfigError` where there is no such trial, or nothing of it to compare."""
     folder = study_folder(request.config)
-    path = record_path(folder, request.config.trial or 0)
+    path = record_path(folder, request.config.trial if isinstance(request.config.trial, int) else 0)
     if not path.is_file():
         there = ", ".join(str(int(one.parent.name)) for one in trial_files(folder, "record.json"))
         raise ConfigError(

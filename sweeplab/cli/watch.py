@@ -24,6 +24,7 @@ from sweeplab.records.store import read_facts, read_record, trial_files
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import gather_evidence
 from sweeplab.report.evidence.formatting import DASH, describe_params, format_estimate, format_metric, label_metric
+from sweeplab.report.evidence.race import follow_course
 from sweeplab.report.evidence.settings import group_by_setting, keep_allowed, read_number
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.progress import format_clock
@@ -149,7 +150,10 @@ def _describe_best_setting(seen: _StudyState, metric: str) -> str:
 
 
 def _list_best_lines(seen: _StudyState) -> list[Text]:
-    """One for each objective."""
+    """One for each objective, or where a race stands."""
+    if seen.facts.race is not None:
+        standing = follow_course(seen.facts, [ending.record for ending in seen.endings]).describe()
+        return [] if standing is None else [Text(standing)]
     return [Text(_describe_best_setting(seen, metric)) for metric in seen.facts.objectives]
 
 

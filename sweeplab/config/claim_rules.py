@@ -13,6 +13,8 @@ from sweeplab.runtime.errors import refuse
 def spaces_axes(space: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
     """The space's axes by key, as conf spells them."""
     spec = {name: value for name, value in space.items() if name in AXIS_KEYS and not isinstance(value, dict)}
+    if spec and "when" in space:
+        spec["when"] = space["when"]
     found = {prefix.removesuffix("."): spec} if spec else {}
     for name, value in space.items():
         if name not in spec and isinstance(value, dict):

@@ -13,7 +13,7 @@ from sweeplab.runtime.errors import refuse
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
     "trial": ("export", "reproduce"),
     "studies": ("compare",),
-    "export.": ("export",),
+    "export.": ("export", "recommend"),
     "watch.": ("watch",),
     "compare.": ("compare",),
 }
@@ -88,7 +88,7 @@ def _refuse_replaced(config: StudyConfig, given: Iterable[str]) -> None:
         if needed is not None and not is_filled(config, needed) and value not in (None, False, {}):
             name, _, wanted = needed.partition("=")
             why = f"with {name}={value_of(config, name)}" if wanted else f"while {name} is empty"
-            remedy = f"choose {needed}" if wanted else f"give {name} too"
+            remedy = f"choose {needed.replace('|', ' or ')}" if wanted else f"give {name} too"
             raise refuse(key, f"has no effect {why}", value, f"{remedy}, or leave {key} out")
 
 

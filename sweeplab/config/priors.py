@@ -11,6 +11,7 @@ from sweeplab.config.conf import CONF, PACKAGE
 from sweeplab.config.model import AnyModel, EmbeddedModel, LocalModel
 
 _STEPS: Final = (0, 1, -1, 2, -2)  # half decades around the published rate, in the order in which they are tried
+_FURTHER: Final = 3  # half decades beyond each end
 _HALVES: Final = (1.0, 3.0)  # of a decade
 
 
@@ -28,11 +29,11 @@ def list_prior_rates(model: AnyModel) -> list[float]:
     return [_half_decade(center + step) for step in _STEPS]
 
 
-def list_further_rates(rates: list[float], best: float) -> list[float]:
-    """The next two half decades beyond an end of `rates`; empty where `best` is at none."""
-    direction = 1 if best == max(rates) else -1 if best == min(rates) else 0
-    place = round(2 * math.log10(best))
-    return [_half_decade(place + direction * count) for count in (1, 2)] if direction else []
+def list_further_rates(rates: list[float]) -> list[float]:
+    """The next half decades beyond both ends of `rates`."""
+    lowest, highest = (round(2 * math.log10(rate)) for rate in (min(rates), max(rates)))
+    ends = [(highest + count, lowest - count) for count in range(1, _FURTHER + 1)]
+    return [_half_decade(place) for pair in ends for place in pair]
 
 
 def _half_decade(place: int) -> float:

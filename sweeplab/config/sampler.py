@@ -80,6 +80,15 @@ class GpSampler(DrawingSampler):
     deterministic_objective: bool | None = key("a setting always scores the same; null: Optuna's own", None)
 
 
+class FinalsSampler(DrawingSampler):
+    """Settings drawn by a sampler that learns, with one seed; the best of them race with other seeds."""
+
+    name: Literal["finals"] = "finals"
+    drawn_by: Literal["tpe", "gp"] = key("the sampler that draws, with Optuna's own options")
+    num_drawn: int = key("settings to draw, with the first of study.seeds", ge=2, remedy="try 30")
+    num_finalists: int = key("the best of them, which race with the other seeds", ge=2, remedy="try 5")
+
+
 class CmaesSampler(DrawingSampler):
     """Covariance matrix adaptation. Hansen and Ostermeier 2001."""
 
@@ -111,6 +120,7 @@ AnySampler = Annotated[
     | QmcSampler
     | TpeSampler
     | GpSampler
+    | FinalsSampler
     | CmaesSampler
     | Nsga2Sampler
     | BruteForceSampler,

@@ -143,10 +143,10 @@ def value_of(config: Section, key: str) -> Any:
 
 
 def is_set(config: Section, link: str) -> bool:
-    """Whether a key that `unless` or `needs` names has a value, or the value that it names."""
+    """Whether a key that `unless` or `needs` names has a value, or one of the values that it names: key=one|other."""
     key, equals, wanted = link.partition("=")
     value = value_of(config, key)
-    return str(value) == wanted if equals else value is not None
+    return str(value) in wanted.split("|") if equals else value is not None
 
 
 def is_filled(config: Section, link: str) -> bool:

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from sweeplab.config.sampler import HalvingPruner, SchedulePruner
+from sweeplab.config.claim_rules import spaces_axes
+from sweeplab.config.sampler import FinalsSampler, HalvingPruner, SchedulePruner
 from sweeplab.config.sizes import num_seconds
 from sweeplab.config.study import StudyConfig, StudySection
 from sweeplab.config.tasks import check_metric
@@ -11,42 +12,81 @@ from sweeplab.records.stored import is_number
 from sweeplab.runtime.errors import ConfigError, refuse
 
 LISTING: Final = ("grid", "race", "brute_force")  # they end by themselves, with the last point of the space
-LEARNING: Final = ("tpe", "gp", "cmaes", "nsga2")  # what they draw depends on results
-_CONSTRAINED: Final = ("tpe", "gp", "nsga2", "race")
+RACES: Final = ("race", "finals")
+LEARNING: Final = ("tpe", "gp", "finals", "cmaes", "nsga2")  # what they draw depends on results
+_CONSTRAINED: Final = ("tpe", "gp", "finals", "nsga2", "race")
 
 
 def check_sampler(config: StudyConfig) -> None:
     """Refuses a sampler without what it needs, or with what it cannot use. Raises `ConfigError`."""
     sampler, study = config.sampler, config.study
-    if sampler.name not in LISTING and study.num_trials is None:
+    if sampler.name not in (*LISTING, "finals") and study.num_trials is None:
         raise ConfigError(f"study.num_trials is missing; sampler={sampler.name} needs one, such as 30")
     if sampler.name == "cmaes" and len(study.objectives) > 1:
         raise refuse("study.objectives", "must be one metric for sampler=cmaes", study.objectives, "use sampler=nsga2")
     if sampler.name in LISTING and study.enqueue:
         rule = f"does not go with sampler={sampler.name}, which runs every point"
         raise refuse("study.enqueue", rule, study.enqueue, "use sampler=tpe")
-    if sampler.name == "race":
+    if sampler.name in RACES:
         _check_race(config)
+    if isinstance(sampler, FinalsSampler):
+        _check_finals(sampler, study)
     if study.budget is not None:
         num_seconds("study.budget", study.budget)
-    if sampler.name not in ("tpe", "gp") and study.warm_start is not None:
+    if sampler.name not in ("tpe", "gp", "finals") and study.warm_start is not None:
         rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
         raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
+
+
+def check_recommended_sampler(config: StudyConfig) -> None:
+    """Refuses another sampler than a race for action=recommend. Raises `ConfigError`."""
+    if config.sampler.name != "race":
+        rule = "must be race for action=recommend, which sends seeds where the contest is"
+        raise refuse("sampler", rule, config.sampler.name, "leave it out, or use action=run")
+
+
+def check_beginnings(config: StudyConfig) -> None:
+    """Refuses `begin` of an axis where no race begins with it. Raises `ConfigError`."""
+    varied = spaces_axes(config.space)
+    begun = next((key for key, spec in varied.items() if spec.get("begin") is not None), None)
+    if begun is None:
+        return
+    key, value = f"space.{begun}.begin", varied[begun]["begin"]
+    if config.action == "recommend":
+        check_recommended_sampler(config)
+    if config.sampler.name != "race":
+        rule = f"does not go with sampler={config.sampler.name}, which runs every choice"
+        raise refuse(key, rule, value, "drop it, or use sampler=race")
+    conditional = next((one for one, spec in varied.items() if "when" in spec), None)
+    if conditional is not None:
+        raise refuse(key, f"does not go with space.{conditional}.when", value, "drop one of them")
 
 
 def _check_race(config: StudyConfig) -> None:
     """Refuses a race without settings, or towards something that has no default. Raises `ConfigError`."""
     study = config.study
     if not config.space:
-        raise ConfigError("space is missing; sampler=race needs settings to choose from, or use sampler=grid")
+        raise ConfigError(
+            f"space is missing; sampler={config.sampler.name} needs settings to choose from, or use sampler=grid"
+        )
     if len(study.objectives) > 1:
-        rule = "must be one metric for sampler=race, which looks for the best by one number"
+        rule = f"must be one metric for sampler={config.sampler.name}, which looks for the best by one number"
         raise refuse("study.objectives", rule, study.objectives, "use sampler=grid")
     if study.within is None and find_default_within(study.objectives[0]) is None:
         raise ConfigError(
             f"study.within is missing; say how much of {study.objectives[0]} may be lost by the setting that is named, "
             "such as study.within=0.5"
         )
+
+
+def _check_finals(sampler: FinalsSampler, study: StudySection) -> None:
+    """Refuses finals without finalists, or without seeds for them. Raises `ConfigError`."""
+    if sampler.num_finalists > sampler.num_drawn:
+        rule = f"must be at most sampler.num_drawn={sampler.num_drawn}"
+        raise refuse("sampler.num_finalists", rule, sampler.num_finalists, "try 5")
+    if len(study.seeds) < 3:
+        rule = "must be three or more for sampler=finals: the first draws, the others race"
+        raise refuse("study.seeds", rule, study.seeds, "leave it out")
 
 
 def list_fresh_seeds(study: StudySection) -> list[int]:

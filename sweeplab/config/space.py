@@ -39,12 +39,14 @@ class Axis(NamedTuple):
     log: bool = False
     step: float | None = None
     when: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()  # earlier axes, and the values of theirs that it goes with
+    begin: int | None = None  # how many of the choices a race begins with; None: all of them
 
     def spec(self) -> dict[str, Any]:
         """The axis as conf spells it."""
         when = {key: values[0] if len(values) == 1 else list(values) for key, values in self.when} or None
         choices = None if self.choices is None else list(self.choices)
         spec = {"choices": choices, "low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
+        spec["begin"] = self.begin
         return {name: value for name, value in {**spec, "when": when}.items() if value is not None}
 
     def active(self, params: Params) -> bool:
@@ -173,10 +175,15 @@ def axis(key: str, spec: dict[str, Any]) -> Axis:
     when = _conditions(name, spec["when"]) if "when" in spec else ()
     spec = {part: value for part, value in spec.items() if part != "when"}
     if "choices" in spec:
-        if len(spec) > 1:
+        begin = spec.get("begin")
+        if spec.keys() - {"choices", "begin"}:
             raise refuse(name, "takes choices or a range, not both", spec, "keep one of them")
         _check_choices(f"{name}.choices", spec["choices"])
-        return Axis(key, tuple(spec["choices"]), when=when)
+        if begin is not None and (type(begin) is not int or begin < 1):
+            raise refuse(f"{name}.begin", "must be a whole number above 0", begin, "try begin: 1")
+        return Axis(key, tuple(spec["choices"]), begin=begin, when=when)
+    if "begin" in spec:
+        raise refuse(f"{name}.begin", "goes with choices, of which it is a part", spec["begin"], "drop it")
     _check_range(name, spec)
     return Axis(key, None, spec["low"], spec["high"], bool(spec.get("log")), spec.get("step"), when)
 
@@ -212,6 +219,11 @@ def axes(space: dict[str, Any]) -> list[Axis]:
                 if not earlier[key].holds(value):
                     raise refuse(f"space.{one.key}.when.{key}", "must be a value of that axis", value, "drop it")
     return found
+
+
+def list_begin(varied: list[Axis]) -> list[Axis]:
+    """The axes as a race begins with them: the first choices of those with `begin`."""
+    return [one._replace(choices=one.choices[: one.begin]) if one.choices is not None else one for one in varied]
 
 
 def fits(params: Params, varied: list[Axis]) -> bool:

@@ -24,6 +24,11 @@ class AxisConfig(Section):
     step: float | None = key(
         "distance between two values, counted from low; null: any number between low and high", None, gt=0
     )
+    begin: int | None = key(
+        "how many of the choices a race begins with; another joins where the leader lies beside it; null: all of them",
+        None,
+        ge=1,
+    )
     when: dict[str, Any] | None = key(
         "vary this key only where a key listed before it has this value, such as {optimizer: sgd}", None
     )
@@ -50,8 +55,8 @@ class StudySection(Section):
     question: Text | None = key("the question that the study answers; the report shows it", None)
     seeds: Annotated[list[int], WithJsonSchema(_SEEDS_SCHEMA)] = key(
         "random seeds; every setting is trained once with each of them; null: [0, 1] with a space or study.enqueue, "
-        "since one seed decides nothing between settings, else [0]; with sampler=race as many of them as are needed, "
-        "null: 0 to 9",
+        "since one seed decides nothing between settings, else [0]; with sampler=race or finals as many of them as are "
+        "needed, null: 0 to 9",
         rule="must be distinct whole numbers",
         remedy="try study.seeds=[0,1,2]",
     )
@@ -70,21 +75,21 @@ class StudySection(Section):
         gt=0,
         unit="the first objective's unit",
         remedy="try study.within=0.02",
-        needs="sampler.name=race",
+        needs="sampler.name=race|finals",
     )
     certainty: float = key(
         "probability with which what the race says is true, at any look",
         gt=0.5,
         lt=1,
         remedy="try study.certainty=0.95",
-        needs="sampler.name=race",
+        needs="sampler.name=race|finals",
     )
     fresh_seeds: int = key(
         "seeds after those of study.seeds with which the setting that the race names is trained once more: its own "
         "value is that of these alone, since the best of many is best by chance, too",
         ge=0,
         remedy="try study.fresh_seeds=2",
-        needs="sampler.name=race",
+        needs="sampler.name=race|finals",
     )
     budget: Text | None = key(
         "time after which no further trial begins, such as 20min, 2h or 90s, earlier runs of the study included; "
@@ -121,7 +126,9 @@ class StudyConfig(TrialConfig):
     action: Literal["run", "recommend", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
         "what to do with the study"
     )
-    trial: int | None = key("number of the trial to export or to run again", None)
+    trial: int | Literal["best"] | None = key(
+        "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
+    )
     studies: list[Text] = key("names of studies, to be compared", [])
     study: StudySection = key("the study")
     space: dict[str, Any] = key("what varies: a key or a group -> the values to try, as choices or as low and high", {})
@@ -145,7 +152,7 @@ def choose_seeds(space: Any, enqueue: Any, sampler: Any) -> list[int]:
 
     A race takes of ten as many as it needs.
     """
-    if sampler == "race":
+    if sampler in ("race", "finals"):
         return list(range(_MOST_OF_A_RACE))
     return [0, 1] if space or enqueue else [0]
 

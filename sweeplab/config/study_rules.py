@@ -8,7 +8,7 @@ from sweeplab.config.claim_rules import check_claims, spaces_axes
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import RayWorkers, SlurmWorkers
-from sweeplab.config.search_rules import check_constraints, check_pruner, check_sampler
+from sweeplab.config.search_rules import check_beginnings, check_constraints, check_pruner, check_sampler
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives
@@ -24,7 +24,7 @@ def _check_export(config: StudyConfig) -> None:
     if (config.trial is None) == (not trials):
         raise ConfigError(
             f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
-            f"export.trials={trials}; give the number of a finished trial: trial=0"
+            f"export.trials={trials}; give the number of a finished trial: trial=0, or trial=best"
         )
     if trials and len(set(trials)) < max(2, len(trials)):
         raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
@@ -76,7 +76,9 @@ def check_study(config: StudyConfig) -> None:
     """Refuses a study whose parts do not go together. Raises `ConfigError`."""
     if config.action == "export":
         _check_export(config)
-    if config.action == "reproduce" and config.trial is None:
+    if config.action == "recommend" and config.export.path is not None:
+        _check_export(config.model_copy(update={"trial": "best"}))
+    if config.action == "reproduce" and not isinstance(config.trial, int):
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)
@@ -86,6 +88,7 @@ def check_study(config: StudyConfig) -> None:
     check_constraints(config)
     if config.action in ("run", "recommend", "plan"):  # what only reads records takes them as they are
         check_claims(config.claims, config.space)
+        check_beginnings(config)
     _check_retained(config.data)
     _check_name(config.study.name or "")
     check_trial(config)

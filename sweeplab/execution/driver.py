@@ -11,7 +11,8 @@ from rich.text import Text
 
 from sweeplab.config.compose import DEFAULT_NAME, Request, trial_config
 from sweeplab.config.conf import is_group
-from sweeplab.config.search_rules import constraint_bounds, find_within, list_fresh_seeds
+from sweeplab.config.sampler import FinalsSampler
+from sweeplab.config.search_rules import RACES, constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.executor import Executor, open_executor
@@ -46,8 +47,10 @@ from sweeplab.tracking.wandb_runs import build_tracker
 
 def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     study = request.config.study
-    is_race = request.config.sampler.name == "race"
-    race = RaceGoal(find_within(request.config), study.certainty, list_fresh_seeds(study)) if is_race else None
+    sampler, race = request.config.sampler, None
+    if sampler.name in RACES:
+        num_finalists = sampler.num_finalists if isinstance(sampler, FinalsSampler) else None
+        race = RaceGoal(find_within(request.config), study.certainty, list_fresh_seeds(study), num_finalists)
     return StudyFacts(
         name=str(study.name),
         question=study.question,
@@ -55,7 +58,7 @@ def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
         objectives={metric: direction(metric) for metric in study.objectives},
         seeds=study.seeds,
         space={axis.key: axis.spec() for axis in varied},
-        num_planned=None if is_race else count_planned_trials(request.config, varied),
+        num_planned=None if race else count_planned_trials(request.config, varied),
         config=request.config.trial_config().to_dict(),
         claims=[claim.model_dump() for claim in request.config.claims],
         retained_tasks=list(request.config.data.retained_tasks),

@@ -132,6 +132,9 @@ class StudyAnswer(Section):
     bound: float | None = key(
         "what may be lost at most by the leading setting, in the objective's unit; null: not known"
     )
+    on_fresh_seeds: list[float] = key(
+        "values of a race's leading setting with seeds that had no part in choosing it; empty without any"
+    )
     dropped: list[Dropped] = key("what was clearly worse, broke a constraint, or did not finish")
     memory: Memory | None = key("memory of the leading setting; null: not measured")
     time: Time = key("time of the leading setting and of the study")

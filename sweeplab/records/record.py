@@ -240,6 +240,7 @@ class RaceGoal:
     within: float  # what may be lost at most, in the unit of the objective
     certainty: float  # probability with which what is stated is true, at any look
     fresh_seeds: list[int] = field(default_factory=list)  # with which the setting that is named was trained afterwards
+    num_finalists: int | None = None  # of sampler=finals: the best by the first seed, which race with the others
 
 
 @dataclass

@@ -6,11 +6,14 @@ Pages are imported only when they are written, so that the driver can show the t
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeplab.records.answer import StudyAnswer
 from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.answer_file import build_answer
+from sweeplab.report.findings.race import summarize_race
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
 
@@ -44,6 +47,13 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     """
     stored = read_stored_study(folder)
     return write_report(stored.facts, stored.records, into or folder, stored.items, stored.bases)
+
+
+def find_answer(study: StoredStudy) -> StudyAnswer:
+    """The answer of a study for programs, as `answer.json` has it."""
+    facts, settings = study.facts, group_by_setting(study.facts, study.records)
+    stated = state_answer(facts, settings, study.items)
+    return build_answer(facts, settings, stated, study.items, summarize_race(facts, settings))
 
 
 def summarize_settings(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> Table:

@@ -1,13 +1,15 @@
 """What a study plans before anything runs: the number of its trials, and its points, composed and checked."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sweeplab.config.compose import Request, trial_config
 from sweeplab.config.idle_axes import decider, refuse_idle
+from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import LISTING, list_asked_metrics
 from sweeplab.config.shared_base import why_exclusive
-from sweeplab.config.space import Axis, Params, Scalar, grid
+from sweeplab.config.space import Axis, Params, Scalar, grid, list_begin
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_measured
 from sweeplab.config.trial import TrialConfig
@@ -18,6 +20,9 @@ from sweeplab.search.enqueue import read_enqueued_points
 def count_planned_trials(config: StudyConfig, varied: list[Axis]) -> int:
     """Trials of the whole study, all seeds included."""
     most = config.study.num_trials
+    if isinstance(config.sampler, FinalsSampler):
+        finals = config.sampler.num_finalists * (len(config.study.seeds) - 1)
+        return min(config.sampler.num_drawn + finals, most or sys.maxsize)
     if config.sampler.name not in LISTING:
         assert most is not None
         return most
@@ -26,7 +31,8 @@ def count_planned_trials(config: StudyConfig, varied: list[Axis]) -> int:
 
 
 def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
-    """Every point of a grid with its configuration; for samplers that draw, the configuration without any values.
+    """Every point of a grid, or those that a race begins with, each with its configuration; for samplers that draw, the
+    configuration without any values.
 
     A sampler that draws may draw any value of an axis, so each choice and both ends of each range must be able to run
     beside some value of the other axes. Values that cannot run together are found when they are drawn.
@@ -38,11 +44,11 @@ def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[d
     keys = [axis.key for axis in varied]
     unconditional = [axis.key for axis in varied if not axis.when and decider(axis.key, keys) is None]
     read_enqueued_points(request.config.study.enqueue, varied)
-    points = grid(varied) if is_listed else [{}]
+    points = grid(list_begin(varied)) if is_listed else [{}]
     planned = [(point, trial_config(request.overrides, point)) for point in points]
     for point, config in planned:
         refuse_idle(config, point if is_listed else unconditional, keys)
-    values = [] if is_listed else [(axis, value) for axis in varied for value in _list_extremes(axis)]
+    values = [(axis, value) for axis in varied for value in _list_drawn(axis, is_listed)]
     drawn = [_compose_value(request, varied, axis, value) for axis, value in values]
     for config in [*(config for _, config in planned), *drawn]:
         _refuse_unmeasured(request.config, config)
@@ -58,6 +64,13 @@ def _refuse_unmeasured(study_config: StudyConfig, config: TrialConfig) -> None:
         if solo and why is not None and study_config.executor.device != "cpu":
             rule = f"must be measured in all trials, and one that trains by itself ({why}) has no measurement before it"
             raise refuse(key, rule, solo[0], "use a metric of phases.train, or executor.device=cpu")
+
+
+def _list_drawn(axis: Axis, is_listed: bool) -> Sequence[Scalar]:
+    """Values that no point of the plan has: of a list those that join later, else what a sampler may draw."""
+    if not is_listed:
+        return _list_extremes(axis)
+    return (axis.choices or ())[axis.begin :] if axis.begin is not None else ()
 
 
 def _list_extremes(axis: Axis) -> Sequence[Scalar]:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from optuna.trial import FrozenTrial
 
-from sweeplab.config.space import Axis, Params, fits, grid, identify_params, to_plain_numbers
+from sweeplab.config.space import Axis, Params, fits, grid, identify_params, list_begin, to_plain_numbers
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status, TrialRecord
 
@@ -44,12 +44,17 @@ class Queue:
     def __init__(self, config: StudyConfig, varied: list[Axis], entries: list[Params]) -> None:
         self._entries = entries  # points of study.enqueue
         self._varied = varied
-        self._is_grid = config.sampler.name in ("grid", "race")
+        self._lists_points = config.sampler.name in ("grid", "race")
         self._seeds = config.study.seeds
         self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
         self._pruned: set[str] = set()
         self._queue: deque[Queued] = deque()
+
+    @property
+    def draws(self) -> bool:
+        """Whether the sampler may draw a point where nothing is queued."""
+        return True
 
     @property
     def num_settings(self) -> int:
@@ -68,13 +73,17 @@ class Queue:
         """
         drawn = [params for trial in trials if (params := self._note_trial(trial)) is not None]
         self._queue.extend(self.list_missing(drawn))
+        self._queue.extend(self._list_entries())
+
+    def _list_entries(self) -> list[Queued]:
+        """The entries of study.enqueue that have no trial yet."""
         entries = [Queued(one, self._seeds[0], identify_entry(one)) for one in self._entries]
-        self._queue.extend(one for one in entries if not self._is_begun(one))
+        return [one for one in entries if not self._is_begun(one)]
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
         """Trials that are missing: of a grid all its points, otherwise the points `drawn`, with every seed."""
-        if self._is_grid:
-            wanted = [Queued(point, seed) for seed in self._seeds for point in grid(self._varied)]
+        if self._lists_points:
+            wanted = [Queued(point, seed) for seed in self._seeds for point in grid(list_begin(self._varied))]
         else:
             points = {identify_params(params): params for params in drawn}
             wanted = [Queued(point, seed) for point in points.values() for seed in self._seeds]
@@ -99,6 +108,10 @@ class Queue:
         if record.status is Status.PRUNED:
             self._pruned.add(identify_params(record.params))
 
+    def describe_round(self) -> str | None:
+        """What a trial's end has changed, in a sentence; None where nothing is to say."""
+        return None
+
     def _is_begun(self, queued: Queued) -> bool:
         """True where the queued trial has already begun."""
         if queued.entry is not None:
@@ -107,7 +120,7 @@ class Queue:
 
     def put_other_seeds_first(self, params: Params) -> None:
         """Queues the other seeds of a setting that was drawn with one seed; a grid keeps its own order."""
-        if self._is_grid or len(self._begun_seeds[identify_params(params)]) > 1:
+        if self._lists_points or len(self._begun_seeds[identify_params(params)]) > 1:
             return
         others = (Queued(params, seed) for seed in reversed(self._seeds))
         self._queue.extendleft(one for one in others if not self._is_begun(one))

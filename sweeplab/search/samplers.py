@@ -20,7 +20,7 @@ from optuna.samplers import (
 from optuna.trial import Trial
 
 from sweeplab.config.devices import FIXED
-from sweeplab.config.sampler import GridSampler, RaceSampler
+from sweeplab.config.sampler import FinalsSampler, GpSampler, GridSampler, RaceSampler, TpeSampler
 from sweeplab.config.search_rules import LISTING
 from sweeplab.config.space import Axis
 from sweeplab.config.study import StudyConfig
@@ -55,6 +55,9 @@ def build_sampler(config: StudyConfig, varied: Sequence[Axis], number: int) -> B
     if isinstance(section, GridSampler | RaceSampler):
         return RandomSampler(seed=number)
     seed = random.Random(f"{section.seed} {number}").getrandbits(32)
+    if isinstance(section, FinalsSampler):
+        kind = TpeSampler(seed=section.seed, multivariate=True, constant_liar=True)
+        section = kind if section.drawn_by == "tpe" else GpSampler(seed=section.seed)
     options = section.arguments()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -23,6 +23,7 @@ from sweeplab.records.store import make_folder, record_path, trial_folder
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
+from sweeplab.search.finals import FinalsQueue
 from sweeplab.search.outcome import find_loss_sign, tell_record
 from sweeplab.search.planned import count_planned_trials
 from sweeplab.search.queue import ENTRY, SEED, Queue, Queued, read_params
@@ -40,7 +41,8 @@ _Compose = Callable[[Params], TrialConfig]  # the experiment with one trial's va
 
 
 def _build_queue(config: StudyConfig, varied: list[Axis], entries: list[Params]) -> Queue:
-    return (RaceQueue if config.sampler.name == "race" else Queue)(config, varied, entries)
+    kinds: dict[str, type[Queue]] = {"race": RaceQueue, "finals": FinalsQueue}
+    return kinds.get(config.sampler.name, Queue)(config, varied, entries)
 
 
 class Search:
@@ -138,8 +140,9 @@ class Search:
             return self._draw(trial, trial.user_attrs[SEED])
         if len(self.own_trials()) >= self.num_planned:
             return None
+        draws = self.queue.draws and not self._has_all_points()
         queued = self.queue.take_next()
-        if queued is None and (isinstance(self.queue, RaceQueue) or self._has_all_points()):
+        if queued is None and not draws:
             return None
         return self._begin(queued)
 
@@ -148,7 +151,7 @@ class Search:
 
     def is_over(self) -> bool:
         """Whether no trial is left, once none runs any more."""
-        if isinstance(self.queue, RaceQueue):
+        if not self.queue.draws:
             return not self._unfinished and self.queue.take_next() is None
         return self.num_ended() >= self.num_planned
 
@@ -242,6 +245,6 @@ class Search:
         if trial is None:
             return
         tell_record(self.study, trial, record, self.config)
-        if isinstance(self.queue, RaceQueue) and (sentence := self.queue.describe_round()) is not None:
+        if (sentence := self.queue.describe_round()) is not None:
             self._say(sentence)
         self._dashboard.write(self._read_trial(record.number))

@@ -6,9 +6,13 @@ is spent, which sums to 5 % over all n: what is stated holds at any look, and a 
 will. A wrong statement needs one event: the best setting, whichever it is, lies behind another one by more than the
 one-sided critical value of Dunnett (1955). What was not run makes fewer statements, never wrong ones. Compare Paulson
 (1964) and Kim and Nelson (2001), who eliminate; Darling and Robbins (1967), of bounds at any look.
+
+A race may walk: once it is over, settings beside its leader join. Each time is a stage, and the stages share the error,
+1/2, 1/6, 1/12 ..., which sums to 1 over all of them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final, NamedTuple
@@ -44,6 +48,10 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
 _NUM_SCALES: Final = 100  # nodes over the chi-squared distribution of the variance
 
 
+Value = bool | int | float | str | None
+Point = tuple[Value, ...]  # a value of each axis
+
+
 class Run(NamedTuple):
     """A run to make: a setting's index and a seed's."""
 
@@ -58,6 +66,7 @@ class RaceTable:
     losses_KS: Array  # smaller is better; NaN is no run
     out_K: NDArray[np.bool_]  # settings that cannot be the best, such as those with a failed run
     is_log: bool = False  # the spread grows with the value, so that logarithms are analyzed
+    error_share: float = 1.0  # of the whole error, that of this stage
 
     @cached_property
     def scaled_KS(self) -> Array:
@@ -69,6 +78,25 @@ class RaceTable:
         """Seeds that a setting has."""
         counts: NDArray[np.int_] = (~np.isnan(self.losses_KS)).sum(axis=1)
         return counts
+
+
+def share_error(stage: int) -> float:
+    """The part of the error that a stage of a walk has, counted from 0."""
+    return 1 / ((stage + 1) * (stage + 2))
+
+
+def list_neighbors(axes: Sequence[Sequence[Value]], leader: Point, tried: set[Point]) -> list[Point]:
+    """The points beside the leader that were not tried: on each axis the next smaller and the next larger number, or
+    every other value where there are words among them."""
+    found = []
+    for place, values in enumerate(axes):
+        beside: Sequence[Value] = values
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            ordered = sorted(values)  # type: ignore[type-var]
+            index = ordered.index(leader[place])
+            beside = ordered[max(0, index - 1) : index + 2]
+        found += [(*leader[:place], value, *leader[place + 1 :]) for value in beside]
+    return [point for point in found if point not in tried]
 
 
 @dataclass(frozen=True)
@@ -118,7 +146,8 @@ def judge_race(table: RaceTable, level: float = LEVEL) -> Standing | None:
     if spread.pooled_df > 0:
         ahead_K = np.where(common_KS, scaled_KS[leader] - scaled_KS, 0.0).sum(axis=1) / np.maximum(number_K, 1)
         known_K = in_K & (number_K > 0)
-        bounds_K[known_K] = (ahead_K + _find_reach(spread, leader, number_K, level))[known_K]
+        reach_K = _find_reach(spread, leader, number_K, 1 - table.error_share * (1 - level))
+        bounds_K[known_K] = (ahead_K + reach_K)[known_K]
     if table.is_log:  # at most so much of the leader's loss may be lost
         bounds_K = float(np.nanmean(table.losses_KS[leader])) * -np.expm1(-bounds_K)
         bounds_K[~in_K | (number_K == 0)] = math.inf

@@ -1,5 +1,6 @@
 """The report on Weights & Biases: the page, tables of trials, settings and claims, a plot, an artifact."""
 
+import json
 import os
 from typing import Any
 
@@ -65,6 +66,12 @@ def _hide_home(run: Any) -> None:
     run.log_artifact = log_with_relative_paths
 
 
+def _read_answer(study: ReportedStudy) -> dict[str, Any]:
+    """What `answer.json` says first: the answer in words, the setting that leads with its interval, and the bound."""
+    answer = json.loads(study.page.with_name("answer.json").read_text(encoding="utf-8"))
+    return {name: answer[name] for name in ("statement", "state", "leading", "bound", "within") if name in answer}
+
+
 def log_report(wandb: Any, run: Any, study: ReportedStudy) -> None:
     """Logs the whole report into `run`."""
     _hide_home(run)
@@ -79,6 +86,7 @@ def log_report(wandb: Any, run: Any, study: ReportedStudy) -> None:
         table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
         values["score_and_memory"] = wandb.plot.scatter(table, memory, objective, title=f"{objective} and {memory}")
     run.log(values)
+    run.summary.update({"answer": _read_answer(study)})
     artifact = wandb.Artifact(f"{study.facts.name}-report", type="report")
     for path in sorted(study.page.parent.iterdir()):
         if path.is_file() and not path.name.startswith("."):

@@ -1,7 +1,9 @@
 """Exports of a study that ran: reloaded from disk they are what was trained, and mistakes are one line."""
 
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,8 +20,8 @@ from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
-from sweeplab.records.record import Score, Status, TrialRecord
-from sweeplab.records.store import read_records, trial_folder, write_record
+from sweeplab.records.record import Score, Status, StudyFacts, TrialRecord
+from sweeplab.records.store import read_records, trial_folder, write_facts, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.configs import adapter_of, quantize
@@ -315,3 +317,26 @@ def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:
     page = write_card([record], settings.export, Verdict(0, 1, "float32"), None, "")
     assert "| rank | 3, 12 |" in page
     assert "| alpha | 6, 24 |" in page
+
+
+def test_the_best_is_the_last_trial_of_the_setting_that_leads(made: Made, tmp_path: Path) -> None:
+    study, loss = tmp_path / "runs" / "made", "heldout_loss_nats_per_token"
+    space = {"adapter.rank": {"choices": [4, 8]}}
+    facts = StudyFacts("made", None, "", {loss: "minimize"}, [0, 1, 2], space, 3, {})
+    write_facts(study, facts)
+    records = read_records(made.folder / "runs" / "made")[:3]
+    for record in records:
+        value = 2.0 if record.params["adapter.rank"] == 4 else 1.0
+        write_record(study, replace(record, heldout_loss_nats_per_token=value))
+        shutil.copytree(
+            trial_folder(made.folder / "runs" / "made", record.number) / "adapter",
+            trial_folder(study, record.number) / "adapter",
+        )
+    path = tmp_path / "out"
+    code, out, err, _ = answer([*STUDY, "action=export", "trial=best", f"export.path={path}"], tmp_path)
+    assert (code, err) == (0, "")
+    assert "trial 2 as adapter" in out
+    write_facts(study, replace(facts, constraints={loss: {"max": 0.5}}))
+    code, _, err, _ = answer([*STUDY, "action=export", "trial=best", f"export.path={path}2"], tmp_path)
+    assert code == 2
+    assert "trial=best: no setting leads" in err

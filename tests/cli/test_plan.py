@@ -189,6 +189,14 @@ def test_brute_force_is_planned_as_the_grid_that_it_runs(plan: Plan) -> None:
     assert "draws" not in printed
 
 
+def test_a_race_says_what_it_begins_with_and_what_may_end_it(plan: Plan) -> None:
+    ranks = "++space.adapter.rank={choices: [4, 8, 16], begin: 2}"
+    values, printed = plan("executor.device=cpu", "sampler=race", "study.budget=20min", ranks)
+    assert [row["params"] for row in values["rows"]] == [{"adapter.rank": 4}, {"adapter.rank": 8}]
+    assert "A race: 2 trials, then as many seeds as their places need, until study.within is known" in printed
+    assert "or study.budget=20min is spent. 30 trials at most" in printed
+
+
 def test_num_trials_cuts_the_last_seeds(plan: Plan) -> None:
     values, _ = plan(
         "executor.device=cpu", "++space.adapter.rank.choices=[1,2]", "study.seeds=[0,1]", "study.num_trials=3"

@@ -1,10 +1,9 @@
-"""What `action=recommend` tries: published rates first, and further ones where the best lies at an end."""
+"""What `action=recommend` tries: published rates first, and further ones beyond both ends of them."""
 
 import io
-import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hydra import initialize_config_dir
@@ -14,68 +13,47 @@ from sweeplab.cli.arguments import check_arguments
 from sweeplab.cli.recommend import recommend_setting
 from sweeplab.config.compose import Request, compose_conf, to_study_config
 from sweeplab.config.conf import CONF
-from sweeplab.config.space import axes, grid
 from sweeplab.execution.driver import Driver
-from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
 from sweeplab.runtime.errors import ConfigError
 
 NAME: Final = "advice"
 
 
-class TableDriver(Driver):
-    """A driver whose trials have the losses of a valley around a rate of 0.1; it runs two seeds of everything."""
+class NotedDriver(Driver):
+    """A driver that trains nothing; it notes the rates that it was given."""
 
-    tried: Final[list[list[float]]] = []
+    tried: Final[list[dict[str, Any]]] = []
 
     def run(self) -> int:
-        write_facts(self.folder, self.facts)
-        points = grid(axes(self.config.space))
-        self.tried.append(list(dict.fromkeys(point["optimizer.lr"] for point in points)))
-        for number, (point, seed) in enumerate((point, seed) for point in points for seed in (0, 1)):
-            loss = (
-                1
-                + abs(math.log10(point["optimizer.lr"] / 0.1))
-                + point["adapter.rank"] / 100
-                + 1e-4 * (seed * number % 3)
-            )
-            record = TrialRecord(number, Status.FINISHED, seed, point, {}, heldout_loss_nats_per_token=loss)
-            write_record(self.folder, record)
-        return 2 * len(points)
+        self.tried.append(self.facts.space.get("optimizer.lr", {}))
+        return 1
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[float]]]:
-    TableDriver.tried.clear()
-    monkeypatch.setattr("sweeplab.cli.recommend.Driver", TableDriver)
+def tried(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    NotedDriver.tried.clear()
+    monkeypatch.setattr("sweeplab.cli.recommend.Driver", NotedDriver)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield TableDriver.tried
+        yield NotedDriver.tried
 
 
-def recommend(folder: Path, *typed: str) -> tuple[bool, str]:
+def recommend(folder: Path, *typed: str) -> bool:
     overrides = check_arguments(["action=recommend", f"study.runs_dir={folder}", *typed])
-    config, shown = to_study_config(compose_conf(overrides), NAME, overrides), io.StringIO()
-    return recommend_setting(Request(config, overrides, ""), Console(file=shown, width=120)), shown.getvalue()
+    config = to_study_config(compose_conf(overrides), NAME, overrides)
+    return recommend_setting(Request(config, overrides, ""), Console(file=io.StringIO(), width=120))
 
 
-def test_rates_are_added_until_the_best_lies_between_others(tried: list[list[float]], tmp_path: Path) -> None:
-    finished, shown = recommend(tmp_path)
-    first = [0.003, 0.01, 0.001, 0.03, 0.0003]
-    assert finished
-    assert tried == [first, [*first, 0.1, 0.3]]
-    assert "The best rate lies at an end of what was tried: 0.1 and 0.3 too." in shown
+def test_published_rates_come_first_and_further_ones_follow(tried: list[dict[str, Any]], tmp_path: Path) -> None:
+    assert recommend(tmp_path)
+    rates = [0.003, 0.01, 0.001, 0.03, 0.0003]
+    assert tried == [{"choices": [*rates, 0.1, 1e-4, 0.3, 3e-5, 1, 1e-5], "begin": 5}]
 
 
-def test_the_same_command_goes_on_with_the_rates_that_it_had(tried: list[list[float]], tmp_path: Path) -> None:
-    recommend(tmp_path)
-    before = tried[-1]
-    recommend(tmp_path)
-    assert tried[-1] == before
-
-
-def test_rates_of_the_command_are_taken_as_they_are(tried: list[list[float]], tmp_path: Path) -> None:
+def test_rates_of_the_command_are_taken_as_they_are(tried: list[dict[str, Any]], tmp_path: Path) -> None:
     recommend(tmp_path, "space.optimizer.lr.choices=[1e-3,2e-3]")
-    assert tried == [[0.001, 0.002]]
+    assert tried == [{"choices": [0.001, 0.002]}]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +64,7 @@ def test_rates_of_the_command_are_taken_as_they_are(tried: list[list[float]], tm
         ("study.budget=20", "study.budget must be a time above 0 with its unit"),
     ],
 )
-def test_what_it_cannot_be_is_refused(tried: list[list[float]], tmp_path: Path, typed: str, words: str) -> None:
+def test_what_it_cannot_be_is_refused(tried: list[dict[str, Any]], tmp_path: Path, typed: str, words: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         recommend(tmp_path, typed)
     assert words in str(refusal.value)
@@ -96,3 +74,31 @@ def test_what_it_cannot_be_is_refused(tried: list[list[float]], tmp_path: Path, 
 def test_an_experiment_of_one_s_own_is_not_replaced() -> None:
     assert check_arguments(["action=recommend"])[0] == "+experiment=recommend"
     assert check_arguments(["+experiment=rank_sweep", "action=recommend"])[0] == "+experiment=rank_sweep"
+
+
+@pytest.mark.parametrize("is_decided", [True, False])
+def test_what_is_decided_is_exported(
+    tried: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_decided: bool
+) -> None:
+    exported: list[Request] = []
+    monkeypatch.setattr("sweeplab.cli.recommend.export_study", lambda request, console: exported.append(request))
+    study = tmp_path / NAME
+    space = {"adapter.rank": {"choices": [4, 16]}}
+    loss = "heldout_loss_nats_per_token"
+    write_facts(
+        study, StudyFacts(NAME, None, "", {loss: "minimize"}, [0, 1], space, None, {}, race=RaceGoal(0.5, 0.95))
+    )
+    losses = {(4, 0): 2.0, (16, 0): 1.0, (4, 1): 2.01, (16, 1): 1.01} if is_decided else {(4, 0): 2.0, (16, 0): 1.0}
+    for number, ((rank, seed), value) in enumerate(losses.items()):
+        record = TrialRecord(
+            number, Status.FINISHED, seed, {"adapter.rank": rank}, {}, heldout_loss_nats_per_token=value
+        )
+        write_record(study, record)
+    path = tmp_path / "adapter"
+    assert recommend(tmp_path, f"export.path={path}")
+    assert [(one.config.trial, one.config.export.path) for one in exported] == [("best", str(path))] * is_decided
+
+
+def test_a_folder_for_the_export_has_the_name_of_the_study() -> None:
+    assert "++export.path=exports/recommend" in check_arguments(["action=recommend", "export=true"])
+    assert "++export.path=exports/mine" in check_arguments(["action=recommend", "study.name=mine", "export=true"])

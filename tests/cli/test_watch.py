@@ -17,7 +17,7 @@ from scipy import stats
 from sweeplab.cli import watch
 from sweeplab.cli.watch import Watcher, draw_study, has_driver, has_ended, watch_study
 from sweeplab.records.lock import only_writer
-from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
@@ -60,6 +60,19 @@ def test_the_best_has_its_interval_once_a_setting_has_two_seeds(folder: Path) ->
     reach = stats.t.ppf((1 + level) / 2, 1) * math.log(2.2 / 2.0) / 2  # the standard error of two logarithms
     ends = f"[{2.1 * math.exp(-reach):.3f}, {2.1 * math.exp(reach):.3f}]"
     assert f"rank=4  2.100 nats/target {ends}  (95 % interval over seeds)" in shown(folder)
+
+
+def test_a_race_says_where_it_stands(tmp_path: Path) -> None:
+    made = tmp_path / "runs" / "single"
+    space = {"adapter.rank": {"choices": [4, 8, 16], "begin": 2}}
+    facts = StudyFacts("single", None, "run it", {LOSS: "minimize"}, [0, 1, 2], space, None, {})
+    write_facts(made, replace(facts, race=RaceGoal(0.5, 0.95)))
+    assert "Now" not in shown(made)
+    for number, (rank, seed, loss) in enumerate([(4, 0, 2.0), (8, 0, 1.0), (4, 1, 2.001), (8, 1, 1.001)]):
+        write_record(made, trial(number, rank, seed, loss))
+        if number == 1:
+            assert "Now: rank=8 leads after 2 runs; another seed will tell" in shown(made)
+    assert "leads after 4 runs, and nothing tried is better by more than 0.5. Now beside it: rank=16" in shown(made)
 
 
 def test_endings_are_counted_and_the_latest_come_first_with_their_reasons(folder: Path) -> None:

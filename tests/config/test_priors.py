@@ -37,8 +37,5 @@ def test_the_embedded_base_and_a_folder_are_read_from_their_config(tmp_path: Pat
     assert list_prior_rates(LocalModel(name="local", path=str(tmp_path)))[0] == 3e-4
 
 
-def test_rates_go_on_beyond_an_end_where_the_best_is() -> None:
-    rates = [1e-3, 3e-3, 3e-4]
-    assert list_further_rates(rates, 3e-3) == [1e-2, 3e-2]
-    assert list_further_rates(rates, 3e-4) == [1e-4, 3e-5]
-    assert list_further_rates(rates, 1e-3) == []
+def test_rates_go_on_beyond_both_ends() -> None:
+    assert list_further_rates([1e-3, 3e-3, 3e-4]) == [1e-2, 1e-4, 3e-2, 3e-5, 1e-1, 1e-5]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sweeplab.config.space import Axis, axes, grid
+from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -232,3 +232,22 @@ def test_a_value_between_steps_is_given_back_as_conf_spells_it() -> None:
     tenths = only({"low": 0.0, "high": 0.9, "step": 0.3})
     assert [repr(tenths.exact(value)) for value in (0.6000000000000001, 0.3)] == ["0.6", "0.3"]
     assert repr(only({"low": 1, "high": 9}).exact(5.0)) == "5"
+
+
+def test_a_race_begins_with_the_first_choices() -> None:
+    varied = axes({"adapter": {"rank": {"choices": [16, 4, 64], "begin": 2}, "alpha": {"low": 1, "high": 2}}})
+    assert varied[0].spec() == {"choices": [16, 4, 64], "begin": 2}
+    assert [one.points() for one in list_begin(varied)] == [[16, 4], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"choices": [1, 2], "begin": 0}, r"rank\.begin must be a whole number above 0, got 0; try begin: 1"),
+        ({"choices": [1, 2], "begin": True}, r"rank\.begin must be a whole number above 0, got"),
+        ({"low": 1, "high": 2, "begin": 1}, r"rank\.begin goes with choices, of which it is a part, got 1; drop it"),
+    ],
+)
+def test_a_beginning_that_is_none_is_refused(spec: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        axes({"adapter": {"rank": spec}})

@@ -39,6 +39,7 @@ def test_seeds_go_where_the_contest_is(open_search: Open) -> None:
     assert {rank for rank, _ in asked[10:]} <= {2, 4, 8}
     assert len(asked) < 20 < search.num_planned == 60
     assert isinstance(search.queue, RaceQueue)
+    assert not search.queue.draws
     standing = search.queue.judge()
     assert standing is not None
     assert standing.leader in (0, 1)
@@ -74,6 +75,55 @@ def test_a_smaller_allowance_or_more_choices_go_on(open_search: Open) -> None:
     assert not set(first) & set(more)
 
 
+WALK: Final = (
+    "++space.adapter.rank={choices: [16, 8, 32, 4, 2, 64], begin: 3}",
+    "++space.adapter.dropout={choices: [0.0, 0.1, 0.2], begin: 1}",
+    *RACE[1:],
+)
+
+
+def walk_all(search: Search) -> list[tuple[int, float, int]]:
+    asked = []
+    for spec in search.ask_all():
+        end(search, record_of(spec, loss_of(spec) + spec.params["adapter.dropout"]))
+        asked.append((spec.params["adapter.rank"], spec.params["adapter.dropout"], spec.seed))
+    return asked
+
+
+def test_a_race_goes_on_beside_its_leader(open_search: Open, tmp_path: Path) -> None:
+    asked = walk_all(open_search(*WALK, "study.fresh_seeds=1"))
+    tried = list(dict.fromkeys((rank, dropout) for rank, dropout, _ in asked))
+    assert tried[:5] == [(16, 0.0), (8, 0.0), (32, 0.0), (4, 0.0), (8, 0.1)]  # 8 leads the first three
+    assert {(2, 0.0), (4, 0.1)} <= set(tried)  # 4 leads afterwards
+    assert not {64} & {rank for rank, _ in tried}
+    assert not {0.2} & {dropout for _, dropout in tried}
+    assert [seed for *_, seed in asked].count(10) == 1  # the fresh seed, once nothing else is left to try
+    assert asked[-1][2] == 10
+    again = open_search(*WALK, folder=tmp_path / "stopped")
+    for spec in islice(again.ask_all(), 9):
+        end(again, record_of(spec, loss_of(spec) + spec.params["adapter.dropout"]))
+    again.close()
+    assert walk_all(open_search(*WALK, folder=tmp_path / "stopped")) == asked[9:-1]
+
+
+def test_a_round_that_ends_says_who_joined(open_search: Open) -> None:
+    search = open_search(*WALK)
+    sentences = []
+    queue = search.queue
+    assert isinstance(queue, RaceQueue)
+    for spec in search.ask_all():
+        record = record_of(spec, loss_of(spec) + spec.params["adapter.dropout"])
+        queue.note_record(record)
+        if (sentence := queue.describe_round()) is not None:
+            sentences.append(sentence)
+        end(search, record)
+    assert "another seed will tell" in sentences[0]
+    joined = next(one for one in sentences if "Now beside it" in one)
+    assert "rank=8 dropout=0 leads after 6 runs, and nothing tried is better by more than 0.1" in joined
+    assert joined.endswith("beside it: rank=4 dropout=0; rank=8 dropout=0.1")
+    assert sentences[-1].endswith("nothing tried is better by more than 0.1")
+
+
 def test_a_setting_whose_trial_fails_is_out(open_search: Open) -> None:
     search = open_search(*RACE)
     asked = []
@@ -93,6 +143,18 @@ def test_a_setting_whose_trial_fails_is_out(open_search: Open) -> None:
             "study.objectives must be one metric for sampler=race",
         ),
         ((RANKS, "sampler=race", "study.objectives=[adapter_bytes]"), "study.within is missing; say how much"),
+        (
+            ("++space.adapter.rank={choices: [2, 4], begin: 1}",),
+            "space.adapter.rank.begin does not go with sampler=grid, which runs every choice, got 1; drop it, or use",
+        ),
+        (
+            (
+                "++space.adapter.rank={choices: [2, 4], begin: 1}",
+                "++space.adapter.dropout={choices: [0.0, 0.1], when: {adapter.rank: 4}}",
+                "sampler=race",
+            ),
+            "space.adapter.rank.begin does not go with space.adapter.dropout.when, got 1; drop one of them",
+        ),
         ((RANKS, "study.within=0.1"), "study.within has no effect with sampler.name=grid"),
         ((RANKS, "study.certainty=0.9"), "study.certainty has no effect with sampler.name=grid"),
         ((RANKS, "study.budget=20"), "with its unit, such as 90s, 20min or 2h, got 20; try study.budget=20min"),

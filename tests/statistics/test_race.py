@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 
 from sweeplab.statistics.intervals import Array
-from sweeplab.statistics.race import RaceTable, Run, _find_dunnett, choose_runs, judge_race
+from sweeplab.statistics.race import (
+    RaceTable,
+    Run,
+    _find_dunnett,
+    choose_runs,
+    judge_race,
+    list_neighbors,
+    share_error,
+)
 
 NONE_OUT = np.zeros(4, dtype=bool)
 
@@ -127,3 +135,29 @@ def test_losses_are_raced_on_their_logarithms_and_bounds_are_in_their_unit() -> 
     mean_log = np.log(losses_KS)
     ahead = float((mean_log[0] - mean_log[1]).mean())
     assert 0.5 * -math.expm1(-ahead) < standing.bounds_K[1] < 0.05
+
+
+def test_stages_of_a_walk_share_the_whole_error() -> None:
+    assert share_error(0) == 0.5
+    assert math.fsum(share_error(stage) for stage in range(10_000)) == pytest.approx(1.0, abs=2e-4)
+
+
+def test_a_stage_is_as_careful_as_a_race_with_less_error() -> None:
+    values_KS = np.random.default_rng(3).normal(0, 1, (4, 6))
+    stage = judge_race(RaceTable(values_KS, NONE_OUT, error_share=0.5))
+    strict = judge_race(RaceTable(values_KS, NONE_OUT), level=0.975)
+    assert stage is not None
+    assert strict is not None
+    np.testing.assert_allclose(stage.bounds_K, strict.bounds_K)
+
+
+def test_neighbors_are_the_next_numbers_and_all_other_words() -> None:
+    axes = ((16, 4, 64, 256), (2.0, 8.0), ("cosine", "linear", "constant"), (True, False))
+    beside = list_neighbors(axes, (64, 2.0, "linear", True), {(16, 2.0, "linear", True)})
+    assert set(beside) == {
+        (256, 2.0, "linear", True),
+        (64, 8.0, "linear", True),
+        (64, 2.0, "cosine", True),
+        (64, 2.0, "constant", True),
+        (64, 2.0, "linear", False),
+    } | {(64, 2.0, "linear", True)}

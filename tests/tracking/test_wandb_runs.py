@@ -181,6 +181,8 @@ def test_a_retried_trial_gets_a_run_of_its_own(standin: Standin, tmp_path: Path)
     assert (lost.exit_code, finished.exit_code) == (1, 0)
     assert finished.curve == curve_of(record)
     assert report.declared["job_type"] == "report"
+    assert report.summary["answer"]["leading"]["value"]["value"] == record.heldout_loss_nats_per_token
+    assert report.summary["answer"]["statement"]
 
 
 def test_none_needs_no_wandb(tmp_path: Path) -> None:

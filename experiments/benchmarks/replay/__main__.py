@@ -16,12 +16,14 @@ import numpy as np
 import optuna
 import scipy
 
+from experiments.benchmarks.replay.figure import Outcome, draw_regret
 from experiments.benchmarks.replay.methods import (
     Choice,
     Method,
     halve_by_curves,
     halve_by_seeds,
     race_after_curves,
+    race_finalists,
     race_within,
     recommend,
     search_with_tpe,
@@ -95,14 +97,16 @@ def _find_near(table: Table, rate: float) -> list[float]:
 
 def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     best, count = float(table.means_K.min()), len(table.settings)
+    first = set(_list_recommended(table))
     yield "every setting, 1 seed", try_every_setting(1)
     yield "every setting, 2 seeds", try_every_setting(2)
     yield "every setting, 3 seeds", try_every_setting(3)
     yield "random, a third of the settings", try_random(count // 3)
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
+    yield "TPE 30, then the race of the best 5, at most 45", race_finalists(table.settings, 0.02 * best, 45)
     yield "successive halving on curves, 1 seed", halve_by_curves
     for most_runs in _BUDGETS:
-        yield f"recommend, at most {most_runs} runs", recommend(_list_recommended(table), 0.02 * best, most_runs)
+        yield f"recommend, at most {most_runs} runs", recommend(table.settings, first, 0.02 * best, most_runs)
     for most_runs in _BUDGETS[1:]:
         yield f"curves, then the race, at most {most_runs} runs", race_after_curves(0.02 * best, most_runs)
     for share in _WITHIN:
@@ -110,7 +114,8 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
         yield f"the same bounds, uniform seeds, within {share:.0%}", race_within(share * best, is_uniform=True)
 
 
-def _replay_table(table: Table, num_draws: int) -> Iterator[str]:
+def _replay_table(table: Table, num_draws: int, outcomes: dict[str, Outcome]) -> Iterator[str]:
+    """The rows of a table; `outcomes` gets what each method came to."""
     num_settings, num_seeds, _ = table.losses_KSR.shape
     size = f"{num_settings} settings, {num_seeds} seeds, {table.tokens:,.0f} tokens a run."
     yield f"\n## {table.name}\n\n{size}\n\n{_HEAD}"
@@ -118,6 +123,8 @@ def _replay_table(table: Table, num_draws: int) -> Iterator[str]:
     for name, method in _list_methods(table):
         choices = _replay(method, table, num_draws)
         budget = float(np.mean([one.num_runs for one in choices])) if name == "race, within 10%" else budget
+        regrets = [float(table.means_K[one.setting] / table.means_K.min() - 1) for one in choices]
+        outcomes[name] = Outcome(float(np.mean(regrets)), float(np.mean([one.num_runs for one in choices])))
         yield _describe(name, choices, table.means_K)
     halved = _replay(halve_by_seeds(budget), table, num_draws)
     yield _describe("sequential halving on seeds, as many runs", halved, table.means_K)
@@ -142,13 +149,16 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = f"--draws {arguments.draws} --shape-draws {arguments.shape_draws}"
     parts = [f"# How settings are chosen, replayed\n\n`python -m experiments.benchmarks.replay {options}`\n"]
+    outcomes: list[dict[str, Outcome]] = []
     for path in sorted(TABLES.glob("*.csv")):
-        for part in _replay_table(read_table(path), arguments.draws):
+        outcomes.append({})
+        for part in _replay_table(read_table(path), arguments.draws, outcomes[-1]):
             print(part, end="", flush=True)
             parts.append(part)
     for part in _replay_shapes(arguments.shape_draws):
         print(part, end="", flush=True)
         parts.append(part)
+    REPORT.with_name("regret.svg").write_text(draw_regret(outcomes), encoding="utf-8")
     packages = f"NumPy {np.__version__}, SciPy {scipy.__version__}, Optuna {optuna.__version__}"
     versions = f"Python {platform.python_version()}, {packages}"
     REPORT.write_text("".join([*parts, f"\n{versions}.\n"]), encoding="utf-8")

@@ -2,14 +2,24 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 import optuna
 
 from sweeplab.statistics.intervals import Array
-from sweeplab.statistics.race import RaceTable, Run, choose_runs, judge_race
+from sweeplab.statistics.race import (
+    Point,
+    RaceTable,
+    Run,
+    Standing,
+    choose_runs,
+    judge_race,
+    list_neighbors,
+    share_error,
+)
 
 _NUM_TPE: Final = 30
 _NUM_TOP: Final = 5
@@ -53,10 +63,36 @@ def try_random(num_runs: int) -> Method:
 
 def search_with_tpe(settings: list[tuple[float, ...]]) -> Method:
     """What people script: Optuna's TPE for 30 trials, then three more seeds of the best five."""
+    draw = _draw_with_tpe(settings)
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        top = draw(losses_KSR, random)
+        means = losses_KSR[top, 1:4, -1].mean(axis=1)
+        return Choice(top[int(means.argmin())], _NUM_TPE + 3 * len(top))
+
+    return choose
+
+
+def race_finalists(settings: list[tuple[float, ...]], within: float, most_runs: float) -> Method:
+    """`sampler=finals`: TPE's best five race with other seeds, while a whole round still fits into `most_runs`."""
+    draw = _draw_with_tpe(settings)
+
+    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+        top = draw(losses_KSR, random)
+        race = _Race(losses_KSR[top, 1:, -1], means_K[top], within, most_runs - _NUM_TPE)
+        race.finish()
+        choice = race.choice()
+        return choice._replace(setting=top[choice.setting], num_runs=_NUM_TPE + choice.num_runs)
+
+    return choose
+
+
+def _draw_with_tpe(settings: list[tuple[float, ...]]) -> Callable[[Array, np.random.Generator], list[int]]:
+    """The best five of 30 trials of Optuna's TPE, the best first."""
     axes = [sorted({setting[place] for setting in settings}) for place in range(len(settings[0]))]
     rows = {setting: row for row, setting in enumerate(settings)}
 
-    def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
+    def draw(losses_KSR: Array, random: np.random.Generator) -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sampler = optuna.samplers.TPESampler(seed=int(random.integers(2**31)), multivariate=True)
@@ -68,11 +104,9 @@ def search_with_tpe(settings: list[tuple[float, ...]]) -> Method:
                 row = rows[tuple(axis[place] for axis, place in zip(axes, places, strict=True))]
                 tried[row] = float(losses_KSR[row, 0, -1])
                 study.tell(trial, tried[row])
-        top = sorted(tried, key=lambda row: tried[row])[:_NUM_TOP]
-        means = losses_KSR[top, 1:4, -1].mean(axis=1)
-        return Choice(top[int(means.argmin())], _NUM_TPE + 3 * len(top))
+        return sorted(tried, key=lambda row: tried[row])[:_NUM_TOP]
 
-    return choose
+    return draw
 
 
 def halve_by_curves(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
@@ -91,49 +125,40 @@ def race_after_curves(within: float, most_runs: float) -> Method:
     round still fits into `most_runs`."""
 
     def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
-        num_settings, num_seeds, _ = losses_KSR.shape
-        known_KS, out_K = np.full((num_settings, num_seeds), math.nan), np.zeros(num_settings, dtype=bool)
+        race = _Race(losses_KSR[:, :, -1], means_K, within, most_runs)
         seen: dict[float, list[float]] = {rung: [] for rung in _RUNGS}
-        num_runs = 0.0
-        for row in random.permutation(num_settings):
+        for row in random.permutation(len(losses_KSR)):
             end = next((rung for rung in _RUNGS if not _passes(losses_KSR[row, 0], rung, seen[rung])), 1.0)
-            num_runs += end
+            race.num_runs += end
             if end < 1:
-                out_K[row] = True
+                race.out_K[row] = True
             else:
-                known_KS[row, 0] = losses_KSR[row, 0, -1]
-        while True:
-            table = RaceTable(known_KS.copy(), out_K, is_log=True)
-            runs = choose_runs(table, within)
-            if not runs or num_runs + len(runs) > most_runs:
-                standing = judge_race(table)
-                assert standing is not None
-                return Choice(standing.leader, num_runs)
-            for setting, seed in runs:
-                known_KS[setting, seed] = losses_KSR[setting, seed, -1]
-            num_runs += len(runs)
+                race.known_KS[row, 0] = losses_KSR[row, 0, -1]
+        race.finish()
+        return race.choice()
 
     return choose
 
 
-def recommend(rows: list[int], within: float, most_runs: float) -> Method:
-    """What `action=recommend` does: the race among settings around the published rate, while a whole round still fits
-    into `most_runs`."""
+def recommend(settings: Sequence[Point], first: set[int], within: float, most_runs: float) -> Method:
+    """What `action=recommend` does: the race among the `first` of the settings, then beside its leader, while a whole
+    round still fits into `most_runs`."""
+    axes = [list({setting[place] for setting in settings}) for place in range(len(settings[0]))]
+    rows = {setting: row for row, setting in enumerate(settings)}
 
     def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
-        known_KS, out_K, num_runs = np.full((len(rows), losses_KSR.shape[1]), math.nan), np.zeros(len(rows), bool), 0
-        while True:
-            table = RaceTable(known_KS.copy(), out_K, is_log=True)
-            runs = choose_runs(table, within)
-            if not runs or num_runs + len(runs) > most_runs:
-                standing = judge_race(table)
-                assert standing is not None
-                was_wrong = bool(means_K[rows[standing.leader]] - means_K[rows].min() > standing.bound + 1e-12)
-                is_decided = not len(standing.find_open(within))
-                return Choice(rows[standing.leader], num_runs, standing.bound, is_decided, was_wrong)
-            for setting, seed in runs:
-                known_KS[setting, seed] = losses_KSR[rows[setting], seed, -1]
-            num_runs += len(runs)
+        race = _Race(losses_KSR[:, :, -1], means_K, within, most_runs)
+        race.joined_K[:] = False
+        race.joined_K[sorted(first)] = True
+        stage, joined = 0, sorted(first)
+        while joined and not race.is_spent:
+            race.joined_K[joined] = True
+            race.error_share = share_error(stage)
+            race.finish()
+            tried = {settings[row] for row in np.flatnonzero(race.joined_K).tolist()}
+            beside = list_neighbors(axes, settings[int(race.standing.leader)], tried)
+            stage, joined = stage + 1, [rows[point] for point in beside]
+        return race.choice()
 
     return choose
 
@@ -166,24 +191,61 @@ def race_within(within: float, is_log: bool = True, is_uniform: bool = False) ->
     """The race until nobody can be better by more than `within`; `is_uniform`: a seed of every setting each round."""
 
     def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
-        known_KS = np.full(losses_KSR.shape[:2], math.nan)
-        out_K = np.zeros(len(known_KS), dtype=bool)
-        num_runs, was_wrong = 0, False
-        while True:
-            table = RaceTable(known_KS.copy(), out_K, is_log)
-            standing = judge_race(table) if num_runs else None
-            if standing is not None:
-                was_wrong |= bool(means_K[standing.leader] - means_K.min() > standing.bound + 1e-12)
-            runs = choose_runs(table, within)
-            if not runs:
-                assert standing is not None
-                decided = not len(standing.find_open(within))
-                return Choice(standing.leader, num_runs, standing.bound, decided, was_wrong)
-            if is_uniform:
-                seed = int(table.counts_K.max())
-                runs = [Run(row, seed) for row in range(len(known_KS))]
-            for setting, seed in runs:
-                known_KS[setting, seed] = losses_KSR[setting, seed, -1]
-            num_runs += len(runs)
+        race = _Race(losses_KSR[:, :, -1], means_K, within, math.inf, is_log, is_uniform)
+        race.finish()
+        return race.choice()
 
     return choose
+
+
+class _Race:
+    """A race on losses that are known, round by round."""
+
+    def __init__(
+        self,
+        losses_KS: Array,
+        means_K: Array,
+        within: float,
+        most_runs: float,
+        is_log: bool = True,
+        is_uniform: bool = False,
+    ) -> None:
+        self.known_KS = np.full(losses_KS.shape, math.nan)
+        self.out_K, self.joined_K = np.zeros(len(losses_KS), dtype=bool), np.ones(len(losses_KS), dtype=bool)
+        self.num_runs, self.error_share, self.is_spent = 0.0, 1.0, False
+        self._losses_KS, self._means_K, self._within, self._most_runs = losses_KS, means_K, within, most_runs
+        self._is_log, self._is_uniform, self._was_wrong = is_log, is_uniform, False
+
+    def finish(self) -> None:
+        """Runs rounds until nothing is left to ask, or the next one does not fit any more."""
+        while True:
+            rows, table = np.flatnonzero(self.joined_K), self._tabulate()
+            runs = choose_runs(table, self._within)
+            if self._is_uniform and runs:
+                runs = [Run(row, int(table.counts_K.max())) for row in range(len(rows))]
+            self.is_spent = bool(runs) and self.num_runs + len(runs) > self._most_runs
+            if not runs or self.is_spent:
+                return
+            for setting, seed in runs:
+                self.known_KS[rows[setting], seed] = self._losses_KS[rows[setting], seed]
+            self.num_runs += len(runs)
+            standing = self.standing
+            lost = self._means_K[standing.leader] - self._means_K[self.joined_K].min()
+            self._was_wrong |= bool(lost > standing.bound + 1e-12)
+
+    def _tabulate(self) -> RaceTable:
+        joined = self.joined_K
+        return RaceTable(self.known_KS[joined], self.out_K[joined], self._is_log, self.error_share)
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands; the leader is a row of the whole table."""
+        standing = judge_race(self._tabulate())
+        assert standing is not None
+        return replace(standing, leader=int(np.flatnonzero(self.joined_K)[standing.leader]))
+
+    def choice(self) -> Choice:
+        """What the race ends with."""
+        standing = self.standing
+        is_decided = bool((standing.bounds_K <= self._within).all())
+        return Choice(standing.leader, self.num_runs, standing.bound, is_decided, self._was_wrong)

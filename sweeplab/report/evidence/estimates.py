@@ -111,8 +111,8 @@ class Evidence:
 
 def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None) -> Evidence | None:
     """The evidence of a metric; None where no setting has it."""
-    fresh = facts.race.fresh_seeds if facts.race else []  # they had no part in choosing, and are stated by themselves
-    measured = [(one, values) for one in settings if (values := _leave_out(read_values_by_seed(one, metric), fresh))]
+    read = [(one, _leave_out(facts, read_values_by_seed(one, metric))) for one in settings]
+    measured = [(one, values) for one, values in read if values]
     if not measured:
         return None
     members, by_setting = [setting for setting, _ in measured], [values for _, values in measured]
@@ -152,8 +152,14 @@ def _find_eligible(facts: StudyFacts, values_KS: Array, is_whole_K: NDArray[np.b
     return eligible_K
 
 
-def _leave_out(values: dict[int, float], seeds: list[int]) -> dict[int, float]:
-    return {seed: value for seed, value in values.items() if seed not in seeds}
+def _leave_out(facts: StudyFacts, values: dict[int, float]) -> dict[int, float]:
+    """The values by seed without those that are stated by themselves: of fresh seeds, which had no part in choosing,
+    and of the seed that chose the finalists, where others are known."""
+    if facts.race is None:
+        return values
+    chosen = {seed: value for seed, value in values.items() if seed not in facts.race.fresh_seeds}
+    later = {seed: value for seed, value in chosen.items() if seed != facts.seeds[0]}
+    return later if facts.race.num_finalists is not None and later else chosen
 
 
 def _list_worse_seeds(setting: Setting, metric: str, values: dict[int, float]) -> list[int]:

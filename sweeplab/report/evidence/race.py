@@ -1,17 +1,113 @@
-"""A race as the records have it: the table that says who leads, and whom to run next."""
+"""A race as the records have it: its rounds, the table that says who leads, and whom to run next."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from sweeplab.config.space import identify_params
+from sweeplab.config.space import Axis, Params, axis, grid, identify_params, list_begin
 from sweeplab.records.constraints import list_bounds, measure_excess
 from sweeplab.records.metrics import direction, grows_with_value
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.report.evidence.formatting import count_noun, describe_params
 from sweeplab.report.evidence.settings import Setting, first_objective, read_number
-from sweeplab.statistics.race import RaceTable, Standing, judge_race
+from sweeplab.statistics.race import RaceTable, Run, Standing, choose_runs, judge_race, list_neighbors, share_error
+
+
+class RaceRules(NamedTuple):
+    """What the rounds of a race follow from, beside results."""
+
+    varied: list[Axis]
+    seeds: list[int]
+    metric: str
+    constraints: dict[str, dict[str, float]]
+    within: float
+    certainty: float
+
+
+class RaceCourse:
+    """The rounds of a race. A round depends only on the results of those before it, so that a study which goes on after
+    a stop has the rounds of one that was never stopped."""
+
+    def __init__(self, rules: RaceRules, points: list[Params]) -> None:
+        """`points`: the settings that it begins with."""
+        self.rules = rules
+        self.points = points
+        self.runs: list[Run] = []  # of the round
+        self.num_counted = 0  # runs of the rounds that are over
+        self.standing: Standing | None = None  # after those
+        self.num_seeds = 0  # that the leader had then
+        self.joined: list[Params] = []  # beside it, since that decided
+        self.is_over = False
+        self._walks = any(one.begin is not None for one in rules.varied)
+        self._stage = 0
+        self._records: dict[tuple[str, int], TrialRecord] = {}  # by setting and seed
+        self._counted: list[TrialRecord] = []
+
+    @property
+    def error_share(self) -> float:
+        """The part of the error that this stage has."""
+        return share_error(self._stage) if self._walks else 1.0
+
+    def note(self, record: TrialRecord) -> None:
+        """Notes what came of a trial."""
+        self._records[identify_params(record.params), record.seed] = record
+
+    def judge(self) -> Standing | None:
+        """Where the race stands with every result so far."""
+        return judge_race(self._tabulate(self._records.values()), self.rules.certainty)
+
+    def advance(self) -> None:
+        """Goes on to the first round that is not over, if there is one."""
+        while not self.is_over:
+            ended = [record for run in self.runs if (record := self._find_record(run)) is not None]
+            if len(ended) < len(self.runs):
+                return
+            self._counted += ended
+            self.num_counted = len(self._counted)
+            table = self._tabulate(self._counted)
+            self.standing = standing = judge_race(table, self.rules.certainty)
+            self.num_seeds = 0 if standing is None else int(table.counts_K[standing.leader])
+            self.runs = choose_runs(table, self.rules.within, self.rules.certainty)
+            self.joined = [] if self.runs or standing is None or not self._walks else self._list_joining(standing)
+            if self.joined:
+                self.points += self.joined
+                self._stage += 1
+                self.runs = choose_runs(self._tabulate(self._counted), self.rules.within, self.rules.certainty)
+            self.is_over = not self.runs
+
+    def describe(self) -> str | None:
+        """Where the race stands after the rounds that are over, in a sentence; None before anything is known."""
+        standing, within = self.standing, self.rules.within
+        if standing is None:
+            return None
+        leader, runs = describe_params(self.points[standing.leader]), count_noun(self.num_counted, "run")
+        words, open_ones = f"Now: {leader} leads after {runs}", standing.find_open(within)
+        if len(open_ones) and self.num_seeds == 1:
+            return f"{words}; another seed will tell how sure that is"
+        if len(open_ones):
+            return f"{words}; {count_noun(len(open_ones), 'setting')} may be better, by {standing.bound:.3g} at most"
+        words = f"{words}, and nothing tried is better by more than {within:g}"
+        joined = "; ".join(map(describe_params, self.joined))
+        return f"{words}. Now beside it: {joined}" if joined else words
+
+    def _list_joining(self, standing: Standing) -> list[Params]:
+        """The settings beside the leader that are not in the race yet."""
+        keys = [one.key for one in self.rules.varied]
+        tried = {tuple(point[key] for key in keys) for point in self.points}
+        leader = tuple(self.points[standing.leader][key] for key in keys)
+        beside = list_neighbors([one.points() for one in self.rules.varied], leader, tried)
+        return [dict(zip(keys, values, strict=True)) for values in beside]
+
+    def _find_record(self, run: Run) -> TrialRecord | None:
+        return self._records.get((identify_params(self.points[run.setting]), self.rules.seeds[run.seed]))
+
+    def _tabulate(self, records: Iterable[TrialRecord]) -> RaceTable:
+        rules = self.rules
+        table = tabulate_race(self.points, rules.seeds, records, rules.metric, rules.constraints)
+        return replace(table, error_share=self.error_share)
 
 
 def tabulate_race(
@@ -42,12 +138,54 @@ def tabulate_race(
     return RaceTable(losses_KS, out_K, is_log=grows_with_value(metric) and len(known) > 0 and bool(known.min() > 0))
 
 
+def choose_finalists(rules: RaceRules, records: Iterable[TrialRecord], count: int) -> list[Params]:
+    """The best settings by the first seed, the best one first; those that failed or break a constraint are none."""
+    first = [record for record in records if record.seed == rules.seeds[0]]
+    points = list({identify_params(record.params): record.params for record in first}.values())
+    table = tabulate_race(points, rules.seeds[:1], first, rules.metric, rules.constraints)
+    order = np.argsort(np.where(table.out_K, math.inf, table.losses_KS[:, 0]), kind="stable")
+    return [points[row] for row in order[:count] if not table.out_K[row]]
+
+
 def judge_study(facts: StudyFacts, settings: list[Setting]) -> tuple[RaceTable, Standing] | None:
-    """Where the race of a study stands, by the indices of `settings`; None without a race, or without a run."""
+    """Where the race of a study stands, by the indices of `settings`; None without a race, or without a run of it."""
     if facts.race is None or not settings:
         return None
     records = [record for setting in settings for record in setting.records]
-    points = [setting.params for setting in settings]
-    table = tabulate_race(points, facts.seeds, records, first_objective(facts)[0], facts.constraints)
+    course, metric = follow_course(facts, records), first_objective(facts)[0]
+    points, seeds = [setting.params for setting in settings], course.rules.seeds
+    table = tabulate_race(points, seeds, records, metric, facts.constraints)
+    table = replace(table, error_share=course.error_share)
     standing = judge_race(table, facts.race.certainty)
+    if facts.race.num_finalists is not None:
+        standing = _judge_finalists(course, points)
     return None if standing is None else (table, standing)
+
+
+def _judge_finalists(course: RaceCourse, points: list[Params]) -> Standing | None:
+    """The standing of finals by the indices of all settings; those that are no finalists are out."""
+    standing = course.judge()
+    if standing is None:
+        return None
+    rows = [points.index(point) for point in course.points]
+    bounds_K = np.full(len(points), -math.inf)
+    bounds_K[rows] = standing.bounds_K
+    return Standing(rows[standing.leader], bounds_K)
+
+
+def follow_course(facts: StudyFacts, records: Iterable[TrialRecord]) -> RaceCourse:
+    """The rounds that a race has had."""
+    goal, known = facts.race, list(records)
+    assert goal is not None
+    varied = [axis(key, spec) for key, spec in facts.space.items()]
+    metric = first_objective(facts)[0]
+    rules = RaceRules(varied, facts.seeds, metric, facts.constraints, goal.within, goal.certainty)
+    if goal.num_finalists is None:
+        course = RaceCourse(rules, grid(list_begin(varied)))
+    else:
+        finalists = choose_finalists(rules, known, goal.num_finalists)
+        course = RaceCourse(rules._replace(seeds=facts.seeds[1:]), finalists)
+    for record in known:
+        course.note(record)
+    course.advance()
+    return course

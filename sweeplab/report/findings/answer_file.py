@@ -39,6 +39,7 @@ from sweeplab.report.evidence.settings import (
 )
 from sweeplab.report.findings.answer import Answer, find_ends
 from sweeplab.report.findings.certainty import count_seeds
+from sweeplab.report.findings.race import list_fresh_values
 from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import LEVEL, Estimate
 
@@ -85,6 +86,7 @@ def build_answer(
         leading=leading,
         runner_ups=_list_runner_ups(standing) if standing else [],
         bound=race.bound if race else _find_bound(standing),
+        on_fresh_seeds=list_fresh_values(facts, standing.leader) if standing else [],
         dropped=_list_dropped(facts, settings, standing),
         memory=_measure_memory(records, standing),
         time=_measure_time(records, standing),

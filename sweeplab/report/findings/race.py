@@ -8,7 +8,7 @@ from sweeplab.records.record import RaceGoal, Status, StudyFacts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import count_noun, format_metric, label_metric
 from sweeplab.report.evidence.race import judge_study
-from sweeplab.report.evidence.settings import Setting, is_refused, keep_allowed, read_number
+from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, read_number
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.statistics.race import RaceTable, Standing
 
@@ -47,12 +47,13 @@ def state_race(
     open_ones = [settings[index].label for index in standing.find_open(goal.within)]
     if num_seeds == 1 and open_ones:
         return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
-    sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}"]
+    sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}", *_describe_finalists(goal)]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
         others = "setting that was trained to its end" if _count_stopped(settings) else "setting"
+        others = "finalist" if goal.num_finalists is not None else others
         words = f"Use {leader.label}: {has}. No other {others} is better{lost if standing.bound else ''}."
-        return [words, *_describe_fresh(evidence, leader, goal), *sure]
+        return [words, *_describe_fresh(facts, evidence, leader), *sure]
     named = " and ".join(open_ones) if len(open_ones) <= _MOST_NAMED else count_noun(len(open_ones), "other setting")
     most = "" if math.isinf(standing.bound) else f", by {format_metric(metric, standing.bound)} at most"
     words = f"So far {leader.label} leads: {has}. {named} may be better by more than {within}{most}"
@@ -64,14 +65,29 @@ def _count_stopped(settings: list[Setting]) -> int:
     return sum(any(record.status is Status.PRUNED for record in one.records) for one in settings)
 
 
-def _describe_fresh(evidence: Evidence, leader: Setting, goal: RaceGoal) -> list[str]:
+def list_fresh_values(facts: StudyFacts, leader: Setting) -> list[float]:
+    """The values of a setting with seeds that had no part in naming it; none without a race."""
+    seeds = facts.race.fresh_seeds if facts.race is not None else []
+    values = [read_number(one, first_objective(facts)[0]) for one in leader.finished if one.seed in seeds]
+    return [value for value in values if value is not None]
+
+
+def _describe_fresh(facts: StudyFacts, evidence: Evidence, leader: Setting) -> list[str]:
     """The value of the setting with seeds that had no part in naming it."""
-    values = [read_number(one, evidence.metric) for one in leader.finished if one.seed in goal.fresh_seeds]
-    known = [value for value in values if value is not None]
+    known = list_fresh_values(facts, leader)
     if not known:
         return []
     shown = " and ".join(format_metric(evidence.metric, value) for value in known)
     return [f"With {count_noun(len(known), 'fresh seed')}, which had no part in the choice, it has {shown}."]
+
+
+def _describe_finalists(goal: RaceGoal) -> list[str]:
+    if goal.num_finalists is None:
+        return []
+    return [
+        f"The {goal.num_finalists} finalists were the best with one seed, which has no part in their values here; "
+        "whether a setting that was not among them is better is outside this certainty."
+    ]
 
 
 def _describe_certainty(goal: RaceGoal) -> str:

@@ -47,6 +47,7 @@ class RecipeFacts:
     optimizer: str
     lr: float
     betas: tuple[float, float] | None
+    eps: float | None
     weight_decay: float | None
     schedule: str
     warmup: float  # steps, or a share of them below 1
@@ -85,6 +86,7 @@ def read_recipe(record: TrialRecord) -> RecipeFacts:
         optimizer=_OPTIMIZERS.get(target, "adamw_torch") + ("_fused" if is_fused else ""),
         lr=float(optimizer["lr"]),
         betas=None if betas is None else (float(betas[0]), float(betas[1])),
+        eps=optimizer.get("eps"),
         weight_decay=optimizer.get("weight_decay"),
         schedule=schedule["shape"],
         warmup=float(schedule.get("warmup_ratio") or 0.0) if steps is None else float(steps),

@@ -63,11 +63,15 @@ def list_sft_arguments(facts: RecipeFacts) -> dict[str, Any]:
         "max_grad_norm": training["gradient_clip"] or 0.0,
         "seed": facts.seed,
     }
+    if training["precision"] != "auto":
+        arguments["bf16"] = training["precision"] == "bfloat16"
     if facts.schedule == "cosine" and facts.end_factor:
         arguments["lr_scheduler_type"] = "cosine_with_min_lr"
         arguments["lr_scheduler_kwargs"] = {"min_lr_rate": facts.end_factor}
     if facts.betas is not None:
         arguments |= {"adam_beta1": facts.betas[0], "adam_beta2": facts.betas[1]}
+    if facts.eps is not None:
+        arguments["adam_epsilon"] = facts.eps
     if facts.weight_decay is not None:
         arguments["weight_decay"] = facts.weight_decay
     whole = training["max_steps"] is not None

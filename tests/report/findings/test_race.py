@@ -8,7 +8,7 @@ import pytest
 from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.answer import state_answer
-from sweeplab.report.findings.race import summarize_race
+from sweeplab.report.findings.race import list_fresh_values, summarize_race
 
 LOSS = "heldout_loss_nats_per_token"
 MEANS = {4: 2.0, 8: 1.0, 16: 1.03, 32: 3.0}
@@ -73,6 +73,10 @@ def test_fresh_seeds_are_stated_by_themselves() -> None:
         TrialRecord(90 + seed, Status.FINISHED, seed, {"adapter.rank": 8}, {}, heldout_loss_nats_per_token=value)
         for seed, value in ((6, 1.25), (7, 1.375))
     ]
+    settings = group_by_setting(FACTS, [*records, *fresh])
+    leader = next(one for one in settings if one.params == {"adapter.rank": 8})
+    assert list_fresh_values(FACTS, leader) == [one.heldout_loss_nats_per_token for one in fresh]
+    assert list_fresh_values(replace(FACTS, race=None), leader) == []
     before, after = state(records), state([*records, *fresh])
     assert before[0] == after[0]
     shown = "1.250 nats/target and 1.375 nats/target"

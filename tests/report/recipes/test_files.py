@@ -57,6 +57,7 @@ def test_matrices_of_their_own_rank_are_in_the_pattern(compose_trial: Any, tmp_p
         (("optimizer=paged_adamw_8bit", "schedule=constant"), {"optim": "paged_adamw_8bit"}),
         (("optimizer=sgd", "schedule=linear", "schedule.warmup_steps=3"), {"optim": "sgd", "warmup_steps": 3}),
         (("schedule.end_factor=0.1",), {"lr_scheduler_type": "cosine_with_min_lr"}),
+        (("training.precision=float32", "++optimizer.eps=1e-7"), {"bf16": False, "adam_epsilon": 1e-7}),
         (("training.max_steps=5", "training.accumulation=2"), {"max_steps": 5, "gradient_accumulation_steps": 2}),
     ],
 )
@@ -72,9 +73,9 @@ def test_trl_and_transformers_take_the_arguments(
     assert arguments["optim"].startswith(expected.get("optim", ""))
     of_trl = ("max_length", "packing", "completion_only_loss")
     plain = {name: value for name, value in arguments.items() if name not in of_trl}
-    read = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], **plain)
+    read = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to=[], **{"bf16": False} | plain)
     assert (read.learning_rate, read.seed) == (arguments["learning_rate"], 7)
-    sft = trl.SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], **arguments)
+    sft = trl.SFTConfig(output_dir=str(tmp_path), use_cpu=True, report_to=[], **{"bf16": False} | arguments)
     assert (sft.max_length, sft.packing, sft.completion_only_loss) == (256, False, True)
 
 

@@ -1,0 +1,1 @@
+"""From the command to the answer: `action=recommend` beside what people script."""
