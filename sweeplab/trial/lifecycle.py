@@ -134,6 +134,8 @@ class Cohort:
             try:
                 solos[layout] = measure_solo(trial, self.resources)
             except torch.OutOfMemoryError:  # the training will say so, or has shorter batches
+                if self.resources.ranks.size > 1:
+                    raise  # other devices wait
                 solos[layout] = None
         trial.record.solo = solos[layout]
 
