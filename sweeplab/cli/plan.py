@@ -14,6 +14,7 @@ from sweeplab.cli.plan_tables import (
     make_settings_table,
     suggest_remedies,
 )
+from sweeplab.cli.plan_time import StudyTimes, describe_time, list_placements, sum_times
 from sweeplab.config.compose import Request
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import LISTING, RACES
@@ -24,9 +25,7 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
-from sweeplab.report.evidence.formatting import DASH
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
-from sweeplab.tracking.progress import format_clock
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
@@ -48,7 +47,8 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
 
     for optimizer in {str(config.optimizer): config.optimizer for _, config in planned}.values():
         check_optimizer(optimizer)
-    forecaster = Forecaster(request.config.executor)
+    executors = [placement.executor for placement in list_placements(request.config)]  # with a worker's threads
+    forecaster = Forecaster([*executors, request.config.executor][0])
     if request.config.sampler.name in LISTING:
         num_seeds = count_seeds_per_point(len(planned), request.config)
     else:
@@ -58,16 +58,6 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
         forecast = forecaster.forecast(config)
         rows.append(PlanRow(params, config, seeds, forecast, why_alone(config, forecast.device.kind)))
     return rows
-
-
-def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> float | None:
-    """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
-    times = [row.forecast.train_seconds for row in rows if row.forecast.train_seconds is not None]
-    if len(times) < len(rows):
-        return None
-    if not listed:
-        return num_trials * times[0]
-    return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
 
 
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
@@ -150,6 +140,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
+    if extent.num_heldout_in_all is not None:
+        lines.append(f"{extent.num_heldout_in_all:,} examples are held out.")
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
     if extent.num_naming_special:
@@ -185,12 +177,20 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
     fit = [] if asked is None else _describe_device_memory(rows, asked)
-    measure = "Peak memory and time are of a trial alone: memory is training's, and evaluation is not in the time."
+    measure = (
+        "Peak memory and time in the table are of a trial alone: memory is training's, and evaluation is not in the "
+        "time."
+    )
+    if all(row.forecast.load_seconds is not None for row in rows):
+        measure += (
+            " The study's time is that of loading, the base's held-out loss, training and the trials' held-out losses, "
+            "on a machine that does nothing else; tasks, and starting Python, are not in it."
+        )
     return [*drawn, *assumed, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
 
 
 def _list_plan_values(
-    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], seconds: float | None
+    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes
 ) -> dict[str, Any]:
     """`plan.json`."""
     return {
@@ -198,7 +198,8 @@ def _list_plan_values(
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
         "num_trials": count_planned_trials(config, varied),
-        "train_seconds": seconds,
+        "train_seconds": times.training,
+        "study_seconds": times.study,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
@@ -220,7 +221,7 @@ def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
 
 def _say_total(config: StudyConfig, varied: list[Axis], num_trials: int, total: str) -> str:
     if config.sampler.name not in RACES:
-        return f"{num_trials} trial{'s' * (num_trials != 1)}, training {total} in all."
+        return f"{num_trials} trial{'s' * (num_trials != 1)}, training {total}."
     sampler = config.sampler
     first = sampler.num_drawn if isinstance(sampler, FinalsSampler) else len(grid(list_begin(varied)))
     budget = f", or study.budget={config.study.budget} is spent" if config.study.budget else ""
@@ -236,12 +237,12 @@ def plan_study(request: Request, console: Console) -> None:
     with console.status("counting parameters"):
         rows = _plan_rows(request, varied)
     num_trials = count_planned_trials(config, varied)
-    seconds = _sum_seconds(rows, num_trials, config.sampler.name in LISTING)
+    num_workers = len(list_placements(config))
+    times = sum_times(rows, num_trials, config.sampler.name in LISTING, num_workers)
     path = study_folder(config) / "plan.json"
-    write_json(path, _list_plan_values(config, varied, rows, seconds))
+    write_json(path, _list_plan_values(config, varied, rows, times))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
-    total = DASH if seconds is None else format_clock(seconds)
-    console.print(Text(_say_total(config, varied, num_trials, total)), soft_wrap=True)
+    console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
     for sentence in _write_sentences(config, varied, rows):
         console.print(Text(sentence), soft_wrap=True)

@@ -102,6 +102,14 @@ class RecordData(TextData):
         lt=1,
         remedy="try 0.1",
     )
+    num_heldout: int | None = key(
+        "most records that are set aside, of each file; null: all of heldout_fraction",
+        None,
+        unless="data.heldout_path",
+        ge=1,
+        unit="examples",
+        remedy="leave it null for all of heldout_fraction",
+    )
 
     @property
     def record_fields(self) -> RecordFields:

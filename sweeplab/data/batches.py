@@ -17,6 +17,8 @@ from sweeplab.data.tokens import IGNORED, Tokens
 
 Row = Tokens | PackedRow | ImageRow
 
+# of a batch of held-out rows, padding included: hidden states and attention of a batch need memory by its tokens
+MOST_HELDOUT_TOKENS: Final = 1 << 12
 _WINDOWS_PER_GROUP: Final = 8  # windows whose rows are sorted by length together: less padding, still a random order
 
 
@@ -145,9 +147,14 @@ def order_by_length(rows: Sequence[Row]) -> list[int]:
 
 
 def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
-    """Batches with all rows once, in the order of `order_by_length`."""
-    ordered = [rows[index] for index in order_by_length(rows)]
-    parts = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    """Batches with all rows once, in the order of `order_by_length`: of at most `batch_size` rows and, padding
+    included, `MOST_HELDOUT_TOKENS` tokens; a longer row stands alone."""
+    parts: list[list[Row]] = []
+    for row in (rows[index] for index in order_by_length(rows)):
+        is_full = not parts or len(parts[-1]) == batch_size
+        if is_full or (len(parts[-1]) + 1) * row.num_tokens > MOST_HELDOUT_TOKENS:
+            parts.append([])
+        parts[-1].append(row)
     return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
 
 
@@ -161,6 +168,7 @@ class Tokenized:
     fingerprint: str
     num_dropped: int = 0  # training examples that were cut before their response began
     num_examples: int | None = None  # training examples, the dropped ones included
+    num_heldout: int | None = None  # held-out examples, the dropped ones included
     num_heldout_truncated: int = 0
     num_naming_special: int = 0  # of those to train on, whose text names special tokens, which stay text
     num_skipped: int | None = None  # records that teach nothing and were left out; None: there is no file of records

@@ -57,17 +57,18 @@ def _download_records(config: HubData) -> Records:
     return read_records(numbered, config.name, config)
 
 
-def _split_examples(
-    examples: list[Example], heldout_fraction: float, where: str
-) -> tuple[list[Example], list[Example]]:
-    """Training and held-out parts of a seeded shuffle, both with at least one example.
+def _split_examples(examples: list[Example], config: RecordData, where: str) -> tuple[list[Example], list[Example]]:
+    """Training and held-out parts of a seeded shuffle, both with at least one example; of fewer held-out ones the same
+    come first.
 
     `where` names the source in the `ConfigError` that is raised for less than two examples.
     """
     if len(examples) < 2:
         raise ConfigError(f"{where} must hold at least two examples, got {len(examples)}; add records")
     shuffled = random.Random(_SPLIT_SEED).sample(examples, len(examples))
-    num_heldout = min(max(1, round(heldout_fraction * len(examples))), len(examples) - 1)
+    num_heldout = min(max(1, round(config.heldout_fraction * len(examples))), len(examples) - 1)
+    if config.num_heldout is not None:
+        num_heldout = min(num_heldout, config.num_heldout)
     return shuffled[num_heldout:], shuffled[:num_heldout]
 
 
@@ -84,7 +85,7 @@ def _split_parts(config: MixtureData) -> tuple[_Whole, list[Records]]:
     """The mixture of the training parts of all files, and all of their held-out ones."""
     files = [_read_file(part.path, config) for part in config.parts]
     parts = [
-        _split_examples(records.examples, config.heldout_fraction, f"data.parts: {part.path}")
+        _split_examples(records.examples, config, f"data.parts: {part.path}")
         for part, records in zip(config.parts, files, strict=True)
     ]
     return _Whole(mix_parts([train for train, _ in parts], config), [one for _, held in parts for one in held]), files
@@ -103,7 +104,7 @@ def _load_whole_splits(config: TextData) -> tuple[_Whole, list[Records]]:
         heldout = _read_file(config.heldout_path, config)
         return _Whole(records.examples, heldout.examples), [records, heldout]
     where = f"data.name={config.name}" if isinstance(config, HubData) else f"data.path={config.path}"
-    return _Whole(*_split_examples(records.examples, config.heldout_fraction, where)), [records]
+    return _Whole(*_split_examples(records.examples, config, where)), [records]
 
 
 def _take_fraction(train: list[_Item], config: DataConfig) -> list[_Item]:

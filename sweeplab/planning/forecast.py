@@ -1,7 +1,7 @@
 """Forecasts parameters, memory and time of a trial before it runs."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
 from sweeplab.config.data import TextData
@@ -12,12 +12,16 @@ from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
 from sweeplab.planning.time import (
     count_flops_per_token,
+    count_heldout_measurements,
     count_optimizer_steps,
     count_train_tokens,
     estimate_train_seconds,
     measure_flops_per_second,
 )
 from sweeplab.runtime.device import PlannedDevice, plan_device
+
+if TYPE_CHECKING:
+    from sweeplab.planning.speed import PassSeconds
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class Forecast:
     memory: MemoryForecast
     num_steps: int | None
     train_seconds: float | None
+    heldout_seconds: float | None  # of all measurements of the held-out loss of the trial
+    base_seconds: float | None  # the base's held-out loss, once for the study
+    load_seconds: float | None  # of the base, once for each worker
     probed_flops_per_second: float | None  # of a matrix product, before `time._EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
@@ -50,6 +57,9 @@ class Forecast:
             "needed_memory_bytes": self.memory.needed_bytes,
             "num_steps": self.num_steps,
             "train_seconds": self.train_seconds,
+            "heldout_seconds": self.heldout_seconds,
+            "base_seconds": self.base_seconds,
+            "load_seconds": self.load_seconds,
             "probed_flops_per_second": self.probed_flops_per_second,
             "data": self.extent._asdict(),
             "device": {"kind": self.device.kind, "present": self.device.present, "dtype": self.device.dtype_name},
@@ -64,6 +74,13 @@ def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataEx
             raise inexact_packing_error(limit, config.training.max_length)
 
 
+class MeasuredPasses(NamedTuple):
+    """Passes of one setting, and its operations for a token of training."""
+
+    seconds: "PassSeconds"
+    flops: float
+
+
 @dataclass
 class Forecaster:
     """Forecasts trials of one study; models, data and speeds that trials share are measured once."""
@@ -72,6 +89,7 @@ class Forecaster:
     skeletons: dict[str, Skeleton] = field(default_factory=dict)
     extents: dict[str, DataExtent] = field(default_factory=dict)
     speeds: dict[PlannedDevice, float | None] = field(default_factory=dict)  # FLOP/s
+    passes: dict[str, MeasuredPasses | None] = field(default_factory=dict)
 
     def forecast(self, config: TrialConfig) -> Forecast:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
@@ -84,19 +102,46 @@ class Forecaster:
         tokens = count_train_tokens(config.training, extent)
         is_single = config.training.num_devices == 1  # how long devices wait for each other was not measured
         seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if is_single else None
+        num_steps, heldout = count_optimizer_steps(config.training, extent.num_examples), extent.heldout_tokens
+        once = load = None
+        if (passes := self.passes_of(config, sizes, extent, device)) is not None:
+            seconds = None if tokens is None else passes.seconds.train * tokens * flops / passes.flops
+            once = None if heldout is None else passes.seconds.evaluate * heldout
+            load = passes.seconds.load
+        count = None if num_steps is None else count_heldout_measurements(config.training, num_steps)
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
             base_bits_per_param=8 * forecast_base(config, sizes, device).base_bytes / sizes.num_params,
             memory=forecast_memory(config, sizes, extent, device),
-            num_steps=count_optimizer_steps(config.training, extent.num_examples),
+            num_steps=num_steps,
             train_seconds=seconds,
+            heldout_seconds=None if once is None or count is None else once * count,
+            base_seconds=once,
+            load_seconds=load,
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
             row_limits=sizes.row_limits,
         )
+
+    def passes_of(
+        self, config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice
+    ) -> MeasuredPasses | None:
+        """What was measured of the first setting of this base, batch and data; others take as their operations say."""
+        if device.kind != "cpu":
+            return None
+        from sweeplab.planning.speed import measure_passes  # imports PEFT
+
+        training = config.training
+        key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device}"
+        if key not in self.passes:
+            found = measure_passes(config, sizes, extent, device, self.executor.num_threads)
+            num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+            flops = count_flops_per_token(config, sizes, num_trainable, extent.target_share)
+            self.passes[key] = None if found is None else MeasuredPasses(found, flops)
+        return self.passes[key]
 
     def memory(self, config: TrialConfig) -> MemoryForecast:
         """Memory of `config` only, without any measurement. Raises `ConfigError` for what could not run."""

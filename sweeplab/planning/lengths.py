@@ -35,6 +35,8 @@ class DataExtent(NamedTuple):
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
     target_share: float = 1.0  # of the tokens that the loss counts; 1 where not measured
+    heldout_tokens: int | None = None  # of all held-out examples; None: not measured
+    num_heldout_in_all: int | None = None  # held-out examples of any source
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -72,6 +74,7 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     heldout = splits.heldout if _is_small(splits.heldout) else []
     tokenized = tokenize_splits(examples, heldout, tokenizer, config.data, length)
     split = tokenized.train
+    heldout_tokens = sum(tokens.num_tokens for tokens in tokenized.heldout.examples) if heldout else None
     rows = pack_examples(split.examples, length) if config.data.packing else split.examples
     lengths = [row.num_tokens for row in rows]
     most_targets = max(row.num_targets for row in rows)
@@ -83,5 +86,10 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         counted = counted._replace(num_skipped=counted.num_skipped + tokenized.num_unusable)
     notes = (*counted.notes, *tokenized.skipping, *split.notes)
     return counted._replace(
-        longest_example=longest, target_share=target_share, num_naming_special=split.num_naming_special, notes=notes
+        longest_example=longest,
+        target_share=target_share,
+        num_naming_special=split.num_naming_special,
+        notes=notes,
+        heldout_tokens=heldout_tokens,
+        num_heldout_in_all=len(splits.heldout),
     )

@@ -16,6 +16,7 @@ from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_qu
 from sweeplab.config.adapter import LowRankAdapter, PromptAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
+from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import FP32_BYTES, IN_WORK, find_rank_in_memory, forecast_activations
@@ -193,7 +194,8 @@ def _count_evaluation_bytes(
 
     Or the adapter once more, without the padding of its slot: it is saved from PEFT's own layers.
     """
-    batch, length = config.evaluation.batch_size, extent.longest
+    length = extent.longest
+    batch = max(1, min(config.evaluation.batch_size, MOST_HELDOUT_TOKENS // length))
     scored = ScoredRows(batch, _count_positions(config, extent), extent.most_targets)
     logits = forecast_logits(sizes, scored, dtype_bytes, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)

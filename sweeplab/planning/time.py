@@ -1,5 +1,6 @@
 """Estimates the seconds of training with a simple model: counted operations and one short measurement."""
 
+import math
 import time
 from typing import Final, NamedTuple
 
@@ -100,6 +101,16 @@ def _estimate_slowdown(quantization: QuantizationConfig, device: PlannedDevice) 
     """Of unpacking weights on CUDA, HQQ's as if they were nf4 (not measured); a CPU's is in its efficiency."""
     unpacks = bool(quantization.schemes() - {"none", "int8"})
     return _FOUR_BIT_SLOWDOWN if device.kind == "cuda" and unpacks else 1.0
+
+
+def count_heldout_measurements(training: TrainingConfig, num_steps: int) -> int:
+    """How often a trial measures its held-out loss: at the end, and before it every `heldout_interval`."""
+    interval = training.heldout_interval
+    if interval is None:
+        return 1
+    before = num_steps - 1  # the last step's is the end's
+    rungs = before // interval if interval >= 1 else before / num_steps / interval + 1e-9
+    return min(before, math.floor(rungs)) + 1
 
 
 def estimate_train_seconds(

@@ -1,4 +1,5 @@
-"""One driver a study: a lock of the system's, and a file with a heartbeat for where those locks do not work."""
+"""One driver a study: a lock of the system's, and a file with a heartbeat for where those locks do not work; and work
+that one of several workers does."""
 
 import errno
 import fcntl
@@ -61,6 +62,33 @@ def only_writer(folder: Path) -> Iterator[None]:
             except OSError as error:
                 _refuse_unwritable(path, error, "free space or choose another folder")
             yield
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Within it no other process that asks has `path`; False where one has it now, which is not waited for.
+
+    For work that need not be done twice: where the file system has no locks, everybody gets it. The file is removed, so
+    who gets it must look whether the work was done meanwhile. Raises `StoreError` where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        _refuse_unwritable(path, error, "free space or choose another folder")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _refuse_unwritable(path: Path, error: OSError, remedy: str) -> NoReturn:

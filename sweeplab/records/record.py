@@ -13,7 +13,12 @@ from sweeplab.runtime.errors import ConfigError
 
 _RECORD_VERSION: Final = 2  # of 1, `config` has every option's keys; of 2 only those of the options that were chosen
 
-_ADDED: Final = ("notes", "num_naming_special", "num_skipped")  # left out where empty, as in records of before them
+_ADDED: Final = (
+    "notes",
+    "num_naming_special",
+    "num_skipped",
+    "num_heldout_examples",
+)  # left out where empty, so that records of before them stay as they are
 _ADDED_TO_SOLO: Final = (  # likewise
     "evaluation_peak_allocated_bytes",
     "median_step_seconds",
@@ -43,6 +48,7 @@ class Phase:
     peak_resident_bytes: int | None = None  # the process's resident set; Linux, CPU runs
     peak_allocated_bytes: int | None = None  # CUDA tensors; on a CPU only `Solo` has it
     peak_reserved_bytes: int | None = None  # CUDA, with what the allocator holds
+    processor_seconds: float | None = None  # of all threads of the process, which other work delays little
 
 
 @dataclass
@@ -56,7 +62,8 @@ class Score:
 
 @dataclass
 class Solo:
-    """What a trial needs alone, from a few optimizer steps at its longest micro-batch before it trained."""
+    """What a trial needs alone, from a few optimizer steps at its longest micro-batch, taken before it trained with
+    others: once for all trials that differ in seed, rates and number of steps only."""
 
     step_seconds: float  # of the fastest
     num_steps: int
@@ -126,12 +133,13 @@ class TrialRecord:
     num_dropped: int | None = None  # of these, cut before their response began, so that nothing was left to learn
     num_naming_special: int | None = None  # of these, whose text names special tokens, which were read as text
     num_skipped: int | None = None  # records that teach nothing and are in no part; `notes` name the first
+    num_heldout_examples: int | None = None  # with those that were dropped
     num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory
     cohort: list[int] = field(default_factory=list)  # trials that shared a base with it; itself alone: a solo run
     phases: dict[str, Phase] = field(default_factory=dict)  # the whole cohort's time and memory
-    solo: Solo | None = None  # None for a method that has the base for itself on CUDA: its phases are its own
+    solo: Solo | None = None  # None where it trained alone: its phases are its own, unless the study asks for more
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     rung_scores: list[RungScores] = field(default_factory=list)
@@ -151,6 +159,9 @@ class TrialRecord:
         if values["solo"] is not None:
             solo = values["solo"]
             values["solo"] = {name: one for name, one in solo.items() if name not in _ADDED_TO_SOLO or one is not None}
+        for phase in values["phases"].values():
+            if phase["processor_seconds"] is None:  # of a record of before
+                del phase["processor_seconds"]
         return {name: value for name, value in values.items() if name not in _ADDED or value not in (None, [])}
 
     @classmethod

@@ -139,7 +139,7 @@ def read_records(study_folder: Path) -> list[TrialRecord]:
     return [read_record(path) for path in trial_files(study_folder, "record.json")]
 
 
-def _base_path(study_folder: Path, key: str) -> Path:
+def base_path(study_folder: Path, key: str) -> Path:
     return study_folder / "base" / f"{key}.json"
 
 
@@ -150,7 +150,7 @@ def _base_items_path(study_folder: Path, key: str) -> Path:
 def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
     """Writes the score of a base. Its items are written first, so that a score never lacks them."""
     write_json_lines(_base_items_path(study_folder, score.key), items)
-    write_json(_base_path(study_folder, score.key), score.to_dict())
+    write_json(base_path(study_folder, score.key), score.to_dict())
 
 
 def read_base_score(path: Path) -> BaseScore:
@@ -166,7 +166,7 @@ def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore
 
     Raises `StoreError` as `read_base_score` does, for the study's own file.
     """
-    own = _base_path(study_folder, key)
+    own = base_path(study_folder, key)
     if own.exists():
         return read_base_score(own)
     for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:

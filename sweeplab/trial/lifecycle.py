@@ -8,6 +8,9 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+
+import torch
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter, is_base_kept
 from sweeplab.adapters.lora import describe_adapter_layers
@@ -19,7 +22,7 @@ from sweeplab.models.base import Base
 from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
-from sweeplab.records.store import StoreError, set_aside
+from sweeplab.records.store import StoreError, read_facts, set_aside
 from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
 from sweeplab.runtime.out_of_memory import free_failed
 from sweeplab.runtime.provenance import describe_provenance
@@ -30,7 +33,7 @@ from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
 from sweeplab.trial.cohort import choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
-from sweeplab.trial.profile import measure_fastest_size, measure_solo
+from sweeplab.trial.profile import can_gain_from_others, describe_layout, measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
 
@@ -87,7 +90,11 @@ class Cohort:
             why = None if trial.slot is None else why_own_batches(trial.base, trial.data.train)
             if why is not None:
                 record.notes.append(f"trained without other trials in its batches: {why}")
-            record.solo = measure_solo(trial, self.resources)
+                self.capacity = 1
+            elif not can_gain_from_others(trial.base, trial.data, spec.config.training, self.resources.device):
+                self.capacity = self.capacity or 1
+            if _asks_for_solo(spec):
+                self.measure([trial], partial(self.measure_solo, trial))
             self.trials.append(trial)
             self.park([trial])
         except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
@@ -119,19 +126,48 @@ class Cohort:
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
-        if why_own_batches(self.trials[0].base, self.trials[0].data.train) is not None:
-            self.capacity = 1
-        elif self.capacity is None and len(self.trials) > 1:
-            self.capacity = measure_fastest_size(self.trials, self.resources)
+        if self.capacity is None and len(self.trials) > 1:
+            self.measure(self.trials, self.choose_capacity)
         active = choose_active(self.trials, self.capacity)
         self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
+            for trial in active if len(active) > 1 else []:
+                if trial.record.solo is None:
+                    self.measure([trial], partial(self.measure_solo, trial))
             finished = self.attempt(active, "train", self.fit)
         else:
             ended_early = [trial for trial in active if trial.early_end is not None]
             finished = ended_early or self.attempt(ended, "evaluate", self.evaluate)
         return [self.record(trial) for trial in finished]
+
+    def measure(self, trials: Sequence[RunningTrial], work: Callable[[], None]) -> None:
+        """Does `work`, which measures before a training, as a phase of its own."""
+        phases: dict[str, Phase] = {}
+        with measure_phase(phases, "profile", self.resources.device):
+            work()
+        for trial in trials:
+            add_phase(trial.record.phases, "profile", phases["profile"])
+
+    def measure_solo(self, trial: RunningTrial) -> None:
+        """What the trial needs alone; it is measured once for all trials of its layout."""
+        solos, layout = self.resources.solos, describe_layout(trial.spec.config)
+        if layout not in solos:
+            try:
+                solos[layout] = measure_solo(trial, self.resources)
+            except torch.OutOfMemoryError:  # the training will say so, or has shorter batches
+                if self.resources.ranks.size > 1:
+                    raise  # other devices wait
+                solos[layout] = None
+        trial.record.solo = solos[layout]
+
+    def choose_capacity(self) -> None:
+        """How many of the trials train at once; it is measured again only where more of them may be faster still."""
+        sizes, geometry, count = self.resources.fastest_sizes, str(self.trials[0].spec.geometry), len(self.trials)
+        size, most = sizes.get(geometry, (0, 0))
+        if size == most < count:
+            size, most = sizes[geometry] = measure_fastest_size(self.trials, self.resources), count
+        self.capacity = size
 
     def continue_from_checkpoint(self, trial: RunningTrial) -> RunningTrial:
         """The trial at the step of its checkpoint, or at its start. A file that is no checkpoint is renamed."""
@@ -211,6 +247,8 @@ class Cohort:
         """Completes the trial's record, and removes the trial from the cohort and its adapter from the base."""
         self.trials.remove(trial)
         record = trial.complete_record()
+        if record.solo is None:  # another seed of it may have trained with others
+            record.solo = self.resources.solos.get(describe_layout(trial.spec.config))
         trial.checkpoint_path.unlink(missing_ok=True)
         trial.free()
         if trial.slot is None:
@@ -227,6 +265,15 @@ class Cohort:
         for trial in self.trials:
             trial.base = self.resources.base_for(trial.spec.config)
             trial.model = trial.base.model
+
+
+def _asks_for_solo(spec: TrialSpec) -> bool:
+    """True where an objective, a constraint or a claim of the study is what a trial needs alone, in a step."""
+    facts = read_facts(spec.folder.parents[1])
+    if facts is None:
+        return False
+    claimed = [str(claim.get("metric")) for claim in facts.claims]
+    return any(metric.startswith("solo.") for metric in (*facts.objectives, *facts.constraints, *claimed))
 
 
 def _load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
@@ -250,7 +297,7 @@ def _attach(
     spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources, observe: Observe
 ) -> RunningTrial:
     """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
-    record.num_train_examples = data.num_examples
+    record.num_train_examples, record.num_heldout_examples = data.num_examples, data.num_heldout
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
     record.num_skipped = data.num_skipped

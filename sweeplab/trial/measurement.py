@@ -75,7 +75,8 @@ def read_resident_bytes(name: str) -> int:
 
 
 def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
-    """Adds `more` to the phase `name`: seconds are summed, of the peaks the larger one is kept."""
+    """Adds `more` to the phase `name`: seconds are summed, of the peaks the larger one is kept. What one of them does
+    not know is not known of both."""
     earlier = phases.get(name)
     if earlier is None:
         phases[name] = more
@@ -83,12 +84,17 @@ def add_phase(phases: dict[str, Phase], name: str, more: Phase) -> None:
     parts = ("peak_resident_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
     pairs = {part: (getattr(earlier, part), getattr(more, part)) for part in parts}
     peaks = {part: None if None in pair else max(pair) for part, pair in pairs.items()}
-    phases[name] = Phase(earlier.seconds + more.seconds, **peaks)
+    processor = (earlier.processor_seconds, more.processor_seconds)
+    phases[name] = Phase(
+        earlier.seconds + more.seconds,
+        **peaks,
+        processor_seconds=None if None in processor else sum(filter(None, processor)),
+    )
 
 
 @contextmanager
 def measure_phase(phases: dict[str, Phase], name: str, device: "torch.device") -> Iterator[None]:
-    """Adds the wall seconds and the peak bytes of what runs within it to `phases[name]`, also after an error.
+    """Adds the seconds and the peak bytes of what runs within it to `phases[name]`, also after an error.
 
     On CUDA the peaks are those of torch's allocator (`max_memory_allocated`, `max_memory_reserved`), on a CPU with
     Linux that of the process's resident set; elsewhere they are None.
@@ -100,7 +106,7 @@ def measure_phase(phases: dict[str, Phase], name: str, device: "torch.device") -
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    started = time.perf_counter()
+    started, processor_started = time.perf_counter(), time.process_time()
     try:
         yield
     finally:
@@ -111,5 +117,6 @@ def measure_phase(phases: dict[str, Phase], name: str, device: "torch.device") -
             peak_resident_bytes=read_resident_bytes("VmHWM") if resettable else None,
             peak_allocated_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
             peak_reserved_bytes=torch.cuda.max_memory_reserved(device) if cuda else None,
+            processor_seconds=time.process_time() - processor_started,
         )
         add_phase(phases, name, passed)

@@ -19,6 +19,7 @@ from sweeplab.data.tokenized import tokenize_splits
 from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
+from sweeplab.records.record import Solo
 from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
@@ -42,6 +43,8 @@ class Resources:
     base: Base | None = None
     base_memory_bytes: int | None = None  # in use after the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
+    solos: dict[str, Solo | None] = field(default_factory=dict)  # by `profile.describe_layout`
+    fastest_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by geometry; of how many trials
 
     @classmethod
     def open(
@@ -126,6 +129,7 @@ class Resources:
                     splits.fingerprint,
                     train.num_dropped,
                     len(splits.train),
+                    len(splits.heldout),
                     heldout.num_truncated,
                     train.num_naming_special,
                     num_skipped=None if splits.num_skipped is None else splits.num_skipped + tokenized.num_unusable,
@@ -148,4 +152,4 @@ def _refuse_random_base(base: Base, strategy: str) -> None:
 def _prepare_images(data: DigitsData, base: Base) -> Tokenized:
     """The images of `data` at the size that `base` reads. Raises `ConfigError` for a model with too few classes."""
     splits = load_images(data, read_image_size(base.model.config))
-    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, num_examples=len(splits.train))
+    return Tokenized(splits.train, splits.heldout, 0, splits.fingerprint, 0, len(splits.train), len(splits.heldout))

@@ -30,9 +30,10 @@ from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
 from sweeplab.records.items import make_loss_row
+from sweeplab.records.lock import claimed
 from sweeplab.records.metrics import SHARES, score_parts, split_filter
 from sweeplab.records.record import BaseScore, Score, TrialRecord, base_key, score_values
-from sweeplab.records.store import known_base_score, read_facts, write_base_score, write_json_lines, writing
+from sweeplab.records.store import base_path, known_base_score, read_facts, write_base_score, write_json_lines, writing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
 from sweeplab.training.fit import measure_trial_losses
@@ -45,7 +46,8 @@ from sweeplab.trial.resources import Resources
 
 
 def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources) -> None:
-    """Scores the base before a trial trains, unless this study, or another one in the same folder, has that score.
+    """Scores the base before a trial trains, unless this study, or another one in the same folder, has that score, or
+    another worker is at it.
 
     A score of another study counts only where the source is the same and has no uncommitted changes. Raises
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
@@ -55,11 +57,28 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
         config.to_dict(), str(base.model.dtype), record.provenance.get("tasks_fingerprint"), record.provenance
     )
     is_clean = record.provenance["dirty"] is False
-    known = known_base_score(folder, key, is_clean) if resources.ranks.is_first else None
-    if known is not None:
-        _refuse_unmeasured(folder, known.scores, None)
-    if resources.ranks.broadcast_first(known is not None):
-        return
+    with ExitStack() as stack:
+        is_needed = False
+        if resources.ranks.is_first:
+            is_first = stack.enter_context(claimed(base_path(folder, key).with_suffix(".lock")))
+            known = known_base_score(folder, key, is_clean)
+            if known is not None:
+                _refuse_unmeasured(folder, known.scores, None)
+            is_needed = is_first and known is None
+        if resources.ranks.broadcast_first(is_needed):
+            _measure_base(config, base, data, folder, key, record, resources)
+
+
+def _measure_base(
+    config: TrialConfig,
+    base: Base,
+    data: Tokenized,
+    folder: Path,
+    key: str,
+    record: TrialRecord,
+    resources: Resources,
+) -> None:
+    """Scores the base and writes that; `record` gets notes. Raises `ConfigError` as `score_base`."""
     started, settings = time.perf_counter(), config.evaluation
 
     def measure(batch_size: int) -> HeldoutLosses:

@@ -4,6 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
+from sweeplab.data import batches as module
 from sweeplab.data.batches import _WINDOWS_PER_GROUP, Batch, MicroBatch, Windows, collate_tokens, make_heldout_batches
 from sweeplab.data.tokens import IGNORED, Tokens
 
@@ -105,3 +106,23 @@ def test_heldout_batches_hold_every_example_once_with_its_own_targets() -> None:
     assert sorted(rows) == sorted(tokens.ids.tolist() for tokens in data)
     assert sum(batch.num_window_targets for batch in batches) == sum(tokens.num_targets for tokens in data)
     assert sum(batch.num_tokens for batch in batches) == sum(len(tokens.ids) for tokens in data)
+
+
+@pytest.mark.parametrize("most", [1, 40, 100, 10**6])
+def test_heldout_batches_are_cut_by_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """As many rows as fit, the shortest first; a longer row than fits stands alone."""
+    monkeypatch.setattr(module, "MOST_HELDOUT_TOKENS", most)
+    lengths = [5, 30, 7, 7, 12, 60, 9]
+    data = [Tokens([2] * length, [IGNORED] + [2] * (length - 1)) for length in lengths]
+    batches = [batch for batch in make_heldout_batches(data, PAD, batch_size=4) if isinstance(batch, Batch)]
+    shapes = [tuple(batch.ids_BT.shape) for batch in batches]
+    assert (
+        shapes
+        == {
+            1: [(1, length) for length in sorted(lengths)],
+            40: [(4, 9), (1, 12), (1, 30), (1, 60)],
+            100: [(4, 9), (2, 30), (1, 60)],
+            10**6: [(4, 9), (3, 60)],
+        }[most]
+    )
+    assert sum(batch.num_tokens for batch in batches) == sum(lengths)

@@ -49,7 +49,9 @@ def test_line_separators_inside_a_text_do_not_end_a_record(settings: JsonData) -
 @pytest.mark.parametrize(
     ("num_examples", "fraction", "num_heldout"), [(2, 0.1, 1), (10, 0.25, 2), (10, 0.99, 9), (997, 0.1, 100)]
 )
-def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: float, num_heldout: int) -> None:
+def test_split_is_a_partition_of_the_asked_size(
+    settings: JsonData, num_examples: int, fraction: float, num_heldout: int
+) -> None:
     examples = [
         read_example(
             {"instruction": str(place), "output": "a"},
@@ -58,10 +60,14 @@ def test_split_is_a_partition_of_the_asked_size(num_examples: int, fraction: flo
         )
         for place in range(num_examples)
     ]
-    train, heldout = _split_examples(examples, fraction, "data.path=records.json")
+    asked = settings.replaced(heldout_fraction=fraction, num_heldout=None)
+    train, heldout = _split_examples(examples, asked, "data.path=records.json")
     assert len(heldout) == num_heldout
     assert sorted([*train, *heldout], key=str) == sorted(examples, key=str)
-    assert _split_examples(examples, fraction, "data.path=records.json") == (train, heldout)
+    assert _split_examples(examples, asked, "data.path=records.json") == (train, heldout)
+    one_less, fewer = _split_examples(examples, asked.replaced(num_heldout=2), "data.path=records.json")
+    assert fewer == heldout[:2]
+    assert sorted([*one_less, *fewer], key=str) == sorted(examples, key=str)
 
 
 def test_split_is_the_recorded_one_and_shuffled(settings: JsonData) -> None:
@@ -125,3 +131,13 @@ def test_what_is_skipped_and_read_is_said_of_every_file(settings: JsonData, tmp_
     assert apart.reading[1] == f"read {other} as question and answer: question, answer"
     with pytest.raises(ConfigError, match=r"1 of 3 records of \S*heldout\.csv"):
         load_splits(dirty.replaced(heldout_path=str(other), max_skipped=0.3))
+
+
+@pytest.mark.parametrize(("num_records", "num_heldout"), [(5000, 200), (2001, 200), (1990, 199), (200, 20), (2, 1)])
+def test_two_hundred_or_a_tenth_are_held_out_whichever_is_less(
+    compose_trial: Any, tmp_path: Path, num_records: int, num_heldout: int
+) -> None:
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([{"instruction": str(number), "output": "a"} for number in range(num_records)]))
+    splits = load_splits(compose_trial("data=json", f"data.path={path}").data)
+    assert (len(splits.train), len(splits.heldout)) == (num_records - num_heldout, num_heldout)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeplab.data.batches import make_heldout_batches, order_by_length
+from sweeplab.data import batches as module
+from sweeplab.data.batches import Batch, make_heldout_batches, order_by_length
 from sweeplab.data.images import ImageBatch
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.evaluation.heldout import _score_hits, measure_heldout_losses, score_images
@@ -140,3 +141,16 @@ def test_scores_and_items_of_two_tasks() -> None:
         ("second", 4, 1.0),
         ("second", 9, 1.0),
     ]
+
+
+def test_losses_do_not_depend_on_how_batches_are_cut(
+    tiny_llama: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = tiny_llama().eval(), examples()
+    one_by_one = [by_transformers(model, [tokens]) for tokens in data]
+    monkeypatch.setattr(module, "MOST_HELDOUT_TOKENS", 14)
+    batches = make_heldout_batches(data, 0, 64)
+    assert [len(batch.ids_BT) for batch in batches if isinstance(batch, Batch)] == [3, 1, 1]
+    found = measure_heldout_losses(model, batches, sum_row_losses, CPU).restored(order_by_length(data))
+    for expected, total, count in zip(one_by_one, *found, strict=True):
+        assert total / count == pytest.approx(expected, rel=1e-6)

@@ -20,11 +20,13 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.time import (
     _FOUR_BIT_SLOWDOWN,
     count_flops_per_token,
+    count_heldout_measurements,
     count_optimizer_steps,
     count_train_tokens,
     estimate_train_seconds,
     measure_flops_per_second,
 )
+from sweeplab.training.running_trial import _reaches_rung
 from tests.planning.conftest import CPU, CUDA, bound
 from tests.trials import Compose
 
@@ -115,3 +117,16 @@ def test_four_bit_costs_half_as_much_again_on_cuda(compose_trial: Compose) -> No
     assert seconds["none", "cuda"] == pytest.approx(10 * 1e6 / 1e9 / 0.4)
     assert seconds["nf4", "cuda"] == pytest.approx(10 * 1e6 / 1e9 / 0.4 * _FOUR_BIT_SLOWDOWN)
     assert seconds["nf4", "cpu"] == seconds["none", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("interval", "num_steps"), [("null", 8), ("3", 8), ("4", 8), ("9", 8), ("0.25", 200), ("0.3", 7)]
+)
+def test_held_out_losses_are_counted_as_training_measures_them(
+    compose_trial: Compose, interval: str, num_steps: int
+) -> None:
+    """The last step's is evaluation's."""
+    training = compose_trial(f"training.heldout_interval={interval}").training
+    rungs = training.heldout_interval
+    due = [step for step in range(1, num_steps) if rungs is not None and _reaches_rung(step, rungs, num_steps)]
+    assert count_heldout_measurements(training, num_steps) == len(due) + 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sweeplab.records import lock as module
-from sweeplab.records.lock import _OWNER, only_writer
+from sweeplab.records.lock import _OWNER, claimed, only_writer
 from sweeplab.records.store import StoreError
 
 USED = r"is in use by process \d+ on .* since .*; wait for its end or choose another name"
@@ -133,4 +133,25 @@ def test_a_driver_elsewhere_that_beats_no_more_has_ended(tmp_path: Path, monkeyp
 def test_a_damaged_owner_file_holds_nobody_up(text: str, tmp_path: Path) -> None:
     (tmp_path / _OWNER).write_text(text)
     with only_writer(tmp_path):
+        pass
+
+
+def test_work_is_claimed_by_one_and_free_again_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / "base" / "key.lock"
+    with claimed(path) as first, claimed(path) as second:
+        assert (first, second) == (True, False)
+    with claimed(path) as again:
+        assert again
+    assert list(path.parent.iterdir()) == []
+
+
+def test_work_is_everybodys_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with claimed(tmp_path / "key.lock") as first, claimed(tmp_path / "key.lock") as second:
+        assert (first, second) == (True, True)
+
+
+def test_a_folder_that_cannot_be_written_claims_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"key\.lock cannot be written"), claimed(tmp_path / "file" / "key.lock"):
         pass

@@ -56,9 +56,10 @@ def full_record(**others: Any) -> TrialRecord:
         "num_dropped": 1,
         "num_naming_special": 1,
         "num_skipped": 2,
+        "num_heldout_examples": 5,
         "num_heldout_truncated": 1,
         "tokens_per_second": 2434.5,
-        "phases": {"train": Phase(0.5, 573_685_760, 11, 12)},
+        "phases": {"train": Phase(0.5, 573_685_760, 11, 12, 0.25)},
         "losses": [TrainPoint(1, 2.75, 3e-3)],
         "heldout_losses": [HeldoutPoint(1, 2.5)],
         "rung_scores": [RungScores(1, {"tiny_addition": {"exact_match": Score(0.125, 0.1, 8)}})],
@@ -288,3 +289,16 @@ def test_a_base_score_survives_json() -> None:
 def test_a_malformed_base_score_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"do not match|malformed"):
         BaseScore.from_dict(base_score().to_dict() | change)
+
+
+def test_records_of_before_processor_seconds_stay_as_they_are() -> None:
+    before = full_record(phases={"train": Phase(0.5, 1, 2, 3)}, num_heldout_examples=None)
+    values = before.to_dict()
+    assert set(values["phases"]["train"]) == {
+        "seconds",
+        "peak_resident_bytes",
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+    }
+    assert "num_heldout_examples" not in values
+    assert through_json(before) == before

@@ -18,8 +18,8 @@ from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
     _base_items_path,
-    _base_path,
     _list_trial_folders,
+    base_path,
     known_base_score,
     read_base_scores,
     read_facts,
@@ -218,7 +218,7 @@ def test_a_base_score_is_kept_once_and_taken_over_by_other_studies(tmp_path: Pat
 def test_a_damaged_base_score_is_named_and_never_taken_over(tmp_path: Path) -> None:
     first, second, score = tmp_path / "first", tmp_path / "second", base_score()
     write_base_score(first, score, [])
-    _base_path(first, score.key).write_text("{}")
+    base_path(first, score.key).write_text("{}")
     assert known_base_score(second, score.key, elsewhere=True) is None
     with pytest.raises(StoreError, match=r"0\.json is no score of a base: .*; move it out of the way"):
         known_base_score(first, score.key, elsewhere=True)

@@ -103,7 +103,7 @@ def once(where: Any, name: str, monkeypatch: pytest.MonkeyPatch, call: int) -> N
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        pytest.param(lifecycle, "measure_solo", id="in its slot"),
+        pytest.param(lifecycle, "has_own_batches", id="in its slot"),
         pytest.param(lifecycle, "describe_adapter_layers", id="on the base"),
     ],
 )

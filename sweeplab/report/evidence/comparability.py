@@ -20,6 +20,7 @@ _BESIDE_A_FILE: Final = (
     "subset",
     "split",
     "heldout_fraction",
+    "num_heldout",
 )  # nor these with a file
 _GENERATED: Final = ("world", "digits")  # sources that read no file
 _TASKS_ONLY: Final = ("tasks", "retained_tasks", "objective")  # keys of data that are not about examples

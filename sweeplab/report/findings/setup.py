@@ -31,7 +31,8 @@ def _describe_data(record: TrialRecord) -> str | None:
     name = _name_of(record.config.get("data"))
     if name is None or record.num_train_examples is None:
         return name
-    return f"{count_noun(record.num_train_examples, 'example')} of {name}"
+    heldout = f", {record.num_heldout_examples:,} held out" if record.num_heldout_examples else ""
+    return f"{count_noun(record.num_train_examples, 'example')} of {name}{heldout}"
 
 
 def _describe_training(record: TrialRecord) -> str | None:
@@ -57,7 +58,7 @@ _PARTS: Final[tuple[Callable[[TrialRecord], str | None], ...]] = (
 
 
 def describe_setup(records: list[TrialRecord]) -> str:
-    """Such as `tiny_base, nf4_dq · 400 examples of tiny_facts · 200 steps of 16 examples · AMD EPYC`.
+    """Such as `tiny_base, nf4_dq · 400 examples of tiny_facts, 60 held out · 200 steps of 16 examples · AMD EPYC`.
 
     What differs between finished trials, or is not known, is left out.
     """

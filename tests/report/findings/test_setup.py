@@ -46,3 +46,8 @@ def test_a_folder_is_named_by_its_last_part(make_record: Callable[..., TrialReco
     assert told.startswith("llama, not quantized · 1,400 examples of mine.json · ")
     mixed = trial(make_record, quantization={"scheme": "nf4", "double": False, "pattern": {"mlp": "int8"}})
     assert describe_setup([mixed]).startswith("tiny_base, layers quantized differently · ")
+
+
+def test_how_many_examples_were_held_out_is_said_where_known(make_record: Callable[..., TrialRecord]) -> None:
+    known = replace(trial(make_record), num_heldout_examples=200)
+    assert "1,400 examples of tiny_facts, 200 held out" in describe_setup([known])

@@ -1,0 +1,1 @@
+"""A small real language model, fetched from the package index."""

@@ -1,0 +1,147 @@
+"""Measures in about a second what a pass takes on this machine: the model's own layers, quantized as they will be.
+
+A model of one and one of two layers, with random weights, say what a layer takes and what the rest does; what the whole
+model takes follows. A small model is measured whole.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from sweeplab.adapters.attach import attach_adapter
+from sweeplab.adapters.counting import Skeleton
+from sweeplab.config.adapter import LowRankAdapter
+from sweeplab.config.trial import TrialConfig
+from sweeplab.data.batches import Batch, collate_tokens
+from sweeplab.data.tokens import IGNORED, Tokens
+from sweeplab.models.base import read_architecture
+from sweeplab.models.layers import list_quantizable_shapes
+from sweeplab.models.quantization.schemes import choose_schemes
+from sweeplab.models.random_weights import fill_layers, make_empty_model
+from sweeplab.planning.lengths import DataExtent
+from sweeplab.runtime.device import PlannedDevice
+from sweeplab.runtime.errors import ConfigError
+from sweeplab.training.module import sum_target_losses
+
+_SECONDS: Final = 0.4  # for the passes of one model, after one that is not counted
+_MOST_PASSES: Final = 20
+_MOST_TOKENS: Final = 512  # of the measured micro-batch; a larger one takes proportionally longer
+_MOST_PARAMS: Final = 100_000_000  # of a model of two layers, so that it is made in seconds
+_WHOLE_PARAMS: Final = 5_000_000  # of a model that is measured whole
+
+
+class PassSeconds(NamedTuple):
+    """Seconds for a token of the mean micro-batch, the fastest of a few passes, where nothing else runs."""
+
+    train: float  # forward and backward
+    evaluate: float  # forward and loss, without a gradient
+    load: float  # of the whole model, once
+
+
+class _Measured(NamedTuple):
+    build: float
+    train: float
+    evaluate: float
+
+
+def measure_passes(
+    config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice, num_threads: int | None
+) -> PassSeconds | None:
+    """None where it is not measured: on a GPU, for images, and for layers that are too large to make in a second."""
+    rest = sizes.num_params - sizes.num_layers * sizes.num_params_per_layer
+    small = sizes.num_params <= _WHOLE_PARAMS
+    fits = small or rest + 2 * sizes.num_params_per_layer <= _MOST_PARAMS
+    if device.kind != "cpu" or config.data.is_images() or not fits or config.training.num_devices > 1:
+        return None
+    batch = _make_batch(config.training.micro_batch_size, max(2, round(extent.mean)))
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(num_threads or threads_before)
+    try:
+        counts = [sizes.num_layers] if small else [1, 2]
+        measured = [_measure_layers(config, count, batch, device.dtype) for count in counts]
+    finally:
+        torch.set_num_threads(threads_before)
+    first, last = measured[0], measured[-1]
+    beyond = sizes.num_layers - counts[0]
+    whole = _Measured(*(one + beyond * max(0.0, two - one) for one, two in zip(first, last, strict=True)))
+    num_tokens = batch.ids_BT.numel()
+    return PassSeconds(whole.train / num_tokens, whole.evaluate / num_tokens, whole.build)
+
+
+def _make_batch(num_rows: int, length: int) -> Batch:
+    """Rows of one length, half of each a target, of at most `_MOST_TOKENS` in all."""
+    rows = max(1, min(num_rows, _MOST_TOKENS // length))
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(rows):
+        ids = torch.randint(2, 64, (length,), generator=generator).tolist()
+        made.append(Tokens(ids, [IGNORED] * (length // 2) + ids[length // 2 :]))
+    return collate_tokens(made, 0, 1)
+
+
+def _measure_layers(config: TrialConfig, num_layers: int, batch: Batch, dtype: torch.dtype) -> _Measured:
+    """Seconds of the passes of a model with so many layers."""
+    models: list[PreTrainedModel] = []
+    build = _measure(lambda: models.append(_build(config, num_layers, dtype)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what PEFT asks transformers for
+        trained = _attach(models[0], config)
+
+    def train() -> None:
+        with torch.enable_grad():
+            sum_target_losses(trained, batch).backward()
+
+    def evaluate() -> None:
+        with torch.no_grad():
+            sum_target_losses(trained, batch)
+
+    return _Measured(build, _time(train), _time(evaluate))
+
+
+def _build(config: TrialConfig, num_layers: int, dtype: torch.dtype) -> PreTrainedModel:
+    """The base with so many layers and random weights, frozen."""
+    architecture = read_architecture(config.model)
+    architecture.get_text_config().num_hidden_layers = num_layers
+    skeleton = make_empty_model(architecture, dtype)
+    schemes = choose_schemes(config.quantization, list_quantizable_shapes(skeleton))
+    model = fill_layers(skeleton, schemes, config.quantization, dtype, torch.device("cpu"))
+    model.requires_grad_(False)
+    return model
+
+
+def _attach(model: PreTrainedModel, config: TrialConfig) -> nn.Module:
+    """The model with the trial's adapter, or as one that hands gradients down to its embedding."""
+    if isinstance(config.adapter, LowRankAdapter) and config.adapter.budget is None:
+        try:
+            return attach_adapter(model, config.adapter, config.model, 0)
+        except ConfigError:  # a pattern that names a layer beyond
+            pass
+    embedding: Any = model.get_input_embeddings()
+    embedding.register_forward_hook(lambda *given: given[2].requires_grad_())
+    return model
+
+
+def _time(work: Callable[[], None]) -> float:
+    """Seconds of the fastest call, as if nothing else ran on the machine."""
+    work()
+    fastest, used = float("inf"), 0.0
+    for _ in range(_MOST_PASSES):
+        seconds = _measure(work)
+        fastest, used = min(fastest, seconds), used + seconds
+        if used > _SECONDS:
+            break
+    return fastest
+
+
+def _measure(work: Callable[[], Any]) -> float:
+    """Seconds of a call; of one thread without those in which other work had its core."""
+    started, processor_started = time.perf_counter(), time.process_time()
+    work()
+    passed = time.perf_counter() - started
+    num_threads = torch.get_num_threads()  # of several, some wait, and that is no time of others
+    return min(passed, time.process_time() - processor_started) if num_threads == 1 else passed
