@@ -93,7 +93,7 @@ class Cohort:
                 self.capacity = 1
             elif not can_gain_from_others(trial.base, trial.data, spec.config.training, self.resources.device):
                 self.capacity = self.capacity or 1
-            if _asks_for_solo(spec):
+            if _asks_for_solo(spec) or self.may_share_gpu(trial):
                 self.measure([trial], partial(self.measure_solo, trial))
             self.trials.append(trial)
             self.park([trial])
@@ -127,19 +127,22 @@ class Cohort:
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
         if self.capacity is None and len(self.trials) > 1:
+            self.measure_missing(self.trials)
             self.measure(self.trials, self.choose_capacity)
         active = choose_active(self.trials, self.capacity)
         self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
-            for trial in active if len(active) > 1 else []:
-                if trial.record.solo is None:
-                    self.measure([trial], partial(self.measure_solo, trial))
+            self.measure_missing(active if len(active) > 1 else [])
             finished = self.attempt(active, "train", self.fit)
         else:
             ended_early = [trial for trial in active if trial.early_end is not None]
             finished = ended_early or self.attempt(ended, "evaluate", self.evaluate)
         return [self.record(trial) for trial in finished]
+
+    def may_share_gpu(self, trial: RunningTrial) -> bool:
+        """Whether the trial may train beside others on a GPU: it is measured before it waits, and leaves the GPU."""
+        return trial.slot is not None and self.capacity != 1 and self.resources.device.type == "cuda"
 
     def measure(self, trials: Sequence[RunningTrial], work: Callable[[], None]) -> None:
         """Does `work`, which measures before a training, as a phase of its own."""
@@ -148,6 +151,12 @@ class Cohort:
             work()
         for trial in trials:
             add_phase(trial.record.phases, "profile", phases["profile"])
+
+    def measure_missing(self, trials: Sequence[RunningTrial]) -> None:
+        """Measures trials that share a pass, and were not measured alone yet."""
+        for trial in trials:
+            if trial.record.solo is None:
+                self.measure([trial], partial(self.measure_solo, trial))
 
     def measure_solo(self, trial: RunningTrial) -> None:
         """What the trial needs alone; it is measured once for all trials of its layout."""
@@ -159,7 +168,8 @@ class Cohort:
                 if self.resources.ranks.size > 1:
                     raise  # other devices wait
                 solos[layout] = None
-        trial.record.solo = solos[layout]
+            self.resources.optimizer_bytes[layout] = trial.optimizer_bytes
+        trial.record.solo, trial.optimizer_bytes = solos[layout], self.resources.optimizer_bytes[layout]
 
     def choose_capacity(self) -> None:
         """How many of the trials train at once; it is measured again only where more of them may be faster still."""

@@ -24,6 +24,7 @@ from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
+from sweeplab.training.running_trial import OptimizerBytes
 from sweeplab.trial.exactness import refuse_inexact_packing
 from sweeplab.trial.measurement import LARGEST_MAPPING_BYTES, read_resident_bytes
 
@@ -44,6 +45,7 @@ class Resources:
     base_memory_bytes: int | None = None  # in use after the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
     solos: dict[str, Solo | None] = field(default_factory=dict)  # by `profile.describe_layout`
+    optimizer_bytes: dict[str, OptimizerBytes] = field(default_factory=dict)  # likewise
     fastest_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by geometry; of how many trials
 
     @classmethod

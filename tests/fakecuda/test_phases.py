@@ -64,7 +64,7 @@ def run_failing_once(home: Any, name: str, folder: Path, size: int) -> list[Tria
     ("home", "name", "size", "expected"),
     [
         pytest.param(resources, "load_base", 2, [("out_of_memory", "load"), FINISHED], id="load"),
-        pytest.param(lifecycle, "measure_solo", 2, [("out_of_memory", "train"), FINISHED], id="profile"),
+        pytest.param(lifecycle, "measure_solo", 2, [FINISHED] * 2, id="profile"),
         pytest.param(module, "compute_window_shares", 2, [FINISHED] * 2, id="forward"),
         pytest.param(module.FinetuneModule, "on_before_backward", 2, [FINISHED] * 2, id="backward"),
         pytest.param(RunningTrial, "take_step", 1, [("out_of_memory", "train"), FINISHED], id="step"),
