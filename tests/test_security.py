@@ -268,7 +268,7 @@ def test_names_and_texts_stay_text_in_files(tmp_path: Path) -> None:
 def test_no_words_are_said_of_a_whole_checkpoint(make_spec: SpecFactory, resources: Resources) -> None:
     """The checks above would pass if every checkpoint was set aside."""
     from sweeplab.training.checkpoints import continue_from_checkpoint, write_checkpoint
-    from sweeplab.trial.lifecycle import begin_trial
+    from sweeplab.trial.beginning import begin_trial
 
     spec = make_spec(0, "quantization=none", "training.max_steps=2", "evaluation=none")
     run = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)

@@ -24,7 +24,7 @@ from sweeplab.training.fit import prepare_random_state
 from sweeplab.training.module import FinetuneModule, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial.lifecycle import begin_trial
+from sweeplab.trial.beginning import begin_trial
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import save_trained_weights
 

@@ -12,24 +12,16 @@ from functools import partial
 
 import torch
 
-from sweeplab.adapters.attach import attach_adapter, detach_adapter, is_base_kept
-from sweeplab.adapters.lora import describe_adapter_layers
-from sweeplab.config.shared_base import takes_vectors
+from sweeplab.adapters.attach import detach_adapter, is_base_kept
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.data.batches import Tokenized
-from sweeplab.evaluation.files import fingerprint_tasks
-from sweeplab.models.base import Base
-from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
-from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import Phase, Status, TrialRecord
-from sweeplab.records.store import StoreError, read_facts, set_aside
+from sweeplab.records.store import StoreError, set_aside
 from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
 from sweeplab.runtime.out_of_memory import free_failed
-from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.optimizers import find_peak_rate
-from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
+from sweeplab.training.running_trial import Observe, RunningTrial
+from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
 from sweeplab.trial.cohort import choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
@@ -93,7 +85,7 @@ class Cohort:
                 self.capacity = 1
             elif not can_gain_from_others(trial.base, trial.data, spec.config.training, self.resources.device):
                 self.capacity = self.capacity or 1
-            if _asks_for_solo(spec) or self.may_share_gpu(trial):
+            if asks_for_solo(spec) or self.may_share_gpu(trial):
                 self.measure([trial], partial(self.measure_solo, trial))
             self.trials.append(trial)
             self.park([trial])
@@ -112,11 +104,11 @@ class Cohort:
 
     def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial:
         """The trial at its first step, or at its checkpoint, with its base scored."""
-        base, data = _load(spec, record, self.resources)
+        base, data = load_trial(spec, record, self.resources)
         for sentence in data.skipping:
             self.say(f"{sentence[0].upper()}{sentence[1:]}.")
         score_base(spec, base, data, record, self.resources)
-        return self.continue_from_checkpoint(_attach(spec, base, data, record, self.resources, self.observe))
+        return self.continue_from_checkpoint(attach_trial(spec, base, data, record, self.resources, self.observe))
 
     def park(self, trials: Iterable[RunningTrial]) -> None:
         """Moves trials that wait off the GPU, so that each trial that fits by itself also fits beside them."""
@@ -275,55 +267,3 @@ class Cohort:
         for trial in self.trials:
             trial.base = self.resources.base_for(trial.spec.config)
             trial.model = trial.base.model
-
-
-def _asks_for_solo(spec: TrialSpec) -> bool:
-    """True where an objective, a constraint or a claim of the study is what a trial needs alone, in a step."""
-    facts = read_facts(spec.folder.parents[1])
-    if facts is None:
-        return False
-    claimed = [str(claim.get("metric")) for claim in facts.claims]
-    return any(metric.startswith("solo.") for metric in (*facts.objectives, *facts.constraints, *claimed))
-
-
-def _load(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tuple[Base, Tokenized]:
-    """The base and the data of the trial; those of the last trial are used again where they are the same.
-
-    Raises `ConfigError`.
-    """
-    record.phase = "load"
-    with measure_phase(record.phases, "load", resources.device):
-        base = resources.base_for(spec.config)
-        data = resources.tokens_for(spec.config, base)
-    record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
-    tasks_fingerprint = fingerprint_tasks(spec.config.evaluation)
-    if tasks_fingerprint is not None:
-        record.provenance["tasks_fingerprint"] = tasks_fingerprint
-    refuse_changed_inputs(record.config, spec.fingerprints, record.provenance)
-    return base, data
-
-
-def _attach(
-    spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources, observe: Observe
-) -> RunningTrial:
-    """The trial with a fresh adapter, ready to train. Raises `ConfigError`."""
-    record.num_train_examples, record.num_heldout_examples = data.num_examples, data.num_heldout
-    record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
-    record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
-    record.num_skipped = data.num_skipped
-    record.notes += [note for note in (*data.notes, *data.skipping) if note not in record.notes]
-    model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
-    record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
-    record.adapter_layers = describe_adapter_layers(model, lambda name: find_peak_rate(spec.config, name))
-    slot = None
-    if spec.geometry is not None:
-        slot = Slot(list_lora_matrices(model), read_lora_weights(model), spec.seed, takes_vectors(spec.config))
-        model = detach_adapter(model)
-    return start_trial(spec, record, base, data, model, slot, observe, resources.trial_seconds)
-
-
-def begin_trial(spec: TrialSpec, record: TrialRecord, resources: Resources, observe: Observe) -> RunningTrial:
-    """The trial before its first step, with base and data loaded and adapter attached. Raises `ConfigError`."""
-    base, data = _load(spec, record, resources)
-    return _attach(spec, base, data, record, resources, observe)

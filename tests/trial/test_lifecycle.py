@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweeplab.builtin.world import make_skill_items, make_target_examples, render_plain_prompt
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.tokens import IGNORED
 from sweeplab.models.base import Base
@@ -258,16 +257,6 @@ def test_a_bench_opens_with_the_asked_threads() -> None:
         torch.set_num_threads(before)
 
 
-def test_provenance_names_what_ran_and_nothing_private(make_spec: SpecFactory, resources: Resources) -> None:
-    spec = make_spec(0, "quantization=none", QUIET)
-    facts = run(spec, resources).provenance
-    assert facts["versions"]["torch"] == torch.__version__
-    assert facts["base_fingerprint"].startswith("sha256:")
-    written = json.dumps(facts) + (spec.folder / "adapter" / "adapter_config.json").read_text()
-    assert str(Path.home()) not in written
-    assert str(Path(trial.__file__).parent) not in written
-
-
 def test_a_real_model_and_real_data(make_spec: SpecFactory, resources: Resources, shared_data: Path) -> None:
     model, path = shared_data / "stories260K", shared_data / "instruct" / "instruction-data.json"
     overrides = ("model=local", f"model.path='{model}'", "data=json", f"data.path='{path}'", "quantization=none", QUIET)
@@ -276,32 +265,6 @@ def test_a_real_model_and_real_data(make_spec: SpecFactory, resources: Resources
     assert (record.status, record.step) == (Status.FINISHED, 3), record.reason
     assert all(0 < point.loss < 20 for point in record.losses)
     assert record.heldout_loss_nats_per_token == pytest.approx(heldout_by_peft(spec, model), rel=1e-5)
-
-
-def test_a_record_says_what_was_skipped_and_the_user_reads_it_before_training(
-    make_spec: SpecFactory, resources: Resources, tmp_path: Path
-) -> None:
-    path = tmp_path / "dirty.json"
-    rows = [{"prompt": f"{place}", "completion": "" if place == 3 else "a"} for place in range(50)]
-    rows[5]["prompt"] = "b" * 500
-    path.write_text(json.dumps(rows))
-    overrides = (
-        "data=json",
-        f"data.path={path}",
-        "data.style=plain",
-        "data.max_skipped=0.05",
-        "data.num_examples=null",
-    )
-    spec, said = make_spec(0, *overrides, "quantization=none", QUIET, "training.max_steps=1"), list[str]()
-    (record,) = run_cohort([spec], resources, lambda *_: None, said.append, list)
-    assert record.status is Status.FINISHED, record.reason
-    assert (record.num_skipped, record.num_dropped) == (1, 1)
-    skipped = [
-        f"skipped 1 of 50 records of {path}, which teach nothing (record 4: field 'completion' is empty)",
-        f"skipped 1 example whose whole response training.max_length=256 cuts off ({path}, record 6)",
-    ]
-    assert record.notes == [f"read {path} as prompt and completion: prompt, completion", *skipped]
-    assert said == [f"S{one[1:]}." for one in skipped]
 
 
 @torch.no_grad()
@@ -322,16 +285,3 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
         loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
         total, count = total + loss.item() * num_targets, count + num_targets
     return total / count
-
-
-def test_a_record_counts_what_was_cut(make_spec: SpecFactory, resources: Resources) -> None:
-    """A character is a token here, and every response ends with one more."""
-    taught, asked = make_target_examples("new_facts")[:40], make_skill_items("new_facts")
-    lengths, heldout = (
-        [len(render_plain_prompt(item)) + len(item["output"]) + 1 for item in part] for part in (taught, asked)
-    )
-    longest = sorted(lengths)[16]
-    record = run(make_spec(0, "quantization=none", f"training.max_length={longest}", QUIET), resources)
-    assert record.num_train_examples == 40
-    assert record.num_truncated == sum(length > longest for length in lengths) > 0
-    assert record.num_heldout_truncated == sum(length > longest for length in heldout) > 0

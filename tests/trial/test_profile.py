@@ -18,7 +18,7 @@ from sweeplab.planning.forecast import Forecaster
 from sweeplab.records.record import Phase, Solo, Status
 from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
 from sweeplab.trial import profile as probe
-from sweeplab.trial.lifecycle import begin_trial
+from sweeplab.trial.beginning import begin_trial
 from sweeplab.trial.profile import (
     can_gain_from_others,
     describe_layout,

@@ -16,7 +16,7 @@ from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial.lifecycle import begin_trial
+from sweeplab.trial.beginning import begin_trial
 from sweeplab.trial.profile import prepare_longest_pass, time_fastest
 from sweeplab.trial.resources import Resources
 

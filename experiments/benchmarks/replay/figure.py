@@ -30,6 +30,6 @@ def draw_regret(outcomes: list[dict[str, Outcome]]) -> str:
         regret = 100 * statistics.fmean(one[name].regret for one in outcomes)
         runs = statistics.fmean(one[name].num_runs for one in outcomes)
         color = 1 if "=" in shown else 0
-        groups.append(BarGroup(shown, [Bar(regret, color, f"{regret:.1f} %, {runs:.0f} runs")]))
+        groups.append(BarGroup(shown, [Bar(regret, color, f"{regret:.1f} %, {runs:.0f}")]))
     title = f"What the chosen setting loses to the best of 63, mean over {len(outcomes)} tasks"
-    return draw_bars(BarChart(title, "loss above the best one's, in percent: less is better", groups))
+    return draw_bars(BarChart(title, "percent above the best one's loss, less is better; runs", groups))
