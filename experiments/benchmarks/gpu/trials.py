@@ -25,7 +25,8 @@ from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.runtime.device import plan_device, resolve_device
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial.beginning import begin_trial, run_cohort
+from sweeplab.trial.beginning import begin_trial
+from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 
 LLAMA_7B: Final = ("model=llama2_7b", "model.random_init=true")

@@ -22,7 +22,8 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.planning.forecast import Forecaster
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial.lifecycle import Cohort, begin_trial, run_cohort
+from sweeplab.trial.beginning import begin_trial
+from sweeplab.trial.lifecycle import Cohort, run_cohort
 from sweeplab.trial.measurement import _SMALLEST_MAPPING_BYTES, read_resident_bytes, return_freed_memory
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.tensor_count import count_tensors
