@@ -6,6 +6,7 @@ from typing import Final
 
 from hydra import initialize_config_dir
 
+from sweeplab.cli.shorthand import write_out
 from sweeplab.config.compose import compose_conf, to_study_config
 from sweeplab.config.conf import CONF
 from sweeplab.config.study import StudyConfig
@@ -32,5 +33,6 @@ def check_command(overrides: list[str], folder: Path) -> StudyConfig:
     (folder / "items.jsonl").write_text('{"question": "a", "answer": "1", "choices": ["1", "2"]}')
     for mark, value in STAND_INS.items():
         overrides = [re.sub(mark, value.format(folder=folder), one) for one in overrides]
+    overrides = write_out(overrides)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return to_study_config(compose_conf(overrides), "single", overrides)

@@ -10,6 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from sweeplab.cli.shorthand import write_out
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.suggestions import find_meant_key
@@ -25,24 +26,15 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises `ConfigError` for what it would answer with a traceback.
 
     Hydra wants keys that the chosen options lack to be added with two pluses; here they may be written without them.
-    A recommendation needs no experiment; it has its own. `export=true` chooses a folder for the export.
+    A recommendation needs no experiment; it has its own. Shorter words are written out (`shorthand`).
     """
-    for argument in arguments:
+    for argument in write_out(arguments):
         _check_readable(argument)
     check_flags(arguments)
     _typed[:] = arguments
     names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
     own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    named = [_name_export(argument, arguments) for argument in arguments]
-    return [mark_known(argument) for argument in _put_flags_first([*own, *named])]
-
-
-def _name_export(argument: str, arguments: Sequence[str]) -> str:
-    """`export=true` as a folder in exports/ that is named after the study."""
-    if argument != "export=true":
-        return argument
-    given = dict(one.lstrip("+").partition("=")[::2] for one in arguments)
-    return f"export.path=exports/{given.get('study.name') or given.get('experiment') or 'recommend'}"
+    return [mark_known(argument) for argument in _put_flags_first([*own, *write_out(arguments)])]
 
 
 def _put_flags_first(arguments: Sequence[str]) -> list[str]:

@@ -97,8 +97,3 @@ def test_what_is_decided_is_exported(
     path = tmp_path / "adapter"
     assert recommend(tmp_path, f"export.path={path}")
     assert [(one.config.trial, one.config.export.path) for one in exported] == [("best", str(path))] * is_decided
-
-
-def test_a_folder_for_the_export_has_the_name_of_the_study() -> None:
-    assert "++export.path=exports/recommend" in check_arguments(["action=recommend", "export=true"])
-    assert "++export.path=exports/mine" in check_arguments(["action=recommend", "study.name=mine", "export=true"])
