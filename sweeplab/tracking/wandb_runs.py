@@ -17,6 +17,7 @@ from typing import Any, Final
 from sweeplab.config.tracking import TrackingConfig, WandbTracking
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.record import TrialRecord
+from sweeplab.report.evidence.formatting import describe_params
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.paths import has_home
 from sweeplab.tracking.tracker import NoTracker, ReportedStudy, Tracker
@@ -28,6 +29,7 @@ _OF_ONE_RUN: Final = (
 )
 _OF_THE_SERVER: Final = ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE")
 _INIT_SECONDS: Final = 30.0  # the server must answer within it when a run begins
+_LONGEST_NAME: Final = 120  # letters of a run's name; W&B takes 128
 _FINISH_SECONDS: Final = 60.0  # the remaining data of a run must be sent within it
 
 
@@ -179,7 +181,8 @@ class _WandbTracker:
 
     def started(self, number: int, params: dict[str, Any], seed: int, config: TrialConfig) -> None:
         values = {"params": params, "seed": seed, "number": number, "config": config.to_dict()}
-        run = self._begin_run(f"{self.study}-{number:05d}", "trial", values)
+        setting = describe_params(params) if params else self.study
+        run = self._begin_run(f"{setting} seed={seed}"[-_LONGEST_NAME:], "trial", values)
         if run is None:
             return
         self.runs[number] = run

@@ -13,6 +13,7 @@ import pytest
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.record import Phase, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_records
+from sweeplab.report.evidence.formatting import describe_params
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_dashboards import (
     _REPORT,
@@ -79,7 +80,7 @@ class Online(NamedTuple):
         return ReportedStudy(facts, self.records, None, self.folder / "reports" / "single" / "report.html")
 
     def run_of(self, record: TrialRecord) -> str:
-        return self.told.run_named(f"single-{record.number:05d}")
+        return self.told.run_named(f"{describe_params(record.params)} seed={record.seed}")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +205,7 @@ def test_a_server_that_goes_away_costs_no_trial_and_no_long_wait(tmp_path: Path)
     assert [line for line in lines if line.startswith("ended")] == ["ended 0", "ended 1", "ended 2"]
     (switched,) = [line for line in lines if line.startswith("W&B is gone")]
     kept = f"{tmp_path}/wandb"
-    assert switched.endswith(f"from study-00001 on runs are kept offline, later: wandb sync {kept}/offline-run-*")
+    assert switched.endswith(f"from study seed=0 on runs are kept offline, later: wandb sync {kept}/offline-run-*")
     assert lines[-1].startswith(f"W&B did not take all of 1 runs; later: wandb sync {kept}/run-")
     (cut_off,) = Path(lines[-1].partition("wandb sync ")[2]).glob("*.wandb")
     assert 3.0 in [record["history"]["item"].get("train_loss") for record in leet(cut_off) if "history" in record]

@@ -76,8 +76,11 @@ Mirrored = list[tuple[TrialRecord | None, Run]]
 
 def test_one_run_per_trial_and_one_for_the_report(mirrored: Mirrored) -> None:
     assert [(run.declared["display_name"], run.declared["job_type"]) for _, run in mirrored] == [
-        ("single-00000", "trial"),
-        ("single-00001", "trial"),
+        *(
+            (f"lr={record.params['optimizer.lr']:.4g} seed={record.seed}", "trial")
+            for record, _ in mirrored[:2]
+            if record
+        ),
         ("single-report", "report"),
     ]
     assert {run.declared["run_group"] for _, run in mirrored} == {"single"}
