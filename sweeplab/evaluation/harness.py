@@ -124,9 +124,9 @@ def run_lm_eval(
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
     if settings.apply_chat_template:
         _refuse_template(tokenizer, settings.system_instruction)
-    lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
     evaluations = []
-    with _keep_random_states(), in_evaluation_mode(model):
+    with _keep_random_states(), in_evaluation_mode(model):  # lm-eval's own class changes the mode, too
+        lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
         loaded, samples, (own, arrays) = _prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(loaded))
         for trial in range(num_trials):
