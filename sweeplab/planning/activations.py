@@ -10,9 +10,10 @@ Per token and layer, h hidden, i intermediate size, q attention width, e bytes o
 its bucket's:
 
     norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
-    attention             4 e q   (query, key and value repeated to all heads, output), 4 a head of log-sum-exp
+    attention             2 e q + 2 e k   (query, key, value, output; 4 e q where a mask makes key and value be repeated
+                          to all heads), 4 a head of log-sum-exp
     MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `_BLOCKS` has the other families'
-    mask                  e T     (T tokens of the longest example; where padding can occur, which is in text)
+    mask                  e T     (T tokens of the longest row; of packed rows only)
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
     dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
@@ -29,6 +30,7 @@ from typing import Final, NamedTuple
 from sweeplab.adapters.budget import find_rank
 from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
 from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
+from sweeplab.config.data import TextData
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import LinearShape
@@ -121,11 +123,24 @@ def _count_kept_inputs_bytes(
     return copies + e * _count_distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
 
 
+def _count_unrepeated(sizes: Skeleton, query: int) -> int:
+    """Features that key and value have less where they are not repeated to all heads, as without a mask.
+
+    Of a fused product the value is a view, which keeps all of it.
+    """
+    fused = next((one.out_features for one in sizes.linears if one.name.endswith(".qkv_proj")), None)
+    if fused is not None:
+        return 2 * query - (fused - query) // 2 - fused
+    return 2 * (query - _find_width(sizes, "k_proj"))
+
+
 def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
     """Bytes per token of norms, attention, mask and MLP of one layer."""
     block, e = _find_block(sizes), dtype_bytes
     between = FP32_BYTES * (_find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")) if block.query_key_norms else 0
-    attention = block.attention * e * _find_width(sizes, "q_proj") + FP32_BYTES * sizes.num_heads
+    query = _find_width(sizes, "q_proj")
+    attention = e * (block.attention * query - (0 if mask_length else _count_unrepeated(sizes, query)))
+    attention += FP32_BYTES * sizes.num_heads
     mlp = block.mlp * e * sizes.intermediate_size
     return block.norms * _count_norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
 
@@ -145,8 +160,8 @@ def forecast_activations(
     every layer and of the last norm."""
     e, training, block = device.dtype.itemsize, config.training, _find_block(sizes)
     tokens = training.micro_batch_size * extent.longest
-    padded = training.micro_batch_size > 1 and not config.data.is_images()
-    layer = _count_layer_bytes(sizes, extent.longest if padded else 0, e)
+    is_packed = isinstance(config.data, TextData) and config.data.packing  # other rows have no mask
+    layer = _count_layer_bytes(sizes, extent.longest if is_packed else 0, e)
     kept = _count_kept_inputs_bytes(config, sizes, adapted, device)
     norm_work = _NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)

@@ -35,6 +35,7 @@ def compose(compose_trial: Compose, *overrides: str) -> TrialConfig:
     return config.replaced(model=HubModel(name="small", random_init=True, architecture=SIZES))
 
 
+@pytest.mark.slow  # it compares times, for which nothing else may run
 def test_two_layers_say_what_eight_take(compose_trial: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose(compose_trial)
     monkeypatch.setattr(speed, "_WHOLE_PARAMS", 0)

@@ -260,7 +260,13 @@ def test_a_bench_opens_with_the_asked_threads() -> None:
 def test_a_real_model_and_real_data(make_spec: SpecFactory, resources: Resources, shared_data: Path) -> None:
     model, path = shared_data / "stories260K", shared_data / "instruct" / "instruction-data.json"
     overrides = ("model=local", f"model.path='{model}'", "data=json", f"data.path='{path}'", "quantization=none", QUIET)
-    spec = make_spec(0, *overrides, "training.max_steps=3", "data.heldout_fraction=0.03", "training.max_length=192")
+    spec = make_spec(
+        0,
+        *overrides,
+        "training.max_steps=3",
+        "data.heldout_fraction=0.03",
+        "training.max_length=512",
+    )
     record = run(spec, resources)
     assert (record.status, record.step) == (Status.FINISHED, 3), record.reason
     assert all(0 < point.loss < 20 for point in record.losses)
@@ -280,7 +286,7 @@ def heldout_by_peft(spec: TrialSpec, folder: Path) -> float:
     model = PeftModel.from_pretrained(plain, str(spec.folder / "adapter")).eval()
     heldout = load_splits(spec.config.data).heldout
     total, count = 0.0, 0
-    for tokens in tokenize_examples(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 192).examples:
+    for tokens in tokenize_examples(heldout, AutoTokenizer.from_pretrained(folder), "alpaca", True, 512).examples:
         num_targets = sum(label != IGNORED for label in tokens.labels[1:].tolist())
         loss = model(input_ids=tokens.ids[None], labels=tokens.labels[None]).loss
         total, count = total + loss.item() * num_targets, count + num_targets

@@ -15,7 +15,7 @@ from sweeplab.runtime.process_group import ONE_PROCESS
 from sweeplab.training import fit, module
 from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial import lifecycle, scoring
+from sweeplab.trial import beginning, lifecycle, scoring
 from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources
 
@@ -103,8 +103,8 @@ def once(where: Any, name: str, monkeypatch: pytest.MonkeyPatch, call: int) -> N
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        pytest.param(lifecycle, "has_own_batches", id="in its slot"),
-        pytest.param(lifecycle, "describe_adapter_layers", id="on the base"),
+        pytest.param(lifecycle, "why_own_batches", id="in its slot"),
+        pytest.param(beginning, "describe_adapter_layers", id="on the base"),
     ],
 )
 def test_a_trial_that_cannot_begin_leaves_the_others_on_one_base(
