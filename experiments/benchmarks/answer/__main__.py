@@ -17,14 +17,13 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from experiments.benchmarks.makespan.__main__ import rows_of, write_tasks
-from experiments.benchmarks.makespan.settings import TASKS, Trial, config_of, overrides
+from experiments.benchmarks.makespan.__main__ import QUIET, peer_settings, rows_of, write_tasks
+from experiments.benchmarks.makespan.settings import Trial, overrides
 
 REPORT: Final = Path("reports/benchmarks/answer/report.md")
 _RANKS: Final = [4, 16, 64]
 _RATES: Final = [1e-4, 1e-1]
 _FRESH: Final = (20, 21, 22, 23, 24)
-_QUIET: Final = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
 
 class Cost(NamedTuple):
@@ -38,7 +37,7 @@ def _spend(folder: Path, *command: str) -> Cost:
     """Runs a command. Raises `RuntimeError` where it fails."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with (folder / "log").open("a") as log:
-        code = subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=os.environ | _QUIET, check=False)
+        code = subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=os.environ | QUIET, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if code.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {code.returncode}; see {folder / 'log'}")
@@ -56,22 +55,11 @@ def _recommend(folder: Path, num_steps: int, within: float) -> tuple[dict[str, A
 
 def _write_job(folder: Path, num_steps: int) -> Path:
     """What the script trains on; making it is not timed."""
-    from sweeplab.models.base import _EMBEDDED
-
     write_tasks(folder / "tasks")
-    config, seeds = config_of(Trial(4, 1e-3, 0), num_steps), (0, 1, 2, 3)
-    made = {seed: rows_of(Trial(4, 1e-3, seed), num_steps) for seed in seeds}
-    job = {
-        "base": str(_EMBEDDED),
+    made = {seed: rows_of(Trial(4, 1e-3, seed), num_steps) for seed in (0, 1, 2, 3)}
+    job = peer_settings(Trial(4, 1e-3, 0), folder, num_steps) | {
         "rows": {seed: rows for seed, (rows, _) in made.items()},
         "heldout": made[0][1],
-        "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"],
-        "num_steps": num_steps,
-        "micro_batch_size": config.training.micro_batch_size,
-        "weight_decay": config.optimizer.arguments()["weight_decay"],
-        "evaluation_batch_size": config.evaluation.batch_size,
-        "tasks": list(TASKS),
-        "tasks_folder": str(folder / "tasks"),
         "ranks": _RANKS,
         "rates": _RATES,
         "folder": str(folder / "trial"),

@@ -28,6 +28,7 @@ from experiments.benchmarks.makespan.settings import (
 )
 
 WAYS: Final = ("packed", "solo", "one_process", "process_per_trial")
+QUIET: Final = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}  # environment of a way
 
 
 class Watched:
@@ -38,9 +39,8 @@ class Watched:
         self.peak_bytes = 0
 
     def __call__(self, *command: str) -> None:
-        quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
         with (self.folder / "log").open("a") as log:
-            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=os.environ | quiet)
+            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=os.environ | QUIET)
             watcher = threading.Thread(target=self.watch, args=(process.pid,), daemon=True)
             watcher.start()
             code = process.wait()
@@ -114,15 +114,13 @@ def write_tasks(folder: Path) -> None:
         (folder / f"{name}.yaml").write_text(json.dumps(task))  # which is YAML too
 
 
-def job_of(trials: list[Trial], folder: Path, num_steps: int, evaluate: bool) -> dict[str, Any]:
+def peer_settings(trial: Trial, folder: Path, num_steps: int) -> dict[str, Any]:
+    """What all trials of a peer have in common with those of the study."""
     from sweeplab.models.base import _EMBEDDED
 
-    config = config_of(trials[0], num_steps)
-    made = [(trial, *rows_of(trial, num_steps)) for trial in trials]
+    config = config_of(trial, num_steps)
     return {
         "base": str(_EMBEDDED),
-        "trials": [{**trial._asdict(), "folder": str(named(folder, trial)), "rows": rows} for trial, rows, _ in made],
-        "heldout": made[0][2],
         "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"],
         "num_steps": num_steps,
         "micro_batch_size": config.training.micro_batch_size,
@@ -130,6 +128,14 @@ def job_of(trials: list[Trial], folder: Path, num_steps: int, evaluate: bool) ->
         "evaluation_batch_size": config.evaluation.batch_size,
         "tasks": list(TASKS),
         "tasks_folder": str(folder / "tasks"),
+    }
+
+
+def job_of(trials: list[Trial], folder: Path, num_steps: int, evaluate: bool) -> dict[str, Any]:
+    made = [(trial, *rows_of(trial, num_steps)) for trial in trials]
+    return peer_settings(trials[0], folder, num_steps) | {
+        "trials": [{**trial._asdict(), "folder": str(named(folder, trial)), "rows": rows} for trial, rows, _ in made],
+        "heldout": made[0][2],
         "evaluate": evaluate,
         "out": str(folder / "out.json"),
     }

@@ -156,9 +156,8 @@ def judge_study(facts: StudyFacts, settings: list[Setting]) -> tuple[RaceTable, 
     points, seeds = [setting.params for setting in settings], course.rules.seeds
     table = tabulate_race(points, seeds, records, metric, facts.constraints)
     table = replace(table, error_share=course.error_share)
-    standing = judge_race(table, facts.race.certainty)
-    if facts.race.num_finalists is not None:
-        standing = _judge_finalists(course, points)
+    has_finalists = facts.race.num_finalists is not None
+    standing = _judge_finalists(course, points) if has_finalists else judge_race(table, facts.race.certainty)
     return None if standing is None else (table, standing)
 
 
