@@ -41,6 +41,10 @@ NEEDS: Final = {  # what a user has to say beside the option
     **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
     "pruner=schedule": ["training.heldout_interval=0.25"],
+    **{
+        f"+experiment={name}": ["model.path={folder}", "data.path={records}", *more]
+        for name, more in (("smollm2_rates", ["evaluation.data_dir={folder}"]), ("stories260k_rates", []))
+    },
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
     "sampler=finals": ["++space.adapter.rank.choices=[4,8]"],
     "evaluation=own": [
@@ -56,8 +60,8 @@ Compose = Callable[..., StudyConfig]
 
 
 @pytest.fixture
-def composed(tmp_path: Path) -> Iterator[Compose]:
-    """The checked study of overrides, in which {folder} is a model's and {records} a file's path."""
+def filled(tmp_path: Path) -> Callable[..., list[str]]:
+    """Overrides in which {folder} is a model's and {records} a file's path."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_text("")
     (tmp_path / "records.json").write_text(json.dumps([{"instruction": "a", "output": "b"}] * 2))
@@ -65,9 +69,15 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
     (tmp_path / "items.jsonl").write_text('{"question": "a", "answer": "b"}')
     paths = {name: str(tmp_path / f"{name}.json") for name in ("records", "others")}
     paths |= {"folder": str(tmp_path), "items": str(tmp_path / "items.jsonl")}
+    return lambda *overrides: [one.format(**paths) for one in overrides]
+
+
+@pytest.fixture
+def composed(filled: Callable[..., list[str]]) -> Iterator[Compose]:
+    """The checked study of overrides, filled."""
 
     def make(*overrides: str) -> StudyConfig:
-        said = [one.format(**paths) for one in overrides]
+        said = filled(*overrides)
         return to_study_config(compose_conf(said), "single", said)
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -108,15 +118,17 @@ def one_axis_at_a_time(varied: list[Axis]) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_so_do_its_trials(experiment: str, composed: Compose) -> None:
-    chosen = f"+experiment={experiment}"
-    config = composed(chosen)
+def test_every_experiment_composes_and_so_do_its_trials(
+    experiment: str, composed: Compose, filled: Callable[..., list[str]]
+) -> None:
+    chosen = filled(f"+experiment={experiment}", *NEEDS.get(f"+experiment={experiment}", []))
+    config = composed(*chosen)
     assert config.study.question, "an experiment asks something"
     varied = axes(config.space)
     assert count_planned_trials(config, varied) > 1
     points = list(one_axis_at_a_time(varied)) if config.sampler.name == "grid" else [{}]
     for point in points:
-        trial = trial_config([chosen], point)
+        trial = trial_config(chosen, point)
         if "adapter.rank" in point:
             assert trial.adapter.rank == point["adapter.rank"]
 
