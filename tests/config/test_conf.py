@@ -43,7 +43,11 @@ NEEDS: Final = {  # what a user has to say beside the option
     "pruner=schedule": ["training.heldout_interval=0.25"],
     **{
         f"+experiment={name}": ["model.path={folder}", "data.path={records}", *more]
-        for name, more in (("smollm2_rates", ["evaluation.data_dir={folder}"]), ("stories260k_rates", []))
+        for name, more in (
+            ("smollm2_rates", ["evaluation.data_dir={folder}"]),
+            ("smollm2_methods", ["evaluation.data_dir={folder}"]),
+            ("stories260k_rates", []),
+        )
     },
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
     "sampler=finals": ["++space.adapter.rank.choices=[4,8]"],
