@@ -211,7 +211,7 @@ def test_a_study_of_nothing_but_enqueued_settings_is_planned_by_these(plan: Plan
     assert lora["params"] == {"adapter": "lora", "optimizer.lr": 0.003, "adapter.rank": 64}
     assert full["num_trainable_params"] == 885_888, "every weight of the embedded base"
     assert lora["num_trainable_params"] == 131_072
-    assert "adapter=lora lr=0.003 rank=64" in printed
+    assert "adapter=lora rank=64 lr=0.003" in printed
     assert "draws" not in printed
     assert values["train_seconds"] == pytest.approx(2 * full["train_seconds"] + 2 * lora["train_seconds"])
     cut, narrow = plan(*LISTED, "study.num_trials=3", width=80)
