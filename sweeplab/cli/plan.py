@@ -134,6 +134,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         f"{forecast.model}: {forecast.num_total_params:,} parameters.",
         f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
     ]
+    if not device.present and device.dtype_name == "bfloat16":
+        lines.append("A GPU without bfloat16, such as a T4, uses float32: training.precision=float32 plans for it.")
     if device.kind == "cuda":
         lines.append(f"CUDA's own context stands beside the peak, about {format_bytes(CUDA_CONTEXT_BYTES)}.")
     elif device_asked == "auto":
