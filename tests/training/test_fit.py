@@ -275,7 +275,7 @@ def test_checkpoints_take_a_twentieth_of_the_time_at_most(
     trial = SimpleNamespace(early_end=None, step=0, heldout_is_due=False, scores_are_due=False, has_ended=False)
     trial.add_seconds = lambda seconds: None
     monkeypatch.setattr(fit, "write_checkpoint", write)
-    monkeypatch.setattr(fit.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("sweeplab.training.fit.time.monotonic", lambda: now[0])
     cohort: Any = SimpleNamespace(trials=[trial])
     watch = fit._Watch(cohort, torch.device("cpu"), ONE_PROCESS, checkpoint_seconds, None)
     for step in range(1, 41):
