@@ -145,8 +145,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
-    if extent.num_heldout_in_all is not None:
-        lines.append(f"{extent.num_heldout_in_all:,} examples are held out.")
+    if extent.num_heldout is not None:
+        lines.append(f"{extent.num_heldout:,} examples are held out.")
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
     if extent.num_naming_special:
