@@ -10,9 +10,7 @@ from sweeplab.report.charts.ticks import list_number_ticks, list_round_ticks
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import (
     format_estimate,
-    format_value,
     label_metric,
-    shorten_key,
     unit_of_metric,
 )
 from sweeplab.report.evidence.settings import collect_records, list_axis_values, list_varied_keys
@@ -57,7 +55,6 @@ def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart |
         return None
     compared = evidence.compared()
     tied = range(len(evidence.settings)) if compared is None else compared.tied
-    names = name_briefly(facts, evidence)
     effects = (evidence.sign * evidence.table.effects_K).tolist()
     order = sorted(range(len(effects)), key=lambda index: -effects[index])
     rows = []
@@ -65,7 +62,7 @@ def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart |
         one = evidence.estimates[index]
         text = f"{evidence.settings[index].label}: {format_estimate(evidence.metric, one)}"
         dot = Dot(one.value, 0.0, text, left=one.low, right=one.high)
-        rows.append(RankedRow(names[index], dot, index in tied))
+        rows.append(RankedRow(evidence.settings[index].label, dot, index in tied))
     label, unit = label_metric(evidence.metric), unit_of_metric(evidence.metric)
     better = "higher" if evidence.sign > 0 else "lower"
     title = f"{label[0].upper()}{label[1:]}, the settings by their means"
@@ -83,27 +80,6 @@ def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evid
     if evidence.table.num_seeds == 1:
         filled = "With one seed none is called worse: another seed may turn the order round."
     return f"{which}, by their means {ends}{at_once}. {filled} Differences are surer than these intervals look."
-
-
-def name_briefly(facts: StudyFacts, evidence: Evidence) -> list[str]:
-    """Short names of the settings: of keys that are true or false the true ones (or 'all 6'); of others the value."""
-    keys = _list_keys(facts, evidence)
-    toggles = [key for key in keys if all(isinstance(one.params.get(key), bool) for one in evidence.settings)]
-    short = {key: shorten_key(key, keys) for key in keys}
-    starts = {short[key].partition("_")[0] for key in toggles if "_" in short[key]}
-    alike = len(starts) == 1 and all("_" in short[key] for key in toggles)
-    brief = {key: short[key].partition("_")[2] if alike else short[key] for key in toggles}
-    names = []
-    for setting in evidence.settings:
-        on = [brief[key] for key in toggles if setting.params[key]]
-        true = f"all {len(on)}" if len(on) == len(toggles) > 2 else " + ".join(on)
-        others = [
-            f"{short[key]}={format_value(setting.params[key])}"
-            for key in keys
-            if key not in toggles and key in setting.params
-        ]
-        names.append(", ".join([*([true or "none"] if toggles else []), *others]))
-    return names
 
 
 def draw_ranking(chart: RankingChart, standalone: bool = True) -> str:

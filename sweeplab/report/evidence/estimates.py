@@ -19,7 +19,6 @@ from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
     collect_records,
-    first_objective,
     is_usable,
     keep_allowed,
     list_axis_values,
@@ -211,29 +210,18 @@ def gather_comparable_evidence(
     return {label: evidence for label, evidence in by_label.items() if evidence is not None}
 
 
-def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
-    """The best setting by the first objective, among those that keep the constraints.
-
-    None where there is none, where it has one seed of several, and where the objective cannot be compared over all
-    settings.
-    """
-    metric, _ = first_objective(facts)
-    if len(group_comparable(facts, settings, metric)) > 1:
-        return None
-    evidence = gather_evidence(facts, keep_allowed(facts, settings), metric, None)
-    if evidence is None:
-        return None
-    best = find_best(evidence.table, evidence.sign)
-    return evidence.settings[best] if evidence.table.counts_K[best] >= min(2, evidence.table.num_seeds) else None
-
-
 def estimate_settings(
     facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None = None
 ) -> dict[int, Estimate]:
-    """Means with intervals of the settings that have a value, by the number of a setting's first trial."""
+    """Means with intervals of the settings that have a value, by the number of a setting's first trial.
+
+    Those that keep the study's constraints have the intervals of the answer, which are for these settings at once.
+    """
+    allowed = keep_allowed(facts, settings)
     return {
         setting.records[0].number: estimate
-        for evidence in gather_comparable_evidence(facts, settings, metric, items).values()
+        for members in ([settings] if len(allowed) == len(settings) else [settings, allowed])
+        for evidence in gather_comparable_evidence(facts, members, metric, items).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
     }
 
