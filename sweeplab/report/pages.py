@@ -10,7 +10,7 @@ from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import make_folder, write_json, write_text
 from sweeplab.report.charts.chart import Chart
-from sweeplab.report.charts.figures import Figure, build_study_charts, draw_figures, draw_picture
+from sweeplab.report.charts.figures import Figure, Lead, build_lead, build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
@@ -27,6 +27,7 @@ from sweeplab.report.findings.claims_table import build_claims_table, list_publi
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
 from sweeplab.report.findings.failures import build_failures_table, build_notes_table
+from sweeplab.report.findings.first_screen import build_first_screen
 from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.importance import (
     Importance,
@@ -69,7 +70,7 @@ _BUDGET_NOTE: Final = (
     "only the lower end is. A busy machine slows all settings down, and is not in these intervals."
 )
 _NOTES_NOTE: Final = "A faster way of computing is used only where it gives the same numbers for this model."
-_MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
+_MOST_ROWS: Final = 20  # of a table, that are shown before a reader asks for all
 
 
 class _Section(NamedTuple):
@@ -142,7 +143,8 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     write_json(folder / "answer.json", answer.to_dict())
     if race is not None:
         _write_recipe(records, answer, folder / "recipe")
-    picture = draw_picture(facts, drawn, content.ranked)
+    lead = build_lead(facts, content.settings, bases, content.ranked, items) if records else None
+    picture = None if lead is None else lead.draw_picture()
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
@@ -150,18 +152,19 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
-    write_text(folder / "report.html", _render_html(content, values, drawn))
+    write_text(folder / "report.html", _render_html(content, values, drawn, lead))
     return folder / "report.html"
 
 
-def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart], lead: Lead | None) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown: list[Figure] = []
     if content.records:
-        shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares))
-    figures_first = len(content.settings) > _MANY_SETTINGS and bool(shown)
+        shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares, lead))
+    screen = build_first_screen(content.facts, content.settings, content.bases, content.items)
     template = html_environment().get_template("report.html.j2")
-    return template.render(values, figures=shown, figures_first=figures_first)
+    drawing = None if lead is None else lead.draw()
+    return template.render(values, figures=shown, lead=drawing, screen=screen, most_rows=_MOST_ROWS)
 
 
 def _list_values(content: _ReportContent) -> dict[str, Any]:
@@ -171,7 +174,7 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
     return {
         "facts": facts,
         "setup": describe_setup(records),
-        "answer": state_answer(facts, content.settings, content.items),
+        "answer": state_answer(facts, content.settings, content.items, content.bases),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
         "sections": [section for section in _list_sections(content) if section.table is not None],

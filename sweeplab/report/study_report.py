@@ -52,7 +52,7 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 def find_answer(study: StoredStudy) -> StudyAnswer:
     """The answer of a study for programs, as `answer.json` has it."""
     facts, settings = study.facts, group_by_setting(study.facts, study.records)
-    stated = state_answer(facts, settings, study.items)
+    stated = state_answer(facts, settings, study.items, study.bases)
     return build_answer(facts, settings, stated, study.items, summarize_race(facts, settings))
 
 

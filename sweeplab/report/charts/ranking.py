@@ -11,16 +11,17 @@ from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import (
     format_estimate,
     label_metric,
+    name_score,
     unit_of_metric,
 )
 from sweeplab.report.evidence.settings import collect_records, list_axis_values, list_varied_keys
 from sweeplab.report.templating import render_svg
 
 MANY_AXES: Final = 4
-_MOST_ROWS: Final = 30
+MOST_ROWS: Final = 30
 _WIDTH: Final = 760
 _ROW: Final = 19  # pixels
-_LONGEST_NAME: Final = 44  # letters
+_NAME_PART: Final = 0.5  # of the width, at most
 _FEW_TICKS: Final = 6
 
 
@@ -49,16 +50,14 @@ def _list_keys(facts: StudyFacts, evidence: Evidence) -> list[str]:
     return [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
 
 
-def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart | None:
-    """The settings by their means, the best first; None for a study that does not vary `MANY_AXES` keys."""
-    if not has_many_axes(facts, evidence):
-        return None
+def build_ranking_chart(evidence: Evidence, most_rows: int = MOST_ROWS) -> RankingChart:
+    """The settings by their means, the best first, at most `most_rows` of them."""
     compared = evidence.compared()
     tied = range(len(evidence.settings)) if compared is None else compared.tied
     effects = (evidence.sign * evidence.table.effects_K).tolist()
     order = sorted(range(len(effects)), key=lambda index: -effects[index])
     rows = []
-    for index in order[:_MOST_ROWS]:
+    for index in order[:most_rows]:
         one = evidence.estimates[index]
         text = f"{evidence.settings[index].label}: {format_estimate(evidence.metric, one)}"
         dot = Dot(one.value, 0.0, text, left=one.low, right=one.high)
@@ -67,7 +66,7 @@ def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart |
     better = "higher" if evidence.sign > 0 else "lower"
     title = f"{label[0].upper()}{label[1:]}, the settings by their means"
     is_log = evidence.table.is_log and min(row.dot.left or row.dot.x for row in rows) > 0
-    x_title = f"{label}{f' ({unit})' if unit else ''}, {better} is better{', log scale' if is_log else ''}"
+    x_title = f"{unit or name_score(label)}, {better} is better{', log scale' if is_log else ''}"
     return RankingChart(title, _describe(len(rows), effects, len(tied), evidence), x_title, rows, is_log)
 
 
@@ -82,20 +81,20 @@ def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evid
     return f"{which}, by their means {ends}{at_once}. {filled} Differences are surer than these intervals look."
 
 
-def draw_ranking(chart: RankingChart, standalone: bool = True) -> str:
-    """The chart as SVG. `standalone`: with title, on white."""
-    return render_svg("ranking.svg.j2", lay_out_ranking(chart, standalone))
+def draw_ranking(chart: RankingChart, standalone: bool = True, width: float = _WIDTH) -> str:
+    """The chart as SVG, `width` pixels wide. `standalone`: with title, on white."""
+    return render_svg("ranking.svg.j2", lay_out_ranking(chart, standalone, width))
 
 
-def lay_out_ranking(chart: RankingChart, standalone: bool) -> dict[str, Any]:
+def lay_out_ranking(chart: RankingChart, standalone: bool, width: float = _WIDTH) -> dict[str, Any]:
     """Everything that `ranking.svg.j2` draws; pixels, y downwards."""
-    names = [shorten(row.name, _LONGEST_NAME) for row in chart.rows]
+    names = [shorten(row.name, int(width * _NAME_PART / LETTER)) for row in chart.rows]
     left = round(RIGHT + LETTER * max(map(len, names)), 1)
     top = TOP if standalone else 8
     bottom = top + _ROW * len(names) + 6
     xs = [x for row in chart.rows for x in (row.dot.x, row.dot.left, row.dot.right) if x is not None]
     low, high = min(xs), max(xs)
-    scale = PixelScale(low, high, left + 16, _WIDTH - RIGHT - 16, chart.is_log)
+    scale = PixelScale(low, high, left + 16, width - RIGHT - 16, chart.is_log)
     ticks = list_number_ticks(sorted(set(xs)), "log", 0) if chart.is_log else list_round_ticks(low, high)
     if len(ticks) < 3:
         ticks = list_round_ticks(low, high, _FEW_TICKS)
@@ -117,11 +116,12 @@ def lay_out_ranking(chart: RankingChart, standalone: bool) -> dict[str, Any]:
         "title": chart.title,
         "subtitle": "",
         "x_title": chart.x_title,
-        "width": _WIDTH,
+        "x_middle": min((left + width - RIGHT) / 2, width - 4 - LETTER * len(chart.x_title) / 2),
+        "width": width,
         "height": bottom + BOTTOM,
         "left": left if not standalone else RIGHT,
         "start": left,
-        "right": _WIDTH - RIGHT,
+        "right": width - RIGHT,
         "top": top,
         "bottom": bottom,
         "rows": rows,

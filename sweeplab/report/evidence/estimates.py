@@ -19,6 +19,7 @@ from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
     collect_records,
+    first_objective,
     is_usable,
     keep_allowed,
     list_axis_values,
@@ -208,6 +209,22 @@ def gather_comparable_evidence(
     groups = group_comparable(facts, settings, metric)
     by_label = {label: gather_evidence(facts, members, metric, items) for label, members in groups.items()}
     return {label: evidence for label, evidence in by_label.items() if evidence is not None}
+
+
+def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | None:
+    """The best setting by the first objective, among those that keep the constraints.
+
+    None where there is none, where it has one seed of several, and where the objective cannot be compared over all
+    settings.
+    """
+    metric, _ = first_objective(facts)
+    if len(group_comparable(facts, settings, metric)) > 1:
+        return None
+    evidence = gather_evidence(facts, keep_allowed(facts, settings), metric, None)
+    if evidence is None:
+        return None
+    best = find_best(evidence.table, evidence.sign)
+    return evidence.settings[best] if evidence.table.counts_K[best] >= min(2, evidence.table.num_seeds) else None
 
 
 def estimate_settings(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from sweeplab.config.space import identify_params
 from sweeplab.records.answer import RaceStatement
@@ -13,6 +14,8 @@ from sweeplab.report.evidence.settings import Setting, first_objective, is_refus
 from sweeplab.report.findings.certainty import count_seeds
 from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import Estimate
+
+_PARAMS: Final = "num_trainable_params"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,14 @@ def find_standing(
     wanted = identify_params(race.leader)
     found = (Standing(evidence, None, one, race) for one in evidence.settings if identify_params(one.params) == wanted)
     return next(found, None)
+
+
+def find_cheapest(settings: list[Setting]) -> Setting | None:
+    """The setting that trains the fewest parameters; None where several do, or that is not known of all."""
+    sizes = [one.spreads[_PARAMS].mean for one in settings if _PARAMS in one.spreads]
+    if len(sizes) < len(settings) or sizes.count(min(sizes)) > 1:
+        return None
+    return settings[sizes.index(min(sizes))]
 
 
 def rank_settings(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[Setting]:
