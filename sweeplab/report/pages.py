@@ -18,6 +18,7 @@ from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.answer_file import build_answer
 from sweeplab.report.findings.budgets import (
+    EXPLAINED_FRONT,
     build_budget_tables,
     build_forgetting_table,
     build_pareto_table,
@@ -26,6 +27,7 @@ from sweeplab.report.findings.budgets import (
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
+from sweeplab.report.findings.effects import EXPLAINED_EFFECTS, build_main_effects_table, build_pairs_table
 from sweeplab.report.findings.failures import build_failures_table, build_notes_table
 from sweeplab.report.findings.first_screen import build_first_screen
 from sweeplab.report.findings.glossary import explain_terms
@@ -46,18 +48,19 @@ from sweeplab.report.recipes.facts import NEEDED
 from sweeplab.report.recipes.files import build_recipe_files
 from sweeplab.report.templating import html_environment, markdown_environment
 
-_CLAIMS_NOTE: Final = (
-    "The interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
-    "inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies no "
-    "claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
+_CLAIMS_NOTE: Final = "Supported: the interval of our effect lies within what is claimed; contradicted: wholly outside."
+_CLAIMS: Final = (
+    "Else inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies "
+    "no claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
 )
-_COMPARED_NOTE: Final = (
+_COMPARED: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
     "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
     "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
 _FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-_EFFECTS_NOTE: Final = (
+_EFFECTS_NOTE: Final = "p below 0.05: more than the seeds do."
+_EFFECTS: Final = (
     "Analysis of variance with seeds as blocks. Each effect is tested against what the seeds do to effects of as many "
     "keys; p by F tests, Holm's correction over the effects, however often one looks."
 )
@@ -65,7 +68,7 @@ _STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
 )
-_BUDGET_NOTE: Final = (
+_BUDGET: Final = (
     "Surely fits: the upper end of the cost's 95 % interval is within the budget (a counted size is exact); may fit: "
     "only the lower end is. A busy machine slows all settings down, and is not in these intervals."
 )
@@ -74,12 +77,13 @@ _MOST_ROWS: Final = 20  # of a table, that are shown before a reader asks for al
 
 
 class _Section(NamedTuple):
-    """A table with its heading and what it means."""
+    """A table with its heading and what it says."""
 
     title: str
     note: str
     table: Table | None
     minor: bool = False  # belongs to the section before it
+    method: tuple[str, str] | None = None  # a term with what stands behind it, for the page's end
 
 
 @dataclass(frozen=True)
@@ -171,20 +175,22 @@ def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = content.facts, content.records
     settings = build_settings_table(facts, content.settings, bases=content.bases, items=content.items)
+    sections = [section for section in _list_sections(content) if section.table is not None]
+    methods = dict.fromkeys(section.method for section in sections if section.method is not None)
     return {
         "facts": facts,
         "setup": describe_setup(records),
         "answer": state_answer(facts, content.settings, content.items, content.bases),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in _list_sections(content) if section.table is not None],
+        "sections": sections,
         "failures": build_failures_table(records),
         "trials": build_trials_table(facts, records),
         "phases": build_phases_table(records),
         "phases_title": title_phases(records),
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
-        "reading": explain_terms(facts, records, content.items),
+        "reading": [*explain_terms(facts, records, content.items), *methods],
         "has_items": content.items is not None,
     }
 
@@ -193,33 +199,35 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = content.facts
     yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
-    yield _Section("Claims", _CLAIMS_NOTE, build_claims_table(content.judged))
+    claims = build_claims_table(content.judged)
+    yield _Section("Claims", _CLAIMS_NOTE, claims, method=("supported, contradicted", _CLAIMS))
     yield _Section("Slower ways that were used", _NOTES_NOTE, build_notes_table(content.records))
     if not content.evidence:
         return
     for label, evidence in content.ranked.items():
         compared = evidence.compared()
         if compared is not None:
-            yield _Section(
-                _join_title("Against the best", label), _COMPARED_NOTE, build_comparison_table(evidence, compared)
-            )
+            table = build_comparison_table(evidence, compared)
+            yield _Section(_join_title("Against the best", label), "", table, method=("seeds needed", _COMPARED))
     yield _Section(
         "Forgetting beside learning", _FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
-    yield _Section(
-        "Importance of what was varied",
-        describe_importance(facts, content.records),
-        build_importance_table(content.shares),
-    )
+    shares = describe_importance(facts, content.records)
+    table = build_importance_table(content.shares)
+    yield _Section("Importance of what was varied", "", table, method=("importance", shares))
     if "" in content.evidence:
+        effects = build_main_effects_table(facts, content.evidence[""])
+        yield _Section("What each value does", "", effects, method=("what each value does", EXPLAINED_EFFECTS))
+        pairs = build_pairs_table(facts, content.evidence[""])
+        yield _Section("Keys that act together", "", pairs, minor=True)
         table = build_effects_table(facts, content.evidence[""])
-        yield _Section("Main effects and interactions", _EFFECTS_NOTE, table)
+        yield _Section("Main effects and interactions", _EFFECTS_NOTE, table, method=("main effects", _EFFECTS))
     for label, evidence in content.ranked.items():
-        yield _Section(
-            _join_title("Pareto front", label), describe_pareto(facts, evidence), build_pareto_table(facts, evidence)
-        )
+        table = build_pareto_table(facts, evidence)
+        title, note = _join_title("Best trade-offs", label), describe_pareto(facts, evidence)
+        yield _Section(title, note, table, method=("dominated", EXPLAINED_FRONT))
         for title, table in build_budget_tables(evidence):
-            yield _Section(_join_title(title, label), _BUDGET_NOTE, table, minor=True)
+            yield _Section(_join_title(title, label), "", table, minor=True, method=("surely fits", _BUDGET))
 
 
 def _join_title(title: str, label: str) -> str:

@@ -80,7 +80,7 @@ def build_lead(
     chart = None
     if not has_many_axes(facts, evidence[""]):
         chart = build_objective_chart(facts, settings, bases, items)
-    return Lead(chart or build_ranking_chart(evidence[""], _LEAD_ROWS), "lead")
+    return Lead(chart or build_ranking_chart(facts, evidence[""], _LEAD_ROWS), "lead")
 
 
 def build_study_charts(
@@ -118,7 +118,7 @@ def draw_figures(
     if lead is not None and isinstance(lead.chart, Chart):
         drawn = [chart for chart in drawn if chart.metrics != lead.chart.metrics]
     if "" in evidence and has_many_axes(facts, evidence[""]):
-        ranking = build_ranking_chart(evidence[""])
+        ranking = build_ranking_chart(facts, evidence[""])
         yield Figure("ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False), [], wide=True)
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)

@@ -1,5 +1,6 @@
 """The best settings of a study with many axes, one row each: means with intervals that hold for all at once."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -10,11 +11,13 @@ from sweeplab.report.charts.ticks import list_number_ticks, list_round_ticks
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import (
     format_estimate,
+    format_value,
     label_metric,
     name_score,
+    shorten_key,
     unit_of_metric,
 )
-from sweeplab.report.evidence.settings import collect_records, list_axis_values, list_varied_keys
+from sweeplab.report.evidence.settings import collect_records, label_setting, list_axis_values, list_varied_keys
 from sweeplab.report.templating import render_svg
 
 MANY_AXES: Final = 4
@@ -22,6 +25,8 @@ MOST_ROWS: Final = 30
 _WIDTH: Final = 760
 _ROW: Final = 19  # pixels
 _NAME_PART: Final = 0.5  # of the width, at most
+_LONG_LABEL: Final = 60  # letters
+_AS_USUAL: Final = "as most"
 _FEW_TICKS: Final = 6
 
 
@@ -50,8 +55,9 @@ def _list_keys(facts: StudyFacts, evidence: Evidence) -> list[str]:
     return [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
 
 
-def build_ranking_chart(evidence: Evidence, most_rows: int = MOST_ROWS) -> RankingChart:
+def build_ranking_chart(facts: StudyFacts, evidence: Evidence, most_rows: int = MOST_ROWS) -> RankingChart:
     """The settings by their means, the best first, at most `most_rows` of them."""
+    names, unsaid = _name_apart(facts, evidence)
     compared = evidence.compared()
     tied = range(len(evidence.settings)) if compared is None else compared.tied
     effects = (evidence.sign * evidence.table.effects_K).tolist()
@@ -61,13 +67,13 @@ def build_ranking_chart(evidence: Evidence, most_rows: int = MOST_ROWS) -> Ranki
         one = evidence.estimates[index]
         text = f"{evidence.settings[index].label}: {format_estimate(evidence.metric, one)}"
         dot = Dot(one.value, 0.0, text, left=one.low, right=one.high)
-        rows.append(RankedRow(evidence.settings[index].label, dot, index in tied))
+        rows.append(RankedRow(names[index], dot, index in tied))
     label, unit = label_metric(evidence.metric), unit_of_metric(evidence.metric)
     better = "higher" if evidence.sign > 0 else "lower"
     title = f"{label[0].upper()}{label[1:]}, the settings by their means"
     is_log = evidence.table.is_log and min(row.dot.left or row.dot.x for row in rows) > 0
     x_title = f"{unit or name_score(label)}, {better} is better{', log scale' if is_log else ''}"
-    return RankingChart(title, _describe(len(rows), effects, len(tied), evidence), x_title, rows, is_log)
+    return RankingChart(title, _describe(len(rows), effects, len(tied), evidence) + unsaid, x_title, rows, is_log)
 
 
 def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evidence) -> str:
@@ -79,6 +85,25 @@ def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evid
     if evidence.table.num_seeds == 1:
         filled = "With one seed none is called worse: another seed may turn the order round."
     return f"{which}, by their means {ends}{at_once}. {filled} Differences are surer than these intervals look."
+
+
+def _name_apart(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], str]:
+    """Labels, and a sentence on what they do not say: where many keys vary, values that most settings have are left
+    out, since a figure has no room for them."""
+    settings = evidence.settings
+    keys = list_varied_keys(facts, collect_records(settings))
+    if max(len(one.label) for one in settings) <= _LONG_LABEL:
+        return [one.label for one in settings], ""
+    usual = {}
+    for key in keys:
+        counts = Counter(format_value(one.params[key]) for one in settings if key in one.params)
+        value, count = counts.most_common(1)[0]
+        if count > len(settings) / 2:
+            usual[key] = value
+    said = [{k: v for k, v in one.params.items() if format_value(v) != usual.get(k)} for one in settings]
+    names = [label_setting(facts, params, keys) if params else _AS_USUAL for params in said]
+    listed = ", ".join(f"{shorten_key(key, keys)}={value}" for key, value in usual.items())
+    return names, f" Where not said: {listed}." if usual and len(set(names)) == len(names) else ""
 
 
 def draw_ranking(chart: RankingChart, standalone: bool = True, width: float = _WIDTH) -> str:
