@@ -207,25 +207,25 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     for label, evidence in content.ranked.items():
         compared = evidence.compared()
         if compared is not None:
-            table = build_comparison_table(evidence, compared)
-            yield _Section(_join_title("Against the best", label), "", table, method=("seeds needed", _COMPARED))
+            differences = build_comparison_table(evidence, compared)
+            yield _Section(_join_title("Against the best", label), "", differences, method=("seeds needed", _COMPARED))
     yield _Section(
         "Forgetting beside learning", _FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
     shares = describe_importance(facts, content.records)
-    table = build_importance_table(content.shares)
-    yield _Section("Importance of what was varied", "", table, method=("importance", shares))
+    importance = build_importance_table(content.shares)
+    yield _Section("Importance of what was varied", "", importance, method=("importance", shares))
     if "" in content.evidence:
         effects = build_main_effects_table(facts, content.evidence[""])
         yield _Section("What each value does", "", effects, method=("what each value does", EXPLAINED_EFFECTS))
         pairs = build_pairs_table(facts, content.evidence[""])
         yield _Section("Keys that act together", "", pairs, minor=True)
-        table = build_effects_table(facts, content.evidence[""])
-        yield _Section("Main effects and interactions", _EFFECTS_NOTE, table, method=("main effects", _EFFECTS))
+        variance = build_effects_table(facts, content.evidence[""])
+        yield _Section("Main effects and interactions", _EFFECTS_NOTE, variance, method=("main effects", _EFFECTS))
     for label, evidence in content.ranked.items():
-        table = build_pareto_table(facts, evidence)
+        front = build_pareto_table(facts, evidence)
         title, note = _join_title("Best trade-offs", label), describe_pareto(facts, evidence)
-        yield _Section(title, note, table, method=("dominated", EXPLAINED_FRONT))
+        yield _Section(title, note, front, method=("dominated", EXPLAINED_FRONT))
         for title, table in build_budget_tables(evidence):
             yield _Section(_join_title(title, label), "", table, minor=True, method=("surely fits", _BUDGET))
 

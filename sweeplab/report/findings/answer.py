@@ -24,8 +24,8 @@ from sweeplab.report.evidence.settings import Setting, first_objective, is_refus
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.gain import describe_lack_of_gain
+from sweeplab.report.findings.leader import find_cheapest
 from sweeplab.report.findings.race import state_race
-from sweeplab.report.findings.standing import find_cheapest
 from sweeplab.statistics.comparison import Comparison
 
 _MAX_LETTERS: Final = 120  # of their names

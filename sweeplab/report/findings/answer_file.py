@@ -34,8 +34,8 @@ from sweeplab.report.evidence.settings import (
 )
 from sweeplab.report.findings.answer import Answer, find_ends
 from sweeplab.report.findings.certainty import count_seeds
+from sweeplab.report.findings.leader import Standing, find_standing
 from sweeplab.report.findings.race import list_fresh_values
-from sweeplab.report.findings.standing import Standing, find_standing
 from sweeplab.statistics.intervals import LEVEL, Estimate
 
 _State = Literal["decided", "open", "finished", "running"]

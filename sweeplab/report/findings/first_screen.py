@@ -22,8 +22,8 @@ from sweeplab.report.findings.answer import find_ends
 from sweeplab.report.findings.certainty import count_seeds
 from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.gain import describe_difference, describe_gain_over_base
+from sweeplab.report.findings.leader import Standing, find_cheapest, find_standing
 from sweeplab.report.findings.race import summarize_race
-from sweeplab.report.findings.standing import Standing, find_cheapest, find_standing
 from sweeplab.statistics.intervals import estimate_without_error
 
 _FEW: Final = 20  # seeds that one would add

@@ -42,9 +42,9 @@ from sweeplab.report.evidence.settings import (
     list_varied_keys,
     pick_headline_scores,
 )
+from sweeplab.report.findings.leader import find_standing, rank_settings
 from sweeplab.report.findings.names import build_name_columns
 from sweeplab.report.findings.race import summarize_race
-from sweeplab.report.findings.standing import find_standing, rank_settings
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.intervals import Estimate
 
