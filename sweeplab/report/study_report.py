@@ -40,6 +40,13 @@ def write_report(
     return write_pages(StoredStudy(facts, records, items, list(bases)), folder)
 
 
+def write_index(folder: Path) -> Path:
+    """Writes index.html, the page of all studies in a folder of reports; returns its path. Raises `StoreError`."""
+    from sweeplab.report import index
+
+    return index.write_index(folder)
+
+
 def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     """Writes the report again from a study's folder of runs, or from the records in an earlier report.
 

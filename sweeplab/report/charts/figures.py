@@ -119,7 +119,9 @@ def draw_figures(
         drawn = [chart for chart in drawn if chart.metrics != lead.chart.metrics]
     if "" in evidence and has_many_axes(facts, evidence[""]):
         ranking = build_ranking_chart(facts, evidence[""])
-        yield Figure("ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False), [], wide=True)
+        yield Figure(
+            "ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False, width=PAGE_WIDTH), []
+        )
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None

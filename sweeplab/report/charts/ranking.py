@@ -84,6 +84,7 @@ def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evid
     filled = f"Filled dots: the best and what cannot be told from it, {num_tied} in all; hollow: worse."
     if evidence.table.num_seeds == 1:
         filled = "With one seed none is called worse: another seed may turn the order round."
+        return f"{which}, by their means {ends}{at_once}. {filled}"
     return f"{which}, by their means {ends}{at_once}. {filled} Differences are surer than these intervals look."
 
 

@@ -60,8 +60,7 @@ def _list_points(facts: StudyFacts, standing: Standing, bases: Sequence[BaseScor
     evidence, leader = standing.evidence, standing.leader
     estimate = evidence.estimate(leader)
     assert estimate is not None
-    whose = "" if standing.is_recommended else f" ({leader.label})"
-    yield Point(label_metric(evidence.metric), f"{format_estimate(evidence.metric, estimate)}{whose}")
+    yield Point(label_metric(evidence.metric), format_estimate(evidence.metric, estimate))
     gain = describe_gain_over_base(evidence, leader, bases)
     if gain is not None:
         yield Point("Against the base", gain)
