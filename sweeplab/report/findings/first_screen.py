@@ -6,7 +6,13 @@ from typing import Final, NamedTuple
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import BaseScore, StudyFacts
-from sweeplab.report.evidence.costs import STEP_SECONDS, TRAIN_SECONDS, choose_memory_metric, stand_in_mean
+from sweeplab.report.evidence.costs import (
+    STEP_SECONDS,
+    TRAIN_SECONDS,
+    choose_memory_metric,
+    has_shared_training,
+    stand_in_mean,
+)
 from sweeplab.report.evidence.formatting import (
     count_noun,
     format_count,
@@ -101,14 +107,16 @@ def _describe_certainty(standing: Standing) -> str:
 
 def _list_costs(leader: Setting, settings: list[Setting]) -> Iterator[Point]:
     """Memory, time and size of a setting, as far as they were measured."""
-    memory = choose_memory_metric(collect_records(settings))
+    records = collect_records(settings)
+    memory = choose_memory_metric(records)
     size = _find_mean(leader, memory)
     if memory is not None and size is not None:
         kind = METRICS[memory].label.removesuffix(", training").removeprefix("peak memory").removeprefix("peak ")
         yield Point("Memory", f"{format_metric(memory, size)} at its peak{kind and f', {kind.strip()}'}")
     step, training = _find_mean(leader, STEP_SECONDS), leader.spreads.get(TRAIN_SECONDS)
     spent = [f"{format_step_duration(step)} per step"] if step is not None else []
-    spent += [f"{format_metric(TRAIN_SECONDS, training.mean)} of training"] if training is not None else []
+    if training is not None and not has_shared_training(records):
+        spent.append(f"{format_metric(TRAIN_SECONDS, training.mean)} of training")
     if spent:
         yield Point("Time", ", ".join(spent))
     params = leader.spreads.get("num_trainable_params")
