@@ -32,7 +32,7 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     Studies are read from their runs, or from their reports where there are no runs. Raises `ConfigError` where fewer
     than two are named, one is not there, or they differ in what has to be alike and `uncontrolled` is false.
     """
-    from sweeplab.report import write_report
+    from sweeplab.report import write_index, write_report
 
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"studies must name two studies or more, each once, got {list(names)}; try studies=[a,b]")
@@ -44,7 +44,9 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
             f"studies={list(names)} differ in what has to be alike ({listed}), so that a difference in scores says "
             "nothing of what was varied; run one of them again, or use compare.uncontrolled=true"
         )
-    return write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
+    page = write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
+    write_index(reports_dir)
+    return page
 
 
 def _read_study(name: str, runs_dir: Path, reports_dir: Path) -> StoredStudy:

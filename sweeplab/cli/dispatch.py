@@ -142,12 +142,13 @@ def _run_study(request: Request, console: "Console") -> bool:
 
 def _report_study(config: StudyConfig, console: "Console") -> None:
     """Writes the report again from the records and prints its path. Raises `StoreError` where there is no study."""
-    from sweeplab.report import rebuild_report
+    from sweeplab.report import rebuild_report, write_index
 
     folder = study_folder(config)
     if not any((folder / name).exists() for name in ("study.json", "records.json")):
         raise StoreError(f"{folder} holds no study; run it first, with the same study.name")
     page = rebuild_report(folder, Path(config.study.reports_dir) / folder.name)
+    write_index(page.parent.parent)
     console.print(f"report {page}", soft_wrap=True, markup=False)
 
 

@@ -33,7 +33,7 @@ from sweeplab.records.store import (
     set_aside,
     write_facts,
 )
-from sweeplab.report import write_report
+from sweeplab.report import write_index, write_report
 from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
@@ -194,6 +194,7 @@ class Driver:
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
         report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
+        write_index(folder.parent)
         self.tracker.reported(ReportedStudy(self.facts, records, items, report))
         show_summary(self.facts, records, items, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)

@@ -10,7 +10,7 @@ from sweeplab.records.items import Items, items_to_dict
 from sweeplab.records.record import BaseScore, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import make_folder, write_json, write_text
 from sweeplab.report.charts.chart import Chart
-from sweeplab.report.charts.figures import Figure, build_study_charts, draw_figures, draw_picture
+from sweeplab.report.charts.figures import Figure, Lead, build_lead, build_study_charts, draw_figures
 from sweeplab.report.evidence.estimates import Evidence, gather_comparable_evidence
 from sweeplab.report.evidence.provenance import flatten_values, list_provenance
 from sweeplab.report.evidence.settings import Setting, first_objective, group_by_setting, keep_allowed
@@ -18,6 +18,7 @@ from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.answer import state_answer
 from sweeplab.report.findings.answer_file import build_answer
 from sweeplab.report.findings.budgets import (
+    EXPLAINED_FRONT,
     build_budget_tables,
     build_forgetting_table,
     build_pareto_table,
@@ -26,7 +27,9 @@ from sweeplab.report.findings.budgets import (
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
+from sweeplab.report.findings.effects import EXPLAINED_EFFECTS, build_main_effects_table, build_pairs_table
 from sweeplab.report.findings.failures import build_failures_table, build_notes_table
+from sweeplab.report.findings.first_screen import build_first_screen
 from sweeplab.report.findings.glossary import explain_terms
 from sweeplab.report.findings.importance import (
     Importance,
@@ -45,18 +48,19 @@ from sweeplab.report.recipes.facts import NEEDED
 from sweeplab.report.recipes.files import build_recipe_files
 from sweeplab.report.templating import html_environment, markdown_environment
 
-_CLAIMS_NOTE: Final = (
-    "The interval of our effect lies within what is claimed: supported; wholly outside: contradicted; else "
-    "inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies no "
-    "claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
+_CLAIMS_NOTE: Final = "Supported: the interval of our effect lies within what is claimed; contradicted: wholly outside."
+_CLAIMS: Final = (
+    "Else inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies "
+    "no claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
 )
-_COMPARED_NOTE: Final = (
+_COMPARED: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
     "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
     "dash: no difference, not known, or more than 1,000 seeds, as where the items alone leave too much to chance."
 )
 _FORGETTING_NOTE: Final = "data.retained_tasks measure what should have been kept; every score is with its interval."
-_EFFECTS_NOTE: Final = (
+_EFFECTS_NOTE: Final = "p below 0.05: more than the seeds do."
+_EFFECTS: Final = (
     "Analysis of variance with seeds as blocks. Each effect is tested against what the seeds do to effects of as many "
     "keys; p by F tests, Holm's correction over the effects, however often one looks."
 )
@@ -64,21 +68,22 @@ _STUDIES_NOTE: Final = (
     "All values that the trials of a study have. Where something differs that has to be alike, a difference in scores "
     "may be due to it. Trial numbers: the second study's begin at 100, or at the next power of ten that leaves room."
 )
-_BUDGET_NOTE: Final = (
+_BUDGET: Final = (
     "Surely fits: the upper end of the cost's 95 % interval is within the budget (a counted size is exact); may fit: "
     "only the lower end is. A busy machine slows all settings down, and is not in these intervals."
 )
 _NOTES_NOTE: Final = "A faster way of computing is used only where it gives the same numbers for this model."
-_MANY_SETTINGS: Final = 20  # whose table fills more than a screen, and comes after the figures
+_MOST_ROWS: Final = 20  # of a table, that are shown before a reader asks for all
 
 
 class _Section(NamedTuple):
-    """A table with its heading and what it means."""
+    """A table with its heading and what it says."""
 
     title: str
     note: str
     table: Table | None
     minor: bool = False  # belongs to the section before it
+    method: tuple[str, str] | None = None  # a term with what stands behind it, for the page's end
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,8 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     write_json(folder / "answer.json", answer.to_dict())
     if race is not None:
         _write_recipe(records, answer, folder / "recipe")
-    picture = draw_picture(facts, drawn, content.ranked)
+    lead = build_lead(facts, content.settings, bases, content.ranked, items) if records else None
+    picture = None if lead is None else lead.draw_picture()
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
     else:
@@ -150,38 +156,41 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     write_text(
         folder / "report.md", markdown_environment().get_template("report.md.j2").render(values, picture=picture)
     )
-    write_text(folder / "report.html", _render_html(content, values, drawn))
+    write_text(folder / "report.html", _render_html(content, values, drawn, lead))
     return folder / "report.html"
 
 
-def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart]) -> str:
+def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart], lead: Lead | None) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown: list[Figure] = []
     if content.records:
-        shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares))
-    figures_first = len(content.settings) > _MANY_SETTINGS and bool(shown)
+        shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares, lead))
+    screen = build_first_screen(content.facts, content.settings, content.bases, content.items)
     template = html_environment().get_template("report.html.j2")
-    return template.render(values, figures=shown, figures_first=figures_first)
+    drawing = None if lead is None else lead.draw()
+    return template.render(values, figures=shown, lead=drawing, screen=screen, most_rows=_MOST_ROWS)
 
 
 def _list_values(content: _ReportContent) -> dict[str, Any]:
     """What both pages say."""
     facts, records = content.facts, content.records
     settings = build_settings_table(facts, content.settings, bases=content.bases, items=content.items)
+    sections = [section for section in _list_sections(content) if section.table is not None]
+    methods = dict.fromkeys(section.method for section in sections if section.method is not None)
     return {
         "facts": facts,
         "setup": describe_setup(records),
-        "answer": state_answer(facts, content.settings, content.items),
+        "answer": state_answer(facts, content.settings, content.items, content.bases),
         "settings": settings,
         "has_wide": any("own spread" in cell.note for row in settings.rows for cell in row),
-        "sections": [section for section in _list_sections(content) if section.table is not None],
+        "sections": sections,
         "failures": build_failures_table(records),
         "trials": build_trials_table(facts, records),
         "phases": build_phases_table(records),
         "phases_title": title_phases(records),
         "provenance": list_provenance(records),
         "config": flatten_values(facts.config),
-        "reading": explain_terms(facts, records, content.items),
+        "reading": [*explain_terms(facts, records, content.items), *methods],
         "has_items": content.items is not None,
     }
 
@@ -190,33 +199,35 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = content.facts
     yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
-    yield _Section("Claims", _CLAIMS_NOTE, build_claims_table(content.judged))
+    claims = build_claims_table(content.judged)
+    yield _Section("Claims", _CLAIMS_NOTE, claims, method=("supported, contradicted", _CLAIMS))
     yield _Section("Slower ways that were used", _NOTES_NOTE, build_notes_table(content.records))
     if not content.evidence:
         return
     for label, evidence in content.ranked.items():
         compared = evidence.compared()
         if compared is not None:
-            yield _Section(
-                _join_title("Against the best", label), _COMPARED_NOTE, build_comparison_table(evidence, compared)
-            )
+            differences = build_comparison_table(evidence, compared)
+            yield _Section(_join_title("Against the best", label), "", differences, method=("seeds needed", _COMPARED))
     yield _Section(
         "Forgetting beside learning", _FORGETTING_NOTE, build_forgetting_table(facts, content.settings, content.items)
     )
-    yield _Section(
-        "Importance of what was varied",
-        describe_importance(facts, content.records),
-        build_importance_table(content.shares),
-    )
+    shares = describe_importance(facts, content.records)
+    importance = build_importance_table(content.shares)
+    yield _Section("Importance of what was varied", "", importance, method=("importance", shares))
     if "" in content.evidence:
-        table = build_effects_table(facts, content.evidence[""])
-        yield _Section("Main effects and interactions", _EFFECTS_NOTE, table)
+        effects = build_main_effects_table(facts, content.evidence[""])
+        yield _Section("What each value does", "", effects, method=("what each value does", EXPLAINED_EFFECTS))
+        pairs = build_pairs_table(facts, content.evidence[""])
+        yield _Section("Keys that act together", "", pairs, minor=True)
+        variance = build_effects_table(facts, content.evidence[""])
+        yield _Section("Main effects and interactions", _EFFECTS_NOTE, variance, method=("main effects", _EFFECTS))
     for label, evidence in content.ranked.items():
-        yield _Section(
-            _join_title("Pareto front", label), describe_pareto(facts, evidence), build_pareto_table(facts, evidence)
-        )
+        front = build_pareto_table(facts, evidence)
+        title, note = _join_title("Best trade-offs", label), describe_pareto(facts, evidence)
+        yield _Section(title, note, front, method=("dominated", EXPLAINED_FRONT))
         for title, table in build_budget_tables(evidence):
-            yield _Section(_join_title(title, label), _BUDGET_NOTE, table, minor=True)
+            yield _Section(_join_title(title, label), "", table, minor=True, method=("surely fits", _BUDGET))
 
 
 def _join_title(title: str, label: str) -> str:

@@ -40,6 +40,13 @@ def write_report(
     return write_pages(StoredStudy(facts, records, items, list(bases)), folder)
 
 
+def write_index(folder: Path) -> Path:
+    """Writes index.html, the page of all studies in a folder of reports; returns its path. Raises `StoreError`."""
+    from sweeplab.report import index
+
+    return index.write_index(folder)
+
+
 def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     """Writes the report again from a study's folder of runs, or from the records in an earlier report.
 
@@ -52,7 +59,7 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
 def find_answer(study: StoredStudy) -> StudyAnswer:
     """The answer of a study for programs, as `answer.json` has it."""
     facts, settings = study.facts, group_by_setting(study.facts, study.records)
-    stated = state_answer(facts, settings, study.items)
+    stated = state_answer(facts, settings, study.items, study.bases)
     return build_answer(facts, settings, stated, study.items, summarize_race(facts, settings))
 
 

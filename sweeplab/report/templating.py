@@ -89,7 +89,8 @@ def format_markdown_table(table: Table) -> Markup:
     ]
     for index, row in enumerate(table.rows):
         texts = [escape_markdown(cell.text) for cell in row]
-        notes = [f" ({escape_markdown(cell.note)})" if cell.note else "" for cell in row]
-        mark = "**" if index == table.marked else ""
+        small = [", ".join(filter(None, (cell.note, cell.aside))) for cell in row]
+        notes = [f" ({escape_markdown(text)})" if text else "" for text in small]
+        mark = "**" if index == table.marked or index in table.tied else ""
         lines.append(line(f"{mark}{text}{mark}{note}" for text, note in zip(texts, notes, strict=True)))
     return Markup("\n".join(lines))

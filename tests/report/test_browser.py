@@ -1,11 +1,13 @@
 """The page in a browser: tables sort and filter, figures draw, nothing overflows, a thousand trials open at once."""
 
 import base64
+import csv
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import pytest
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions
@@ -13,6 +15,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
 
 from sweeplab.records.record import (
     BaseScore,
@@ -104,6 +107,8 @@ def column(table: WebElement, title: str) -> list[str]:
 def test_tables_sort_by_size_and_say_so(browser: Chrome, page: Path) -> None:
     opened(browser, page)
     table = browser.find_element(By.TAG_NAME, "table")
+    assert not any("adapter size" in one.text for one in table.find_elements(By.TAG_NAME, "th"))  # few ask for it
+    browser.find_element(By.CSS_SELECTOR, ".tools .columns").click()
     title = head(table, "adapter size")
     button = title.find_element(By.TAG_NAME, "button")
     sizes = ["977 KiB", "9.54 MiB", "95.4 MiB"]
@@ -140,15 +145,15 @@ def test_filters_leave_the_rows_that_have_every_word(browser: Chrome, page: Path
 def test_figures_are_drawn_and_say_what_a_dot_is(browser: Chrome, page: Path) -> None:
     opened(browser, page)
     figures = browser.find_elements(By.CSS_SELECTOR, "figure .drawing svg")
-    assert len(figures) == 9
+    assert len(figures) == 8
     for figure in figures:
         assert figure.size["width"] > 300
         assert figure.size["height"] > 80
         marks = figure.find_elements(By.CSS_SELECTOR, ".dot, .hollow, .mean, .block")
         assert any(one.rect["width"] > 0 for one in marks), figure.get_attribute("aria-label")
-    level = browser.find_element(By.CSS_SELECTOR, "#score-0 .level")
+    level = browser.find_element(By.CSS_SELECTOR, "#lead .level")
     assert "0.050" in str(level.find_element(By.TAG_NAME, "title").get_attribute("textContent"))
-    dot = browser.find_element(By.CSS_SELECTOR, "#score-0 .drawing .dot")
+    dot = browser.find_element(By.CSS_SELECTOR, "#lead .drawing .dot")
     ActionChains(browser).move_to_element(dot).perform()
     tip = browser.find_element(By.ID, "tip")
     assert tip.text.startswith("trial 0, rank=4")
@@ -167,13 +172,13 @@ def complaints(browser: Chrome) -> Any:
     return browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
-def ask(browser: Chrome, script: str) -> Any:
-    return browser.execute_script(script)
+def ask(browser: Chrome, script: str, *values: Any) -> Any:
+    return browser.execute_script(script, *values)
 
 
 def test_dark_pages_are_dark_and_paper_is_white(browser: Chrome, page: Path) -> None:
     background = "return getComputedStyle(document.body).backgroundColor"
-    fill = "return getComputedStyle(document.querySelector('#score-0 text')).fill"
+    fill = "return getComputedStyle(document.querySelector('#lead text')).fill"
     seen = {}
     for scheme in ("light", "dark"):
         opened(browser, page, prefers_color_scheme=scheme)
@@ -264,19 +269,49 @@ def test_names_over_parallel_axes_keep_apart(
         assert all(end < begin for (_, end), (begin, _) in itertools.pairwise(row)), row
 
 
-@pytest.mark.parametrize(("num_settings", "first"), [(20, "settings"), (21, "figures")])
-def test_figures_come_before_a_table_that_fills_the_screen(
-    browser: Chrome,
-    make_facts: FactsFactory,
-    make_record: RecordFactory,
-    tmp_path: Path,
-    num_settings: int,
-    first: str,
+def test_a_long_table_begins_with_its_best_rows_and_shows_all_when_asked(
+    browser: Chrome, make_facts: FactsFactory, make_record: RecordFactory, tmp_path: Path
 ) -> None:
-    records = [make_record(n, {"adapter.rank": n + 1}, loss=1.0 + n) for n in range(num_settings)]
+    records = [make_record(n, {"adapter.rank": n + 1}, loss=1.0 + (n - 30) ** 2) for n in range(45)]
     opened(browser, write_report(make_facts(space={}), records, tmp_path))
-    assert browser.find_element(By.CSS_SELECTOR, "main h2").get_attribute("id") == first
-    assert browser.find_element(By.CSS_SELECTOR, "nav a").text.lower() == first
-    idents = [str(one.get_attribute("id")) for one in browser.find_elements(By.CSS_SELECTOR, "main h2")]
-    assert sorted(idents[:2]) == ["figures", "settings"]
-    assert ask(browser, "return document.querySelectorAll('#figures, #settings').length") == 2
+    table = browser.find_element(By.TAG_NAME, "table")
+    best = [str(rank) for rank in sorted(range(1, 46), key=lambda rank: (rank - 31) ** 2)]
+    assert column(table, "rank")[0] == best[0] == "31"
+    assert len(column(table, "rank")) == 20
+    box = browser.find_element(By.CSS_SELECTOR, ".scroll")
+    assert ask(browser, "return arguments[0].scrollHeight - arguments[0].clientHeight", box) < 20  # a bar at most
+    browser.find_element(By.CSS_SELECTOR, ".tools .rows").click()
+    assert len(column(table, "rank")) == 45
+    browser.find_element(By.CSS_SELECTOR, ".tools .rows").click()
+    browser.find_element(By.CSS_SELECTOR, ".filter input").send_keys("rank=1")
+    assert column(table, "rank") == ["1"]  # a filter looks through all of them
+
+
+def test_the_objective_is_seen_on_a_phone(browser: Chrome, page: Path) -> None:
+    opened(browser, page, 390)
+    cells = browser.find_elements(By.CSS_SELECTOR, "table th")
+    assert [one.text.splitlines()[0] for one in cells[:3]] == ["rank", "lr", "new, acc"]
+    assert cells[2].rect["x"] + cells[2].rect["width"] < 390
+
+
+def test_tables_are_saved_as_csv_and_figures_as_pictures(browser: Chrome, page: Path, tmp_path: Path) -> None:
+    """What a click would download, caught on its way."""
+    opened(browser, page)
+    caught = "window.caught = []; URL.createObjectURL = (blob) => { window.caught.push(blob); return '#'; };"
+    ask(browser, caught)
+    browser.find_element(By.XPATH, "//button[text()='CSV']").click()
+    read = "const done = arguments[0]; window.caught.at(-1).text().then(done)"
+    rows = list(csv.DictReader(str(browser.execute_async_script(read)).splitlines()))
+    assert [row["rank"] for row in rows] == ["base model", "16", "16", "8", "8", "4", "4", "4"]
+    assert [row["new, acc 200 items"] for row in rows[:3]] == ["0.050", "0.625", "0.500"]
+    sizes = [row["adapter size (bytes)"] for row in rows[1:3]]
+    assert sorted(map(float, sizes)) == [1e3, 1e4]
+    figure = browser.find_element(By.ID, "lead")
+    figure.find_element(By.XPATH, ".//button[text()='SVG']").click()
+    root = ElementTree.fromstring(str(browser.execute_async_script(read)))
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "Acc on new against rank"
+    assert "base model without adapter" in texts
+    figure.find_element(By.XPATH, ".//button[text()='PNG']").click()
+    WebDriverWait(browser, 20).until(lambda _: ask(browser, "return window.caught.at(-1).type") == "image/png")
+    assert complaints(browser) == []

@@ -71,8 +71,8 @@ def test_pages_say_what_was_found(make_facts: FactsFactory, records: list[TrialR
     for text in (finding, "Which rank is enough?", "python -m sweeplab +experiment=rank_sweep", "it broke", "1/2"):
         assert text in page.text
         assert text in twin
-    assert "![Score: new, exact match against rank](score.svg)" in twin
-    assert "| **4** | **2/2** | **1.031 ± 0.044**" in twin
+    assert "![Held-out loss against rank](score.svg)" in twin
+    assert "| 4 | 1.031 ± 0.044" in twin
 
 
 def test_page_is_one_file_that_needs_no_network(

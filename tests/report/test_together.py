@@ -48,13 +48,13 @@ def charts_of(facts: StudyFacts, records: list[TrialRecord]) -> dict[str, Chart]
 
 def test_settings_show_what_a_trial_takes_alone(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
     table = summarize_settings(make_facts(), together)
-    assert titles(table)[-2:] == [("a step alone", "longest batch"), ("peak resident memory alone", "")]
-    assert [[cell.text for cell in row[-2:]] for row in table.rows] == [
-        ["25 ms", "304 MiB"],
-        ["2.5 s", "308 MiB"],
-        [DASH, DASH],
+    assert titles(table)[-3:-1] == [("peak memory of the process", ""), ("time per step", "longest batch")]
+    assert [[cell.text for cell in row[-3:-1]] for row in table.rows] == [
+        ["304 MiB", "25 ms"],
+        ["308 MiB", "2.5 s"],
+        ["512 MiB", "250 ms"],  # of its training: 10 s of 40 steps
     ]
-    assert [row[-2].note for row in table.rows] == ["± 7.07 ms", "", "all training 10.0 s"]
+    assert [row[-2].note for row in table.rows] == ["± 7.07 ms", "", "over its whole training"]
 
 
 def test_what_tensors_held_stands_before_the_resident_set(
@@ -63,17 +63,18 @@ def test_what_tensors_held_stands_before_the_resident_set(
     for record in together[:3]:
         record.solo = Solo(0.1, 3, 512, 300 * MIB, 40 * MIB)
     table = summarize_settings(make_facts(), together)
-    assert titles(table)[-2:] == [("peak memory of tensors alone", ""), ("peak resident memory alone", "")]
-    assert [cell.text for cell in table.rows[0][-2:]] == ["40 MiB", "300 MiB"]
+    shown = {column.title: cell.text for column, cell in zip(table.columns, table.rows[0], strict=True)}
+    assert [shown["peak memory"], shown["peak memory of the process"]] == ["40 MiB", "300 MiB"]
+    assert [column.title for column in table.columns if column.is_minor] == ["peak memory of the process"]
 
 
 def test_where_all_ran_alone_their_training_is_their_own(make_facts: FactsFactory, make_record: RecordFactory) -> None:
     """A probe that was made does not hide what was measured of the whole training."""
     records = [make_record(n, {"adapter.rank": n}, cohort=[n], solo=solo(0.5, 300)) for n in (4, 8)]
     facts = make_facts()
-    assert titles(build_settings_table(facts, group_by_setting(facts, records)))[-3:-1] == [
+    assert titles(build_settings_table(facts, group_by_setting(facts, records)))[3:5] == [
+        ("peak memory of the process", "in training"),
         ("training time", ""),
-        ("peak resident memory", "in training"),
     ]
     assert {"train-time", "peak-memory"} <= set(charts_of(facts, records))
     assert title_phases(records) == "Time spent, failed trials included"
@@ -92,13 +93,13 @@ def test_charts_draw_what_a_trial_takes_alone(make_facts: FactsFactory, together
     found = charts_of(make_facts(), together)
     assert "train-time" not in found
     (line,) = found["step-time"].lines
-    assert [(dot.x, dot.y) for dot in line.dots] == [(4.0, 0.020), (4.0, 0.030), (8.0, 2.5)]
+    assert [(dot.x, dot.y) for dot in line.dots] == [(4.0, 0.020), (4.0, 0.030), (8.0, 2.5), (16.0, 0.25)]
     (line,) = found["peak-memory"].lines
-    assert [dot.y for dot in line.dots] == [304.0, 304.0, 308.0]
-    assert found["peak-memory"].title == "Peak resident memory alone"
+    assert [dot.y for dot in line.dots] == [304.0, 304.0, 308.0, 512.0]
+    assert found["peak-memory"].title == "Peak memory of the process"
     for ident in ("step-time", "peak-memory"):
-        assert found[ident].note.endswith("were not probed, and are not drawn.")
-        assert "not drawn" not in charts_of(make_facts(), together[:3])[ident].note
+        assert found[ident].note.endswith("theirs is over its whole training, if known.")
+        assert "whole training" not in charts_of(make_facts(), together[:3])[ident].note
 
 
 def test_trials_say_among_how_many_they_trained(make_facts: FactsFactory, together: list[TrialRecord]) -> None:
@@ -119,11 +120,11 @@ def test_a_cohorts_seconds_are_not_summed_over_its_trials(together: list[TrialRe
 def test_the_pages_explain_the_columns(make_facts: FactsFactory, together: list[TrialRecord], tmp_path: Path) -> None:
     said = dict(explain_terms(make_facts(), together))
     assert "must not be added over trials" in said["trained among"]
-    assert "not probed" in said["a step alone"]
-    assert said["peak resident memory alone"].endswith("without other trials.")
+    assert "not probed" in said["time per step"]
+    assert said["peak memory of the process"].endswith("without other trials.")
     page = write_report(make_facts(), together, tmp_path)
     for text in (page.read_text(), page.with_suffix(".md").read_text()):
-        for part in ("does not add up", "a step alone", "trained among", "peak resident memory alone"):
+        for part in ("does not add up", "time per step", "trained among", "peak memory of the process"):
             assert part in text
         assert "Time spent" not in text
 
@@ -138,8 +139,8 @@ def test_a_step_has_its_spread_over_steps_and_its_processor_time(
     make_facts: FactsFactory, together: list[TrialRecord]
 ) -> None:
     facts = make_facts()
-    assert "processor" not in dict(explain_terms(facts, together))["a step alone"]
+    assert "processor" not in dict(explain_terms(facts, together))["time per step"]
     together[2].solo = Solo(2.5, 3, 512, None, None, None, 2.75, 3.0, 0.5)
     table = summarize_settings(facts, together)
-    assert table.rows[1][-2].note == "median 2.75 s, slowest 3 s, processor 500 ms"
-    assert "processor time" in dict(explain_terms(facts, together))["a step alone"]
+    assert table.rows[1][-2].aside == "median 2.75 s, slowest 3 s, processor 500 ms"
+    assert "processor time" in dict(explain_terms(facts, together))["time per step"]

@@ -9,10 +9,10 @@ from sweeplab.report.charts.axes import choose_axis
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.curves import build_curve_charts
-from sweeplab.report.charts.drawing import LegendEntry, draw_chart, list_legend
+from sweeplab.report.charts.drawing import PAGE_WIDTH, LegendEntry, draw_chart, list_legend
 from sweeplab.report.charts.parallel import build_parallel_chart, draw_parallel
-from sweeplab.report.charts.ranking import build_ranking_chart, draw_ranking, has_many_axes
-from sweeplab.report.charts.scatter import build_metric_charts
+from sweeplab.report.charts.ranking import RankingChart, build_ranking_chart, draw_ranking, has_many_axes
+from sweeplab.report.charts.scatter import build_metric_charts, build_objective_chart
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.settings import Setting, collect_records
@@ -20,6 +20,7 @@ from sweeplab.report.findings.claims_table import PublishedValue
 from sweeplab.report.findings.importance import Importance, format_range
 
 _METHODS: Final = ("fANOVA", "PED-ANOVA")
+_LEAD_ROWS: Final = 12  # of a ranking, so that it fits beside the answer
 _IMPORTANCE_NOTE: Final = (
     "Share of each varied key in what moves the objective, pale over its range; the table below says of what."
 )
@@ -44,14 +45,42 @@ class Picture(NamedTuple):
     svg: str
 
 
-def draw_picture(facts: StudyFacts, drawn: list[Chart], evidence: Mapping[str, Evidence]) -> Picture | None:
-    """The settings by their means where many keys vary, else the first chart; None without any."""
-    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
-    if ranking is not None:
-        return Picture(ranking.title, ranking.note, draw_ranking(ranking))
-    if not drawn:
+class Lead(NamedTuple):
+    """What shows the answer: the objective against what moves it most, or the settings by their means."""
+
+    chart: Chart | RankingChart
+    ident: str
+
+    def draw(self) -> Figure:
+        """As it stands beside the answer."""
+        if isinstance(self.chart, Chart):
+            figure = _draw_figure(self.chart)
+            return figure._replace(title=f"{self.chart.title} against {self.chart.axis.name}")
+        drawn = draw_ranking(self.chart, standalone=False, width=PAGE_WIDTH)
+        return Figure(self.ident, self.chart.title, self.chart.note, drawn, [])
+
+    def draw_picture(self) -> Picture:
+        """As it stands outside of the page."""
+        if isinstance(self.chart, Chart):
+            title = f"{self.chart.title} against {self.chart.axis.name}"
+            return Picture(title, self.chart.note, draw_chart(self.chart))
+        return Picture(self.chart.title, self.chart.note, draw_ranking(self.chart))
+
+
+def build_lead(
+    facts: StudyFacts,
+    settings: list[Setting],
+    bases: Sequence[BaseScore],
+    evidence: Mapping[str, Evidence],
+    items: Items | None = None,
+) -> Lead | None:
+    """None where nothing has been compared."""
+    if "" not in evidence:
         return None
-    return Picture(f"{drawn[0].title} against {drawn[0].axis.name}", drawn[0].note, draw_chart(drawn[0]))
+    chart = None
+    if not has_many_axes(facts, evidence[""]):
+        chart = build_objective_chart(facts, settings, bases, items)
+    return Lead(chart or build_ranking_chart(facts, evidence[""], _LEAD_ROWS), "lead")
 
 
 def build_study_charts(
@@ -80,11 +109,19 @@ def draw_figures(
     drawn: list[Chart],
     evidence: Mapping[str, Evidence],
     shares: list[Importance],
+    lead: Lead | None = None,
 ) -> Iterator[Figure]:
-    """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory."""
-    ranking = build_ranking_chart(facts, evidence[""]) if "" in evidence else None
-    if ranking is not None:
-        yield Figure("ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False), [], wide=True)
+    """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory.
+
+    What the lead shows is not drawn again.
+    """
+    if lead is not None and isinstance(lead.chart, Chart):
+        drawn = [chart for chart in drawn if chart.metrics != lead.chart.metrics]
+    if "" in evidence and has_many_axes(facts, evidence[""]):
+        ranking = build_ranking_chart(facts, evidence[""])
+        yield Figure(
+            "ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False, width=PAGE_WIDTH), []
+        )
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None

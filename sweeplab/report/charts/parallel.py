@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.stored import is_number
 from sweeplab.report.charts.curves import NUM_SHADES
 from sweeplab.report.charts.drawing import Mark, PixelScale, shorten, shorten_ticks
 from sweeplab.report.charts.ticks import Scale, Tick, choose_scale, list_number_ticks
@@ -37,6 +38,8 @@ TOP, BOTTOM = 68, 24
 _MIN_GAP: Final = 116  # pixels between two rails, for names of 13 letters
 _BOLD_LETTER: Final = 8.3  # width of a letter of a name, in pixels
 _NAME_LINES: Final = 3
+_FEWEST_KEYS: Final = 3
+_FEW_VALUES: Final = 2
 _MAX_KEYS: Final = 7  # more axes than that leave no room for their names
 _MAX_TICKS: Final = 8
 _MAX_NAME: Final = 150  # pixels of a rail's name, so that the last one ends within the drawing
@@ -77,7 +80,8 @@ class Parallel:
 
 
 def build_parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel | None:
-    """None for a study that varied fewer than two keys, or has no finished trial with the objective."""
+    """None for a study in which other figures say as much: fewer than three varied keys, or none with numbers enough to
+    be more than on and off; or without a finished trial that has the objective."""
     records = collect_records(settings)
     labels = {one.number: setting.label for setting in settings for one in setting.records}
     metric, direction = first_objective(facts)
@@ -85,7 +89,9 @@ def build_parallel_chart(facts: StudyFacts, settings: list[Setting]) -> Parallel
     drawn = [one for setting in settings for one in setting.finished if read_number(one, metric) is not None]
     costs = [name for name in (choose_memory_metric(records), choose_time_metric(records)) if name is not None]
     costs = [name for name in costs if all(read_number(one, name) is not None for one in drawn)]
-    if len(varied) < 2 or not drawn:
+    values = [list_axis_values(facts, records, key) for key in varied]
+    has_range = any(len(one) > _FEW_VALUES and all(map(is_number, one)) for one in values)
+    if len(varied) < _FEWEST_KEYS or not has_range or not drawn:
         return None
     keys = varied[:_MAX_KEYS]
     rails = [_build_key_rail(facts, records, key, shorten_key(key, varied)) for key in keys]

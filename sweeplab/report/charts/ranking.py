@@ -1,5 +1,6 @@
 """The best settings of a study with many axes, one row each: means with intervals that hold for all at once."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -12,17 +13,20 @@ from sweeplab.report.evidence.formatting import (
     format_estimate,
     format_value,
     label_metric,
+    name_score,
     shorten_key,
     unit_of_metric,
 )
-from sweeplab.report.evidence.settings import collect_records, list_axis_values, list_varied_keys
+from sweeplab.report.evidence.settings import collect_records, label_setting, list_axis_values, list_varied_keys
 from sweeplab.report.templating import render_svg
 
 MANY_AXES: Final = 4
-_MOST_ROWS: Final = 30
+MOST_ROWS: Final = 30
 _WIDTH: Final = 760
 _ROW: Final = 19  # pixels
-_LONGEST_NAME: Final = 44  # letters
+_NAME_PART: Final = 0.5  # of the width, at most
+_LONG_LABEL: Final = 60  # letters
+_AS_USUAL: Final = "as most"
 _FEW_TICKS: Final = 6
 
 
@@ -51,17 +55,15 @@ def _list_keys(facts: StudyFacts, evidence: Evidence) -> list[str]:
     return [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
 
 
-def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart | None:
-    """The settings by their means, the best first; None for a study that does not vary `MANY_AXES` keys."""
-    if not has_many_axes(facts, evidence):
-        return None
+def build_ranking_chart(facts: StudyFacts, evidence: Evidence, most_rows: int = MOST_ROWS) -> RankingChart:
+    """The settings by their means, the best first, at most `most_rows` of them."""
+    names, unsaid = _name_apart(facts, evidence)
     compared = evidence.compared()
     tied = range(len(evidence.settings)) if compared is None else compared.tied
-    names = name_briefly(facts, evidence)
     effects = (evidence.sign * evidence.table.effects_K).tolist()
     order = sorted(range(len(effects)), key=lambda index: -effects[index])
     rows = []
-    for index in order[:_MOST_ROWS]:
+    for index in order[:most_rows]:
         one = evidence.estimates[index]
         text = f"{evidence.settings[index].label}: {format_estimate(evidence.metric, one)}"
         dot = Dot(one.value, 0.0, text, left=one.low, right=one.high)
@@ -70,8 +72,8 @@ def build_ranking_chart(facts: StudyFacts, evidence: Evidence) -> RankingChart |
     better = "higher" if evidence.sign > 0 else "lower"
     title = f"{label[0].upper()}{label[1:]}, the settings by their means"
     is_log = evidence.table.is_log and min(row.dot.left or row.dot.x for row in rows) > 0
-    x_title = f"{label}{f' ({unit})' if unit else ''}, {better} is better{', log scale' if is_log else ''}"
-    return RankingChart(title, _describe(len(rows), effects, len(tied), evidence), x_title, rows, is_log)
+    x_title = f"{unit or name_score(label)}, {better} is better{', log scale' if is_log else ''}"
+    return RankingChart(title, _describe(len(rows), effects, len(tied), evidence) + unsaid, x_title, rows, is_log)
 
 
 def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evidence) -> str:
@@ -82,44 +84,43 @@ def _describe(num_rows: int, effects: list[float], num_tied: int, evidence: Evid
     filled = f"Filled dots: the best and what cannot be told from it, {num_tied} in all; hollow: worse."
     if evidence.table.num_seeds == 1:
         filled = "With one seed none is called worse: another seed may turn the order round."
+        return f"{which}, by their means {ends}{at_once}. {filled}"
     return f"{which}, by their means {ends}{at_once}. {filled} Differences are surer than these intervals look."
 
 
-def name_briefly(facts: StudyFacts, evidence: Evidence) -> list[str]:
-    """Short names of the settings: of keys that are true or false the true ones (or 'all 6'); of others the value."""
-    keys = _list_keys(facts, evidence)
-    toggles = [key for key in keys if all(isinstance(one.params.get(key), bool) for one in evidence.settings)]
-    short = {key: shorten_key(key, keys) for key in keys}
-    starts = {short[key].partition("_")[0] for key in toggles if "_" in short[key]}
-    alike = len(starts) == 1 and all("_" in short[key] for key in toggles)
-    brief = {key: short[key].partition("_")[2] if alike else short[key] for key in toggles}
-    names = []
-    for setting in evidence.settings:
-        on = [brief[key] for key in toggles if setting.params[key]]
-        true = f"all {len(on)}" if len(on) == len(toggles) > 2 else " + ".join(on)
-        others = [
-            f"{short[key]}={format_value(setting.params[key])}"
-            for key in keys
-            if key not in toggles and key in setting.params
-        ]
-        names.append(", ".join([*([true or "none"] if toggles else []), *others]))
-    return names
+def _name_apart(facts: StudyFacts, evidence: Evidence) -> tuple[list[str], str]:
+    """Labels, and a sentence on what they do not say: where many keys vary, values that most settings have are left
+    out, since a figure has no room for them."""
+    settings = evidence.settings
+    keys = list_varied_keys(facts, collect_records(settings))
+    if max(len(one.label) for one in settings) <= _LONG_LABEL:
+        return [one.label for one in settings], ""
+    usual = {}
+    for key in keys:
+        counts = Counter(format_value(one.params[key]) for one in settings if key in one.params)
+        value, count = counts.most_common(1)[0]
+        if count > len(settings) / 2:
+            usual[key] = value
+    said = [{k: v for k, v in one.params.items() if format_value(v) != usual.get(k)} for one in settings]
+    names = [label_setting(facts, params, keys) if params else _AS_USUAL for params in said]
+    listed = ", ".join(f"{shorten_key(key, keys)}={value}" for key, value in usual.items())
+    return names, f" Where not said: {listed}." if usual and len(set(names)) == len(names) else ""
 
 
-def draw_ranking(chart: RankingChart, standalone: bool = True) -> str:
-    """The chart as SVG. `standalone`: with title, on white."""
-    return render_svg("ranking.svg.j2", lay_out_ranking(chart, standalone))
+def draw_ranking(chart: RankingChart, standalone: bool = True, width: float = _WIDTH) -> str:
+    """The chart as SVG, `width` pixels wide. `standalone`: with title, on white."""
+    return render_svg("ranking.svg.j2", lay_out_ranking(chart, standalone, width))
 
 
-def lay_out_ranking(chart: RankingChart, standalone: bool) -> dict[str, Any]:
+def lay_out_ranking(chart: RankingChart, standalone: bool, width: float = _WIDTH) -> dict[str, Any]:
     """Everything that `ranking.svg.j2` draws; pixels, y downwards."""
-    names = [shorten(row.name, _LONGEST_NAME) for row in chart.rows]
+    names = [shorten(row.name, int(width * _NAME_PART / LETTER)) for row in chart.rows]
     left = round(RIGHT + LETTER * max(map(len, names)), 1)
     top = TOP if standalone else 8
     bottom = top + _ROW * len(names) + 6
     xs = [x for row in chart.rows for x in (row.dot.x, row.dot.left, row.dot.right) if x is not None]
     low, high = min(xs), max(xs)
-    scale = PixelScale(low, high, left + 16, _WIDTH - RIGHT - 16, chart.is_log)
+    scale = PixelScale(low, high, left + 16, width - RIGHT - 16, chart.is_log)
     ticks = list_number_ticks(sorted(set(xs)), "log", 0) if chart.is_log else list_round_ticks(low, high)
     if len(ticks) < 3:
         ticks = list_round_ticks(low, high, _FEW_TICKS)
@@ -141,11 +142,12 @@ def lay_out_ranking(chart: RankingChart, standalone: bool) -> dict[str, Any]:
         "title": chart.title,
         "subtitle": "",
         "x_title": chart.x_title,
-        "width": _WIDTH,
+        "x_middle": min((left + width - RIGHT) / 2, width - 4 - LETTER * len(chart.x_title) / 2),
+        "width": width,
         "height": bottom + BOTTOM,
         "left": left if not standalone else RIGHT,
         "start": left,
-        "right": _WIDTH - RIGHT,
+        "right": width - RIGHT,
         "top": top,
         "bottom": bottom,
         "rows": rows,

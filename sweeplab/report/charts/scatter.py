@@ -6,13 +6,20 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from sweeplab.records.items import Items
-from sweeplab.records.metrics import METRICS, is_share
+from sweeplab.records.metrics import METRICS, is_share, score_parts
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Level, Line
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import find_base_value
-from sweeplab.report.evidence.costs import STEP_SECONDS, choose_memory_metric, choose_time_metric
+from sweeplab.report.evidence.costs import (
+    STEP_SECONDS,
+    WHOLE_TRAINING,
+    choose_memory_metric,
+    choose_time_metric,
+    read_stand_in,
+    stand_in_mean,
+)
 from sweeplab.report.evidence.estimates import estimate_settings
 from sweeplab.report.evidence.formatting import (
     choose_memory_unit,
@@ -20,11 +27,14 @@ from sweeplab.report.evidence.formatting import (
     format_number,
     label_metric,
     label_score,
+    name_score,
+    unit_of_metric,
 )
 from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
     collect_records,
+    first_objective,
     label_setting,
     list_varied_keys,
     pick_headline_scores,
@@ -66,6 +76,24 @@ def build_metric_charts(
     return [_add_bases(chart, bases) for chart in drawn if chart is not None]
 
 
+def build_objective_chart(
+    facts: StudyFacts, settings: list[Setting], bases: Sequence[BaseScore] = (), items: Items | None = None
+) -> Chart | None:
+    """The first objective against the varied key that moves it most, on its own scale, one line for each value of the
+    others; None where these are too many for lines, or the key has names and no numbers."""
+    axis, (metric, direction) = choose_axis(facts, collect_records(settings)), first_objective(facts)
+    if axis.scale == "category" or len(_group_by_other_axes(facts, settings, axis)) > _MAX_LINES:
+        return None
+    label, unit = label_metric(metric), unit_of_metric(metric)
+    short = name_score(score_parts(metric)[1]) if metric.startswith("scores.") else label
+    y_title, title = f"{short}{f' ({unit})' if unit else ''}", f"{label[0].upper()}{label[1:]}"
+    drawn = _build_chart("lead", title, y_title, facts, settings, axis, [_Curve(metric, short)], items=items)
+    if drawn is None:
+        return None
+    better = "lower" if direction == "minimize" else "higher"
+    return _add_bases(replace(drawn, note=f"{better.capitalize()} is better. {drawn.note}"), bases)
+
+
 def _build_score_charts(
     facts: StudyFacts,
     settings: list[Setting],
@@ -98,8 +126,8 @@ def _build_time_chart(facts: StudyFacts, settings: list[Setting], axis: Axis) ->
     divisor, unit = choose_time_unit(max(values))
     curve = _Curve(name, "time", divisor)
     if name == STEP_SECONDS:
-        title = "Time of a step alone, longest batch"
-        return _build_chart("step-time", title, f"step alone ({unit})", facts, settings, axis, [curve])
+        title = "Time per step, longest batch"
+        return _build_chart("step-time", title, f"time per step ({unit})", facts, settings, axis, [curve])
     return _build_chart("train-time", "Training time", f"training time ({unit})", facts, settings, axis, [curve])
 
 
@@ -150,7 +178,7 @@ def _build_chart(
     fits = unit_range and all(0 <= dot.y <= 1 for line in lines for dot in line.dots)
     note = "One dot per trial; the other axes vary too, so no line is drawn." if clouded else _describe_means(axis)
     if any(curve.name.startswith("solo.") for curve in curves) and _has_unprobed(settings):
-        note += " Trials that need the base for themselves were not probed, and are not drawn."
+        note += f" Trials that need the base for themselves were not probed: theirs is {WHOLE_TRAINING}, if known."
     metrics = tuple(curve.name for curve in curves)
     return Chart(ident, title, note, y_title, axis, lines, fits, metrics=metrics)
 
@@ -189,10 +217,12 @@ def _build_dots(settings: list[Setting], axis: Axis, curve: _Curve) -> list[Dot]
     dots = []
     for setting in settings:
         for record in setting.finished:
-            value = read_number(record, curve.name)
+            own = read_number(record, curve.name)
+            value = read_stand_in(record, curve.name) if own is None else own
             if value is not None:
                 shown = value / curve.divisor
                 text = f"trial {record.number}, {setting.label}, seed {record.seed}: {format_number(shown)}"
+                text += f", {WHOLE_TRAINING}" if own is None else ""
                 dots.append(Dot(axis.find_position(setting.params), shown, text))
     return dots
 
@@ -200,14 +230,21 @@ def _build_dots(settings: list[Setting], axis: Axis, curve: _Curve) -> list[Dot]
 def _build_mean_path(settings: list[Setting], axis: Axis, curve: _Curve, estimates: dict[int, Estimate]) -> list[Dot]:
     path = []
     for setting in settings:
-        spread = setting.spreads.get(curve.name)
-        if spread is not None:
-            mean = spread.mean / curve.divisor
-            estimate = estimates.get(setting.records[0].number)
+        spread, estimate = setting.spreads.get(curve.name), estimates.get(setting.records[0].number)
+        value = (
+            stand_in_mean(setting, curve.name)
+            if spread is None
+            else spread.mean
+            if estimate is None
+            else estimate.value
+        )
+        if value is not None:
+            mean = value / curve.divisor
+            num_seeds = len(setting.finished) if spread is None else spread.num_seeds
             ends = (None, None) if estimate is None else (estimate.low, estimate.high)
             low, high = (None if end is None else end / curve.divisor for end in ends)
             known = "" if low is None or high is None else f" [{format_number(low)}, {format_number(high)}]"
-            text = f"mean of {spread.num_seeds}, {setting.label}: {format_number(mean)}{known}"
+            text = f"mean of {num_seeds}, {setting.label}: {format_number(mean)}{known}"
             path.append(Dot(axis.find_position(setting.params), mean, text, low, high))
     return sorted(path, key=lambda dot: dot[:3])
 

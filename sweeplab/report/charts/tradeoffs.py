@@ -60,8 +60,8 @@ def _build_tradeoff_chart(evidence: Evidence, metric: str, index: int) -> Chart:
     beaten = [dot for order, dot in dots.items() if beaten_K[order]]
     left = sorted(dot for order, dot in dots.items() if not beaten_K[order])
     lines = [
-        Line("surely beaten", len(PALETTE) - 1, 1, beaten, [], is_pale=True),
-        Line("not surely beaten", 0, 0, left, path),
+        Line("dominated", len(PALETTE) - 1, 1, beaten, [], is_pale=True),
+        Line("best trade-offs", 0, 0, left, path),
     ]
     quality = label_metric(evidence.metric)
     y_unit = f" ({unit_of_metric(evidence.metric)})" if unit_of_metric(evidence.metric) else ""
@@ -77,9 +77,9 @@ def _describe_tradeoff(evidence: Evidence, cost: Cost, is_crowded: bool) -> str:
     ends = "its mean; intervals are in the tables" if is_crowded else "its mean with 95 % intervals where there are any"
     line = "The line joins what no other beats by the means, noise included."
     if evidence.table.num_seeds == 1:
-        return f"One dot per setting: {ends}. {line} With one seed no setting is surely beaten."
+        return f"One dot per setting: {ends}. {line} With one seed no setting is called dominated."
     dearer = "dearer" if cost.is_counted else f"more than {100 * MARGIN:.0f} % dearer"
-    return f"One dot per setting: {ends}. Surely beaten: another is surely better and not {dearer}. {line}"
+    return f"One dot per setting: {ends}. Dominated: another is clearly better and not {dearer}. {line}"
 
 
 def _choose_cost_unit(cost: str, highest: float) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from sweeplab.records.metrics import score_parts
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
-from sweeplab.report.evidence.settings import LOSS, format_varied, label_setting, list_varied_keys
+from sweeplab.report.evidence.settings import LOSS, Setting, format_varied, label_setting, list_varied_keys
 
 _DTYPES: Final = ("torch.float32", "torch.bfloat16", "torch.float16")  # possible types of a base; no record has it
 
@@ -68,3 +68,12 @@ def _is_distinguishing(facts: StudyFacts, key: str, members: Sequence[Sequence[T
     ]
     are_unique = all(len(values) == 1 and None not in values for values in values_by_base)
     return are_unique and len(set.union(*values_by_base)) > 1
+
+
+def find_base_of(setting: Setting, bases: Sequence[BaseScore], metric: str) -> float | None:
+    """What the base that a setting was trained on has of the metric; None where that is not known."""
+    keys = _list_possible_keys(setting.records[0])
+    values = {value for one in bases if one.key in keys and (value := find_base_value(one, metric)) is not None}
+    if not values:
+        values = {value for one in bases if (value := find_base_value(one, metric)) is not None}
+    return values.pop() if len(values) == 1 else None

@@ -1,11 +1,12 @@
 """Costs of settings: which time and which memory are reported for a study."""
 
 import math
+import statistics
 
 import numpy as np
 
 from sweeplab.records.record import TrialRecord
-from sweeplab.report.evidence.settings import Setting, collect_records, read_numbers
+from sweeplab.report.evidence.settings import Setting, collect_records, read_number, read_numbers
 from sweeplab.statistics.intervals import Array
 
 TRAIN_SECONDS = "phases.train.seconds"
@@ -18,6 +19,11 @@ _MEMORY_METRICS = (
     "phases.train.peak_reserved_bytes",
 )
 _SOLO_MEMORY_METRICS = (TENSOR_BYTES, "solo.peak_resident_bytes")
+WHOLE_TRAINING = "over its whole training"  # said of what `read_stand_in` gives
+_OF_TRAINING = {
+    "solo.peak_resident_bytes": "phases.train.peak_resident_bytes",
+    TENSOR_BYTES: "phases.train.peak_allocated_bytes",
+}
 _RESIDENT = "peak_resident_bytes"  # moves by tens of MB from run to run, so that it ranks nothing
 
 
@@ -47,6 +53,23 @@ def _list_memory_metrics(records: list[TrialRecord]) -> list[str]:
     measured = {name for record in records for name in read_numbers(record)}
     names = _SOLO_MEMORY_METRICS if has_shared_training(records) else _MEMORY_METRICS
     return [name for name in names if name in measured]
+
+
+def read_stand_in(record: TrialRecord, metric: str) -> float | None:
+    """Of a trial that had the base for itself, and was not measured for a few steps alone: its training's own memory,
+    and for a step's seconds those of its training by its steps. Shown beside the others, and ranks nothing."""
+    if record.solo is not None or record.trained_among_others:
+        return None
+    if metric == STEP_SECONDS:
+        seconds = read_number(record, TRAIN_SECONDS)
+        return seconds / record.step if seconds is not None and record.step else None
+    return read_number(record, _OF_TRAINING[metric]) if metric in _OF_TRAINING else None
+
+
+def stand_in_mean(setting: Setting, metric: str) -> float | None:
+    """The mean of `read_stand_in` over the finished trials of the setting; None where it has none."""
+    values = [value for record in setting.finished if (value := read_stand_in(record, metric)) is not None]
+    return statistics.fmean(values) if values else None
 
 
 def mean_by_setting(settings: list[Setting], metric: str | None) -> Array:

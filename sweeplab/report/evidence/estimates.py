@@ -230,10 +230,13 @@ def find_best_setting(facts: StudyFacts, settings: list[Setting]) -> Setting | N
 def estimate_settings(
     facts: StudyFacts, settings: list[Setting], metric: str, items: Items | None = None
 ) -> dict[int, Estimate]:
-    """Means with intervals of the settings that have a value, by the number of a setting's first trial."""
+    """Means with intervals of the settings that have a value, by the number of a setting's first trial. Those that keep
+    the study's constraints have the intervals of the answer, which are for these at once."""
+    allowed = keep_allowed(facts, settings)
     return {
         setting.records[0].number: estimate
-        for evidence in gather_comparable_evidence(facts, settings, metric, items).values()
+        for members in ([settings] if len(allowed) == len(settings) else [settings, allowed])
+        for evidence in gather_comparable_evidence(facts, members, metric, items).values()
         for setting, estimate in zip(evidence.settings, evidence.estimates, strict=True)
     }
 

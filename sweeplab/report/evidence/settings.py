@@ -11,6 +11,7 @@ from sweeplab.records.metrics import METRICS, SOLO_METRICS, choose_headline
 from sweeplab.records.record import RungScores, Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.formatting import format_value, shorten_key
+from sweeplab.report.evidence.masks import find_mask, find_masks
 
 LOSS: Final = "heldout_loss_nats_per_token"
 _LARGEST: Final = 1e100  # larger numbers are ignored, since their squares do not fit into a float
@@ -143,8 +144,14 @@ def format_varied(facts: StudyFacts, key: str, value: Any) -> str:
 
 
 def label_setting(facts: StudyFacts, params: dict[str, Any], keys: list[str]) -> str:
-    """Such as 'rank=8, lr=0.001'; keys in the order of the space."""
-    parts = [f"{shorten_key(key, keys)}={format_varied(facts, key, params[key])}" for key in keys if key in params]
+    """Such as 'rank=8, lr=0.001' or 'query + value, rank=8'; keys in the order of the space."""
+    masks = find_masks(facts, keys)
+    parts: dict[str, None] = {}  # a mask stands where its first key does, once
+    for key in keys:
+        if key in params:
+            mask = find_mask(masks, key)
+            plain = f"{shorten_key(key, keys)}={format_varied(facts, key, params[key])}"
+            parts[plain if mask is None else mask.name(params)] = None
     return ", ".join(parts) or "as configured"
 
 

@@ -1,20 +1,30 @@
 """What the study found, in sentences that claim no more than the records show."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from sweeplab.records.constraints import list_bounds
 from sweeplab.records.items import Items
-from sweeplab.records.record import Status, StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, Status, StudyFacts, TrialRecord
 from sweeplab.records.stored import is_number, value_at
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence
-from sweeplab.report.evidence.formatting import count_noun, describe_bound, format_metric, format_value, label_metric
+from sweeplab.report.evidence.formatting import (
+    count_noun,
+    describe_bound,
+    format_count,
+    format_metric,
+    format_value,
+    label_metric,
+)
 from sweeplab.report.evidence.race import judge_study
 from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, list_broken_bounds
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
 from sweeplab.report.findings.comparison import describe_gain
+from sweeplab.report.findings.gain import describe_lack_of_gain
+from sweeplab.report.findings.leader import find_cheapest
 from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
 
@@ -46,8 +56,10 @@ class End(NamedTuple):
     is_largest: bool
 
 
-def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None = None) -> Answer:
-    """The answer of the study by its first objective."""
+def state_answer(
+    facts: StudyFacts, settings: list[Setting], items: Items | None = None, bases: Sequence[BaseScore] = ()
+) -> Answer:
+    """The answer of the study by its first objective; that nothing was gained over the base is said first."""
     num_started = sum(len(setting.started) for setting in settings)
     num_skipped = sum(len(setting.records) for setting in settings) - num_started
     num_finished = sum(len(setting.finished) for setting in settings)
@@ -64,10 +76,11 @@ def state_answer(facts: StudyFacts, settings: list[Setting], items: Items | None
         return Answer(f"No trial finished, so there is nothing to compare{why}.", notes, [])
     families = group_comparable(facts, settings, first_objective(facts)[0])
     if len(families) == 1:
-        answer = _answer_comparable(facts, settings, items)
+        answer = _answer_comparable(facts, settings, items, bases)
         return replace(answer, notes=[*answer.notes, *notes])
     answers = {
-        label: _answer_comparable(facts, _drop_label(members, label), items) for label, members in families.items()
+        label: _answer_comparable(facts, _drop_label(members, label), items, bases)
+        for label, members in families.items()
     }
     apart = [f"With {label}: {' '.join((one.first, *one.notes))}" for label, one in answers.items()]
     sure = [f"With {label}: {' '.join(one.certainty)}" for label, one in answers.items() if one.certainty]
@@ -89,7 +102,9 @@ def _drop_label(settings: list[Setting], label: str) -> list[Setting]:
     return [replace(one, label=one.label.removeprefix(f"{label}, ")) for one in settings]
 
 
-def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items | None) -> Answer:
+def _answer_comparable(
+    facts: StudyFacts, settings: list[Setting], items: Items | None, bases: Sequence[BaseScore]
+) -> Answer:
     """The answer among settings whose objective means the same."""
     metric, _ = first_objective(facts)
     refused = [setting for setting in settings if is_refused(setting)]
@@ -104,10 +119,13 @@ def _answer_comparable(facts: StudyFacts, settings: list[Setting], items: Items 
     compared, judged = evidence.compared(), judge_study(facts, allowed)
     notes = [*constrained, *_warn_of_ends(facts, evidence)]
     certainty = list_certainty(allowed, evidence, compared)
+    leader = evidence.best if judged is None else allowed[judged[1].leader]
+    no_gain, sure = describe_lack_of_gain(evidence, leader, bases), list[str]()
     if judged is None:
-        return Answer(_name_best(facts, allowed, evidence, compared), notes, certainty)
-    first, *sure = state_race(facts, allowed, evidence, judged)
-    return Answer(first, notes, [*sure, *certainty])
+        first = _name_best(facts, allowed, evidence, compared)
+    else:
+        first, *sure = state_race(facts, allowed, evidence, judged)
+    return Answer(f"{no_gain} {first}".lstrip(), notes, [*sure, *certainty])
 
 
 def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[str]:
@@ -199,12 +217,24 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     if not rivals:
         return f"Use {best.label}: its {label} is {value}{gain}, and every other setting is worse."
     if len(rivals) == len(evidence.settings) - 1:
-        return f"No setting can be told from the others: {has}, but each of the others may be as good."
+        return f"No winner: {_count_all(evidence)} may be as good as the others. {has}.{_name_cheapest(evidence)}"
     if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
         others = f"{' and '.join(rivals)} may be as good, every other setting is worse"
     return f"Use {best.label}: it has the {extreme} {label}, {value}{gain}; {others}."
+
+
+def _count_all(evidence: Evidence) -> str:
+    return "either setting" if len(evidence.settings) == 2 else f"each of the {len(evidence.settings)} settings"
+
+
+def _name_cheapest(evidence: Evidence) -> str:
+    cheapest = find_cheapest(evidence.settings)
+    if cheapest is None:
+        return ""
+    size = format_count(cheapest.spreads["num_trainable_params"].mean)
+    return f" The cheapest is {cheapest.label}, with {size} trained parameters."
 
 
 def _describe_refusals(refused: list[Setting]) -> list[str]:

@@ -1,10 +1,8 @@
 """The answer of a study for programs: the numbers of the report, unrounded."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sweeplab.config.space import identify_params
 from sweeplab.records.answer import (
     ANSWER_VERSION,
     AnswerSetting,
@@ -25,36 +23,24 @@ from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.stored import is_number
-from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.costs import STEP_SECONDS, TRAIN_SECONDS, choose_memory_metric
-from sweeplab.report.evidence.estimates import Evidence, gather_evidence
+from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import describe_bound
 from sweeplab.report.evidence.settings import (
     Setting,
     collect_records,
     first_objective,
-    is_refused,
-    keep_allowed,
     list_broken_bounds,
 )
 from sweeplab.report.findings.answer import Answer, find_ends
 from sweeplab.report.findings.certainty import count_seeds
+from sweeplab.report.findings.leader import Standing, find_standing
 from sweeplab.report.findings.race import list_fresh_values
-from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import LEVEL, Estimate
 
 _State = Literal["decided", "open", "finished", "running"]
 _WORSE: Final = "worse"
 _CONSTRAINT: Final = "constraint"
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """The leading setting, and how the others compare with it."""
-
-    evidence: Evidence
-    compared: Comparison | None  # with the leading setting; None where no error is known
-    leader: Setting
 
 
 def build_answer(
@@ -69,9 +55,9 @@ def build_answer(
     `stated` is what `state_answer` gives for the same settings.
     """
     records = collect_records(settings)
-    standing = _find_standing(facts, settings, items, race)
+    standing = find_standing(facts, settings, items, race)
     leading = None if standing is None else _describe_setting(standing.evidence, standing.leader)
-    is_named = standing is not None and _is_recommended(standing, race)
+    is_named = standing is not None and standing.is_recommended
     metric, direction = first_objective(facts)
     return StudyAnswer(
         version=ANSWER_VERSION,
@@ -93,35 +79,6 @@ def build_answer(
         not_tried=_list_not_tried(facts, records, standing),
         warnings=[*stated.notes, *stated.certainty],
     )
-
-
-def _find_standing(
-    facts: StudyFacts, settings: list[Setting], items: Items | None, race: RaceStatement | None
-) -> _Standing | None:
-    metric = first_objective(facts)[0]
-    if len(group_comparable(facts, settings, metric)) > 1:
-        return None
-    allowed = [setting for setting in keep_allowed(facts, settings) if not is_refused(setting)]
-    evidence = gather_evidence(facts, allowed, metric, items)
-    if evidence is None:
-        return None
-    compared, leader = evidence.compared(), evidence.best
-    if race is not None and identify_params(race.leader) != identify_params(leader.params):
-        wanted = identify_params(race.leader)
-        return next(
-            (_Standing(evidence, None, one) for one in evidence.settings if identify_params(one.params) == wanted), None
-        )
-    return _Standing(evidence, compared, leader)
-
-
-def _is_recommended(standing: _Standing, race: RaceStatement | None) -> bool:
-    """Whether the report says to use the leading setting: some other setting has to be worse."""
-    if race is not None:
-        return race.is_decided
-    compared, num_settings = standing.compared, len(standing.evidence.settings)
-    if compared is None or max(count_seeds(standing.evidence)) == 1:
-        return False
-    return len(compared.tied) < num_settings
 
 
 def _find_state(facts: StudyFacts, records: list[TrialRecord], race: RaceStatement | None) -> _State | None:
@@ -149,21 +106,19 @@ def _describe_setting(evidence: Evidence, setting: Setting) -> AnswerSetting:
     )
 
 
-def _list_runner_ups(standing: _Standing) -> list[RunnerUp]:
+def _list_runner_ups(standing: Standing) -> list[RunnerUp]:
     """The settings that are not worse for sure, in the report's order; where no error is known, all others."""
-    evidence, compared = standing.evidence, standing.compared
-    tied = range(len(evidence.settings)) if compared is None else compared.tied
-    return [
-        RunnerUp(
-            **dict(_describe_setting(evidence, evidence.settings[index])),
-            difference=None if compared is None else _describe_interval(compared.differences[index]),
+    runner_ups = []
+    for setting in standing.tied:
+        difference = standing.find_difference(setting)
+        described = dict(_describe_setting(standing.evidence, setting))
+        runner_ups.append(
+            RunnerUp(**described, difference=None if difference is None else _describe_interval(difference))
         )
-        for index in tied
-        if evidence.settings[index] is not standing.leader
-    ]
+    return runner_ups
 
 
-def _find_bound(standing: _Standing | None) -> float | None:
+def _find_bound(standing: Standing | None) -> float | None:
     """How much better any ranked setting may be, by the intervals against the leading one, which hold at once.
 
     With one seed the intervals are over items, which says nothing of another seed.
@@ -177,7 +132,7 @@ def _find_bound(standing: _Standing | None) -> float | None:
     return max(0.0, *map(float, known)) if known and len(known) == len(ends) else None
 
 
-def _list_dropped(facts: StudyFacts, settings: list[Setting], standing: _Standing | None) -> list[Dropped]:
+def _list_dropped(facts: StudyFacts, settings: list[Setting], standing: Standing | None) -> list[Dropped]:
     dropped = []
     for setting in settings:
         for status in Status:
@@ -202,7 +157,7 @@ def _drop(
     return Dropped(params=setting.params, outcome=outcome, trials=trials, reason=reason, difference=difference)
 
 
-def _find_loss(standing: _Standing | None, setting: Setting) -> Interval | None:
+def _find_loss(standing: Standing | None, setting: Setting) -> Interval | None:
     """The setting minus the leading one, where it is worse for sure."""
     index = None if standing is None else standing.evidence.index_of(setting)
     if standing is None or standing.compared is None or index is None or index in standing.compared.tied:
@@ -210,7 +165,7 @@ def _find_loss(standing: _Standing | None, setting: Setting) -> Interval | None:
     return _describe_interval(standing.compared.differences[index])
 
 
-def _measure_memory(records: list[TrialRecord], standing: _Standing | None) -> Memory | None:
+def _measure_memory(records: list[TrialRecord], standing: Standing | None) -> Memory | None:
     metric = choose_memory_metric(records)
     mean = None if metric is None else _find_mean(standing, metric)
     if metric is None or mean is None:
@@ -218,7 +173,7 @@ def _measure_memory(records: list[TrialRecord], standing: _Standing | None) -> M
     return Memory(metric=metric, meaning=METRICS[metric].label, peak_bytes=mean)
 
 
-def _measure_time(records: list[TrialRecord], standing: _Standing | None) -> Time:
+def _measure_time(records: list[TrialRecord], standing: Standing | None) -> Time:
     return Time(
         step_seconds=_find_mean(standing, STEP_SECONDS),
         training_seconds=_find_mean(standing, TRAIN_SECONDS),
@@ -226,7 +181,7 @@ def _measure_time(records: list[TrialRecord], standing: _Standing | None) -> Tim
     )
 
 
-def _find_mean(standing: _Standing | None, metric: str) -> float | None:
+def _find_mean(standing: Standing | None, metric: str) -> float | None:
     spread = None if standing is None else standing.leader.spreads.get(metric)
     return None if spread is None else float(spread.mean)
 
@@ -241,7 +196,7 @@ def _sum_worker_seconds(records: list[TrialRecord]) -> float:
     return math.fsum(cohorts.values())
 
 
-def _list_not_tried(facts: StudyFacts, records: list[TrialRecord], standing: _Standing | None) -> NotTried:
+def _list_not_tried(facts: StudyFacts, records: list[TrialRecord], standing: Standing | None) -> NotTried:
     finished = [record for record in records if record.status is Status.FINISHED]
     uncovered = [_find_uncovered(name, axis, finished) for name, axis in facts.space.items()]
     ends = [] if standing is None else find_ends(facts, standing.evidence, standing.leader)

@@ -14,33 +14,33 @@ from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_see
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_interval, format_metric, label_metric
 from sweeplab.report.evidence.fronts import MARGIN, Cost, find_beaten, find_surely_better, gather_cost
 from sweeplab.report.evidence.settings import Setting, collect_records, first_objective, pick_headline_scores
-from sweeplab.report.findings.table import Cell, Column, Table
+from sweeplab.report.findings.table import Cell, Column, Table, merge_equal_rows
 from sweeplab.statistics.selection import find_best_under, find_pareto_front
 
 _LONGEST_FRONT: Final = 30  # rows
 _MOST_NAMED: Final = 4  # settings in a cell
-_BEATEN: Final = (
-    "another setting is surely better (95 % for all pairs at once), is by its means no worse in any other objective, "
-    f"needs no more counted memory, and at most {100 * MARGIN:.0f} % more measured memory and time."
+EXPLAINED_FRONT: Final = (
+    "Dominated: another setting is clearly better (95 % for all pairs at once), is by its means no worse in any other "
+    f"objective, needs no more counted memory, and at most {100 * MARGIN:.0f} % more measured memory and time. The "
+    "others are the best trade-offs as far as is known. 'By its means, too': it would be one if all means were exact, "
+    "noise included."
 )
-_BY_MEANS: Final = "'By its means, too': it would be on the front if all means were exact, noise included."
 
 
 def describe_pareto(facts: StudyFacts, evidence: Evidence) -> str:
-    """What the front's table shows, and what of it is sure."""
+    """How many settings are dominated, and what is left out."""
     front = _find_front(facts, evidence)
     num_settings, num_left = len(evidence.settings), len(front.indices)
     if evidence.table.num_seeds == 1:
         return (
-            f"With one seed no setting is surely beaten: another seed may turn the order round. {_BY_MEANS} "
-            "No budget of a measured time or size is shown: one run does not say how far it spreads."
+            "With one seed no setting is called dominated: another seed may turn the order round. No budget of a "
+            "measured time or size is shown: one run does not say how far it spreads."
         )
     beaten = f"{num_settings - num_left} of {count_noun(num_settings, 'setting')}"
-    verb = "is" if num_settings - num_left == 1 else "are"
     cut = (
-        f" Shown: those on the front by their means, of {num_left} that are not surely beaten." if front.is_cut else ""
+        f" Shown: those that no other beats by the means, of {num_left} that are not dominated." if front.is_cut else ""
     )
-    return f"{beaten} {verb} surely beaten: {_BEATEN} The others are on the front as far as is known. {_BY_MEANS}{cut}"
+    return f"{beaten} {'is' if num_settings - num_left == 1 else 'are'} dominated: dearer or worse than another.{cut}"
 
 
 class _Front(NamedTuple):
@@ -88,7 +88,8 @@ def build_pareto_table(facts: StudyFacts, evidence: Evidence) -> Table | None:
     columns = [Column("setting", numeric=False), *(Column(label_metric(name)) for name in (evidence.metric, *names))]
     costs = {one.metric: one for one in front.costs}
     rows = []
-    for index in front.indices:
+    effects = (evidence.sign * evidence.table.effects_K).tolist()
+    for index in sorted(front.indices, key=lambda index: -effects[index]):
         if front.is_cut and index not in front.by_means:
             continue
         label = Cell(evidence.settings[index].label, "by its means, too" if index in front.by_means else "")
@@ -97,7 +98,7 @@ def build_pareto_table(facts: StudyFacts, evidence: Evidence) -> Table | None:
             for name in names
         ]
         rows.append([label, _quality_cell(evidence, index), *cells])
-    return Table(columns, rows)
+    return Table(columns, merge_equal_rows(rows))
 
 
 def _value_cell(setting: Setting, name: str) -> Cell:
@@ -196,6 +197,8 @@ def build_forgetting_table(facts: StudyFacts, settings: list[Setting], items: It
         return None
     titles = [Column(label_metric(one.metric), "kept" if index else "learned") for index, one in enumerate(sides)]
     rows = []
-    for setting in sides[0].settings:
+    effects = (sides[0].sign * sides[0].table.effects_K).tolist()
+    for index in sorted(range(len(effects)), key=lambda index: -effects[index]):
+        setting = sides[0].settings[index]
         rows.append([Cell(setting.label), *(_quality_cell(side, side.index_of(setting)) for side in sides)])
-    return Table([Column("setting", numeric=False), *titles], rows)
+    return Table([Column("setting", numeric=False), *titles], merge_equal_rows(rows))

@@ -12,7 +12,7 @@ from sweeplab.report.evidence.formatting import (
     format_metric,
     label_metric,
 )
-from sweeplab.report.findings.table import Cell, Column, Table
+from sweeplab.report.findings.table import Cell, Column, Table, merge_equal_rows
 from sweeplab.statistics.comparison import Comparison
 from sweeplab.statistics.intervals import find_t, level_with
 from sweeplab.statistics.power import POWER, count_items_needed, count_seeds_needed, find_least_difference
@@ -28,25 +28,27 @@ _MAX_APART: Final = 4  # settings in a sentence
 
 
 def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
-    """For every setting: the difference from the best, whether it is significant, and the seeds or items needed."""
+    """For every setting, the best first: the difference from that, whether it is clearly worse, what would tell."""
     with_items = compared.seed_deviations is None and compared.item_deviations is not None
     columns = [
         Column("setting", numeric=False),
         Column(f"{label_metric(evidence.metric)}, minus the best's", "95 % for all at once"),
-        Column("told from the best", numeric=False),
+        Column("clearly worse", numeric=False),
         Column("seeds needed", "for a difference as seen"),
         *([Column("items needed", "with this seed")] if with_items else []),
     ]
     rows = []
-    for index, setting in enumerate(evidence.settings):
+    effects = (evidence.sign * evidence.table.effects_K).tolist()
+    for index in sorted(range(len(effects)), key=lambda index: (index != compared.best, -effects[index])):
+        setting = evidence.settings[index]
         if index == compared.best:
-            rows.append([Cell(setting.label), Cell(DASH), Cell("the best"), *[Cell(DASH)] * (len(columns) - 3)])
+            rows.append([Cell(setting.label), Cell(DASH), Cell("leads"), *[Cell(DASH)] * (len(columns) - 3)])
             continue
         difference = compared.differences[index]
         needed = [seeds_cell(compared, index), *([_items_cell(compared, index)] if with_items else [])]
         value = Cell(format_difference(evidence.metric, difference.value), format_interval(evidence.metric, difference))
         rows.append([Cell(setting.label), value, Cell("no" if index in compared.tied else "yes"), *needed])
-    return Table(columns, rows, compared.best)
+    return Table(columns, merge_equal_rows(rows), 0 if compared.tied == [compared.best] else None)
 
 
 def seeds_cell(compared: Comparison, index: int) -> Cell:

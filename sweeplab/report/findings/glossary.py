@@ -4,7 +4,9 @@ from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.report.evidence.costs import (
+    STEP_SECONDS,
     TENSOR_BYTES,
+    WHOLE_TRAINING,
     choose_memory_metric,
     choose_resident_metric,
     has_shared_training,
@@ -123,10 +125,11 @@ def _explain_shared_training(memory: str | None, records: list[TrialRecord]) -> 
     """What time and memory mean in a study whose trials shared a base: (term, explanation)."""
     explained = [
         (
-            "a step alone",
+            METRICS[STEP_SECONDS].label,
             "The fastest of a few optimizer steps of the trial alone on the base, at its longest batch, measured "
             "before it trained. The time of its training is no number of its own, since others trained at the same "
-            "time. A setting that needs the base for itself is not probed; its whole training is given in small print."
+            "time. A setting that needs the base for itself is not probed: its training's time by its steps, and its "
+            f"training's memory, stand there with the words '{WHOLE_TRAINING}', and rank nothing."
             + _explain_spread(records),
         ),
         (

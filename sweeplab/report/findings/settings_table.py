@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
@@ -12,11 +12,13 @@ from sweeplab.report.evidence.costs import (
     STEP_SECONDS,
     TENSOR_BYTES,
     TRAIN_SECONDS,
+    WHOLE_TRAINING,
     choose_memory_metric,
     choose_resident_metric,
     has_shared_training,
+    stand_in_mean,
 )
-from sweeplab.report.evidence.estimates import estimate_settings, find_best_setting
+from sweeplab.report.evidence.estimates import estimate_settings
 from sweeplab.report.evidence.formatting import (
     DASH,
     count_noun,
@@ -30,17 +32,19 @@ from sweeplab.report.evidence.formatting import (
     format_share,
     format_step_duration,
     label_score,
-    shorten_key,
 )
 from sweeplab.report.evidence.settings import (
     LOSS,
     Setting,
     collect_records,
-    format_varied,
     list_broken_bounds,
     list_scores,
     list_varied_keys,
+    pick_headline_scores,
 )
+from sweeplab.report.findings.leader import find_standing, rank_settings
+from sweeplab.report.findings.names import build_name_columns
+from sweeplab.report.findings.race import summarize_race
 from sweeplab.report.findings.table import Cell, Column, Table
 from sweeplab.statistics.intervals import Estimate
 
@@ -53,6 +57,17 @@ _BESIDE_STEP: Final = {
 _CellOf = Callable[[Setting], Cell]
 
 
+class _Entry(NamedTuple):
+    """A column, its cell of a setting, and the metric that a base model may have, too."""
+
+    column: Column
+    make: _CellOf
+    metric: str | None = None
+
+    def folded(self) -> "_Entry":
+        return self._replace(column=self.column._replace(is_minor=True))
+
+
 def build_settings_table(
     facts: StudyFacts,
     settings: list[Setting],
@@ -60,50 +75,82 @@ def build_settings_table(
     bases: Sequence[BaseScore] = (),
     items: Items | None = None,
 ) -> Table:
-    """One row per setting: mean ± standard deviation over seeds, and the mean's interval in small print.
+    """One row per setting, the best first: mean ± standard deviation over seeds, the mean's interval in small print.
 
-    `brief`: objectives only, no adapter size. `bases` are rows of their own, above the settings.
+    The objective is the first number. `brief`: objectives only, no adapter size. `bases` are rows of their own, above
+    the settings.
     """
     records = collect_records(settings)
-    keys = list_varied_keys(facts, records)
-    best = find_best_setting(facts, settings)
-    scores = [pair for pair in list_scores(records) if not brief or f"scores.{pair[0]}.{pair[1]}" in facts.objectives]
-    columns: list[tuple[Column, _CellOf, str | None]] = [
-        (Column(shorten_key(key, keys), numeric=False), partial(_varied_cell, facts, key), None) for key in keys
-    ] or [(Column("setting", numeric=False), _label_cell, None)]
-    columns.append((Column("finished", "of started"), _counts_cell, None))
-    if facts.constraints:
-        columns.append((Column("allowed", numeric=False), partial(_allowed_cell, facts), None))
-    loss = estimate_settings(facts, settings, LOSS, items)
-    columns.append((Column("held-out loss", "nats/target"), partial(_spread_cell, LOSS, loss), LOSS))
-    columns += [
-        (*_build_score_column(facts, settings, task, metric, items), f"scores.{task}.{metric}")
-        for task, metric in scores
-    ]
-    columns.append((Column("trainable parameters"), _params_cell, None))
-    if len({setting.spreads[_BITS].mean for setting in settings if _BITS in setting.spreads}) > 1:
-        columns.append((Column("base", "bits/parameter"), _bits_cell, None))
-    columns += [(column, make, None) for column, make in _build_cost_columns(records)]
-    if not brief:
-        columns.append((Column("adapter size"), partial(_memory_cell, "adapter_bytes"), None))
-    metrics = [metric for _, _, metric in columns]
-    rows = [_build_base_row(base, metrics, which) for base, which in label_bases(facts, records, bases)]
+    standing = find_standing(facts, settings, items, summarize_race(facts, settings))
+    entries = _list_name_entries(facts, records)
+    entries += _list_quality_entries(facts, settings, brief, items)
+    entries += _list_cost_entries(settings, brief)
+    rows = [_build_base_row(base, entries, which) for base, which in label_bases(facts, records, bases)]
     num_bases = len(rows)
-    rows += [[make(setting) for _, make, _ in columns] for setting in settings]
-    marked = next((num_bases + index for index, setting in enumerate(settings) if setting is best), None)
-    return Table([column for column, _, _ in columns], rows, marked, num_bases)
+    ranked = rank_settings(facts, settings, items)
+    rows += [[one.make(setting) for one in entries] for setting in ranked]
+    marked, tied = None, list[int]()
+    if standing is not None and standing.is_alone:
+        marked = num_bases + ranked.index(standing.leader)
+    elif standing is not None and standing.is_recommended:
+        tied = [num_bases + ranked.index(one) for one in (standing.leader, *standing.tied)]
+    return Table([one.column for one in entries], rows, marked, num_bases, tuple(tied))
 
 
-def _build_base_row(base: BaseScore, metrics: list[str | None], which: str) -> list[Cell]:
+def _list_name_entries(facts: StudyFacts, records: list[TrialRecord]) -> list[_Entry]:
+    keys = list_varied_keys(facts, records)
+    named = build_name_columns(facts, keys)
+    if not named:
+        return [_Entry(Column("setting", numeric=False), _label_cell)]
+    return [_Entry(column, partial(_varied_cell, make)) for column, make in named]
+
+
+def _list_quality_entries(facts: StudyFacts, settings: list[Setting], brief: bool, items: Items | None) -> list[_Entry]:
+    """The objectives first, the others in the order of the records; scores beside a task's main one are folded."""
+    records = collect_records(settings)
+    headline = [f"scores.{task}.{metric}" for task, metric in pick_headline_scores(records, facts.objectives)]
+    scores = {f"scores.{task}.{metric}": (task, metric) for task, metric in list_scores(records)}
+    quality = [name for name in facts.objectives if name in scores or name == LOSS]
+    if not brief:
+        quality += [*headline, *scores]
+    entries = []
+    for name in dict.fromkeys([*quality, LOSS]):
+        if name == LOSS:
+            loss = estimate_settings(facts, settings, LOSS, items)
+            entry = _Entry(Column("held-out loss", "nats/target"), partial(_spread_cell, LOSS, loss), LOSS)
+        else:
+            entry = _Entry(*_build_score_column(facts, settings, *scores[name], items), name)
+        entries.append(entry if name in (*facts.objectives, *headline, LOSS) else entry.folded())
+    counts = _Entry(Column("finished", "of started"), _counts_cell)
+    is_whole = len({one.counts for one in settings}) == 1 and all(one.finished == one.records for one in settings)
+    beside = [counts.folded() if is_whole else counts]
+    if facts.constraints:
+        beside.insert(0, _Entry(Column("allowed", numeric=False), partial(_allowed_cell, facts)))
+    return [*entries[:1], *beside, *entries[1:]]
+
+
+def _list_cost_entries(settings: list[Setting], brief: bool) -> list[_Entry]:
+    records = collect_records(settings)
+    entries = [_Entry(column, make) for column, make in _build_cost_columns(records)]
+    time, memory, *beside = entries
+    params = _Entry(Column("trainable parameters"), _params_cell)
+    bits = _Entry(Column("base", "bits/parameter"), _bits_cell)
+    varies = len({setting.spreads[_BITS].mean for setting in settings if _BITS in setting.spreads}) > 1
+    size = _Entry(Column("adapter size"), partial(_memory_cell, "adapter_bytes")).folded()
+    folded = [one.folded() for one in beside] + ([] if brief else [size])
+    return [memory, time, params, *([bits] if varies else []), *folded]
+
+
+def _build_base_row(base: BaseScore, entries: list[_Entry], which: str) -> list[Cell]:
     """The base's own values; it has no seeds, so there is no spread, and a score's error is over items."""
     cells = [Cell("base model", f"without adapter{which and ', '}{which}")]
-    for metric in metrics[1:]:
+    for metric in (one.metric for one in entries[1:]):
         value = None if metric is None else find_base_value(base, metric)
         score = None if metric is None else find_base_score(base, metric)
         cells.append(
             Cell(
                 format_number(value),
-                "" if score is None or score.stderr is None else f"se {format_number(score.stderr)}",
+                aside="" if score is None or score.stderr is None else f"se {format_number(score.stderr)}",
             )
         )
     return cells
@@ -113,7 +160,7 @@ def _build_cost_columns(records: list[TrialRecord]) -> list[tuple[Column, _CellO
     """Time and memory of a setting's own: of its training, or of a step alone where any trials trained together."""
     time = (Column("training time"), _time_cell)
     if has_shared_training(records):
-        time = (Column("a step alone", "longest batch"), _step_cell)
+        time = (Column(METRICS[STEP_SECONDS].label, "longest batch"), _step_cell)
     resident = choose_resident_metric(records)
     beside = [] if resident is None else [_build_memory_column(resident, records)]
     return [time, _build_memory_column(choose_memory_metric(records), records), *beside]
@@ -121,7 +168,7 @@ def _build_cost_columns(records: list[TrialRecord]) -> list[tuple[Column, _CellO
 
 def _build_memory_column(name: str | None, records: list[TrialRecord]) -> tuple[Column, _CellOf]:
     shared = has_shared_training(records)
-    kind = f"peak memory{' alone' if shared else ''}" if name is None else METRICS[name].label
+    kind = "peak memory" if name is None else METRICS[name].label
     if not shared and name != TENSOR_BYTES:
         return Column(kind.removesuffix(", training"), "in training"), partial(_memory_cell, name)
     return Column(kind), partial(_memory_cell, name)
@@ -140,12 +187,8 @@ def _allowed_cell(facts: StudyFacts, setting: Setting) -> Cell:
     return Cell("no", f"not {', '.join(map(describe_bound, broken))}") if broken else Cell("yes")
 
 
-def _varied_cell(facts: StudyFacts, key: str, setting: Setting) -> Cell:
-    return build_param_cell(facts, key, setting.params)
-
-
-def build_param_cell(facts: StudyFacts, key: str, params: dict[str, Any]) -> Cell:
-    return Cell(format_varied(facts, key, params[key]) if key in params else DASH)
+def _varied_cell(make: Callable[[dict[str, Any]], Cell], setting: Setting) -> Cell:
+    return make(setting.params)
 
 
 def _build_score_column(
@@ -170,11 +213,11 @@ def _spread_cell(name: str, estimates: dict[int, Estimate], setting: Setting, nu
     notes = [] if estimate is None or estimate.low is None else [format_interval(name, estimate)]
     if estimate is not None and estimate.is_apart:
         notes.append("own spread")
-    if spread.stderr is not None:
-        notes.append(f"se {format_number(spread.stderr)}")
+    asides = [] if spread.stderr is None else [f"se {format_number(spread.stderr)}"]
     if num_items and spread.num_items is not None:
-        notes.append(count_noun(spread.num_items, "item"))
-    return Cell(format_plus_minus(spread.mean, spread.std), ", ".join(notes))
+        asides.append(count_noun(spread.num_items, "item"))
+    mean = spread.mean if estimate is None else estimate.value  # without the seeds that the answer leaves out, too
+    return Cell(format_plus_minus(mean, spread.std), ", ".join(notes), aside=", ".join(asides))
 
 
 def _params_cell(setting: Setting) -> Cell:
@@ -200,21 +243,23 @@ def _time_cell(setting: Setting) -> Cell:
 
 
 def _step_cell(setting: Setting) -> Cell:
-    """A method that has the base for itself is not probed on a GPU: its training's own time is in the small print."""
-    spread, training = setting.spreads.get(STEP_SECONDS), setting.spreads.get(TRAIN_SECONDS)
-    if spread is not None:
-        notes = [] if spread.std is None else [f"± {format_step_duration(spread.std)}"]
-        notes += [
-            f"{word} {format_step_duration(setting.spreads[name].mean)}"
-            for word, name in _BESIDE_STEP.items()
-            if name in setting.spreads
-        ]
-        return Cell(format_step_duration(spread.mean), ", ".join(notes), spread.mean)
-    return Cell(DASH, "" if training is None else f"all training {format_duration(training.mean)}")
+    """A method that has the base for itself is not probed: its training's own time, by its steps, stands for that."""
+    spread = setting.spreads.get(STEP_SECONDS)
+    if spread is None:
+        seconds = stand_in_mean(setting, STEP_SECONDS)
+        return Cell(DASH) if seconds is None else Cell(format_step_duration(seconds), WHOLE_TRAINING, seconds)
+    beside = [
+        f"{word} {format_step_duration(setting.spreads[name].mean)}"
+        for word, name in _BESIDE_STEP.items()
+        if name in setting.spreads
+    ]
+    note = "" if spread.std is None else f"± {format_step_duration(spread.std)}"
+    return Cell(format_step_duration(spread.mean), note, spread.mean, ", ".join(beside))
 
 
 def _memory_cell(name: str | None, setting: Setting) -> Cell:
     spread = None if name is None else setting.spreads.get(name)
     if spread is None:
-        return Cell(DASH)
+        size = None if name is None else stand_in_mean(setting, name)
+        return Cell(DASH) if size is None else Cell(format_memory(size), WHOLE_TRAINING, size)
     return Cell(format_memory(spread.mean), f"± {format_memory(spread.std)}" if spread.std else "", spread.mean)

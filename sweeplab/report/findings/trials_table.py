@@ -4,20 +4,20 @@ import statistics
 
 from sweeplab.records.record import StudyFacts, TrialRecord, metric_value
 from sweeplab.report.evidence.costs import TRAIN_SECONDS, has_shared_training
-from sweeplab.report.evidence.formatting import DASH, format_duration, format_number, label_score, shorten_key
+from sweeplab.report.evidence.formatting import DASH, format_duration, format_number, label_score
 from sweeplab.report.evidence.settings import LOSS, list_varied_keys, pick_headline_scores, read_numbers
-from sweeplab.report.findings.settings_table import build_param_cell
+from sweeplab.report.findings.names import build_name_columns
 from sweeplab.report.findings.table import Cell, Column, Table
 
 
 def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     """One row per trial, failed ones with their reasons."""
-    keys = list_varied_keys(facts, records)
+    named = build_name_columns(facts, list_varied_keys(facts, records))
     scores = pick_headline_scores(records, facts.objectives)
     shared = has_shared_training(records)
     columns = [
         Column("trial"),
-        *(Column(shorten_key(key, keys), numeric=False) for key in keys),
+        *(column for column, _ in named),
         Column("seed"),
         Column("status", numeric=False),
         Column("held-out loss", "nats/target"),
@@ -32,7 +32,7 @@ def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
         rows.append(
             [
                 Cell(str(record.number)),
-                *(build_param_cell(facts, key, record.params) for key in keys),
+                *(make(record.params) for _, make in named),
                 Cell(str(record.seed)),
                 Cell(record.status.value.replace("_", " ")),
                 Cell(format_number(values.get(LOSS))),

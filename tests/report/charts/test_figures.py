@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -23,9 +24,9 @@ from sweeplab.records.record import (
 from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
 from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
-from sweeplab.report.charts.figures import build_study_charts, draw_figures, draw_picture
+from sweeplab.report.charts.figures import build_lead, build_study_charts, draw_figures
 from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
-from sweeplab.report.charts.ranking import build_ranking_chart
+from sweeplab.report.charts.ranking import build_ranking_chart, has_many_axes
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
@@ -80,7 +81,7 @@ def test_every_figure_is_valid_svg_with_units(make_facts: FactsFactory, make_rec
         for one in draw_figures(facts, settings, build_study_charts(facts, settings, [], []), {"": found}, shares)
     }
     assert list(drawn) == [
-        *("score-0", "parallel", "tradeoff-0", "importance"),
+        *("score-0", "tradeoff-0", "importance"),
         *("heldout-loss", "train-time", "peak-memory", "loss-curves", "training-curves", "phase-memory"),
     ]
     texts = {}
@@ -207,11 +208,11 @@ def test_a_trade_off_joins_what_no_other_beats(make_facts: FactsFactory, make_re
     found = gather_evidence(facts, group_by_setting(facts, records), "scores.new.acc", None)
     assert found is not None
     (chart,) = build_tradeoff_charts(found)
-    (front,) = chart.lines  # with one seed no setting is surely beaten
+    (front,) = chart.lines  # with one seed no setting is called dominated
     assert [(dot.x, dot.y) for dot in front.path] == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75)]
     assert sorted((dot.x, dot.y) for dot in front.dots) == [(10.0, 0.25), (20.0, 0.5), (30.0, 0.75), (40.0, 0.5)]
     assert all(dot.left is None for dot in front.dots)
-    assert "With one seed no setting is surely beaten" in chart.note
+    assert "With one seed no setting is called dominated" in chart.note
 
 
 def test_what_is_surely_beaten_is_apart_in_a_trade_off(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -250,28 +251,31 @@ def test_a_cohorts_memory_is_one_dot(make_record: RecordFactory) -> None:
 def test_parallel_lines_meet_their_values_and_the_best_is_on_top(
     make_facts: FactsFactory, make_record: RecordFactory
 ) -> None:
-    space = {"optimizer": {"choices": ["sgd", "adamw"]}, "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True}}
+    space = {
+        "optimizer": {"choices": ["sgd", "adamw"]},
+        "optimizer.lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "schedule": {"choices": ["constant", "cosine"]},
+    }
     rates = [1e-4 * 100 ** (n / 12) for n in range(13)]
+    others = [{"optimizer": ("sgd", "adamw")[n % 2], "schedule": ("constant", "cosine")[n // 7]} for n in range(13)]
     records = [
-        make_record(n, {"optimizer": ("sgd", "adamw")[n % 2], "optimizer.lr": rate}, 0, 1 + (n - 4) ** 2 / 16)
-        for n, rate in enumerate(rates)
+        make_record(n, {"optimizer.lr": rate} | others[n], 0, 1 + (n - 4) ** 2 / 16) for n, rate in enumerate(rates)
     ]
     facts = make_facts(space=space)
     chart = build_parallel_chart(facts, group_by_setting(facts, records))
     assert chart is not None
     assert [rail.name for rail in chart.rails] == [
-        *("optimizer", "lr", "held-out loss", "peak resident memory, training", "training time")
+        *("optimizer", "lr", "schedule", "held-out loss", "peak memory of the process, training", "training time")
     ]
-    assert chart.threads[-1].values[:3] == [0.0, rates[4], 1.0]
+    assert chart.threads[-1].values[:4] == [0.0, rates[4], 0.0, 1.0]
     drawn = lay_out_parallel(chart)
     assert (drawn["lines"][0]["color"], drawn["lines"][-1]["color"]) == (0, 8)
     heights = {text: points[1][1] for text, points in ((one["text"], one["points"]) for one in drawn["lines"])}
     by_trial = [next(y for text, y in heights.items() if text.startswith(f"trial {n},")) for n in (0, 6, 12)]
     assert by_trial[0] - by_trial[1] == pytest.approx(by_trial[1] - by_trial[2], abs=0.11)  # even on a log scale
-    assert (
-        build_parallel_chart(make_facts(), group_by_setting(make_facts(), [make_record(0, {"adapter.rank": 4})]))
-        is None
-    )
+    two = make_facts(space={key: space[key] for key in ("optimizer", "optimizer.lr")})
+    fewer = [replace(one, params={key: one.params[key] for key in two.space}) for one in records]
+    assert build_parallel_chart(two, group_by_setting(two, fewer)) is None  # two keys: other figures say as much
 
 
 def test_the_base_is_a_level_where_it_is_near_and_a_note_where_it_is_not(
@@ -374,25 +378,24 @@ def test_many_axes_are_ranked_by_their_means_instead_of_drawn_against_one(
     found = gather_evidence(facts, settings, "heldout_loss_nats_per_token", None)
     assert found is not None
     ranking = build_ranking_chart(facts, found)
-    assert ranking is not None
-    assert [row.name for row in ranking.rows[:3]] == ["all 4", "key + mlp + head", "query + mlp + head"]
-    assert ranking.rows[-1].name == "none"
+    assert [row.name for row in ranking.rows[:3]] == ["all 4 of lora", "key + MLP + head", "query + MLP + head"]
+    assert ranking.rows[-1].name == "no lora"
     assert [row.is_tied for row in ranking.rows] == [True] + [False] * 15
     by_hand = sorted(float(np.mean([one.heldout_loss_nats_per_token or 0 for one in s.records])) for s in settings)
     assert [row.dot.x for row in ranking.rows] == pytest.approx(by_hand)
     assert all((row.dot.left or 9) < row.dot.x < (row.dot.right or 0) for row in ranking.rows)
     charts = build_study_charts(facts, settings, [], [], {"": found})
     assert not any(chart.ident in ("heldout-loss", "train-time", "score-0") for chart in charts)
-    picture = draw_picture(facts, charts, {"": found})
-    assert picture is not None
-    root = ElementTree.fromstring(picture.svg)
+    lead = build_lead(facts, settings, [], {"": found})
+    assert lead is not None
+    root = ElementTree.fromstring(lead.draw_picture().svg)
     names = [one.text for one in root.iter(f"{SVG}text") if one.get("text-anchor") == "end"]
-    assert names == [row.name for row in ranking.rows]
+    assert names == [row.name for row in ranking.rows[:12]]
     shown = [float(one.get("cx", "nan")) for one in root.iter(f"{SVG}circle")]
     assert shown == sorted(shown)
-    three = {key: gains[key] for key in list(gains)[:3]}
+    three = list(gains)[:3]
     fewer = [one for one in records if not one.params["adapter.lora_head"]]
     few_facts = make_facts(space={key: {"choices": [False, True]} for key in three}, seeds=[0, 1])
     few = gather_evidence(few_facts, group_by_setting(few_facts, fewer), "heldout_loss_nats_per_token", None)
     assert few is not None
-    assert build_ranking_chart(few_facts, few) is None
+    assert not has_many_axes(few_facts, few)

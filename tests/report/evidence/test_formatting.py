@@ -93,8 +93,9 @@ def test_a_setting_that_diverges_does_not_widen_the_others(
     records = three_settings(make_record, [*near, (0.001, 9.0)])
     facts = make_facts(seeds=[0, 1])
     table = build_settings_table(facts, group_by_setting(facts, records))
-    assert table.rows[0][2].note.startswith("[0.")
-    assert table.rows[4][2].note.endswith(", own spread")
+    notes = {row[0].text: row[1].note for row in table.rows}
+    assert notes["1"].startswith("[0.")
+    assert notes["16"].endswith(", own spread")
     sentences = summarize_answer(facts, records)
     assert sentences[0] == (
         "Use rank=1: it has the lowest held-out loss, 1.005 nats/target, against a median of 1.605 nats/target over "
@@ -151,8 +152,8 @@ def test_settings_are_compared_over_the_seeds_that_both_have_and_no_interval_lac
         "one with a single seed is not called worse, nor the best." in sentences
     )
     table = summarize_settings(facts, records)
-    assert table.marked == 1
-    assert table.rows[0][3].text == "0.673 ± 0.266"
+    assert table.marked == 0
+    assert [row[1].text for row in table.rows[:2]] == ["0.710 ± 0.014", "0.673 ± 0.266"]
     evidence = gather_evidence(facts, group_by_setting(facts, records), "scores.t.acc", None)
     assert evidence is not None
     for one in evidence.estimates:
@@ -230,9 +231,11 @@ def test_held_out_losses_of_different_data_have_no_best_in_common(
     scored = make_facts(space=space, objectives={"scores.t.acc": "maximize"})
     for place, record in enumerate(records):
         record.scores = {"t": {"acc": Score(place / 8, 0.1, 20)}}
-    assert summarize_settings(scored, records).marked == 3
+    assert summarize_settings(scored, records).marked is None  # one seed
+    assert [cell.text for cell in summarize_settings(scored, records).rows[0][:2]] == ["tiny_operation", "8"]
     fewer = [replace(one, params={"data.fraction": one.params["adapter.rank"] / 8}) for one in records[:2]]
-    assert summarize_settings(make_facts(space={"data.fraction": {"choices": [0.5, 1.0]}}), fewer).marked == 0
+    share_facts = make_facts(space={"data.fraction": {"choices": [0.5, 1.0]}})
+    assert [row[0].text for row in summarize_settings(share_facts, fewer).rows] == ["0.5", "1"]
 
 
 def test_studies_of_different_data_have_no_best_in_common_either(
@@ -245,7 +248,7 @@ def test_studies_of_different_data_have_no_best_in_common_either(
     ]
     assert summarize_answer(facts, records)[1].startswith("With study=a: ")
     alike = [replace(one, config={"data": {"path": "a.json", "num_examples": one.number}}) for one in records]
-    assert summarize_settings(facts, alike).marked == 0
+    assert summarize_answer(facts, alike)[0].startswith("With one seed study=a has the lowest held-out loss")
 
 
 def test_memory_and_durations_change_their_units() -> None:
@@ -271,8 +274,8 @@ def test_the_answer_names_the_best_its_gain_and_its_rivals(
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     answer = summarize_answer(facts, records)
     assert answer[:3] == [
-        "No setting can be told from the others: rank=4 has the lowest held-out loss, 1.250 nats/target, against a "
-        "median of 1.375 nats/target over the 4 settings, but each of the others may be as good.",
+        "No winner: each of the 4 settings may be as good as the others. rank=4 has the lowest held-out loss, 1.250 "
+        "nats/target, against a median of 1.375 nats/target over the 4 settings.",
         "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
     ]
@@ -342,18 +345,18 @@ def test_summary_table_of_a_study(make_facts: FactsFactory, make_record: RecordF
     objectives = {"heldout_loss_nats_per_token": "minimize", "scores.task.acc": "maximize"}
     table = summarize_settings(make_facts(seeds=[0, 1], objectives=objectives), records)  # acc_norm is no objective
     assert [column.title for column in table.columns] == [
-        "rank", "finished", "held-out loss", "task, acc", "trainable parameters", "training time",
-        "peak resident memory",
+        "rank", "held-out loss", "finished", "task, acc", "peak memory of the process", "training time",
+        "trainable parameters",
     ]  # fmt: skip
     assert [[cell.text for cell in row] for row in table.rows] == [
-        ["4", "2/2", "1.250 ± 0.354", "0.500 ± 0.000", "1,000", "10.5 s", "512 MiB"],
-        ["8", "1/2", "2.000", "0.500", "1,000", "11.0 s", "512 MiB"],
-        ["16", "0/1", DASH, DASH, DASH, DASH, DASH],
+        ["4", "1.250 ± 0.354", "2/2", "0.500 ± 0.000", "512 MiB", "10.5 s", "1,000"],
+        ["8", "2.000", "1/2", "0.500", "512 MiB", "11.0 s", "1,000"],
+        ["16", DASH, "0/1", DASH, DASH, DASH, DASH],
     ]
-    assert table.marked == 0
+    assert table.marked is None  # rank 8 lacks a run
     assert table.columns[3].unit == "100 items"
-    assert table.rows[0][3].note == "[0.000, 1.000], se 0.050"  # no spread is that of two items, with one freedom
-    assert table.rows[0][4].note == "1 % of base"
+    assert table.rows[0][3][1::2] == ("[0.000, 1.000]", "se 0.050")  # no spread is that of two items, with one freedom
+    assert table.rows[0][6].note == "1 % of base"
 
 
 def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record: RecordFactory) -> None:
@@ -362,8 +365,8 @@ def test_gpu_memory_is_preferred_and_named(make_facts: FactsFactory, make_record
     facts = make_facts()
     table = build_settings_table(facts, group_by_setting(facts, [record]))
     titles = [column.title for column in table.columns]
-    assert table.rows[0][titles.index("peak GPU memory allocated")].text == "3 GiB"
-    assert "peak resident memory" not in titles
+    assert table.rows[0][titles.index("peak GPU memory")].text == "3 GiB"
+    assert "peak memory of the process" not in titles
 
 
 def test_trials_table_shows_failures_with_reason_and_place(

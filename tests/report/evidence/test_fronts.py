@@ -66,7 +66,7 @@ def test_with_one_seed_nobody_is_beaten_and_no_time_fits(make_facts: FactsFactor
     facts, found = gather(make_facts, make_record, [(1.0, 10.0, 1000), (2.0, 20.0, 2000), (3.0, 30.0, 3000)], 1)
     assert not find_beaten([found], [gather_cost(found.settings, SECONDS)]).any()
     assert build_budget_tables(found) == []
-    assert "With one seed no setting is surely beaten" in describe_pareto(facts, found)
+    assert "With one seed no setting is called dominated" in describe_pareto(facts, found)
 
 
 def test_a_times_interval_is_that_of_its_logarithms(make_facts: FactsFactory, make_record: RecordFactory) -> None:

@@ -1,0 +1,44 @@
+"""Varied keys that are on or off and begin alike, such as `adapter.lora_query` and `adapter.lora_mlp`, as one name."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sweeplab.records.record import StudyFacts
+
+_UPPER: Final = ("mlp",)  # are abbreviations
+_FEW: Final = 2  # that are named also where all are on
+
+
+class Mask(NamedTuple):
+    """Toggles with one beginning: 'lora' of `adapter.lora_query` and `adapter.lora_mlp`."""
+
+    title: str
+    keys: list[str]
+
+    def name(self, params: dict[str, Any]) -> str:
+        """What is on: 'query + value + MLP', 'all 6 of lora' or 'no lora'."""
+        on = [_shorten(key) for key in self.keys if params.get(key)]
+        if len(on) == len(self.keys) > _FEW:
+            return f"all {len(on)} of {self.title}"
+        return " + ".join(on) or f"no {self.title}"
+
+
+def find_masks(facts: StudyFacts, keys: Sequence[str]) -> list[Mask]:
+    """The masks among the varied `keys`: two toggles or more whose names are alike up to an underscore."""
+    starts: dict[str, list[str]] = {}
+    for key in keys:
+        choices = facts.space.get(key, {}).get("choices") or [None]
+        start, mark, _ = key.rpartition("_")
+        if mark and all(isinstance(choice, bool) for choice in choices):
+            starts.setdefault(start, []).append(key)
+    return [Mask(start.rpartition(".")[2], members) for start, members in starts.items() if len(members) > 1]
+
+
+def find_mask(masks: Sequence[Mask], key: str) -> Mask | None:
+    """The mask that a key belongs to."""
+    return next((mask for mask in masks if key in mask.keys), None)
+
+
+def _shorten(key: str) -> str:
+    name = key.rpartition("_")[2]
+    return name.upper() if name in _UPPER else name
