@@ -36,6 +36,7 @@ from sweeplab.records.store import (
 from sweeplab.report import write_report
 from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.report.evidence.stored import StoredStudy
+from sweeplab.report.findings.standing import describe_standing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
@@ -206,7 +207,10 @@ class Driver:
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None
-        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers, is_race) as progress:
+        find_standing = partial(describe_standing, self.facts)
+        with StudyProgress(
+            search.num_planned, num_done, self.console, self.folder, num_workers, is_race, search.records, find_standing
+        ) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
             except StudyStopped as reason:

@@ -233,7 +233,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     link = ReportedLink()
     with pytest.raises(KeyError, match="cohort"):  # it waits for another one
         _serve(Reporter(link), messages.pop)
-    ended, done = (message for message in link.read() if message["kind"] != "alive")
+    ended, done = (message for message in link.read() if message["kind"] not in ("alive", "doing"))
     assert (ended["kind"], ended["record"]["status"], done["kind"]) == ("ended", "refused", "done")
     return str(ended["record"]["reason"])
 
