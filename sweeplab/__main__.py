@@ -14,9 +14,9 @@ _INTERRUPTED: Final = 130
 def main() -> None:
     """The command line."""
     if "--version" in sys.argv[1:]:
-        import sweeplab
+        from sweeplab.cli.help import describe_versions
 
-        print(f"sweeplab {sweeplab.__version__}")
+        print(describe_versions())
         return
     from sweeplab.cli.terminal import Ended, outlives_terminal
 
