@@ -146,7 +146,9 @@ def _report_study(config: StudyConfig, console: "Console") -> None:
 
     folder = study_folder(config)
     if not any((folder / name).exists() for name in ("study.json", "records.json")):
-        raise StoreError(f"{folder} holds no study; run it first, with the same study.name")
+        raise StoreError(
+            f"{folder} holds no study; run it first, with the same study.name, or go to the folder where it was run"
+        )
     page = rebuild_report(folder, Path(config.study.reports_dir) / folder.name)
     console.print(f"report {page}", soft_wrap=True, markup=False)
 

@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from sweeplab import __version__
 from sweeplab.config.conf import options
 from sweeplab.config.own_options import find_own_folder, list_beside, list_own_options
 from sweeplab.config.reference import (
@@ -106,9 +105,9 @@ def asked_help(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def describe_versions() -> str:
+def describe_versions(own: str) -> str:
     """sweeplab's version, Python's, and those of the packages that decide what a study gives."""
-    rows = [("sweeplab", __version__), ("python", platform.python_version())]
+    rows = [("sweeplab", own), ("python", platform.python_version())]
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):
             rows.append((package, metadata.version(package)))

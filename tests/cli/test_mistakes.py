@@ -43,7 +43,7 @@ def pickled_model(folder: Path) -> None:
 
 
 CASES: list[tuple[list[str], Spoil, str]] = [
-    (["action=report"], nothing, r"runs/single holds no study; run it first, with the same study\.name"),
+    (["action=report"], nothing, r"runs/single holds no study; run it first, with the same study\.name, or go to"),
     (["--rank", "8"], nothing, r"--rank is no flag; write adapter\.rank=8, without dashes"),
     (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--help` lists them all; did you mean adapter\.rank\?"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; did you mean adapter\.rank\?"),
