@@ -49,9 +49,8 @@ Which trials will not fit; and the study without these:
       plan.device_memory=14GB
   python -m sweeplab +experiment=rank_sweep plan.device_memory=14GB \\
       plan.skip_unfit=true
-Your own model and data:
-  python -m sweeplab +experiment=rank_sweep model=local model.path=DIR \\
-      data=json data.path=FILE
+Your own model and data, as long as 20 minutes allow:
+  python -m sweeplab action=recommend model=DIR data=FILE study.budget=20min
 One trial:
   python -m sweeplab adapter.rank=16 optimizer=sgd
 Your own study:
@@ -61,6 +60,8 @@ Your own study:
       'space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}' study.name=rates
 Follow a study from another terminal:
   python -m sweeplab +experiment=rank_sweep action=watch
+The studies of this folder, and how far each is:
+  python -m sweeplab action=list
 A finished trial as files:
   python -m sweeplab +experiment=rank_sweep action=export trial=7 \\
       export.kind=merged export.path=DIR

@@ -30,6 +30,7 @@ from sweeplab.tracking.status_file import StudyStatus, read_status
 
 _LOOK_SECONDS: Final = 1.0  # between two looks
 _NUM_ENDINGS: Final = 5  # that are shown
+_MOST_RUNNING: Final = 6  # likewise, so that what ended stays on a screen of 24 lines
 _HOLDER: Final = re.compile(r"process (\d+) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
@@ -96,7 +97,7 @@ def has_ended(seen: _StudyState) -> bool:
     return not seen.driven and (asked_all or (all_there and seen.driven is False))
 
 
-def _describe_state(seen: _StudyState) -> str:
+def describe_state(seen: _StudyState) -> str:
     """Where the study stands, and the time left while it runs."""
     if has_ended(seen):
         return "ended"
@@ -112,7 +113,7 @@ def _make_heading(seen: _StudyState) -> Text:
     parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
     planned = DASH if seen.facts.num_planned is None else seen.facts.num_planned
     tally = f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
-    return Text.assemble((seen.facts.name, "bold"), f"  {_describe_state(seen)}\n{tally}")
+    return Text.assemble((seen.facts.name, "bold"), f"  {describe_state(seen)}\n{tally}")
 
 
 def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
@@ -124,10 +125,12 @@ def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
     table.add_column("trial", overflow="fold")
     for title in ("steps", "training loss", "time"):
         table.add_column(title, justify="right")
-    for one in running:
+    for one in running[:_MOST_RUNNING]:
         loss = DASH if one.loss is None else f"{one.loss:.4g}"
         table.add_row(Text(one.label), f"{one.fraction:.0%}", loss, format_clock(now - one.since))
-    return table
+    left = len(running) - _MOST_RUNNING
+    assert seen.underway is not None
+    return Group(*map(Text, seen.underway.doing), table, *([Text(f"and {left} trials more")] if left > 0 else []))
 
 
 def _make_endings_table(seen: _StudyState) -> RenderableType:

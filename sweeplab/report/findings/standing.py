@@ -9,7 +9,9 @@ from sweeplab.report.evidence.settings import group_by_setting, keep_allowed
 
 
 def describe_standing(facts: StudyFacts, records: list[TrialRecord]) -> list[str]:
-    """A sentence for each objective, or one on where a race stands; none before a race has a value."""
+    """A sentence for each objective, or one on where a race stands; none before a trial has ended."""
+    if not records:
+        return []
     if facts.race is not None:
         standing = follow_course(facts, records).describe()
         return [] if standing is None else [standing]
