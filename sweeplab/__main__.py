@@ -15,8 +15,9 @@ def main() -> None:
     """The command line."""
     if "--version" in sys.argv[1:]:
         import sweeplab
+        from sweeplab.cli.help import describe_versions
 
-        print(f"sweeplab {sweeplab.__version__}")
+        print(describe_versions(sweeplab.__version__))
         return
     from sweeplab.cli.terminal import Ended, outlives_terminal
 

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sweeplab.cli.shorthand import write_out
+from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.suggestions import find_meant_key
@@ -28,13 +29,21 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     Hydra wants keys that the chosen options lack to be added with two pluses; here they may be written without them.
     A recommendation needs no experiment; it has its own. Shorter words are written out (`shorthand`).
     """
+    check_flags(arguments)
+    refuse_slips(arguments, _find_flag_values(arguments))
     for argument in write_out(arguments):
         _check_readable(argument)
-    check_flags(arguments)
     _typed[:] = arguments
     names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
     own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
     return [mark_known(argument) for argument in _put_flags_first([*own, *write_out(arguments)])]
+
+
+def _find_flag_values(arguments: Sequence[str]) -> list[int]:
+    """The indices of arguments that are values of the flags before them."""
+    actions = get_args_parser()._option_string_actions
+    taking = [name for name, action in actions.items() if action.nargs is None]
+    return [place + 1 for place, argument in enumerate(arguments) if argument in taking]
 
 
 def _put_flags_first(arguments: Sequence[str]) -> list[str]:

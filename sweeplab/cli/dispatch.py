@@ -98,6 +98,10 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.watch import watch_study
 
             watch_study(request.config, console)
+        case "list":
+            from sweeplab.cli.list_studies import list_studies
+
+            list_studies(request.config, console)
         case "export":
             from sweeplab.cli.export import export_study
 
@@ -146,7 +150,9 @@ def _report_study(config: StudyConfig, console: "Console") -> None:
 
     folder = study_folder(config)
     if not any((folder / name).exists() for name in ("study.json", "records.json")):
-        raise StoreError(f"{folder} holds no study; run it first, with the same study.name")
+        raise StoreError(
+            f"{folder} holds no study; run it first, with the same study.name, or go to the folder where it was run"
+        )
     page = rebuild_report(folder, Path(config.study.reports_dir) / folder.name)
     write_index(page.parent.parent)
     console.print(f"report {page}", soft_wrap=True, markup=False)

@@ -14,6 +14,7 @@ from sweeplab.config.conf import is_group, options
 from sweeplab.config.own_options import explain_missing_option, find_own_folder, list_own_options
 from sweeplab.config.schema import OF_A_TRIAL, holds
 from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
+from sweeplab.config.tasks import stands_nowhere
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import (
     ConfigError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _UNFIT: Final = "Error merging override "
 _AMBIGUOUS: Final = "Ambiguous value for argument "
+_APPENDED: Final = "Could not append to config"
 _SWEEP: Final = "' requires --multirun"
 _UNPLAIN: Final = re.compile(r"[^\w/\-+.%*@?|: $]", re.ASCII)  # letters that Hydra reads within quotes only
 _MISTAKE: Final = 2  # exit code
@@ -101,17 +103,17 @@ def _describe_unknown_option(asked: str) -> str:
     if mended is not None:
         return mended
     there = sorted({*options(group), *list_own_options(find_own_folder(arguments), group)})
+    if group == "evaluation" and asked != "evaluation/" and not stands_nowhere(name):
+        return f"evaluation={name} does not exist, but a task of that name; type 'evaluation.tasks=[{name}]'"
     near = [other for other in (OTHER_NAMES.get(name),) if other in there] or find_similar(name, there)
     question = f"; did you mean {near[0]}?" if near else ""
     return f"{group}={name} does not exist; there are: {', '.join(there)}{question}"
 
 
 def _describe_unknown_key(key: str) -> str:
-    """A key that Hydra does not know: an experiment without its plus, or a mistyped one."""
-    if key == "experiment":
-        own = list_own_options(find_own_folder(sys.argv[1:]), key)
-        return f"an experiment is added with a plus: +experiment=NAME; there are: {', '.join([*options(key), *own])}"
-    return describe_unknown_key(key)
+    """A key that Hydra does not know, most likely a mistyped one."""
+    given = [value for name, _, value in (one.lstrip("+").partition("=") for one in sys.argv[1:]) if name == key]
+    return describe_unknown_key(key, given[0] if given else None)
 
 
 def _describe_unfit_value(override: str, cause: BaseException | None) -> str:
@@ -162,6 +164,9 @@ def explain_hydra_error(error: "HydraException | OmegaConfBaseException") -> str
         return _describe_unfit_value(first.removeprefix(_UNFIT).removeprefix("++"), error.__cause__)
     if first.startswith(_AMBIGUOUS):
         return _describe_several_values(first.removeprefix(_AMBIGUOUS).strip("'").removeprefix("++"))
+    if first.startswith(_APPENDED):
+        key = first.rpartition("'")[0].rpartition("'")[2]
+        return f"+{key} adds what is there already; type {key}=VALUE, without a plus"
     if _SWEEP in first:
         return _describe_several_values(first.partition("'")[2].rpartition(_SWEEP)[0].removeprefix("++"))
     cause = f": {describe_error(error.__cause__)}" if error.__cause__ is not None else ""

@@ -1,7 +1,10 @@
 """`--help`: how a command is written, examples, and every key with its meaning, default, unit and choices."""
 
+import platform
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +21,17 @@ from sweeplab.config.reference import (
     part_names,
     to_flow,
 )
-from sweeplab.config.suggestions import find_similar
+from sweeplab.config.suggestions import find_nearest_keys, find_similar
 from sweeplab.runtime.errors import refuse
 
 _WIDTH: Final = 80
 _COLUMN: Final = 30  # where meanings begin
 _FLAGS: Final = ("--help", "-h")
+_PACKAGES: Final = (
+    *("torch", "transformers", "peft", "lightning", "bitsandbytes", "optuna", "hydra-core", "lm_eval", "datasets"),
+    *("wandb", "numpy"),
+)
+_MOST_FOUND: Final = 12  # keys that a word of --help shows
 
 _USAGE: Final = """\
 sweeplab: which LoRA or QLoRA settings for this model, this data and this GPU,
@@ -41,9 +49,8 @@ Which trials will not fit; and the study without these:
       plan.device_memory=14GB
   python -m sweeplab +experiment=rank_sweep plan.device_memory=14GB \\
       plan.skip_unfit=true
-Your own model and data:
-  python -m sweeplab +experiment=rank_sweep model=local model.path=DIR \\
-      data=json data.path=FILE
+Your own model and data, as long as 20 minutes allow:
+  python -m sweeplab action=recommend model=DIR data=FILE study.budget=20min
 One trial:
   python -m sweeplab adapter.rank=16 optimizer=sgd
 Your own study:
@@ -53,6 +60,8 @@ Your own study:
       'space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}' study.name=rates
 Follow a study from another terminal:
   python -m sweeplab +experiment=rank_sweep action=watch
+The studies of this folder, and how far each is:
+  python -m sweeplab action=list
 A finished trial as files:
   python -m sweeplab +experiment=rank_sweep action=export trial=7 \\
       export.kind=merged export.path=DIR
@@ -72,7 +81,8 @@ Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced;
 2 a mistake in the command or the input; 130 interrupted; 143, 129 ended by a
 signal (SIGTERM, SIGHUP).
 
---help=GROUP shows one group, such as --help=adapter, with its options.
+--help GROUP shows one group, such as --help adapter, with its options;
+--help WORD the keys that have it in their names, such as --help rank.
 +experiment=NAME --cfg job shows what an experiment sets.
 --hydra-help has Hydra's own flags.
 """
@@ -94,6 +104,15 @@ def asked_help(arguments: Sequence[str]) -> str | None:
             own = _describe_own(find_own_folder(arguments))
             return (describe_group(group) if group or equals else describe_all()) + (own if group in _WITH_OWN else "")
     return None
+
+
+def describe_versions(own: str) -> str:
+    """sweeplab's version, Python's, and those of the packages that decide what a study gives."""
+    rows = [("sweeplab", own), ("python", platform.python_version())]
+    for package in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            rows.append((package, metadata.version(package)))
+    return "\n".join(f"{name} {version}" for name, version in rows)
 
 
 def _describe_own(folder: Path | None) -> str:
@@ -119,12 +138,24 @@ def describe_group(name: str) -> str:
         return "\n".join([_EXPERIMENTS, *studies])
     known = [*part_names(), "experiment"]
     if name not in known:
-        near = find_similar(name, known)
-        remedy = f"did you mean --help={near[0]}?" if near else f"choose from {', '.join(known)}"
-        raise refuse("--help", "must name a group of keys", name or "nothing", remedy)
+        return _describe_word(name, known)
     part = describe_part(name)
     described = [_entry(f"{name}={option}", words) for option, words in part.options.items()]
     return "\n".join([*_head(part), *described, *([""] if described else []), *_keys(part)])
+
+
+def _describe_word(word: str, groups: list[str]) -> str:
+    """The keys that have a word in their names. Raises `ConfigError` where there is none."""
+    keys = [key for part in map(describe_part, part_names()) for key in part.keys]
+    exact = [key for key in keys if word in (key.name, key.name.rpartition(".")[2])]
+    found = exact or [key for key in keys if word and word in key.name]
+    if not found:
+        near = find_similar(word, groups) or find_nearest_keys(word)
+        remedy = f"did you mean --help={near[0]}?" if near else f"choose from {', '.join(groups)}"
+        raise refuse("--help", "must name a group of keys, or a key", word or "nothing", remedy)
+    shown = [_entry(name_with_default(key), describe_key(key)) for key in found[:_MOST_FOUND]]
+    left = len(found) - _MOST_FOUND
+    return "\n".join([*shown, *([f"and {left} more; --help lists them all"] if left > 0 else [])])
 
 
 def _head(part: Part) -> list[str]:

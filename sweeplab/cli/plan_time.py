@@ -10,7 +10,7 @@ from sweeplab.config.study import StudyConfig
 from sweeplab.execution.placement import Placement, choose_placements
 from sweeplab.report.evidence.formatting import DASH, count_noun
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.tracking.progress import format_clock
+from sweeplab.tracking.pace import format_clock
 
 
 class StudyTimes(NamedTuple):

@@ -25,7 +25,7 @@ from sweeplab.execution.supervisor import LocalLauncher
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.progress import WORK_FIELDS, StudyProgress
 
 # Between processors, versions, or a trial among others and alone, sums are rounded in another order. Training takes
 # that further: held against PEFT's own loop a packed trial's losses were within 5e-6 nats in 32 bits.
@@ -149,6 +149,8 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
             message = executor.next_event().message
             if message["kind"] == "observed":
                 progress.observed(message["number"], message["step"], message["values"])
+            elif message["kind"] == "doing":
+                progress.doing(0, **{name: message[name] for name in WORK_FIELDS})
             elif message["kind"] == "notice":
                 progress.say(message["text"])
             elif message["kind"] == "refused":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sweeplab.cli.slips import refuse_missing_path
 from sweeplab.config.conf import options
 
 _HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
@@ -27,6 +28,7 @@ def _write_out_one(argument: str, arguments: Sequence[str]) -> list[str]:
         return ["model=local", f"model.path={value}"]
     if group == "data" and (_DATA_FILE.fullmatch(value) or path.is_file()):
         return ["data=json", f"data.path={value}"]
+    refuse_missing_path(group, value)
     return [f"{group}=hub", f"{group}.name={value}"] if _HUB_NAME.fullmatch(value) else [argument]
 
 

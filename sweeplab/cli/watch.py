@@ -21,17 +21,16 @@ from rich.text import Text
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_record, trial_files
-from sweeplab.report.evidence.comparability import group_comparable
-from sweeplab.report.evidence.estimates import gather_evidence
-from sweeplab.report.evidence.formatting import DASH, describe_params, format_estimate, format_metric, label_metric
-from sweeplab.report.evidence.race import follow_course
-from sweeplab.report.evidence.settings import group_by_setting, keep_allowed, read_number
+from sweeplab.report.evidence.formatting import DASH, describe_params, format_metric, label_metric
+from sweeplab.report.evidence.settings import read_number
+from sweeplab.report.findings.standing import describe_standing
 from sweeplab.runtime.errors import ConfigError
-from sweeplab.tracking.progress import format_clock
+from sweeplab.tracking.pace import format_clock
 from sweeplab.tracking.status_file import StudyStatus, read_status
 
 _LOOK_SECONDS: Final = 1.0  # between two looks
 _NUM_ENDINGS: Final = 5  # that are shown
+_MOST_RUNNING: Final = 6  # likewise, so that what ended stays on a screen of 24 lines
 _HOLDER: Final = re.compile(r"process (\d+) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
@@ -98,7 +97,7 @@ def has_ended(seen: _StudyState) -> bool:
     return not seen.driven and (asked_all or (all_there and seen.driven is False))
 
 
-def _describe_state(seen: _StudyState) -> str:
+def describe_state(seen: _StudyState) -> str:
     """Where the study stands, and the time left while it runs."""
     if has_ended(seen):
         return "ended"
@@ -114,7 +113,7 @@ def _make_heading(seen: _StudyState) -> Text:
     parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
     planned = DASH if seen.facts.num_planned is None else seen.facts.num_planned
     tally = f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
-    return Text.assemble((seen.facts.name, "bold"), f"  {_describe_state(seen)}\n{tally}")
+    return Text.assemble((seen.facts.name, "bold"), f"  {describe_state(seen)}\n{tally}")
 
 
 def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
@@ -126,35 +125,12 @@ def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
     table.add_column("trial", overflow="fold")
     for title in ("steps", "training loss", "time"):
         table.add_column(title, justify="right")
-    for one in running:
+    for one in running[:_MOST_RUNNING]:
         loss = DASH if one.loss is None else f"{one.loss:.4g}"
         table.add_row(Text(one.label), f"{one.fraction:.0%}", loss, format_clock(now - one.since))
-    return table
-
-
-def _describe_best_setting(seen: _StudyState, metric: str) -> str:
-    """The best mean with its interval, of settings with two seeds where there are any."""
-    label, records = label_metric(metric), [ending.record for ending in seen.endings]
-    settings = group_by_setting(seen.facts, records)
-    if len(group_comparable(seen.facts, settings, metric)) > 1:
-        return f"best {label} so far: {DASH}  (of different data, which cannot be compared)"
-    evidence = gather_evidence(seen.facts, keep_allowed(seen.facts, settings), metric, None)
-    if evidence is None:
-        return f"best {label} so far: {DASH}"
-    best = evidence.estimate(evidence.best)
-    assert best is not None
-    num_seeds = evidence.best.spreads[metric].num_seeds
-    without = "one seed so far, no interval" if num_seeds == 1 else "no interval, the same with all seeds"
-    over = without if best.low is None else f"95 % interval over {best.covers}"
-    return f"best {label} so far: {evidence.best.label}  {format_estimate(metric, best)}  ({over})"
-
-
-def _list_best_lines(seen: _StudyState) -> list[Text]:
-    """One for each objective, or where a race stands."""
-    if seen.facts.race is not None:
-        standing = follow_course(seen.facts, [ending.record for ending in seen.endings]).describe()
-        return [] if standing is None else [Text(standing)]
-    return [Text(_describe_best_setting(seen, metric)) for metric in seen.facts.objectives]
+    left = len(running) - _MOST_RUNNING
+    assert seen.underway is not None
+    return Group(*map(Text, seen.underway.doing), table, *([Text(f"and {left} trials more")] if left > 0 else []))
 
 
 def _make_endings_table(seen: _StudyState) -> RenderableType:
@@ -178,9 +154,8 @@ def _make_endings_table(seen: _StudyState) -> RenderableType:
 
 def draw_study(seen: _StudyState, now: float) -> Group:
     """The study for a terminal; `now` is a Unix time."""
-    return Group(
-        _make_heading(seen), _make_running_table(seen, now), *_list_best_lines(seen), _make_endings_table(seen)
-    )
+    best = [Text(line) for line in describe_standing(seen.facts, [ending.record for ending in seen.endings])]
+    return Group(_make_heading(seen), _make_running_table(seen, now), *best, _make_endings_table(seen))
 
 
 def watch_study(config: StudyConfig, console: Console) -> None:

@@ -1,5 +1,6 @@
 """What pydantic refuses, in one line that names key, value, rule and remedy."""
 
+import shlex
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -116,7 +117,7 @@ def _extra(path: tuple[int | str, ...], value: Any, values: Mapping[str, Any]) -
             f"{dotted(path[:-2])} holds an entry with {path[-1]}, which is no key of one; choose from "
             f"{', '.join(known)}"
         )
-    return ConfigError(describe_unknown_key(name))
+    return ConfigError(describe_unknown_key(name, str(value) if isinstance(value, str | int | float) else None))
 
 
 def _keys_of_entry(path: tuple[int | str, ...]) -> list[str]:
@@ -210,6 +211,8 @@ def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str 
         if isinstance(value, list) and name.partition(".")[0] in OF_A_TRIAL:
             varied = str(value).replace(" ", "").replace("'", "")
             example = f"to vary it, write space.{name}.choices={varied}"
+        if error == "list_type" and isinstance(value, str | int | float) and name in schema_keys():
+            example = f"type {shlex.quote(f'{name}=[{value}]')}"
         return refuse(name, f"must be {wanted}", shown, example)
     return refuse(name, _rule_of(field) or "must be another value", shown, remedy or "mend it")
 

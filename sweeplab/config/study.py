@@ -123,9 +123,9 @@ class StudySection(Section):
 class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
-    action: Literal["run", "recommend", "plan", "watch", "export", "reproduce", "analyze", "report", "compare"] = key(
-        "what to do with the study"
-    )
+    action: Literal[
+        "run", "recommend", "plan", "watch", "list", "export", "reproduce", "analyze", "report", "compare"
+    ] = key("what to do with the study")
     trial: int | Literal["best"] | None = key(
         "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
     )

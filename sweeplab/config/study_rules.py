@@ -11,7 +11,7 @@ from sweeplab.config.executor import RayWorkers, SlurmWorkers
 from sweeplab.config.search_rules import check_beginnings, check_constraints, check_pruner, check_sampler
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.tasks import check_objectives
+from sweeplab.config.tasks import check_objectives, check_task_names
 from sweeplab.records.metrics import SOLO_METRICS
 from sweeplab.runtime.errors import ConfigError, refuse
 
@@ -82,6 +82,7 @@ def check_study(config: StudyConfig) -> None:
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)
+    check_task_names(config.evaluation.tasks, config.evaluation.include_path)
     check_objectives(config.study.objectives, config.evaluation)
     check_sampler(config)
     check_pruner(config)

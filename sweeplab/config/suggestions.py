@@ -1,12 +1,14 @@
 """The keys of the configuration, and which of them a user most likely meant."""
 
+import shlex
 from difflib import get_close_matches
 from typing import Final
 
 from sweeplab.config.adapter import TOGGLES
-from sweeplab.config.schema import schema_keys
+from sweeplab.config.schema import holds, schema_keys
 
 _SIMILAR: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
+_NUM_NAMED: Final = 3  # keys in a refusal
 _SIMILAR_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
 OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what is said here
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.lr"),
@@ -29,6 +31,18 @@ _EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 def _take_last_part(key: str) -> str:
     return key.rpartition(".")[2]
+
+
+def find_nearest_keys(key: str) -> list[str]:
+    """At most three keys that a user may have meant, the likeliest first."""
+    name, there = _take_last_part(key), list(schema_keys())
+    first = find_meant_key(key)
+    if first is not None and (name in OTHER_NAMES or _take_last_part(first) == name):
+        return [first]
+    lasts = list(dict.fromkeys(_take_last_part(one) for one in there if "." in one))
+    alike = get_close_matches(name, lasts, _NUM_NAMED, _SIMILAR)
+    others = [one for last in alike for one in there if _take_last_part(one) == last and "." in one]
+    return list(dict.fromkeys([*([first] if first else []), *others]))[:_NUM_NAMED]
 
 
 def find_similar(name: str, there: list[str], least: float = _SIMILAR) -> list[str]:
@@ -55,14 +69,23 @@ def find_meant_key(key: str) -> str | None:
     return found[0] if found else None
 
 
-def _suggest_key(key: str) -> str:
-    """How a refusal of a key goes on; empty where nothing is near."""
+def describe_unknown_key(key: str, value: str | None = None) -> str:
+    """The refusal of a key that no option has, with the nearest ones; with what to type where its value is known."""
+    wrong = f"{key} is no key of the configuration"
     if _take_last_part(key) in _TARGETS:
-        return f"; switch matrices on with {_EVERY_TOGGLE}"
-    found = find_meant_key(key)
-    return f"; did you mean {found}?" if found is not None else ""
+        return f"{wrong}; {EVERY_KEY}; switch matrices on with {_EVERY_TOGGLE}"
+    first, *others = [*find_nearest_keys(key), None][:_NUM_NAMED]
+    if first is None:
+        return f"{wrong}; {EVERY_KEY}"
+    named = [one for one in others if one is not None]
+    near = f"; near it: {', '.join(named)}" if named else ""
+    section = first.partition(".")[0]
+    return f"{wrong}{near}; `python -m sweeplab --help {section}` lists those of {section}; {_propose(first, value)}"
 
 
-def describe_unknown_key(key: str) -> str:
-    """The refusal of a key that no option has."""
-    return f"{key} is no key of the configuration; {EVERY_KEY}{_suggest_key(key)}"
+def _propose(key: str, value: str | None) -> str:
+    if value is None:
+        return f"did you mean {key}?"
+    if holds(key, list) and not value.startswith("["):
+        value = f"[{value}]"
+    return f"type {shlex.quote(f'{key}={value}')}"

@@ -1,6 +1,7 @@
 """Names of tasks and of their metrics, refused before anything is trained where they are known not to exist."""
 
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
@@ -71,8 +72,14 @@ def check_measured(key: str, metrics: list[str], asked: EvaluationConfig) -> Non
                 key,
                 f"must name what evaluation.tasks=[{', '.join(asked.tasks)}] measures",
                 metric,
-                "add the task, or use heldout_loss_nats_per_token",
+                _propose_metric(key, asked.tasks),
             )
+
+
+def _propose_metric(key: str, tasks: list[str]) -> str:
+    """What to type where a metric is of a task that is not asked for."""
+    line = f"type {shlex.quote(f'{key}=[heldout_loss_nats_per_token]')}"
+    return f"{line}, or name one as scores.{tasks[0]}.METRIC" if tasks else line
 
 
 def _may_measure(name: str, task: str, folder: str | None) -> bool:

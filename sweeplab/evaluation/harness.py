@@ -16,7 +16,7 @@ from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.evaluation.catalog import LM_EVAL_SEED, build_requests, is_comparison_only, load_tasks
 from sweeplab.evaluation.files import fingerprint_tasks
 from sweeplab.evaluation.heldout import in_evaluation_mode
-from sweeplab.evaluation.identity import Probe, Select, refuse_other_model
+from sweeplab.evaluation.identity import Probe, Select, Tell, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
 from sweeplab.runtime.errors import ConfigError, describe_error
@@ -110,12 +110,14 @@ def run_lm_eval(
     select_trials: Select,
     probe: Probe | None = None,
     why_unshared: Callable[[int], str | None] = lambda longest: None,
+    tell: Tell = lambda trial, count: None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that cannot be scored.
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
     `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
+    `tell` is called with the trial that is scored, and how far that is.
     """
     from lm_eval.evaluator import evaluate
 
@@ -126,7 +128,7 @@ def run_lm_eval(
         _refuse_template(tokenizer, settings.system_instruction)
     evaluations = []
     with _keep_random_states(), in_evaluation_mode(model):  # lm-eval's own class changes the mode, too
-        lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared)
+        lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared, tell)
         loaded, samples, (own, arrays) = _prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(loaded))
         for trial in range(num_trials):

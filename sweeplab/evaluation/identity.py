@@ -18,6 +18,7 @@ _NEARER: Final = 2  # times nearer to another trial's logits than to one's own: 
 _MOST_TARGETS: Final = 16  # whose logits are compared: a large vocabulary's fill memory
 
 Select = Callable[[Sequence[int]], AbstractContextManager[None]]
+Tell = Callable[[int, str], None]  # of the trial that is scored, how far that is
 
 
 class OtherModelError(RuntimeError):

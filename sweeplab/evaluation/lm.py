@@ -9,7 +9,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor, nn
 
-from sweeplab.evaluation.identity import Select
+from sweeplab.evaluation.identity import Select, Tell
 from sweeplab.evaluation.shared_context import (
     AnswerBatch,
     AnswerRequest,
@@ -44,6 +44,12 @@ def _is_maskable(model: nn.Module) -> bool:
     return getattr(model, "dtype", None) in _EXACT and getattr(model, "active_peft_config", None) is None
 
 
+def _name_tasks(names: Iterable[str]) -> str:
+    """'answers of arc_easy', or of how many tasks."""
+    known = list(dict.fromkeys(names))
+    return f"answers of {known[0]}" if len(known) == 1 else f"answers of {len(known)} tasks"
+
+
 class CohortLM(HFLM):  # type: ignore[misc]
     """lm-eval's class for several trials, which are scored one after another.
 
@@ -59,15 +65,18 @@ class CohortLM(HFLM):  # type: ignore[misc]
         num_trials: int,
         select_trials: Select,
         why_unshared: _WhyUnshared = lambda longest: None,
+        tell: Tell = lambda trial, count: None,
     ) -> None:
         super().__init__(pretrained=model, backend="causal", tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
         self.select_trials = select_trials
         self.why_unshared = why_unshared
+        self.tell = tell  # how far the trial's scoring is
         self.notes: list[str] = []  # which faster way was not used, and why
         self.shares_contexts = False
         self.trial = 0
         self.num_calls = 0
+        self.to_score, self.num_written, self.to_write = "answers", 0, ""  # what is scored and written, in words
         self.items: list[Hashable] = []  # the item of each requested log-likelihood
         self.generated: list[tuple[Tensor, ...]] = []  # by call, then by trial
 
@@ -100,6 +109,8 @@ class CohortLM(HFLM):  # type: ignore[misc]
             return logits_BTV[0, chosen_T]
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
+        self.tell(self.trial, f"{self.num_written} {self.to_write}")
+        self.num_written += len(context)
         if kwargs.get("do_sample"):  # the random numbers of a trial must not depend on other trials
             with self.select_trials([self.trial]):
                 sampled: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
@@ -113,7 +124,13 @@ class CohortLM(HFLM):  # type: ignore[misc]
         self.num_calls += 1
         return self.generated[self.num_calls - 1][self.trial]
 
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self.num_written, self.to_write = 0, f"of {len(requests)} {_name_tasks(one.task_name for one in requests)}"
+        written: list[str] = super().generate_until(requests, disable_tqdm=disable_tqdm)
+        return written
+
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[_Answer]:
+        self.to_score = _name_tasks(request.task_name for request in requests)
         self.items = [(request.task_name, request.doc_id) for request in requests]
         answers: list[_Answer] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         self.items = []
@@ -176,6 +193,7 @@ class CohortLM(HFLM):  # type: ignore[misc]
     def _score_batches(self, batches: Iterable[AnswerBatch], num_requests: int) -> list[_Answer]:
         """An answer for each request; logits are computed of the positions that predict answers only."""
         answers: list[_Answer] = [(0.0, True)] * num_requests
+        num_scored = 0
         for batch in batches:
             inputs: dict[str, Any] = {"input_ids": batch.ids_BT.to(self.device)}
             if batch.mask_B1TT is not None and batch.positions_BT is not None:
@@ -186,4 +204,6 @@ class CohortLM(HFLM):  # type: ignore[misc]
                 scored = score_targets(self.model, inputs, rows_M, columns_M, ids_M, self.softmax_dtype)
             for request, value, is_likeliest in sum_answers(batch, *scored):
                 answers[request] = (value, is_likeliest)
+                num_scored += 1
+            self.tell(self.trial, f"{num_scored} of {num_requests} {self.to_score}")
         return answers

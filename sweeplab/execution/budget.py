@@ -34,6 +34,10 @@ class Budget:
         """Wall seconds of all runs so far."""
         return self.earlier_seconds + time.monotonic() - self.since
 
+    def share_of_time(self) -> tuple[float, float] | None:
+        """Seconds that are spent, and the most; None without a limit."""
+        return None if self.most_seconds is None else (self.seconds(), self.most_seconds)
+
     def allows_another(self) -> bool:
         """Whether a further trial fits into what is left."""
         self.why_over = self._find_limit()

@@ -35,13 +35,16 @@ from sweeplab.records.store import (
 )
 from sweeplab.report import write_index, write_report
 from sweeplab.report.evidence.formatting import count_noun
+from sweeplab.report.evidence.stored import StoredStudy
+from sweeplab.report.findings.standing import describe_standing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
-from sweeplab.tracking.progress import StudyProgress, show_summary
+from sweeplab.tracking.ending import show_ending
+from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_runs import build_tracker
 
@@ -193,10 +196,11 @@ class Driver:
                 self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
         folder = Path(self.config.study.reports_dir) / self.facts.name
-        report = write_report(self.facts, records, folder, items, read_base_scores(self.folder))
+        stored = StoredStudy(self.facts, records, items, read_base_scores(self.folder))
+        report = write_report(self.facts, records, folder, items, stored.bases)
         write_index(folder.parent)
         self.tracker.reported(ReportedStudy(self.facts, records, items, report))
-        show_summary(self.facts, records, items, self.folder, report, self.console)
+        show_ending(stored, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
 
     def run_trials(self, search: Search, executor: Executor) -> None:
@@ -204,7 +208,10 @@ class Driver:
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None
-        with StudyProgress(search.num_planned, num_done, self.console, self.folder, num_workers, is_race) as progress:
+        find_standing = partial(describe_standing, self.facts)
+        with StudyProgress(
+            search.num_planned, num_done, self.console, self.folder, num_workers, is_race, search.records, find_standing
+        ) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
             except StudyStopped as reason:

@@ -21,7 +21,7 @@ from sweeplab.records.store import write_record
 from sweeplab.report.evidence.formatting import DASH, label_metric
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.search import Search
-from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.progress import WORK_FIELDS, StudyProgress
 from sweeplab.tracking.tracker import Tracker
 
 _MOST_IDLE_DEATHS: Final = 3  # for each worker: deaths one after another of workers that had no trial
@@ -80,6 +80,7 @@ class Scheduler:
         self.progress = progress
         self.gate = MemoryGate(request.config)
         self.budget = Budget(request.config.study, folder, search.records)
+        progress.budget = self.budget.share_of_time
         self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
@@ -151,6 +152,8 @@ class Scheduler:
         match message["kind"]:
             case "observed":
                 self.handle_observation(event.worker, message)
+            case "doing":
+                self.progress.doing(event.worker, **{name: message[name] for name in WORK_FIELDS})
             case "notice":
                 self.progress.say_once(message["text"])
             case "ended":
@@ -159,9 +162,11 @@ class Scheduler:
                 refill = self.builder.find_refill(ended) if not self.retries else []
                 self.executor.refill(event.worker, [self._start_trial(spec, assignment) for spec in refill])
             case "done":
+                self.progress.rests(event.worker)
                 del self.assignments[event.worker]
             case "died":
                 self.num_idle_deaths = 0
+                self.progress.rests(event.worker)
                 del self.assignments[event.worker]
                 self.executor.restart(event.worker)
                 self._quarantine(assignment, message)

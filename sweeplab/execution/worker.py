@@ -1,8 +1,8 @@
 """The worker process: holds the base, runs cohorts, reports. It is started as `python -m sweeplab.execution.worker`.
 
 It receives `open` once, then one `cohort` at a time, a `refill` after each `ended` and, where a pruner is on, a
-`verdict` after each `observed` with a held-out loss. It sends `observed`, `alive`, `notice`, `ended`, `refused` and
-`done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
+`verdict` after each `observed` with a held-out loss. It sends `doing`, `observed`, `alive`, `notice`, `ended`,
+`refused` and `done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
 """
 
 import functools
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sweeplab.trial.resources import Resources
 
 _ALIVE_SECONDS: Final = 10.0  # between two `alive` messages
+_COUNT_SECONDS: Final = 1.0  # between two `doing` messages of the same work
 
 _Receive = Callable[[str], Message]  # waits for the next message, which must be of the given kind
 
@@ -83,6 +84,21 @@ def _limit_rate(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     return run_if_due
 
 
+class _TellWork:
+    """Tells the driver what this worker does; how far it is with it at most once in `_COUNT_SECONDS`."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.last: tuple[str, list[int]] | None = None
+        self.told_at = -math.inf
+
+    def __call__(self, what: str, trials: Sequence[int], count: str = "", steps: Sequence[int] = ()) -> None:
+        now, work = time.monotonic(), (what, list(trials))
+        if work != self.last or now - self.told_at >= _COUNT_SECONDS:
+            self.last, self.told_at = work, now
+            self.reporter.report("doing", what=what, trials=work[1], count=count, steps=list(steps))
+
+
 @contextmanager
 def _compile_at_first_call() -> Iterator[None]:
     """Within it `torch.compile` waits for the first call of what it is given.
@@ -120,7 +136,9 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
         settings = settings.replaced(num_threads=max(1, (settings.num_threads or count_cores()) // count))
         device = resolve_device(settings.device)
         ranks = join_process_group(opening["rank"], count, opening["port"], opening["listener"], device)
-    return Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
+    resources = Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
+    resources.tell = _TellWork(reporter)
+    return resources
 
 
 def _serve(reporter: Reporter, receive: _Receive) -> None:

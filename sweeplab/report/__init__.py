@@ -1,6 +1,7 @@
 """Writes a report from records: tables, figures and an answer, as Markdown and as one HTML file."""
 
 from sweeplab.report.study_report import (
+    end_study,
     find_answer,
     rebuild_report,
     summarize_answer,
@@ -9,4 +10,12 @@ from sweeplab.report.study_report import (
     write_report,
 )
 
-__all__ = ["find_answer", "rebuild_report", "summarize_answer", "summarize_settings", "write_index", "write_report"]
+__all__ = [
+    "end_study",
+    "find_answer",
+    "rebuild_report",
+    "summarize_answer",
+    "summarize_settings",
+    "write_index",
+    "write_report",
+]

@@ -5,17 +5,28 @@ Pages are imported only when they are written, so that the driver can show the t
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from sweeplab.records.answer import StudyAnswer
 from sweeplab.records.items import Items
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
-from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.answer import Answer, state_answer
 from sweeplab.report.findings.answer_file import build_answer
+from sweeplab.report.findings.next_steps import NextStep, list_next_steps
 from sweeplab.report.findings.race import summarize_race
+from sweeplab.report.findings.ranked import Ranking, rank_settings
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.table import Table
+
+
+class Ending(NamedTuple):
+    """The end of a study, for a terminal."""
+
+    answer: Answer
+    ranking: Ranking
+    steps: list[NextStep]
 
 
 def write_report(
@@ -54,6 +65,16 @@ def rebuild_report(folder: Path, into: Path | None = None) -> Path:
     """
     stored = read_stored_study(folder)
     return write_report(stored.facts, stored.records, into or folder, stored.items, stored.bases)
+
+
+def end_study(study: StoredStudy, most_settings: int) -> Ending:
+    """What a terminal shows at the end: the answer, the best settings, and what to type next."""
+    settings = group_by_setting(study.facts, study.records)
+    return Ending(
+        state_answer(study.facts, settings, study.items),
+        rank_settings(study.facts, settings, study.items, study.bases, most_settings),
+        list_next_steps(study.facts, settings, study.items),
+    )
 
 
 def find_answer(study: StoredStudy) -> StudyAnswer:

@@ -1,33 +1,32 @@
-"""The live display: bars with time left on a terminal, one line per trial elsewhere."""
+"""The live display: a bar, what each worker does and the best so far on a terminal; one line per trial elsewhere."""
 
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table as Grid
 from rich.text import Text
 
-from sweeplab.records.items import Items
-from sweeplab.records.record import Status, StudyFacts, TrialRecord
-from sweeplab.report import summarize_answer, summarize_settings
+from sweeplab.records.record import Status, TrialRecord
 from sweeplab.report.evidence.formatting import count_noun, describe_params
+from sweeplab.tracking.pace import TRAINING, Counts, Pace, format_clock
 from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
 
+WORK_FIELDS: Final = ("what", "trials", "count", "steps")  # of a worker's message `doing`
 _WRITE_SECONDS: Final = 1.0  # least time between two writes of progress.json
 _MOST_QUIET_SECONDS: Final = 60.0  # without a bar, a line is printed after so long without one
-
-
-def format_clock(seconds: float) -> str:
-    """`1:02:03` or `2:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+_MOST_WORKERS: Final = 8  # that have a line each
+_MOST_NAMED: Final = 3  # trials in a line
+_TRAINING_SHARE: Final = 0.9  # of a trial, on the bar, which is full once the last one has been scored
+_STANDING_SHARE: Final = 0.02  # of the time that finding the best so far may take
+_LEAST_STANDING_SECONDS: Final = 2.0  # between two looks for the best
 
 
 @dataclass
@@ -36,12 +35,45 @@ class _RunningTrial:
 
     label: str
     since: float
-    fraction: float = 0.0  # of its steps
+    step: int = 0
+    num_steps: int | None = None
     loss: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """Of its steps."""
+        return self.step / self.num_steps if self.num_steps else 0.0
+
+
+@dataclass
+class _Work:
+    """What a worker does."""
+
+    what: str
+    trials: list[int]
+    count: str  # such as 'arc_easy 120 of 400'
+
+
+class _Standing:
+    """The best so far, found again once trials have ended, and never often enough to slow the study down."""
+
+    def __init__(self, find: Callable[[list[TrialRecord]], list[str]]) -> None:
+        self.find = find
+        self.lines: list[str] = []
+        self.num_ended = -1
+        self.due = 0.0
+
+    def look(self, records: Sequence[TrialRecord]) -> list[str]:
+        began = time.monotonic()
+        if len(records) != self.num_ended and began >= self.due:
+            self.num_ended, self.lines = len(records), self.find(list(records))
+            took = time.monotonic() - began
+            self.due = began + max(_LEAST_STANDING_SECONDS, took / _STANDING_SHARE)
+        return self.lines
 
 
 class StudyProgress:
-    """Shows how many trials are done, the progress and loss of running ones, and the time left, estimated from this
+    """Shows how many trials are done, what each worker does, the best so far, and the time left, estimated from this
     run."""
 
     def __init__(
@@ -52,14 +84,18 @@ class StudyProgress:
         folder: Path | None = None,
         num_workers: int = 1,
         may_end_early: bool = False,
+        earlier: Sequence[TrialRecord] = (),
+        find_standing: Callable[[list[TrialRecord]], list[str]] = lambda records: [],
     ) -> None:
         """`folder`: the study's, where progress.json is written for action=watch; None: it is not written.
 
         `may_end_early`: the time left, and the number of trials, is the most that it may be, as in a race.
+        `find_standing`: sentences on the best so far, of all records; `earlier`: those of earlier runs.
         """
         self.most = " at most" if may_end_early else ""
         self.console = console
         self.workers = count_noun(num_workers, "worker")
+        self.num_workers = num_workers
         self.folder = folder
         self.written_at = -_WRITE_SECONDS
         self.timer: threading.Timer | None = None  # for the next write
@@ -68,9 +104,13 @@ class StudyProgress:
         self.num_planned = num_planned
         self.num_done = num_done
         self.num_ended_now = 0
-        self.since = time.monotonic()
+        self.pace = Pace(num_workers)
         self.running: dict[int, _RunningTrial] = {}
-        self.last_line_at = self.since
+        self.work: dict[int, _Work] = {}  # by worker
+        self.standing = _Standing(find_standing)
+        self.records = list(earlier)
+        self.budget: Callable[[], tuple[float, float] | None] = lambda: None  # seconds spent, and the most
+        self.last_line_at = time.monotonic()
         self.said: set[str] = set()  # what was to be said once
         self.stopped = threading.Event()
         self.bars = Progress(
@@ -80,11 +120,9 @@ class StudyProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
             console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self.trials: TaskID = self.bars.add_task(self.count(), total=num_planned, completed=num_done, left="")
-        self.steps: TaskID = self.bars.add_task("starting the worker", total=None, left="")
+        self.live = Live(console=console, get_renderable=self.draw, transient=True, refresh_per_second=2)
 
     def count(self) -> str:
         return f"{self.num_done}/{self.num_planned} trials"
@@ -93,17 +131,24 @@ class StudyProgress:
         return sum(one.fraction for one in list(self.running.values()))
 
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the end of the study; None until something has been measured."""
-        done = self.num_ended_now + self.num_under_way()
-        if done < 0.05:
-            return None
-        per_trial = (time.monotonic() - self.since) / done
-        return per_trial * (self.num_planned - self.num_done - self.num_under_way())
+        """Estimated seconds to the end of the study, or of its budget; None until something has been measured."""
+        counts = Counts(
+            num_left=max(0, self.num_planned - self.num_done),
+            num_started=self.num_ended_now + len(self.running),
+            num_ended=self.num_ended_now,
+            trained=self.num_ended_now + self.num_under_way(),
+        )
+        seconds, budget = self.pace.seconds_left(counts), self.budget()
+        if seconds is None or budget is None:
+            return seconds
+        return min(seconds, max(0.0, budget[1] - budget[0]))
 
     def time_left(self) -> str:
-        """`seconds_left` as text; empty where it is not known."""
-        seconds = self.seconds_left()
-        return "" if seconds is None else f"{format_clock(seconds)} left{self.most}"
+        """`seconds_left` as text, with what is spent of a budget; empty where neither is known."""
+        seconds, budget = self.seconds_left(), self.budget()
+        parts = [] if seconds is None else [f"{format_clock(seconds)} left{self.most}"]
+        parts += [] if budget is None else [f"{min(1.0, budget[0] / budget[1]):.0%} of the budget"]
+        return ", ".join(parts)
 
     def _schedule_write(self) -> None:
         """Writes progress.json now, or once `_WRITE_SECONDS` have passed since the last write."""
@@ -126,33 +171,72 @@ class StudyProgress:
                 RunningTrial(number, one.label, to_unix_time(one.since), one.fraction, one.loss)
                 for number, one in list(self.running.items())
             ]
-            now = StudyStatus(time.time(), self.num_planned, self.num_done, self.seconds_left(), ended, running)
-            write_status(self.folder, now)
+            left, doing = self.seconds_left(), self.describe_work()
+            write_status(
+                self.folder, StudyStatus(time.time(), self.num_planned, self.num_done, left, ended, running, doing)
+            )
 
     def started(self, number: int, params: dict[str, Any], seed: int) -> None:
         label = f"trial {number}: {describe_params(params)} seed={seed}"
         self.running[number] = _RunningTrial(label, time.monotonic())
-        self.show()
         self._schedule_write()
+
+    def doing(self, worker: int, what: str, trials: Sequence[int], count: str, steps: Sequence[int] = ()) -> None:
+        """A worker says what it does now: a word for it, of which trials, how far it is, and the step of each trial."""
+        before = self.work.get(worker)
+        if before is None or before.what != what:
+            self.pace.turn(worker, what)
+        self.work[worker] = _Work(what, list(trials), count)
+        for number, step in zip(trials, steps, strict=bool(steps)):
+            if number in self.running:
+                self.running[number].step = step
+        self._schedule_write()
+
+    def rests(self, worker: int) -> None:
+        """A worker has nothing to do."""
+        self.pace.turn(worker, None)
+        self.work.pop(worker, None)
 
     def observed(self, number: int, step: int, values: dict[str, float]) -> None:
         trial = self.running[number]
-        trial.fraction = step / values["num_steps"]
+        trial.step, trial.num_steps = step, round(values["num_steps"])
         trial.loss = values.get("train_loss", trial.loss)
-        self.show()
         self._schedule_write()
 
-    def show(self) -> None:
-        """Updates both bars: all trials, and those that are running."""
-        running = list(self.running.values())
-        losses = [one.loss for one in running if one.loss is not None]
-        loss = f", loss {sum(losses) / len(losses):.3f}" if losses else ""
-        what = running[0].label if len(running) == 1 else f"{len(running)} at once"
-        doing = f", evaluating{loss}" if all(one.fraction == 1 for one in running) else loss or ", loading"
-        share = self.num_under_way() / max(1, len(running))
-        self.bars.update(self.steps, total=1, completed=share, description=what + doing)
-        completed = self.num_done + self.num_under_way()
+    def describe_work(self) -> list[str]:
+        """A line for each worker that does something; the first ones where there are many."""
+        work = sorted(self.work.items())
+        lines = [
+            (f"worker {worker}: " if self.num_workers > 1 else "") + self._describe(one)
+            for worker, one in work[:_MOST_WORKERS]
+        ]
+        if len(work) > _MOST_WORKERS:
+            lines.append(f"and {count_noun(len(work) - _MOST_WORKERS, 'worker')} more")
+        if lines or self.num_done >= self.num_planned:
+            return lines
+        return ["starting the worker" if self.num_workers == 1 else f"starting {self.workers}"]
+
+    def _describe(self, work: _Work) -> str:
+        """Such as 'training trial 7: rank=8 seed=0, step 40 of 200, loss 2.310'."""
+        running = [self.running[number] for number in work.trials if number in self.running]
+        names = f"{len(work.trials)} trials"
+        if len(running) == len(work.trials) == 1:
+            names = running[0].label
+        elif len(work.trials) <= _MOST_NAMED:
+            names = f"trial{'s' if len(work.trials) > 1 else ''} {', '.join(map(str, work.trials))}"
+        parts = [f"{work.what} {names}" if work.trials else work.what, work.count]
+        if work.what == TRAINING and running and running[0].num_steps:
+            steps, losses = [one.step for one in running], [one.loss for one in running if one.loss is not None]
+            parts.append(f"step {min(steps)} of {running[0].num_steps}")
+            parts += [f"loss {sum(losses) / len(losses):.3f}"] if losses else []
+        return ", ".join(filter(None, parts))
+
+    def draw(self) -> Group:
+        """The bar, and below it a line for each worker and the best so far."""
+        completed = self.num_done + _TRAINING_SHARE * self.num_under_way()
         self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
+        lines = [*self.describe_work(), *self.standing.look(self.records)]
+        return Group(self.bars, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
     def say(self, text: str) -> None:
         self.last_line_at = time.monotonic()
@@ -165,29 +249,33 @@ class StudyProgress:
             self.say(text)
 
     def _report_when_quiet(self) -> None:
-        """Where no bar is shown: prints the count, what is running and the time left after a minute without a line."""
+        """Without a terminal: what is done, the time left, what each worker does, and the best so far, after a minute
+        without a line."""
         while not self.stopped.wait(max(0.0, self.last_line_at + _MOST_QUIET_SECONDS - time.monotonic())):
             if time.monotonic() >= self.last_line_at + _MOST_QUIET_SECONDS:
-                doing = self.bars.tasks[self.steps].description
-                self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
+                count = f"[{self.num_done}/{self.num_planned}]"
+                parts = [*self.describe_work(), self.time_left(), *self.standing.look(self.records)]
+                self.say(f"{count} {'; '.join(filter(None, parts))}")
 
     def ended(self, record: TrialRecord, headline: str) -> None:
-        """Prints the line of a trial that has ended, with the time since it started."""
+        """Prints the line of a trial that has ended, with the time that it took."""
         trial = self.running.pop(record.number)
         self.num_done += 1
         self.num_ended_now += 1
+        self.records.append(record)
+        self.pace.end_trial()
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
-        took = format_clock(time.monotonic() - trial.since)
+        took = _describe_duration(record, time.monotonic() - trial.since)
         self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
-        self.show()
         self._schedule_write()
 
     def __enter__(self) -> Self:
-        self.bars.start()
-        if not self.console.is_terminal:
-            self.say(
-                f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}, loading"
-            )
+        if self.num_done >= self.num_planned and not self.most:
+            self.say(f"All {count_noun(self.num_planned, 'trial')} ended before; nothing is left to train.")
+        elif self.console.is_terminal:
+            self.live.start()
+        else:
+            self.say(f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}")
             threading.Thread(target=self._report_when_quiet, daemon=True).start()
         self._schedule_write()
         return self
@@ -196,24 +284,15 @@ class StudyProgress:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stopped.set()
-        self.bars.stop()
+        self.live.stop()
         self.write(ended=kind is None)
         self.is_over = True
         sys.stdout.flush()
 
 
-def show_summary(
-    facts: StudyFacts, records: list[TrialRecord], items: Items | None, folder: Path, report: Path, console: Console
-) -> None:
-    """Prints the settings table, the answer in sentences, and the paths of records and report."""
-    table = summarize_settings(facts, records, items)
-    grid = Grid(title=facts.name, title_justify="left")
-    for column in table.columns:
-        unit = f"\n{column.unit}" if column.unit else ""
-        grid.add_column(Text(column.title + unit), justify="right" if column.numeric else "left", overflow="fold")
-    for place, row in enumerate(table.rows):
-        grid.add_row(*(Text(cell.text) for cell in row), style="bold" if place == table.marked else "")
-    console.print(grid)
-    for sentence in summarize_answer(facts, records, items):
-        console.print(Text(sentence), soft_wrap=True)
-    console.print(Text(f"records  {folder / 'trials'}\nreport   {report}"), soft_wrap=True)
+def _describe_duration(record: TrialRecord, since_start: float) -> str:
+    """The trial's own time, without that of trials before it in its cohort; with whom it shared it, where it did."""
+    own = sum(phase.seconds for phase in record.phases.values()) or since_start
+    num_others = max(0, len(record.cohort) - 1)
+    shared = f" with {count_noun(num_others, 'other')}" if num_others else ""
+    return f"{format_clock(own)}{shared}"

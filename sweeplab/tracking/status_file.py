@@ -34,6 +34,7 @@ class StudyStatus:
     seconds_left: float | None  # None until something has been measured
     ended: bool  # the driver asked for no more trials
     running: list[RunningTrial] = field(default_factory=list)
+    doing: list[str] = field(default_factory=list)  # what each worker does
 
 
 def write_status(folder: Path, now: StudyStatus) -> None:

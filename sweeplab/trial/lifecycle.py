@@ -18,6 +18,7 @@ from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
 from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
 from sweeplab.runtime.out_of_memory import free_failed
+from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
@@ -104,6 +105,7 @@ class Cohort:
 
     def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial:
         """The trial at its first step, or at its checkpoint, with its base scored."""
+        self.resources.tell("loading", [spec.number])
         base, data = load_trial(spec, record, self.resources)
         for sentence in data.skipping:
             self.say(f"{sentence[0].upper()}{sentence[1:]}.")
@@ -139,6 +141,7 @@ class Cohort:
     def measure(self, trials: Sequence[RunningTrial], work: Callable[[], None]) -> None:
         """Does `work`, which measures before a training, as a phase of its own."""
         phases: dict[str, Phase] = {}
+        self.resources.tell("measuring", [trial.spec.number for trial in trials])
         with measure_phase(phases, "profile", self.resources.device):
             work()
         for trial in trials:
@@ -189,13 +192,17 @@ class Cohort:
     def fit(self, trials: Sequence[RunningTrial]) -> None:
         """Trains until at least one of them has ended."""
         resources = self.resources
-        fit_until_one_ends(
-            trials,
-            resources.device,
-            resources.ranks,
-            resources.checkpoint_seconds,
-            lambda cohort, due: score_rung(cohort, due, resources),
-        )
+
+        def score(cohort: AttachedCohort, due: Sequence[RunningTrial]) -> None:
+            resources.training = ()
+            score_rung(cohort, due, resources)
+            resources.training = trials
+
+        resources.training = trials
+        try:
+            fit_until_one_ends(trials, resources.device, resources.ranks, resources.checkpoint_seconds, score)
+        finally:
+            resources.training = ()  # else its adapters would stay in memory
 
     def evaluate(self, trials: Sequence[RunningTrial]) -> None:
         """Measures held-out losses and scores, and saves the adapters."""

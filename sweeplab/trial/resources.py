@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
@@ -24,9 +24,16 @@ from sweeplab.runtime.device import resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
-from sweeplab.training.running_trial import OptimizerBytes
+from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
 from sweeplab.trial.exactness import refuse_inexact_packing
 from sweeplab.trial.measurement import LARGEST_MAPPING_BYTES, read_resident_bytes
+
+
+class Tell(Protocol):
+    """Is told what the worker does now (a word of `tracking.pace`), of which trials, how far it is with it, and which
+    step each of the trials has reached."""
+
+    def __call__(self, what: str, trials: Sequence[int], count: str = "", steps: Sequence[int] = ()) -> None: ...
 
 
 @dataclass
@@ -38,6 +45,8 @@ class Resources:
     checkpoint_seconds: float | None = None  # between checkpoints of a trial; None: no checkpoints
     trial_seconds: float | None = None  # most seconds of training of a trial; None: no limit
     report_alive: Callable[[], None] = lambda: None  # called before every forward of the base
+    tell: Tell = lambda what, trials, count="", steps=(): None  # what the worker does now
+    training: Sequence[RunningTrial] = ()  # that train now
     returned_from_bytes: int = LARGEST_MAPPING_BYTES  # `freed_memory_returned(afterwards=...)` while trials train
     ranks: Ranks = ONE_PROCESS  # the processes that share the rows of every micro-batch
     base_key: dict[str, Any] | None = None  # what must be equal for `base` to serve another trial
@@ -80,10 +89,17 @@ class Resources:
                 _refuse_random_base(self.base, config.training.strategy)
             if in_parts:
                 shard_base(self.base.model, self.ranks)
-            self.base.model.register_forward_pre_hook(lambda *_: self.report_alive())
+            self.base.model.register_forward_pre_hook(lambda *_: self.note_forward())
             self.base_key = key
             self.base_memory_bytes = self.memory_bytes()
         return self.base
+
+    def note_forward(self) -> None:
+        """Called before every forward of the base."""
+        self.report_alive()
+        if self.training:
+            numbers = [trial.spec.number for trial in self.training]
+            self.tell("training", numbers, steps=[trial.step for trial in self.training])
 
     def memory_bytes(self) -> int | None:
         """Bytes in use now: of CUDA tensors, or the resident set on Linux; None on other systems."""

@@ -80,13 +80,14 @@ def _measure_base(
 ) -> None:
     """Scores the base and writes that; `record` gets notes. Raises `ConfigError` as `score_base`."""
     started, settings = time.perf_counter(), config.evaluation
+    resources.tell("scoring the base", [])
 
     def measure(batch_size: int) -> HeldoutLosses:
         batches = data.heldout_batches(base.pad_id, batch_size)
         return measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
 
     def score(batch_size: int) -> Evaluation:
-        return _score_base_tasks(base, config, batch_size, resources.device)
+        return _score_base_tasks(base, config, batch_size, resources)
 
     losses = halve_until_it_fits(settings.batch_size, measure, record.notes, resources.ranks)
     scored = Evaluation({}, [])
@@ -99,15 +100,19 @@ def _measure_base(
         write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
 
 
-def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, device: torch.device) -> Evaluation:
+def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, resources: Resources) -> Evaluation:
     """The scores of the base without adapter. Raises `ConfigError` for tasks that lm-eval cannot load."""
     settings = config.evaluation.replaced(batch_size=batch_size)
     if config.data.is_images():
-        return _score_images(base.model, base, settings, device)
+        return _score_images(base.model, base, settings, resources.device)
     rule = choose_sharing_rule(base.model)
+
+    def tell(_: int, count: str) -> None:
+        resources.tell("scoring the base", [], count)
+
     try:
         (scored,) = run_lm_eval(
-            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule
+            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule, tell=tell
         )
     except TaskError as error:  # before anything is trained
         raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
@@ -161,6 +166,7 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
             stack.enter_context(evaluation_weights(trial.optimizer))
         items = {}
         for trial in cohort.trials:
+            resources.tell("scoring", [trial.spec.number], "held-out loss")
             losses = measure_trial_losses(cohort, trial, resources.device, resources.ranks)
             trial.add_heldout_loss(losses.mean)
             if trial.early_end is None:
@@ -210,7 +216,7 @@ def _score_tasks(
     notes: list[str] = []
 
     def score(batch_size: int) -> list[Evaluation]:
-        return _score_with(cohort, trials, settings.replaced(batch_size=batch_size), resources.device)
+        return _score_with(cohort, trials, settings.replaced(batch_size=batch_size), resources)
 
     evaluations = halve_until_it_fits(settings.batch_size, score, notes, resources.ranks)
     for trial in trials:
@@ -219,10 +225,14 @@ def _score_tasks(
 
 
 def _score_with(
-    cohort: AttachedCohort, trials: Sequence[RunningTrial], settings: EvaluationConfig, device: torch.device
+    cohort: AttachedCohort, trials: Sequence[RunningTrial], settings: EvaluationConfig, resources: Resources
 ) -> list[Evaluation]:
     """As `_score_tasks`, with the batches of `settings`."""
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
+    device = resources.device
+
+    def tell(trial: int, count: str) -> None:
+        resources.tell("scoring", [trials[trial].spec.number], count)
 
     def select_trials(numbers: Sequence[int]) -> AbstractContextManager[None]:
         return cohort.only([trials[number] for number in numbers])
@@ -235,7 +245,7 @@ def _score_with(
             model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
         )
         rule = choose_sharing_rule(base.model)
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule)
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule, tell)
     evaluations = []
     for trial in trials:
         with cohort.only([trial]):

@@ -3,10 +3,13 @@
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from sweeplab import __version__
+from sweeplab.__main__ import main
 from sweeplab.cli.arguments import check_arguments
 from sweeplab.cli.help import asked_help, describe_all, describe_group
 from sweeplab.config.compose import compose_conf
@@ -97,12 +100,14 @@ def test_entries_of_lists_and_mappings_have_their_keys() -> None:
 
 
 def test_the_examples_pass_the_checks_of_a_command_line() -> None:
-    usage = WHOLE[WHOLE.index("Usage") : WHOLE.index("--help=GROUP")].replace("\\\n", " ")
+    usage = WHOLE[WHOLE.index("Usage") : WHOLE.index("--help GROUP")].replace("\\\n", " ")
     commands = [line.split()[3:] for line in usage.splitlines() if line.startswith("  python -m sweeplab")]
-    assert len(commands) == 14
+    assert len(commands) == 15
     for arguments in commands:
         named = [one.lstrip("+'").partition("=") for one in arguments if "=" in one]
         for key, _, value in named:
+            if value in ("DIR", "FILE"):
+                continue
             if is_group(key):
                 assert value in options(key)
             else:
@@ -129,8 +134,13 @@ def test_other_commands_are_no_question(arguments: list[str]) -> None:
 def test_an_unknown_group_is_one_error(tmp_path: Path) -> None:
     done = run_cli(tmp_path, "--help=adaptr")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "sweeplab: --help must name a group of keys, got adaptr; did you mean --help=adapter?\n"
-    with pytest.raises(ConfigError, match=r"^--help must name a group of keys, got colors; choose from model, "):
+    assert (
+        done.stderr
+        == "sweeplab: --help must name a group of keys, or a key, got adaptr; did you mean --help=adapter?\n"
+    )
+    with pytest.raises(
+        ConfigError, match=r"^--help must name a group of keys, or a key, got colors; choose from model, "
+    ):
         asked_help(["--help", "colors"])
 
 
@@ -146,3 +156,24 @@ def test_it_imports_nothing_that_only_a_study_needs() -> None:
     assert {"pydantic", "yaml"} <= loaded
     heavy = {"torch", "transformers", "lightning", "peft", "lm_eval", "wandb", "datasets", "bitsandbytes"}
     assert loaded & {*heavy, "hydra", "omegaconf", "optuna", "rich", "numpy", "pandas", "jinja2", "scipy"} == set()
+
+
+def test_a_word_finds_the_keys_that_have_it() -> None:
+    assert asked_help(["--help", "rank"]) == "  adapter.rank=8              rank of A and B [whole number from 1]"
+    assert asked_help(["--help=training.epochs"]) == asked_help(["--help", "epochs"])
+    many = asked_help(["--help", "lora"]) or ""
+    assert "adapter.lora_query" in many
+    with pytest.raises(ConfigError, match=r"got epohcs; did you mean --help=training\.epochs\?$"):
+        asked_help(["--help", "epohcs"])
+
+
+def test_the_version_is_sweeplab_s_and_those_of_what_it_stands_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweeplab", "--version"])
+    main()
+    rows = dict(line.split() for line in capsys.readouterr().out.splitlines())
+    assert rows["sweeplab"] == __version__
+    assert rows["torch"] == metadata.version("torch")
+    assert rows["hydra-core"] == metadata.version("hydra-core")
+    assert len(rows) > 8

@@ -7,7 +7,7 @@ import time
 import pytest
 from rich.console import Console
 
-from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.tracking.progress import StudyProgress
 
 
@@ -37,40 +37,84 @@ def record(number: int, status: Status = Status.FINISHED, reason: str | None = N
     return TrialRecord(number, status, 0, {}, {}, reason=reason)
 
 
-def bar(progress: StudyProgress) -> str:
-    return str(progress.bars.tasks[progress.steps].description)
+def work(progress: StudyProgress) -> list[str]:
+    return progress.describe_work()
 
 
-def test_one_running_trial_is_named_and_several_are_counted(progress: StudyProgress) -> None:
-    progress.started(2, {"adapter.rank": 4}, 1)
-    assert bar(progress) == "trial 2: rank=4 seed=1, loading"
-    progress.started(3, {}, 0)
-    assert bar(progress) == "2 at once, loading"
+def test_each_worker_says_what_it_does_and_how_far_it_is(clock: Clock, out: io.StringIO) -> None:
+    progress = StudyProgress(10, 2, Console(file=out, width=200), num_workers=2)
+    assert work(progress) == ["starting 2 workers"]
+    for number in (2, 3, 4):
+        progress.started(number, {"adapter.rank": 2**number}, 1)
+    progress.doing(0, "loading", [2], "")
+    progress.doing(1, "scoring the base", [], "40 of 200 answers of arc_easy")
+    assert work(progress) == [
+        "worker 0: loading trial 2: rank=4 seed=1",
+        "worker 1: scoring the base, 40 of 200 answers of arc_easy",
+    ]
     progress.observed(2, 1, {"num_steps": 4, "train_loss": 3.0})
-    assert bar(progress) == "2 at once, loss 3.000"
     progress.observed(3, 3, {"num_steps": 4, "train_loss": 2.0})
-    assert bar(progress) == "2 at once, loss 2.500"
-    assert progress.bars.tasks[progress.steps].completed == pytest.approx((1 / 4 + 3 / 4) / 2)
-    assert progress.bars.tasks[progress.trials].completed == pytest.approx(2 + 1 / 4 + 3 / 4)
-    for number in (2, 3):
-        progress.observed(number, 4, {"num_steps": 4, "heldout_loss": 9.0})  # no training loss: the last one stays
-    assert bar(progress) == "2 at once, evaluating, loss 2.500"
+    progress.doing(0, "training", [2, 3], "", [2, 3])
+    progress.doing(1, "scoring", [4], "120 of 400 answers of 2 tasks")
+    assert work(progress) == [
+        "worker 0: training trials 2, 3, step 2 of 4, loss 2.500",
+        "worker 1: scoring trial 4: rank=16 seed=1, 120 of 400 answers of 2 tasks",
+    ]
+    assert progress.num_under_way() == 2 / 4 + 3 / 4
+    progress.rests(1)
+    assert len(work(progress)) == 1
 
 
-def test_the_time_left_counts_what_running_trials_have_done(progress: StudyProgress, clock: Clock) -> None:
-    for number in (2, 3, 4, 5):
-        progress.started(number, {}, 0)
-    assert progress.time_left() == ""
+def test_many_trials_and_workers_are_counted(clock: Clock, out: io.StringIO) -> None:
+    progress = StudyProgress(99, 0, Console(file=out, width=200), num_workers=10)
+    for worker in range(10):
+        progress.doing(worker, "measuring", list(range(5)), "")
+    assert work(progress)[0] == "worker 0: measuring 5 trials"
+    assert work(progress)[8:] == ["and 2 workers more"]
+
+
+def test_a_bar_is_full_once_the_last_trial_has_been_scored(progress: StudyProgress) -> None:
+    progress.started(2, {}, 0)
+    progress.observed(2, 4, {"num_steps": 4})
+    progress.draw()
+    assert progress.bars.tasks[progress.trials].completed == pytest.approx(2.9)
+    progress.ended(record(2), "")
+    progress.draw()
+    assert progress.bars.tasks[progress.trials].completed == 3
+
+
+def test_the_best_so_far_is_found_again_only_when_trials_have_ended_and_not_too_often(
+    clock: Clock, out: io.StringIO
+) -> None:
+    seen: list[int] = []
+
+    def find(records: list[TrialRecord]) -> list[str]:
+        seen.append(len(records))
+        clock.now += 1  # slow, as with a thousand trials
+        return [f"best of {len(records)}"]
+
+    progress = StudyProgress(10, 1, Console(file=out, width=200), earlier=[record(0)], find_standing=find)
+    for _ in range(3):
+        progress.draw()
+    assert seen == [1]
+    progress.started(1, {}, 0)
+    progress.ended(record(1), "")
+    progress.draw()
+    assert seen == [1]
     clock.now += 60
-    for number in (2, 3, 4, 5):
-        progress.observed(number, 2, {"num_steps": 8})
-    # 4 quarters of a trial took a minute; 8 - 1 trials are left
-    assert progress.time_left() == "7:00 left"
-    progress.observed(5, 8, {"num_steps": 8})
-    clock.now += 45
-    progress.ended(record(5), "")
-    # 1.75 trials in 105 seconds: a minute each; 7 - 0.75 are left
-    assert progress.time_left() == "6:15 left"
+    progress.draw()
+    assert seen == [1, 2]
+    assert progress.standing.lines == ["best of 2"]
+
+
+def test_the_time_left_is_within_what_a_budget_leaves(progress: StudyProgress, clock: Clock) -> None:
+    progress.started(2, {}, 0)
+    progress.doing(0, "training", [2], "")
+    clock.now += 60
+    progress.observed(2, 2, {"num_steps": 4})
+    assert progress.time_left() == "15:00 left"  # 7.5 of two minutes
+    progress.budget = lambda: (60.0, 600.0)
+    assert progress.time_left() == "9:00 left, 10% of the budget"
 
 
 def test_a_line_has_the_trial_s_own_time_not_that_since_another_started(
@@ -81,10 +125,12 @@ def test_a_line_has_the_trial_s_own_time_not_that_since_another_started(
     progress.started(3, {"adapter.rank": 2}, 0)
     clock.now += 20
     progress.ended(record(3), "loss 1.5")
-    progress.ended(record(2, Status.DIVERGED, "the loss became nan"), "loss -")
-    assert out.getvalue().splitlines() == [
-        "[3/10] trial 3: rank=2 seed=0  loss 1.5  0:20  14:00 left",
-        "[4/10] trial 2: rank=1 seed=0  diverged: the loss became nan  2:00  6:00 left",
+    own = TrialRecord(2, Status.DIVERGED, 0, {}, {}, reason="the loss became nan", cohort=[2, 3, 4])
+    own.phases = {"train": Phase(41.0), "profile": Phase(4.0)}
+    progress.ended(own, "loss -")
+    assert [line.partition(" seed=0")[2].strip() for line in out.getvalue().splitlines()] == [
+        "loss 1.5  0:20",
+        "diverged: the loss became nan  0:45 with 2 others",
     ]
 
 
@@ -94,7 +140,6 @@ def test_a_trial_that_starts_again_loses_what_it_had_done(progress: StudyProgres
     progress.observed(2, 2, {"num_steps": 4, "train_loss": 3.0})
     clock.now += 10
     progress.started(2, {}, 0)  # its worker has died
-    assert bar(progress) == "2 at once, loading"
     assert progress.num_under_way() == 0
     assert progress.running[2].since == 1010
 
@@ -103,7 +148,8 @@ def test_values_in_brackets_are_no_markup() -> None:
     out = io.StringIO()
     with StudyProgress(2, 0, Console(file=out, force_terminal=True, width=120)) as progress:
         progress.started(1, {"data.path": "[/data/x]"}, 0)
-        progress.bars.refresh()
+        progress.doing(0, "training", [1], "")
+        progress.live.refresh()
     assert "path=[/data/x]" in out.getvalue()
 
 
@@ -120,7 +166,7 @@ def test_what_several_workers_say_alike_is_said_once(progress: StudyProgress, ou
 
 def test_without_a_terminal_it_begins_with_what_is_planned(clock: Clock, out: io.StringIO) -> None:
     with StudyProgress(10, 2, Console(file=out, width=200), num_workers=3):
-        assert out.getvalue() == "10 trials, 2 done, 3 workers, loading\n"
+        assert out.getvalue() == "10 trials, 2 done, 3 workers\n"
 
 
 def test_without_a_terminal_a_line_comes_where_none_came_for_long(
@@ -129,15 +175,16 @@ def test_without_a_terminal_a_line_comes_where_none_came_for_long(
     monkeypatch.setattr("sweeplab.tracking.progress._MOST_QUIET_SECONDS", 0.1)
     with StudyProgress(10, 2, Console(file=out, width=200)) as progress:
         progress.started(2, {"adapter.rank": 4}, 1)
+        progress.doing(0, "training", [2], "")
         progress.observed(2, 2, {"num_steps": 4, "train_loss": 3.0})
         limit = time.monotonic() + 200
         while out.getvalue().count("\n") < 3 and time.monotonic() < limit:
             time.sleep(0.01)
     first, *others = out.getvalue().splitlines()
-    assert first == "10 trials, 2 done, 1 worker, loading"
+    assert first == "10 trials, 2 done, 1 worker"
     assert len(others) >= 2
     for line in others:
-        assert re.fullmatch(r"\[2/10\] trial 2: rank=4 seed=1, loss 3\.000  \d+:\d\d left", line)
+        assert re.fullmatch(r"\[2/10\] training trial 2: rank=4 seed=1, step 2 of 4, loss 3\.000; \d+:\d\d left", line)
 
 
 def test_a_terminal_has_bars_and_no_such_lines(out: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,3 +193,21 @@ def test_a_terminal_has_bars_and_no_such_lines(out: io.StringIO, monkeypatch: py
         time.sleep(0.1)
     assert "workers" not in out.getvalue()
     assert "[2/10]" not in out.getvalue()
+
+
+def test_a_finished_study_says_so(clock: Clock, out: io.StringIO) -> None:
+    with StudyProgress(2, 2, Console(file=out, width=200)):
+        pass
+    assert out.getvalue() == "All 2 trials ended before; nothing is left to train.\n"
+
+
+def test_no_line_of_a_narrow_terminal_is_wider_than_it(clock: Clock) -> None:
+    out = io.StringIO()
+    with StudyProgress(10, 0, Console(file=out, force_terminal=True, width=40)) as progress:
+        progress.started(1, {"adapter.rank": 8, "optimizer.lr": 0.001, "optimizer.weight_decay": 0.5}, 0)
+        progress.doing(0, "training", [1], "")
+        console = Console(width=40, record=True, file=io.StringIO())
+        console.print(progress.draw())
+    lines = console.export_text().splitlines()
+    assert lines[1].startswith("training trial 1: rank=8")
+    assert all(len(line) <= 40 for line in lines)

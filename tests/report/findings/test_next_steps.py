@@ -1,0 +1,73 @@
+"""What is proposed after a study can be typed as it stands, and is what the study left open."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeplab.records.record import RaceGoal, StudyFacts, TrialRecord
+from sweeplab.report.evidence.settings import group_by_setting
+from sweeplab.report.findings.next_steps import NextStep, change_command, list_next_steps
+
+RecordFactory = Callable[..., TrialRecord]
+FactsFactory = Callable[..., StudyFacts]
+COMMAND = "python -m sweeplab +experiment=rank_sweep"
+EXPORT = f"{COMMAND} action=export trial=best export.path=best"
+
+
+def steps(facts: StudyFacts, records: list[TrialRecord]) -> list[NextStep]:
+    return list_next_steps(facts, group_by_setting(facts, records), None)
+
+
+@pytest.fixture
+def trials(make_record: RecordFactory) -> Callable[[dict[int, tuple[float, ...]]], list[TrialRecord]]:
+    def make(losses: dict[int, tuple[float, ...]]) -> list[TrialRecord]:
+        pairs = [(rank, seed, loss) for rank, of_seeds in losses.items() for seed, loss in enumerate(of_seeds)]
+        return [make_record(n, {"adapter.rank": rank}, seed, loss) for n, (rank, seed, loss) in enumerate(pairs)]
+
+    return make
+
+
+Trials = Callable[[dict[int, tuple[float, ...]]], list[TrialRecord]]
+
+
+def test_a_tie_asks_for_seeds_and_a_clear_answer_does_not(make_facts: FactsFactory, trials: Trials) -> None:
+    facts = make_facts(seeds=[0, 1, 2])
+    tied = steps(facts, trials({4: (1.0, 1.2, 1.1), 8: (1.1, 1.0, 1.15), 16: (1.2, 1.1, 1.0)}))
+    assert tied[0] == NextStep("2 more seeds, to tell them apart", f"{COMMAND} 'study.seeds=[0,1,2,3,4]'")
+    clear = steps(facts, trials({4: (9.0, 9.1, 9.2), 8: (1.0, 1.01, 1.02), 16: (5.0, 5.1, 5.2)}))
+    assert [one.command for one in clear] == [EXPORT]
+
+
+def test_the_best_at_an_end_asks_for_the_next_value(make_facts: FactsFactory, trials: Trials) -> None:
+    facts = make_facts(seeds=[0, 1, 2])
+    larger = steps(facts, trials({4: (9.0, 9.1, 9.2), 8: (5.0, 5.1, 5.2), 16: (1.0, 1.01, 1.02)}))
+    assert larger[0].command == f"{COMMAND} 'space.adapter.rank.choices=[4,8,16,32]'"
+    smaller = steps(facts, trials({4: (1.0, 1.01, 1.02), 8: (5.0, 5.1, 5.2), 16: (9.0, 9.1, 9.2)}))
+    assert smaller[0].command == f"{COMMAND} 'space.adapter.rank.choices=[2,4,8,16]'"
+    one = make_facts(seeds=[0, 1, 2], space={"adapter.rank": {"choices": [1, 2, 3]}})
+    none = steps(one, trials({1: (1.0, 1.01, 1.02), 2: (5.0, 5.1, 5.2), 3: (9.0, 9.1, 9.2)}))
+    assert [step.command for step in none] == [EXPORT]  # half a rank is none
+
+
+def test_failed_trials_come_first_and_without_a_value_nothing_else(make_facts: FactsFactory, trials: Trials) -> None:
+    (only,) = steps(make_facts(), trials({4: (None,), 8: (None,)}))  # type: ignore[dict-item]
+    assert only == NextStep("run 2 failed trials again", f"{COMMAND} study.retry=failed")
+
+
+def test_a_race_asks_for_its_seeds_itself(make_facts: FactsFactory, trials: Trials) -> None:
+    facts = make_facts(seeds=[0, 1], race=RaceGoal(0.1, 0.95))
+    found = steps(facts, trials({4: (1.0, 1.2), 8: (1.1, 1.0), 16: (1.2, 1.1)}))
+    assert [one.command for one in found] == [EXPORT]
+
+
+def test_a_key_that_is_there_is_changed_and_quotes_and_home_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/somebody"))
+    monkeypatch.setenv("HOME", "/home/somebody")
+    typed = """python -m sweeplab 'data.path='"$HOME"'/my data.json' 'study.seeds=[0]' action=run"""
+    changed = change_command(typed, "study.seeds", "[0,1]")
+    assert changed.count("study.seeds") == 1
+    words = shlex.split(changed.replace("$HOME", "/home/somebody"))
+    assert words[3:] == ["data.path=/home/somebody/my data.json", "action=run", "study.seeds=[0,1]"]
+    assert "/home/somebody" not in changed
