@@ -156,7 +156,7 @@ def judge_race(table: RaceTable, level: float = LEVEL) -> Standing | None:
     return Standing(leader, bounds_K)
 
 
-def choose_runs(table: RaceTable, within: float, level: float = LEVEL) -> list[Run]:
+def choose_runs(table: RaceTable, standing: Standing | None, within: float) -> list[Run]:
     """The next runs of a race; empty where it is decided, or where no seed is left.
 
     First one seed of every setting, then a second one of the better half. Then the leader and those that may be better
@@ -171,7 +171,6 @@ def choose_runs(table: RaceTable, within: float, level: float = LEVEL) -> list[R
         half = max(min(num_settings, _LEAST_SECOND), (num_settings + 1) // 2)
         better = in_race[np.argsort(table.losses_KS[in_race, 0], kind="stable")[:half]]
         return [Run(int(one), 1) for one in sorted(better)] if num_seeds > 1 and len(in_race) > 1 else []
-    standing = judge_race(table, level)
     if standing is None:
         return []
     open_ones, deepest = standing.find_open(within), int(counts_K[standing.leader])

@@ -3,10 +3,11 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -40,6 +41,13 @@ class _RunningTrial:
     loss: float | None = None
 
 
+class TimeLimit(NamedTuple):
+    """`study.budget`."""
+
+    most_seconds: float
+    count_spent: Callable[[], float]  # seconds of all runs of the study so far
+
+
 class StudyProgress:
     """Shows how many trials are done, the progress and loss of running ones, and the time left, estimated from this
     run."""
@@ -52,12 +60,14 @@ class StudyProgress:
         folder: Path | None = None,
         num_workers: int = 1,
         may_end_early: bool = False,
+        limit: TimeLimit | None = None,
     ) -> None:
         """`folder`: the study's, where progress.json is written for action=watch; None: it is not written.
 
         `may_end_early`: the time left, and the number of trials, is the most that it may be, as in a race.
         """
         self.most = " at most" if may_end_early else ""
+        self.limit = limit
         self.console = console
         self.workers = count_noun(num_workers, "worker")
         self.folder = folder
@@ -83,27 +93,42 @@ class StudyProgress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.trials: TaskID = self.bars.add_task(self.count(), total=num_planned, completed=num_done, left="")
+        self.trials: TaskID = self.bars.add_task(
+            f"{self.count()} trials", total=num_planned, completed=num_done, left=""
+        )
         self.steps: TaskID = self.bars.add_task("starting the worker", total=None, left="")
 
     def count(self) -> str:
-        return f"{self.num_done}/{self.num_planned} trials"
+        """Trials that are done, of those that are planned where nothing else ends the study."""
+        ends_otherwise = self.most and self.limit is not None
+        return str(self.num_done) if ends_otherwise else f"{self.num_done}/{self.num_planned}"
 
     def num_under_way(self) -> float:
         return sum(one.fraction for one in list(self.running.values()))
 
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the end of the study; None until something has been measured."""
+        """Estimated seconds to the end of the study, as far as its budget goes; None until something has been
+        measured."""
+        known = [one for one in (self._estimate_left(), self._budget_left()) if one is not None]
+        return min(known, default=None)
+
+    def _estimate_left(self) -> float | None:
+        """Seconds that the planned trials will still take; None until something has been measured."""
         done = self.num_ended_now + self.num_under_way()
         if done < 0.05:
             return None
         per_trial = (time.monotonic() - self.since) / done
         return per_trial * (self.num_planned - self.num_done - self.num_under_way())
 
+    def _budget_left(self) -> float | None:
+        return None if self.limit is None else max(0.0, self.limit.most_seconds - self.limit.count_spent())
+
     def time_left(self) -> str:
         """`seconds_left` as text; empty where it is not known."""
-        seconds = self.seconds_left()
-        return "" if seconds is None else f"{format_clock(seconds)} left{self.most}"
+        estimate, budget = self._estimate_left(), self._budget_left()
+        if budget is not None and (estimate is None or budget < estimate):
+            return f"{format_clock(budget)} left of study.budget"
+        return "" if estimate is None else f"{format_clock(estimate)} left{self.most}"
 
     def _schedule_write(self) -> None:
         """Writes progress.json now, or once `_WRITE_SECONDS` have passed since the last write."""
@@ -152,7 +177,7 @@ class StudyProgress:
         share = self.num_under_way() / max(1, len(running))
         self.bars.update(self.steps, total=1, completed=share, description=what + doing)
         completed = self.num_done + self.num_under_way()
-        self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
+        self.bars.update(self.trials, description=f"{self.count()} trials", completed=completed, left=self.time_left())
 
     def say(self, text: str) -> None:
         self.last_line_at = time.monotonic()
@@ -169,7 +194,7 @@ class StudyProgress:
         while not self.stopped.wait(max(0.0, self.last_line_at + _MOST_QUIET_SECONDS - time.monotonic())):
             if time.monotonic() >= self.last_line_at + _MOST_QUIET_SECONDS:
                 doing = self.bars.tasks[self.steps].description
-                self.say(f"[{self.num_done}/{self.num_planned}] {doing}  {self.time_left()}".rstrip())
+                self.say(f"[{self.count()}] {doing}  {self.time_left()}".rstrip())
 
     def ended(self, record: TrialRecord, headline: str) -> None:
         """Prints the line of a trial that has ended, with the time since it started."""
@@ -178,16 +203,21 @@ class StudyProgress:
         self.num_ended_now += 1
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
         took = format_clock(time.monotonic() - trial.since)
-        self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
+        self.say(f"[{self.count()}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self.show()
         self._schedule_write()
+
+    def _describe_extent(self) -> str:
+        """What is planned: a number of trials, or as many as a race needs within its budget."""
+        if self.most and self.limit is not None:
+            spent, most = format_clock(self.limit.count_spent()), format_clock(self.limit.most_seconds)
+            return f"as many trials as it needs, {spent} of {most} spent"
+        return f"{count_noun(self.num_planned, 'trial')}{self.most}"
 
     def __enter__(self) -> Self:
         self.bars.start()
         if not self.console.is_terminal:
-            self.say(
-                f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}, loading"
-            )
+            self.say(f"{self._describe_extent()}, {self.num_done} done, {self.workers}, loading")
             threading.Thread(target=self._report_when_quiet, daemon=True).start()
         self._schedule_write()
         return self

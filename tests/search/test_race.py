@@ -117,7 +117,8 @@ def test_a_round_that_ends_says_who_joined(open_search: Open) -> None:
         if (sentence := queue.describe_round()) is not None:
             sentences.append(sentence)
         end(search, record)
-    assert "another seed will tell" in sentences[0]
+    assert sentences[0] == "Now: rank=8 dropout=0 leads the first 2 of 3 settings, with one seed each"
+    assert "another seed will tell" in sentences[1]
     joined = next(one for one in sentences if "Now beside it" in one)
     assert "rank=8 dropout=0 leads after 6 runs, and nothing tried is better by more than 0.1" in joined
     assert joined.endswith("beside it: rank=4 dropout=0; rank=8 dropout=0.1")

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.records.record import Status, TrialRecord
-from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.progress import StudyProgress, TimeLimit
 
 
 class Clock:
@@ -146,3 +146,26 @@ def test_a_terminal_has_bars_and_no_such_lines(out: io.StringIO, monkeypatch: py
         time.sleep(0.1)
     assert "workers" not in out.getvalue()
     assert "[2/10]" not in out.getvalue()
+
+
+def test_a_race_within_a_budget_says_what_is_left_of_it(clock: Clock, out: io.StringIO) -> None:
+    limit = TimeLimit(600.0, lambda: 60.0 + clock.now - 1000.0)  # of which an earlier run took a minute
+    progress = StudyProgress(550, 2, Console(file=out, width=200), may_end_early=True, limit=limit)
+    with progress:
+        progress.started(2, {"adapter.rank": 4}, 0)
+        clock.now += 30
+        progress.ended(record(2), "held-out loss 1")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "as many trials as it needs, 1:00 of 10:00 spent, 2 done, 1 worker, loading"
+    assert lines[1] == "[3] trial 2: rank=4 seed=0  held-out loss 1  0:30  8:30 left of study.budget"
+    assert progress.seconds_left() == pytest.approx(510)
+
+
+def test_the_trials_of_a_study_may_end_before_its_budget(clock: Clock, out: io.StringIO) -> None:
+    progress = StudyProgress(4, 0, Console(file=out, width=200), limit=TimeLimit(600.0, lambda: clock.now - 1000.0))
+    progress.started(0, {}, 0)
+    clock.now += 30
+    progress.ended(record(0), "")
+    assert progress.time_left() == "1:30 left"
+    clock.now += 560
+    assert progress.time_left() == "0:10 left of study.budget"

@@ -220,7 +220,7 @@ class _Race:
         """Runs rounds until nothing is left to ask, or the next one does not fit any more."""
         while True:
             rows, table = np.flatnonzero(self.joined_K), self._tabulate()
-            runs = choose_runs(table, self._within)
+            runs = choose_runs(table, judge_race(table), self._within)
             if self._is_uniform and runs:
                 runs = [Run(row, int(table.counts_K.max())) for row in range(len(rows))]
             self.is_spent = bool(runs) and self.num_runs + len(runs) > self._most_runs

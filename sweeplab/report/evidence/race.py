@@ -43,7 +43,8 @@ class RaceCourse:
         self.is_over = False
         self._walks = any(one.begin is not None for one in rules.varied)
         self._stage = 0
-        self._records: dict[tuple[str, int], TrialRecord] = {}  # by setting and seed
+        self.records: dict[int, TrialRecord] = {}  # by number
+        self._numbers: dict[tuple[str, int], int] = {}  # of them, by setting and seed
         self._counted: list[TrialRecord] = []
 
     @property
@@ -53,11 +54,12 @@ class RaceCourse:
 
     def note(self, record: TrialRecord) -> None:
         """Notes what came of a trial."""
-        self._records[identify_params(record.params), record.seed] = record
+        self.records[record.number] = record
+        self._numbers[identify_params(record.params), record.seed] = record.number
 
     def judge(self) -> Standing | None:
         """Where the race stands with every result so far."""
-        return judge_race(self._tabulate(self._records.values()), self.rules.certainty)
+        return judge_race(self._tabulate(self.records.values()), self.rules.certainty)
 
     def advance(self) -> None:
         """Goes on to the first round that is not over, if there is one."""
@@ -70,19 +72,20 @@ class RaceCourse:
             table = self._tabulate(self._counted)
             self.standing = standing = judge_race(table, self.rules.certainty)
             self.num_seeds = 0 if standing is None else int(table.counts_K[standing.leader])
-            self.runs = choose_runs(table, self.rules.within, self.rules.certainty)
+            self.runs = choose_runs(table, standing, self.rules.within)
             self.joined = [] if self.runs or standing is None or not self._walks else self._list_joining(standing)
             if self.joined:
                 self.points += self.joined
                 self._stage += 1
-                self.runs = choose_runs(self._tabulate(self._counted), self.rules.within, self.rules.certainty)
+                self.runs = choose_runs(self._tabulate(self._counted), None, self.rules.within)  # their first seeds
             self.is_over = not self.runs
 
     def describe(self) -> str | None:
-        """Where the race stands after the rounds that are over, in a sentence; None before anything is known."""
+        """Where the race stands after the rounds that are over, in a sentence; within the first one once a third of
+        its settings have ended; None before."""
         standing, within = self.standing, self.rules.within
         if standing is None:
-            return None
+            return self._describe_first()
         leader, runs = describe_params(self.points[standing.leader]), count_noun(self.num_counted, "run")
         words, open_ones = f"Now: {leader} leads after {runs}", standing.find_open(within)
         if len(open_ones) and self.num_seeds == 1:
@@ -93,6 +96,16 @@ class RaceCourse:
         joined = "; ".join(map(describe_params, self.joined))
         return f"{words}. Now beside it: {joined}" if joined else words
 
+    def _describe_first(self) -> str | None:
+        """Which of the settings leads that have ended in the first round; None before a third of them have, or where
+        none of these can be the best."""
+        num_ended = sum(self._find_record(run) is not None for run in self.runs)
+        standing = self.judge() if num_ended >= max(2, len(self.runs) / 3) else None
+        if standing is None:
+            return None
+        leader = describe_params(self.points[standing.leader])
+        return f"Now: {leader} leads the first {num_ended} of {len(self.runs)} settings, with one seed each"
+
     def _list_joining(self, standing: Standing) -> list[Params]:
         """The settings beside the leader that are not in the race yet."""
         keys = [one.key for one in self.rules.varied]
@@ -102,7 +115,8 @@ class RaceCourse:
         return [dict(zip(keys, values, strict=True)) for values in beside]
 
     def _find_record(self, run: Run) -> TrialRecord | None:
-        return self._records.get((identify_params(self.points[run.setting]), self.rules.seeds[run.seed]))
+        number = self._numbers.get((identify_params(self.points[run.setting]), self.rules.seeds[run.seed]))
+        return None if number is None else self.records[number]
 
     def _tabulate(self, records: Iterable[TrialRecord]) -> RaceTable:
         rules = self.rules
