@@ -50,14 +50,11 @@ class Budget:
     def note_forecast(self, cost: TrialCost) -> None:
         """Notes what the first trial will take. Raises `ConfigError` where the budget does not last for one."""
         self._forecast = cost
-        if (
-            self.most_seconds is not None
-            and cost.seconds is not None
-            and self.seconds() + cost.seconds > self.most_seconds
-        ):
-            rule = f"must last for a trial, which will take {cost.seconds:.0f} s or more here"
-            left = f"{max(0.0, self.most_seconds - self.seconds()):.0f} of {self.most_seconds:.0f} s left"
-            raise refuse("study.budget", rule, left, _MEND)
+        if self.most_seconds is not None and cost.seconds is not None:
+            left = max(0.0, self.most_seconds - self.seconds())
+            if cost.seconds > left:
+                rule = f"must last for a trial, which will take {cost.seconds:.0f} s or more here"
+                raise refuse("study.budget", rule, f"{self.most_seconds:.0f} s, {left:.0f} s of it left", _MEND)
         if self.most_tokens is not None and cost.tokens is not None and cost.tokens > self.most_tokens:
             rule = f"must last for a trial, which trains on {cost.tokens:,.0f} tokens"
             raise refuse("study.budget_tokens", rule, f"{self.most_tokens:,.0f}", _MEND)

@@ -224,6 +224,6 @@ def test_a_budget_too_small_for_one_trial_is_refused_before_one_begins(
 def test_a_budget_ends_what_waits(make_request: MakeRequest, standin_here: Standin, tmp_path: Path) -> None:
     """Trials are asked for ahead, as many as the budget has time for and no more."""
     standin_here.plan(forecast={"seconds": 50.0, "tokens": None})
-    num_finished, printed = drive(make_request(ranks(6), FOUR, "study.budget=2min", "executor.num_workers=1"))
+    num_finished, _ = drive(make_request(ranks(6), FOUR, "study.budget=2min", "executor.num_workers=1"))
     assert standin_here.heard("cohort")[0] == [0, 1]
     assert num_finished == 6  # they took no time, so that all of them were within it
