@@ -7,8 +7,9 @@ will. A wrong statement needs one event: the best setting, whichever it is, lies
 one-sided critical value of Dunnett (1955). What was not run makes fewer statements, never wrong ones. Compare Paulson
 (1964) and Kim and Nelson (2001), who eliminate; Darling and Robbins (1967), of bounds at any look.
 
-A race may walk: once it is over, settings beside its leader join. Each time is a stage, and the stages share the error,
-1/2, 1/6, 1/12 ..., which sums to 1 over all of them.
+A race may walk: once it is over, settings beside its leader join; before any second seed, rates further out where the
+leader's is at an end. Each time is a stage, and the stages share the error, 1/2, 1/6, 1/12 ..., which sums to 1 over
+all of them.
 """
 
 import math
@@ -97,6 +98,18 @@ def list_neighbors(axes: Sequence[Sequence[Value]], leader: Point, tried: set[Po
             beside = ordered[max(0, index - 1) : index + 2]
         found += [(*leader[:place], value, *leader[place + 1 :]) for value in beside]
     return [point for point in found if point not in tried]
+
+
+def list_further(values: Sequence[float], place: int, leader: Point, tried: Sequence[Point]) -> list[Point]:
+    """What lies further out where the leader has the smallest or the largest number that was tried of an axis: the
+    tried points at that end, each with the next of the axis's `values`. `place`: the axis's in a point."""
+    ordered, end = sorted(values), leader[place]
+    places = sorted({ordered.index(point[place]) for point in tried})  # type: ignore[arg-type]
+    index = ordered.index(end)  # type: ignore[arg-type]
+    beyond = [index - 1] * (index == places[0]) + [index + 1] * (index == places[-1])
+    following = [ordered[one] for one in beyond if len(places) > 1 and 0 <= one < len(ordered)]
+    at_end = [point for point in tried if point[place] == end]
+    return [(*point[:place], value, *point[place + 1 :]) for value in following for point in at_end]
 
 
 @dataclass(frozen=True)

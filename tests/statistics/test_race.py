@@ -13,6 +13,7 @@ from sweeplab.statistics.race import (
     _find_dunnett,
     choose_runs,
     judge_race,
+    list_further,
     list_neighbors,
     share_error,
 )
@@ -165,3 +166,14 @@ def test_neighbors_are_the_next_numbers_and_all_other_words() -> None:
         (64, 2.0, "constant", True),
         (64, 2.0, "linear", False),
     } | {(64, 2.0, "linear", True)}
+
+
+def test_further_out_lies_the_next_number_beyond_those_tried() -> None:
+    rates = [1e-3, 3e-4, 3e-3, 1e-4]
+    tried = [(rank, rate) for rank in (16, 4) for rate in (1e-3, 3e-4)]
+    assert list_further(rates, 1, (16, 3e-4), tried) == [(16, 1e-4), (4, 1e-4)]
+    assert list_further(rates, 1, (4, 1e-3), tried) == [(16, 3e-3), (4, 3e-3)]
+    wider = [*tried, (16, 1e-4), (4, 1e-4)]
+    assert list_further(rates, 1, (16, 1e-4), wider) == []  # there is none
+    assert list_further(rates, 1, (16, 3e-4), wider) == []  # in between
+    assert list_further(rates, 1, (16, 1e-3), [(16, 1e-3)]) == []  # one is no end
