@@ -154,11 +154,9 @@ def _replay_table(
     yield f"\n## {table.name}\n\n{size}\n\n{_HEAD}"
     budget = 0.0
     for name, method in _list_methods(table):
-        row = known.get(name) if only not in name else None
+        row = None if _is_asked(name, only) else known.get(name)
         if row is None:
-            choices = _replay(
-                method, table, min(num_draws, _REGRET_BOUND_DRAWS) if name == _REGRET_BOUND else num_draws
-            )
+            choices = _replay(method, table, min(num_draws, _TERMINATED_DRAWS) if "terminator" in name else num_draws)
             row = _describe(name, choices, table.means_K)
         _, _, runs, regret, *_ = row.split("|")
         outcomes[name] = Outcome(float(regret.split()[0]) / 100, float(runs.split()[0]))
