@@ -124,11 +124,9 @@ def _list_methods(table: Table) -> Iterator[tuple[str, Method]]:
     yield "random, a third of the settings", try_random(count // 3)
     yield "TPE 30, then 3 seeds of the best 5", search_with_tpe(table.settings)
     yield "TPE 30, then the race of the best 5, at most 45", race_finalists(table.settings, 0.02 * best, 45)
-    yield "TPE until Optuna's terminator sees 30 trials without a better one", terminate_at_stagnation(table.settings)
-    yield (
-        "TPE until Optuna's terminator: regret bound below the seeds' spread",
-        terminate_at_regret_bound(table.settings),
-    )
+    ended = f"TPE until Optuna's terminator, {_TERMINATED_DRAWS} studies: "
+    yield f"{ended}30 trials without a better one", terminate_at_stagnation(table.settings)
+    yield f"{ended}regret bound below the seeds' spread", terminate_at_regret_bound(table.settings)
     yield "successive halving on curves, 1 seed", halve_by_curves
     for most_runs in _BUDGETS:
         yield f"recommend, at most {most_runs} runs", recommend(table.settings, first, 0.02 * best, most_runs)
@@ -192,22 +190,26 @@ def _list_early_exits(table: Table) -> Iterator[tuple[str, Method]]:
     yield "extrapolated, behind at 90%, thawed", give_up_by_extrapolation(order_K, 0.9, thaws=True)
 
 
-def _replay_early_exits(tables: list[Table], num_draws: int) -> Iterator[str]:
+def _replay_early_exits(tables: list[Table], num_draws: int, only: list[str], known: dict[str, str]) -> Iterator[str]:
     """Of each method and table: share of all settings' tokens, and how often the best one reaches its end."""
     yield f"\n## {_EXITS}\n\nShare of the tokens of all settings with one seed; how often the best one was kept.\n\n"
     yield f"| method | {' | '.join(table.name for table in tables)} |\n| --- |{' ---: |' * len(tables)}\n"
-    shown: dict[str, list[str]] = {}
-    for table in tables:
-        for name, method in _list_early_exits(table):
-            random, used, num_kept = np.random.default_rng(zlib.crc32(table.name.encode())), 0.0, 0
-            for _ in range(num_draws):
-                losses_KSR = table.draw(random, 1)
-                choice = method(losses_KSR, table.means_K, np.random.default_rng(random.integers(2**32)))
-                used += choice.num_runs / len(table.settings) / num_draws
-                num_kept += choice.setting == losses_KSR[:, 0, -1].argmin()
-            shown.setdefault(name, []).append(f"{used:.2f}, {_share(num_kept, num_draws)}")
-    for name, cells in shown.items():
+    for name, _ in _list_early_exits(tables[0]):
+        if name in known and not _is_asked(name, only):
+            yield known[name]
+            continue
+        cells = [_replay_early_exit(dict(_list_early_exits(table))[name], table, num_draws) for table in tables]
         yield f"| {name} | {' | '.join(cells)} |\n"
+
+
+def _replay_early_exit(method: Method, table: Table, num_draws: int) -> str:
+    random, used, num_kept = np.random.default_rng(zlib.crc32(table.name.encode())), 0.0, 0
+    for _ in range(num_draws):
+        losses_KSR = table.draw(random, 1)
+        choice = method(losses_KSR, table.means_K, np.random.default_rng(random.integers(2**32)))
+        used += choice.num_runs / len(table.settings) / num_draws
+        num_kept += int(choice.setting == losses_KSR[:, 0, -1].argmin())
+    return f"{used:.2f}, {_share(num_kept, num_draws)}"
 
 
 def _replay_shapes(num_draws: int, only: list[str], known: dict[str, str]) -> Iterator[str]:
@@ -241,7 +243,7 @@ def main() -> None:
         for part in _replay_table(table, arguments.draws, outcomes[-1], only, known.get(table.name, {})):
             print(part, end="", flush=True)
             parts.append(part)
-    for part in _replay_early_exits(tables, arguments.draws):
+    for part in _replay_early_exits(tables, arguments.draws, only, known.get(_EXITS, {})):
         print(part, end="", flush=True)
         parts.append(part)
     for part in _replay_shapes(arguments.shape_draws, only, known.get(_SHAPES, {})):
