@@ -93,7 +93,7 @@ class RaceCourse:
             self.is_over = not self.runs
 
     def describe(self) -> str | None:
-        """Where the race stands after the rounds that are over, in a sentence; within the first one once a third of
+        """Where the race stands after the rounds that are over, in a sentence; within the first one once a quarter of
         its settings have ended; None before."""
         standing, within = self.standing, self.rules.within
         if standing is None:
@@ -111,10 +111,10 @@ class RaceCourse:
         return f"{words}. Now beside it: {joined}" if joined else words
 
     def _describe_first(self) -> str | None:
-        """Which of the settings leads that have ended in the first round; None before a third of them have, or where
+        """Which of the settings leads that have ended in the first round; None before a quarter have, or where
         none of these can be the best."""
         num_ended = sum(self._find_record(run) is not None for run in self.runs)
-        standing = self.judge() if num_ended >= max(2, len(self.runs) / 3) else None
+        standing = self.judge() if num_ended >= max(2, len(self.runs) / 4) else None
         if standing is None:
             return None
         leader = describe_params(self.points[standing.leader])
