@@ -100,12 +100,12 @@ def list_neighbors(axes: Sequence[Sequence[Value]], leader: Point, tried: set[Po
     return [point for point in found if point not in tried]
 
 
-def list_further(values: Sequence[float], place: int, leader: Point, tried: Sequence[Point]) -> list[Point]:
+def list_further(values: Sequence[Value], place: int, leader: Point, tried: Sequence[Point]) -> list[Point]:
     """What lies further out where the leader has the smallest or the largest number that was tried of an axis: the
     tried points at that end, each with the next of the axis's `values`. `place`: the axis's in a point."""
-    ordered, end = sorted(values), leader[place]
-    places = sorted({ordered.index(point[place]) for point in tried})  # type: ignore[arg-type]
-    index = ordered.index(end)  # type: ignore[arg-type]
+    ordered, end = sorted(values), leader[place]  # type: ignore[type-var]
+    places = sorted({ordered.index(point[place]) for point in tried})
+    index = ordered.index(end)
     beyond = [index - 1] * (index == places[0]) + [index + 1] * (index == places[-1])
     following = [ordered[one] for one in beyond if len(places) > 1 and 0 <= one < len(ordered)]
     at_end = [point for point in tried if point[place] == end]

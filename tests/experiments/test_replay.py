@@ -25,7 +25,7 @@ def test_the_least_end_is_that_of_a_line_s_prediction_interval() -> None:
 def test_curves_that_never_cross_are_given_up_at_once() -> None:
     ends_K = np.linspace(1.0, 3.0, 20)
     losses_KSR = ends_K[:, None, None] * np.array([2.0, 1.5, 1.2, 1.0])
-    choice = give_up_by_extrapolation(np.arange(20), 0.9, thaws=True)(losses_KSR, ends_K, np.random.default_rng(0))
+    choice = give_up_by_extrapolation(np.arange(20.0), 0.9, thaws=True)(losses_KSR, ends_K, np.random.default_rng(0))
     assert choice.setting == 0
     assert choice.num_runs == pytest.approx(6 + 14 / 4)  # six reach their end, each other one its first measurement
 

@@ -78,7 +78,7 @@ def give_up_by_extrapolation(order_K: Array, level: float, thaws: bool) -> Metho
         given_up: dict[int, int] = {}  # the measurement at which that was, by setting
 
         def is_behind(row: int, rung: int) -> bool:
-            return _predict_least(logs_KR[whole], logs_KR[row, rung], rung, level) > logs_KR[whole, -1].min()
+            return bool(_predict_least(logs_KR[whole], logs_KR[row, rung], rung, level) > logs_KR[whole, -1].min())
 
         for row in shuffled[np.argsort(order_K[shuffled], kind="stable")].tolist():
             rungs = range(num_rungs - 1) if len(whole) >= _NUM_WHOLE else ()

@@ -130,7 +130,7 @@ class RaceCourse:
         leader, joining = tried[standing.leader], list[Point]()
         if self.num_seeds == 1 and _RATE in keys:
             place = keys.index(_RATE)
-            joining = list_further(list(map(float, axes[place])), place, leader, tried)
+            joining = list_further(axes[place], place, leader, tried)
         if not joining and not self.runs:
             joining = list_neighbors(axes, leader, set(tried))
         return [dict(zip(keys, values, strict=True)) for values in joining]
