@@ -143,8 +143,8 @@ def test_a_rate_at_an_end_is_followed_further_out_before_any_second_seed(open_se
     assert asked[4:8] == [(rate, rank, 0) for rate in (1e-3, 3e-3) for rank in (4, 16)]  # two steps, both ranks
     assert asked[8][2] == 1
     assert 1e-2 not in {rate for rate, _, _ in asked}  # 3e-3 is no better than 1e-3
-    words = "Now: rank=16 lr=0.0003 leads after 4 runs, at an end of the rates tried. Now further out: "
-    assert sentences[1] == f"{words}rank=4 lr=0.001; rank=16 lr=0.001"
+    words = "Now: lr=0.0003 rank=16 leads after 4 runs, at an end of the rates tried. Now further out: "
+    assert sentences[1] == f"{words}lr=0.001 rank=4; lr=0.001 rank=16"
 
 
 def test_a_setting_whose_trial_fails_is_out(open_search: Open) -> None:
