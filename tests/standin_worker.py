@@ -15,6 +15,7 @@ from sweeplab.execution.link import Link, Message, connect_from_stdin
 from sweeplab.records.record import HeldoutPoint, Phase, Status, TrainPoint, TrialRecord
 
 FOLDER = Path(sys.argv[1])
+UNKNOWN = {"seconds": None, "tokens": None}  # of a forecast
 
 
 class Driver(NamedTuple):
@@ -137,6 +138,10 @@ def main() -> None:
     messages = link.messages()
     driver = Driver(link, messages, next(messages)["pruning"])
     for message in messages:
+        if message["only_forecast"]:
+            link.send("forecast", **json.loads((FOLDER / "plan.json").read_text()).get("forecast", UNKNOWN))
+            link.send("done")
+            continue
         waiting = hear(message)
         while waiting:
             spec, plan = waiting.pop(0), json.loads((FOLDER / "plan.json").read_text())

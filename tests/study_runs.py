@@ -168,8 +168,9 @@ class Standin:
         self.plan()
 
     def plan(self, **behaviour: Any) -> None:
-        """Keys: seconds; largest, the micro-batch that fits; and by trials' numbers wait (for `let_go`), die_once,
-        die_always, die_after, poison, poison_once, cut_off, hang_once, hang_always, diverge, break, cannot, refuse."""
+        """Keys: seconds; forecast, with seconds and tokens of a trial; largest, the micro-batch that fits; and by
+        trials' numbers wait (for `let_go`), die_once, die_always, die_after, poison, poison_once, cut_off, hang_once,
+        hang_always, diverge, break, cannot, refuse."""
         (self.folder / "plan.json").write_text(json.dumps(behaviour))
 
     def let_go(self) -> None:

@@ -34,6 +34,7 @@ ACROSS: Final = {
     "experiments/test_coverage_benchmark.py",
     "experiments/test_driver_benchmark.py",
     "experiments/test_gpu_benchmark.py",
+    "experiments/test_replay.py",
     "experiments/test_scaling.py",
     "experiments/test_smollm2.py",
     "experiments/test_texts.py",

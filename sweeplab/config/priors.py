@@ -25,6 +25,11 @@ def list_prior_rates(model: AnyModel) -> list[float]:
     known = next((one for one in rates if one in family), "other") if isinstance(hidden_size, int) else "other"
     prior = rates[known]
     rate = prior["rate"] * ((hidden_size or 1) / prior["at_hidden_size"]) ** prior["exponent"]
+    return list_rates_around(rate)
+
+
+def list_rates_around(rate: float) -> list[float]:
+    """Half decades around a rate, the nearest to it first."""
     center = round(2 * math.log10(rate))
     return [_half_decade(center + step) for step in _STEPS]
 

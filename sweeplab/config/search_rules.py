@@ -33,7 +33,8 @@ def check_sampler(config: StudyConfig) -> None:
         _check_finals(sampler, study)
     if study.budget is not None:
         num_seconds("study.budget", study.budget)
-    if sampler.name not in ("tpe", "gp", "finals") and study.warm_start is not None:
+    begins_there = config.action == "recommend"  # its first rates are around the earlier study's best one
+    if sampler.name not in ("tpe", "gp", "finals") and study.warm_start is not None and not begins_there:
         rule = f"does not go with sampler={sampler.name}, which learns nothing from another study's trials"
         raise refuse("study.warm_start", rule, study.warm_start, "use sampler=tpe or sampler=gp")
 

@@ -115,7 +115,10 @@ class StudySection(Section):
     enqueue: list[Any] = key(
         "settings to try first: values, such as {adapter.rank: 8}, or names of published recipes, such as qlora"
     )
-    warm_start: Text | None = key("a study in runs_dir whose finished trials the sampler learns from too", None)
+    warm_start: Text | None = key(
+        "a study in runs_dir whose finished trials the sampler learns from too; of action=recommend: its first rates",
+        None,
+    )
     runs_dir: Text = key("folder in which each study has its own folder")
     reports_dir: Text = key("folder in which each study has a folder with its report")
 

@@ -55,7 +55,7 @@ class CohortBuilder:
         if self.size > 1:
             self._fill_queue(self.queue_length)
         share = min(self.size, math.ceil((1 + len(self.queue)) / num_idle))
-        return [first, *self._take_matching(first, share - 1)]
+        return [first, *self._take_matching(first, share - 1, num_idle)]
 
     def find_refill(self, ended: TrialSpec) -> list[TrialSpec]:
         """A trial of the same geometry as `ended`, to train in its place; empty where there is none."""
@@ -64,9 +64,16 @@ class CohortBuilder:
         self._fill_queue(self.queue_length)
         return self._take_matching(ended, 1)
 
-    def _take_matching(self, trial: TrialSpec, most: int) -> list[TrialSpec]:
-        """Takes up to `most` trials from the queue that can train with `trial`."""
-        matching = [queued for queued in self.queue if queued.geometry == trial.geometry][:most]
-        for queued in matching:
+    def _take_matching(self, trial: TrialSpec, most: int, num_idle: int = 1) -> list[TrialSpec]:
+        """Takes up to `most` trials from the queue that can train with `trial`.
+
+        Those of its seed are dealt to the idle workers in turn, so that the first settings end first.
+        """
+        matching = [queued for queued in self.queue if queued.geometry == trial.geometry]
+        alike = [queued for queued in matching if queued.seed == trial.seed]
+        dealt = alike[num_idle - 1 :: num_idle]
+        others = [queued for queued in matching if queued not in dealt]
+        taken = [*dealt, *others][:most]
+        for queued in taken:
             self.queue.remove(queued)
-        return matching
+        return sorted(taken, key=matching.index)

@@ -16,6 +16,7 @@ from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import RACES, constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
+from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
 from sweeplab.planning.probe import probe_models
@@ -44,7 +45,7 @@ from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.ending import show_ending
-from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.progress import StudyProgress, TimeLimit
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_runs import build_tracker
 
@@ -208,12 +209,22 @@ class Driver:
         write_facts(self.folder, self.facts)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None
+        budget = Budget(self.config.study, self.folder, search.records, num_workers)
+        limit = None if budget.most_seconds is None else TimeLimit(budget.most_seconds, budget.seconds)
         find_standing = partial(describe_standing, self.facts)
         with StudyProgress(
-            search.num_planned, num_done, self.console, self.folder, num_workers, is_race, search.records, find_standing
+            search.num_planned,
+            num_done,
+            self.console,
+            self.folder,
+            num_workers,
+            is_race,
+            search.records,
+            find_standing,
+            limit,
         ) as progress:
             try:
-                Scheduler(self.request, self.folder, search, executor, self.tracker, progress).run()
+                Scheduler(self.request, self.folder, search, executor, self.tracker, progress, budget).run()
             except StudyStopped as reason:
                 progress.say(f"Stopped: {reason}. The same command continues the study.")
             finally:

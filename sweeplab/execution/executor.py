@@ -79,11 +79,14 @@ class Executor:
         """False for a worker that still waits for a machine; an event `ready` follows when it has started."""
         return self.workers[worker].is_ready
 
-    def submit(self, worker: int, specs: list[Message]) -> None:
-        """Starts a cohort on a worker that is ready and idle; its events end with `done` or `died`."""
+    def submit(self, worker: int, specs: list[Message], only_forecast: bool = False) -> None:
+        """Starts a cohort on a worker that is ready and idle; its events end with `done` or `died`.
+
+        With `only_forecast` nothing trains: an event `forecast` says what the first trial will take.
+        """
         chosen = self.workers[worker]
         chosen.is_busy, chosen.received_at = True, time.monotonic()
-        chosen.send("cohort", specs=specs)
+        chosen.send("cohort", specs=specs, only_forecast=only_forecast)
 
     def refill(self, worker: int, specs: list[Message]) -> None:
         """Sends trials in place of one that has `ended`; must be called once after each `ended`, also with none."""

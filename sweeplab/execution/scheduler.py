@@ -9,7 +9,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.budget import Budget
+from sweeplab.execution.budget import Budget, TrialCost
 from sweeplab.execution.cohorts import CohortBuilder
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
@@ -70,6 +70,7 @@ class Scheduler:
         executor: Executor,
         tracker: Tracker,
         progress: StudyProgress,
+        budget: Budget,
     ) -> None:
         self.request = request
         self.config = request.config
@@ -79,8 +80,7 @@ class Scheduler:
         self.tracker = tracker
         self.progress = progress
         self.gate = MemoryGate(request.config)
-        self.budget = Budget(request.config.study, folder, search.records)
-        progress.budget = self.budget.share_of_time
+        self.budget = budget
         self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
@@ -106,6 +106,8 @@ class Scheduler:
 
     def _dispatch(self) -> bool:
         """Gives every idle worker a cohort while there are trials; False once there is nothing to wait for."""
+        if self.budget.lacks_forecast:
+            return self._ask_forecast() or self._dispatch()
         idle = [worker for worker in range(self.executor.num_workers) if worker not in self.assignments]
         num_idle = len(idle)  # workers that are still starting count, too: they will need trials
         for worker in filter(self.executor.is_ready, idle):
@@ -117,6 +119,21 @@ class Scheduler:
         if not self.assignments and (assignment := self._next_assignment(max(1, num_idle))).cohort:
             self.retries.appendleft(assignment)  # for the first worker that is ready
         return bool(self.assignments or self.retries)
+
+    def _ask_forecast(self) -> bool:
+        """Has a worker forecast the first trial, before any begins; true while that is waited for."""
+        if self.assignments:
+            return True
+        worker = next(filter(self.executor.is_ready, range(self.executor.num_workers)), None)
+        if worker is None:
+            return True
+        if (spec := self._ask()) is None:
+            self.budget.lacks_forecast = False
+            return False
+        self.builder.queue.append(spec)
+        self.assignments[worker] = _Assignment([])
+        self.executor.submit(worker, [spec.to_dict()], only_forecast=True)
+        return True
 
     def _next_assignment(self, num_idle: int) -> _Assignment:
         return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
@@ -131,6 +148,7 @@ class Scheduler:
                 self._announce(spec)
                 self._store(skipped)
             else:
+                self.budget.begin(spec.number)
                 return spec
         return None
 
@@ -141,8 +159,7 @@ class Scheduler:
         return spec.to_dict()
 
     def _announce(self, spec: TrialSpec) -> None:
-        """Tells the budget, the display and the tracker that a trial starts."""
-        self.budget.begin(spec.number)
+        """Tells the display and the tracker that a trial starts."""
         self.progress.started(spec.number, spec.params, spec.seed)
         self.tracker.started(spec.number, spec.params, spec.seed, spec.config)
 
@@ -156,6 +173,8 @@ class Scheduler:
                 self.progress.doing(event.worker, **{name: message[name] for name in WORK_FIELDS})
             case "notice":
                 self.progress.say_once(message["text"])
+            case "forecast":
+                self.budget.note_forecast(TrialCost(message["seconds"], message["tokens"]))
             case "ended":
                 ended = assignment.running.pop(message["record"]["number"])
                 self._handle_end(ended, TrialRecord.from_dict(message["record"]))
@@ -164,7 +183,9 @@ class Scheduler:
             case "done":
                 self.progress.rests(event.worker)
                 del self.assignments[event.worker]
+                self.budget.lacks_forecast = False
             case "died":
+                self.budget.lacks_forecast = False
                 self.num_idle_deaths = 0
                 self.progress.rests(event.worker)
                 del self.assignments[event.worker]

@@ -1,8 +1,8 @@
 """The worker process: holds the base, runs cohorts, reports. It is started as `python -m sweeplab.execution.worker`.
 
 It receives `open` once, then one `cohort` at a time, a `refill` after each `ended` and, where a pruner is on, a
-`verdict` after each `observed` with a held-out loss. It sends `doing`, `observed`, `alive`, `notice`, `ended`,
-`refused` and `done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
+`verdict` after each `observed` with a held-out loss. It sends `forecast`, `doing`, `observed`, `alive`, `notice`,
+`ended`, `refused` and `done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
 """
 
 import functools
@@ -123,13 +123,17 @@ def _compile_at_first_call() -> Iterator[None]:
         torch.compile = compile_now
 
 
+def _read_executor(opening: Message) -> ExecutorConfig:
+    return ExecutorConfig.model_construct(None, **opening["executor"])
+
+
 def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
     """The resources of the opening message, on the device of this rank. Raises `ConfigError`."""
     from sweeplab.runtime.device import resolve_device
     from sweeplab.runtime.process_group import ONE_PROCESS, join_process_group
     from sweeplab.trial.resources import Resources
 
-    settings, count = ExecutorConfig.model_construct(None, **opening["executor"]), opening["num_devices"]
+    settings, count = _read_executor(opening), opening["num_devices"]
     interval = _ALIVE_SECONDS if settings.stall_seconds is None else min(_ALIVE_SECONDS, settings.stall_seconds / 4)
     ranks = ONE_PROCESS
     if count > 1:
@@ -141,6 +145,18 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
     return resources
 
 
+def _forecast(spec: TrialSpec, executor: ExecutorConfig) -> dict[str, float | None]:
+    """Seconds and tokens that the trial will take; None where they are not known, or the trial itself will say why."""
+    from sweeplab.planning.forecast import Forecaster
+
+    try:
+        forecast = Forecaster(executor).forecast(spec.config)
+    except ConfigError:
+        return {"seconds": None, "tokens": None}
+    parts = forecast.train_seconds, forecast.heldout_seconds
+    return {"seconds": None if parts[0] is None else sum(filter(None, parts)), "tokens": forecast.num_train_tokens}
+
+
 def _serve(reporter: Reporter, receive: _Receive) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
     opening = receive("open")  # sets CUDA_VISIBLE_DEVICES of a rank, so torch must not be imported before
@@ -150,8 +166,8 @@ def _serve(reporter: Reporter, receive: _Receive) -> None:
     num_devices = opening["num_devices"]
     reporter.is_silent = opening["rank"] > 0
 
-    def receive_specs(kind: str) -> list[TrialSpec]:
-        return [TrialSpec.from_dict(spec) for spec in receive(kind)["specs"]]
+    def read_specs(message: Message) -> list[TrialSpec]:
+        return [TrialSpec.from_dict(spec) for spec in message["specs"]]
 
     def observe(number: int, step: int, values: dict[str, float]) -> str | None:
         reporter.report("observed", number=number, step=step, values=values)
@@ -164,9 +180,13 @@ def _serve(reporter: Reporter, receive: _Receive) -> None:
     try:
         resources = _open_resources(opening, reporter)
         while True:
-            cohort = receive_specs("cohort")
-            for record in run_cohort(cohort, resources, observe, notify, lambda: receive_specs("refill")):
-                reporter.end_trial(record, num_devices)
+            message = receive("cohort")
+            cohort = read_specs(message)
+            if message["only_forecast"]:
+                reporter.report("forecast", **_forecast(cohort[0], _read_executor(opening)))
+            else:
+                for record in run_cohort(cohort, resources, observe, notify, lambda: read_specs(receive("refill"))):
+                    reporter.end_trial(record, num_devices)
             reporter.report("done")
     except (ConfigError, StoreError) as error:
         if num_devices > 1:

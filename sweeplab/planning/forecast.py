@@ -34,6 +34,7 @@ class Forecast:
     base_bits_per_param: float  # as a record measures it
     memory: MemoryForecast
     num_steps: int | None
+    num_train_tokens: float | None  # padding not counted
     train_seconds: float | None
     heldout_seconds: float | None  # of all measurements of the held-out loss of the trial
     base_seconds: float | None  # the base's held-out loss, once for the study
@@ -116,6 +117,7 @@ class Forecaster:
             base_bits_per_param=8 * forecast_base(config, sizes, device).base_bytes / sizes.num_params,
             memory=forecast_memory(config, sizes, extent, device),
             num_steps=num_steps,
+            num_train_tokens=tokens,
             train_seconds=seconds,
             heldout_seconds=None if once is None or count is None else once * count,
             base_seconds=once,

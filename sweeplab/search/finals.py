@@ -5,7 +5,6 @@ from optuna.trial import FrozenTrial
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.space import Axis, Params
 from sweeplab.config.study import StudyConfig
-from sweeplab.records.record import TrialRecord
 from sweeplab.report.evidence.race import RaceCourse, choose_finalists
 from sweeplab.search.queue import SEED, Queue, Queued
 from sweeplab.search.race import RaceQueue
@@ -18,7 +17,6 @@ class FinalsQueue(RaceQueue):
         super().__init__(config, varied, entries)
         assert isinstance(config.sampler, FinalsSampler)
         self._sampler = config.sampler
-        self._records: dict[int, TrialRecord] = {}
         self._num_begun = 0  # trials with the first seed
         self._races = False
 
@@ -27,19 +25,11 @@ class FinalsQueue(RaceQueue):
         """Whether a setting is still to be drawn."""
         return self._num_begun < self._sampler.num_drawn
 
-    def note_record(self, record: TrialRecord) -> None:
-        """Notes what came of a trial."""
-        super().note_record(record)
-        self._records[record.number] = record
-
     def fill(self, trials: list[FrozenTrial]) -> None:
         """Notes which trials have begun; entries of study.enqueue are the first settings."""
         super().fill(trials)
         self._num_begun = sum(trial.user_attrs.get(SEED) == self._seeds[0] for trial in trials)
         self._queue.extend(self._list_entries())
-
-    def put_other_seeds_first(self, params: Params) -> None:
-        """Nothing: the other seeds are for the finalists."""
 
     def take_next(self) -> Queued | None:
         """An entry of study.enqueue, or None, while settings are drawn; then what the race asks for."""
@@ -58,12 +48,12 @@ class FinalsQueue(RaceQueue):
 
     def _begin_race(self) -> bool:
         """Whether every drawn setting has ended, so that the finalists are known."""
-        first = [one for one in self._records.values() if one.seed == self._seeds[0]]
+        earlier = self._course
+        first = [one for one in earlier.records.values() if one.seed == self._seeds[0]]
         if not self._races and len(first) >= self._num_begun:
-            rules = self._course.rules
-            finalists = choose_finalists(rules, first, self._sampler.num_finalists)
-            self._course = RaceCourse(rules._replace(seeds=self._seeds[1:]), finalists)
-            for record in self._records.values():
+            finalists = choose_finalists(earlier.rules, first, self._sampler.num_finalists)
+            self._course = RaceCourse(earlier.rules._replace(seeds=self._seeds[1:]), finalists)
+            for record in earlier.records.values():
                 self._course.note(record)
             self._races = True
         return self._races

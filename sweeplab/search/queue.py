@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from optuna.trial import FrozenTrial
 
+from sweeplab.config.search_rules import RACES
 from sweeplab.config.space import Axis, Params, fits, grid, identify_params, list_begin, to_plain_numbers
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.record import Status, TrialRecord
@@ -45,6 +46,7 @@ class Queue:
         self._entries = entries  # points of study.enqueue
         self._varied = varied
         self._lists_points = config.sampler.name in ("grid", "race")
+        self._orders_seeds = config.sampler.name in ("grid", *RACES)  # other seeds of a setting have their own time
         self._seeds = config.study.seeds
         self._begun_seeds: dict[str, set[int]] = {}  # settings that were drawn, with the seeds that have a trial
         self._begun_entries: set[str] = set()  # entries of study.enqueue that have a trial
@@ -119,8 +121,8 @@ class Queue:
         return queued.seed in self._begun_seeds.get(identify_params(queued.params), ())
 
     def put_other_seeds_first(self, params: Params) -> None:
-        """Queues the other seeds of a setting that was drawn with one seed; a grid keeps its own order."""
-        if self._lists_points or len(self._begun_seeds[identify_params(params)]) > 1:
+        """Queues the other seeds of a setting that was drawn with one seed; grids and races keep their own order."""
+        if self._orders_seeds or len(self._begun_seeds[identify_params(params)]) > 1:
             return
         others = (Queued(params, seed) for seed in reversed(self._seeds))
         self._queue.extendleft(one for one in others if not self._is_begun(one))

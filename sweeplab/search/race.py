@@ -21,6 +21,7 @@ class RaceQueue(Queue):
         rules = RaceRules(varied, study.seeds, study.objectives[0], constraints, self._within, study.certainty)
         self._course = RaceCourse(rules, self._list_points())
         self._fresh_seeds = list_fresh_seeds(study)
+        self._has_said_first = False  # where it stands within the first round
 
     @property
     def draws(self) -> bool:
@@ -54,11 +55,17 @@ class RaceQueue(Queue):
         return self._course.judge()
 
     def describe_round(self) -> str | None:
-        """Where the race stands, each time that a round is over; else None."""
+        """Where the race stands, each time that a round is over, and once within the first one; else None."""
         course = self._course
         before = course.num_counted
         course.advance()
-        return course.describe() if course.num_counted > before else None
+        if course.num_counted > before:
+            return course.describe()
+        if course.num_counted or self._has_said_first:
+            return None
+        sentence = course.describe()
+        self._has_said_first = sentence is not None
+        return sentence
 
     def _list_fresh(self) -> list[Queued]:
         """The setting that a decided race names, with seeds that had no part in naming it."""

@@ -1,14 +1,16 @@
-"""`study.warm_start`: finished trials of an earlier study from which the sampler learns."""
+"""`study.warm_start`: an earlier study, from whose finished trials a sampler learns, and whose rate action=recommend
+begins with."""
 
 from pathlib import Path
 from typing import Final
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeplab.config.space import Axis, fits
+from sweeplab.config.space import Axis, fits, identify_params
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.asked import EarlierTrial
-from sweeplab.records.record import Status, TrialRecord, metric_value
+from sweeplab.records.metrics import direction
+from sweeplab.records.record import Status, StudyFacts, TrialRecord, metric_value
 from sweeplab.records.store import read_facts, read_records
 from sweeplab.runtime.errors import refuse
 from sweeplab.search.outcome import compute_violations
@@ -53,6 +55,39 @@ def read_earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[Earlier
 
     Raises `ConfigError` where that study is missing, has other objectives, or no trial fits.
     """
+    name, facts, records = _read_study(config)
+    trials = [_earlier_trial(record, config, varied) for record in records]
+    fitting = [trial for trial in trials if trial is not None]
+    if not fitting:
+        rule = f"must have finished trials within space ({', '.join(axis.key for axis in varied)})"
+        raise refuse("study.warm_start", rule, f"{name}, which varied {', '.join(facts.space)}", "widen space")
+    return fitting
+
+
+def find_earlier_rate(config: StudyConfig) -> float:
+    """The learning rate of the best setting of `study.warm_start`: by its mean, of those with the most seeds.
+
+    Raises `ConfigError` where that study is missing, has other objectives, or no trial of it has finished.
+    """
+    name, facts, records = _read_study(config)
+    (metric,) = facts.objectives
+    values: dict[str, list[tuple[float, float]]] = {}  # rate and value of each seed, by setting
+    for record in records:
+        value, rate = metric_value(record, metric), record.config.get("optimizer", {}).get("lr")
+        if record.status is Status.FINISHED and value is not None and rate is not None:
+            values.setdefault(identify_params(record.params), []).append((float(rate), float(value)))
+    if not values:
+        raise refuse(
+            "study.warm_start", "must have a finished trial with a learning rate", name, "choose another study"
+        )
+    most, sign = max(map(len, values.values())), 1 if direction(metric) == "minimize" else -1
+    deepest = [seeds for seeds in values.values() if len(seeds) == most]
+    best = min(deepest, key=lambda seeds: sign * sum(value for _, value in seeds))
+    return best[0][0]
+
+
+def _read_study(config: StudyConfig) -> tuple[str, StudyFacts, list[TrialRecord]]:
+    """The study of `study.warm_start`. Raises `ConfigError` where it is missing or has other objectives."""
     name = str(config.study.warm_start)
     folder = Path(config.study.runs_dir) / name
     facts = read_facts(folder) if name == folder.name != config.study.name else None
@@ -61,9 +96,4 @@ def read_earlier_trials(config: StudyConfig, varied: list[Axis]) -> list[Earlier
     if list(facts.objectives) != config.study.objectives:
         rule = f"must have the objectives {config.study.objectives}"
         raise refuse("study.warm_start", rule, f"{name} with {list(facts.objectives)}", "choose another study")
-    trials = [_earlier_trial(record, config, varied) for record in read_records(folder)]
-    fitting = [trial for trial in trials if trial is not None]
-    if not fitting:
-        rule = f"must have finished trials within space ({', '.join(axis.key for axis in varied)})"
-        raise refuse("study.warm_start", rule, f"{name}, which varied {', '.join(facts.space)}", "widen space")
-    return fitting
+    return name, facts, read_records(folder)

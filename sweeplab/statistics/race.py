@@ -7,8 +7,9 @@ will. A wrong statement needs one event: the best setting, whichever it is, lies
 one-sided critical value of Dunnett (1955). What was not run makes fewer statements, never wrong ones. Compare Paulson
 (1964) and Kim and Nelson (2001), who eliminate; Darling and Robbins (1967), of bounds at any look.
 
-A race may walk: once it is over, settings beside its leader join. Each time is a stage, and the stages share the error,
-1/2, 1/6, 1/12 ..., which sums to 1 over all of them.
+A race may walk: once it is over, settings beside its leader join; before any second seed, rates further out where the
+leader's is at an end. Each time is a stage, and the stages share the error, 1/2, 1/6, 1/12 ..., which sums to 1 over
+all of them.
 """
 
 import math
@@ -99,6 +100,18 @@ def list_neighbors(axes: Sequence[Sequence[Value]], leader: Point, tried: set[Po
     return [point for point in found if point not in tried]
 
 
+def list_further(values: Sequence[Value], place: int, leader: Point, tried: Sequence[Point]) -> list[Point]:
+    """What lies further out where the leader has the smallest or the largest number that was tried of an axis: the
+    tried points at that end, each with the next of the axis's `values`. `place`: the axis's in a point."""
+    ordered, end = sorted(values), leader[place]  # type: ignore[type-var]
+    places = sorted({ordered.index(point[place]) for point in tried})
+    index = ordered.index(end)
+    beyond = [index - 1] * (index == places[0]) + [index + 1] * (index == places[-1])
+    following = [ordered[one] for one in beyond if len(places) > 1 and 0 <= one < len(ordered)]
+    at_end = [point for point in tried if point[place] == end]
+    return [(*point[:place], value, *point[place + 1 :]) for value in following for point in at_end]
+
+
 @dataclass(frozen=True)
 class Standing:
     """Who leads, and how far ahead of the leader each setting may be, in the unit of the losses."""
@@ -156,7 +169,7 @@ def judge_race(table: RaceTable, level: float = LEVEL) -> Standing | None:
     return Standing(leader, bounds_K)
 
 
-def choose_runs(table: RaceTable, within: float, level: float = LEVEL) -> list[Run]:
+def choose_runs(table: RaceTable, standing: Standing | None, within: float) -> list[Run]:
     """The next runs of a race; empty where it is decided, or where no seed is left.
 
     First one seed of every setting, then a second one of the better half. Then the leader and those that may be better
@@ -171,7 +184,6 @@ def choose_runs(table: RaceTable, within: float, level: float = LEVEL) -> list[R
         half = max(min(num_settings, _LEAST_SECOND), (num_settings + 1) // 2)
         better = in_race[np.argsort(table.losses_KS[in_race, 0], kind="stable")[:half]]
         return [Run(int(one), 1) for one in sorted(better)] if num_seeds > 1 and len(in_race) > 1 else []
-    standing = judge_race(table, level)
     if standing is None:
         return []
     open_ones, deepest = standing.find_open(within), int(counts_K[standing.leader])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -72,6 +72,13 @@ class _Standing:
         return self.lines
 
 
+class TimeLimit(NamedTuple):
+    """`study.budget`."""
+
+    most_seconds: float
+    count_spent: Callable[[], float]  # seconds of all runs of the study so far
+
+
 class StudyProgress:
     """Shows how many trials are done, what each worker does, the best so far, and the time left, estimated from this
     run."""
@@ -86,13 +93,16 @@ class StudyProgress:
         may_end_early: bool = False,
         earlier: Sequence[TrialRecord] = (),
         find_standing: Callable[[list[TrialRecord]], list[str]] = lambda records: [],
+        limit: TimeLimit | None = None,
     ) -> None:
         """`folder`: the study's, where progress.json is written for action=watch; None: it is not written.
 
         `may_end_early`: the time left, and the number of trials, is the most that it may be, as in a race.
-        `find_standing`: sentences on the best so far, of all records; `earlier`: those of earlier runs.
+        `find_standing`: sentences on the best so far, of all records; `earlier`: those of earlier runs. `limit`: of
+        the time.
         """
         self.most = " at most" if may_end_early else ""
+        self.limit = limit
         self.console = console
         self.workers = count_noun(num_workers, "worker")
         self.num_workers = num_workers
@@ -109,7 +119,6 @@ class StudyProgress:
         self.work: dict[int, _Work] = {}  # by worker
         self.standing = _Standing(find_standing)
         self.records = list(earlier)
-        self.budget: Callable[[], tuple[float, float] | None] = lambda: None  # seconds spent, and the most
         self.last_line_at = time.monotonic()
         self.said: set[str] = set()  # what was to be said once
         self.stopped = threading.Event()
@@ -121,34 +130,47 @@ class StudyProgress:
             TextColumn("{task.fields[left]}", markup=False),
             console=console,
         )
-        self.trials: TaskID = self.bars.add_task(self.count(), total=num_planned, completed=num_done, left="")
+        self.trials: TaskID = self.bars.add_task(
+            f"{self.count()} trials", total=num_planned, completed=num_done, left=""
+        )
         self.live = Live(console=console, get_renderable=self.draw, transient=True, refresh_per_second=2)
 
     def count(self) -> str:
-        return f"{self.num_done}/{self.num_planned} trials"
+        """Trials that are done, of those that are planned where nothing else ends the study."""
+        ends_otherwise = self.most and self.limit is not None
+        return str(self.num_done) if ends_otherwise else f"{self.num_done}/{self.num_planned}"
 
     def num_under_way(self) -> float:
         return sum(one.fraction for one in list(self.running.values()))
 
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the end of the study, or of its budget; None until something has been measured."""
+        """Estimated seconds to the end of the study, as far as its budget goes; None until something has been
+        measured."""
+        known = [one for one in (self._estimate_left(), self._budget_left()) if one is not None]
+        return min(known, default=None)
+
+    def _estimate_left(self) -> float | None:
+        """Seconds that the planned trials will still take; None until something has been measured."""
         counts = Counts(
             num_left=max(0, self.num_planned - self.num_done),
             num_started=self.num_ended_now + len(self.running),
             num_ended=self.num_ended_now,
             trained=self.num_ended_now + self.num_under_way(),
         )
-        seconds, budget = self.pace.seconds_left(counts), self.budget()
-        if seconds is None or budget is None:
-            return seconds
-        return min(seconds, max(0.0, budget[1] - budget[0]))
+        return self.pace.seconds_left(counts)
+
+    def _budget_left(self) -> float | None:
+        return None if self.limit is None else max(0.0, self.limit.most_seconds - self.limit.count_spent())
 
     def time_left(self) -> str:
         """`seconds_left` as text, with what is spent of a budget; empty where neither is known."""
-        seconds, budget = self.seconds_left(), self.budget()
-        parts = [] if seconds is None else [f"{format_clock(seconds)} left{self.most}"]
-        parts += [] if budget is None else [f"{min(1.0, budget[0] / budget[1]):.0%} of the budget"]
-        return ", ".join(parts)
+        estimate, budget = self._estimate_left(), self._budget_left()
+        if self.limit is None or budget is None:
+            return "" if estimate is None else f"{format_clock(estimate)} left{self.most}"
+        share = min(1.0, self.limit.count_spent() / self.limit.most_seconds)
+        if estimate is None or budget < estimate:
+            return f"{format_clock(budget)} left of study.budget, {share:.0%} spent"
+        return f"{format_clock(estimate)} left{self.most}, {share:.0%} of study.budget spent"
 
     def _schedule_write(self) -> None:
         """Writes progress.json now, or once `_WRITE_SECONDS` have passed since the last write."""
@@ -234,7 +256,7 @@ class StudyProgress:
     def draw(self) -> Group:
         """The bar, and below it a line for each worker and the best so far."""
         completed = self.num_done + _TRAINING_SHARE * self.num_under_way()
-        self.bars.update(self.trials, description=self.count(), completed=completed, left=self.time_left())
+        self.bars.update(self.trials, description=f"{self.count()} trials", completed=completed, left=self.time_left())
         lines = [*self.describe_work(), *self.standing.look(self.records)]
         return Group(self.bars, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
@@ -253,9 +275,8 @@ class StudyProgress:
         without a line."""
         while not self.stopped.wait(max(0.0, self.last_line_at + _MOST_QUIET_SECONDS - time.monotonic())):
             if time.monotonic() >= self.last_line_at + _MOST_QUIET_SECONDS:
-                count = f"[{self.num_done}/{self.num_planned}]"
                 parts = [*self.describe_work(), self.time_left(), *self.standing.look(self.records)]
-                self.say(f"{count} {'; '.join(filter(None, parts))}")
+                self.say(f"[{self.count()}] {'; '.join(filter(None, parts))}")
 
     def ended(self, record: TrialRecord, headline: str) -> None:
         """Prints the line of a trial that has ended, with the time that it took."""
@@ -266,8 +287,15 @@ class StudyProgress:
         self.pace.end_trial()
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
         took = _describe_duration(record, time.monotonic() - trial.since)
-        self.say(f"[{self.num_done}/{self.num_planned}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
+        self.say(f"[{self.count()}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self._schedule_write()
+
+    def _describe_extent(self) -> str:
+        """What is planned: a number of trials, or as many as a race needs within its budget."""
+        if self.most and self.limit is not None:
+            spent, most = format_clock(self.limit.count_spent()), format_clock(self.limit.most_seconds)
+            return f"as many trials as it needs, {spent} of {most} spent"
+        return f"{count_noun(self.num_planned, 'trial')}{self.most}"
 
     def __enter__(self) -> Self:
         if self.num_done >= self.num_planned and not self.most:
@@ -275,7 +303,7 @@ class StudyProgress:
         elif self.console.is_terminal:
             self.live.start()
         else:
-            self.say(f"{count_noun(self.num_planned, 'trial')}{self.most}, {self.num_done} done, {self.workers}")
+            self.say(f"{self._describe_extent()}, {self.num_done} done, {self.workers}")
             threading.Thread(target=self._report_when_quiet, daemon=True).start()
         self._schedule_write()
         return self

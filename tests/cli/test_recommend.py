@@ -51,6 +51,38 @@ def test_published_rates_come_first_and_further_ones_follow(tried: list[dict[str
     assert tried == [{"choices": [*rates, 0.1, 1e-4, 0.3, 3e-5, 1, 1e-5], "begin": 5}]
 
 
+LOSS: Final = "heldout_loss_nats_per_token"
+
+
+def write_earlier(folder: Path, losses: dict[tuple[float, int], float]) -> None:
+    """A study `old` in `folder` with losses by rate and seed."""
+    write_facts(folder / "old", StudyFacts("old", None, "", {LOSS: "minimize"}, [0, 1], {}, None, {}))
+    for number, ((rate, seed), loss) in enumerate(losses.items()):
+        params, config = {"optimizer.lr": rate}, {"optimizer": {"lr": rate}}
+        record = TrialRecord(number, Status.FINISHED, seed, params, config, heldout_loss_nats_per_token=loss)
+        write_record(folder / "old", record)
+
+
+def test_an_earlier_study_s_best_rate_comes_first(tried: list[dict[str, Any]], tmp_path: Path) -> None:
+    write_earlier(
+        tmp_path, {(1e-2, 0): 2.0, (1e-4, 0): 1.5, (1e-4, 1): 1.5, (1e-3, 0): 1.0, (3e-4, 0): 1.4, (3e-4, 1): 1.5}
+    )
+    assert recommend(tmp_path, "study.warm_start=old")  # 1e-3 has a single seed
+    assert tried[0]["choices"][:5] == [3e-4, 1e-3, 1e-4, 3e-3, 3e-5]
+
+
+def test_an_earlier_study_that_would_not_count_is_refused(tried: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"study\.warm_start must be another study in"):
+        recommend(tmp_path, "study.warm_start=old")
+    write_earlier(tmp_path, {})
+    with pytest.raises(ConfigError, match=r"must have a finished trial with a learning rate, got old"):
+        recommend(tmp_path, "study.warm_start=old")
+    write_earlier(tmp_path, {(1e-2, 0): 2.0})
+    with pytest.raises(ConfigError, match=r"gives action=recommend its first rates, and optimizer\.lr"):
+        recommend(tmp_path, "study.warm_start=old", "optimizer.lr=1e-3")
+    assert tried == []
+
+
 def test_rates_of_the_command_are_taken_as_they_are(tried: list[dict[str, Any]], tmp_path: Path) -> None:
     recommend(tmp_path, "space.optimizer.lr.choices=[1e-3,2e-3]")
     assert tried == [{"choices": [0.001, 0.002]}]

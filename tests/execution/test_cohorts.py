@@ -1,5 +1,6 @@
 """Who trains with whom, on trials that are composed and never run."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -105,3 +106,22 @@ def test_one_at_a_time_asks_for_the_next_only_when_it_is_its_turn(compose_study:
     assert builder.find_refill(first) == []
     assert source.num_asked == 1
     assert all_cohorts(builder) == [[1], [2]]
+
+
+def test_settings_are_dealt_to_idle_workers_in_turn(compose_study: ComposeStudy) -> None:
+    builder = CohortBuilder(Source(*["adapter.rank=2"] * 7).ask, compose_study(LOSS, *RANDOM))
+    assert numbers(builder.build_cohort(2)) == [0, 2, 4, 6]
+    assert numbers(builder.build_cohort(1)) == [1, 3, 5]
+
+
+def test_trials_of_one_seed_stay_together(compose_study: ComposeStudy) -> None:
+    """They read the same rows."""
+    seeds = iter((0, 0, 1, 1))
+    source = Source(*["adapter.rank=2"] * 4)
+
+    def ask() -> TrialSpec | None:
+        spec = source.ask()
+        return None if spec is None else replace(spec, seed=next(seeds))
+
+    builder = CohortBuilder(ask, compose_study(LOSS, *RANDOM))
+    assert numbers(builder.build_cohort(2)) == [0, 1]

@@ -14,6 +14,7 @@ from sweeplab.execution import scheduler as module
 from sweeplab.execution.driver import Driver
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
+from sweeplab.runtime.errors import ConfigError
 from tests.hostile import answer
 from tests.study_runs import QUICK, MakeRequest, Standin, gone, opened, wait_until
 
@@ -204,3 +205,25 @@ def test_a_driver_killed_in_mid_cohort_loses_and_doubles_nothing(standin_here: S
     assert [(record.number, record.params, record.seed) for record in records] == [
         (number, {"adapter.rank": number + 1}, 0) for number in range(6)
     ]
+
+
+def test_a_budget_too_small_for_one_trial_is_refused_before_one_begins(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    standin_here.plan(forecast={"seconds": 3600.0, "tokens": 5e6})
+    with pytest.raises(ConfigError, match=r"study.budget must last for a trial, which will take 3600 s or more here"):
+        drive(make_request(ranks(3), "study.budget=2min"))
+    with pytest.raises(ConfigError, match=r"study.budget_tokens must last .* trains on 5,000,000 tokens, got 1,000"):
+        drive(make_request(ranks(3), "study.budget_tokens=1000"))
+    assert statuses(tmp_path) == []
+    num_finished, printed = drive(make_request(ranks(3), "study.budget=2h"))  # goes on where it was refused
+    assert num_finished == 3
+    assert "[3/3]" in printed
+
+
+def test_a_budget_ends_what_waits(make_request: MakeRequest, standin_here: Standin, tmp_path: Path) -> None:
+    """Trials are asked for ahead, as many as the budget has time for and no more."""
+    standin_here.plan(forecast={"seconds": 50.0, "tokens": None})
+    num_finished, _ = drive(make_request(ranks(6), FOUR, "study.budget=2min", "executor.num_workers=1"))
+    assert standin_here.heard("cohort")[0] == [0, 1]
+    assert num_finished == 6  # they took no time, so that all of them were within it

@@ -1,5 +1,6 @@
 """A race in a study: who is asked for, when, and that results alone decide it."""
 
+import math
 import random
 from itertools import islice
 from pathlib import Path
@@ -117,11 +118,33 @@ def test_a_round_that_ends_says_who_joined(open_search: Open) -> None:
         if (sentence := queue.describe_round()) is not None:
             sentences.append(sentence)
         end(search, record)
-    assert "another seed will tell" in sentences[0]
+    assert sentences[0] == "Now: rank=8 dropout=0 leads the first 2 of 3 settings, with one seed each"
+    assert "another seed will tell" in sentences[1]
     joined = next(one for one in sentences if "Now beside it" in one)
     assert "rank=8 dropout=0 leads after 6 runs, and nothing tried is better by more than 0.1" in joined
     assert joined.endswith("beside it: rank=4 dropout=0; rank=8 dropout=0.1")
     assert sentences[-1].endswith("nothing tried is better by more than 0.1")
+
+
+def test_a_rate_at_an_end_is_followed_further_out_before_any_second_seed(open_search: Open) -> None:
+    rates = "++space.optimizer.lr={choices: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2], begin: 2}"
+    ranks = "++space.adapter.rank={choices: [4, 16, 64], begin: 2}"
+    search, asked, sentences = open_search(rates, ranks, *RACE[1:]), [], []
+    assert isinstance(search.queue, RaceQueue)
+    for spec in search.ask_all():
+        rate, rank = spec.params["optimizer.lr"], spec.params["adapter.rank"]
+        loss = 1 + abs(math.log10(rate) + 3) + 0.1 * (rank != 16) + random.Random(f"{rate} {spec.seed}").gauss(0, 0.01)
+        record = record_of(spec, loss)
+        search.queue.note_record(record)
+        sentences += [sentence for sentence in [search.queue.describe_round()] if sentence is not None]
+        end(search, record)
+        asked.append((rate, rank, spec.seed))
+    assert asked[:4] == [(rate, rank, 0) for rate in (1e-4, 3e-4) for rank in (4, 16)]
+    assert asked[4:8] == [(rate, rank, 0) for rate in (1e-3, 3e-3) for rank in (4, 16)]  # two steps, both ranks
+    assert asked[8][2] == 1
+    assert 1e-2 not in {rate for rate, _, _ in asked}  # 3e-3 is no better than 1e-3
+    words = "Now: lr=0.0003 rank=16 leads after 4 runs, at an end of the rates tried. Now further out: "
+    assert sentences[1] == f"{words}lr=0.001 rank=4; lr=0.001 rank=16"
 
 
 def test_a_setting_whose_trial_fails_is_out(open_search: Open) -> None:

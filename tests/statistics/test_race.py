@@ -13,6 +13,7 @@ from sweeplab.statistics.race import (
     _find_dunnett,
     choose_runs,
     judge_race,
+    list_further,
     list_neighbors,
     share_error,
 )
@@ -24,11 +25,15 @@ def start(values_KS: Array) -> Array:
     return np.full(values_KS.shape, math.nan)
 
 
+def choose(table: RaceTable, within: float) -> list[Run]:
+    return choose_runs(table, judge_race(table), within)
+
+
 def race(values_KS: Array, within: float, is_log: bool = False) -> tuple[RaceTable, int, bool]:
     """Runs a race on known values; its last table, the runs, and whether what was said after any round was wrong."""
     table = RaceTable(start(values_KS), np.zeros(len(values_KS), dtype=bool), is_log)
     num_runs, was_wrong = 0, False
-    while runs := choose_runs(table, within):
+    while runs := choose(table, within):
         losses_KS = table.losses_KS.copy()
         for setting, seed in runs:
             losses_KS[setting, seed] = values_KS[setting, seed]
@@ -83,16 +88,16 @@ def test_a_race_takes_far_fewer_runs_than_all_seeds_of_all_settings() -> None:
 def test_first_one_seed_of_every_setting_then_a_second_of_the_better_half() -> None:
     values_KS = np.arange(10.0)[::-1, None] + np.zeros((10, 3))
     table = RaceTable(start(values_KS), np.zeros(10, dtype=bool))
-    assert choose_runs(table, 0.1) == [Run(setting, 0) for setting in range(10)]
+    assert choose(table, 0.1) == [Run(setting, 0) for setting in range(10)]
     table.losses_KS[:, 0] = values_KS[:, 0]
-    assert choose_runs(RaceTable(table.losses_KS, table.out_K), 0.1) == [Run(setting, 1) for setting in range(5, 10)]
+    assert choose(RaceTable(table.losses_KS, table.out_K), 0.1) == [Run(setting, 1) for setting in range(5, 10)]
 
 
 def test_a_setting_that_fell_behind_catches_up_before_the_leader_goes_on() -> None:
     losses_KS = np.array(
         [[1.0, 1.2, 0.9, math.nan], [1.1, 1.0, 1.3, math.nan], [1.1, *[math.nan] * 3], [9, 9.1, math.nan, math.nan]]
     )
-    assert choose_runs(RaceTable(losses_KS, NONE_OUT), 0.1) == [Run(2, 1), Run(2, 2)]
+    assert choose(RaceTable(losses_KS, NONE_OUT), 0.1) == [Run(2, 1), Run(2, 2)]
 
 
 def test_a_decided_race_has_no_further_runs_and_a_smaller_allowance_opens_it_again() -> None:
@@ -100,7 +105,7 @@ def test_a_decided_race_has_no_further_runs_and_a_smaller_allowance_opens_it_aga
     table, _, _ = race(values_KS, within=1.0)
     standing = judge_race(table)
     assert standing is not None
-    assert (standing.leader, len(standing.find_open(1.0)), choose_runs(table, 1.0)) == (0, 0, [])
+    assert (standing.leader, len(standing.find_open(1.0)), choose(table, 1.0)) == (0, 0, [])
     noisy, _, _ = race(np.zeros((4, 1)) + np.random.default_rng(3).normal(size=(4, 3)), within=0.01)
     assert int(noisy.counts_K.max()) == 3  # no seed is left
 
@@ -111,9 +116,9 @@ def test_settings_that_are_out_cannot_lead_nor_get_a_run() -> None:
     standing = judge_race(table)
     assert standing is not None
     assert (standing.leader, standing.bounds_K[1]) == (0, -math.inf)
-    assert all(run.setting != 1 for run in choose_runs(table, 0.01))
+    assert all(run.setting != 1 for run in choose(table, 0.01))
     assert judge_race(RaceTable(losses_KS, np.ones(4, dtype=bool))) is None
-    assert choose_runs(RaceTable(losses_KS, np.ones(4, dtype=bool)), 0.01) == []
+    assert choose(RaceTable(losses_KS, np.ones(4, dtype=bool)), 0.01) == []
 
 
 def test_of_a_setting_without_a_run_nothing_is_known() -> None:
@@ -161,3 +166,14 @@ def test_neighbors_are_the_next_numbers_and_all_other_words() -> None:
         (64, 2.0, "constant", True),
         (64, 2.0, "linear", False),
     } | {(64, 2.0, "linear", True)}
+
+
+def test_further_out_lies_the_next_number_beyond_those_tried() -> None:
+    rates = [1e-3, 3e-4, 3e-3, 1e-4]
+    tried = [(rank, rate) for rank in (16, 4) for rate in (1e-3, 3e-4)]
+    assert list_further(rates, 1, (16, 3e-4), tried) == [(16, 1e-4), (4, 1e-4)]
+    assert list_further(rates, 1, (4, 1e-3), tried) == [(16, 3e-3), (4, 3e-3)]
+    wider = [*tried, (16, 1e-4), (4, 1e-4)]
+    assert list_further(rates, 1, (16, 1e-4), wider) == []  # there is none
+    assert list_further(rates, 1, (16, 3e-4), wider) == []  # in between
+    assert list_further(rates, 1, (16, 1e-3), [(16, 1e-3)]) == []  # one is no end

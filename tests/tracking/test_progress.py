@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.records.record import Phase, Status, TrialRecord
-from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.progress import StudyProgress, TimeLimit
 
 
 class Clock:
@@ -113,8 +113,8 @@ def test_the_time_left_is_within_what_a_budget_leaves(progress: StudyProgress, c
     clock.now += 60
     progress.observed(2, 2, {"num_steps": 4})
     assert progress.time_left() == "15:00 left"  # 7.5 of two minutes
-    progress.budget = lambda: (60.0, 600.0)
-    assert progress.time_left() == "9:00 left, 10% of the budget"
+    progress.limit = TimeLimit(600.0, lambda: 60.0)
+    assert progress.time_left() == "9:00 left of study.budget, 10% spent"
 
 
 def test_a_line_has_the_trial_s_own_time_not_that_since_another_started(
@@ -211,3 +211,27 @@ def test_no_line_of_a_narrow_terminal_is_wider_than_it(clock: Clock) -> None:
     lines = console.export_text().splitlines()
     assert lines[1].startswith("training trial 1: rank=8")
     assert all(len(line) <= 40 for line in lines)
+
+
+def test_a_race_within_a_budget_says_what_is_left_of_it(clock: Clock, out: io.StringIO) -> None:
+    limit = TimeLimit(600.0, lambda: 60.0 + clock.now - 1000.0)  # of which an earlier run took a minute
+    progress = StudyProgress(550, 2, Console(file=out, width=200), may_end_early=True, limit=limit)
+    with progress:
+        progress.started(2, {"adapter.rank": 4}, 0)
+        clock.now += 30
+        progress.ended(record(2), "held-out loss 1")
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "as many trials as it needs, 1:00 of 10:00 spent, 2 done, 1 worker"
+    assert lines[1] == "[3] trial 2: rank=4 seed=0  held-out loss 1  0:30  8:30 left of study.budget, 15% spent"
+    assert progress.seconds_left() == pytest.approx(510)
+
+
+def test_the_trials_of_a_study_may_end_before_its_budget(clock: Clock, out: io.StringIO) -> None:
+    progress = StudyProgress(4, 0, Console(file=out, width=200), limit=TimeLimit(600.0, lambda: clock.now - 1000.0))
+    progress.started(0, {}, 0)
+    progress.doing(0, "training", [0], "")
+    clock.now += 30
+    progress.ended(record(0), "")
+    assert progress.time_left() == "1:30 left, 5% of study.budget spent"
+    clock.now += 560
+    assert progress.time_left() == "0:10 left of study.budget, 98% spent"

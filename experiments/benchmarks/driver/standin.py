@@ -56,7 +56,7 @@ class StandinExecutor(Executor):
     def is_ready(self, worker: int) -> bool:
         return True
 
-    def submit(self, worker: int, specs: list[Message]) -> None:
+    def submit(self, worker: int, specs: list[Message], only_forecast: bool = False) -> None:
         self.told.append(self.run_trials(worker, specs))
 
     def run_trials(self, worker: int, specs: list[Message]) -> Iterator[Event]:

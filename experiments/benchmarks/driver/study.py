@@ -16,6 +16,7 @@ from experiments.benchmarks.driver.standin import StandinExecutor
 from sweeplab.config.compose import Request, compose_conf, to_study_config, trial_config
 from sweeplab.config.conf import CONF
 from sweeplab.execution import scheduler as module
+from sweeplab.execution.budget import Budget
 from sweeplab.execution.driver import Driver
 from sweeplab.records.items import read_items
 from sweeplab.records.store import make_folder, read_records, write_facts, write_record
@@ -87,7 +88,8 @@ def go_on(request: Request, num_workers: int, num_observations: int) -> dict[str
         StudyProgress(search.num_planned, search.num_ended(), quiet, driver.folder) as progress,
     ):
         executor = StandinExecutor(num_workers, num_observations)
-        scheduler = module.Scheduler(request, driver.folder, search, executor, NoTracker(), progress)
+        budget = Budget(request.config.study, driver.folder, search.records, num_workers)
+        scheduler = module.Scheduler(request, driver.folder, search, executor, NoTracker(), progress, budget)
         scheduler.handle_observation = clock.timed("observe", scheduler.handle_observation)  # type: ignore[method-assign]
         scheduler.run()
     search.close()

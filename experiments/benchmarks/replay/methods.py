@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,11 +18,13 @@ from sweeplab.statistics.race import (
     Standing,
     choose_runs,
     judge_race,
+    list_further,
     list_neighbors,
     share_error,
 )
 
 _NUM_TPE: Final = 30
+_RATE: Final = 0  # the rate's place in a setting
 _NUM_TOP: Final = 5
 _HALVING: Final = 3  # one setting in so many goes on
 _RUNGS: Final = (0.25, 0.5)  # of conf/pruner/schedule.yaml
@@ -89,24 +92,35 @@ def race_finalists(settings: list[tuple[float, ...]], within: float, most_runs: 
 
 def _draw_with_tpe(settings: list[tuple[float, ...]]) -> Callable[[Array, np.random.Generator], list[int]]:
     """The best five of 30 trials of Optuna's TPE, the best first."""
-    axes = [sorted({setting[place] for setting in settings}) for place in range(len(settings[0]))]
-    rows = {setting: row for row, setting in enumerate(settings)}
 
     def draw(losses_KSR: Array, random: np.random.Generator) -> list[int]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            sampler = optuna.samplers.TPESampler(seed=int(random.integers(2**31)), multivariate=True)
-            study = optuna.create_study(sampler=sampler)
-            tried: dict[int, float] = {}
-            for _ in range(_NUM_TPE):
-                trial = study.ask()
-                places = [trial.suggest_int(str(place), 0, len(axis) - 1) for place, axis in enumerate(axes)]
-                row = rows[tuple(axis[place] for axis, place in zip(axes, places, strict=True))]
-                tried[row] = float(losses_KSR[row, 0, -1])
-                study.tell(trial, tried[row])
+        tried: dict[int, float] = {}
+        for _, row, loss in islice(ask_tpe(settings, losses_KSR, random), _NUM_TPE):
+            tried[row] = loss
         return sorted(tried, key=lambda row: tried[row])[:_NUM_TOP]
 
     return draw
+
+
+def ask_tpe(
+    settings: list[tuple[float, ...]], losses_KSR: Array, random: np.random.Generator
+) -> Iterator[tuple[optuna.Study, int, float]]:
+    """Trials of Optuna's TPE without end: the study, the setting's row and its loss with the first seed."""
+    axes = [sorted({setting[place] for setting in settings}) for place in range(len(settings[0]))]
+    rows = {setting: row for row, setting in enumerate(settings)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sampler = optuna.samplers.TPESampler(seed=int(random.integers(2**31)), multivariate=True)
+        study = optuna.create_study(sampler=sampler)
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = study.ask()
+            places = [trial.suggest_int(str(place), 0, len(axis) - 1) for place, axis in enumerate(axes)]
+        row = rows[tuple(axis[place] for axis, place in zip(axes, places, strict=True))]
+        loss = float(losses_KSR[row, 0, -1])
+        study.tell(trial, loss)
+        yield study, row, loss
 
 
 def halve_by_curves(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
@@ -140,25 +154,30 @@ def race_after_curves(within: float, most_runs: float) -> Method:
     return choose
 
 
-def recommend(settings: Sequence[Point], first: set[int], within: float, most_runs: float) -> Method:
-    """What `action=recommend` does: the race among the `first` of the settings, then beside its leader, while a whole
-    round still fits into `most_runs`."""
+def recommend(settings: Sequence[Point], first: Sequence[int], within: float, most_runs: float) -> Method:
+    """What `action=recommend` does: the race among the `first` of the settings and, before any second seed, further
+    rates where the best is at an end; then beside its leader, while a whole round still fits into `most_runs`."""
     axes = [list({setting[place] for setting in settings}) for place in range(len(settings[0]))]
+    rates = sorted({float(setting[_RATE]) for setting in settings})  # type: ignore[arg-type]
     rows = {setting: row for row, setting in enumerate(settings)}
 
     def choose(losses_KSR: Array, means_K: Array, random: np.random.Generator) -> Choice:
         race = _Race(losses_KSR[:, :, -1], means_K, within, most_runs)
         race.joined_K[:] = False
-        race.joined_K[sorted(first)] = True
-        stage, joined = 0, sorted(first)
-        while joined and not race.is_spent:
-            race.joined_K[joined] = True
+        stage, tried, new = 0, list[Point](), list(first)
+        while new and race.run_first_seeds(new):
+            tried += [settings[row] for row in new]
+            leader = settings[int(np.nanargmin(race.known_KS[:, 0]))]
+            new = [rows[point] for point in list_further(rates, _RATE, leader, tried)]
+            stage += bool(new)
+        while True:
             race.error_share = share_error(stage)
             race.finish()
-            tried = {settings[row] for row in np.flatnonzero(race.joined_K).tolist()}
-            beside = list_neighbors(axes, settings[int(race.standing.leader)], tried)
-            stage, joined = stage + 1, [rows[point] for point in beside]
-        return race.choice()
+            beside = list_neighbors(axes, settings[int(race.standing.leader)], set(tried))
+            if race.is_spent or not beside:
+                return race.choice()
+            race.joined_K[[rows[point] for point in beside]] = True
+            stage, tried = stage + 1, tried + beside
 
     return choose
 
@@ -216,11 +235,19 @@ class _Race:
         self._losses_KS, self._means_K, self._within, self._most_runs = losses_KS, means_K, within, most_runs
         self._is_log, self._is_uniform, self._was_wrong = is_log, is_uniform, False
 
+    def run_first_seeds(self, rows: list[int]) -> bool:
+        """Has settings join with their first seed; false where they do not fit any more."""
+        self.is_spent = self.num_runs + len(rows) > self._most_runs
+        if not self.is_spent:
+            self.joined_K[rows], self.known_KS[rows, 0] = True, self._losses_KS[rows, 0]
+            self.num_runs += len(rows)
+        return not self.is_spent
+
     def finish(self) -> None:
         """Runs rounds until nothing is left to ask, or the next one does not fit any more."""
         while True:
             rows, table = np.flatnonzero(self.joined_K), self._tabulate()
-            runs = choose_runs(table, self._within)
+            runs = choose_runs(table, judge_race(table), self._within)
             if self._is_uniform and runs:
                 runs = [Run(row, int(table.counts_K.max())) for row in range(len(rows))]
             self.is_spent = bool(runs) and self.num_runs + len(runs) > self._most_runs

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,19 @@ from sweeplab.records.metrics import direction, grows_with_value
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence.formatting import count_noun, describe_params
 from sweeplab.report.evidence.settings import Setting, first_objective, read_number
-from sweeplab.statistics.race import RaceTable, Run, Standing, choose_runs, judge_race, list_neighbors, share_error
+from sweeplab.statistics.race import (
+    Point,
+    RaceTable,
+    Run,
+    Standing,
+    choose_runs,
+    judge_race,
+    list_further,
+    list_neighbors,
+    share_error,
+)
+
+_RATE: Final = "optimizer.lr"  # the axis that begins with published values, which may be wrong
 
 
 class RaceRules(NamedTuple):
@@ -43,7 +55,8 @@ class RaceCourse:
         self.is_over = False
         self._walks = any(one.begin is not None for one in rules.varied)
         self._stage = 0
-        self._records: dict[tuple[str, int], TrialRecord] = {}  # by setting and seed
+        self.records: dict[int, TrialRecord] = {}  # by number
+        self._numbers: dict[tuple[str, int], int] = {}  # of them, by setting and seed
         self._counted: list[TrialRecord] = []
 
     @property
@@ -53,11 +66,12 @@ class RaceCourse:
 
     def note(self, record: TrialRecord) -> None:
         """Notes what came of a trial."""
-        self._records[identify_params(record.params), record.seed] = record
+        self.records[record.number] = record
+        self._numbers[identify_params(record.params), record.seed] = record.number
 
     def judge(self) -> Standing | None:
         """Where the race stands with every result so far."""
-        return judge_race(self._tabulate(self._records.values()), self.rules.certainty)
+        return judge_race(self._tabulate(self.records.values()), self.rules.certainty)
 
     def advance(self) -> None:
         """Goes on to the first round that is not over, if there is one."""
@@ -70,39 +84,60 @@ class RaceCourse:
             table = self._tabulate(self._counted)
             self.standing = standing = judge_race(table, self.rules.certainty)
             self.num_seeds = 0 if standing is None else int(table.counts_K[standing.leader])
-            self.runs = choose_runs(table, self.rules.within, self.rules.certainty)
-            self.joined = [] if self.runs or standing is None or not self._walks else self._list_joining(standing)
+            self.runs = choose_runs(table, standing, self.rules.within)
+            self.joined = [] if standing is None or not self._walks else self._list_joining(standing)
             if self.joined:
                 self.points += self.joined
                 self._stage += 1
-                self.runs = choose_runs(self._tabulate(self._counted), self.rules.within, self.rules.certainty)
+                self.runs = choose_runs(self._tabulate(self._counted), None, self.rules.within)  # their first seeds
             self.is_over = not self.runs
 
     def describe(self) -> str | None:
-        """Where the race stands after the rounds that are over, in a sentence; None before anything is known."""
+        """Where the race stands after the rounds that are over, in a sentence; within the first one once a quarter of
+        its settings have ended; None before."""
         standing, within = self.standing, self.rules.within
         if standing is None:
-            return None
+            return self._describe_first()
         leader, runs = describe_params(self.points[standing.leader]), count_noun(self.num_counted, "run")
         words, open_ones = f"Now: {leader} leads after {runs}", standing.find_open(within)
+        joined = "; ".join(map(describe_params, self.joined))
+        if self.num_seeds == 1 and self.joined:
+            return f"{words}, at an end of the rates tried. Now further out: {joined}"
         if len(open_ones) and self.num_seeds == 1:
             return f"{words}; another seed will tell how sure that is"
         if len(open_ones):
             return f"{words}; {count_noun(len(open_ones), 'setting')} may be better, by {standing.bound:.3g} at most"
         words = f"{words}, and nothing tried is better by more than {within:g}"
-        joined = "; ".join(map(describe_params, self.joined))
         return f"{words}. Now beside it: {joined}" if joined else words
 
+    def _describe_first(self) -> str | None:
+        """Which of the settings leads that have ended in the first round; None before a quarter have, or where
+        none of these can be the best."""
+        num_ended = sum(self._find_record(run) is not None for run in self.runs)
+        standing = self.judge() if num_ended >= max(2, len(self.runs) / 4) else None
+        if standing is None:
+            return None
+        leader = describe_params(self.points[standing.leader])
+        return f"Now: {leader} leads the first {num_ended} of {len(self.runs)} settings, with one seed each"
+
     def _list_joining(self, standing: Standing) -> list[Params]:
-        """The settings beside the leader that are not in the race yet."""
-        keys = [one.key for one in self.rules.varied]
-        tried = {tuple(point[key] for key in keys) for point in self.points}
-        leader = tuple(self.points[standing.leader][key] for key in keys)
-        beside = list_neighbors([one.points() for one in self.rules.varied], leader, tried)
-        return [dict(zip(keys, values, strict=True)) for values in beside]
+        """The settings that join now: those beside the leader once the race is decided; before any second seed those
+        with a further rate, where the leader's is at an end, so that a wrong beginning costs little."""
+        if self.runs and self.num_seeds > 1:
+            return []
+        keys, axes = [one.key for one in self.rules.varied], [one.points() for one in self.rules.varied]
+        tried = [tuple(point[key] for key in keys) for point in self.points]
+        leader, joining = tried[standing.leader], list[Point]()
+        if self.num_seeds == 1 and _RATE in keys:
+            place = keys.index(_RATE)
+            joining = list_further(axes[place], place, leader, tried)
+        if not joining and not self.runs:
+            joining = list_neighbors(axes, leader, set(tried))
+        return [dict(zip(keys, values, strict=True)) for values in joining]
 
     def _find_record(self, run: Run) -> TrialRecord | None:
-        return self._records.get((identify_params(self.points[run.setting]), self.rules.seeds[run.seed]))
+        number = self._numbers.get((identify_params(self.points[run.setting]), self.rules.seeds[run.seed]))
+        return None if number is None else self.records[number]
 
     def _tabulate(self, records: Iterable[TrialRecord]) -> RaceTable:
         rules = self.rules
