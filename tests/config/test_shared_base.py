@@ -63,6 +63,8 @@ def test_int8_trains_alone_on_cuda_only(compose_trial: Compose) -> None:
         "training.epochs=9",
         "training.gradient_clip=0.5",
         "training.heldout_interval=3",
+        "training.keep=best",
+        "training.patience=2",
         "training.log_interval=3",
     ],
 )
