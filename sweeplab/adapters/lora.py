@@ -14,7 +14,13 @@ from sweeplab.adapters.counting import no_norms_error
 from sweeplab.adapters.targets import find_target_modules
 from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.layers import find_linear_layers, find_norm_layers, list_linear_shapes, list_unreached_layers
+from sweeplab.models.layers import (
+    find_linear_layers,
+    find_norm_layers,
+    list_expert_shapes,
+    list_linear_shapes,
+    list_unreached_layers,
+)
 from sweeplab.models.vision import is_image_classifier
 
 
@@ -22,7 +28,8 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
     """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
     model_type = str(base.config.model_type)
     shapes = list_linear_shapes(base)
-    adapter = fit_to_budget(adapter, find_targeted_shapes(adapter, model_type, model.modules, shapes)).adapter
+    targeted = find_targeted_shapes(adapter, model_type, model.modules, shapes, list_expert_shapes(base))
+    adapter = fit_to_budget(adapter, targeted).adapter
     extra: dict[str, Any] = {}
     if adapter.train_norms:
         extra["modules_to_save"] = sorted(find_norm_layers(base))
