@@ -2,27 +2,41 @@
 adapters that PEFT loads. What is right stands in `common_architectures`, by hand."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as OF_PEFT
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
+from sweeplab.adapters.merging import attach_trained, compute_probe_logits
 from sweeplab.adapters.targets import classify_module, find_modules, find_target_modules
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import HubModel
+from sweeplab.config.trial import TrialConfig
+from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.models.base import _EMBEDDED as BASE
+from sweeplab.models.base import load_base
 from sweeplab.models.layers import find_decoder_layers, list_linear_shapes
 from sweeplab.models.random_weights import make_empty_model
+from sweeplab.planning.phases import forecast_memory
+from sweeplab.records.record import Status
+from sweeplab.records.store import trial_folder, write_record
 from sweeplab.runtime.errors import ConfigError
+from sweeplab.trial.resources import Resources
 from tests.architectures import ARCHITECTURES, build_tiny_model, make_tiny_config
 from tests.common_architectures import ALL, write_page
 from tests.configs import PLAIN
+from tests.hostile import answer
+from tests.planning.conftest import CPU, bound
+from tests.study_runs import LOSS, SHORT
+from tests.trials import run_alone
 
 PEFT_SPEAKS_UP = pytest.mark.filterwarnings(  # of GPT-2's two kinds of matrix, and of heads tied to the embedding
     "ignore:fan_in_fan_out is set to:UserWarning", "ignore:Model has `tie_word_embeddings=True`:UserWarning"
@@ -65,6 +79,10 @@ def tried(request: Any) -> Tried:
 
 def make_adapter(*toggles: str) -> LoraAdapter:
     return PLAIN.replaced(rank=3, dropout=0.0, **{f"lora_{toggle}": True for toggle in toggles})
+
+
+def load_base_of(trial: TrialConfig) -> PreTrainedModel:
+    return load_base(trial.model, trial.quantization, torch.float32, torch.device("cpu")).model
 
 
 def find_adapted(model: nn.Module) -> set[str]:
@@ -112,7 +130,7 @@ def test_each_toggle_alone_is_its_own_or_refused_where_matrices_are_fused(tried:
                 find_target_modules(adapter, tried.name, {}, linears, [one.name for one in tried.sizes.experts])
         elif toggle not in tried.toggles():
             with pytest.raises(ConfigError, match=rf"which PEFT takes for the experts of a {tried.name}, whose"):
-                find_target_modules(adapter, tried.name, {}, linears)
+                find_target_modules(adapter, tried.name, {}, linears, [one.name for one in tried.sizes.experts])
         elif sharing:
             with pytest.raises(ConfigError, match=rf"lora_{toggle}=true with lora_{sharing[0]}=false.*set both alike"):
                 find_target_modules(adapter, tried.name, {}, linears)
@@ -162,3 +180,44 @@ def test_query_and_value_are_found_in_any_architecture(name: str) -> None:
         name not in UNKNOWN_TO_TOGGLES
     )
     assert found["head"]
+
+
+# slow: a base is saved, planned, trained, scored and exported, forty times
+@pytest.mark.slow
+@PEFT_SPEAKS_UP
+@pytest.mark.parametrize("name", ALL)
+def test_it_is_planned_trained_scored_exported_and_loaded_by_peft(
+    name: str, compose_trial: Any, tmp_path: Path
+) -> None:
+    """Through the commands; the exported adapter gives PEFT's model the logits of the one that was trained."""
+    model, folder = build_tiny_model(name), tmp_path / "base"
+    config = HubModel(name=name, random_init=True, architecture=make_tiny_config(name).to_dict())
+    sizes = build_skeleton(config)
+    toggles = Tried(name, model, config, sizes).toggles()
+    model.config.eos_token_id, model.config.pad_token_id = 1, 0
+    model.generation_config.eos_token_id = 1
+    model.save_pretrained(folder)
+    for path in BASE.glob("tokenizer*"):
+        shutil.copy(path, folder)
+    asked = [
+        *SHORT, "model=local", f"model.path={folder}", "study.name=tried", "adapter.dropout=0.1", "optimizer.lr=0.01",
+        "evaluation.tasks=[tiny_addition_choice]", "evaluation.limit=2", "training.max_length=48", LOSS,
+        "tracking=none", *(f"adapter.lora_{toggle}={str(toggle in toggles).lower()}" for toggle in TOGGLES),
+    ]  # fmt: skip
+    study = tmp_path / "runs" / "tried"
+    trial = compose_trial(*(one for one in asked if not one.startswith(("study.", "tracking", "executor."))))
+    spec = TrialSpec(0, 0, {}, trial, trial_folder(study, 0))
+    record = run_alone(spec, Resources(torch.device("cpu")))
+    assert record.status is Status.FINISHED, record.reason
+    assert count_trainable_params(trial.adapter, trial.model, sizes) == record.num_trainable_params
+    assert forecast_memory(trial, sizes, bound(48), CPU).needed_bytes > 0
+    assert record.scores["tiny_addition_choice"]["acc"].num_items == 2
+    write_record(study, record)
+    code, _, err, _ = answer([*asked, "action=export", "trial=0", f"export.path={tmp_path / 'out'}"], tmp_path)
+    assert (code, err) == (0, ""), err
+    fresh = AutoModelForCausalLM.from_pretrained(folder)
+    before = compute_probe_logits(fresh)
+    loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "out"))
+    trained = attach_trained(load_base_of(trial), trial.adapter, trial.model, 0, spec.folder / "adapter")
+    assert torch.equal(compute_probe_logits(loaded), compute_probe_logits(trained))
+    assert not torch.allclose(compute_probe_logits(loaded), before, atol=1e-3)

@@ -28,7 +28,8 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
     """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
     model_type = str(base.config.model_type)
     shapes = list_linear_shapes(base)
-    targeted = find_targeted_shapes(adapter, model_type, model.modules, shapes, list_expert_shapes(base))
+    experts = list_expert_shapes(base)
+    targeted = find_targeted_shapes(adapter, model_type, model.modules, shapes, experts)
     adapter = fit_to_budget(adapter, targeted).adapter
     extra: dict[str, Any] = {}
     if adapter.train_norms:
@@ -49,7 +50,9 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
         bias=adapter.bias,
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern=dict(adapter.alpha_pattern),
-        target_modules=find_target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
+        target_modules=find_target_modules(
+            adapter, model_type, model.modules, [one.name for one in shapes], [one.name for one in experts]
+        ),
         fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in find_linear_layers(base)),
         **extra,
     )

@@ -5,9 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Final
 
-from peft import LoraConfig
-from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
-
 from sweeplab.config.adapter import TOGGLES, LowRankAdapter
 from sweeplab.runtime.errors import ConfigError
 
@@ -98,6 +95,9 @@ def _refuse_unequal_fused(matched: Mapping[str, set[str]], enabled: set[str]) ->
 
 def _list_taken_for_experts(model_type: str, targets: Sequence[str]) -> list[str]:
     """The targets that PEFT does not look for in modules: names of experts before they stood in one tensor."""
+    from peft import LoraConfig  # which a plan of most models does not need, and which takes a second
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
     config, model = (
         LoraConfig(target_modules=list(targets)),
         SimpleNamespace(config=SimpleNamespace(model_type=model_type)),
@@ -143,7 +143,7 @@ def find_target_modules(
                 f"{there}; name the right ones, such as model.modules={{query:[q_proj],value:[v_proj]}}"
             )
         targets += [target for target in names[toggle] if target not in targets]
-        taken = _list_taken_for_experts(model_type, names[toggle])
+        taken = _list_taken_for_experts(model_type, names[toggle]) if expert_names else []
         if taken:
             raise ConfigError(
                 f"adapter.lora_{toggle}=true names {', '.join(taken)}, which PEFT takes for the experts of a "
