@@ -55,6 +55,7 @@ ACROSS: Final = {
     "test_architecture.py",
     "test_composed_once.py",
     "test_documentation.py",
+    "test_common_architectures.py",
     "test_every_architecture.py",
     "test_fuzz.py",
     "test_public_surface.py",

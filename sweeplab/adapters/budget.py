@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sweeplab.adapters.targets import find_matching_modules, find_target_modules
 from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
-from sweeplab.models.layers import LinearShape
+from sweeplab.models.layers import ExpertShape, LinearShape
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -19,12 +19,16 @@ class SizedAdapter(NamedTuple):
 
 
 def find_targeted_shapes(
-    adapter: LowRankAdapter, model_type: str, modules: Mapping[str, Iterable[str]], shapes: Iterable[LinearShape]
+    adapter: LowRankAdapter,
+    model_type: str,
+    modules: Mapping[str, Iterable[str]],
+    shapes: Iterable[LinearShape],
+    experts: Iterable[ExpertShape] = (),
 ) -> list[LinearShape]:
     """The matrices of `shapes` that the toggles select. Raises `ConfigError` as `find_target_modules` does."""
     known = list(shapes)
     names = [shape.name for shape in known]
-    targets = find_target_modules(adapter, model_type, modules, names)
+    targets = find_target_modules(adapter, model_type, modules, names, [one.name for one in experts])
     wanted = {name for target in targets for name in find_matching_modules(names, target)}
     return [shape for shape in known if shape.name in wanted]
 

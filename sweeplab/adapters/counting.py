@@ -18,10 +18,12 @@ from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.models.base import read_architecture
 from sweeplab.models.layers import (
+    ExpertShape,
     LinearShape,
     choose_text_names,
     find_decoder_layers,
     find_norm_layers,
+    list_expert_shapes,
     list_linear_shapes,
     list_quantizable_shapes,
 )
@@ -50,6 +52,7 @@ class Skeleton(NamedTuple):
     quantizable: tuple[LinearShape, ...]  # the matrices that are quantized: all except the head
     num_text_params: int  # of `num_params` those that text, or an image classifier's image, reaches
     row_limits: tuple[RowLimit, ...]  # on texts that share a row
+    experts: tuple[ExpertShape, ...]  # beside `linears`
 
 
 def _read_size(config: PretrainedConfig, name: str, default: int) -> int:
@@ -92,6 +95,7 @@ def build_skeleton(model: ModelConfig) -> Skeleton:
         quantizable=tuple(list_quantizable_shapes(built)),
         num_text_params=sum(weight.numel() for weight in reached.values()),
         row_limits=() if is_images else tuple(list_row_limits(built)),
+        experts=tuple(list_expert_shapes(built)),
     )
 
 
@@ -121,7 +125,7 @@ def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Sk
     """
     lora = 0
     if isinstance(adapter, LowRankAdapter):
-        shapes = find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
+        shapes = find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears, sizes.experts)
         lora = count_adapter_params(fit_to_budget(adapter, shapes).adapter, shapes) + _count_params_beside_lora(
             adapter, sizes
         )

@@ -14,7 +14,13 @@ from sweeplab.adapters.counting import no_norms_error
 from sweeplab.adapters.targets import find_target_modules
 from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.model import ModelConfig
-from sweeplab.models.layers import find_linear_layers, find_norm_layers, list_linear_shapes, list_unreached_layers
+from sweeplab.models.layers import (
+    find_linear_layers,
+    find_norm_layers,
+    list_expert_shapes,
+    list_linear_shapes,
+    list_unreached_layers,
+)
 from sweeplab.models.vision import is_image_classifier
 
 
@@ -22,7 +28,9 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
     """PEFT's configuration. Raises `ConfigError` where a toggle matches nothing or a budget is too small."""
     model_type = str(base.config.model_type)
     shapes = list_linear_shapes(base)
-    adapter = fit_to_budget(adapter, find_targeted_shapes(adapter, model_type, model.modules, shapes)).adapter
+    experts = list_expert_shapes(base)
+    targeted = find_targeted_shapes(adapter, model_type, model.modules, shapes, experts)
+    adapter = fit_to_budget(adapter, targeted).adapter
     extra: dict[str, Any] = {}
     if adapter.train_norms:
         extra["modules_to_save"] = sorted(find_norm_layers(base))
@@ -42,7 +50,9 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
         bias=adapter.bias,
         rank_pattern=dict(adapter.rank_pattern),
         alpha_pattern=dict(adapter.alpha_pattern),
-        target_modules=find_target_modules(adapter, model_type, model.modules, [shape.name for shape in shapes]),
+        target_modules=find_target_modules(
+            adapter, model_type, model.modules, [one.name for one in shapes], [one.name for one in experts]
+        ),
         fan_in_fan_out=any(isinstance(module, Conv1D) for _, module in find_linear_layers(base)),
         **extra,
     )

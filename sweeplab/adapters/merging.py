@@ -144,8 +144,9 @@ def make_probe_inputs(config: PretrainedConfig) -> dict[str, Tensor]:
         size = read_image_size(config)
         shape = (_PROBE_ROWS, size.num_channels, size.side, size.side)
         return {"pixel_values": torch.randn(shape, generator=generator)}
-    width = min(_PROBE_TOKENS, getattr(config, "max_position_embeddings", _PROBE_TOKENS))
-    return {"input_ids": torch.randint(config.vocab_size, (_PROBE_ROWS, width), generator=generator)}
+    text = config.get_text_config(decoder=True)  # a part of its own in a model that sees too
+    width = min(_PROBE_TOKENS, getattr(text, "max_position_embeddings", _PROBE_TOKENS))
+    return {"input_ids": torch.randint(text.vocab_size, (_PROBE_ROWS, width), generator=generator)}
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.multilora.batches import CohortBatch, iterate_cohort_batches
 from sweeplab.records.record import Status, TrainPoint
 from sweeplab.runtime.device import resolve_device
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, refuse
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort, gradient_checkpointing
 from sweeplab.training.fit import prepare_random_state
 from sweeplab.training.module import FinetuneModule, sum_row_losses
@@ -56,6 +56,11 @@ def build_trial(config: TrialConfig, seed: int = 0, device: str = "auto") -> Bui
     """
     if config.training.num_devices > 1:
         raise ConfigError("training.num_devices must be 1 to build a trial; a Trainer of your own has its own strategy")
+    for name, plain, theirs in (("keep", "last", "ModelCheckpoint"), ("patience", None, "EarlyStopping")):
+        value = getattr(config.training, name)
+        if value != plain:
+            rule = "has no effect on a trial that is built, since a Trainer of your own decides when it is evaluated"
+            raise refuse(f"training.{name}", rule, value, f"leave it out, and give the Trainer Lightning's {theirs}")
     resources = Resources(resolve_device(device))
     spec = TrialSpec(0, seed, {}, config, Path())
     trial = begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda number, step, metrics: None)

@@ -62,6 +62,8 @@ def _list_trial_facts(record: TrialRecord) -> Iterator[tuple[str, str]]:
         yield "targets", ", ".join(toggle for toggle in TOGGLES if adapter[f"lora_{toggle}"])
     yield "optimizer", f"{optimizer['_target_']}, rate {optimizer['lr']:g}"
     yield "steps", str(record.step)
+    if record.kept_step is not None:
+        yield "weights of step, by held-out loss", str(record.kept_step)
     yield "seed", str(record.seed)
     yield "held-out loss, nats/target", _format_number(record.heldout_loss_nats_per_token)
     for task, metrics in record.scores.items():

@@ -18,6 +18,7 @@ from sweeplab.config.model import IMAGE_BASE, LocalModel, ModelConfig
 from sweeplab.config.own_items import check_own
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.config.tasks import check_task_names
+from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import ConfigError, check_choice, refuse
 from sweeplab.runtime.paths import expand_home
@@ -92,6 +93,24 @@ def _check_steps(config: TrialConfig) -> None:
             f"evaluation.rung_tasks={asked.rung_tasks} needs steps to be scored at, got "
             "training.heldout_interval=null; give a number of steps: training.heldout_interval=20"
         )
+    _check_middle(config.training)
+
+
+def _check_middle(training: TrainingConfig) -> None:
+    """What is decided by held-out losses in the middle of the training needs enough of them. Raises `ConfigError`."""
+    interval, steps, patience = training.heldout_interval, training.max_steps, training.patience
+    needed = [("training.keep", "best", 1)] if training.keep == "best" else []
+    if patience is not None:
+        needed.append(("training.patience", str(patience), patience + 1))
+    for name, value, count in needed:
+        if interval is None:
+            rule = "needs held-out losses in the middle of the training, and training.heldout_interval is null"
+            raise refuse(name, rule, value, "give a share of the steps: training.heldout_interval=0.1")
+        whole = 1 if interval < 1 else steps
+        if whole is not None and count * interval >= whole:
+            most = "the end" if interval < 1 else f"training.max_steps={steps}"
+            rule = f"has no effect where held-out loss {count} of training.heldout_interval={interval} is not before"
+            raise refuse(name, f"{rule} {most}", value, f"lower training.heldout_interval, or leave {name} out")
 
 
 def _check_tasks(evaluation: EvaluationConfig) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sweeplab.config.adapter import BASE_CHANGING, LoraAdapter, LowRankAdapter
 from sweeplab.config.trial import TrialConfig
 
-_OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "log_interval")
+_OWN_TRAINING: Final = ("epochs", "max_steps", "gradient_clip", "heldout_interval", "keep", "patience", "log_interval")
 # optimizers that work number by number, so that all matrices of an adapter can be one vector
 _ELEMENTWISE: Final = (
     "torch.optim.Adam",

@@ -85,6 +85,17 @@ class TrainingConfig(Section):
         unit="optimizer steps",
         remedy="use a whole number from 1, or a share below 1",
     )
+    keep: Literal["last", "best"] = key(
+        "whose weights are scored, saved and exported: those of the last step, or of the least held-out loss"
+    )
+    patience: int | None = key(
+        "held-out losses in a row without a new least one, after which the training ends; the schedule stays that of "
+        "all steps; null: it takes all of them",
+        None,
+        ge=1,
+        unit="held-out losses",
+        remedy="use null for all steps",
+    )
     log_interval: int = key("steps between points of the training loss", ge=1, unit="optimizer steps", remedy=_WHOLE)
     strategy: Literal["single", "ddp", "fsdp"] = key(
         "one model on several devices; ddp: each has the base, fsdp: each has a part of it", "single"

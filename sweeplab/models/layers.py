@@ -30,6 +30,15 @@ class LinearShape(NamedTuple):
     out_features: int
 
 
+class ExpertShape(NamedTuple):
+    """The matrices of all experts of a block, in one tensor: each out_features x in_features."""
+
+    name: str  # of the parameter
+    num_experts: int
+    in_features: int
+    out_features: int
+
+
 def choose_text_names(model: nn.Module) -> Callable[[str], bool]:
     """Returns a test for names of modules and parameters: true where text reaches them, and a gradient comes back.
 
@@ -91,6 +100,21 @@ def list_linear_shapes(model: nn.Module) -> list[LinearShape]:
     """The matrices that an adapter can stand beside: those that text, or an image classifier's image, reaches."""
     is_reached = choose_text_names(model)
     return [_read_shape(name, module) for name, module in find_linear_layers(model) if is_reached(name)]
+
+
+def list_expert_shapes(model: nn.Module) -> list[ExpertShape]:
+    """The tensors of three dimensions that hold experts, and that text reaches."""
+    is_reached = choose_text_names(model)
+    shapes = []
+    for name, module in model.named_modules():
+        if not name.endswith("experts") or not is_reached(name):
+            continue
+        for own, weight in module.named_parameters(recurse=False):
+            if weight.ndim == 3:
+                num_experts, *sides = weight.shape
+                out_features, in_features = reversed(sides) if getattr(module, "is_transposed", False) else sides
+                shapes.append(ExpertShape(f"{name}.{own}", num_experts, in_features, out_features))
+    return shapes
 
 
 def list_unreached_layers(model: nn.Module) -> list[str]:

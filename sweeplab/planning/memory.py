@@ -67,7 +67,7 @@ def find_adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Ske
     """The matrices that LoRA adapts; none for other methods. Raises `ConfigError` as `target_modules` does."""
     if not isinstance(adapter, LowRankAdapter):
         return []
-    return find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears)
+    return find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears, sizes.experts)
 
 
 def count_weight_bytes(quantization: QuantizationConfig, scheme: str, matrix: LinearShape) -> int:

@@ -256,6 +256,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     if training.strategy == "fsdp" and device.kind == "cuda":  # it is read on the CPU, and comes layer by layer
         loaded = base
     adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
+    if training.keep == "best" and device.kind == "cpu":  # a copy, which a GPU does not hold
+        adapter = replace(adapter, adapter_bytes=adapter.adapter_bytes + trained * entry_bytes)
     begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = (

@@ -18,6 +18,7 @@ _ADDED: Final = (
     "num_naming_special",
     "num_skipped",
     "num_heldout_examples",
+    "kept_step",
 )  # left out where empty, so that records of before them stay as they are
 _ADDED_TO_SOLO: Final = (  # likewise
     "evaluation_peak_allocated_bytes",
@@ -121,6 +122,7 @@ class TrialRecord:
     config: dict[str, Any]  # the resolved TrialConfig
     reason: str | None = None
     step: int | None = None  # optimizer steps taken
+    kept_step: int | None = None  # of training.keep=best: whose weights were scored and saved
     phase: str | None = None  # where it ended, if not finished
     num_trainable_params: int | None = None
     num_total_params: int | None = None  # of the base, adapter not counted

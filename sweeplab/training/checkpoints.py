@@ -7,10 +7,12 @@ from dataclasses import asdict
 
 import torch
 
+from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.records.store import write_bytes
 from sweeplab.records.stored import from_plain
 from sweeplab.runtime.errors import describe_error_with_kind
+from sweeplab.training.kept import KeptWeights
 from sweeplab.training.running_trial import RunningTrial
 
 
@@ -31,8 +33,8 @@ def set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
 
 
 def write_checkpoint(trial: RunningTrial) -> None:
-    """Writes weights, optimizer, schedule, curves and random states. The order of the data and the dropout are not
-    stored: seed and step determine them. Raises `StoreError`."""
+    """Writes weights, those kept, optimizer, schedule, curves and random states. The order of the data and the dropout
+    are not stored: seed and step determine them. Raises `StoreError`."""
     buffer = io.BytesIO()
     values = {
         "identity": trial.identity(),
@@ -45,6 +47,7 @@ def write_checkpoint(trial: RunningTrial) -> None:
         "losses": [asdict(point) for point in trial.losses],
         "heldout_losses": [asdict(point) for point in trial.heldout_losses],
         "rung_scores": [asdict(point) for point in trial.rung_scores],
+        "kept": None if trial.kept is None else {**trial.kept._asdict(), "losses": trial.kept.losses._asdict()},
         "since_point": trial.since_point,
         "random_states": _read_random_states(trial.parameters[0].device),
     }
@@ -91,5 +94,9 @@ def _restore(trial: RunningTrial, data: bytes) -> None:
     trial.losses = [TrainPoint(**point) for point in values["losses"]]
     trial.heldout_losses = [HeldoutPoint(**point) for point in values["heldout_losses"]]
     trial.rung_scores = [from_plain(RungScores, point, "scores of a rung") for point in values["rung_scores"]]
+    kept = values["kept"]
+    if kept is not None:
+        weights = [weight.cpu() for weight in kept["weights"]]
+        trial.kept = KeptWeights(kept["step"], kept["loss"], HeldoutLosses(**kept["losses"]), weights)
     trial.since_point = values["since_point"]
     trial.random_states = [state.cpu() for state in values["random_states"]]

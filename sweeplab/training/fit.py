@@ -165,7 +165,8 @@ class _Watch(Callback):
             if trial.heldout_is_due:
                 with evaluation_weights(trial.optimizer):
                     losses = measure_trial_losses(self.cohort, trial, self.device, self.ranks)
-                trial.add_heldout_loss(losses.mean)
+                    # one mean for all processes, so that a trial ends at the same step in each
+                    trial.add_heldout_losses(losses, self.ranks.broadcast_first(losses.mean))
         due = [trial for trial in self.cohort.trials if trial.scores_are_due]
         if self.score_rung is not None and due:
             self.score_rung(self.cohort, due)

@@ -14,9 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, Windows
+from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.models.base import Base
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
+from sweeplab.training.kept import KeptWeights, choose_kept, find_least
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import compute_rate_factor
 
@@ -81,6 +83,7 @@ class RunningTrial:
     losses: list[TrainPoint] = field(default_factory=list)
     heldout_losses: list[HeldoutPoint] = field(default_factory=list)
     rung_scores: list[RungScores] = field(default_factory=list)
+    kept: KeptWeights | None = None  # of training.keep=best, once a held-out loss is measured
     since_point: list[float] = field(default_factory=list)  # losses of the steps since the last point
     early_end: EarlyEnd | None = None  # None while it trains, and after its last step
     step_loss: StepLoss | None = None  # of the gradients that the next optimizer step uses
@@ -107,7 +110,14 @@ class RunningTrial:
 
     @property
     def has_ended(self) -> bool:
-        return self.early_end is not None or self.step >= self.num_steps
+        return self.early_end is not None or self.step >= self.num_steps or self.is_out_of_patience
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """True after `training.patience` held-out losses in a row without a new least one: it ends as a finished trial,
+        in the middle of its schedule."""
+        patience, points = self.training.patience, self.heldout_losses
+        return patience is not None and bool(points) and len(points) - 1 - find_least(points) >= patience
 
     def set_step_loss(self, step_loss: StepLoss) -> None:
         """Sets the loss of the present window, before its optimizer step; ends a trial whose loss is not finite."""
@@ -158,14 +168,17 @@ class RunningTrial:
         at_rung = interval is not None and _reaches_rung(self.step, interval, self.num_steps)
         return at_rung and self.step > 0 and not self.has_ended
 
-    def add_heldout_loss(self, loss: float) -> None:
-        """Adds the held-out loss after `step` steps, in nats per target token; the pruner may stop the trial for it."""
+    def add_heldout_losses(self, losses: HeldoutLosses, loss: float) -> None:
+        """Adds the held-out losses after `step` steps and their mean, in nats per target token; the pruner may stop the
+        trial for it. The model has the weights with which they were measured: `evaluation_weights`."""
         if not math.isfinite(loss):
             self.early_end = EarlyEnd(Status.DIVERGED, f"the held-out loss became {loss} after {self.step} steps")
             return
         if self._has_point_now(self.heldout_losses):  # a second attempt of an evaluation that failed
             self.heldout_losses.pop()
         self.heldout_losses.append(HeldoutPoint(self.step, loss))
+        if self.training.keep == "best":
+            self.kept = choose_kept(self.kept, self.step, loss, losses, self.parameters)
         reason = self.report_metrics({"heldout_loss": loss})
         if reason is not None and not self.has_ended:
             self.early_end = EarlyEnd(Status.PRUNED, reason)
@@ -217,6 +230,12 @@ class RunningTrial:
         record = self.record
         record.step, record.num_train_tokens = self.step, self.num_tokens
         record.losses, record.heldout_losses, record.rung_scores = self.losses, self.heldout_losses, self.rung_scores
+        if self.is_out_of_patience and self.step < self.num_steps:
+            least = self.heldout_losses[find_least(self.heldout_losses)]
+            record.reason = (
+                f"ended after {self.step} of {self.num_steps} steps: no held-out loss below that of step {least.step} "
+                f"in training.patience={self.training.patience} evaluations"
+            )
         if len(record.cohort) == 1 and "train" in record.phases:
             record.tokens_per_second = self.num_tokens / record.phases["train"].seconds
         if self.early_end is not None:

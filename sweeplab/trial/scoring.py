@@ -167,10 +167,8 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
         items = {}
         for trial in cohort.trials:
             resources.tell("scoring", [trial.spec.number], "held-out loss")
-            losses = measure_trial_losses(cohort, trial, resources.device, resources.ranks)
-            trial.add_heldout_loss(losses.mean)
+            losses = _measure_end(cohort, trial, resources)
             if trial.early_end is None:
-                trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
                 items[trial] = [make_loss_row(*losses)]
         finished = list(items)
         if resources.ranks.size > 1:
@@ -182,10 +180,30 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
                 trial.record.scores = scored.scores
                 trial.record.notes += scored.notes
                 items[trial] += scored.items
-                if settings.rung_tasks:  # the last point of the curve over steps
+                if settings.rung_tasks and trial.record.kept_step in (None, trial.step):  # the curve's last point
                     trial.report_metrics(score_values(scored.scores))
         for trial, rows in items.items() if resources.ranks.is_first else ():
             write_json_lines(trial.spec.folder / "items.jsonl", rows)
+
+
+def _measure_end(cohort: AttachedCohort, trial: RunningTrial, resources: Resources) -> HeldoutLosses:
+    """The held-out losses of the weights that a trial ends with, which it has afterwards: of `training.keep`.
+
+    What was measured and kept is not measured again: weights of before may stand where this is a second attempt.
+    """
+    kept = trial.kept
+    if kept is None or trial.heldout_losses[-1].step < trial.step:
+        losses = measure_trial_losses(cohort, trial, resources.device, resources.ranks)
+        trial.add_heldout_losses(losses, resources.ranks.broadcast_first(losses.mean))
+        if trial.early_end is not None:
+            return losses
+        kept = trial.kept
+        if kept is None:
+            trial.record.heldout_loss_nats_per_token = trial.heldout_losses[-1].loss
+            return losses
+    kept.restore(trial.parameters)
+    trial.record.kept_step, trial.record.heldout_loss_nats_per_token = kept.step, kept.loss
+    return kept.losses
 
 
 def save_trained_weights(trial: RunningTrial) -> None:

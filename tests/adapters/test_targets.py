@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
-from sweeplab.adapters.targets import _FAMILIES, find_matching_modules, find_target_modules
+from sweeplab.adapters.targets import classify_module, find_matching_modules, find_target_modules
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.runtime.errors import ConfigError
@@ -96,10 +96,6 @@ def fits(family: str, mask: dict[str, bool]) -> bool:
     return any(mask.values()) and (family not in FUSED or len({mask[toggle] for toggle in ATTENTION}) == 1)
 
 
-def test_every_family_of_the_table_is_tested() -> None:
-    assert set(EXPECTED) == set(_FAMILIES)
-
-
 @PEFT_SPEAKS_UP
 @pytest.mark.parametrize("family", EXPECTED)
 def test_each_toggle_adapts_exactly_its_modules(
@@ -164,24 +160,62 @@ def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: 
                 find_target_modules(adapter, family, {}, names)
 
 
-def test_unknown_architecture_needs_modules(make_adapter: MakeAdapter) -> None:
-    names = ["block.0.wq", "block.0.wv", "block.0.up"]
+def test_names_that_say_nothing_need_modules(make_adapter: MakeAdapter) -> None:
+    names = ["block.0.alpha", "block.0.beta", "block.0.up"]
     with pytest.raises(
-        ConfigError, match=r"model.modules is needed for the architecture 'strange' \(known: llama, .*\)"
+        ConfigError,
+        match=r"adapter.lora_query=true matches no module of a strange \(none is called as one\); linear modules here: "
+        r"alpha, beta, up; name the right ones, such as model\.modules=\{query:\[q_proj\],value:\[v_proj\]\}",
     ):
         find_target_modules(make_adapter("query"), "strange", {}, names)
-    modules = {"query": ["wq"], "mlp": ["up"]}
-    assert find_target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["wq", "up"]
+    modules = {"query": ["alpha"], "mlp": ["up"]}
+    assert find_target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["alpha", "up"]
+    with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module of a strange \(none named\)"):
+        find_target_modules(make_adapter("query", "key"), "strange", {"query": ["alpha"]}, names)
+    with pytest.raises(ConfigError, match=r"adapter.lora_query=true matches no module of a strange \(gamma\)"):
+        find_target_modules(make_adapter("query"), "strange", {"query": ["gamma"]}, names)
 
 
-def test_toggle_without_a_match_lists_what_there_is(make_adapter: MakeAdapter) -> None:
-    names = ["layers.0.q_proj", "layers.0.fc1", "layers.1.q_proj"]
-    with pytest.raises(
-        ConfigError, match=r"adapter.lora_head=true matches no module \(lm_head\); .* here: fc1, q_proj;"
-    ):
-        find_target_modules(make_adapter("query", "head"), "llama", {}, names)
-    with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module \(none named\)"):
-        find_target_modules(make_adapter("query", "key"), "strange", {"query": ["q_proj"]}, names)
+def test_names_of_a_user_s_own_that_are_fused_are_found(make_adapter: MakeAdapter) -> None:
+    modules, names = {"query": ["attn.qkv"], "value": ["qkv"]}, ["h.0.attn.qkv", "h.1.attn.qkv"]
+    with pytest.raises(ConfigError, match=r"lora_query=true with lora_value=false.*one matrix \(qkv\)"):
+        find_target_modules(make_adapter("query"), "strange", modules, names)
+
+
+@pytest.mark.parametrize(
+    ("name", "toggles"),
+    [
+        ("model.layers.0.self_attn.q_proj", ("query",)),
+        ("model.layers.0.mixer.k_proj", ("key",)),  # Nemotron-H calls every block a mixer
+        ("transformer.h.0.attn.c_proj", ("projection",)),
+        ("transformer.h.0.mlp.c_proj", ("mlp",)),
+        ("bert.encoder.layer.0.attention.output.dense", ("projection",)),
+        ("bert.encoder.layer.0.output.dense", ("mlp",)),
+        ("attention_model.layers.0.mlp.gate_proj", ("mlp",)),  # what stands around the layers says nothing
+        ("my_prenorm.layers.0.attention.self.query", ("query",)),
+        ("model.layers.0.self_attn.gate_proj", ()),  # a gate on attention's result
+        ("model.layers.0.mlp.router.gate_proj", ()),
+        ("model.layers.0.mlp.gate.down_proj", ()),
+        ("model.layers.0.mamba.out_proj", ()),
+        ("model.layers.0.conv.out_proj", ()),
+        ("model.layers.0.mlp.shared_expert_gate", ()),
+        ("lm_head", ("head",)),
+        ("cls.predictions.decoder", ("head",)),
+        ("cls.predictions.transform.dense", ()),
+        ("model.per_layer_model_projection", ()),
+        ("q_proj", ()),
+    ],
+)
+def test_what_a_name_says(name: str, toggles: tuple[str, ...]) -> None:
+    assert classify_module(name) == toggles
+
+
+def test_targets_are_as_short_as_they_can_be_and_exact(make_adapter: MakeAdapter) -> None:
+    """`gate_proj` alone would select attention's gate, too."""
+    layer = ("self_attn.q_proj", "self_attn.gate_proj", "mlp.gate_proj", "mlp.shared_experts.gate_proj", "mlp.up_proj")
+    names = [f"model.layers.{number}.{name}" for number in range(12) for name in layer]
+    found = find_target_modules(make_adapter("query", "mlp"), "strange", {}, names)
+    assert found == ["q_proj", "mlp.gate_proj", "shared_experts.gate_proj", "up_proj"]
 
 
 def test_suffixes_match_whole_names_only(make_adapter: MakeAdapter) -> None:

@@ -93,6 +93,14 @@ def test_validation_alone_gives_the_loss_of_the_base(make_spec: SpecFactory, tra
     assert often.callback_metrics["heldout_loss_nats_per_token"] < before
 
 
+def test_what_a_trainer_of_one_s_own_decides_is_refused(compose_trial: Compose) -> None:
+    asked = ("training.heldout_interval=2", "training.max_steps=20")
+    with pytest.raises(ConfigError, match=r"^training\.keep has no effect .* Lightning's ModelCheckpoint$"):
+        build_trial(compose_trial(*asked, "training.keep=best"))
+    with pytest.raises(ConfigError, match=r"^training\.patience has no effect .* Lightning's EarlyStopping$"):
+        build_trial(compose_trial(*asked, "training.patience=2"))
+
+
 def test_several_devices_are_refused(compose_trial: Compose) -> None:
     config = compose_trial("training.strategy=ddp", "training.num_devices=2")
     with pytest.raises(ConfigError, match=r"^training\.num_devices must be 1"):

@@ -297,7 +297,7 @@ MODULES = "model.modules={query:[no_such_proj],value:[v_proj]}"  # spelled as th
 
 def test_the_worker_refuses_a_toggle_that_matches_nothing(compose_study: ComposeStudy, tmp_path: Path) -> None:
     said = refusal(compose_study(*QUICK, "quantization=none", f"++{MODULES}").trial_config(), tmp_path)
-    assert re.search(r"adapter\.lora_query=true matches no module \(no_such_proj\); .*q_proj", said)
+    assert re.search(r"adapter\.lora_query=true matches no module of a llama \(no_such_proj\); .*q_proj", said)
 
 
 def test_modules_need_no_plus_on_the_command_line(tmp_path: Path) -> None:

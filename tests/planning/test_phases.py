@@ -160,6 +160,19 @@ def test_evaluation_has_room_for_the_adapter_that_is_saved(compose_trial: Compos
     assert parts.adapter_bytes == parts.gradients_bytes == parts.optimizer_bytes // 2 == 4 * 64 * features
 
 
+def test_kept_weights_stand_beside_those_that_train(compose_trial: Compose) -> None:
+    """As many bytes as one of the gradients, at every moment from the beginning."""
+    for toggles in (LAYERS, ()):
+        last = planned(compose_trial, "llama", toggles, "adapter.rank=33", batch=1, vocab_size=64)
+        best = last.replaced(training=last.training.replaced(keep="best"))
+        before, after = forecast(last, 95), forecast(best, 95)
+        assert after.load == before.load
+        assert before.step.gradients_bytes > 0
+        for name in ("forward", "loss", "backward", "step", "evaluation"):
+            more = after.moments()[name].total_bytes - before.moments()[name].total_bytes
+            assert more == before.step.gradients_bytes, name
+
+
 def test_what_has_to_fit_counts_evaluation_and_loading(compose_trial: Compose) -> None:
     config = planned(compose_trial, "llama", QV, "evaluation.batch_size=64", batch=BATCH, vocab_size=4000)
     memory = forecast(config, 95)

@@ -90,8 +90,9 @@ def _mean_scores(setting: Setting, task: str, metric: str) -> list[Dot]:
 def _read_score_curve(record: TrialRecord, task: str, metric: str) -> dict[int, float]:
     """Values by step, the end's too; empty for a trial without rungs."""
     rungs = [*record.rung_scores]
-    if rungs and record.step is not None and record.scores:
-        rungs.append(RungScores(record.step, record.scores))
+    end = record.step if record.kept_step is None else record.kept_step
+    if rungs and end is not None and record.scores:
+        rungs.append(RungScores(end, record.scores))
     scores = {rung.step: rung.scores[task][metric].value for rung in rungs if metric in rung.scores.get(task, {})}
     return {step: value for step, value in scores.items() if is_usable(value)}
 

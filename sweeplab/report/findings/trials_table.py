@@ -15,12 +15,14 @@ def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
     named = build_name_columns(facts, list_varied_keys(facts, records))
     scores = pick_headline_scores(records, facts.objectives)
     shared = has_shared_training(records)
+    chosen = any(record.kept_step is not None for record in records)
     columns = [
         Column("trial"),
         *(column for column, _ in named),
         Column("seed"),
         Column("status", numeric=False),
         Column("held-out loss", "nats/target"),
+        *([Column("weights of step", "by held-out loss")] if chosen else []),
         *(Column(label_score(task, metric)) for task, metric in scores),
         *([Column("trained among", "trials, with itself")] if shared else []),
         Column("time in training" if shared else "training time"),
@@ -36,6 +38,7 @@ def build_trials_table(facts: StudyFacts, records: list[TrialRecord]) -> Table:
                 Cell(str(record.seed)),
                 Cell(record.status.value.replace("_", " ")),
                 Cell(format_number(values.get(LOSS))),
+                *([Cell(str(record.kept_step or DASH))] if chosen else []),
                 *(Cell(format_number(values.get(f"scores.{task}.{metric}"))) for task, metric in scores),
                 *([Cell(str(len(record.cohort) or DASH))] if shared else []),
                 _seconds_cell(metric_value(record, TRAIN_SECONDS)),

@@ -377,6 +377,16 @@ def test_trials_table_shows_failures_with_reason_and_place(
     assert table.rows[0][-1].note == "in train, at step 7"
 
 
+def test_trials_table_says_whose_weights_were_kept(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    best, last = make_record(0, {"adapter.rank": 4}, 0), make_record(1, {"adapter.rank": 4}, 1)
+    best.kept_step, best.reason = 20, "ended after 40 of 80 steps"
+    assert "weights of step" not in [column.title for column in build_trials_table(make_facts(), [last]).columns]
+    table = build_trials_table(make_facts(), [best, last])
+    place = [column.title for column in table.columns].index("weights of step")
+    assert [row[place].text for row in table.rows] == ["20", DASH]
+    assert table.rows[0][-1].text == "ended after 40 of 80 steps"
+
+
 def test_phases_sum_over_failed_trials_too(make_record: RecordFactory) -> None:
     table = build_phases_table([make_record(0, {}, 0), make_record(1, {}, 1, None)])
     assert [[cell.text for cell in row] for row in table.rows] == [
