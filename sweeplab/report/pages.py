@@ -23,8 +23,8 @@ from sweeplab.report.findings.budgets import (
     build_pareto_table,
     describe_pareto,
 )
-from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.certainty import explain_claims
+from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
 from sweeplab.report.findings.failures import build_failures_table, build_notes_table
