@@ -150,17 +150,22 @@ def _find_averaged_parts(contrast: _Scaled, own: Part, level: float) -> list[Par
     if of_differences.variance > limit * expected:
         return None
     prior = _find_main_prior(table.main_KQ[whole_K], residuals_PS)
+    if prior is None:
+        return parts
     moderated = (prior * expected + own.df * of_differences.variance) / (prior + own.df)
     return max([parts, [Part(moderated, prior + own.df)]], key=lambda one: reach_of(one, level))
 
 
-def _find_main_prior(main_KQ: Array, residuals_KS: Array) -> float:
-    """The degrees of freedom that what seeds do to one main effect gains from what they do to the others."""
+def _find_main_prior(main_KQ: Array, residuals_KS: Array) -> float | None:
+    """The degrees of freedom that what seeds do to one main effect gains from what they do to the others.
+
+    None where seeds move fewer than two of them, as where scores of few items are the same by chance.
+    """
     centred_KQ = main_KQ - main_KQ.mean(axis=0)
     squares_Q = ((centred_KQ.T @ residuals_KS) ** 2).sum(axis=1) / (centred_KQ**2).sum(axis=0).clip(min=TINY)
     df = residuals_KS.shape[1] - 1.0
     varied_Q = squares_Q[squares_Q > TINY * squares_Q.max(initial=0.0)]
-    return average_prior(varied_Q / df, np.full(len(varied_Q), df)) if len(varied_Q) > 1 else 0.0
+    return average_prior(varied_Q / df, np.full(len(varied_Q), df)) if len(varied_Q) > 1 else None
 
 
 def _find_basis(main_KQ: Array) -> Array:
