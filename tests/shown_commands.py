@@ -12,6 +12,12 @@ from sweeplab.config.conf import CONF
 from sweeplab.config.study import StudyConfig
 
 RECORDS: Final = '[{"instruction": "%s", "output": "b"}, {"instruction": "%s again", "output": "b"}]'
+_FILES: Final = ["model.path={folder}", "data.path={records}"]
+UNCOMMITTED: Final = {  # experiments on files that are not in the repository, and what stands in for these
+    "+experiment=smollm2_rates": [*_FILES, "evaluation.data_dir={folder}"],
+    "+experiment=smollm2_methods": [*_FILES, "evaluation.data_dir={folder}"],
+    "+experiment=stories260k_rates": _FILES,
+}
 STAND_INS: Final = {
     r"\bORG/NAME\b": "org/name",
     r"^export\.path=DIR\b": "export.path={folder}/new",
@@ -33,6 +39,7 @@ def check_command(overrides: list[str], folder: Path) -> StudyConfig:
     (folder / "items.jsonl").write_text('{"question": "a", "answer": "1", "choices": ["1", "2"]}')
     for mark, value in STAND_INS.items():
         overrides = [re.sub(mark, value.format(folder=folder), one) for one in overrides]
-    overrides = write_out(overrides)
+    more = [stand_in for one in overrides for stand_in in UNCOMMITTED.get(one, [])]
+    overrides = [*write_out(overrides), *(one.format(folder=folder, records=folder / "a.json") for one in more)]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return to_study_config(compose_conf(overrides), "single", overrides)

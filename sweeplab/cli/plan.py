@@ -17,7 +17,7 @@ from sweeplab.cli.plan_tables import (
 from sweeplab.cli.plan_time import StudyTimes, describe_time, list_placements, sum_times
 from sweeplab.config.compose import Request
 from sweeplab.config.sampler import FinalsSampler
-from sweeplab.config.search_rules import LISTING, RACES
+from sweeplab.config.search_rules import RACES
 from sweeplab.config.shared_base import why_alone
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
@@ -25,16 +25,19 @@ from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.store import write_json
-from sweeplab.search.planned import compose_planned_points, count_planned_trials
+from sweeplab.search.planned import compose_planned_points, count_planned_trials, list_settings
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
 
 def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
-    """Trials of each point; the grid goes seed by seed, so that `study.num_trials` cuts the last seeds off."""
+    """Trials of each point; the grid goes seed by seed, so that `study.num_trials` cuts the last seeds off. Enqueued
+    points have all their seeds one after another, so that it cuts the last points off."""
     num_trials = config.study.num_trials or num_points * len(config.study.seeds)
     most = len(config.study.seeds)
+    if config.study.enqueue:
+        return [min(most, max(0, num_trials - place * most)) for place in range(num_points)]
     return [min(most, max(0, -(-(num_trials - place) // num_points))) for place in range(num_points)]
 
 
@@ -49,7 +52,7 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
         check_optimizer(optimizer)
     executors = [placement.executor for placement in list_placements(request.config)]  # with a worker's threads
     forecaster = Forecaster([*executors, request.config.executor][0])
-    if request.config.sampler.name in LISTING:
+    if list_settings(request.config, varied) is not None:
         num_seeds = count_seeds_per_point(len(planned), request.config)
     else:
         num_seeds = [len(request.config.study.seeds)]
@@ -131,6 +134,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         f"{forecast.model}: {forecast.num_total_params:,} parameters.",
         f"Planned for {device.kind}{where}; arithmetic in {device.dtype_name}.",
     ]
+    if not device.present and device.dtype_name == "bfloat16":
+        lines.append("A GPU without bfloat16, such as a T4, uses float32: training.precision=float32 plans for it.")
     if device.kind == "cuda":
         lines.append(f"CUDA's own context stands beside the peak, about {format_bytes(CUDA_CONTEXT_BYTES)}.")
     elif device_asked == "auto":
@@ -140,8 +145,8 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
         if extent.measured
         else f"Every example is assumed to have training.max_length={extent.longest} tokens: an upper bound."
     )
-    if extent.num_heldout_in_all is not None:
-        lines.append(f"{extent.num_heldout_in_all:,} examples are held out.")
+    if extent.num_heldout is not None:
+        lines.append(f"{extent.num_heldout:,} examples are held out.")
     if extent.num_truncated:
         lines.append(f"training.max_length cuts {extent.num_truncated:,} examples; raise it to learn from them whole.")
     if extent.num_naming_special:
@@ -172,7 +177,7 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
         for line in _describe_assumptions(config.executor.device, bool(config.evaluation.tasks), row.forecast)
     )
     drawn = []
-    if config.sampler.name not in LISTING:
+    if list_settings(config, varied) is None:
         ranges = "; ".join(map(_describe_range, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
@@ -238,7 +243,7 @@ def plan_study(request: Request, console: Console) -> None:
         rows = _plan_rows(request, varied)
     num_trials = count_planned_trials(config, varied)
     num_workers = len(list_placements(config))
-    times = sum_times(rows, num_trials, config.sampler.name in LISTING, num_workers)
+    times = sum_times(rows, num_trials, list_settings(config, varied) is not None, num_workers)
     path = study_folder(config) / "plan.json"
     write_json(path, _list_plan_values(config, varied, rows, times))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))

@@ -10,13 +10,14 @@ from rich.table import Table
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
-from sweeplab.report.evidence.formatting import DASH
+from sweeplab.report.evidence.formatting import DASH, describe_params, shorten_key
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
 _GB: Final = 1e9
 _MB: Final = 1e6
+_MOST_AXES: Final = 4  # with a column each; settings of more, or of unlike axes, are named in one
 _MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
 _BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
@@ -74,14 +75,23 @@ def _describe_fit(row: PlanRow, memory_bytes: int) -> str:
     return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
 
 
+def _list_columns(rows: Sequence[PlanRow]) -> list[str]:
+    """Axes that have a column each; none where settings are too unlike, or have too many."""
+    keys = list(rows[0].params)
+    return keys if len(keys) <= _MOST_AXES and all(list(row.params) == keys for row in rows) else []
+
+
+def _name_setting(row: PlanRow) -> str:
+    return describe_params(row.params) if row.params else "as configured"
+
+
 def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | None) -> Table:
     """One line per setting; numbers are never cut, and the words of the last column may go on below."""
-    keys = list(rows[0].params)
-    last = [key.rpartition(".")[2] for key in keys]
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
     table = Table(title=f"{name}: what would run", **_BORDERLESS)
-    for key, short in zip(keys, last, strict=True):
-        title = (short if last.count(short) == 1 else key).replace("_", "_\n").replace(".", ".\n")
+    keys = _list_columns(rows)
+    for key in keys:
+        title = shorten_key(key, keys).replace("_", "_\n").replace(".", ".\n")
         short_values = max(len(str(row.params[key])) for row in rows) <= _MOST_UNBROKEN
         table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
     if not keys:
@@ -94,7 +104,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     for row in rows:
         forecast = row.forecast
         table.add_row(
-            *([str(value) for value in row.params.values()] or ["as configured"]),
+            *([str(row.params[key]) for key in keys] or [_name_setting(row)]),
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",

@@ -26,7 +26,8 @@ class ExecutorConfig(Section):
         "largest number of trials that train at once on one base"
     )
     checkpoint_seconds: float | None = key(
-        "time between checkpoints of running trials; null: none are kept",
+        "time between checkpoints of running trials, longer where writing them would take more than a twentieth of it; "
+        "0: after every step; null: none are kept",
         None,
         ge=0,
         unit="seconds",

@@ -31,6 +31,7 @@ _UNMEASURED_ON_CPU: Final = dict.fromkeys(
     ("phases.train.peak_allocated_bytes", "phases.train.peak_reserved_bytes"), "solo.peak_allocated_bytes"
 )
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_DRIVER_LIST: Final = Path("/proc/driver/nvidia/gpus")  # a folder for each device; not there without a driver
 
 
 class Placement(NamedTuple):
@@ -49,8 +50,8 @@ def list_visible_gpus() -> list[str]:
         return list(takewhile(lambda one: not one.startswith("-"), devices))  # CUDA, too, stops at a negative number
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):  # no driver, so no device
-        return []
+    except (OSError, subprocess.SubprocessError):  # not installed, as in some containers; the driver's own list says it
+        return [str(index) for index, _ in enumerate(_DRIVER_LIST.glob("*"))]
     return [str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 

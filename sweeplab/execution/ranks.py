@@ -91,13 +91,14 @@ def _choose_device_variables(opening: Message) -> list[dict[str, str]]:
 def start_ranks(opening: Message, reporter: Reporter) -> tuple[Message, list[RankProcess]]:
     """Starts the other ranks; returns the opening message with the port at which the ranks connect, and the ranks.
 
-    To be called before torch looks for devices. The port is open on the loopback address only, as those of gloo are.
+    To be called before torch looks for devices. The port is open on the loopback address only, as those of gloo
+    and NCCL are.
     """
     first, *others = _choose_device_variables(opening)
     listener = socket.create_server((LOOPBACK, 0))
     shared = opening | {"port": listener.getsockname()[1]}
     if sys.platform.startswith("linux"):
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+        os.environ |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     os.environ.update(first)
     ranks = [RankProcess(rank, shared | {"listener": None}, one, reporter) for rank, one in enumerate(others, 1)]
     return shared | {"listener": listener.detach()}, ranks

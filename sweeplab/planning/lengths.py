@@ -29,14 +29,13 @@ class DataExtent(NamedTuple):
     num_truncated: int | None  # cut at training.max_length; None: not measured
     measured: bool  # False: every example is assumed to have training.max_length tokens, all counted
     num_learned: int = 0  # held-out examples that are also training examples, of a file
-    num_heldout: int = 0  # held-out examples of a file for which the number above was counted
     num_naming_special: int = 0  # training examples whose text names special tokens, which stay text
     num_skipped: int | None = None  # records that teach nothing; None: there is no file of records, or it is on the hub
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
     longest_example: int = 1  # tokens of the longest one that shares a row with others, where rows were measured
     target_share: float = 1.0  # of the tokens that the loss counts; 1 where not measured
     heldout_tokens: int | None = None  # of all held-out examples; None: not measured
-    num_heldout_in_all: int | None = None  # held-out examples of any source
+    num_heldout: int | None = None  # None: not known
 
 
 def _is_tokenizer_local(model: ModelConfig) -> bool:
@@ -64,12 +63,12 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     splits = load_splits(config.data)
     assert isinstance(config.data, TextData)
     examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    learned: dict[str, Any] = (
-        {"num_learned": count_leaked_examples(splits), "num_heldout": len(splits.heldout)} if of_file else {}
-    )
-    learned |= {"num_skipped": splits.num_skipped, "notes": (*splits.reading, *splits.skipping)}
+    counts: dict[str, Any] = {"num_heldout": len(splits.heldout)}
+    if of_file:
+        counts["num_learned"] = count_leaked_examples(splits)
+    counts |= {"num_skipped": splits.num_skipped, "notes": (*splits.reading, *splits.skipping)}
     if not (_is_small(examples) and _is_tokenizer_local(config.model)):
-        return DataExtent(len(examples), length, length, length - 1, None, measured=False, **learned)
+        return DataExtent(len(examples), length, length, length - 1, None, measured=False, **counts)
     tokenizer = load_tokenizer(config.model)
     heldout = splits.heldout if _is_small(splits.heldout) else []
     tokenized = tokenize_splits(examples, heldout, tokenizer, config.data, length)
@@ -81,7 +80,7 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
     mean = sum(lengths) / len(rows)
     target_share = sum(row.num_targets for row in rows) / sum(lengths)
     longest = max(tokens.num_tokens for tokens in split.examples)
-    counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **learned)
+    counted = DataExtent(len(rows), max(lengths), mean, most_targets, split.num_truncated, measured=True, **counts)
     if counted.num_skipped is not None:
         counted = counted._replace(num_skipped=counted.num_skipped + tokenized.num_unusable)
     notes = (*counted.notes, *tokenized.skipping, *split.notes)
@@ -91,5 +90,4 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         num_naming_special=split.num_naming_special,
         notes=notes,
         heldout_tokens=heldout_tokens,
-        num_heldout_in_all=len(splits.heldout),
     )

@@ -9,7 +9,7 @@ from sweeplab.config.idle_axes import decider, refuse_idle
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import LISTING, list_asked_metrics
 from sweeplab.config.shared_base import why_exclusive
-from sweeplab.config.space import Axis, Params, Scalar, grid, list_begin
+from sweeplab.config.space import Axis, Params, Scalar, fits, grid, list_begin
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_measured
 from sweeplab.config.trial import TrialConfig
@@ -30,9 +30,20 @@ def count_planned_trials(config: StudyConfig, varied: list[Axis]) -> int:
     return num_trials if most is None else min(most, num_trials)
 
 
+def list_settings(config: StudyConfig, varied: list[Axis]) -> list[Params] | None:
+    """The settings that a study names: a grid's, those that a race begins with, or the entries of study.enqueue where
+    these are all its trials. None where a sampler draws some. Raises `ConfigError` for a wrong `study.enqueue`."""
+    entries = read_enqueued_points(config.study.enqueue, varied)
+    if config.sampler.name in LISTING:
+        return grid(list_begin(varied))
+    drawn = count_planned_trials(config, varied) - len(entries) * len(config.study.seeds)
+    leaves_none_open = entries and all(fits(entry, varied) for entry in entries)
+    return entries if leaves_none_open and drawn <= 0 else None
+
+
 def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[dict[str, Any], TrialConfig]]:
-    """Every point of a grid, or those that a race begins with, each with its configuration; for samplers that draw, the
-    configuration without any values.
+    """Every setting that the study names, each with its configuration; for samplers that draw, the configuration
+    without any values.
 
     A sampler that draws may draw any value of an axis, so each choice and both ends of each range must be able to run
     beside some value of the other axes. Values that cannot run together are found when they are drawn.
@@ -40,12 +51,11 @@ def compose_planned_points(request: Request, varied: list[Axis]) -> list[tuple[d
     Raises `ConfigError` for a configuration that cannot run, an axis without effect, a wrong `study.enqueue`, and an
     objective or a constraint that some trial would not measure.
     """
-    is_listed = request.config.sampler.name in LISTING
+    settings = list_settings(request.config, varied)
+    is_listed = settings is not None
     keys = [axis.key for axis in varied]
     unconditional = [axis.key for axis in varied if not axis.when and decider(axis.key, keys) is None]
-    read_enqueued_points(request.config.study.enqueue, varied)
-    points = grid(list_begin(varied)) if is_listed else [{}]
-    planned = [(point, trial_config(request.overrides, point)) for point in points]
+    planned = [(point, trial_config(request.overrides, point)) for point in settings or [{}]]
     for point, config in planned:
         refuse_idle(config, point if is_listed else unconditional, keys)
     values = [(axis, value) for axis in varied for value in _list_drawn(axis, is_listed)]

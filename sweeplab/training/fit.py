@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -19,6 +19,8 @@ from sweeplab.training.module import FinetuneModule, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 
+_CHECKPOINT_SHARE: Final = 0.05  # most of the time that goes into writing checkpoints
+
 # scores the given trials of the cohort at a rung; they must be in the order of their rows
 ScoreRung = Callable[[AttachedCohort, Sequence[RunningTrial]], None]
 
@@ -32,7 +34,8 @@ def fit_until_one_ends(
 ) -> None:
     """Trains all trials until at least one has taken its last step or has ended early.
 
-    A checkpoint of each trial is written about every `checkpoint_seconds`; None: never. `score_rung` is called with
+    A checkpoint of each trial is written about every `checkpoint_seconds`, or less often where writing would take more
+    than a twentieth of the time; 0: after every step; None: never. `score_rung` is called with
     the trials whose `evaluation.rung_tasks` are due.
     """
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
@@ -116,6 +119,7 @@ class _Watch(Callback):
         self.checkpoint_seconds = checkpoint_seconds
         self.score_rung = score_rung
         self.checkpointed_at = self.stepped_at = time.monotonic()
+        self.checkpoint_cost = 0.0  # seconds that the last one took
         self.last_step = 0
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -135,13 +139,25 @@ class _Watch(Callback):
             trial.add_seconds(passed)
         self.stepped_at = now
         self.measure()
-        if self.checkpoint_seconds is not None and time.monotonic() - self.checkpointed_at >= self.checkpoint_seconds:
-            for trial in self.cohort.trials:
-                if trial.early_end is None:
-                    write_checkpoint(trial)
-            self.checkpointed_at = time.monotonic()
+        if self.checkpoint_is_due():
+            self.write_checkpoints()
         if any(trial.has_ended for trial in self.cohort.trials):
             trainer.should_stop = True
+
+    def checkpoint_is_due(self) -> bool:
+        """True `checkpoint_seconds` after the last, or later where writing takes more than its share of the time."""
+        if not self.checkpoint_seconds:
+            return self.checkpoint_seconds is not None  # 0: after every step
+        pause = max(self.checkpoint_seconds, self.checkpoint_cost / _CHECKPOINT_SHARE)
+        return time.monotonic() - self.checkpointed_at >= pause
+
+    def write_checkpoints(self) -> None:
+        began = time.monotonic()
+        for trial in self.cohort.trials:
+            if trial.early_end is None:
+                write_checkpoint(trial)
+        self.checkpointed_at = time.monotonic()
+        self.checkpoint_cost = self.checkpointed_at - began
 
     def measure(self) -> None:
         """Measures the held-out losses that are due, then the scores of trials that were not pruned by them."""

@@ -220,8 +220,8 @@ class Cohort:
         except (StudyRefused, StoreError):
             raise
         except Exception as error:
-            if len(trials) > 1 and (self.resources.ranks.size > 1 or any(trial.is_half_stepped for trial in trials)):
-                raise  # other devices wait, or weights are half updated: the worker ends, and its trials run again
+            if len(trials) > 1 and self.resources.ranks.size > 1:
+                raise  # other devices wait: the worker ends, and its trials run again
             if len(trials) == 1:
                 record_failure(trials[0].record, error, trials[0].spec.folder)
                 free_failed(error)
@@ -234,6 +234,9 @@ class Cohort:
                 "time"
             )
             free_failed(error)
+            for trial in trials:
+                if trial.is_half_stepped:
+                    self.restart(trial)
             return []
         finally:
             for trial in trials:
@@ -244,6 +247,13 @@ class Cohort:
             if trial.early_end is None:
                 trial.record.phase, trial.record.status = None, Status.FINISHED
         return trials
+
+    def restart(self, trial: RunningTrial) -> None:
+        """Puts a trial whose weights an error left half updated back to its checkpoint, or to its start."""
+        trial.free()
+        fresh = begin_trial(trial.spec, trial.record, self.resources, self.observe)
+        fresh.optimizer_bytes = trial.optimizer_bytes
+        self.trials[self.trials.index(trial)] = self.continue_from_checkpoint(fresh)
 
     def record(self, trial: RunningTrial) -> TrialRecord:
         """Completes the trial's record, and removes the trial from the cohort and its adapter from the base."""

@@ -193,6 +193,40 @@ def test_a_sampler_shows_the_configured_point_and_the_ranges(plan: Plan) -> None
     assert "sampler=tpe draws optimizer.lr 0.0001 to 0.01 (log)" in printed
 
 
+LISTED = (
+    "executor.device=cpu",
+    "quantization=none",
+    "sampler=random",
+    "study.seeds=[0,1]",
+    "++space.adapter={choices: [lora, none], rank: {choices: [4, 64], when: {adapter: lora}}}",
+    "++space.optimizer.lr.choices=[0.001,0.003]",
+    "study.enqueue=[{adapter: none, optimizer.lr: 0.001}, {adapter: lora, adapter.rank: 64, optimizer.lr: 0.003}]",
+)
+
+
+def test_a_study_of_nothing_but_enqueued_settings_is_planned_by_these(plan: Plan) -> None:
+    values, printed = plan(*LISTED, "study.num_trials=4")
+    full, lora = values["rows"]
+    assert full["params"] == {"adapter": "none", "optimizer.lr": 0.001}
+    assert lora["params"] == {"adapter": "lora", "optimizer.lr": 0.003, "adapter.rank": 64}
+    assert full["num_trainable_params"] == 885_888, "every weight of the embedded base"
+    assert lora["num_trainable_params"] == 131_072
+    assert "adapter=lora rank=64 lr=0.003" in printed
+    assert "draws" not in printed
+    assert values["train_seconds"] == pytest.approx(2 * full["train_seconds"] + 2 * lora["train_seconds"])
+    cut, narrow = plan(*LISTED, "study.num_trials=3", width=80)
+    assert "131,072" in narrow
+    assert "…" not in narrow
+    assert [row["num_seeds"] for row in cut["rows"]] == [2, 1]
+
+
+@pytest.mark.parametrize("more", [["study.num_trials=5"], ["study.num_trials=4", "study.enqueue=[{adapter: lora}]"]])
+def test_what_is_left_to_draw_is_said(more: list[str], plan: Plan) -> None:
+    values, printed = plan(*LISTED, *more)
+    assert [row["params"] for row in values["rows"]] == [{}]
+    assert "sampler=random draws adapter lora, none;" in printed
+
+
 def test_brute_force_is_planned_as_the_grid_that_it_runs(plan: Plan) -> None:
     asked = ("executor.device=cpu", "++space.adapter.rank.choices=[1,64]", "study.seeds=[0,1]")
     (grid, _), (brute, printed) = (plan(f"sampler={name}", *asked) for name in ("grid", "brute_force"))

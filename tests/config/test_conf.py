@@ -16,6 +16,7 @@ from sweeplab.config.space import Axis, axes, grid
 from sweeplab.config.study import StudyConfig
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.planned import count_planned_trials
+from tests.shown_commands import UNCOMMITTED
 
 FILES: Final = sorted(CONF.rglob("*.yaml"))
 EXPERIMENTS: Final = [path.stem for path in FILES if path.parent.name == "experiment"]
@@ -41,10 +42,7 @@ NEEDS: Final = {  # what a user has to say beside the option
     **{f"sampler={name}": ["study.num_trials=3"] for name in DRAWING},
     **{f"pruner={name}": RUNGS for name in ("asha", "hyperband", "median", "wilcoxon", "patient")},
     "pruner=schedule": ["training.heldout_interval=0.25"],
-    **{
-        f"+experiment={name}": ["model.path={folder}", "data.path={records}", *more]
-        for name, more in (("smollm2_rates", ["evaluation.data_dir={folder}"]), ("stories260k_rates", []))
-    },
+    **UNCOMMITTED,
     "sampler=race": ["++space.adapter.rank.choices=[4,8]"],
     "sampler=finals": ["++space.adapter.rank.choices=[4,8]"],
     "evaluation=own": [

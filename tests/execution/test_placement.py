@@ -82,6 +82,11 @@ def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPat
     assert list_visible_gpus() == ["0", "1"]
     program.write_text("#!/bin/sh\nexit 9\n")
     assert list_visible_gpus() == []
+    for name in ("0000:17:00.0", "0000:65:00.0"):  # without the program the driver's own list counts
+        (tmp_path / "gpus" / name).mkdir(parents=True)
+    monkeypatch.setattr(module, "_DRIVER_LIST", tmp_path / "gpus")
+    program.unlink()
+    assert list_visible_gpus() == ["0", "1"]
 
 
 DDP = ("training.strategy=ddp", "training.num_devices=2")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +17,8 @@ from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import TrialRecord
+from sweeplab.runtime.process_group import ONE_PROCESS
+from sweeplab.training import fit
 from sweeplab.training.attached_cohort import gradient_checkpointing
 from sweeplab.training.module import FinetuneModule, sum_target_losses
 from tests.training.conftest import SEED, examples
@@ -249,3 +252,34 @@ def test_the_base_stays_where_it_is(tiny_llama: Any) -> None:
     for moved in (module.to("meta"), module.cpu(), module.half()):
         assert moved is module
     assert {(weight.device.type, weight.dtype) for weight in module.parameters()} == {("cpu", torch.float64)}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_seconds", "steps"),
+    [
+        (None, []),
+        (0, list(range(1, 41))),
+        (5, [5, 25]),  # writing took 1 s: the next 20 s later
+        (30, [30]),
+    ],
+)
+def test_checkpoints_take_a_twentieth_of_the_time_at_most(
+    checkpoint_seconds: float | None, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [0.0], []
+
+    def write(trial: Any) -> None:
+        written.append(trial.step)
+        now[0] += 1
+
+    trial = SimpleNamespace(early_end=None, step=0, heldout_is_due=False, scores_are_due=False, has_ended=False)
+    trial.add_seconds = lambda seconds: None
+    monkeypatch.setattr(fit, "write_checkpoint", write)
+    monkeypatch.setattr("sweeplab.training.fit.time.monotonic", lambda: now[0])
+    cohort: Any = SimpleNamespace(trials=[trial])
+    watch = fit._Watch(cohort, torch.device("cpu"), ONE_PROCESS, checkpoint_seconds, None)
+    for step in range(1, 41):
+        now[0] += 1
+        trial.step = step
+        watch.on_train_batch_end(SimpleNamespace(global_step=step, should_stop=False), None, None, None, 0)  # type: ignore[arg-type]
+    assert written == steps

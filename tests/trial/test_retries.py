@@ -159,12 +159,36 @@ def test_what_is_done_again_counts_once(
                 assert loss == pytest.approx(other, abs=5e-6)
 
 
-def test_a_step_that_was_half_taken_is_not_taken_again(make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some weights have changed: only a checkpoint, or the start, is whole."""
+@pytest.mark.parametrize("keeps_checkpoint", [False, True], ids=["from the start", "from a checkpoint"])
+def test_a_trial_whose_step_was_half_taken_goes_back_to_what_is_whole(
+    make_spec: SpecFactory,
+    undisturbed: Callable[[int], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    keeps_checkpoint: bool,
+) -> None:
+    """Some of its weights have changed; those of the others have not, or all of them."""
+    expected = undisturbed(2)
     cohort, _ = begun(make_spec, 2)
-    monkeypatch.setattr(cohort.trials[1].scheduler, "step", lambda: (_ for _ in ()).throw(NO_ROOM))
-    with pytest.raises(torch.OutOfMemoryError):
-        through(cohort)
+    cohort.resources.checkpoint_seconds = 0 if keeps_checkpoint else None
+    half = cohort.trials[1]
+    step, begun_at = half.scheduler.step, []
+
+    def fail_at_step_4() -> None:
+        begun_at.append(half.step)
+        if half.step == 4:
+            raise NO_ROOM
+        step()
+
+    monkeypatch.setattr(half.scheduler, "step", fail_at_step_4)
+    found = through(cohort)
+    assert begun_at == [0, 1, 2, 3, 4], "it fails once; the trial that takes its place goes on from before"
+    for number in (0, 1):
+        assert found[number]["status"] is Status.FINISHED
+        assert found[number]["tokens"] == expected[number]["tokens"]
+        for kind in ("losses", "heldout"):
+            assert [step for step, _ in found[number][kind]] == [step for step, _ in expected[number][kind]]
+            for (_, loss), (_, other) in zip(found[number][kind], expected[number][kind], strict=True):
+                assert loss == pytest.approx(other, abs=5e-6)
 
 
 def test_a_rung_that_failed_is_measured_when_training_goes_on(

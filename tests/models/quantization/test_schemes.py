@@ -1,5 +1,7 @@
 """Every quantization scheme on the embedded base: the same checks, and the arithmetic against NumPy and torch."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -290,3 +292,9 @@ def test_a_head_tied_to_the_embedding_is_saved_without_it(
         for name, tensor in load_file(tmp_path / "adapter_model.safetensors").items()
     }
     assert shapes == {"lora_A.weight": (4, 64), "lora_B.weight": (128, 4)}
+
+
+def test_bitsandbytes_says_nothing_of_kernels_from_the_hub() -> None:
+    imports = "import sweeplab.models.quantization, bitsandbytes"
+    process = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=True, timeout=120)
+    assert process.stderr == ""
