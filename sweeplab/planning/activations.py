@@ -17,7 +17,9 @@ its bucket's:
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
     dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
-    trained or int8 base  e in_features of every distinct input; trained norms: e h more each
+    trained or int8 base  e in_features of every distinct input; trained norms: e h more each; of the last layers alone
+                          nothing in the layers before them
+    prefix                2 e k for each of its tokens (keys and values stand once more, joined to it), and a mask
 
 Beside a frozen embedding the first norm keeps nothing, nor does a first MLP without adapters that is
 parallel to its attention.
@@ -29,7 +31,14 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import find_rank
 from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
-from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
+from sweeplab.config.adapter import (
+    BASE_WEIGHT_METHODS,
+    LoraAdapter,
+    LoraPrefixAdapter,
+    LowRankAdapter,
+    PrefixAdapter,
+    TopLayersAdapter,
+)
 from sweeplab.config.data import TextData
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
@@ -113,7 +122,7 @@ def _count_kept_inputs_bytes(
 ) -> int:
     """Bytes per token of the inputs of matrices that are kept for the backward pass, for the whole model."""
     e = device.dtype.itemsize
-    if config.adapter.method == "none":
+    if config.adapter.method in BASE_WEIGHT_METHODS:
         normed = e * sizes.hidden_size if _find_block(sizes).in_32_bits else 0
         return e * _count_distinct_inputs(sizes.linears) + (_find_block(sizes).norms * sizes.num_layers + 1) * normed
     copies = _count_adapter_copies_bytes(config, adapted, device)
@@ -145,6 +154,17 @@ def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> i
     return block.norms * _count_norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
 
 
+def count_prefix_tokens(config: TrialConfig) -> int:
+    """Tokens whose keys and values stand before those of every example, in every layer."""
+    adapter = config.adapter
+    return adapter.num_virtual_tokens if isinstance(adapter, PrefixAdapter | LoraPrefixAdapter) else 0
+
+
+def count_prefix_cache_bytes(config: TrialConfig, sizes: Skeleton, num_tokens: int, dtype_bytes: int) -> int:
+    """Keys and values of so many tokens of one example in all layers; 0 without a prefix."""
+    return 2 * dtype_bytes * sizes.key_size * sizes.num_layers * num_tokens if count_prefix_tokens(config) else 0
+
+
 class Activations(NamedTuple):
     """Bytes of one micro-batch whose examples are all as long as the longest one, without logits."""
 
@@ -160,8 +180,10 @@ def forecast_activations(
     every layer and of the last norm."""
     e, training, block = device.dtype.itemsize, config.training, _find_block(sizes)
     tokens = training.micro_batch_size * extent.longest
-    is_packed = isinstance(config.data, TextData) and config.data.packing  # other rows have no mask
-    layer = _count_layer_bytes(sizes, extent.longest if is_packed else 0, e)
+    is_packed = isinstance(config.data, TextData) and config.data.packing
+    prefix_length = count_prefix_tokens(config)
+    mask_length = extent.longest + prefix_length if is_packed or prefix_length else 0  # other rows have no mask
+    layer = _count_layer_bytes(sizes, mask_length, e)
     kept = _count_kept_inputs_bytes(config, sizes, adapted, device)
     norm_work = _NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
@@ -173,8 +195,12 @@ def forecast_activations(
         layer_again = layer + kept // sizes.num_layers + work
         return Activations(tokens * (inputs + last_norm), tokens * forward_work, tokens * layer_again)
     stack = sizes.num_layers * layer + kept + last_norm
-    if config.adapter.method != "none":
+    if isinstance(config.adapter, TopLayersAdapter):
+        num_layers = min(config.adapter.num_layers, sizes.num_layers)
+        stack = num_layers * (layer + kept // sizes.num_layers) + last_norm
+    elif config.adapter.method != "none":
         idle = block.parallel and not (isinstance(config.adapter, LowRankAdapter) and config.adapter.lora_mlp)
         stack -= _count_norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
-    return Activations(tokens * stack, tokens * forward_work, tokens * work)
+    joined = training.micro_batch_size * count_prefix_cache_bytes(config, sizes, prefix_length, e)
+    return Activations(tokens * stack + joined, tokens * forward_work, tokens * work)

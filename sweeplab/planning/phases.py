@@ -13,13 +13,20 @@ from typing import Final, NamedTuple
 
 from sweeplab.adapters.budget import find_rank, fit_to_budget
 from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_quantized_matrices
-from sweeplab.config.adapter import LowRankAdapter, PromptAdapter
+from sweeplab.config.adapter import BASE_WEIGHT_METHODS, LowRankAdapter, PromptAdapter
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.layers import LinearShape
-from sweeplab.planning.activations import FP32_BYTES, IN_WORK, find_rank_in_memory, forecast_activations
+from sweeplab.planning.activations import (
+    FP32_BYTES,
+    IN_WORK,
+    count_prefix_cache_bytes,
+    count_prefix_tokens,
+    find_rank_in_memory,
+    forecast_activations,
+)
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.memory import (
     CPU_PROCESS_BYTES,
@@ -199,6 +206,8 @@ def _count_evaluation_bytes(
     scored = ScoredRows(batch, _count_positions(config, extent), extent.most_targets)
     logits = forecast_logits(sizes, scored, dtype_bytes, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
+    # a prefix is a cache of keys and values, to which every layer adds its own; it is gone before the logits
+    layer += batch * count_prefix_cache_bytes(config, sizes, length + count_prefix_tokens(config), dtype_bytes)
     saved = 0
     if isinstance(config.adapter, LowRankAdapter) and why_exclusive(config) is None:
         sides = ((find_rank(config.adapter, one.name), one.in_features + one.out_features) for one in adapted)
@@ -255,9 +264,10 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     loaded = replace(forecast_base(config, sizes, device), process_bytes=process_bytes)
     if training.strategy == "fsdp" and device.kind == "cuda":  # it is read on the CPU, and comes layer by layer
         loaded = base
-    adapter = replace(base, adapter_bytes=0 if full else trained * FP32_BYTES)
+    own = 0 if config.adapter.method in BASE_WEIGHT_METHODS else trained * FP32_BYTES  # those are the base's weights
+    adapter = replace(base, adapter_bytes=own)
     if training.keep == "best" and device.kind == "cpu":  # a copy, which a GPU does not hold
-        adapter = replace(adapter, adapter_bytes=adapter.adapter_bytes + trained * entry_bytes)
+        adapter = replace(adapter, adapter_bytes=own + trained * entry_bytes)
     begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = (

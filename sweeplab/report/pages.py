@@ -24,6 +24,7 @@ from sweeplab.report.findings.budgets import (
     build_pareto_table,
     describe_pareto,
 )
+from sweeplab.report.findings.certainty import EXPLAINED_CLAIMS, warn_of_averages
 from sweeplab.report.findings.claims_table import build_claims_table, list_published_values
 from sweeplab.report.findings.comparison import build_comparison_table
 from sweeplab.report.findings.differences import build_differences_table
@@ -49,10 +50,6 @@ from sweeplab.report.recipes.files import build_recipe_files
 from sweeplab.report.templating import html_environment, markdown_environment
 
 _CLAIMS_NOTE: Final = "Supported: the interval of our effect lies within what is claimed; contradicted: wholly outside."
-_CLAIMS: Final = (
-    "Else inconclusive. The intervals hold for all claims together and however often one looks: in 95 of 100 studies "
-    "no claim is decided that is not so. A word needs two seeds, and every run of the settings that the claim names."
-)
 _COMPARED: Final = (
     "Seeds and items needed: to find the difference as seen 80 % of the time, in a study of these two settings alone, "
     "seeds with as many items as here; the true difference may be smaller than the one seen, and would need more. A "
@@ -199,8 +196,9 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     """The findings between the settings and the trials; a table of None is not shown."""
     facts = content.facts
     yield _Section("What differs between the studies", _STUDIES_NOTE, build_differences_table(facts, content.records))
+    note = _CLAIMS_NOTE + warn_of_averages(content.evidence.values())
     claims = build_claims_table(content.judged)
-    yield _Section("Claims", _CLAIMS_NOTE, claims, method=("supported, contradicted", _CLAIMS))
+    yield _Section("Claims", note, claims, method=("supported, contradicted", EXPLAINED_CLAIMS))
     yield _Section("Slower ways that were used", _NOTES_NOTE, build_notes_table(content.records))
     if not content.evidence:
         return

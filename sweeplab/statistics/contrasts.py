@@ -29,6 +29,7 @@ from scipy import stats
 from sweeplab.statistics.additive import fit_additive
 from sweeplab.statistics.intervals import (
     LEVEL,
+    TINY,
     Array,
     Estimate,
     combine_freedoms,
@@ -36,9 +37,10 @@ from sweeplab.statistics.intervals import (
     find_t,
     level_with,
 )
+from sweeplab.statistics.moderated import average_prior
 from sweeplab.statistics.results import ResultTable, compute_item_variance
 
-_ALIKE_LEVEL: Final = 0.1  # of the test that a contrast's own variance is that of the main effects together
+_ALIKE_LEVEL: Final = 0.01  # of the test that a contrast's own variance is that of the main effects together
 
 
 class Part(NamedTuple):
@@ -103,7 +105,7 @@ def _find_seed_parts(contrast: _Scaled, level: float) -> list[Part]:
         return [own]
     common = Part(float(weights_K[~spreads.flat_K].sum()) ** 2 * spreads.common / num_seeds, spreads.common_df)
     if len(used) > 2:
-        averaged = _find_averaged_parts(contrast, own)
+        averaged = _find_averaged_parts(contrast, own, level)
         return [own] if averaged is None else [*averaged, common]
     squares_U = weights_K[used] ** 2 / num_seeds
     pooled = Part(float(squares_U.sum()) * spreads.pooled, spreads.pooled_df)
@@ -112,13 +114,14 @@ def _find_seed_parts(contrast: _Scaled, level: float) -> list[Part]:
     return [max(pooled, moderated, key=lambda part: reach_of([part], level)), common]
 
 
-def _find_averaged_parts(contrast: _Scaled, own: Part) -> list[Part] | None:
+def _find_averaged_parts(contrast: _Scaled, own: Part, level: float) -> list[Part] | None:
     """The errors of a contrast that averages over settings: the seeds' own effects on the main effects of the axes.
 
     A seed may act on all settings with one value of an axis alike, which the spread of single settings does not show
     (in `reports/budget` such an effect was 40 times as large as the rest). The variance is pooled over the main effects
-    of all axes. None where there are no axes to pool over, or where the contrast's own variance is larger than the
-    pooled one by more than chance: then its own is used.
+    of all axes, or moderated, whichever interval is wider: seeds may act on one axis far more than on the others. None
+    where there are no axes to pool over, or where the contrast's own variance is larger than the pooled one by so much
+    that it is none of theirs: then its own is used.
     """
     table, spreads = contrast.table, contrast.table.spreads
     if table.main_KQ is None:
@@ -144,7 +147,25 @@ def _find_averaged_parts(contrast: _Scaled, own: Part) -> list[Part] | None:
     of_differences = Part(float((centred_P @ residuals_PS).var(ddof=1)) / num_seeds, own.df)
     expected = sum(part.variance for part in parts)
     limit = float(stats.f.ppf(1 - _ALIKE_LEVEL, own.df, main_df))
-    return None if of_differences.variance > limit * expected else parts
+    if of_differences.variance > limit * expected:
+        return None
+    prior = _find_main_prior(table.main_KQ[whole_K], residuals_PS)
+    if prior is None:
+        return parts
+    moderated = (prior * expected + own.df * of_differences.variance) / (prior + own.df)
+    return max([parts, [Part(moderated, prior + own.df)]], key=lambda one: reach_of(one, level))
+
+
+def _find_main_prior(main_KQ: Array, residuals_KS: Array) -> float | None:
+    """The degrees of freedom that what seeds do to one main effect gains from what they do to the others.
+
+    None where seeds move fewer than two of them, as where scores of few items are the same by chance.
+    """
+    centred_KQ = main_KQ - main_KQ.mean(axis=0)
+    squares_Q = ((centred_KQ.T @ residuals_KS) ** 2).sum(axis=1) / (centred_KQ**2).sum(axis=0).clip(min=TINY)
+    df = residuals_KS.shape[1] - 1.0
+    varied_Q = squares_Q[squares_Q > TINY * squares_Q.max(initial=0.0)]
+    return average_prior(varied_Q / df, np.full(len(varied_Q), df)) if len(varied_Q) > 1 else None
 
 
 def _find_basis(main_KQ: Array) -> Array:

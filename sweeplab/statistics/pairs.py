@@ -1,7 +1,8 @@
 """Differences of settings with intervals that hold for all pairs at once, at any look: many pairs in one computation.
 
 The critical value is that for all K (K - 1) / 2 differences: the wider of the studentized range (Tukey 1953, Kramer
-1956) with the pooled variance, and of Sidak's (1967) with the moderated variances of both.
+1956) with the pooled variance, and of that of a sum of two errors (`two_errors`) with the moderated variances of both,
+at Sidak's level (1967).
 """
 
 import math
@@ -16,6 +17,7 @@ from scipy import stats
 from sweeplab.statistics.intervals import LEVEL, TINY, Array, combine_freedoms, find_t, level_with
 from sweeplab.statistics.results import ResultTable
 from sweeplab.statistics.spreads import Spreads
+from sweeplab.statistics.two_errors import find_sum_factors
 
 _DF_DIGITS: Final = 9  # a quantile takes a tenth of a second: degrees of freedom that differ by rounding share it
 
@@ -140,14 +142,15 @@ def _share_errors(
 ) -> tuple[Array, Array, Array]:
     """`_find_seed_errors` of pairs that share a variance: the wider of the pooled and of the moderated interval.
 
-    The degrees of freedom of the moderated one are Welch's (1947), as in Dunnett's T3 (1980).
+    The critical value of the moderated one is that of a sum of two errors (`two_errors`).
     """
     pooled = 2 * spreads.pooled / num_seeds
     reach = _find_range_factor(family.num_alike, spreads.pooled_df, family.half) * math.sqrt(pooled)
     moderated_P = spreads.own_K[ends_P2].sum(axis=1) / num_seeds
     moderated_df_P = combine_freedoms(spreads.own_K[ends_P2], spreads.own_df_K[ends_P2])
-    quantile = (1 + _find_sidak_level(family.num_alike, family.half)) / 2
-    wider_P = stats.t.ppf(quantile, moderated_df_P) * np.sqrt(moderated_P)
+    of_one = _find_sidak_level(family.num_alike, family.half)
+    factor_P = find_sum_factors(spreads.own_K[ends_P2], spreads.own_df_K[ends_P2], of_one)
+    wider_P = factor_P * np.sqrt(moderated_P)
     is_wider_P = wider_P > reach
     variance_P = np.where(is_wider_P, moderated_P, pooled)
     df_P, reach_P = np.where(is_wider_P, moderated_df_P, spreads.pooled_df), np.maximum(wider_P, reach)

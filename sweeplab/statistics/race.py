@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from sweeplab.statistics.intervals import LEVEL, TINY, Array, combine_freedoms
-from sweeplab.statistics.spreads import moderate_variances
+from sweeplab.statistics.moderated import moderate_variances
 
 _DF_GRID: Final = (
     1,

@@ -49,6 +49,8 @@ def test_names_are_unique() -> None:
     [
         "equal, 7 settings, seeds 3",
         "lognormal 0.5, 7 settings, seeds 5",
+        "lognormal 0.5, 16 settings, seeds 2",
+        "lognormal 1, 64 settings, seeds 2",
         "seed effect 2.7, 7 settings, seeds 2",
         "20 %, logarithms, 7 settings, seeds 2",
         "p 0.985, 200 items, 7 settings, seeds 2",
@@ -177,3 +179,12 @@ def test_what_is_beyond_a_bar_is_marked_and_what_surely_is_listed(
     assert cell in page
     assert bool(find_failures(results)) == fails
     assert ("Nothing." in page) != fails
+
+
+def test_shapes_of_other_statistics_are_marked() -> None:
+    results = [result_of(alike_wrong=0.05) for _ in range(3)]
+    results[1] |= {"statistics": "def", "name": "another"}
+    page = format_page(results, 3, {"python": "3"})
+    assert "statistics abc, statistics def (marked °)." in page
+    assert "| another° | 5.0" in page
+    assert "| a shape | 5.0" in page

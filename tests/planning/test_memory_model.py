@@ -17,7 +17,7 @@ from experiments.benchmarks.memory_model.__main__ import (
     run,
     write_records,
 )
-from experiments.benchmarks.memory_model.geometries import GEOMETRIES
+from experiments.benchmarks.memory_model.geometries import GEOMETRIES, OTHERS
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def test_the_committed_page_is_what_the_evidence_gives() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rank 256, all matrices, accumulation", "nf4_dq, all matrices"])
+@pytest.mark.parametrize("name", ["rank 256, all matrices, accumulation", "nf4_dq, all matrices", *OTHERS])
 def test_a_real_trials_tensors_are_what_was_planned(name: str) -> None:
     for phase, row in compared_tensors(measure([name], "tensors")[name]).items():
         assert row["predicted"] / row["counted"] == pytest.approx(1, abs=0.08), phase

@@ -1,12 +1,15 @@
 """Contrasts against SciPy's paired tests, a mixed model's moments, and simulated studies with seeds and items anew."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from sweeplab.statistics.contrasts import estimate_contrast
 from sweeplab.statistics.factorial import build_main_effects
-from sweeplab.statistics.intervals import level_with
+from sweeplab.statistics.intervals import Array, level_with
+from sweeplab.statistics.moderated import average_prior
 from sweeplab.statistics.results import ResultTable
 from tests.statistics.simulated import covers_zero, table_of, trials
 
@@ -116,3 +119,36 @@ def test_where_axes_are_not_known_an_average_stands_on_its_own_seeds() -> None:
     estimate = estimate_contrast(ResultTable(values), weights)
     low, high = stats.ttest_1samp(weights @ values, 0.0).confidence_interval(level_with(3))
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def draw_grid(by_axis: list[float]) -> tuple[ResultTable, Array]:
+    """A grid of two values on each of three axes, two seeds, which move each axis' effect by so much, and noise."""
+    levels_KA = np.array(list(itertools.product((0, 1), repeat=3)))
+    noise_KS = 0.01 * np.random.default_rng(0).normal(size=(8, 2))
+    by_seed_KS = (2 * levels_KA - 1) @ np.outer(by_axis, (1, -1))
+    return ResultTable(noise_KS + by_seed_KS, main_KQ=build_main_effects(levels_KA)), (2 * levels_KA[:, 0] - 1) / 4
+
+
+def test_a_main_effect_that_seeds_move_most_has_a_moderated_variance() -> None:
+    table, weights_K = draw_grid([1.0, 0.1, 0.05])
+    effects_AS = np.array([1.0, 0.1, 0.05])[:, None] * (1, -1)  # of one unit of the coded level
+    squares_A = 8 * (effects_AS**2).sum(axis=1)
+    prior = average_prior(squares_A, np.ones(3))
+    unit = float(weights_K @ weights_K) / 2  # the variance of the mean of two seeds for a mean square of 1
+    moderated = unit * (prior * squares_A.mean() + squares_A[0]) / (prior + 1)
+    reach = stats.t.ppf((1 + level_with(2)) / 2, prior + 1) * moderated**0.5
+    estimate = estimate_contrast(table, weights_K)
+    assert estimate.high is not None
+    assert estimate.high - estimate.value == pytest.approx(reach, rel=0.05)  # noise
+    pooled = stats.t.ppf((1 + level_with(2)) / 2, 3) * (unit * squares_A.mean()) ** 0.5
+    assert reach > 1.1 * pooled
+
+
+def test_where_seeds_move_one_main_effect_only_nothing_is_known_of_how_alike_they_are() -> None:
+    levels_KA = np.array(list(itertools.product((0, 1), repeat=2)))
+    values_KS = (2 * levels_KA[:, 1:] - 1) * np.array([[0.5, 0.25]]) + np.array([[0.0], [0.0], [1.0], [1.0]])
+    table = ResultTable(values_KS, main_KQ=build_main_effects(levels_KA))
+    estimate = estimate_contrast(table, np.array([-0.5, -0.5, 0.5, 0.5]))
+    pooled = 4 * 2 * 0.125**2 / 2 / 2  # eight runs .125 from their mean, two effects' freedoms, two seeds
+    assert estimate.high is not None
+    assert estimate.high - estimate.value == pytest.approx(stats.t.ppf((1 + level_with(2)) / 2, 2) * pooled**0.5)

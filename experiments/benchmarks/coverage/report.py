@@ -1,5 +1,6 @@
 """The benchmark's table in `reports/benchmarks/coverage`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -62,7 +63,8 @@ def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any
     those = f"{len(results)} shapes" + (
         f" (of {num_shapes}; the others were not run)" if len(results) < num_shapes else ""
     )
-    statistics = dict.fromkeys(result["statistics"] for result in results)
+    marks = _mark_statistics(results)
+    runs = ", ".join(f"statistics {digest}" + (f" (marked {mark})" if mark else "") for digest, mark in marks.items())
     draws, others = (_list_numbers(results, name) for name in ("num_draws", "num_other_draws"))
     page = [
         "# Do the intervals of a report hold?",
@@ -71,7 +73,7 @@ def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any
         "see experiments/benchmarks/coverage. Percent of draws ± standard error. A promise holds where at "
         f"most {100 * MOST_WRONG:g} % of the studies call a setting worse that is not, and where at least "
         f"{100 * LEAST_HELD:g} % of the intervals hold the truth; **bold** is beyond that.",
-        ", ".join(f"{name} {version}" for name, version in facts.items()) + f", statistics {', '.join(statistics)}.",
+        ", ".join(f"{name} {version}" for name, version in facts.items()) + f", {runs}.",
         "",
         "## What does not hold",
         "",
@@ -80,8 +82,15 @@ def format_page(results: Sequence[Result], num_shapes: int, facts: dict[str, Any
         *_list_failures(results),
     ]
     for group in dict.fromkeys(result["group"] for result in results):
-        page += ["", f"## {group}", "", *_format_table([one for one in results if one["group"] == group])]
+        members = [one | {"name": one["name"] + marks[one["statistics"]]} for one in results if one["group"] == group]
+        page += ["", f"## {group}", "", *_format_table(members)]
     return "\n".join([*page, ""])
+
+
+def _mark_statistics(results: Sequence[Result]) -> dict[str, str]:
+    """A mark for the shapes of each digest of the statistics, none for the one of most shapes."""
+    digests = Counter(result["statistics"] for result in results)
+    return {digest: "°" * order for order, (digest, _) in enumerate(digests.most_common())}
 
 
 def _list_numbers(results: Sequence[Result], name: str) -> str:

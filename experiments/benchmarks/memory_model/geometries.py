@@ -64,17 +64,23 @@ GEOMETRIES: Final[dict[str, tuple[dict[str, object], tuple[str, ...]]]] = {
     "no adapter": (LLAMA, ("adapter=none", "optimizer.lr=1e-4")),
 }
 
+# other methods, counted by a slow test only
+OTHERS: Final[dict[str, tuple[dict[str, object], tuple[str, ...]]]] = {
+    "prefix": (LLAMA, ("adapter=prefix",)),
+    "top layer": (LLAMA, ("adapter=top_layers", "adapter.num_layers=1", "optimizer.lr=1e-4")),
+}
+
 
 def geometry(name: str, data: Path) -> TrialConfig:
-    """The configuration of one of `GEOMETRIES` on the records in `data`."""
-    architecture, overrides = GEOMETRIES[name]
+    """The configuration of one of `GEOMETRIES` or `OTHERS` on the records in `data`."""
+    architecture, overrides = (GEOMETRIES | OTHERS)[name]
     values = ",".join(f"{key}:{str(value).lower()}" for key, value in architecture.items())
     model = ("model=hub", "model.name=random", "model.random_init=true", f"++model.architecture={{{values}}}")
-    has_rank = "adapter=none" not in overrides
+    has_rank = not any(override.startswith("adapter=") for override in overrides)
     plain = [one for one in PLAIN if has_rank or not one.startswith("adapter.rank=")]
     return trial_config([*plain, *model, f"data.path={data}", *overrides], {})
 
 
 def has_padding(name: str) -> bool:
     """True where a micro-batch has several examples, which are rarely of one length."""
-    return not any(override == "training.micro_batch_size=1" for override in GEOMETRIES[name][1])
+    return not any(override == "training.micro_batch_size=1" for override in (GEOMETRIES | OTHERS)[name][1])

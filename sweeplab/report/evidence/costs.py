@@ -11,6 +11,7 @@ from sweeplab.statistics.intervals import Array
 
 TRAIN_SECONDS = "phases.train.seconds"
 STEP_SECONDS = "solo.step_seconds"
+STEP_PROCESSOR_SECONDS = "solo.step_processor_seconds"
 TENSOR_BYTES = "solo.peak_allocated_bytes"
 _MEMORY_METRICS = (
     "phases.train.peak_allocated_bytes",
@@ -80,8 +81,11 @@ def mean_by_setting(settings: list[Setting], metric: str | None) -> Array:
 
 def list_cost_metrics(settings: list[Setting]) -> list[str]:
     """The memory and the time by which settings are compared; one that was not measured is left out, and a resident
-    set is none of them."""
+    set is none of them. Of a step it is the processor's time where that is known: other work hardly adds to it."""
     records = collect_records(settings)
-    names = [choose_memory_metric(records), choose_time_metric(records)]
+    time = choose_time_metric(records)
+    if time == STEP_SECONDS and not np.isnan(mean_by_setting(settings, STEP_PROCESSOR_SECONDS)).any():
+        time = STEP_PROCESSOR_SECONDS
+    names = [choose_memory_metric(records), time]
     ranking = [name for name in names if name is not None and not name.endswith(_RESIDENT)]
     return [name for name in ranking if not np.isnan(mean_by_setting(settings, name)).all()]

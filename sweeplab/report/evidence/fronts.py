@@ -47,7 +47,7 @@ def _estimate_measured(settings: list[Setting], metric: str) -> list[Estimate | 
 
     What a seed does to all settings alike, such as a busy machine, is no difference between them and is left out.
     """
-    by_seed = [read_values_by_seed(setting, metric) for setting in settings]
+    by_seed = [_drop_copies(read_values_by_seed(setting, metric)) for setting in settings]
     measured = [index for index, values in enumerate(by_seed) if values]
     seeds = sorted({seed for values in by_seed for seed in values})
     values_KS = np.array([[by_seed[index].get(seed, math.nan) for seed in seeds] for index in measured])
@@ -56,6 +56,11 @@ def _estimate_measured(settings: list[Setting], metric: str) -> list[Estimate | 
     for index, one in zip(measured, estimate_means(table, with_common=False) if measured else [], strict=True):
         estimates[index] = clip_estimate(one, 0.0, math.inf)
     return estimates
+
+
+def _drop_copies(by_seed: dict[int, float]) -> dict[int, float]:
+    """One value where all are the same: a measurement that was taken once, for all trials that differ in seed only."""
+    return dict(list(by_seed.items())[:1]) if len(set(by_seed.values())) == 1 else by_seed
 
 
 def find_surely_better(evidence: Evidence) -> NDArray[np.bool_]:

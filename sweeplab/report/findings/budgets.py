@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.costs import list_cost_metrics, mean_by_setting
+from sweeplab.report.evidence.costs import (
+    STEP_PROCESSOR_SECONDS,
+    STEP_SECONDS,
+    TRAIN_SECONDS,
+    list_cost_metrics,
+    mean_by_setting,
+)
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_seed_dependent
 from sweeplab.report.evidence.formatting import DASH, count_noun, format_interval, format_metric, label_metric
 from sweeplab.report.evidence.fronts import MARGIN, Cost, find_beaten, find_surely_better, gather_cost
@@ -25,6 +31,11 @@ EXPLAINED_FRONT: Final = (
     "others are the best trade-offs as far as is known. 'By its means, too': it would be one if all means were exact, "
     "noise included."
 )
+_CLOCKS: Final = {
+    TRAIN_SECONDS: "Time is that of whole trainings by the wall clock, which other work on the machine lengthens",
+    STEP_SECONDS: "Time is that of a step by the wall clock, which other work on the machine lengthens",
+    STEP_PROCESSOR_SECONDS: "Time is the processor's for a step, of all threads; waiting for a core is not in it",
+}
 
 
 def describe_pareto(facts: StudyFacts, evidence: Evidence) -> str:
@@ -40,7 +51,17 @@ def describe_pareto(facts: StudyFacts, evidence: Evidence) -> str:
     cut = (
         f" Shown: those that no other beats by the means, of {num_left} that are not dominated." if front.is_cut else ""
     )
-    return f"{beaten} {'is' if num_settings - num_left == 1 else 'are'} dominated: dearer or worse than another.{cut}"
+    verb = "is" if num_settings - num_left == 1 else "are"
+    return f"{beaten} {verb} dominated: dearer or worse than another.{cut}{_describe_clock(front.costs)}"
+
+
+def _describe_clock(costs: list[Cost]) -> str:
+    """By which clock settings are compared, and whether each was timed more than once; nothing without a time."""
+    timed = next((one for one in costs if one.metric in _CLOCKS), None)
+    if timed is None:
+        return ""
+    repeated = "with each seed, among the other settings" if timed.has_intervals else "once only: it has no interval"
+    return f" {_CLOCKS[timed.metric]}; each setting was timed {repeated}. None is called faster."
 
 
 class _Front(NamedTuple):

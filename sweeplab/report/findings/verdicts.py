@@ -147,8 +147,10 @@ def _describe_worst(case: _Case) -> str:
 
 
 def _has_no_spread(claim: ClaimConfig, estimate: Estimate) -> bool:
-    """True for a loss or a score that is the same with several seeds, which does not tell how far chance goes."""
-    return is_seed_dependent(claim.metric) and estimate.covers.startswith("seeds") and not estimate.has_spread
+    """True for a loss, a score or a time that is the same with several seeds, which does not tell how far chance goes;
+    such a time was measured once for all of them."""
+    varies = is_seed_dependent(claim.metric) or claim.metric.endswith("seconds")
+    return varies and estimate.covers.startswith("seeds") and not estimate.has_spread
 
 
 def _estimate(case: _Case, weights_K: Array | None, level: float | None = None) -> Estimate | None:
