@@ -220,6 +220,24 @@ def test_a_study_of_nothing_but_enqueued_settings_is_planned_by_these(plan: Plan
     assert [row["num_seeds"] for row in cut["rows"]] == [2, 1]
 
 
+def test_a_setting_of_toggles_is_named_by_those_that_are_on(plan: Plan) -> None:
+    toggles = [f"lora_{name}" for name in ("query", "value", "mlp", "head")]
+    axes = ", ".join(f"{toggle}: {{choices: [true, false]}}" for toggle in toggles)
+    _, printed = plan(
+        "executor.device=cpu",
+        "sampler=random",
+        "study.num_trials=2",
+        "study.seeds=[0]",
+        f"++space.adapter={{{axes}, rank: {{choices: [4, 8]}}}}",
+        "study.enqueue=[{adapter.lora_query: false, adapter.lora_value: true, adapter.lora_mlp: true, "
+        "adapter.lora_head: false, adapter.rank: 4}, {adapter.lora_query: true, adapter.lora_value: true, "
+        "adapter.lora_mlp: true, adapter.lora_head: true, adapter.rank: 8}]",
+        width=80,
+    )
+    assert "value + MLP, rank=4" in printed
+    assert "all 4 of lora, rank=8" in printed
+
+
 @pytest.mark.parametrize("more", [["study.num_trials=5"], ["study.num_trials=4", "study.enqueue=[{adapter: lora}]"]])
 def test_what_is_left_to_draw_is_said(more: list[str], plan: Plan) -> None:
     values, printed = plan(*LISTED, *more)

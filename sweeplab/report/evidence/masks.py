@@ -1,9 +1,7 @@
 """Varied keys that are on or off and begin alike, such as `adapter.lora_query` and `adapter.lora_mlp`, as one name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
-
-from sweeplab.records.record import StudyFacts
 
 _UPPER: Final = ("mlp",)  # are abbreviations
 _FEW: Final = 2  # that are named also where all are on
@@ -23,11 +21,11 @@ class Mask(NamedTuple):
         return " + ".join(on) or f"no {self.title}"
 
 
-def find_masks(facts: StudyFacts, keys: Sequence[str]) -> list[Mask]:
-    """The masks among the varied `keys`: two toggles or more whose names are alike up to an underscore."""
+def find_masks(space: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> list[Mask]:
+    """The masks among the varied `keys` of a space: two toggles or more whose names are alike up to an underscore."""
     starts: dict[str, list[str]] = {}
     for key in keys:
-        choices = facts.space.get(key, {}).get("choices") or [None]
+        choices = space.get(key, {}).get("choices") or [None]
         start, mark, _ = key.rpartition("_")
         if mark and all(isinstance(choice, bool) for choice in choices):
             starts.setdefault(start, []).append(key)

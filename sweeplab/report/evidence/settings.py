@@ -145,7 +145,7 @@ def format_varied(facts: StudyFacts, key: str, value: Any) -> str:
 
 def label_setting(facts: StudyFacts, params: dict[str, Any], keys: list[str]) -> str:
     """Such as 'rank=8, lr=0.001' or 'query + value, rank=8'; keys in the order of the space."""
-    masks = find_masks(facts, keys)
+    masks = find_masks(facts.space, keys)
     parts: dict[str, None] = {}  # a mask stands where its first key does, once
     for key in keys:
         if key in params:

@@ -13,7 +13,7 @@ from sweeplab.report.findings.table import Cell, Column
 
 def build_name_columns(facts: StudyFacts, keys: list[str]) -> list[tuple[Column, Callable[[dict[str, Any]], Cell]]]:
     """What was varied, for tables: a column for each key, or for all keys of a mask, and its cell of a trial."""
-    masks = find_masks(facts, keys)
+    masks = find_masks(facts.space, keys)
     columns: dict[str, tuple[Column, Callable[[dict[str, Any]], Cell]]] = {}
     for key in keys:
         mask = find_mask(masks, key)

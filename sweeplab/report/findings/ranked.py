@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from sweeplab.records.items import Items
-from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.records.stored import is_number
 from sweeplab.report.evidence.bases import find_base_value, label_bases
 from sweeplab.report.evidence.costs import STEP_SECONDS, TRAIN_SECONDS, choose_memory_metric, has_shared_training
 from sweeplab.report.evidence.estimates import Evidence, find_best_setting, gather_comparable_evidence
 from sweeplab.report.evidence.formatting import (
-    DASH,
     count_noun,
     format_interval,
     format_metric,
     format_number,
     label_metric,
-    shorten_key,
     unit_of_metric,
 )
 from sweeplab.report.evidence.settings import (
@@ -25,9 +23,9 @@ from sweeplab.report.evidence.settings import (
     Setting,
     collect_records,
     first_objective,
-    format_varied,
     list_varied_keys,
 )
+from sweeplab.report.findings.names import build_name_columns
 from sweeplab.statistics.intervals import Estimate
 
 _OWN_UNITS: Final = ("bytes", "s")  # whose numbers change their unit with their size
@@ -82,8 +80,8 @@ def rank_settings(
     ordered = _put_best_first(settings, groups)
     best, costs = find_best_setting(facts, settings), _list_costs(facts, settings)
     keys = list_varied_keys(facts, records)
-    switches = _list_switches(records, keys)
-    heads = _list_heads(keys, switches) or ["setting"]
+    named = build_name_columns(facts, keys)
+    heads = [column.title for column, _ in named] or ["setting"]
     shown = ordered[:most]
     if len(keys) == 1 and all(is_number(one.params.get(keys[0])) for one in settings):
         shown.sort(key=lambda one: float(one.params[keys[0]]))
@@ -91,7 +89,7 @@ def rank_settings(
         _base_row(base, which, metric, len(heads), len(costs)) for base, which in label_bases(facts, records, bases)
     ]
     for one in shown:
-        varied = _list_varied(facts, one, keys, switches) or [one.label]
+        varied = [make_cell(one.params).text for _, make_cell in named] or [one.label]
         rows.append(_row(one, varied, metric, estimates.get(id(one)), costs, one is best))
     return Ranking(
         _title(facts, metric, [one for one in estimates.values() if one is not None]),
@@ -137,35 +135,6 @@ def _list_costs(facts: StudyFacts, settings: list[Setting]) -> list[tuple[str, s
     for title, metric in wanted:
         seen.setdefault(metric, title)
     return [(title, metric) for metric, title in seen.items() if metric in known]
-
-
-def _list_switches(records: list[TrialRecord], keys: list[str]) -> list[str]:
-    """Keys that are on or off in every trial, where there are several of one kind, such as adapter.lora_query."""
-    switches = [key for key in keys if all(isinstance(record.params.get(key), bool) for record in records)]
-    return switches if len(switches) > 1 and len({_split_switch(key)[0] for key in switches}) == 1 else []
-
-
-def _split_switch(key: str) -> tuple[str, str]:
-    """('adapter.lora', 'query') of adapter.lora_query."""
-    kind, _, name = key.partition("_")
-    return kind, name
-
-
-def _list_heads(keys: list[str], switches: list[str]) -> list[str]:
-    """The heads of what was varied; switches share one."""
-    shared = [_split_switch(switches[0])[0].rpartition(".")[2]] if switches else []
-    return [*shared, *(shorten_key(key, keys) for key in keys if key not in switches)]
-
-
-def _list_varied(facts: StudyFacts, setting: Setting, keys: list[str], switches: list[str]) -> list[str]:
-    """The values of what was varied; of switches the names of those that are on."""
-    on = ", ".join(_split_switch(key)[1] for key in switches if setting.params[key]) or "none"
-    others = [
-        format_varied(facts, key, setting.params[key]) if key in setting.params else DASH
-        for key in keys
-        if key not in switches
-    ]
-    return [*([on] if switches else []), *others]
 
 
 def _row(

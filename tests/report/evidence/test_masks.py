@@ -28,7 +28,7 @@ def test_a_mask_says_what_is_on(make_facts: FactsFactory, on: tuple[str, ...], n
     facts = make_facts(space={"adapter.rank": {"choices": [4, 8]}, **dict.fromkeys(keys, TOGGLE)})
     params = {"adapter.rank": 8} | {f"adapter.lora_{part}": part in on for part in PARTS}
     assert label_setting(facts, params, list(facts.space)) == f"rank=8, {name}"
-    (mask,) = find_masks(facts, list(facts.space))
+    (mask,) = find_masks(facts.space, list(facts.space))
     assert mask.title == "lora"
     assert find_mask([mask], "adapter.rank") is None
 
@@ -36,7 +36,7 @@ def test_a_mask_says_what_is_on(make_facts: FactsFactory, on: tuple[str, ...], n
 def test_a_lone_toggle_and_choices_of_other_kinds_are_no_mask(make_facts: FactsFactory) -> None:
     space = {"adapter.lora_mlp": TOGGLE, "adapter.use_rslora": TOGGLE, "adapter.lora_rank": {"choices": [4, 8]}}
     facts = make_facts(space=space)
-    assert find_masks(facts, list(space)) == []
+    assert find_masks(facts.space, list(space)) == []
     assert label_setting(facts, {"adapter.lora_mlp": True}, list(space)) == "lora_mlp=true"
     both = make_facts(space={"a.on_x": TOGGLE, "a.on_y": TOGGLE})
     assert label_setting(both, {"a.on_x": True, "a.on_y": True}, list(both.space)) == "x + y"

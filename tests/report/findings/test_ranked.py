@@ -75,7 +75,7 @@ def test_switches_of_one_kind_are_one_column_that_names_what_is_on(
     space = {key: {"choices": [True, False]} for key in keys}
     found = rank(make_facts(space=space), records)
     assert found.varied == ["lora"]
-    assert [row.varied for row in found.rows] == [["query, mlp"], ["query"], ["none"]]
+    assert [row.varied for row in found.rows] == [["query + MLP"], ["query"], ["no lora"]]
 
 
 def test_the_base_stands_first_without_costs(make_facts: FactsFactory, along: list[TrialRecord]) -> None:
