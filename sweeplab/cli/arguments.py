@@ -10,6 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from sweeplab.cli.foreign_claims import leave_out_foreign_claims
 from sweeplab.cli.shorthand import write_out
 from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
@@ -27,7 +28,8 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments as Hydra takes them. Raises `ConfigError` for what it would answer with a traceback.
 
     Hydra wants keys that the chosen options lack to be added with two pluses; here they may be written without them.
-    A recommendation needs no experiment; it has its own. Shorter words are written out (`shorthand`).
+    A recommendation needs no experiment; it has its own. Shorter words are written out (`shorthand`). Claims of an
+    experiment that are not about the chosen model and data are left out, and this is said.
     """
     check_flags(arguments)
     refuse_slips(arguments, _find_flag_values(arguments))
@@ -36,7 +38,10 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     _typed[:] = arguments
     names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
     own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    return [mark_known(argument) for argument in _put_flags_first([*own, *write_out(arguments)])]
+    chosen, left_out = leave_out_foreign_claims([*own, *write_out(arguments)])
+    if left_out is not None:
+        print(left_out, file=sys.stderr)
+    return [mark_known(argument) for argument in _put_flags_first(chosen)]
 
 
 def _find_flag_values(arguments: Sequence[str]) -> list[int]:
