@@ -45,8 +45,9 @@ from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.ending import show_ending
-from sweeplab.tracking.progress import StudyProgress, TimeLimit
+from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import ReportedStudy
+from sweeplab.tracking.under_way import TimeLimit
 from sweeplab.tracking.wandb_runs import build_tracker
 
 

@@ -4,10 +4,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,67 +15,15 @@ from rich.text import Text
 
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.report.evidence.formatting import count_noun, describe_params
-from sweeplab.tracking.pace import TRAINING, Counts, Pace, format_clock
+from sweeplab.tracking.pace import Counts, Pace, format_clock
 from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
+from sweeplab.tracking.under_way import ShownTrial, Standing, TimeLimit, Work, describe_duration, describe_work
 
 WORK_FIELDS: Final = ("what", "trials", "count", "steps")  # of a worker's message `doing`
 _WRITE_SECONDS: Final = 1.0  # least time between two writes of progress.json
 _MOST_QUIET_SECONDS: Final = 60.0  # without a bar, a line is printed after so long without one
 _MOST_WORKERS: Final = 8  # that have a line each
-_MOST_NAMED: Final = 3  # trials in a line
 _TRAINING_SHARE: Final = 0.9  # of a trial, on the bar, which is full once the last one has been scored
-_STANDING_SHARE: Final = 0.02  # of the time that finding the best so far may take
-_LEAST_STANDING_SECONDS: Final = 2.0  # between two looks for the best
-
-
-@dataclass
-class _RunningTrial:
-    """A trial that has started and has not ended."""
-
-    label: str
-    since: float
-    step: int = 0
-    num_steps: int | None = None
-    loss: float | None = None
-
-    @property
-    def fraction(self) -> float:
-        """Of its steps."""
-        return self.step / self.num_steps if self.num_steps else 0.0
-
-
-@dataclass
-class _Work:
-    """What a worker does."""
-
-    what: str
-    trials: list[int]
-    count: str  # such as 'arc_easy 120 of 400'
-
-
-class _Standing:
-    """The best so far, found again once trials have ended, and never often enough to slow the study down."""
-
-    def __init__(self, find: Callable[[list[TrialRecord]], list[str]]) -> None:
-        self.find = find
-        self.lines: list[str] = []
-        self.num_ended = -1
-        self.due = 0.0
-
-    def look(self, records: Sequence[TrialRecord]) -> list[str]:
-        began = time.monotonic()
-        if len(records) != self.num_ended and began >= self.due:
-            self.num_ended, self.lines = len(records), self.find(list(records))
-            took = time.monotonic() - began
-            self.due = began + max(_LEAST_STANDING_SECONDS, took / _STANDING_SHARE)
-        return self.lines
-
-
-class TimeLimit(NamedTuple):
-    """`study.budget`."""
-
-    most_seconds: float
-    count_spent: Callable[[], float]  # seconds of all runs of the study so far
 
 
 class StudyProgress:
@@ -115,9 +62,9 @@ class StudyProgress:
         self.num_done = num_done
         self.num_ended_now = 0
         self.pace = Pace(num_workers)
-        self.running: dict[int, _RunningTrial] = {}
-        self.work: dict[int, _Work] = {}  # by worker
-        self.standing = _Standing(find_standing)
+        self.running: dict[int, ShownTrial] = {}
+        self.work: dict[int, Work] = {}  # by worker
+        self.standing = Standing(find_standing)
         self.records = list(earlier)
         self.last_line_at = time.monotonic()
         self.said: set[str] = set()  # what was to be said once
@@ -200,7 +147,7 @@ class StudyProgress:
 
     def started(self, number: int, params: dict[str, Any], seed: int) -> None:
         label = f"trial {number}: {describe_params(params)} seed={seed}"
-        self.running[number] = _RunningTrial(label, time.monotonic())
+        self.running[number] = ShownTrial(label, time.monotonic())
         self._schedule_write()
 
     def doing(self, worker: int, what: str, trials: Sequence[int], count: str, steps: Sequence[int] = ()) -> None:
@@ -208,7 +155,7 @@ class StudyProgress:
         before = self.work.get(worker)
         if before is None or before.what != what:
             self.pace.turn(worker, what)
-        self.work[worker] = _Work(what, list(trials), count)
+        self.work[worker] = Work(what, list(trials), count)
         for number, step in zip(trials, steps, strict=bool(steps)):
             if number in self.running:
                 self.running[number].step = step
@@ -229,7 +176,7 @@ class StudyProgress:
         """A line for each worker that does something; the first ones where there are many."""
         work = sorted(self.work.items())
         lines = [
-            (f"worker {worker}: " if self.num_workers > 1 else "") + self._describe(one)
+            (f"worker {worker}: " if self.num_workers > 1 else "") + describe_work(one, self.running)
             for worker, one in work[:_MOST_WORKERS]
         ]
         if len(work) > _MOST_WORKERS:
@@ -237,21 +184,6 @@ class StudyProgress:
         if lines or self.num_done >= self.num_planned:
             return lines
         return ["starting the worker" if self.num_workers == 1 else f"starting {self.workers}"]
-
-    def _describe(self, work: _Work) -> str:
-        """Such as 'training trial 7: rank=8 seed=0, step 40 of 200, loss 2.310'."""
-        running = [self.running[number] for number in work.trials if number in self.running]
-        names = f"{len(work.trials)} trials"
-        if len(running) == len(work.trials) == 1:
-            names = running[0].label
-        elif len(work.trials) <= _MOST_NAMED:
-            names = f"trial{'s' if len(work.trials) > 1 else ''} {', '.join(map(str, work.trials))}"
-        parts = [f"{work.what} {names}" if work.trials else work.what, work.count]
-        if work.what == TRAINING and running and running[0].num_steps:
-            steps, losses = [one.step for one in running], [one.loss for one in running if one.loss is not None]
-            parts.append(f"step {min(steps)} of {running[0].num_steps}")
-            parts += [f"loss {sum(losses) / len(losses):.3f}"] if losses else []
-        return ", ".join(filter(None, parts))
 
     def draw(self) -> Group:
         """The bar, and below it a line for each worker and the best so far."""
@@ -286,7 +218,7 @@ class StudyProgress:
         self.records.append(record)
         self.pace.end_trial()
         outcome = headline if record.status is Status.FINISHED else f"{record.status}: {record.reason}"
-        took = _describe_duration(record, time.monotonic() - trial.since)
+        took = describe_duration(record, time.monotonic() - trial.since)
         self.say(f"[{self.count()}] {trial.label}  {outcome}  {took}  {self.time_left()}".rstrip())
         self._schedule_write()
 
@@ -316,11 +248,3 @@ class StudyProgress:
         self.write(ended=kind is None)
         self.is_over = True
         sys.stdout.flush()
-
-
-def _describe_duration(record: TrialRecord, since_start: float) -> str:
-    """The trial's own time, without that of trials before it in its cohort; with whom it shared it, where it did."""
-    own = sum(phase.seconds for phase in record.phases.values()) or since_start
-    num_others = max(0, len(record.cohort) - 1)
-    shared = f" with {count_noun(num_others, 'other')}" if num_others else ""
-    return f"{format_clock(own)}{shared}"

@@ -1,9 +1,8 @@
 """Evaluates trained trials: held-out losses, scores of tasks, adapters saved; and scores the base without adapter."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -31,9 +30,8 @@ from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
 from sweeplab.records.items import make_loss_row
 from sweeplab.records.lock import claimed
-from sweeplab.records.metrics import SHARES, score_parts, split_filter
-from sweeplab.records.record import BaseScore, Score, TrialRecord, base_key, score_values
-from sweeplab.records.store import base_path, known_base_score, read_facts, write_base_score, write_json_lines, writing
+from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
+from sweeplab.records.store import base_path, known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
 from sweeplab.training.fit import measure_trial_losses
@@ -43,6 +41,7 @@ from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.exactness import choose_sharing_rule
 from sweeplab.trial.resources import Resources
+from sweeplab.trial.unmeasured import refuse_unmeasured
 
 
 def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord, resources: Resources) -> None:
@@ -63,7 +62,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
             is_first = stack.enter_context(claimed(base_path(folder, key).with_suffix(".lock")))
             known = known_base_score(folder, key, is_clean)
             if known is not None:
-                _refuse_unmeasured(folder, known.scores, None)
+                refuse_unmeasured(folder, known.scores, None)
             is_needed = is_first and known is None
         if resources.ranks.broadcast_first(is_needed):
             _measure_base(config, base, data, folder, key, record, resources)
@@ -95,7 +94,7 @@ def _measure_base(
         scored = halve_until_it_fits(settings.batch_size, score, record.notes, resources.ranks)
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
-        _refuse_unmeasured(folder, scored.scores, scored.unmeasured)
+        refuse_unmeasured(folder, scored.scores, scored.unmeasured)
         items = [make_loss_row(*losses.restored(order_by_length(data.heldout))), *scored.items]
         write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
 
@@ -105,37 +104,19 @@ def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, resource
     settings = config.evaluation.replaced(batch_size=batch_size)
     if config.data.is_images():
         return _score_images(base.model, base, settings, resources.device)
-    rule = choose_sharing_rule(base.model)
-
-    def tell(_: int, count: str) -> None:
-        resources.tell("scoring the base", [], count)
-
     try:
         (scored,) = run_lm_eval(
-            base.model, base.tokenizer, settings, 1, lambda numbers: nullcontext(), why_unshared=rule, tell=tell
+            base.model,
+            base.tokenizer,
+            settings,
+            1,
+            lambda numbers: nullcontext(),
+            why_unshared=choose_sharing_rule(base.model),
+            tell=lambda _, count: resources.tell("scoring the base", [], count),
         )
     except TaskError as error:  # before anything is trained
         raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
     return scored
-
-
-def _refuse_unmeasured(folder: Path, scores: dict[str, dict[str, Score]], not_finite: Collection[str] | None) -> None:
-    """Raises `ConfigError` for an objective or constraint of the study that its tasks do not measure.
-
-    `not_finite` names what was measured, but is no finite number. None: unknown; then only metrics that always have a
-    value are checked.
-    """
-    facts = read_facts(folder)
-    for metric in () if facts is None else (*facts.objectives, *facts.constraints):
-        if not metric.startswith("scores.") or metric in (not_finite or ()):
-            continue
-        task, name = score_parts(metric)
-        is_share = split_filter(name)[0] in SHARES
-        if name not in scores.get(task, {}) and (not_finite is not None or is_share):
-            there = [f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics]
-            near = get_close_matches(metric, there, 1, 0.0)
-            remedy = f"did you mean {near[0]}?" if near else "drop it, or name tasks that do"
-            raise ConfigError(f"study.objectives or study.constraints name {metric}, which no task measures; {remedy}")
 
 
 def score_rung(cohort: AttachedCohort, due: Sequence[RunningTrial], resources: Resources) -> None:

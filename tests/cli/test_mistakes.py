@@ -227,7 +227,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     executor = {"device": "cpu", "cohort_size": "auto"}
     messages: dict[str, Any] = {
         "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
-        "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()]},
+        "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()], "only_forecast": False},
         "refill": {"specs": []},
     }
     link = ReportedLink()

@@ -41,6 +41,7 @@ def full_record(**others: Any) -> TrialRecord:
         "config": {"adapter": {"rank": 8}},
         "reason": "the training loss became nan",
         "step": 12,
+        "kept_step": 8,
         "phase": "train",
         "num_trainable_params": 2048,
         "num_total_params": 885_888,

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from sweeplab.records.record import Phase, Status, TrialRecord
-from sweeplab.tracking.progress import StudyProgress, TimeLimit
+from sweeplab.tracking.progress import StudyProgress
+from sweeplab.tracking.under_way import TimeLimit
 
 
 class Clock:

@@ -223,7 +223,7 @@ def test_what_is_surely_beaten_is_apart_in_a_trade_off(make_facts: FactsFactory,
             {"adapter.rank": rank},
             seed,
             value + 0.01 * (seed * (n + 1) % 3),
-            phases={"train": Phase(seconds + 0.01 * (seed * (n + 2) % 3))},
+            phases={"train": Phase(seconds + 0.01 * ((seed + n) % 3))},
         )
         for n, (rank, value, seconds) in enumerate(made)
         for seed in (0, 1, 2)
