@@ -1,5 +1,6 @@
 """`action=export`: finished trials as an adapter or a merged model, compared with what was trained."""
 
+import logging
 import os
 import shutil
 import warnings
@@ -233,6 +234,7 @@ def silence_libraries() -> None:
 
     disable_progress_bar()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it before sweeplab.models.quantization
 
 
 def export_study(request: Request, console: Console) -> None:

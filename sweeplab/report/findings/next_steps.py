@@ -82,6 +82,10 @@ def _go_beyond(choices: list[Any], end: End) -> int | float | None:
 
 def change_command(command: str, key: str, value: str) -> str:
     """The command with one key changed or added."""
-    words = [one for one in shlex.split(command) if one.lstrip("+").partition("=")[0] != key]
+    typed = shlex.split(command)
+    words = [one for one in typed if one.lstrip("+").partition("=")[0] != key]
+    names_experiment = any(one.lstrip("+").startswith("experiment=") for one in typed)
+    if key == "action" and "action=recommend" in typed and not names_experiment:
+        words.append("+experiment=recommend")  # which that action chose by itself
     home = str(expand_home("~"))  # which `quote_command` wrote as $HOME
     return quote_command([*(one.replace("$HOME", home) for one in words), f"{key}={value}"])

@@ -71,3 +71,16 @@ def test_a_key_that_is_there_is_changed_and_quotes_and_home_stay(monkeypatch: py
     words = shlex.split(changed.replace("$HOME", "/home/somebody"))
     assert words[3:] == ["data.path=/home/somebody/my data.json", "action=run", "study.seeds=[0,1]"]
     assert "/home/somebody" not in changed
+
+
+@pytest.mark.parametrize(
+    ("typed", "added"),
+    [
+        ("python -m sweeplab action=recommend study.budget=20min", " +experiment=recommend"),
+        ("python -m sweeplab +experiment=mine action=recommend study.budget=20min", ""),
+    ],
+)
+def test_another_action_on_a_recommendation_names_its_experiment(typed: str, added: str) -> None:
+    without = typed.replace("action=recommend ", "")
+    assert change_command(typed, "action", "export") == f"{without}{added} action=export"
+    assert change_command(typed, "study.budget", "1h") == typed.replace("20min", "1h")
