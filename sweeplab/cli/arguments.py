@@ -33,12 +33,13 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     """
     check_flags(arguments)
     refuse_slips(arguments, _find_flag_values(arguments))
-    for argument in write_out(arguments):
+    written = write_out(arguments)
+    for argument in written:
         _check_readable(argument)
     _typed[:] = arguments
     names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
     own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    chosen, left_out = leave_out_foreign_claims([*own, *write_out(arguments)])
+    chosen, left_out = leave_out_foreign_claims([*own, *written])
     if left_out is not None:
         print(left_out, file=sys.stderr)
     return [mark_known(argument) for argument in _put_flags_first(chosen)]

@@ -16,7 +16,7 @@ def leave_out_foreign_claims(arguments: Sequence[str]) -> tuple[list[str], str |
     given = {key: value for key, _, value in (one.lstrip("+~").partition("=") for one in arguments)}
     name = given.get("experiment")
     path = CONF / "experiment" / f"{name}.yaml"
-    if name is None or not path.is_file() or "claims" in given:
+    if "claims" in given or not given.keys() & {*_SUBJECTS} or not path.is_file():
         return list(arguments), None
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     others = [group for group, own in _name_subjects(values).items() if given.get(group, own) != own]

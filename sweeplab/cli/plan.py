@@ -41,7 +41,7 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
     return [min(most, max(0, -(-(num_trials - place) // num_points))) for place in range(num_points)]
 
 
-def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
+def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
     probe_models(config for _, config in planned)
@@ -52,10 +52,7 @@ def _plan_rows(request: Request, varied: list[Axis]) -> list[PlanRow]:
         check_optimizer(optimizer)
     executors = [placement.executor for placement in list_placements(request.config)]  # with a worker's threads
     forecaster = Forecaster([*executors, request.config.executor][0])
-    if list_settings(request.config, varied) is not None:
-        num_seeds = count_seeds_per_point(len(planned), request.config)
-    else:
-        num_seeds = [len(request.config.study.seeds)]
+    num_seeds = count_seeds_per_point(len(planned), request.config) if is_listed else [len(request.config.study.seeds)]
     rows = []
     for (params, config), seeds in zip(planned, num_seeds, strict=True):
         forecast = forecaster.forecast(config)
@@ -169,7 +166,7 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
     return lines
 
 
-def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow]) -> list[str]:
+def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], is_listed: bool) -> list[str]:
     """What the numbers assume and what they leave out; each sentence once."""
     assumed = dict.fromkeys(
         line
@@ -177,7 +174,7 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
         for line in _describe_assumptions(config.executor.device, bool(config.evaluation.tasks), row.forecast)
     )
     drawn = []
-    if list_settings(config, varied) is None:
+    if not is_listed:
         ranges = "; ".join(map(_describe_range, varied)) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
@@ -195,7 +192,7 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
 
 
 def _list_plan_values(
-    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes
+    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes, sentences: list[str]
 ) -> dict[str, Any]:
     """`plan.json`."""
     return {
@@ -208,7 +205,7 @@ def _list_plan_values(
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
-        "assumptions": _write_sentences(config, varied, rows),
+        "assumptions": sentences,
         "rows": [_list_row_values(row, read_device_memory(config)) for row in rows],
     }
 
@@ -239,16 +236,18 @@ def _say_total(config: StudyConfig, varied: list[Axis], num_trials: int, total: 
 def plan_study(request: Request, console: Console) -> None:
     """Prints the plan and writes `plan.json`. Raises `ConfigError` for what could not run, and `StoreError`."""
     config, varied = request.config, axes(request.config.space)
+    is_listed = list_settings(config, varied) is not None
     with console.status("counting parameters"):
-        rows = _plan_rows(request, varied)
+        rows = _plan_rows(request, varied, is_listed)
     num_trials = count_planned_trials(config, varied)
     num_workers = len(list_placements(config))
-    times = sum_times(rows, num_trials, list_settings(config, varied) is not None, num_workers)
+    times = sum_times(rows, num_trials, is_listed, num_workers)
     path = study_folder(config) / "plan.json"
-    write_json(path, _list_plan_values(config, varied, rows, times))
+    sentences = _write_sentences(config, varied, rows, is_listed)
+    write_json(path, _list_plan_values(config, varied, rows, times, sentences))
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
-    for sentence in _write_sentences(config, varied, rows):
+    for sentence in sentences:
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"plan     {path}"), soft_wrap=True)
