@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from sweeplab.runtime.errors import describe_error
+from sweeplab.search.storage import name_metrics
 
 _DATABASE: Final = "optuna.db"
 _ADDRESS: Final = f"sqlite:///{_DATABASE}"  # not the path, of which an address and Optuna read %20, ? and {x} otherwise
@@ -104,6 +105,8 @@ def _write_database(path: Path, study: optuna.Study) -> None:
     try:
         study_id = storage.create_new_study(study.directions, study.study_name)
         assert study_id == _STUDY_ID
+        if study.metric_names is not None:
+            name_metrics(optuna.load_study(study_name=study.study_name, storage=storage), study.metric_names)
         with storage.engine.begin() as connection:
             _insert(connection, study.get_trials(deepcopy=False))
     finally:

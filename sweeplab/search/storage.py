@@ -1,9 +1,11 @@
 """Optuna's study in memory. It is filled from the files of a study; no database is read."""
 
+import warnings
 from datetime import datetime
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 
 from sweeplab.config.space import Axis
@@ -34,6 +36,13 @@ class _StudyStorage(InMemoryStorage):
         self._get_trial(trial_id).datetime_complete = end
 
 
+def name_metrics(study: optuna.Study, names: list[str]) -> None:
+    """Gives the values of `study` the names that Optuna's dashboard and plots show; else "Objective 0" stands there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(names)
+
+
 def create_study(config: StudyConfig, varied: list[Axis]) -> tuple[optuna.Study, _StudyStorage]:
     """A study without trials."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -44,5 +53,7 @@ def create_study(config: StudyConfig, varied: list[Axis]) -> tuple[optuna.Study,
         directions=[direction(metric) for metric in config.study.objectives],
         pruner=build_pruner(config, varied),
     )
+    name_metrics(study, list(config.study.objectives))
     lay_out_brackets(study)
+    storage.take_study_attrs()  # they follow from the configuration and need not be stored with a trial
     return study, storage

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from sweeplab.records.metrics import METRICS, score_parts
 from sweeplab.records.store import read_json, write_json
-from sweeplab.report import summarize_answer
+from sweeplab.report import summarize_answer, summarize_settings
 from sweeplab.report.evidence.costs import choose_memory_metric
 from sweeplab.report.evidence.formatting import format_number, label_metric, label_score
 from sweeplab.report.evidence.settings import list_varied_keys, pick_headline_scores
+from sweeplab.report.templating import escape_markdown, format_markdown_table
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_report import judge_study_claims
 
@@ -43,6 +44,22 @@ def _summary_key(metric: str) -> str:
 def _config_key(axis: str) -> str:
     """The key of an axis in a run: the choice of a group is in `params`, another key in the trial's `config`."""
     return f"config.{axis}" if "." in axis else f"params.{axis}"
+
+
+def _build_answer_panels(reports: Any, study: ReportedStudy) -> list[Any]:
+    """The answer in sentences above the settings with their intervals, and a bar for each setting beside it."""
+    sentences = map(escape_markdown, summarize_answer(study.facts, study.records, study.items))
+    table = summarize_settings(study.facts, study.records, study.items)
+    first = next(iter(study.facts.objectives))
+    return [
+        reports.MarkdownPanel(markdown="\n\n".join([*sentences, format_markdown_table(table)])),
+        reports.BarPlot(
+            title=f"{label_metric(first)}: mean, least and most of a setting's seeds",
+            metrics=[_summary_key(first)],
+            groupby_aggfunc="mean",
+            groupby_rangefunc="minmax",
+        ),
+    ]
 
 
 def _build_learning_panels(reports: Any, study: ReportedStudy) -> list[Any]:
@@ -110,6 +127,7 @@ def _build_sections(reports: Any, study: ReportedStudy) -> dict[str, list[Any]]:
     """Panels by the title of their section; their ids are the same in every run."""
     axes = list_varied_keys(study.facts, study.records)
     sections = {
+        "The answer": _build_answer_panels(reports, study),
         "Learning curves by setting": _build_learning_panels(reports, study),
         "Settings": _build_setting_panels(reports, study, axes),
         "Score against memory": _build_memory_panels(reports, study),
@@ -119,7 +137,7 @@ def _build_sections(reports: Any, study: ReportedStudy) -> dict[str, list[Any]]:
         for index, panel in enumerate(panels):
             row, column = divmod(index, COLUMNS)
             panel.layout = reports.Layout(x=column * WIDTH, y=row * HEIGHT, w=WIDTH, h=HEIGHT)
-            panel._id = f"{title.split()[0].lower()}{index}"
+            panel._id = f"{title.split()[-1].lower()}{index}"
     return {title: panels for title, panels in sections.items() if panels}
 
 
@@ -146,12 +164,10 @@ def _build_workspace(study: ReportedStudy, project: str, entity: str) -> Any:
 
 
 def _build_report(study: ReportedStudy, project: str, entity: str) -> Any:
-    """The report's sentences above the workspace's panels."""
+    """The study's question above the workspace's panels, the answer first."""
     _, reports = _import_packages()
     axes = list_varied_keys(study.facts, study.records)
-    sentences = summarize_answer(study.facts, study.records, study.items)
-    opening = [study.facts.question, *sentences] if study.facts.question else sentences
-    blocks: list[Any] = [reports.P(sentence) for sentence in opening]
+    blocks: list[Any] = [reports.P(study.facts.question)] if study.facts.question else []
     for title, panels in _build_sections(reports, study).items():
         # no project: the report's is used, and the server is not asked for it
         runs = reports.Runset(
@@ -159,7 +175,7 @@ def _build_report(study: ReportedStudy, project: str, entity: str) -> Any:
             filters=_filter_trials(study),
             groupby=[f"config.{_config_key(axis)}" for axis in axes],
         )
-        runs._id = title.split()[0].lower()
+        runs._id = title.split()[-1].lower()
         blocks += [reports.H2(title), reports.PanelGrid(runsets=[runs], panels=panels)]
     title = f"sweeplab: {study.facts.name}"[:_TITLE_LENGTH]
     return reports.Report(project=project, entity=entity, title=title, blocks=blocks, width="fluid")

@@ -20,7 +20,7 @@ from sweeplab.config.compose import Request
 from sweeplab.execution.driver import Driver
 from sweeplab.records.quarantine import _PARTIAL, read_study
 from sweeplab.records.record import TrialRecord
-from sweeplab.records.store import StoreError, read_records, trial_folder, write_json, write_record
+from sweeplab.records.store import StoreError, read_json, read_records, trial_folder, write_json, write_record
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.dashboard import _DATABASE
 from sweeplab.trial.lifecycle import run_cohort
@@ -79,9 +79,11 @@ TPE: Final = (*LR, "sampler=tpe")
 def shown(folder: Path) -> list[tuple[dict[str, Any], int, list[float] | None, str]]:
     """What Optuna's dashboard would show of each trial."""
     storage = RDBStorage(f"sqlite:///{folder / _DATABASE}")
-    trials = optuna.load_study(study_name="single", storage=storage).trials
+    study = optuna.load_study(study_name="single", storage=storage)
+    trials, names = study.trials, study.metric_names
     storage.remove_session()
     storage.engine.dispose()
+    assert names == list(read_json(folder / "study.json")["objectives"])
     return [(one.params, one.user_attrs["seed"], one.values, one.state.name) for one in trials]
 
 

@@ -13,7 +13,9 @@ import pytest
 from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.record import Phase, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import read_facts, read_records
+from sweeplab.report import summarize_answer
 from sweeplab.report.evidence.formatting import describe_params
+from sweeplab.report.templating import escape_markdown
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_dashboards import (
     _REPORT,
@@ -160,6 +162,11 @@ def looked_up(accessor: str, config: dict[str, Any], said: dict[str, Any]) -> An
 def test_panels_name_what_the_runs_have(online: Online) -> None:
     workspace = json.loads((online.found.page.with_name(_WORKSPACE)).read_text())
     sections = workspace["spec"]["section"]["panelBankConfig"]["sections"]
+    answer, bars = sections[0]["panels"]
+    assert sections[0]["name"] == "The answer"
+    for sentence in summarize_answer(online.found.facts, online.records):
+        assert escape_markdown(sentence) in answer["config"]["value"]
+    assert bars["config"]["metrics"] == ["heldout_loss_nats_per_token"]
     panels = {panel["viewType"]: panel["config"] for section in sections for panel in section["panels"]}
     columns = [column["accessor"] for column in panels["Parallel Coordinates Plot"]["columns"]]
     (runs,) = workspace["spec"]["section"]["runSets"]
