@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sweeplab.cli.foreign_claims import leave_out_foreign_claims
-from sweeplab.cli.shorthand import write_out
+from sweeplab.cli.shorthand import JSON_FLAG, write_out
 from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
@@ -101,7 +101,7 @@ def check_flags(arguments: Sequence[str]) -> None:
     flags = get_args_parser()._option_string_actions
     for place, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
-        if not argument.startswith("-") or any(known.startswith(flag) for known in flags):
+        if not argument.startswith("-") or argument == JSON_FLAG or any(known.startswith(flag) for known in flags):
             continue
         name = flag.lstrip("-").replace("-", "_")
         if len(flag) - len(flag.lstrip("-")) == 1 and "." not in name:

@@ -24,7 +24,8 @@ from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
-from sweeplab.records.store import write_json
+from sweeplab.records.plan import PLAN_VERSION, StudyPlan
+from sweeplab.records.store import to_json, write_json
 from sweeplab.search.planned import compose_planned_points, count_planned_trials, list_settings
 
 if TYPE_CHECKING:
@@ -195,7 +196,8 @@ def _list_plan_values(
     config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes, sentences: list[str]
 ) -> dict[str, Any]:
     """`plan.json`."""
-    return {
+    values = {
+        "version": PLAN_VERSION,
         "study": config.study.name,
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
@@ -208,6 +210,7 @@ def _list_plan_values(
         "assumptions": sentences,
         "rows": [_list_row_values(row, read_device_memory(config)) for row in rows],
     }
+    return StudyPlan.model_validate(values, strict=False).to_dict()
 
 
 def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
@@ -244,7 +247,11 @@ def plan_study(request: Request, console: Console) -> None:
     times = sum_times(rows, num_trials, is_listed, num_workers)
     path = study_folder(config) / "plan.json"
     sentences = _write_sentences(config, varied, rows, is_listed)
-    write_json(path, _list_plan_values(config, varied, rows, times, sentences))
+    values = _list_plan_values(config, varied, rows, times, sentences)
+    write_json(path, values)
+    if config.output == "json":
+        print(to_json(values), end="")
+        return
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))

@@ -12,6 +12,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
+    "output": ("plan", "watch", "list", "compare", "report", "run", "recommend"),
     "trial": ("export", "reproduce"),
     "studies": ("compare",),
     "export.": ("export", "recommend"),

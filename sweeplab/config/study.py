@@ -129,6 +129,10 @@ class StudyConfig(TrialConfig):
     action: Literal[
         "run", "recommend", "plan", "watch", "list", "export", "reproduce", "analyze", "report", "compare"
     ] = key("what to do with the study")
+    output: Literal["text", "json"] = key(
+        "json: what plan, watch, list, compare, report and a finished run print is JSON for programs, and nothing else "
+        "goes to stdout; --json says the same"
+    )
     trial: int | Literal["best"] | None = key(
         "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
     )
