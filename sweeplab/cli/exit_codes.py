@@ -11,7 +11,7 @@ _HUNG_UP: Final = 129
 
 EXIT_CODES: Final = {
     DONE: "done",
-    WITHOUT_RESULT: "no trial finished, a rerun was not the same, or a fault with its traceback",
+    WITHOUT_RESULT: "no trial finished, a rerun was not the same, or a fault (traceback)",
     MISTAKE: "a mistake in the command or its input",
     INTERRUPTED: "interrupted (Ctrl-C)",
     _TERMINATED: "ended by SIGTERM",

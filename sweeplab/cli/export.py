@@ -17,6 +17,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig
+from sweeplab.execution.placement import refuse_missing_gpu
 from sweeplab.records.items import read_items
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text
@@ -241,6 +242,7 @@ def export_study(request: Request, console: Console) -> None:
     """Writes `export.path`, whole or not at all. Raises `ConfigError` and `StoreError`."""
     settings, export = request.config, request.config.export
     chosen = _find_sources(settings)
+    refuse_missing_gpu(settings.executor)
     silence_libraries()
     path = Path(str(export.path))
     partial = path.with_name(f".{path.name}.{os.getpid()}")

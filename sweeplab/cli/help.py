@@ -63,7 +63,7 @@ Follow a study from another terminal:
   python -m sweeplab +experiment=rank_sweep action=watch
 The studies of this folder, and how far each is:
   python -m sweeplab action=list
-For programs (plan, watch, list, compare, report, run): JSON, and nothing else:
+For programs, JSON alone (also of watch, list, compare, report and a run):
   python -m sweeplab +experiment=rank_sweep action=plan --json
 A finished trial as files:
   python -m sweeplab +experiment=rank_sweep action=export trial=7 \\

@@ -22,6 +22,7 @@ from sweeplab.config.shared_base import why_alone
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
+from sweeplab.planning.early import refuse_early
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.plan import PLAN_VERSION, StudyPlan
@@ -45,6 +46,7 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
 def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
+    refuse_early(config for _, config in planned)
     probe_models(config for _, config in planned)
     from sweeplab.planning.forecast import Forecaster
     from sweeplab.training.optimizers import check_optimizer

@@ -19,6 +19,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
+from sweeplab.planning.early import refuse_early
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
 from sweeplab.records.lock import only_writer
@@ -31,6 +32,7 @@ from sweeplab.records.store import (
     read_facts,
     read_records,
     record_path,
+    refuse_unwritable,
     set_aside,
     write_facts,
 )
@@ -187,12 +189,18 @@ class Driver:
             return self.continue_from(self.open_folder())
 
     def continue_from(self, files: StudyFiles) -> int:
+        """Raises as `run`: what needs no worker to be told is refused before one starts."""
         check_space(self.config, self.varied)
+        reports = Path(self.config.study.reports_dir) / self.facts.name
+        for folder in [reports, *([Path(path).parent] if (path := self.config.export.path) is not None else [])]:
+            refuse_unwritable(folder)
+        planned = compose_planned_points(self.request, self.varied)
+        if not files.records:
+            refuse_early(config for _, config in planned)
+        self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
         with open_executor(self.config, self.folder) as executor:
-            planned = compose_planned_points(self.request, self.varied)
             if not files.records:  # while workers start
                 probe_models(config for _, config in planned)
-            self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:
                 self.run_trials(search, executor)

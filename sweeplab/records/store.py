@@ -30,6 +30,15 @@ def make_folder(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be created: {error.strerror}; choose another folder") from error
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raises `StoreError` where the folder could not be created or written, and leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StoreError(f"{folder} cannot be created: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError(f"{folder} cannot be written: {there} is read-only for this user; choose another folder")
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turns errors of a library that writes into `folder` into a `StoreError` that names the folder and the cause."""
