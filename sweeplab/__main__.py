@@ -12,6 +12,11 @@ def main() -> None:
 
         print(describe_versions(sweeplab.__version__))
         return
+    if "--complete" in sys.argv[1:2]:
+        from sweeplab.cli.completion import complete
+
+        print(*complete("".join(sys.argv[2:3])), sep="\n")
+        return
     from sweeplab.cli.exit_codes import INTERRUPTED
     from sweeplab.cli.terminal import Ended, outlives_terminal
 
@@ -34,6 +39,11 @@ def _run_arguments() -> None:
 
         if (text := asked_help(sys.argv[1:])) is not None:
             print(text)
+            return
+        if "--completion" in sys.argv[1:]:
+            from sweeplab.cli.completion import write_completion
+
+            print(write_completion(sys.argv[1:]), end="")
             return
         from sweeplab.cli.dispatch import run_command
 

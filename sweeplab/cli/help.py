@@ -85,7 +85,8 @@ Exit codes:
 --help GROUP shows one group, such as --help adapter, with its options;
 --help WORD the keys that have it in their names, such as --help rank.
 +experiment=NAME --cfg job shows what an experiment sets.
---hydra-help has Hydra's own flags.
+--hydra-help has Hydra's own flags. For completion at TAB (bash or zsh):
+  eval "$(python -m sweeplab --completion bash)"
 """
 _WITH_OWN: Final = ("", "experiment")  # what `--help` names where own experiments are listed, too
 _EXPERIMENTS: Final = "experiment: a study that comes with sweeplab"
