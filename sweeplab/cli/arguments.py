@@ -15,6 +15,7 @@ from sweeplab.cli.shorthand import JSON_FLAG, write_out
 from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
+from sweeplab.config.recommendation import imply_experiment
 from sweeplab.config.suggestions import find_meant_key
 from sweeplab.runtime.errors import ConfigError, mask_passwords
 from sweeplab.runtime.paths import quote_command
@@ -37,9 +38,7 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in written:
         _check_readable(argument)
     _typed[:] = arguments
-    names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
-    own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    chosen, left_out = leave_out_foreign_claims([*own, *written])
+    chosen, left_out = leave_out_foreign_claims([*imply_experiment(arguments), *written])
     if left_out is not None:
         print(left_out, file=sys.stderr)
     return [mark_known(argument) for argument in _put_flags_first(chosen)]

@@ -47,6 +47,7 @@ from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.ending import show_ending
+from sweeplab.tracking.foresight import foresee_seconds
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.under_way import TimeLimit
@@ -221,6 +222,8 @@ class Driver:
         budget = Budget(self.config.study, self.folder, search.records, num_workers)
         limit = None if budget.most_seconds is None else TimeLimit(budget.most_seconds, budget.seconds)
         find_standing = partial(describe_standing, self.facts)
+        num_left, tasks = max(0, search.num_planned - num_done), self.config.evaluation.tasks
+        foreseen = foresee_seconds(self.folder, search.records, num_left, num_workers, bool(tasks))
         with StudyProgress(
             search.num_planned,
             num_done,
@@ -231,6 +234,7 @@ class Driver:
             search.records,
             find_standing,
             limit,
+            None if is_race else foreseen,
         ) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress, budget).run()
