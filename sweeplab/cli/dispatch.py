@@ -117,6 +117,10 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.export import export_study
 
             export_study(request, console)
+        case "answers":
+            from sweeplab.cli.answers import show_answers
+
+            show_answers(request.config, console)
         case "analyze":
             _analyze_study(request.config, console)
         case "report":

@@ -91,12 +91,16 @@ def _find_best_trial(folder: Path, records: list[TrialRecord]) -> int:
     return max(finished)
 
 
+def choose_trial(config: StudyConfig, folder: Path, records: list[TrialRecord]) -> int:
+    """The number that `trial` says. Raises `ConfigError` for the best one where no setting leads."""
+    return _find_best_trial(folder, records) if config.trial == "best" else config.trial or 0
+
+
 def _find_sources(config: StudyConfig) -> list[Source]:
     """The trials that the command names. Raises `ConfigError` where they cannot be exported together."""
     folder = study_folder(config)
     records = read_records(folder)
-    trial = _find_best_trial(folder, records) if config.trial == "best" else config.trial or 0
-    numbers = config.export.trials or [trial]
+    numbers = config.export.trials or [choose_trial(config, folder, records)]
     chosen = [find_source(number, records, folder, config.export.kind) for number in numbers]
     for one in chosen[1:]:
         for key in ("model", "quantization"):

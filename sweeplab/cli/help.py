@@ -70,6 +70,8 @@ A finished trial as files:
       export.kind=merged export.path=DIR
 A trial once more, and compared with its record:
   python -m sweeplab +experiment=rank_sweep action=reproduce trial=7
+What the base and a trial answered, item by item, as CSV:
+  python -m sweeplab +experiment=rank_sweep action=answers trial=best
 The report again, from the records:
   python -m sweeplab +experiment=rank_sweep action=report
 Two studies side by side, if they may be:

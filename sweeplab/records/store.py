@@ -99,6 +99,14 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
 
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a file of JSON lines. Raises `StoreError` where it is missing or damaged."""
+    try:  # not splitlines: a text may hold U+2028
+        return [strict_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
 def strict_json(text: str) -> Any:
     """The value of a JSON text. Raises `ValueError`, also for numbers and letters that could not be written again."""
 
@@ -157,13 +165,14 @@ def base_path(study_folder: Path, key: str) -> Path:
     return study_folder / "base" / f"{key}.json"
 
 
-def _base_items_path(study_folder: Path, key: str) -> Path:
+def base_items_path(study_folder: Path, key: str) -> Path:
+    """Of the base's results by item, with what it was asked."""
     return study_folder / "base" / f"{key}.items.jsonl"
 
 
 def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
     """Writes the score of a base. Its items are written first, so that a score never lacks them."""
-    write_json_lines(_base_items_path(study_folder, score.key), items)
+    write_json_lines(base_items_path(study_folder, score.key), items)
     write_json(base_path(study_folder, score.key), score.to_dict())
 
 
@@ -186,10 +195,10 @@ def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore
     for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:
         try:
             score = read_base_score(path)
-            items = _base_items_path(path.parents[1], key).read_bytes()
+            items = base_items_path(path.parents[1], key).read_bytes()
         except (StoreError, OSError):  # a damaged file of another study is ignored
             continue
-        write_bytes(_base_items_path(study_folder, key), items)
+        write_bytes(base_items_path(study_folder, key), items)
         write_json(own, score.to_dict())
         return score
     return None
