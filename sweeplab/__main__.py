@@ -1,14 +1,7 @@
-"""`python -m sweeplab`: what the command line asks for; help and version without importing what a study needs.
-
-Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced; 2 a mistake of the user's; 130 interrupted; 143
-and 129 ended by SIGTERM and SIGHUP.
-"""
+"""`python -m sweeplab`: what the command line asks for; help and version without importing what a study needs."""
 
 import os
 import sys
-from typing import Final
-
-_INTERRUPTED: Final = 130
 
 
 def main() -> None:
@@ -19,6 +12,12 @@ def main() -> None:
 
         print(describe_versions(sweeplab.__version__))
         return
+    if "--complete" in sys.argv[1:2]:
+        from sweeplab.cli.completion import complete
+
+        print(*complete("".join(sys.argv[2:3])), sep="\n")
+        return
+    from sweeplab.cli.exit_codes import INTERRUPTED
     from sweeplab.cli.terminal import Ended, outlives_terminal
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
@@ -29,7 +28,7 @@ def main() -> None:
             print(f"sweeplab: {end.word}", file=sys.stderr)
             sys.exit(end.exit_code)
         except KeyboardInterrupt:
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
 
 
 def _run_arguments() -> None:
@@ -40,6 +39,11 @@ def _run_arguments() -> None:
 
         if (text := asked_help(sys.argv[1:])) is not None:
             print(text)
+            return
+        if "--completion" in sys.argv[1:]:
+            from sweeplab.cli.completion import write_completion
+
+            print(write_completion(sys.argv[1:]), end="")
             return
         from sweeplab.cli.dispatch import run_command
 

@@ -11,10 +11,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sweeplab.cli.foreign_claims import leave_out_foreign_claims
-from sweeplab.cli.shorthand import write_out
+from sweeplab.cli.shorthand import JSON_FLAG, write_out
 from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
+from sweeplab.config.recommendation import imply_experiment
 from sweeplab.config.suggestions import find_meant_key
 from sweeplab.runtime.errors import ConfigError, mask_passwords
 from sweeplab.runtime.paths import quote_command
@@ -37,9 +38,7 @@ def check_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in written:
         _check_readable(argument)
     _typed[:] = arguments
-    names_experiment = any(argument.lstrip("+").startswith("experiment") for argument in arguments)
-    own = ["+experiment=recommend"] if "action=recommend" in arguments and not names_experiment else []
-    chosen, left_out = leave_out_foreign_claims([*own, *written])
+    chosen, left_out = leave_out_foreign_claims([*imply_experiment(arguments), *written])
     if left_out is not None:
         print(left_out, file=sys.stderr)
     return [mark_known(argument) for argument in _put_flags_first(chosen)]
@@ -101,7 +100,7 @@ def check_flags(arguments: Sequence[str]) -> None:
     flags = get_args_parser()._option_string_actions
     for place, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
-        if not argument.startswith("-") or any(known.startswith(flag) for known in flags):
+        if not argument.startswith("-") or argument == JSON_FLAG or any(known.startswith(flag) for known in flags):
             continue
         name = flag.lstrip("-").replace("-", "_")
         if len(flag) - len(flag.lstrip("-")) == 1 and "." not in name:

@@ -19,11 +19,15 @@ from sweeplab.report.findings.differences import STUDY, list_differences
 from sweeplab.runtime.errors import ConfigError
 
 
-def report_comparison(config: StudyConfig, console: Console) -> None:
-    """Writes the report of the studies side by side and prints its path. Raises `ConfigError` and `StoreError`."""
+def report_comparison(config: StudyConfig, console: Console) -> Path:
+    """Writes the report of the studies side by side and prints its path; gives its folder.
+
+    Raises `ConfigError` and `StoreError`.
+    """
     runs_dir, reports_dir = Path(config.study.runs_dir), Path(config.study.reports_dir)
     page = compare_studies(config.studies, runs_dir, reports_dir, config.compare.uncontrolled)
     console.print(f"report {page}", soft_wrap=True, markup=False)
+    return page.parent
 
 
 def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, uncontrolled: bool) -> Path:

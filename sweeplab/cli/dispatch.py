@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from sweeplab.cli.arguments import check_arguments, choose_study_name, quote_typed_command
 from sweeplab.cli.errors import exits_with_one_line
+from sweeplab.cli.exit_codes import MISTAKE, WITHOUT_RESULT
 from sweeplab.cli.terminal import Ended
 from sweeplab.config.compose import DEFAULT_NAME, Request, to_study_config
 from sweeplab.config.conf import CONF
@@ -23,8 +24,7 @@ from sweeplab.runtime.paths import quote_command
 if TYPE_CHECKING:
     from rich.console import Console
 
-_WITHOUT_RESULT: Final = 1
-_OUTCOMES: Final = {_WITHOUT_RESULT: "came to nothing", 2: "was refused"}  # by exit code
+_OUTCOMES: Final = {WITHOUT_RESULT: "came to nothing", MISTAKE: "was refused"}  # by exit code
 
 
 class _FailedJob(NamedTuple):
@@ -68,7 +68,7 @@ def _run_job(composed: DictConfig, failed: list[_FailedJob]) -> None:
         code = end.code
     except Exception:  # the others are not to blame for it
         traceback.print_exc()
-        code = _WITHOUT_RESULT
+        code = WITHOUT_RESULT
     if isinstance(code, int) and code:
         shown = quote_command([one.removeprefix("++") for one in context.overrides.task])
         failed.append(_FailedJob(context.job.num, shown, code))
@@ -81,24 +81,35 @@ def _run_one(composed: DictConfig) -> None:
         overrides = list(HydraConfig.get().overrides.task)
         config = to_study_config(composed, DEFAULT_NAME, overrides)
         if not _act(Request(config, overrides, quote_typed_command())):
-            sys.exit(_WITHOUT_RESULT)
+            sys.exit(WITHOUT_RESULT)
 
 
 def _act(request: Request) -> bool:
     """Does what `action` says; false where that came to nothing."""
     from rich.console import Console
 
-    console = Console()
+    is_json = request.config.output == "json"
+    console = Console(stderr=is_json)  # stdout is the document's
     match request.config.action:
         case "plan":
             from sweeplab.cli.plan import plan_study
 
             plan_study(request, console)
         case "watch":
+            if is_json:
+                from sweeplab.cli.watch_events import print_events
+
+                print_events(request.config)
+                return True
             from sweeplab.cli.watch import watch_study
 
             watch_study(request.config, console)
         case "list":
+            if is_json:
+                from sweeplab.cli.watch_events import print_studies
+
+                print_studies(request.config)
+                return True
             from sweeplab.cli.list_studies import list_studies
 
             list_studies(request.config, console)
@@ -106,21 +117,34 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.export import export_study
 
             export_study(request, console)
+        case "answers":
+            from sweeplab.cli.answers import show_answers
+
+            show_answers(request.config, console)
         case "analyze":
             _analyze_study(request.config, console)
         case "report":
-            _report_study(request.config, console)
+            _end_with_answer(_report_study(request.config, console), is_json)
         case "compare":
             from sweeplab.cli.compare import report_comparison
 
-            report_comparison(request.config, console)
+            _end_with_answer(report_comparison(request.config, console), is_json)
         case "reproduce":
             from sweeplab.cli.reproduce import reproduce_trial
 
             return reproduce_trial(request, console)
         case "run" | "recommend":
-            return _run_study(request, console)
+            has_finished = _run_study(request, console)
+            study = request.config.study
+            _end_with_answer(Path(study.reports_dir) / str(study.name), is_json)
+            return has_finished
     return True
+
+
+def _end_with_answer(folder: Path, is_json: bool) -> None:
+    """Prints the `answer.json` of a report's folder where programs read what this one prints."""
+    if is_json:
+        print((folder / "answer.json").read_text(encoding="utf-8"), end="")
 
 
 def _run_study(request: Request, console: "Console") -> bool:
@@ -144,8 +168,11 @@ def _run_study(request: Request, console: "Console") -> bool:
         raise
 
 
-def _report_study(config: StudyConfig, console: "Console") -> None:
-    """Writes the report again from the records and prints its path. Raises `StoreError` where there is no study."""
+def _report_study(config: StudyConfig, console: "Console") -> Path:
+    """Writes the report again from the records and prints its path; gives its folder.
+
+    Raises `StoreError` where there is no study.
+    """
     from sweeplab.report import rebuild_report, write_index
 
     folder = study_folder(config)
@@ -156,6 +183,7 @@ def _report_study(config: StudyConfig, console: "Console") -> None:
     page = rebuild_report(folder, Path(config.study.reports_dir) / folder.name)
     write_index(page.parent.parent)
     console.print(f"report {page}", soft_wrap=True, markup=False)
+    return page.parent
 
 
 def _analyze_study(config: StudyConfig, console: "Console") -> None:

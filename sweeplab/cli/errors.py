@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 
+from sweeplab.cli.exit_codes import MISTAKE
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.own_options import explain_missing_option, find_own_folder, list_own_options
 from sweeplab.config.schema import OF_A_TRIAL, holds
@@ -33,7 +34,6 @@ _AMBIGUOUS: Final = "Ambiguous value for argument "
 _APPENDED: Final = "Could not append to config"
 _SWEEP: Final = "' requires --multirun"
 _UNPLAIN: Final = re.compile(r"[^\w/\-+.%*@?|: $]", re.ASCII)  # letters that Hydra reads within quotes only
-_MISTAKE: Final = 2  # exit code
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -52,7 +52,7 @@ def exits_with_one_line() -> Iterator[None]:
 def exit_with_line(message: str) -> NoReturn:
     """Prints one line, also where a name holds line breaks or what moves a terminal's cursor; exit code 2."""
     print(f"sweeplab: {escape_unprintable(mask_passwords(message))}", file=sys.stderr)
-    sys.exit(_MISTAKE)
+    sys.exit(MISTAKE)
 
 
 def _describe_mistake(error: Exception) -> str | None:

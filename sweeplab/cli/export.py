@@ -17,6 +17,7 @@ from sweeplab.config.compose import Request
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig
+from sweeplab.execution.placement import refuse_missing_gpu
 from sweeplab.records.items import read_items
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text
@@ -90,12 +91,16 @@ def _find_best_trial(folder: Path, records: list[TrialRecord]) -> int:
     return max(finished)
 
 
+def choose_trial(config: StudyConfig, folder: Path, records: list[TrialRecord]) -> int:
+    """The number that `trial` says. Raises `ConfigError` for the best one where no setting leads."""
+    return _find_best_trial(folder, records) if config.trial == "best" else config.trial or 0
+
+
 def _find_sources(config: StudyConfig) -> list[Source]:
     """The trials that the command names. Raises `ConfigError` where they cannot be exported together."""
     folder = study_folder(config)
     records = read_records(folder)
-    trial = _find_best_trial(folder, records) if config.trial == "best" else config.trial or 0
-    numbers = config.export.trials or [trial]
+    numbers = config.export.trials or [choose_trial(config, folder, records)]
     chosen = [find_source(number, records, folder, config.export.kind) for number in numbers]
     for one in chosen[1:]:
         for key in ("model", "quantization"):
@@ -241,6 +246,7 @@ def export_study(request: Request, console: Console) -> None:
     """Writes `export.path`, whole or not at all. Raises `ConfigError` and `StoreError`."""
     settings, export = request.config, request.config.export
     chosen = _find_sources(settings)
+    refuse_missing_gpu(settings.executor)
     silence_libraries()
     path = Path(str(export.path))
     partial = path.with_name(f".{path.name}.{os.getpid()}")

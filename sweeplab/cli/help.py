@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from sweeplab.cli.exit_codes import EXIT_CODES
 from sweeplab.config.conf import options
 from sweeplab.config.own_options import find_own_folder, list_beside, list_own_options
 from sweeplab.config.reference import (
@@ -62,11 +63,15 @@ Follow a study from another terminal:
   python -m sweeplab +experiment=rank_sweep action=watch
 The studies of this folder, and how far each is:
   python -m sweeplab action=list
+For programs, JSON alone (also of watch, list, compare, report and a run):
+  python -m sweeplab +experiment=rank_sweep action=plan --json
 A finished trial as files:
   python -m sweeplab +experiment=rank_sweep action=export trial=7 \\
       export.kind=merged export.path=DIR
 A trial once more, and compared with its record:
   python -m sweeplab +experiment=rank_sweep action=reproduce trial=7
+What the base and a trial answered, item by item, as CSV:
+  python -m sweeplab +experiment=rank_sweep action=answers trial=best
 The report again, from the records:
   python -m sweeplab +experiment=rank_sweep action=report
 Two studies side by side, if they may be:
@@ -77,14 +82,13 @@ Which directions the adapters share, spectra, Elo:
 The same command goes on where it was stopped.
 Records: runs/<study>/trials/*/record.json
 Report: reports/<study>/report.html
-Exit codes: 0 done; 1 no trial finished, or a trial was not reproduced;
-2 a mistake in the command or the input; 130 interrupted; 143, 129 ended by a
-signal (SIGTERM, SIGHUP).
-
+Exit codes:
+{codes}
 --help GROUP shows one group, such as --help adapter, with its options;
 --help WORD the keys that have it in their names, such as --help rank.
 +experiment=NAME --cfg job shows what an experiment sets.
---hydra-help has Hydra's own flags.
+--hydra-help has Hydra's own flags. For completion at TAB (bash or zsh):
+  eval "$(python -m sweeplab --completion bash)"
 """
 _WITH_OWN: Final = ("", "experiment")  # what `--help` names where own experiments are listed, too
 _EXPERIMENTS: Final = "experiment: a study that comes with sweeplab"
@@ -124,11 +128,16 @@ def _describe_own(folder: Path | None) -> str:
     return "\n".join(["", "your own experiments:", *lines, ""]) if lines else ""
 
 
+def _write_usage() -> str:
+    codes = (f"  {code:>3}  {meaning}\n" for code, meaning in EXIT_CODES.items())
+    return _USAGE.replace("{codes}\n", "".join([*codes, "\n"]))
+
+
 def describe_all() -> str:
     """Usage, examples, and every key; options by their names."""
     parts = (describe_part(name) for name in part_names())
     chapters = ["\n".join(["", *_head(part), *_name_options(part), *_keys(part)]) for part in parts]
-    return "\n".join([_USAGE, _EXPERIMENTS, *_name_experiments(), *chapters])
+    return "\n".join([_write_usage(), _EXPERIMENTS, *_name_experiments(), *chapters])
 
 
 def describe_group(name: str) -> str:

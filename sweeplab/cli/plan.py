@@ -22,9 +22,11 @@ from sweeplab.config.shared_base import why_alone
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
+from sweeplab.planning.early import refuse_early
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
-from sweeplab.records.store import write_json
+from sweeplab.records.plan import PLAN_VERSION, StudyPlan
+from sweeplab.records.store import to_json, write_json
 from sweeplab.search.planned import compose_planned_points, count_planned_trials, list_settings
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
 def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[PlanRow]:
     """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
+    refuse_early(config for _, config in planned)
     probe_models(config for _, config in planned)
     from sweeplab.planning.forecast import Forecaster
     from sweeplab.training.optimizers import check_optimizer
@@ -195,7 +198,8 @@ def _list_plan_values(
     config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], times: StudyTimes, sentences: list[str]
 ) -> dict[str, Any]:
     """`plan.json`."""
-    return {
+    values = {
+        "version": PLAN_VERSION,
         "study": config.study.name,
         "model": config.model.name,
         "num_total_params": rows[0].forecast.num_total_params,
@@ -208,6 +212,7 @@ def _list_plan_values(
         "assumptions": sentences,
         "rows": [_list_row_values(row, read_device_memory(config)) for row in rows],
     }
+    return StudyPlan.model_validate(values, strict=False).to_dict()
 
 
 def _list_row_values(row: PlanRow, memory_bytes: int | None) -> dict[str, Any]:
@@ -244,7 +249,11 @@ def plan_study(request: Request, console: Console) -> None:
     times = sum_times(rows, num_trials, is_listed, num_workers)
     path = study_folder(config) / "plan.json"
     sentences = _write_sentences(config, varied, rows, is_listed)
-    write_json(path, _list_plan_values(config, varied, rows, times, sentences))
+    values = _list_plan_values(config, varied, rows, times, sentences)
+    write_json(path, values)
+    if config.output == "json":
+        print(to_json(values), end="")
+        return
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
     console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))

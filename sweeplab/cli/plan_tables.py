@@ -11,7 +11,6 @@ from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
 from sweeplab.report.evidence.formatting import DASH, describe_params, shorten_key
-from sweeplab.report.evidence.masks import Mask, find_mask, find_masks
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
@@ -82,24 +81,6 @@ def _list_columns(rows: Sequence[PlanRow]) -> list[str]:
     return keys if len(keys) <= _MOST_AXES and all(list(row.params) == keys for row in rows) else []
 
 
-def _name_settings(rows: Sequence[PlanRow]) -> list[str]:
-    """Each setting in words, toggles of one kind by those that are on."""
-    keys = list(dict.fromkeys(key for row in rows for key in row.params))
-    switches = {
-        key: {"choices": [True, False]}
-        for key in keys
-        if all(isinstance(row.params.get(key, True), bool) for row in rows)
-    }
-    masks = find_masks(switches, keys)
-    return [_name_setting(row.params, masks) for row in rows]
-
-
-def _name_setting(params: Params, masks: Sequence[Mask]) -> str:
-    on = [mask.name(params) for mask in masks if any(key in params for key in mask.keys)]
-    others = {key: value for key, value in params.items() if find_mask(masks, key) is None}
-    return ", ".join([*on, *([describe_params(others)] if others else [])]) or "as configured"
-
-
 def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | None) -> Table:
     """One line per setting; numbers are never cut, and the words of the last column may go on below."""
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
@@ -116,10 +97,10 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
         table.add_column(f"fits\n{format_bytes(memory_bytes)}")
-    for row, name in zip(rows, _name_settings(rows), strict=True):
+    for row in rows:
         forecast = row.forecast
         table.add_row(
-            *([str(row.params[key]) for key in keys] or [name]),
+            *([str(row.params[key]) for key in keys] or [describe_params(row.params)]),
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",

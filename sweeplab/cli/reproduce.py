@@ -20,7 +20,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.executor import Executor
-from sweeplab.execution.placement import Placement
+from sweeplab.execution.placement import Placement, refuse_missing_gpu
 from sweeplab.execution.supervisor import LocalLauncher
 from sweeplab.records.record import Status, TrialRecord, score_values
 from sweeplab.records.store import make_folder, read_record, record_path, trial_files, write_json
@@ -140,7 +140,9 @@ def _rerun_trial(record: TrialRecord, request: Request, folder: Path, console: C
     make_folder(folder)
     config = _read_config(record, request.overrides)
     num_devices = config.training.num_devices
-    placement = Placement(_match_executor(request.config.executor, record, num_devices), None, num_devices)
+    executor_config = _match_executor(request.config.executor, record, num_devices)
+    refuse_missing_gpu(executor_config)
+    placement = Placement(executor_config, None, num_devices)
     spec = TrialSpec(record.number, record.seed, record.params, config, folder).to_dict()
     with Executor(LocalLauncher([placement]), False, folder) as executor, StudyProgress(1, 0, console) as progress:
         progress.started(record.number, record.params, record.seed)

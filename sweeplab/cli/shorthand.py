@@ -1,4 +1,4 @@
-"""Shorter words for own models and data: `model=DIR`, `model=ORG/NAME`, `data=FILE`, `export=true`."""
+"""Shorter words: `model=DIR`, `model=ORG/NAME`, `data=FILE`, `export=true`, `--json`."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import Final
 from sweeplab.cli.slips import refuse_missing_path
 from sweeplab.config.conf import options
 
+JSON_FLAG: Final = "--json"
 _HUB_NAME: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _DATA_FILE: Final = re.compile(r".+\.(json|jsonl|csv|tsv|parquet)", re.IGNORECASE)
 
@@ -18,6 +19,8 @@ def write_out(arguments: Sequence[str]) -> list[str]:
 
 
 def _write_out_one(argument: str, arguments: Sequence[str]) -> list[str]:
+    if argument == JSON_FLAG:
+        return ["output=json"]
     group, equals, value = argument.partition("=")
     if argument == "export=true":
         return [f"export.path=exports/{_find_study_name(arguments)}"]

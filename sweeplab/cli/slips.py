@@ -30,6 +30,8 @@ def refuse_slips(arguments: Sequence[str], flag_values: Sequence[int]) -> None:
         key, equals, value = argument.lstrip("+").partition("=")
         if not equals:
             _refuse_word(arguments, place)
+        elif key == "json":
+            raise ConfigError(f"{argument} is no argument; type --json")
         elif not value and place + 1 < len(arguments):
             _refuse_blank(arguments, place)
         elif key in _EXPERIMENT and (key != "experiment" or not argument.startswith("+")):

@@ -12,7 +12,8 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
-    "trial": ("export", "reproduce"),
+    "output": ("plan", "watch", "list", "compare", "report", "run", "recommend"),
+    "trial": ("export", "reproduce", "answers"),
     "studies": ("compare",),
     "export.": ("export", "recommend"),
     "watch.": ("watch",),

@@ -127,10 +127,16 @@ class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
     action: Literal[
-        "run", "recommend", "plan", "watch", "list", "export", "reproduce", "analyze", "report", "compare"
+        "run", "recommend", "plan", "watch", "list", "answers", "export", "reproduce", "analyze", "report", "compare"
     ] = key("what to do with the study")
+    output: Literal["text", "json"] = key(
+        "json: what plan, watch, list, compare, report and a finished run print is JSON for programs, and nothing else "
+        "goes to stdout; --json says the same"
+    )
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
+        "number of the trial to export, to run again or to see the answers of; best: one of the setting that leads, not to "
+        "run again",
+        None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])
     study: StudySection = key("the study")

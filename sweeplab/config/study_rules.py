@@ -80,6 +80,8 @@ def check_study(config: StudyConfig) -> None:
         _check_export(config.model_copy(update={"trial": "best"}))
     if config.action == "reproduce" and not isinstance(config.trial, int):
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
+    if config.action == "answers" and config.trial is None:
+        raise ConfigError("action=answers needs a trial: trial=best, or its number")
     _check_cohort_size(config)
     _check_seeds(config.study.seeds)
     check_task_names(config.evaluation.tasks, config.evaluation.include_path)

@@ -31,11 +31,27 @@ _FIELDS: Final = {  # fields that lm-eval's prompts read, for the tasks of `eval
 }
 
 
+def refuse_missing_files(settings: EvaluationConfig) -> None:
+    """Raises `ConfigError` where `evaluation.data_dir` lacks the file of a task whose file's name is known."""
+    if settings.data_dir is None:
+        return
+    folder = expand_home(settings.data_dir)
+    for task in [task for task in settings.tasks if task in _FIELDS]:
+        name = _FILES.get(task, f"{task}_test.jsonl")
+        if not (folder / name).is_file():
+            raise _miss_file(folder / name, task)
+
+
+def _miss_file(path: Path, task: str) -> ConfigError:
+    where = f"evaluation.data_dir: {path}, which {task} reads, is missing"
+    return ConfigError(f"{where}; conf/evaluation/lora_insights.yaml has the format")
+
+
 def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines. Raises `ConfigError` that names file, line and task."""
     where = f"evaluation.data_dir: {path}"
     if not path.is_file():
-        raise ConfigError(f"{where}, which {task} reads, is missing; conf/evaluation/lora_insights.yaml has the format")
+        raise _miss_file(path, task)
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():

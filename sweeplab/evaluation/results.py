@@ -4,10 +4,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sweeplab.evaluation.sampling import number_clusters
 from sweeplab.records.record import Score
+
+_MOST_LETTERS: Final = 2000  # of a prompt that is kept: its end, where the question stands
 
 IsMean = Callable[[str, str], bool]  # of a task and its metric: whether the score is the mean of the items' values
 
@@ -18,6 +20,7 @@ class Evaluation(NamedTuple):
     scores: dict[str, dict[str, Score]]
     items: list[dict[str, Any]]
     notes: tuple[str, ...] = ()  # which faster way of computing was not taken, and why
+    prompts: tuple[str | None, ...] = ()  # of the items of tasks, in their order: what the model was given
     unmeasured: frozenset[str] = frozenset()  # `scores.<task>.<metric>` whose value is no finite number
 
 
@@ -35,7 +38,15 @@ def read_evaluation(results: dict[str, Any], loaded: dict[str, Any], clusters: M
     groups = [row for group in loaded["groups"].values() for row in _list_group_rows(group, scores, is_mean)]
     named = {f"scores.{task}.{name}" for task, name in _list_measured(results["results"])}
     known = {f"scores.{task}.{name}" for task, metrics in scores.items() for name in metrics}
-    return Evaluation(scores, rows + groups, unmeasured=frozenset(named - known))
+    prompts = tuple(_read_prompt(sample) for samples in results["samples"].values() for sample in samples)
+    return Evaluation(scores, rows + groups, prompts=prompts, unmeasured=frozenset(named - known))
+
+
+def _read_prompt(sample: dict[str, Any]) -> str | None:
+    """The end of the text that stands before an item's first answer; None where lm-eval tells none."""
+    arguments = sample.get("arguments") or [()]
+    first = arguments[0][0] if arguments[0] else None
+    return first[-_MOST_LETTERS:] if isinstance(first, str) else None
 
 
 def _name_metric(key: str) -> str | None:

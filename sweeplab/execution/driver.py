@@ -19,6 +19,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler, StudyStopped
+from sweeplab.planning.early import refuse_early
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
 from sweeplab.records.lock import only_writer
@@ -31,6 +32,7 @@ from sweeplab.records.store import (
     read_facts,
     read_records,
     record_path,
+    refuse_unwritable,
     set_aside,
     write_facts,
 )
@@ -45,6 +47,7 @@ from sweeplab.search.samplers import check_space
 from sweeplab.search.search import Search
 from sweeplab.search.settings import discard_search, has_changed_settings
 from sweeplab.tracking.ending import show_ending
+from sweeplab.tracking.foresight import foresee_seconds
 from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.under_way import TimeLimit
@@ -187,12 +190,18 @@ class Driver:
             return self.continue_from(self.open_folder())
 
     def continue_from(self, files: StudyFiles) -> int:
+        """Raises as `run`: what needs no worker to be told is refused before one starts."""
         check_space(self.config, self.varied)
+        reports = Path(self.config.study.reports_dir) / self.facts.name
+        for folder in [reports, *([Path(path).parent] if (path := self.config.export.path) is not None else [])]:
+            refuse_unwritable(folder)
+        planned = compose_planned_points(self.request, self.varied)
+        if not files.records:
+            refuse_early(config for _, config in planned)
+        self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
         with open_executor(self.config, self.folder) as executor:
-            planned = compose_planned_points(self.request, self.varied)
             if not files.records:  # while workers start
                 probe_models(config for _, config in planned)
-            self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
             compose = partial(trial_config, self.request.overrides)
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:
                 self.run_trials(search, executor)
@@ -213,6 +222,8 @@ class Driver:
         budget = Budget(self.config.study, self.folder, search.records, num_workers)
         limit = None if budget.most_seconds is None else TimeLimit(budget.most_seconds, budget.seconds)
         find_standing = partial(describe_standing, self.facts)
+        num_left, tasks = max(0, search.num_planned - num_done), self.config.evaluation.tasks
+        foreseen = foresee_seconds(self.folder, search.records, num_left, num_workers, bool(tasks))
         with StudyProgress(
             search.num_planned,
             num_done,
@@ -223,6 +234,7 @@ class Driver:
             search.records,
             find_standing,
             limit,
+            None if is_race else foreseen,
         ) as progress:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress, budget).run()

@@ -2,8 +2,10 @@
 
 import math
 import os
+import re
 import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
@@ -31,7 +33,10 @@ _UNMEASURED_ON_CPU: Final = dict.fromkeys(
     ("phases.train.peak_allocated_bytes", "phases.train.peak_reserved_bytes"), "solo.peak_allocated_bytes"
 )
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_BFLOAT16_SINCE: Final = 8.0  # compute capability; older cards compute it in float32, which gains nothing
 _DRIVER_LIST: Final = Path("/proc/driver/nvidia/gpus")  # a folder for each device; not there without a driver
+# of machines where nothing lists the GPU (WSL, Jetson, ROCm): the worker tells
+_OTHER_NODES: Final = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")))
 
 
 class Placement(NamedTuple):
@@ -53,6 +58,42 @@ def list_visible_gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):  # not installed, as in some containers; the driver's own list says it
         return [str(index) for index, _ in enumerate(_DRIVER_LIST.glob("*"))]
     return [str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+def refuse_missing_gpu(executor: ExecutorConfig) -> None:
+    """Raises `ConfigError` for a GPU that is asked for where there is none, or where torch was built without CUDA."""
+    if executor.device != "cuda":
+        return
+    remedy = "use executor.device=cpu; action=plan plans for a GPU that is not here"
+    hidden = os.environ.get(VISIBLE)
+    if not list_visible_gpus() and (hidden is not None or not any(node.exists() for node in _OTHER_NODES)):
+        why = "there is none here" if hidden is None else f"{VISIBLE}={hidden} shows none"
+        raise refuse("executor.device", f"needs an NVIDIA GPU, and {why}", "cuda", remedy)
+    if not _is_torch_with_cuda():
+        raise refuse("executor.device", "needs a torch with CUDA, and the one installed is without", "cuda", remedy)
+
+
+def _is_torch_with_cuda() -> bool:
+    """What torch's version.py says, without importing torch; True where it says nothing. ROCm's counts, too."""
+    package = find_spec("torch")
+    path = None if package is None or package.origin is None else Path(package.origin).parent / "version.py"
+    lines = [] if path is None else _read_words(path, "\n")
+    return not all(any(re.match(rf"{name}\b.*= *None", line) for line in lines) for name in ("cuda", "hip"))
+
+
+def _refuse_missing_bfloat16() -> None:
+    """Raises `ConfigError` where no GPU computes in bfloat16; nothing is known without nvidia-smi."""
+    asked = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+        rows = [line.rpartition(",") for line in listed.splitlines() if "," in line]
+        cards = [(name.strip(), float(capability)) for name, _, capability in rows]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return
+    if cards and all(capability < _BFLOAT16_SINCE for _, capability in cards):
+        named = f"{cards[0][0]} has {cards[0][1]:g}"
+        rule = f"needs a GPU of compute capability {_BFLOAT16_SINCE:g} or higher, and {named}"
+        raise refuse("training.precision", rule, "bfloat16", "use training.precision=float32")
 
 
 def count_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
@@ -139,12 +180,15 @@ def _refuse_unmeasured(config: StudyConfig, on_gpu: bool) -> None:
 def choose_placements(config: StudyConfig) -> list[Placement]:
     """The placements of `executor.num_workers` workers; `auto`: one for each GPU, or as many as suit the CPU.
 
-    Raises `ConfigError` for a model on more GPUs than there are, and for an objective on memory that is not measured
-    where the workers run.
+    Raises `ConfigError` for a GPU that is not here, for a model on more than there are, for arithmetic that none has,
+    and for an objective on memory that is not measured where the workers run.
     """
     executor, num_devices = config.executor, config.training.num_devices
+    refuse_missing_gpu(executor)
     gpus = [] if executor.device == "cpu" else _group_gpus(list_visible_gpus(), num_devices)
     _refuse_unmeasured(config, on_gpu=bool(gpus))
+    if gpus and config.training.precision == "bfloat16":
+        _refuse_missing_bfloat16()
     count = executor.num_workers
     if count == "auto":
         count = 1 if gpus and measures_own_cost(config) else len(gpus) or _count_cpu_workers(config)

@@ -3,15 +3,14 @@
 `python -m sweeplab.records.answer > docs/answer.schema.json`
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from sweeplab.records.json_schema import write_schema
 from sweeplab.records.metrics import METRICS
 from sweeplab.records.section import Section, key
 
 ANSWER_VERSION: Final = 1
-_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 @dataclass(frozen=True)
@@ -149,8 +148,7 @@ def find_unit(metric: str) -> str | None:
 
 
 def write_answer_schema() -> str:
-    schema = {"$schema": _DIALECT, **StudyAnswer.model_json_schema()}
-    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return write_schema(StudyAnswer)
 
 
 if __name__ == "__main__":

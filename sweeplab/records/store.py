@@ -30,6 +30,15 @@ def make_folder(folder: Path) -> None:
         raise StoreError(f"{folder} cannot be created: {error.strerror}; choose another folder") from error
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raises `StoreError` where the folder could not be created or written, and leaves nothing behind."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StoreError(f"{folder} cannot be created: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StoreError(f"{folder} cannot be written: {there} is read-only for this user; choose another folder")
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Turns errors of a library that writes into `folder` into a `StoreError` that names the folder and the cause."""
@@ -70,7 +79,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as strict JSON; NaN and infinity are errors, since JSON does not have them."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """`value` as the text of a JSON file."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
@@ -81,6 +95,14 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file. Raises `StoreError` where it is missing or not JSON."""
     try:
         return strict_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values of a file of JSON lines. Raises `StoreError` where it is missing or damaged."""
+    try:  # not splitlines: a text may hold U+2028
+        return [strict_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
@@ -143,13 +165,14 @@ def base_path(study_folder: Path, key: str) -> Path:
     return study_folder / "base" / f"{key}.json"
 
 
-def _base_items_path(study_folder: Path, key: str) -> Path:
+def base_items_path(study_folder: Path, key: str) -> Path:
+    """Of the base's results by item, with what it was asked."""
     return study_folder / "base" / f"{key}.items.jsonl"
 
 
 def write_base_score(study_folder: Path, score: BaseScore, items: Iterable[Any]) -> None:
     """Writes the score of a base. Its items are written first, so that a score never lacks them."""
-    write_json_lines(_base_items_path(study_folder, score.key), items)
+    write_json_lines(base_items_path(study_folder, score.key), items)
     write_json(base_path(study_folder, score.key), score.to_dict())
 
 
@@ -172,10 +195,10 @@ def known_base_score(study_folder: Path, key: str, elsewhere: bool) -> BaseScore
     for path in sorted(study_folder.parent.glob(f"*/base/{key}.json")) if elsewhere else []:
         try:
             score = read_base_score(path)
-            items = _base_items_path(path.parents[1], key).read_bytes()
+            items = base_items_path(path.parents[1], key).read_bytes()
         except (StoreError, OSError):  # a damaged file of another study is ignored
             continue
-        write_bytes(_base_items_path(study_folder, key), items)
+        write_bytes(base_items_path(study_folder, key), items)
         write_json(own, score.to_dict())
         return score
     return None

@@ -38,8 +38,9 @@ def show_ending(study: StoredStudy, folder: Path, report: Path, console: Console
     for note in end.answer.notes:
         _say(console, note, width)
     for step in end.steps:
-        _say(console, f"{step.why[0].upper()}{step.why[1:]}:", width)
-        console.print(Text(f"  {step.command}"), soft_wrap=True)
+        _say(console, f"{step.advice[0].upper()}{step.advice[1:]}{'.' if step.command is None else ':'}", width)
+        if step.command is not None:
+            console.print(Text(f"  {step.command}"), soft_wrap=True)
     if _has_unsent_runs(folder):
         _say(console, f"W&B's runs are kept offline in {folder}/wandb; send them, once logged in:", width)
         console.print(Text(f"  wandb sync {folder}/wandb/offline-run-*"), soft_wrap=True)

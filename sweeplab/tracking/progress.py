@@ -41,15 +41,17 @@ class StudyProgress:
         earlier: Sequence[TrialRecord] = (),
         find_standing: Callable[[list[TrialRecord]], list[str]] = lambda records: [],
         limit: TimeLimit | None = None,
+        foreseen: float | None = None,
     ) -> None:
         """`folder`: the study's, where progress.json is written for action=watch; None: it is not written.
 
         `may_end_early`: the time left, and the number of trials, is the most that it may be, as in a race.
         `find_standing`: sentences on the best so far, of all records; `earlier`: those of earlier runs. `limit`: of
-        the time.
+        the time. `foreseen`: seconds that the study takes, by earlier trials or its plan; until any were measured.
         """
         self.most = " at most" if may_end_early else ""
         self.limit = limit
+        self.foreseen_end = None if foreseen is None else time.monotonic() + foreseen
         self.console = console
         self.workers = count_noun(num_workers, "worker")
         self.num_workers = num_workers
@@ -104,7 +106,11 @@ class StudyProgress:
             num_ended=self.num_ended_now,
             trained=self.num_ended_now + self.num_under_way(),
         )
-        return self.pace.seconds_left(counts)
+        measured = self.pace.seconds_left(counts)
+        if measured is not None or self.foreseen_end is None:
+            return measured
+        left = self.foreseen_end - time.monotonic()
+        return left if left > 0 else None  # it was too short
 
     def _budget_left(self) -> float | None:
         return None if self.limit is None else max(0.0, self.limit.most_seconds - self.limit.count_spent())

@@ -82,6 +82,21 @@ def _heed_environment(settings: WandbTracking, say: Callable[[str], None]) -> st
     return mode
 
 
+def _refuse_missing_login(wandb: Any) -> None:
+    """Raises `ConfigError` where nothing on this machine lets runs be sent; the server is not asked."""
+    from wandb.errors import AuthenticationError
+    from wandb.sdk.lib import wbauth
+
+    remedy = "type wandb login, or use tracking.mode=offline or tracking=none"
+    host = wandb.setup().settings.base_url
+    try:
+        found = wbauth.authenticate_session(host=host, source="sweeplab", prompt=False, update_session=False)
+    except AuthenticationError as error:
+        raise ConfigError(f"tracking.mode=online: {describe_error(error)}; {remedy}") from error
+    if found is None:
+        raise ConfigError(f"tracking.mode=online needs a login, and there is none for {host}; {remedy}")
+
+
 class _WandbTracker:
     """Mirrors a study. Offline and interrupted runs stay in `folder`/wandb and can be sent later with `wandb sync`."""
 
@@ -98,6 +113,8 @@ class _WandbTracker:
 
         logging.raiseExceptions = False  # on a full disk each line of W&B's log would print a traceback
 
+        if mode == "online":
+            _refuse_missing_login(wandb)
         self.wandb = wandb
         self.settings = settings
         self.study = study

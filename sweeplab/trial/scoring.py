@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -95,7 +96,9 @@ def _measure_base(
     seconds = time.perf_counter() - started
     if resources.ranks.is_first:
         refuse_unmeasured(folder, scored.scores, scored.unmeasured)
-        items = [make_loss_row(*losses.restored(order_by_length(data.heldout))), *scored.items]
+        prompts = [None if prompt is None else {"prompt": prompt} for prompt in scored.prompts]  # once for all trials
+        rows = [row | (prompt or {}) for row, prompt in zip_longest(scored.items, prompts)]  # groups' rows come last
+        items = [make_loss_row(*losses.restored(order_by_length(data.heldout))), *rows]
         write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
 
 

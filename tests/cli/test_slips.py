@@ -1,11 +1,12 @@
 """What new users type: each mistake is one line with what to type instead, and exit code 2.
 
-What only a worker can tell (no tokenizer, no chat template, no GPU) is in `test_mistakes.py` and `test_harness.py`.
+What files tell before a worker starts is in `planning/test_early.py`, what only a worker can in `test_mistakes.py`.
 """
 
 import json
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def nothing(_: Path) -> None:
 def data_with_other_fields(folder: Path) -> None:
     rows = [{"q": f"Say {number}.", "reply": str(number)} for number in range(4)]
     (folder / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def chat(folder: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (folder / "chat.jsonl").write_text("\n".join([json.dumps({"messages": turns})] * 4))
 
 
 def folder_beside(folder: Path) -> None:
@@ -103,14 +109,37 @@ TWENTY: list[tuple[str, str, Prepare, str]] = [
         nothing,
         r"adapter\.rank has no effect .*adapter=none.*",
     ),
+    (
+        "a GPU where there is none",
+        "action=run executor.device=cuda",
+        nothing,
+        r"executor\.device needs an NVIDIA GPU, and .*, got cuda; use executor\.device=cpu; action=plan",
+    ),
+    (
+        "messages for a model without a chat template",
+        "action=run data=chat.jsonl data.style=template",
+        chat,
+        r"data\.style=template needs a tokenizer with a chat template, and model=tiny has none; write data\.style=ch",
+    ),
+    (
+        "W&B without a login",
+        "action=run tracking=wandb tracking.mode=online",
+        nothing,
+        r"tracking\.mode=online needs a login, and there is none for \S+; type wandb login, or use tracking\.mode=offl",
+    ),
     ("a word", "watch", nothing, r"watch is no argument; type action=watch"),
 ]
 
 
 @pytest.mark.parametrize(("typed", "prepare", "line"), [case[1:] for case in TWENTY], ids=[case[0] for case in TWENTY])
 def test_the_mistakes_of_a_new_user_are_one_line_each_with_what_to_type(
-    typed: str, prepare: Prepare, line: str, tmp_path: Path
+    typed: str, prepare: Prepare, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if typed.startswith("action=run"):
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")  # of a worker, which is not to start
     prepare(tmp_path)
     action = [] if typed.startswith("action=") else ["action=plan"]
     found = answer([*QUICK, *action, *shlex.split(typed)], tmp_path)

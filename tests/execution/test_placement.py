@@ -188,3 +188,62 @@ def test_what_a_machine_never_measures_is_no_objective_and_no_constraint_there(
         return
     with pytest.raises(ConfigError, match=message):
         choose_placements(config)
+
+
+def test_a_gpu_where_there_is_none_is_refused(compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose_study(LOSS, "evaluation=none", "executor.device=cuda")
+    monkeypatch.setattr(module, "_OTHER_NODES", ())
+    monkeypatch.delenv(module.VISIBLE, raising=False)
+    with pytest.raises(ConfigError, match=r"^executor\.device needs an NVIDIA GPU, and there is none here, got cuda"):
+        choose_placements(config)
+    monkeypatch.setenv(module.VISIBLE, "-1")
+    with pytest.raises(ConfigError, match=r"and CUDA_VISIBLE_DEVICES=-1 shows none, got cuda; use exec"):
+        choose_placements(config)
+
+
+def test_where_nothing_lists_a_gpu_the_worker_tells(
+    compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "_OTHER_NODES", (tmp_path,))
+    monkeypatch.setattr(module, "_is_torch_with_cuda", lambda: True)
+    monkeypatch.delenv(module.VISIBLE, raising=False)
+    assert choose_placements(compose_study(LOSS, "evaluation=none", "executor.device=cuda"))
+
+
+@pytest.mark.parametrize(
+    ("build", "is_with"),
+    [(("None", "None"), False), (("'12.8'", "None"), True), (("None", "'6.4'"), True), ((), True)],
+    ids=["CPU", "CUDA", "ROCm", "unknown"],
+)
+def test_a_gpu_for_a_torch_without_cuda_is_refused(
+    build: tuple[str, ...],
+    is_with: bool,
+    compose_study: ComposeStudy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = [f"{name}: Optional[str] = {said}" for name, said in zip(("cuda", "hip"), build, strict=False)]
+    monkeypatch.setattr(module, "_read_words", lambda *_: lines)
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0"])
+    config = compose_study(LOSS, "evaluation=none", "executor.device=cuda")
+    if is_with:
+        assert choose_placements(config)
+        return
+    with pytest.raises(ConfigError, match=r"^executor\.device needs a torch with CUDA, and the one installed is w"):
+        choose_placements(config)
+
+
+@pytest.mark.parametrize(("cards", "refuses"), [(["Tesla T4, 7.5"], True), (["Tesla T4, 7.5", "A10, 8.6"], False)])
+def test_bfloat16_on_a_card_without_is_refused(
+    cards: list[str], refuses: bool, tmp_path: Path, compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n" + "".join(f"echo '{card}'\n" for card in cards))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["0"])
+    config = compose_study(LOSS, "evaluation=none", "training.precision=bfloat16")
+    if not refuses:
+        assert choose_placements(config)
+        return
+    with pytest.raises(ConfigError, match=r"8 or higher, and Tesla T4 has 7\.5, got bfloat16; use train"):
+        choose_placements(config)

@@ -41,7 +41,7 @@ def label_bases(
     owners = {key: index for index, same in enumerate(groups.values()) for key in [base.key for base in same]}
     members: list[list[TrialRecord]] = [[] for _ in groups]
     for record in records:
-        for key in _list_possible_keys(record) & owners.keys():
+        for key in list_possible_keys(record) & owners.keys():
             members[owners[key]].append(record)
     keys = list_varied_keys(facts, records)
     distinguishing = [key for key in keys if _is_distinguishing(facts, key, members)]
@@ -51,7 +51,7 @@ def label_bases(
     ]
 
 
-def _list_possible_keys(record: TrialRecord) -> set[str]:
+def list_possible_keys(record: TrialRecord) -> set[str]:
     """The keys that the trial's base may have."""
     try:
         files = record.provenance.get("tasks_fingerprint")
@@ -72,7 +72,7 @@ def _is_distinguishing(facts: StudyFacts, key: str, members: Sequence[Sequence[T
 
 def find_base_of(setting: Setting, bases: Sequence[BaseScore], metric: str) -> float | None:
     """What the base that a setting was trained on has of the metric; None where that is not known."""
-    keys = _list_possible_keys(setting.records[0])
+    keys = list_possible_keys(setting.records[0])
     values = {value for one in bases if one.key in keys and (value := find_base_value(one, metric)) is not None}
     if not values:
         values = {value for one in bases if (value := find_base_value(one, metric)) is not None}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sweeplab.records.constraints import Bound
 from sweeplab.records.metrics import METRICS, score_parts
+from sweeplab.report.evidence.masks import find_mask, find_masks
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
@@ -188,6 +189,12 @@ def count_noun(size: int, noun: str) -> str:
 
 
 def describe_params(params: dict[str, Any]) -> str:
-    """The last parts of the keys with their values, such as `rank=8 lr=0.001`; numbers with four digits."""
-    texts = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in params.items()}
-    return " ".join(f"{key.rpartition('.')[2]}={text}" for key, text in texts.items()) or "the configured setting"
+    """A setting on a line, such as `rank=8 lr=0.001`, or `query + value, rank=8` with toggles of one kind by those that
+    are on; numbers with four digits."""
+    masks = find_masks({key: {"choices": [value]} for key, value in params.items()}, list(params))
+    parts: dict[str, None] = {}  # a mask stands where its first key does, once
+    for key, value in params.items():
+        mask = find_mask(masks, key)
+        text = f"{value:.4g}" if isinstance(value, float) else format_value(value)
+        parts[f"{shorten_key(key, list(params))}={text}" if mask is None else mask.name(params)] = None
+    return (", " if masks else " ").join(parts) or "as configured"

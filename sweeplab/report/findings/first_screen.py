@@ -1,7 +1,7 @@
 """The first screen of the page: what to use, what it gains, how sure that is, what it costs, and what to do next."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sweeplab.records.items import Items
 from sweeplab.records.metrics import METRICS
@@ -21,18 +21,14 @@ from sweeplab.report.evidence.formatting import (
     format_step_duration,
     format_value,
     label_metric,
-    shorten_key,
 )
-from sweeplab.report.evidence.settings import Setting, collect_records, list_varied_keys
-from sweeplab.report.findings.answer import find_ends
+from sweeplab.report.evidence.settings import Setting, collect_records
 from sweeplab.report.findings.certainty import count_seeds
-from sweeplab.report.findings.comparison import seeds_cell
 from sweeplab.report.findings.gain import describe_difference, describe_gain_over_base
-from sweeplab.report.findings.leader import Standing, find_cheapest, find_standing
+from sweeplab.report.findings.leader import Standing, find_standing
+from sweeplab.report.findings.next_steps import list_open_steps
 from sweeplab.report.findings.race import summarize_race
 from sweeplab.statistics.intervals import estimate_without_error
-
-_FEW: Final = 20  # seeds that one would add
 
 
 class Point(NamedTuple):
@@ -74,7 +70,8 @@ def _list_points(facts: StudyFacts, standing: Standing, bases: Sequence[BaseScor
         yield Point("Against the next", _describe_next(standing, standing.ranked[1]))
     yield Point("How sure", _describe_certainty(standing))
     yield from _list_costs(leader, settings=evidence.settings)
-    yield Point("What next", _advise(facts, standing))
+    advice = [step.advice for step in list_open_steps(facts, standing)]
+    yield Point("What next", "; ".join(advice) or "nothing: the answer holds among what was tried")
 
 
 def _describe_next(standing: Standing, runner_up: Setting) -> str:
@@ -127,33 +124,3 @@ def _list_costs(leader: Setting, settings: list[Setting]) -> Iterator[Point]:
 def _find_mean(setting: Setting, metric: str | None) -> float | None:
     spread = None if metric is None else setting.spreads.get(metric)
     return spread.mean if spread is not None else None if metric is None else stand_in_mean(setting, metric)
-
-
-def _advise(facts: StudyFacts, standing: Standing) -> str:
-    """More seeds, more values, or nothing."""
-    evidence, advice = standing.evidence, []
-    if max(count_seeds(evidence)) == 1:
-        advice.append("more seeds, study.seeds=[0,1,2]")
-    elif standing.race is not None and not standing.race.is_decided:
-        advice.append("more seeds: raise study.budget, or give study.seeds more")
-    elif standing.race is None and standing.tied:
-        advice.append(_advise_seeds(standing))
-    keys = list_varied_keys(facts, collect_records(evidence.settings))
-    for end in find_ends(facts, evidence, standing.leader):
-        side = "larger" if end.is_largest else "smaller"
-        advice.append(f"try {side} values of {shorten_key(end.key, keys)}")
-    return "; ".join(advice) or "nothing: the answer holds among what was tried"
-
-
-def _advise_seeds(standing: Standing) -> str:
-    """How many seeds would tell the nearest setting apart, as far as that can be said."""
-    rival = next(one for one in standing.ranked if one in standing.tied)
-    index = standing.evidence.index_of(rival)
-    if standing.compared is None or index is None:
-        return "more seeds"
-    needed = seeds_cell(standing.compared, index).text
-    if needed.isdigit() and int(needed) <= _FEW:
-        return f"about {needed} seeds would tell {rival.label} apart"
-    cheapest = find_cheapest([standing.leader, *standing.tied])
-    named = "" if cheapest is None else f", {cheapest.label}, trains the fewest parameters"
-    return f"take the cheapest of those that may be as good{named}; to tell all apart would need too many seeds"

@@ -1,28 +1,32 @@
 """What a user may type next: what the study left open, each with the command for it."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from sweeplab.config.recommendation import imply_experiment
 from sweeplab.records.items import Items
 from sweeplab.records.record import Status, StudyFacts
 from sweeplab.records.stored import value_at
-from sweeplab.report.evidence.comparability import group_comparable
-from sweeplab.report.evidence.estimates import Evidence, gather_evidence
-from sweeplab.report.evidence.formatting import count_noun, format_value
-from sweeplab.report.evidence.settings import Setting, collect_records, first_objective, is_refused, keep_allowed
+from sweeplab.report.evidence.formatting import count_noun, format_value, shorten_key
+from sweeplab.report.evidence.settings import Setting, collect_records, list_varied_keys
 from sweeplab.report.findings.answer import End, find_ends
 from sweeplab.report.findings.certainty import count_seeds
+from sweeplab.report.findings.comparison import seeds_cell
+from sweeplab.report.findings.leader import Standing, find_cheapest, find_standing
+from sweeplab.report.findings.race import summarize_race
 from sweeplab.runtime.paths import expand_home, quote_command
 
 _LOST: Final = (Status.FAILED, Status.TIMED_OUT)
-_MORE_SEEDS: Final = 2  # at once, since one more changes little
+_FIRST_SEEDS: Final = (0, 1, 2)
+_FEW: Final = 20  # seeds that one would add
 
 
 class NextStep(NamedTuple):
-    """Why one would, and what to type."""
+    """What one would do, and what to type; None where that is not one command."""
 
-    why: str
-    command: str
+    advice: str
+    command: str | None
 
 
 def list_next_steps(facts: StudyFacts, settings: list[Setting], items: Items | None) -> list[NextStep]:
@@ -31,38 +35,70 @@ def list_next_steps(facts: StudyFacts, settings: list[Setting], items: Items | N
     num_lost = sum(record.status in _LOST for record in records)
     steps = []
     if num_lost:
-        why = f"run {count_noun(num_lost, 'failed trial')} again"
-        steps.append(NextStep(why, change_command(facts.command, "study.retry", "failed")))
-    metric, _ = first_objective(facts)
-    allowed = [setting for setting in keep_allowed(facts, settings) if not is_refused(setting)]
-    evidence = gather_evidence(facts, allowed, metric, items)
-    if evidence is None or len(group_comparable(facts, settings, metric)) > 1:
+        advice = f"run {count_noun(num_lost, 'failed trial')} again"
+        steps.append(NextStep(advice, change_command(facts.command, "study.retry", "failed")))
+    standing = find_standing(facts, settings, items, summarize_race(facts, settings))
+    if standing is None:
         return steps
-    if facts.race is None:  # a race asks for seeds and values by itself
-        steps += _extend(facts, evidence)
-    best = next(iter(evidence.best.finished), None)
+    steps += list_open_steps(facts, standing)
+    best = next(iter(standing.leader.finished), None)
     if best is not None and value_at(best.config, "adapter.method") != "none":  # a whole base is not kept
         command = change_command(change_command(facts.command, "action", "export"), "trial", "best")
         steps.append(NextStep("take the best adapter with you", change_command(command, "export.path", "best")))
     return steps
 
 
-def _extend(facts: StudyFacts, evidence: Evidence) -> list[NextStep]:
-    """More seeds where others may be as good, more values where the best lies at an end."""
-    compared, steps = evidence.compared(), []
-    is_open = len(evidence.settings) > 1 and (compared is None or len(compared.tied) > 1)
-    if facts.seeds and (is_open or max(count_seeds(evidence)) == 1):
-        more = [*facts.seeds, *range(max(facts.seeds) + 1, max(facts.seeds) + 1 + _MORE_SEEDS)]
-        command = change_command(facts.command, "study.seeds", f"[{','.join(map(str, more))}]")
-        steps.append(NextStep(f"{_MORE_SEEDS} more seeds, to tell them apart" if is_open else "more seeds", command))
-    for end in find_ends(facts, evidence, evidence.best):
-        choices = facts.space[end.key]["choices"]
-        if (beyond := _go_beyond(choices, end)) is not None:
-            key = f"space.{end.key}.choices"
-            values = ",".join(format_value(value) for value in sorted([*choices, beyond]))
-            why = f"a {'larger' if end.is_largest else 'smaller'} {end.key}, since the best lies at the end"
-            steps.append(NextStep(why, change_command(facts.command, key, f"[{values}]")))
+def list_open_steps(facts: StudyFacts, standing: Standing) -> list[NextStep]:
+    """More seeds where others may be as good, more values where the best lies at an end; nothing where all is said."""
+    evidence, steps = standing.evidence, []
+    if max(count_seeds(evidence)) == 1:
+        seeds = [*facts.seeds, *(seed for seed in _FIRST_SEEDS if seed not in facts.seeds)]
+        steps.append(NextStep("more seeds, study.seeds=[0,1,2]", _ask_for_seeds(facts, seeds[: len(_FIRST_SEEDS)])))
+    elif standing.race is not None and not standing.race.is_decided:
+        steps.append(NextStep("more seeds: raise study.budget, or give study.seeds more", None))
+    elif standing.race is None and standing.tied:
+        steps.append(_add_seeds(facts, standing))
+    keys = list_varied_keys(facts, collect_records(evidence.settings))
+    for end in find_ends(facts, evidence, standing.leader):
+        beyond = None if standing.race is not None else _ask_beyond(facts, end)  # a race asks for it by itself
+        steps.append(
+            NextStep(f"try {'larger' if end.is_largest else 'smaller'} values of {shorten_key(end.key, keys)}", beyond)
+        )
     return steps
+
+
+def _ask_for_seeds(facts: StudyFacts, seeds: Sequence[int]) -> str | None:
+    """None where the study has so many already."""
+    if set(seeds) <= set(facts.seeds):
+        return None
+    return change_command(facts.command, "study.seeds", f"[{','.join(map(str, seeds))}]")
+
+
+def _add_seeds(facts: StudyFacts, standing: Standing) -> NextStep:
+    """As many seeds as would tell the nearest setting apart, as far as that can be said."""
+    rival = next(one for one in standing.ranked if one in standing.tied)
+    index = standing.evidence.index_of(rival)
+    if standing.compared is None or index is None:
+        return NextStep("more seeds", None)
+    needed = seeds_cell(standing.compared, index).text
+    if needed.isdigit() and int(needed) <= _FEW:
+        first = max(facts.seeds, default=-1) + 1
+        seeds = [*facts.seeds, *range(first, first + max(0, int(needed) - len(facts.seeds)))]
+        return NextStep(f"about {needed} seeds would tell {rival.label} apart", _ask_for_seeds(facts, seeds))
+    cheapest = find_cheapest([standing.leader, *standing.tied])
+    named = "" if cheapest is None else f", {cheapest.label}, trains the fewest parameters"
+    advice = f"take the cheapest of those that may be as good{named}; to tell all apart would need too many seeds"
+    return NextStep(advice, None)
+
+
+def _ask_beyond(facts: StudyFacts, end: End) -> str | None:
+    """The study with the next value beyond the end; None where there is no such one."""
+    choices = facts.space[end.key]["choices"]
+    beyond = _go_beyond(choices, end)
+    if beyond is None:
+        return None
+    values = ",".join(format_value(value) for value in sorted([*choices, beyond]))
+    return change_command(facts.command, f"space.{end.key}.choices", f"[{values}]")
 
 
 def _go_beyond(choices: list[Any], end: End) -> int | float | None:
@@ -84,8 +120,7 @@ def change_command(command: str, key: str, value: str) -> str:
     """The command with one key changed or added."""
     typed = shlex.split(command)
     words = [one for one in typed if one.lstrip("+").partition("=")[0] != key]
-    names_experiment = any(one.lstrip("+").startswith("experiment=") for one in typed)
-    if key == "action" and "action=recommend" in typed and not names_experiment:
-        words.append("+experiment=recommend")  # which that action chose by itself
+    if key == "action":
+        words += imply_experiment(typed)
     home = str(expand_home("~"))  # which `quote_command` wrote as $HOME
     return quote_command([*(one.replace("$HOME", home) for one in words), f"{key}={value}"])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from sweeplab.records.record import StudyFacts
+from sweeplab.report.evidence.formatting import describe_params
 from sweeplab.report.evidence.masks import find_mask, find_masks
 from sweeplab.report.evidence.settings import label_setting
 
@@ -28,6 +29,7 @@ def test_a_mask_says_what_is_on(make_facts: FactsFactory, on: tuple[str, ...], n
     facts = make_facts(space={"adapter.rank": {"choices": [4, 8]}, **dict.fromkeys(keys, TOGGLE)})
     params = {"adapter.rank": 8} | {f"adapter.lora_{part}": part in on for part in PARTS}
     assert label_setting(facts, params, list(facts.space)) == f"rank=8, {name}"
+    assert describe_params(params) == f"rank=8, {name}"  # terminal, watch and W&B
     (mask,) = find_masks(facts.space, list(facts.space))
     assert mask.title == "lora"
     assert find_mask([mask], "adapter.rank") is None

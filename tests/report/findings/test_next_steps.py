@@ -35,7 +35,12 @@ Trials = Callable[[dict[int, tuple[float, ...]]], list[TrialRecord]]
 def test_a_tie_asks_for_seeds_and_a_clear_answer_does_not(make_facts: FactsFactory, trials: Trials) -> None:
     facts = make_facts(seeds=[0, 1, 2])
     tied = steps(facts, trials({4: (1.0, 1.2, 1.1), 8: (1.1, 1.0, 1.15), 16: (1.2, 1.1, 1.0)}))
-    assert tied[0] == NextStep("2 more seeds, to tell them apart", f"{COMMAND} 'study.seeds=[0,1,2,3,4]'")
+    assert tied[0].advice.startswith("take the cheapest of those that may be as good")
+    assert tied[0].command is None  # too many seeds
+    near = steps(facts, trials({4: (1.1, 1.25, 1.2), 8: (1.0, 1.1, 1.15), 16: (8.0, 8.1, 8.2)}))[0]
+    needed = int(near.advice.removeprefix("about ").partition(" seeds would tell rank=4 apart")[0])
+    assert 3 < needed <= 20
+    assert near.command == f"{COMMAND} 'study.seeds=[{','.join(map(str, range(needed)))}]'"
     clear = steps(facts, trials({4: (9.0, 9.1, 9.2), 8: (1.0, 1.01, 1.02), 16: (5.0, 5.1, 5.2)}))
     assert [one.command for one in clear] == [EXPORT]
 
@@ -48,7 +53,7 @@ def test_the_best_at_an_end_asks_for_the_next_value(make_facts: FactsFactory, tr
     assert smaller[0].command == f"{COMMAND} 'space.adapter.rank.choices=[2,4,8,16]'"
     one = make_facts(seeds=[0, 1, 2], space={"adapter.rank": {"choices": [1, 2, 3]}})
     none = steps(one, trials({1: (1.0, 1.01, 1.02), 2: (5.0, 5.1, 5.2), 3: (9.0, 9.1, 9.2)}))
-    assert [step.command for step in none] == [EXPORT]  # half a rank is none
+    assert [step.command for step in none] == [None, EXPORT]  # half a rank is none
 
 
 def test_failed_trials_come_first_and_without_a_value_nothing_else(make_facts: FactsFactory, trials: Trials) -> None:
@@ -59,7 +64,12 @@ def test_failed_trials_come_first_and_without_a_value_nothing_else(make_facts: F
 def test_a_race_asks_for_its_seeds_itself(make_facts: FactsFactory, trials: Trials) -> None:
     facts = make_facts(seeds=[0, 1], race=RaceGoal(0.1, 0.95))
     found = steps(facts, trials({4: (1.0, 1.2), 8: (1.1, 1.0), 16: (1.2, 1.1)}))
-    assert [one.command for one in found] == [EXPORT]
+    assert [one.command for one in found] == [None, EXPORT]
+
+
+def test_one_seed_asks_for_three(make_facts: FactsFactory, trials: Trials) -> None:
+    found = steps(make_facts(seeds=[0]), trials({4: (1.5,), 8: (1.0,), 16: (3.0,)}))
+    assert found[0] == NextStep("more seeds, study.seeds=[0,1,2]", f"{COMMAND} 'study.seeds=[0,1,2]'")
 
 
 def test_a_key_that_is_there_is_changed_and_quotes_and_home_stay(monkeypatch: pytest.MonkeyPatch) -> None:
