@@ -58,6 +58,15 @@ def test_the_readme_shows_the_two_commands_in_fences() -> None:
     assert "pip install -c constraints.txt -e '.[test]' && pytest" in blocks
 
 
+def test_the_commands_of_the_readme_s_table_pass_the_checks(tmp_path: Path) -> None:
+    table = (ROOT / "README.md").read_text().partition("| type after `python -m sweeplab` |")[2].partition("\n\n")[0]
+    typed = [shlex.split(cell) for cell in re.findall(r"`([^`]+)`", table)]
+    assert len(typed) > 10
+    for words in typed:
+        if words[0] != "--help":
+            check_command(words, tmp_path)
+
+
 def commands(page: Path) -> list[list[str]]:
     """The overrides of every `python -m sweeplab` in a page's blocks."""
     text = page.read_text()

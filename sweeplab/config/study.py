@@ -134,8 +134,8 @@ class StudyConfig(TrialConfig):
         "goes to stdout; --json says the same"
     )
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export, to run again or to see the answers of; best: one of the setting that leads, not to "
-        "run again",
+        "number of the trial to export, to run again or to see the answers of; best: one of the setting that leads, of "
+        "export and answers",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])

@@ -4,6 +4,7 @@ It imports no torch: a mistake is answered within a second. What takes the model
 """
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from sweeplab.runtime.paths import expand_home
 _TOKENIZERS: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _INDEX: Final = "model.safetensors.index.json"
 _POINTER: Final = b"version https://git-lfs"  # how a file begins that Git LFS has not fetched
+_MOST_JSON_BYTES: Final = 2**26  # of a file of the model, which somebody else made
 _MOST_DATA_BYTES: Final = 2**24  # of files that are read here; larger ones are by the plan and the worker only
 
 
@@ -49,7 +51,7 @@ def _check_weight_files(model: LocalModel) -> None:
     folder = expand_home(model.path)
     if model.random_init:
         return
-    for path in folder.glob("*.safetensors"):
+    for path in [path for path in folder.glob("*.safetensors") if path.is_file()]:
         with path.open("rb") as file:
             if file.read(len(_POINTER)) == _POINTER:
                 rule = f"must hold the weights, and {path.name} is Git LFS's note of them"
@@ -65,9 +67,10 @@ def _check_weight_files(model: LocalModel) -> None:
 
 
 def _read_json(path: Path) -> Any:
-    """None where it is not there or damaged: a damaged one is refused by those who need it."""
+    """None where it is not there, damaged, or too large to be one: that is refused by those who need it."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        is_read = path.is_file() and path.stat().st_size <= _MOST_JSON_BYTES
+        return json.loads(path.read_text(encoding="utf-8")) if is_read else None
     except (OSError, ValueError, RecursionError):
         return None
 
@@ -120,7 +123,10 @@ def _check_examples(data: TextData) -> None:
         render_prompt(min(splits.train, key=lambda example: len(example.messages) == 2), data.style)
 
 
-def _count_bytes(data: DataConfig) -> int:
+def _count_bytes(data: DataConfig) -> float:
+    """What reading the files takes, about; infinitely much of Parquet, whose size says little."""
     named = [getattr(data, name, None) for name in ("path", "heldout_path")]
     paths = [expand_home(path) for path in [*named, *(part.path for part in getattr(data, "parts", []))] if path]
+    if any(path.suffix.lower() == ".parquet" for path in paths):
+        return math.inf
     return sum(path.stat().st_size for path in paths if path.is_file())

@@ -1,6 +1,7 @@
 """What the driver can tell by looking is refused before a worker starts, or torch is imported."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,14 @@ def test_a_folder_for_the_end_of_the_study_that_cannot_be_made(
     assert (found.code, found.out) == (2, "")
     assert "cannot be created: " in found.err
     assert found.err.endswith(f"{name} is a file; choose another folder\n")
+
+
+def test_what_somebody_else_put_into_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    make_model(tmp_path / "base", tokenizer=False)
+    os.mkfifo(tmp_path / "base" / "other.safetensors")
+    with (tmp_path / "base" / "model.safetensors.index.json").open("wb") as file:
+        file.truncate(2**33)  # never read
+    assert refused(tmp_path, "model=base").startswith("model.path must hold a tokenizer")
 
 
 def test_it_needs_no_torch() -> None:

@@ -37,6 +37,12 @@ def test_no_word_and_no_number_is_split_at_any_width(name: str) -> None:
             assert is_whole or " " not in line.strip(), line
 
 
+def test_the_readme_shows_how_its_study_ends() -> None:
+    lines = shown(read_stored_study(ROOT / "reports" / "rank_sweep"), 80).strip().splitlines()
+    last = next(place for place, line in enumerate(lines) if line.startswith("64 "))
+    assert "\n".join(lines[: last + 1]) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_answer_of_the_report_comes_first(name: str) -> None:
     study = read_stored_study(ROOT / "reports" / name)

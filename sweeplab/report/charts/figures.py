@@ -10,6 +10,7 @@ from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.report.charts.chart import Chart
 from sweeplab.report.charts.curves import build_curve_charts
 from sweeplab.report.charts.drawing import PAGE_WIDTH, LegendEntry, draw_chart, list_legend
+from sweeplab.report.charts.grid import build_grid_chart, draw_grid
 from sweeplab.report.charts.parallel import build_parallel_chart, draw_parallel
 from sweeplab.report.charts.ranking import RankingChart, build_ranking_chart, draw_ranking, has_many_axes
 from sweeplab.report.charts.scatter import build_metric_charts, build_objective_chart
@@ -124,6 +125,9 @@ def draw_figures(
         )
     scores = [chart for chart in drawn if chart.ident.startswith("score-")]
     yield from (_draw_figure(chart) for chart in scores)
+    grid = build_grid_chart(facts, evidence[""]) if "" in evidence else None
+    if grid is not None:
+        yield Figure("grid", grid.title, grid.note, draw_grid(grid), [])
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None
     if glance is not None:
         yield Figure("parallel", glance.title, glance.note, draw_parallel(glance), [], wide=True)
