@@ -98,6 +98,10 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.watch import watch_study
 
             watch_study(request.config, console)
+        case "stop" | "extend":
+            from sweeplab.cli.steer import steer_study
+
+            steer_study(request.config, console)
         case "list":
             from sweeplab.cli.list_studies import list_studies
 

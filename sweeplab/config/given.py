@@ -12,7 +12,8 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
-    "trial": ("export", "reproduce"),
+    "trial": ("export", "reproduce", "stop", "extend"),
+    "extend.": ("extend",),
     "studies": ("compare",),
     "export.": ("export", "recommend"),
     "watch.": ("watch",),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import WithJsonSchema
 
-from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
+from sweeplab.config.actions import CompareConfig, ExportConfig, ExtendConfig, PlanConfig, WatchConfig
 from sweeplab.config.executor import AnyExecutor
 from sweeplab.config.sampler import AnyPruner, AnySampler
 from sweeplab.config.tracking import AnyTracking
@@ -127,10 +127,23 @@ class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
     action: Literal[
-        "run", "recommend", "plan", "watch", "list", "export", "reproduce", "analyze", "report", "compare"
+        "run",
+        "recommend",
+        "plan",
+        "watch",
+        "stop",
+        "extend",
+        "list",
+        "export",
+        "reproduce",
+        "analyze",
+        "report",
+        "compare",
     ] = key("what to do with the study")
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export or to run again; best: one of the setting that leads, for action=export", None
+        "number of the trial to export, to run again or to stop, or whose setting gets a further seed; best: one of the "
+        "setting that leads, for action=export",
+        None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])
     study: StudySection = key("the study")
@@ -143,6 +156,7 @@ class StudyConfig(TrialConfig):
     export: ExportConfig = key("what action=export writes")
     plan: PlanConfig = key("memory that trials must fit in")
     watch: WatchConfig = key("what action=watch shows")
+    extend: ExtendConfig = key("what action=extend adds")
     compare: CompareConfig = key("what action=compare accepts")
 
     def trial_config(self) -> TrialConfig:

@@ -22,6 +22,7 @@ from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
+from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
 from sweeplab.trial.cohort import choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
@@ -77,6 +78,9 @@ class Cohort:
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
         record, trial = spec.new_record(Status.FAILED), None
+        if self.resources.ranks.broadcast_first(spec.number in self.resources.stopping):
+            record.status, record.reason = Status.STOPPED, "stopped by hand before it was loaded"
+            return record
         try:
             trial = self.begin(spec, record)
             record.phase, record.step = "train", trial.step
@@ -120,6 +124,9 @@ class Cohort:
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
+        self.heed_stops(self.trials)
+        if early := [trial for trial in self.trials if trial.early_end is not None]:
+            return [self.record(trial) for trial in early]
         if self.capacity is None and len(self.trials) > 1:
             self.measure_missing(self.trials)
             self.measure(self.trials, self.choose_capacity)
@@ -130,9 +137,12 @@ class Cohort:
             self.measure_missing(active if len(active) > 1 else [])
             finished = self.attempt(active, "train", self.fit)
         else:
-            ended_early = [trial for trial in active if trial.early_end is not None]
-            finished = ended_early or self.attempt(ended, "evaluate", self.evaluate)
+            finished = self.attempt(ended, "evaluate", self.evaluate)
         return [self.record(trial) for trial in finished]
+
+    def heed_stops(self, trials: Sequence[RunningTrial]) -> None:
+        """Ends the trials that a person stopped meanwhile."""
+        stop_trials(trials, self.resources.stopping, self.resources.ranks)
 
     def may_share_gpu(self, trial: RunningTrial) -> bool:
         """Whether the trial may train beside others on a GPU: it is measured before it waits, and leaves the GPU."""
@@ -200,13 +210,15 @@ class Cohort:
 
         resources.training = trials
         try:
-            fit_until_one_ends(trials, resources.device, resources.ranks, resources.checkpoint_seconds, score)
+            every = resources.checkpoint_seconds
+            fit_until_one_ends(trials, resources.device, resources.ranks, every, score, resources.stopping)
         finally:
             resources.training = ()  # else its adapters would stay in memory
 
     def evaluate(self, trials: Sequence[RunningTrial]) -> None:
-        """Measures held-out losses and scores, and saves the adapters."""
-        evaluate_trials(trials, self.resources)
+        """Measures held-out losses and scores, and saves the adapters, unless a person stops all of the trials."""
+        with self.resources.scoring([trial.spec.number for trial in trials]):
+            evaluate_trials(trials, self.resources)
 
     def attempt(
         self, trials: list[RunningTrial], phase: str, work: Callable[[Sequence[RunningTrial]], None]
@@ -227,6 +239,10 @@ class Cohort:
         except (StudyRefused, StoreError):
             raise
         except Exception as error:
+            if phase == "evaluate" and self.resources.ranks.size == 1 and numbers <= self.resources.stopping:
+                free_failed(error)  # whatever lm-eval made of `StoppedByHand`
+                self.heed_stops(trials)
+                return trials
             if len(trials) > 1 and self.resources.ranks.size > 1:
                 raise  # other devices wait: the worker ends, and its trials run again
             if len(trials) == 1:
@@ -235,21 +251,19 @@ class Cohort:
                 return trials
             self.capacity = len(trials) // 2
             text = "".join(traceback.format_exception(error))  # who keeps log records keeps no tensors of the error's
-            _log.error("%d trials at once failed\n%s", len(trials), text)
-            self.say(
-                f"{len(trials)} trials at once: {describe_error_with_kind(error)}; going on with {self.capacity} at a "
-                "time"
-            )
+            what = f"{len(trials)} trials at once"
+            _log.error("%s failed\n%s", what, text)
+            self.say(f"{what}: {describe_error_with_kind(error)}; going on with {self.capacity} at a time")
             free_failed(error)
-            for trial in trials:
-                if trial.is_half_stepped:
-                    self.restart(trial)
+            for trial in [one for one in trials if one.is_half_stepped]:
+                self.restart(trial)
             return []
         finally:
             for trial in trials:
                 add_phase(trial.record.phases, phase, phases[phase])
         if phase == "train":
             return []
+        self.heed_stops(trials)  # of those whose scoring others shared
         for trial in trials:
             if trial.early_end is None:
                 trial.record.phase, trial.record.status = None, Status.FINISHED
