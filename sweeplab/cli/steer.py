@@ -1,5 +1,7 @@
-"""`action=stop` and `action=extend`, and the same asked by a button of the live page: what is asked of a study is checked
-against its files, written down for its driver, and answered in a line."""
+"""`action=stop` and `action=extend`, and the same asked by a button of the live page.
+
+What is asked of a study is checked against its files, written down for its driver, and answered in a line.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +94,7 @@ class Steering:
             return f"{names[0].upper()}{names[1:]} of {who or 'the setting'}: there already, or asked for before."
         for setting, seed in missing:
             self._ask(AddSeed(setting.trial, seed))
-        after = "comes next" if self.is_driven else f"runs with: {self.facts.command}"
+        after = "comes next." if self.is_driven else f"runs with: {self.facts.command}"
         return f"{names[0].upper()}{names[1:]} of {who or 'the setting'} {after}"
 
     def find_next_seed(self, chosen: list[AskedSetting]) -> int:

@@ -39,8 +39,8 @@ class WatchConfig(Section):
 
     once: bool = key("show the study as it stands and end, for scripts")
     page: bool = key(
-        "serve the report on this machine's loopback, made anew while the study runs, with buttons that stop a trial or "
-        "the study and add a seed; the address is printed"
+        "serve the report on this machine's loopback, made anew while the study runs, with buttons that stop a trial "
+        "or the study and add a seed; the address is printed"
     )
 
     @model_validator(mode="after")

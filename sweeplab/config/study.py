@@ -141,8 +141,8 @@ class StudyConfig(TrialConfig):
         "compare",
     ] = key("what to do with the study")
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export, to run again or to stop, or whose setting gets a further seed; best: one of the "
-        "setting that leads, for action=export",
+        "number of the trial to export, to run again or to stop, or whose setting gets a further seed; best: one of "
+        "the setting that leads, for action=export",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])

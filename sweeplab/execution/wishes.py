@@ -90,4 +90,4 @@ class Wishes:
 
 def record_unstarted(spec: TrialSpec) -> TrialRecord:
     """The record of a trial that a person stopped while no worker had it."""
-    return spec.new_record(Status.STOPPED, "stopped by hand while it did not train")
+    return spec.new_record(Status.STOPPED, "by hand, while it did not train")

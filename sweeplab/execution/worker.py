@@ -2,8 +2,8 @@
 
 It receives `open` once, then one `cohort` at a time, a `refill` after each `ended` and, where a pruner is on, a
 `verdict` after each `observed` with a held-out loss; at any time `stop`, for a trial that a person stops. It sends
-`forecast`, `doing`, `observed`, `alive`, `notice`, `ended`, `refused` and `done`. Whatever libraries print goes to stdout
-and stderr, which are the worker's log.
+`forecast`, `doing`, `observed`, `alive`, `notice`, `ended`, `refused` and `done`. Whatever libraries print goes to
+stdout and stderr, which are the worker's log.
 """
 
 import functools

@@ -76,7 +76,8 @@ def read_wishes(study_folder: Path) -> tuple[list[Wish], dict[Path, str]]:
             wishes.append(_read_wish(path))
         except (StoreError, ValueError) as error:
             if path.exists():  # else it was done meanwhile
-                damaged[path] = describe_error(error.__cause__ or error)
+                cause = error.__cause__ if isinstance(error, StoreError) else None
+                damaged[path] = describe_error(cause or error)
     return wishes, damaged
 
 

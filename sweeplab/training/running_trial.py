@@ -198,7 +198,7 @@ class RunningTrial:
     def stop_by_hand(self) -> None:
         """Ends the trial because a person asked for it."""
         if self.early_end is None:
-            reason = f"stopped by hand after {self.step} of {self.num_steps} steps"
+            reason = f"by hand after {self.step} of {self.num_steps} steps"
             self.early_end = EarlyEnd(Status.STOPPED, reason)
 
     def park(self) -> None:

@@ -24,7 +24,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
 from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
-from sweeplab.trial.cohort import choose_active, record_failure
+from sweeplab.trial.cohort import Vacancies, choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import can_gain_from_others, describe_layout, measure_fastest_size, measure_solo
@@ -74,13 +74,13 @@ class Cohort:
         self.say = say
         self.capacity = capacity  # None until it is measured
         self.trials: list[RunningTrial] = []
+        self.vacancies = Vacancies()
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
-        record, trial = spec.new_record(Status.FAILED), None
         if self.resources.ranks.broadcast_first(spec.number in self.resources.stopping):
-            record.status, record.reason = Status.STOPPED, "stopped by hand before it was loaded"
-            return record
+            return spec.new_record(Status.STOPPED, "by hand, before it was loaded")
+        record, trial = spec.new_record(Status.FAILED), None
         try:
             trial = self.begin(spec, record)
             record.phase, record.step = "train", trial.step
@@ -130,7 +130,7 @@ class Cohort:
         if self.capacity is None and len(self.trials) > 1:
             self.measure_missing(self.trials)
             self.measure(self.trials, self.choose_capacity)
-        active = choose_active(self.trials, self.capacity)
+        active = choose_active(self.trials, self.capacity, self.vacancies.count(self.trials))
         self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
@@ -201,24 +201,22 @@ class Cohort:
 
     def fit(self, trials: Sequence[RunningTrial]) -> None:
         """Trains until at least one of them has ended."""
-        resources = self.resources
+        own = self.resources
 
         def score(cohort: AttachedCohort, due: Sequence[RunningTrial]) -> None:
-            resources.training = ()
-            score_rung(cohort, due, resources)
-            resources.training = trials
+            own.training = ()
+            score_rung(cohort, due, own)
+            own.training = trials
 
-        resources.training = trials
+        own.training = trials
         try:
-            every = resources.checkpoint_seconds
-            fit_until_one_ends(trials, resources.device, resources.ranks, every, score, resources.stopping)
+            fit_until_one_ends(trials, own.device, own.ranks, own.checkpoint_seconds, score, own.stopping)
         finally:
-            resources.training = ()  # else its adapters would stay in memory
+            own.training = ()  # else its adapters would stay in memory
 
     def evaluate(self, trials: Sequence[RunningTrial]) -> None:
         """Measures held-out losses and scores, and saves the adapters, unless a person stops all of the trials."""
-        with self.resources.scoring([trial.spec.number for trial in trials]):
-            evaluate_trials(trials, self.resources)
+        evaluate_trials(trials, self.resources)
 
     def attempt(
         self, trials: list[RunningTrial], phase: str, work: Callable[[Sequence[RunningTrial]], None]
@@ -279,6 +277,7 @@ class Cohort:
     def record(self, trial: RunningTrial) -> TrialRecord:
         """Completes the trial's record, and removes the trial from the cohort and its adapter from the base."""
         self.trials.remove(trial)
+        self.vacancies.note(trial, self.trials)
         record = trial.complete_record()
         if record.solo is None:  # another seed of it may have trained with others
             record.solo = self.resources.solos.get(describe_layout(trial.spec.config))
