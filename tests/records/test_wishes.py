@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from sweeplab.records.store import partial_of
-from sweeplab.records.wishes import AddSeed, StopStudy, StopTrial, Wish, list_wish_files, read_wishes, remove_wish, write_wish
+from sweeplab.records.wishes import (
+    AddSeed,
+    StopStudy,
+    StopTrial,
+    Wish,
+    list_wish_files,
+    read_wishes,
+    remove_wish,
+    write_wish,
+)
 
 EVERY: list[Wish] = [AddSeed(3, 5), StopStudy("abc"), StopTrial(7)]
 
