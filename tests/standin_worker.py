@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import queue
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +18,26 @@ from sweeplab.records.record import HeldoutPoint, Phase, Status, TrainPoint, Tri
 
 FOLDER = Path(sys.argv[1])
 UNKNOWN = {"seconds": None, "tokens": None}  # of a forecast
+
+
+stopping: set[int] = set()  # trials that a person stops
+
+
+def listen(link: Link) -> Iterator[Message]:
+    """The driver's messages but those that stop a trial, which are heard at once."""
+    arrived: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for message in link.messages():
+            if message["kind"] == "stop":
+                stopping.add(message["number"])
+            else:
+                arrived.put(message)
+        arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (message := arrived.get()) is not None:
+        yield message
 
 
 class Driver(NamedTuple):
@@ -97,8 +119,10 @@ def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
         driver.link.send("observed", number=number, step=step, values=values)
         if step == 1 and driver.pruning:
             why = may_go_on(driver, number, 1, 1.0 + loss_of(spec["params"], spec["seed"]))
-    time.sleep(plan.get("seconds", 0.0))
-    while number in plan.get("wait", []) and not (FOLDER / "go").exists():
+    end = time.monotonic() + plan.get("seconds", 0.0)
+    while time.monotonic() < end and number not in stopping:
+        time.sleep(0.01)
+    while number in plan.get("wait", []) and not (FOLDER / "go").exists() and number not in stopping:
         time.sleep(0.01)
     if number in plan.get("die_always", []) or (number in plan.get("die_once", []) and first_time(number)):
         die()
@@ -106,6 +130,9 @@ def run(driver: Driver, spec: Message, plan: dict[str, Any]) -> None:
         (FOLDER / f"hangs-{os.getpid()}").touch()
         time.sleep(600)
     made = ended(spec, plan)
+    if number in stopping:
+        made = replace(made, status=Status.STOPPED, reason="by hand after 2 of 2 steps")
+        made = replace(made, heldout_losses=[], heldout_loss_nats_per_token=None)
     if why is not None:
         made = replace(made, status=Status.PRUNED, reason=why, step=1, heldout_loss_nats_per_token=None)
         made.heldout_losses = []
@@ -135,7 +162,7 @@ def hear(message: Message) -> list[Message]:
 def main() -> None:
     """A cohort's trials come one after another, refills last."""
     link = connect_from_stdin()
-    messages = link.messages()
+    messages = listen(link)
     driver = Driver(link, messages, next(messages)["pruning"])
     for message in messages:
         if message["only_forecast"]:

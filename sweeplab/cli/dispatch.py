@@ -104,6 +104,10 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.watch import watch_study
 
             watch_study(request.config, console)
+        case "stop" | "extend":
+            from sweeplab.cli.steer import steer_study
+
+            steer_study(request.config, console)
         case "list":
             if is_json:
                 from sweeplab.cli.watch_events import print_studies

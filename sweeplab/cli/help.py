@@ -61,6 +61,11 @@ Your own study:
       'space.optimizer.lr={low: 1e-4, high: 1e-2, log: true}' study.name=rates
 Follow a study from another terminal:
   python -m sweeplab +experiment=rank_sweep action=watch
+In a browser, with buttons that end a trial or the study or add a seed:
+  python -m sweeplab +experiment=rank_sweep action=watch watch.page=true
+The same as commands, and one more seed for the setting of trial 7:
+  python -m sweeplab +experiment=rank_sweep action=stop trial=7
+  python -m sweeplab +experiment=rank_sweep action=extend trial=7
 The studies of this folder, and how far each is:
   python -m sweeplab action=list
 For programs, JSON alone (also of watch, list, compare, report and a run):

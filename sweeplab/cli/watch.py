@@ -1,5 +1,7 @@
 """`action=watch`: follows a study from another terminal. It reads files, and neither locks nor writes any.
 
+With `watch.page=true` it serves a page instead, whose buttons write down what they ask for (`records.wishes`).
+
 What has ended comes from the records, what is running from the driver's `progress.json`, and whether there is a driver
 from the holder that `.lock` names.
 """
@@ -108,12 +110,16 @@ def describe_state(seen: _StudyState) -> str:
     return where if seconds is None else f"{where}, {format_clock(seconds)} left"
 
 
-def _make_heading(seen: _StudyState) -> Text:
+def tally_endings(seen: _StudyState) -> str:
+    """Such as '3/4 trials: 2 finished, 1 failed'."""
     counts = Counter(ending.record.status for ending in seen.endings)
     parts = [f"{counts[status]} {status.value}" for status in Status if counts[status]]
     planned = DASH if seen.facts.num_planned is None else seen.facts.num_planned
-    tally = f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
-    return Text.assemble((seen.facts.name, "bold"), f"  {describe_state(seen)}\n{tally}")
+    return f"{len(seen.endings)}/{planned} trials" + (f": {', '.join(parts)}" if parts else "")
+
+
+def _make_heading(seen: _StudyState) -> Text:
+    return Text.assemble((seen.facts.name, "bold"), f"  {describe_state(seen)}\n{tally_endings(seen)}")
 
 
 def _make_running_table(seen: _StudyState, now: float) -> RenderableType:
@@ -161,6 +167,11 @@ def draw_study(seen: _StudyState, now: float) -> Group:
 def watch_study(config: StudyConfig, console: Console) -> None:
     """Shows the study until it has ended, or once. Raises `ConfigError` where once is too early, and `StoreError`."""
     folder = study_folder(config)
+    if config.watch.page:
+        from sweeplab.cli.live_page import serve_page
+
+        serve_page(folder, console)
+        return
     watcher = Watcher(folder)
     if config.watch.once:
         seen = watcher.look()

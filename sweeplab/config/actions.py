@@ -38,6 +38,22 @@ class WatchConfig(Section):
     """How a study is watched."""
 
     once: bool = key("show the study as it stands and end, for scripts")
+    page: bool = key(
+        "serve the report on this machine's loopback, made anew while the study runs, with buttons that stop a trial "
+        "or the study and add a seed; the address is printed"
+    )
+
+    @model_validator(mode="after")
+    def _check_page(self) -> Self:
+        if self.page and self.once:
+            raise refuse("watch.once", "shows a study in the terminal", "true beside watch.page=true", "leave one out")
+        return self
+
+
+class ExtendConfig(Section):
+    """Further seeds of settings that a study has."""
+
+    seeds: list[int] = key("seeds to add; empty: the next one that the setting does not have", [])
 
 
 class ExportConfig(Section):

@@ -13,7 +13,8 @@ from sweeplab.runtime.errors import refuse
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
     "output": ("plan", "watch", "list", "compare", "report", "run", "recommend"),
-    "trial": ("export", "reproduce", "answers"),
+    "trial": ("export", "reproduce", "answers", "stop", "extend"),
+    "extend.": ("extend",),
     "studies": ("compare",),
     "export.": ("export", "recommend"),
     "watch.": ("watch",),

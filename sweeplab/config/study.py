@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import WithJsonSchema
 
-from sweeplab.config.actions import CompareConfig, ExportConfig, PlanConfig, WatchConfig
+from sweeplab.config.actions import CompareConfig, ExportConfig, ExtendConfig, PlanConfig, WatchConfig
 from sweeplab.config.executor import AnyExecutor
 from sweeplab.config.sampler import AnyPruner, AnySampler
 from sweeplab.config.tracking import AnyTracking
@@ -127,15 +127,27 @@ class StudyConfig(TrialConfig):
     """Everything that the command line asks for."""
 
     action: Literal[
-        "run", "recommend", "plan", "watch", "list", "answers", "export", "reproduce", "analyze", "report", "compare"
+        "run",
+        "recommend",
+        "plan",
+        "watch",
+        "stop",
+        "extend",
+        "list",
+        "answers",
+        "export",
+        "reproduce",
+        "analyze",
+        "report",
+        "compare",
     ] = key("what to do with the study")
     output: Literal["text", "json"] = key(
         "json: what plan, watch, list, compare, report and a finished run print is JSON for programs, and nothing else "
         "goes to stdout; --json says the same"
     )
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export, to run again or to see the answers of; best: one of the setting that leads, of "
-        "export and answers",
+        "number of the trial to export, to run again, to see the answers of or to stop, or whose setting gets a further "
+        "seed; best: one of the setting that leads, of export and answers",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])
@@ -149,6 +161,7 @@ class StudyConfig(TrialConfig):
     export: ExportConfig = key("what action=export writes")
     plan: PlanConfig = key("memory that trials must fit in")
     watch: WatchConfig = key("what action=watch shows")
+    extend: ExtendConfig = key("what action=extend adds")
     compare: CompareConfig = key("what action=compare accepts")
 
     def trial_config(self) -> TrialConfig:

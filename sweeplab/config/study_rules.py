@@ -53,11 +53,11 @@ def _check_cohort_size(config: StudyConfig) -> None:
         raise refuse("executor.cohort_size", rule, size, "leave it out")
 
 
-def _check_seeds(seeds: list[int]) -> None:
+def _check_seeds(seeds: list[int], key: str = "study.seeds") -> None:
     if not seeds or len(set(seeds)) != len(seeds):
-        raise refuse("study.seeds", "must be distinct whole numbers", seeds, "try study.seeds=[0,1,2]")
+        raise refuse(key, "must be distinct whole numbers", seeds, f"try {key}=[0,1,2]")
     if not all(0 <= seed <= _MOST_SEED for seed in seeds):
-        raise refuse("study.seeds", f"must be from 0 to {_MOST_SEED}", seeds, "try study.seeds=[0,1,2]")
+        raise refuse(key, f"must be from 0 to {_MOST_SEED}", seeds, f"try {key}=[0,1,2]")
 
 
 def _check_name(name: str) -> None:
@@ -78,6 +78,10 @@ def check_study(config: StudyConfig) -> None:
         _check_export(config)
     if config.action == "recommend" and config.export.path is not None:
         _check_export(config.model_copy(update={"trial": "best"}))
+    if config.action in ("stop", "extend") and config.trial == "best":
+        raise refuse("trial", f"must be a number with action={config.action}", "best", "see action=watch for numbers")
+    if config.action == "extend" and config.extend.seeds:
+        _check_seeds(config.extend.seeds, "extend.seeds")
     if config.action == "reproduce" and not isinstance(config.trial, int):
         raise ConfigError("action=reproduce needs the number of a recorded trial: trial=0")
     if config.action == "answers" and config.trial is None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from sweeplab.config.search_rules import LEARNING
 from sweeplab.config.study import StudyConfig
+from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.metrics import SOLO_METRICS
 
@@ -25,6 +26,14 @@ def _choose_cohort_size(config: StudyConfig) -> int:
     if any(metric.startswith(SOLO_METRICS) for metric in config.study.objectives):
         return 1  # time and memory of a trial can be measured only where it trains by itself
     return _LARGEST_LEARNING_COHORT if config.sampler.name in LEARNING else _LARGEST_COHORT
+
+
+def halve_micro_batch(training: TrainingConfig) -> TrainingConfig | None:
+    """The same training with micro-batches of at most half the size and as many examples per optimizer step; None
+    where every device already has one row."""
+    window, count = training.micro_batch_size * training.accumulation, training.num_devices
+    sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0 == size % count]
+    return training.replaced(micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 
 class CohortBuilder:

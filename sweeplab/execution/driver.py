@@ -18,7 +18,8 @@ from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
-from sweeplab.execution.scheduler import Scheduler, StudyStopped
+from sweeplab.execution.scheduler import Scheduler
+from sweeplab.execution.wishes import HandStop, StudyStopped
 from sweeplab.planning.early import refuse_early
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
@@ -214,9 +215,15 @@ class Driver:
         show_ending(stored, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
 
+    def note_planned(self, search: Search) -> None:
+        """Writes study.json, with the seeds that a person added among the trials that are planned."""
+        if self.facts.num_planned is not None:
+            self.facts.num_planned = search.num_planned
+        write_facts(self.folder, self.facts)
+
     def run_trials(self, search: Search, executor: Executor) -> None:
         """Runs the missing trials, or until the study is stopped."""
-        write_facts(self.folder, self.facts)
+        self.note_planned(search)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None
         budget = Budget(self.config.study, self.folder, search.records, num_workers)
@@ -239,8 +246,10 @@ class Driver:
             try:
                 Scheduler(self.request, self.folder, search, executor, self.tracker, progress, budget).run()
             except StudyStopped as reason:
+                progress.goes_on = isinstance(reason, HandStop)
                 progress.say(f"Stopped: {reason}. The same command continues the study.")
             finally:
                 self.tracker.interrupted()
+                self.note_planned(search)
         if not is_race and (num_left_out := search.queue.num_left_out):
             progress.say(f"{num_left_out} trials left out: another seed of their setting was pruned")

@@ -92,6 +92,10 @@ class Executor:
         """Sends trials in place of one that has `ended`; must be called once after each `ended`, also with none."""
         self.workers[worker].send("refill", specs=specs)
 
+    def stop_trial(self, worker: int, number: int) -> None:
+        """Asks a worker to end a trial after its present step; the trial's `ended` follows as that of any other."""
+        self.workers[worker].send("stop", number=number)
+
     def send_verdict(self, worker: int, why: str | None) -> None:
         """Sends why the pruner stops the trial that reported the last held-out loss, or None where it goes on.
 

@@ -7,12 +7,12 @@ from typing import Final
 
 from sweeplab.config.compose import Request
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.budget import Budget, TrialCost
-from sweeplab.execution.cohorts import CohortBuilder
+from sweeplab.execution.cohorts import CohortBuilder, halve_micro_batch
 from sweeplab.execution.executor import Executor
 from sweeplab.execution.link import Message
+from sweeplab.execution.wishes import WISHED, StudyStopped, Wishes, record_unstarted
 from sweeplab.execution.worker_handle import Event
 from sweeplab.planning.fit import MemoryGate
 from sweeplab.records.claim import fingerprint_claim
@@ -25,10 +25,6 @@ from sweeplab.tracking.progress import WORK_FIELDS, StudyProgress
 from sweeplab.tracking.tracker import Tracker
 
 _MOST_IDLE_DEATHS: Final = 3  # for each worker: deaths one after another of workers that had no trial
-
-
-class StudyStopped(Exception):
-    """The study ends early, as its configuration asks for; the message says why."""
 
 
 @dataclass
@@ -44,19 +40,6 @@ def _format_objectives(record: TrialRecord, config: StudyConfig) -> str:
     """The values of the objectives with the names that tables use, for the line of a trial in the terminal."""
     values = ((label_metric(metric), metric_value(record, metric)) for metric in config.study.objectives)
     return "  ".join(f"{label} {DASH if value is None else f'{value:.4g}'}" for label, value in values)
-
-
-def _record_lost(spec: TrialSpec, death: Message) -> TrialRecord:
-    """The record of a trial whose worker died twice, the second time without other trials."""
-    return spec.new_record(Status(death["status"]), death["reason"])
-
-
-def _halve_micro_batch(training: TrainingConfig) -> TrainingConfig | None:
-    """The same training with micro-batches of at most half the size and as many examples per optimizer step; None
-    where every device already has one row."""
-    window, count = training.micro_batch_size * training.accumulation, training.num_devices
-    sizes = [size for size in range(training.micro_batch_size // 2, 0, -1) if window % size == 0 == size % count]
-    return training.replaced(micro_batch_size=sizes[0], accumulation=window // sizes[0]) if sizes else None
 
 
 class Scheduler:
@@ -81,6 +64,7 @@ class Scheduler:
         self.progress = progress
         self.gate = MemoryGate(request.config)
         self.budget = budget
+        self.wishes = Wishes(folder, search, progress.say)
         self.builder = CohortBuilder(self._ask, request.config)
         self.retries: deque[_Assignment] = deque()  # to be run before new trials
         self.assignments: dict[int, _Assignment] = {}  # by worker
@@ -90,19 +74,40 @@ class Scheduler:
 
     def run(self) -> None:
         """Runs until no trial is left. Raises `ConfigError`, `StoreError` and `StudyStopped`."""
-        while self._dispatch():
-            self.handle_event(self.executor.next_event())
+        with self.wishes.noticed(self.executor.events.put):
+            self.heed_wishes()
+            while self._goes_on():
+                self.handle_event(self.executor.next_event())
         if self.budget.why_over is not None and not self.search.is_over():
             raise StudyStopped(f"{self.budget.why_over}; with a larger one the study goes on")
 
     def handle_event(self, event: Event) -> None:
         """Reacts to an event of a worker. Raises as `run`; a `ConfigError` also for what a worker refuses."""
-        if event.message["kind"] == "refused":
+        if event is WISHED:
+            self.heed_wishes()
+        elif event.message["kind"] == "refused":
             raise ConfigError(event.message["message"])
-        if event.worker in self.assignments:
+        elif event.worker in self.assignments:
             self._handle_message(event, self.assignments[event.worker])
         elif event.message["kind"] == "died":
             self._replace_idle(event)
+
+    def _goes_on(self) -> bool:
+        if self._dispatch():
+            return True
+        self.heed_wishes()  # what came at the last moment
+        return self._dispatch()
+
+    def heed_wishes(self) -> None:
+        """Does what a person asked for since. A trial that no worker has is recorded when its turn would come.
+
+        Raises `StudyStopped` and `StoreError`.
+        """
+        for number in self.wishes.read():
+            for worker, assignment in self.assignments.items():
+                if number in assignment.running:
+                    self.executor.stop_trial(worker, number)
+        self.progress.plan(self.search.num_planned)
 
     def _dispatch(self) -> bool:
         """Gives every idle worker a cohort while there are trials; False once there is nothing to wait for."""
@@ -136,7 +141,19 @@ class Scheduler:
         return True
 
     def _next_assignment(self, num_idle: int) -> _Assignment:
-        return self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
+        while True:
+            one = self.retries.popleft() if self.retries else _Assignment(self.builder.build_cohort(num_idle))
+            left = self._leave_out_stopped(one.cohort)
+            if left or not one.cohort:
+                return replace(one, cohort=left)
+
+    def _leave_out_stopped(self, specs: list[TrialSpec]) -> list[TrialSpec]:
+        """Those that are to train; the others, which a person stopped before a worker had them, get their records."""
+        stopped = {spec.number: spec for spec in specs if spec.number in self.wishes.to_stop}
+        for spec in stopped.values():
+            self._announce(spec)
+            self._store(record_unstarted(spec))
+        return [spec for spec in specs if spec.number not in stopped]
 
     def _ask(self) -> TrialSpec | None:
         """The next trial of the search, or None; one that cannot run or will not fit gets a record at once."""
@@ -178,7 +195,7 @@ class Scheduler:
             case "ended":
                 ended = assignment.running.pop(message["record"]["number"])
                 self._handle_end(ended, TrialRecord.from_dict(message["record"]))
-                refill = self.builder.find_refill(ended) if not self.retries else []
+                refill = self._leave_out_stopped(self.builder.find_refill(ended)) if not self.retries else []
                 self.executor.refill(event.worker, [self._start_trial(spec, assignment) for spec in refill])
             case "done":
                 self.progress.rests(event.worker)
@@ -208,8 +225,8 @@ class Scheduler:
         They run together once more. If that worker dies too, they run in halves, and so on, until the trial that kills
         its worker is the only one; it gets a record of its failure.
         """
-        trials = list(assignment.running.values())
         self.tracker.interrupted(assignment.running)  # steps start again from an earlier one, which W&B does not allow
+        trials = self._leave_out_stopped(list(assignment.running.values()))
         if not trials:  # an empty cohort would be retried forever
             return
         middle = len(trials) // 2
@@ -221,7 +238,7 @@ class Scheduler:
         elif middle:
             self.retries.extendleft(_Assignment(half, is_retry=True) for half in (trials[middle:], trials[:middle]))
         else:
-            self._store(_record_lost(trials[0], death))
+            self._store(trials[0].new_record(Status(death["status"]), death["reason"]))
 
     def _replace_idle(self, event: Event) -> None:
         """Starts a new worker for one that died without a trial. Raises `StudyStopped` after too many in a row."""
@@ -244,7 +261,7 @@ class Scheduler:
             self._store(record)
             return
         policy, training = self.config.executor.on_out_of_memory, spec.config.training
-        smaller = _halve_micro_batch(training) if policy == "halve" else None
+        smaller = halve_micro_batch(training) if policy == "halve" else None
         if smaller is None:
             self._store(record)
             if policy == "stop":
@@ -269,7 +286,10 @@ class Scheduler:
         self.budget.end(record)
         self.tracker.ended(record)
         self.search.tell(record)
+        self.wishes.note_ended(record)
         self.progress.ended(record, _format_objectives(record, self.config))
+        if record.status is Status.STOPPED:  # neither a failure nor the end of a row of them
+            return
         failed = record.status in (Status.FAILED, Status.TIMED_OUT)
         self.num_failed_in_a_row = self.num_failed_in_a_row + 1 if failed else 0
         if self.num_failed_in_a_row == self.config.study.max_failures:

@@ -1,8 +1,9 @@
 """The worker process: holds the base, runs cohorts, reports. It is started as `python -m sweeplab.execution.worker`.
 
 It receives `open` once, then one `cohort` at a time, a `refill` after each `ended` and, where a pruner is on, a
-`verdict` after each `observed` with a held-out loss. It sends `forecast`, `doing`, `observed`, `alive`, `notice`,
-`ended`, `refused` and `done`. Whatever libraries print goes to stdout and stderr, which are the worker's log.
+`verdict` after each `observed` with a held-out loss; at any time `stop`, for a trial that a person stops. It sends
+`forecast`, `doing`, `observed`, `alive`, `notice`, `ended`, `refused` and `done`. Whatever libraries print goes to
+stdout and stderr, which are the worker's log.
 """
 
 import functools
@@ -34,8 +35,9 @@ _COUNT_SECONDS: Final = 1.0  # between two `doing` messages of the same work
 _Receive = Callable[[str], Message]  # waits for the next message, which must be of the given kind
 
 
-def _receive_in_background(link: Link, reporter: Reporter) -> _Receive:
-    """Starts a thread that reads messages, and returns a function that waits for the next one.
+def _receive_in_background(link: Link, reporter: Reporter, stopping: set[int]) -> _Receive:
+    """Starts a thread that reads messages, and returns a function that waits for the next one. Numbers of trials that
+    are to stop join `stopping`, whatever this process does.
 
     With a model on several devices the thread also starts the other ranks and forwards messages to them. When the
     driver closes the link, this process ends at once.
@@ -52,7 +54,10 @@ def _receive_in_background(link: Link, reporter: Reporter) -> _Receive:
                     message, ranks = start_ranks(message, reporter)
                 except ConfigError as error:
                     reporter.abort("refused", message=str(error))
-            messages.put(message)
+            if message["kind"] == "stop":
+                stopping.add(message["number"])
+            else:
+                messages.put(message)
 
     def read_and_exit() -> None:
         try:
@@ -157,7 +162,7 @@ def _forecast(spec: TrialSpec, executor: ExecutorConfig) -> dict[str, float | No
     return {"seconds": None if parts[0] is None else sum(filter(None, parts)), "tokens": forecast.num_train_tokens}
 
 
-def _serve(reporter: Reporter, receive: _Receive) -> None:
+def _serve(reporter: Reporter, receive: _Receive, stopping: set[int]) -> None:
     """Runs cohorts one after another, until the driver ends this process or the study is refused."""
     opening = receive("open")  # sets CUDA_VISIBLE_DEVICES of a rank, so torch must not be imported before
     with _compile_at_first_call():
@@ -179,6 +184,7 @@ def _serve(reporter: Reporter, receive: _Receive) -> None:
 
     try:
         resources = _open_resources(opening, reporter)
+        resources.stopping = stopping
         while True:
             message = receive("cohort")
             cohort = read_specs(message)
@@ -202,7 +208,8 @@ def _main() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     link = connect_from_stdin()
     reporter = Reporter(link)
-    _serve(reporter, _receive_in_background(link, reporter))
+    stopping: set[int] = set()
+    _serve(reporter, _receive_in_background(link, reporter, stopping), stopping)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,8 @@ class Dropped(Section):
 
     params: dict[str, Any] = key("what the study varied, by dotted key")
     outcome: str = key(
-        "worse, constraint, or how runs ended: failed, diverged, out_of_memory, timed_out, pruned, skipped, refused"
+        "worse, constraint, or how runs ended: failed, diverged, out_of_memory, timed_out, pruned, skipped, stopped "
+        "(by hand), refused"
     )
     trials: list[int] = key("numbers of the trials")
     reason: str | None = key("reason of the first of these trials, or the broken constraints; null: none is known")

@@ -38,8 +38,9 @@ class _Owner(NamedTuple):
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Holds `folder` against other processes; the system lets go when this one ends, however it ends.
+def only_writer(folder: Path) -> Iterator[str]:
+    """Holds `folder` against other processes; the system lets go when this one ends, however it ends. Gives the token
+    that `read_driver` reads.
 
     Some file systems refuse locks (NFS without its daemon) or grant one to everybody, and some know them on one machine
     only. So the lock is tried a second time from this process, which must be refused, and whatever comes of that a file
@@ -61,7 +62,13 @@ def only_writer(folder: Path) -> Iterator[None]:
                 os.write(stream.fileno(), f"{owner}\n".encode())  # past the buffer, which would try again as it closes
             except OSError as error:
                 _refuse_unwritable(path, error, "free space or choose another folder")
-            yield
+            yield owner.token
+
+
+def read_driver(folder: Path) -> str | None:
+    """The token of the process that holds `folder`, or that held it when it was killed; None where there is none."""
+    owner = _read_owner(folder / _OWNER)
+    return owner.token if owner is not None and owner.token.isalnum() else None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class StudyFiles(NamedTuple):
 
 def remove_partial_files(study_folder: Path) -> None:
     """Removes incomplete files that killed processes have left."""
-    for pattern in (".*", "trials/*/.*", "base/.*"):
+    for pattern in (".*", "trials/*/.*", "base/.*", "wishes/.*"):
         for path in study_folder.glob(pattern):
             if _PARTIAL.fullmatch(path.name):
                 path.unlink(missing_ok=True)

@@ -38,6 +38,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"  # over executor.trial_seconds, or without progress for executor.stall_seconds
     FAILED = "failed"
     SKIPPED = "skipped"  # never started, since the plan says that it will not fit
+    STOPPED = "stopped"  # by a person: says nothing of its setting, so that it counts neither for nor against it
     REFUSED = "refused"  # its configuration cannot run, which only its values together or its data could tell
 
 

@@ -121,14 +121,32 @@ def _write_recipe(records: list[TrialRecord], answer: StudyAnswer, folder: Path)
         write_text(folder / name, text)
 
 
+def render_live_page(study: StoredStudy, version: str) -> str:
+    """report.html of a study as it stands, with room for what runs now, and the script that fills it."""
+    content = _gather_content(study._replace(records=sorted(study.records, key=lambda record: record.number)))
+    values = _list_values(content) | {"version": version}
+    return _render_html(content, values, _draw_charts(content), _build_lead(content), "live.html.j2")
+
+
+def _draw_charts(content: _ReportContent) -> list[Chart]:
+    if not content.records:
+        return []
+    published = list_published_values(content.judged)
+    return build_study_charts(content.facts, content.settings, published, content.bases, content.ranked, content.items)
+
+
+def _build_lead(content: _ReportContent) -> Lead | None:
+    if not content.records:
+        return None
+    return build_lead(content.facts, content.settings, content.bases, content.ranked, content.items)
+
+
 def write_pages(study: StoredStudy, folder: Path) -> Path:
     """Writes the files of `write_report`; returns the path of report.html. Raises `StoreError`."""
     facts, _, items, bases = study
     records = sorted(study.records, key=lambda record: record.number)
     content = _gather_content(study._replace(records=records))
-    published = list_published_values(content.judged)
-    drawn = build_study_charts(facts, content.settings, published, bases, content.ranked, items) if records else []
-    values = _list_values(content)
+    drawn, values = _draw_charts(content), _list_values(content)
     stored = {
         "study": facts.to_dict(),
         "bases": [one.to_dict() for one in bases],
@@ -144,7 +162,7 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     write_json(folder / "answer.json", answer.to_dict())
     if race is not None:
         _write_recipe(records, answer, folder / "recipe")
-    lead = build_lead(facts, content.settings, bases, content.ranked, items) if records else None
+    lead = _build_lead(content)
     picture = None if lead is None else lead.draw_picture()
     if picture is None:
         (folder / "score.svg").unlink(missing_ok=True)
@@ -157,13 +175,19 @@ def write_pages(study: StoredStudy, folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _render_html(content: _ReportContent, values: dict[str, Any], drawn: list[Chart], lead: Lead | None) -> str:
+def _render_html(
+    content: _ReportContent,
+    values: dict[str, Any],
+    drawn: list[Chart],
+    lead: Lead | None,
+    name: str = "report.html.j2",
+) -> str:
     """The HTML; figures are drawn before, so that the page's template only places them."""
     shown: list[Figure] = []
     if content.records:
         shown = list(draw_figures(content.facts, content.settings, drawn, content.ranked, content.shares, lead))
     screen = build_first_screen(content.facts, content.settings, content.bases, content.items)
-    template = html_environment().get_template("report.html.j2")
+    template = html_environment().get_template(name)
     drawing = None if lead is None else lead.draw()
     return template.render(values, figures=shown, lead=drawing, screen=screen, most_rows=_MOST_ROWS)
 

@@ -51,6 +51,25 @@ def write_report(
     return write_pages(StoredStudy(facts, records, items, list(bases)), folder)
 
 
+def render_live_report(study: StoredStudy | None, version: str) -> str:
+    """The page of a report while its study runs, or before there is one, for `action=watch watch.page=true`.
+
+    Its scripts are `report.js` and `live.js` beside it; `version` is what they compare with the present one.
+    """
+    if study is None:
+        return render_live_file("waiting.html.j2", version)
+    from sweeplab.report.pages import render_live_page
+
+    return render_live_page(study, version)
+
+
+def render_live_file(name: str, version: str = "") -> str:
+    """A file of the live page: a script, or the page before there is a study."""
+    from sweeplab.report.templating import html_environment
+
+    return html_environment().get_template(name).render(version=version)
+
+
 def write_index(folder: Path) -> Path:
     """Writes index.html, the page of all studies in a folder of reports; returns its path. Raises `StoreError`."""
     from sweeplab.report import index

@@ -28,6 +28,7 @@ _STATES: Final = {  # samplers rank a pruned trial without a value below all tri
     Status.SKIPPED: TrialState.PRUNED,
     Status.REFUSED: TrialState.PRUNED,
     Status.TIMED_OUT: TrialState.FAIL,
+    Status.STOPPED: TrialState.FAIL,  # by a person
     Status.FAILED: TrialState.FAIL,  # perhaps not because of its setting, so samplers ignore it
 }
 

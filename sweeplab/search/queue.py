@@ -80,7 +80,7 @@ class Queue:
     def _list_entries(self) -> list[Queued]:
         """The entries of study.enqueue that have no trial yet."""
         entries = [Queued(one, self._seeds[0], identify_entry(one)) for one in self._entries]
-        return [one for one in entries if not self._is_begun(one)]
+        return [one for one in entries if not self.is_begun(one)]
 
     def list_missing(self, drawn: Iterable[Params]) -> list[Queued]:
         """Trials that are missing: of a grid all its points, otherwise the points `drawn`, with every seed."""
@@ -89,7 +89,7 @@ class Queue:
         else:
             points = {identify_params(params): params for params in drawn}
             wanted = [Queued(point, seed) for point in points.values() for seed in self._seeds]
-        return [one for one in wanted if not self._is_begun(one)]
+        return [one for one in wanted if not self.is_begun(one)]
 
     def _note_trial(self, trial: FrozenTrial) -> Params | None:
         """Notes what a trial says; returns its setting, or None where an axis is missing or not of this space."""
@@ -114,7 +114,7 @@ class Queue:
         """What a trial's end has changed, in a sentence; None where nothing is to say."""
         return None
 
-    def _is_begun(self, queued: Queued) -> bool:
+    def is_begun(self, queued: Queued) -> bool:
         """True where the queued trial has already begun."""
         if queued.entry is not None:
             return queued.entry in self._begun_entries
@@ -125,13 +125,13 @@ class Queue:
         if self._orders_seeds or len(self._begun_seeds[identify_params(params)]) > 1:
             return
         others = (Queued(params, seed) for seed in reversed(self._seeds))
-        self._queue.extendleft(one for one in others if not self._is_begun(one))
+        self._queue.extendleft(one for one in others if not self.is_begun(one))
 
     def take_next(self) -> Queued | None:
         """The next queued trial, or None. Further seeds of a pruned setting are left out, to save time for others."""
         while self._queue:
             queued = self._queue.popleft()
-            if self._is_begun(queued):
+            if self.is_begun(queued):
                 continue
             if queued.entry is not None or identify_params(queued.params) not in self._pruned:
                 return queued

@@ -44,7 +44,7 @@ class RaceQueue(Queue):
         course.advance()
         running = [Queued(course.points[run.setting], course.rules.seeds[run.seed]) for run in course.runs]
         queued = self._list_fresh() if course.is_over else running
-        return next((one for one in queued if not self._is_begun(one)), None)
+        return next((one for one in queued if not self.is_begun(one)), None)
 
     def _list_points(self) -> list[Params]:
         """The settings that the race begins with."""

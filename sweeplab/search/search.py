@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from optuna.trial import FrozenTrial, Trial
 
-from sweeplab.config.search_rules import LISTING
-from sweeplab.config.space import Axis, Params, grid
+from sweeplab.config.search_rules import LISTING, RACES
+from sweeplab.config.space import Axis, Params, fits, grid
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
@@ -20,6 +20,7 @@ from sweeplab.records.inputs import KnownInputs
 from sweeplab.records.quarantine import StudyFiles
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import make_folder, record_path, trial_folder
+from sweeplab.records.wishes import AddSeed
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.search.dashboard import Dashboard
 from sweeplab.search.enqueue import read_enqueued_points
@@ -65,7 +66,8 @@ class Search:
         self.config = config
         self.varied = varied
         self.folder = folder
-        self.num_planned = count_planned_trials(config, varied)
+        self._num_planned = count_planned_trials(config, varied)
+        self._added = deque[Queued]()  # seeds that a person asked for
         self._num_points = len(grid(varied)) if config.sampler.name in LISTING else None
         self._compose, self._say = compose, say
         self._inputs = KnownInputs()
@@ -117,6 +119,30 @@ class Search:
         """The trials of this study by number, without those of `study.warm_start`."""
         return self.study.get_trials(deepcopy=False)[self._num_earlier :]
 
+    @property
+    def num_planned(self) -> int:
+        """Trials of the whole study, with the seeds that a person added."""
+        if self.config.sampler.name in RACES:
+            return self._num_planned
+        seeds = [*(trial.user_attrs[SEED] for trial in self.own_trials()), *(one.seed for one in self._added)]
+        return max(self._num_planned + sum(seed not in self.config.study.seeds for seed in seeds), len(seeds))
+
+    def has_trial(self, number: int) -> bool:
+        """Whether a trial with this number was asked for."""
+        return 0 <= number < len(self.own_trials())
+
+    def add_seed(self, wish: AddSeed) -> bool:
+        """Makes a further seed of a trial's setting the next to run; false where there is nothing to add, since it has
+        a trial, or cannot be added."""
+        if not self.has_trial(wish.trial) or wish.seed < 0 or self.config.sampler.name in RACES:
+            return False
+        queued = Queued(read_params(self._read_trial(wish.trial), self.varied), wish.seed)
+        if self.queue.is_begun(queued) or not fits(queued.params, self.varied):
+            return False
+        if queued not in self._added:
+            self._added.append(queued)
+        return True
+
     def num_ended(self) -> int:
         """Number of trials that have a record."""
         return sum(trial.state.is_finished() for trial in self.own_trials())
@@ -138,6 +164,8 @@ class Search:
         if self._unfinished:
             trial = self._open_trial(self._unfinished.popleft())
             return self._draw(trial, trial.user_attrs[SEED])
+        if self._added:
+            return self._begin(self._added.popleft())
         if len(self.own_trials()) >= self.num_planned:
             return None
         draws = self.queue.draws and not self._has_all_points()

@@ -60,6 +60,7 @@ class StudyProgress:
         self.timer: threading.Timer | None = None  # for the next write
         self.mutex = threading.Lock()
         self.is_over = False
+        self.goes_on = False  # a person stopped the study, which has trials left
         self.num_planned = num_planned
         self.num_done = num_done
         self.num_ended_now = 0
@@ -83,6 +84,13 @@ class StudyProgress:
             f"{self.count()} trials", total=num_planned, completed=num_done, left=""
         )
         self.live = Live(console=console, get_renderable=self.draw, transient=True, refresh_per_second=2)
+
+    def plan(self, num_planned: int) -> None:
+        """Takes in how many trials the study has, once a person has added some."""
+        if num_planned != self.num_planned:
+            self.num_planned = num_planned
+            self.bars.update(self.trials, total=num_planned)
+            self._schedule_write()
 
     def count(self) -> str:
         """Trials that are done, of those that are planned where nothing else ends the study."""
@@ -251,6 +259,6 @@ class StudyProgress:
     ) -> None:
         self.stopped.set()
         self.live.stop()
-        self.write(ended=kind is None)
+        self.write(ended=kind is None and not self.goes_on)
         self.is_over = True
         sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Trains a cohort with Lightning's Trainer; a callback measures losses and writes checkpoints between steps."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import torch
@@ -18,6 +18,7 @@ from sweeplab.training.checkpoints import set_random_states, write_checkpoint
 from sweeplab.training.module import FinetuneModule, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.stopping import stop_trials
 
 _CHECKPOINT_SHARE: Final = 0.05  # most of the time that goes into writing checkpoints
 
@@ -31,25 +32,28 @@ def fit_until_one_ends(
     ranks: Ranks = ONE_PROCESS,
     checkpoint_seconds: float | None = None,
     score_rung: ScoreRung | None = None,
+    stopping: Collection[int] = (),
 ) -> None:
     """Trains all trials until at least one has taken its last step or has ended early.
 
     A checkpoint of each trial is written about every `checkpoint_seconds`, or less often where writing would take more
     than a twentieth of the time; 0: after every step; None: never. `score_rung` is called with
-    the trials whose `evaluation.rung_tasks` are due.
+    the trials whose `evaluation.rung_tasks` are due. `stopping`: numbers of trials that a person stops; they end after
+    the step in which they are there.
     """
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
     training = config.training
     with attach_cohort(trials, ranks) as cohort, gradient_checkpointing(base, training.gradient_checkpointing):
         batches = iterate_cohort_batches([(trial.windows, trial.step) for trial in cohort.trials], base.pad_id, ranks)
         score = score_rung if config.evaluation.rung_tasks else None
+        written = checkpoint_seconds if ranks.is_first else None
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             max_steps=min(trial.num_steps - trial.step for trial in trials),
             max_epochs=-1,
             accumulate_grad_batches=training.accumulation,
-            callbacks=[_Watch(cohort, device, ranks, checkpoint_seconds if ranks.is_first else None, score)],
+            callbacks=[_Watch(cohort, device, ranks, written, score, stopping)],
             logger=False,
             plugins=[LightningEnvironment()],  # a job of Slurm's around the study has no part in it
             enable_checkpointing=False,
@@ -112,12 +116,14 @@ class _Watch(Callback):
         ranks: Ranks,
         checkpoint_seconds: float | None,
         score_rung: ScoreRung | None,
+        stopping: Collection[int],
     ) -> None:
         self.cohort = cohort
         self.device = device
         self.ranks = ranks
         self.checkpoint_seconds = checkpoint_seconds
         self.score_rung = score_rung
+        self.stopping = stopping
         self.checkpointed_at = self.stepped_at = time.monotonic()
         self.checkpoint_cost = 0.0  # seconds that the last one took
         self.last_step = 0
@@ -138,6 +144,8 @@ class _Watch(Callback):
         for trial in self.cohort.trials:
             trial.add_seconds(passed)
         self.stepped_at = now
+        if self.stopping or self.ranks.size > 1:
+            stop_trials([one for one in self.cohort.trials if not one.has_ended], self.stopping, self.ranks)
         self.measure()
         if self.checkpoint_is_due():
             self.write_checkpoints()

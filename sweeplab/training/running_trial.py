@@ -195,6 +195,12 @@ class RunningTrial:
             reason = f"over executor.trial_seconds={self.most_seconds:g} after {self.step} of {self.num_steps} steps"
             self.early_end = EarlyEnd(Status.TIMED_OUT, reason)
 
+    def stop_by_hand(self) -> None:
+        """Ends the trial because a person asked for it."""
+        if self.early_end is None:
+            reason = f"by hand after {self.step} of {self.num_steps} steps"
+            self.early_end = EarlyEnd(Status.STOPPED, reason)
+
     def park(self) -> None:
         """Moves a waiting trial's weights and optimizer states off the GPU; `attach_cohort` brings them back."""
         if self.slot is not None:

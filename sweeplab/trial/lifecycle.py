@@ -22,8 +22,9 @@ from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
+from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
-from sweeplab.trial.cohort import choose_active, record_failure
+from sweeplab.trial.cohort import Vacancies, choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.profile import can_gain_from_others, describe_layout, measure_fastest_size, measure_solo
@@ -73,9 +74,12 @@ class Cohort:
         self.say = say
         self.capacity = capacity  # None until it is measured
         self.trials: list[RunningTrial] = []
+        self.vacancies = Vacancies()
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
         """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
+        if self.resources.ranks.broadcast_first(spec.number in self.resources.stopping):
+            return spec.new_record(Status.STOPPED, "by hand, before it was loaded")
         record, trial = spec.new_record(Status.FAILED), None
         try:
             trial = self.begin(spec, record)
@@ -120,19 +124,25 @@ class Cohort:
 
     def advance(self) -> list[TrialRecord]:
         """Trains until a trial ends or, where trials have ended, evaluates those; returns the completed records."""
+        self.heed_stops(self.trials)
+        if early := [trial for trial in self.trials if trial.early_end is not None]:
+            return [self.record(trial) for trial in early]
         if self.capacity is None and len(self.trials) > 1:
             self.measure_missing(self.trials)
             self.measure(self.trials, self.choose_capacity)
-        active = choose_active(self.trials, self.capacity)
+        active = choose_active(self.trials, self.capacity, self.vacancies.count(self.trials))
         self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
             self.measure_missing(active if len(active) > 1 else [])
             finished = self.attempt(active, "train", self.fit)
         else:
-            ended_early = [trial for trial in active if trial.early_end is not None]
-            finished = ended_early or self.attempt(ended, "evaluate", self.evaluate)
+            finished = self.attempt(ended, "evaluate", self.evaluate)
         return [self.record(trial) for trial in finished]
+
+    def heed_stops(self, trials: Sequence[RunningTrial]) -> None:
+        """Ends the trials that a person stopped meanwhile."""
+        stop_trials(trials, self.resources.stopping, self.resources.ranks)
 
     def may_share_gpu(self, trial: RunningTrial) -> bool:
         """Whether the trial may train beside others on a GPU: it is measured before it waits, and leaves the GPU."""
@@ -191,21 +201,21 @@ class Cohort:
 
     def fit(self, trials: Sequence[RunningTrial]) -> None:
         """Trains until at least one of them has ended."""
-        resources = self.resources
+        own = self.resources
 
         def score(cohort: AttachedCohort, due: Sequence[RunningTrial]) -> None:
-            resources.training = ()
-            score_rung(cohort, due, resources)
-            resources.training = trials
+            own.training = ()
+            score_rung(cohort, due, own)
+            own.training = trials
 
-        resources.training = trials
+        own.training = trials
         try:
-            fit_until_one_ends(trials, resources.device, resources.ranks, resources.checkpoint_seconds, score)
+            fit_until_one_ends(trials, own.device, own.ranks, own.checkpoint_seconds, score, own.stopping)
         finally:
-            resources.training = ()  # else its adapters would stay in memory
+            own.training = ()  # else its adapters would stay in memory
 
     def evaluate(self, trials: Sequence[RunningTrial]) -> None:
-        """Measures held-out losses and scores, and saves the adapters."""
+        """Measures held-out losses and scores, and saves the adapters, unless a person stops all of the trials."""
         evaluate_trials(trials, self.resources)
 
     def attempt(
@@ -227,6 +237,10 @@ class Cohort:
         except (StudyRefused, StoreError):
             raise
         except Exception as error:
+            if phase == "evaluate" and self.resources.ranks.size == 1 and numbers <= self.resources.stopping:
+                free_failed(error)  # whatever lm-eval made of `StoppedByHand`
+                self.heed_stops(trials)
+                return trials
             if len(trials) > 1 and self.resources.ranks.size > 1:
                 raise  # other devices wait: the worker ends, and its trials run again
             if len(trials) == 1:
@@ -235,21 +249,19 @@ class Cohort:
                 return trials
             self.capacity = len(trials) // 2
             text = "".join(traceback.format_exception(error))  # who keeps log records keeps no tensors of the error's
-            _log.error("%d trials at once failed\n%s", len(trials), text)
-            self.say(
-                f"{len(trials)} trials at once: {describe_error_with_kind(error)}; going on with {self.capacity} at a "
-                "time"
-            )
+            what = f"{len(trials)} trials at once"
+            _log.error("%s failed\n%s", what, text)
+            self.say(f"{what}: {describe_error_with_kind(error)}; going on with {self.capacity} at a time")
             free_failed(error)
-            for trial in trials:
-                if trial.is_half_stepped:
-                    self.restart(trial)
+            for trial in [one for one in trials if one.is_half_stepped]:
+                self.restart(trial)
             return []
         finally:
             for trial in trials:
                 add_phase(trial.record.phases, phase, phases[phase])
         if phase == "train":
             return []
+        self.heed_stops(trials)  # of those whose scoring others shared
         for trial in trials:
             if trial.early_end is None:
                 trial.record.phase, trial.record.status = None, Status.FINISHED
@@ -265,6 +277,7 @@ class Cohort:
     def record(self, trial: RunningTrial) -> TrialRecord:
         """Completes the trial's record, and removes the trial from the cohort and its adapter from the base."""
         self.trials.remove(trial)
+        self.vacancies.note(trial, self.trials)
         record = trial.complete_record()
         if record.solo is None:  # another seed of it may have trained with others
             record.solo = self.resources.solos.get(describe_layout(trial.spec.config))

@@ -1,7 +1,8 @@
 """What the trials of one worker share: the device, and the base and the tokens, which the next trial can use again."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
 from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
+from sweeplab.training.stopping import StoppedByHand
 from sweeplab.trial.exactness import refuse_inexact_packing
 from sweeplab.trial.measurement import LARGEST_MAPPING_BYTES, read_resident_bytes
 
@@ -47,6 +49,8 @@ class Resources:
     report_alive: Callable[[], None] = lambda: None  # called before every forward of the base
     tell: Tell = lambda what, trials, count="", steps=(): None  # what the worker does now
     training: Sequence[RunningTrial] = ()  # that train now
+    stopping: set[int] = field(default_factory=set)  # numbers of trials that a person stops; another thread adds them
+    scored: frozenset[int] = frozenset()  # numbers of the trials that every forward now is for
     returned_from_bytes: int = LARGEST_MAPPING_BYTES  # `freed_memory_returned(afterwards=...)` while trials train
     ranks: Ranks = ONE_PROCESS  # the processes that share the rows of every micro-batch
     base_key: dict[str, Any] | None = None  # what must be equal for `base` to serve another trial
@@ -94,9 +98,21 @@ class Resources:
             self.base_memory_bytes = self.memory_bytes()
         return self.base
 
+    @contextmanager
+    def scoring(self, numbers: Iterable[int]) -> Iterator[None]:
+        """Within it every forward is for these trials, and raises `StoppedByHand` once a person has stopped them all;
+        with several devices it does not, since the others would wait."""
+        self.scored = frozenset(numbers if self.ranks.size == 1 else ())
+        try:
+            yield
+        finally:
+            self.scored = frozenset()
+
     def note_forward(self) -> None:
-        """Called before every forward of the base."""
+        """Called before every forward of the base. Raises `StoppedByHand` where nobody wants its result."""
         self.report_alive()
+        if self.scored and self.scored <= self.stopping:
+            raise StoppedByHand
         if self.training:
             numbers = [trial.spec.number for trial in self.training]
             self.tell("training", numbers, steps=[trial.step for trial in self.training])

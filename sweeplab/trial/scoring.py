@@ -145,6 +145,7 @@ def evaluate_trials(trials: Sequence[RunningTrial], resources: Resources) -> Non
     """
     settings = trials[0].spec.config.evaluation
     with ExitStack() as stack:
+        stack.enter_context(resources.scoring([trial.spec.number for trial in trials]))
         cohort = stack.enter_context(attach_cohort(trials, trains=False))
         for trial in cohort.trials:
             stack.enter_context(evaluation_weights(trial.optimizer))

@@ -232,7 +232,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     }
     link = ReportedLink()
     with pytest.raises(KeyError, match="cohort"):  # it waits for another one
-        _serve(Reporter(link), messages.pop)
+        _serve(Reporter(link), messages.pop, set())
     ended, done = (message for message in link.read() if message["kind"] not in ("alive", "doing"))
     assert (ended["kind"], ended["record"]["status"], done["kind"]) == ("ended", "refused", "done")
     return str(ended["record"]["reason"])

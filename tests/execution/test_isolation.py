@@ -12,8 +12,8 @@ from rich.console import Console
 
 from sweeplab.config.training import TrainingConfig
 from sweeplab.execution import executor, worker_handle
+from sweeplab.execution.cohorts import halve_micro_batch
 from sweeplab.execution.driver import Driver
-from sweeplab.execution.scheduler import _halve_micro_batch
 from sweeplab.records.record import LargerBatch
 from sweeplab.records.store import read_records
 from sweeplab.runtime.errors import ConfigError
@@ -137,7 +137,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
     def smaller(size: int, accumulation: int, num_devices: int) -> tuple[int, int] | None:
         sizes = {"micro_batch_size": size, "accumulation": accumulation, "num_devices": num_devices}
         training = TrainingConfig.model_construct(None, **sizes)
-        found = _halve_micro_batch(training)
+        found = halve_micro_batch(training)
         return None if found is None else (found.micro_batch_size, found.accumulation)
 
     assert smaller(12, 1, 2) == (6, 2)
@@ -153,7 +153,7 @@ def test_half_a_micro_batch_has_rows_for_every_device() -> None:
 def test_half_a_micro_batch_keeps_the_number_of_examples(
     size: int, accumulation: int, smaller: tuple[int, int] | None
 ) -> None:
-    found = _halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
+    found = halve_micro_batch(TrainingConfig.model_construct(None, micro_batch_size=size, accumulation=accumulation))
     assert smaller == (None if found is None else (found.micro_batch_size, found.accumulation))
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from sweeplab.trial.cohort import choose_active
+from sweeplab.records.record import Status
+from sweeplab.training.running_trial import EarlyEnd
+from sweeplab.trial.cohort import Vacancies, choose_active
 
 
 def runs(*places: tuple[int, int]) -> list[Any]:
@@ -42,3 +44,30 @@ def test_a_newcomer_waits_for_those_that_are_further_on_unless_they_are_few() ->
 
 def test_where_no_two_have_the_same_order_they_are_mixed() -> None:
     assert numbers(choose_active(runs((3, 0), (1, 0), (2, 0)), 4)) == [0, 1, 2]
+
+
+def leave(vacancies: Vacancies, trials: list[Any], number: int, status: Status) -> None:
+    (ended,) = (one for one in trials if one.spec.number == number)
+    trials.remove(ended)
+    ended.early_end, ended.num_steps = EarlyEnd(status, "why"), 9
+    vacancies.note(ended, trials)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(Status.STOPPED, [0, 2]), (Status.PRUNED, [0, 2, 1, 3])])
+def test_nobody_joins_in_the_place_of_a_trial_that_a_person_stopped(status: Status, expected: list[int]) -> None:
+    """With it three of six places were taken, so that the other seed waited; nobody's rows are padded otherwise now."""
+    trials, vacancies = runs((0, 5), (1, 0), (0, 5), (1, 0), (0, 5)), Vacancies()
+    assert numbers(choose_active(trials, 6, vacancies.count(trials))) == [0, 2, 4]
+    leave(vacancies, trials, 4, status)
+    assert numbers(choose_active(trials, 6, vacancies.count(trials))) == expected
+
+
+def test_a_place_is_free_once_its_trial_would_have_ended_or_those_beside_it_have() -> None:
+    trials, vacancies = runs((0, 5), (1, 0), (0, 5)), Vacancies()
+    leave(vacancies, trials, 2, Status.STOPPED)
+    assert vacancies.count(trials) == 1
+    assert vacancies.count(trials[1:]) == 0
+    trials, vacancies = runs((0, 5), (1, 0), (0, 5)), Vacancies()
+    leave(vacancies, trials, 2, Status.STOPPED)
+    trials[0].step = 9
+    assert vacancies.count(trials) == 0

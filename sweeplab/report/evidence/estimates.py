@@ -51,7 +51,7 @@ class Evidence:
     """One metric of the settings that have it with one seed at least; runs that do not exist yet are missing.
 
     Of a loss or a score, a run that failed, diverged or was pruned counts as the worst value of the study: such runs
-    are not missing by chance.
+    are not missing by chance. One that a person stopped is missing.
     """
 
     metric: str
@@ -137,7 +137,8 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         estimate_without_error(statistics.fmean(values.values())) if seeds else clip_estimate(one, *limits)
         for one, values, seeds in zip(_estimate_means(members, metric, table), by_setting, unlucky, strict=True)
     ]
-    expected = set[int]() if facts.race else {*facts.seeds, *seeds}  # a race gives settings unlike numbers of seeds
+    # a race, and a person who adds a seed to one setting, give settings unlike numbers of seeds
+    expected = set[int]() if facts.race else set(facts.seeds)
     lacking = [[seed for seed in sorted(expected) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
 

@@ -153,7 +153,8 @@ def tabulate_race(
     constraints: dict[str, dict[str, float]],
 ) -> RaceTable:
     """What is known of each point with each seed. A point is out once a trial of it did not finish, has no value, or
-    breaks a constraint: such runs are not missing by chance."""
+    breaks a constraint: such runs are not missing by chance. Who stops a trial by hand takes its point out of the
+    race."""
     rows = {identify_params(point): row for row, point in enumerate(points)}
     columns = {seed: column for column, seed in enumerate(seeds)}
     sign = 1.0 if direction(metric) == "minimize" else -1.0

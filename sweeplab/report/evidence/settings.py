@@ -51,10 +51,16 @@ class Setting:
         return f"{len(self.finished)}/{len(self.started)}"
 
     @property
-    def skipped(self) -> str:
-        """Such as ', 1 skipped'; nothing where none was."""
-        num_skipped = len(self.records) - len(self.started)
-        return f", {num_skipped} skipped" if num_skipped else ""
+    def left_out(self) -> str:
+        """Such as ', 1 skipped, 2 stopped by hand'; nothing where none was."""
+        num_skipped, num_stopped = len(self.records) - len(self.started), len(self.stopped)
+        skipped = f", {num_skipped} skipped" if num_skipped else ""
+        return f"{skipped}, {num_stopped} stopped by hand" if num_stopped else skipped
+
+    @property
+    def stopped(self) -> list[TrialRecord]:
+        """Those that a person stopped, which count neither for nor against it."""
+        return [record for record in self.records if record.status is Status.STOPPED]
 
 
 def read_number(record: TrialRecord, metric: str) -> float | None:

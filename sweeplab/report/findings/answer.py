@@ -67,6 +67,9 @@ def state_answer(
     tally = f"{num_finished} of {count_noun(num_started, 'started trial')} finished{planned}."
     if num_skipped:
         tally += f" {count_noun(num_skipped, 'trial')} skipped: predicted not to fit in plan.device_memory."
+    if num_stopped := sum(len(setting.stopped) for setting in settings):
+        counted = "counted neither for nor against their settings" if facts.race is None else "out of the race since"
+        tally += f" {count_noun(num_stopped, 'trial')} stopped by hand, {counted}."
     records = [record for setting in settings for record in setting.records]
     notes = [*_warn_of_truncation(records), *_tell_special_names(records), *_tell_skipped_records(records), tally]
     if num_started == num_skipped == 0:

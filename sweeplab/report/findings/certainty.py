@@ -62,7 +62,7 @@ def list_certainty(settings: list[Setting], evidence: Evidence, compared: Compar
         sentences.append(f"{count} not ranked: pruned, since others did better by the same step.")
     without = [setting for setting in absent if setting not in pruned]
     if without:
-        names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.skipped})" for setting in without)
+        names = "; ".join(f"{setting.label} ({setting.counts} finished{setting.left_out})" for setting in without)
         who = names if len(without) <= MAX_NAMED else count_noun(len(without), "setting")
         sentences.append(f"Not ranked, because no run has a value: {who}.")
     return sentences

@@ -85,7 +85,7 @@ def list_unmeasured(facts: StudyFacts, settings: list[Setting], evidence: Eviden
     for setting in named:
         index = None if evidence is None else evidence.index_of(setting)
         if index is None:
-            return f"{setting.label} has no value ({setting.counts} finished{setting.skipped})"
+            return f"{setting.label} has no value ({setting.counts} finished{setting.left_out})"
         if evidence is not None and evidence.lacking[index]:
             return f"{setting.label} has no run of seed {', '.join(map(str, evidence.lacking[index]))}"
     if axis is not None:

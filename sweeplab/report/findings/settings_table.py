@@ -179,7 +179,7 @@ def _label_cell(setting: Setting) -> Cell:
 
 
 def _counts_cell(setting: Setting) -> Cell:
-    return Cell(setting.counts, setting.skipped.removeprefix(", "))
+    return Cell(setting.counts, setting.left_out.removeprefix(", "))
 
 
 def _allowed_cell(facts: StudyFacts, setting: Setting) -> Cell:
