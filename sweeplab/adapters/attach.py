@@ -1,5 +1,6 @@
 """Attaches the adapter of `adapter.method` to a base, detaches it, and saves the trained weights."""
 
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +36,11 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
     if isinstance(adapter, LoraAdapter):
         config = make_lora_config(adapter, model, base)
         try:
-            return get_peft_model(base, config)
-        except ValueError as error:  # PEFT's own rules on modules, such as experts whose matrices stand in one tensor
+            with warnings.catch_warnings():
+                # PEFT 0.21 looks for patterns in modules only, and says so of those that a parameter has matched
+                warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+                return get_peft_model(base, config)
+        except ValueError as error:  # PEFT's own rules on modules
             raise ConfigError(
                 f"model.modules names matrices that PEFT cannot adapt in a {base.config.model_type}: "
                 f"{describe_error(error)}; name others, such as those of attention"
