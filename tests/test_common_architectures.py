@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.budget import list_trained_names
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
 from sweeplab.adapters.lora import name_adapted
 from sweeplab.adapters.merging import attach_trained, compute_probe_logits
@@ -28,6 +29,7 @@ from sweeplab.models.base import _EMBEDDED as BASE
 from sweeplab.models.base import load_base
 from sweeplab.models.layers import find_decoder_layers, list_expert_shapes, list_linear_shapes
 from sweeplab.models.random_weights import make_empty_model
+from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.planning.phases import forecast_memory
 from sweeplab.records.record import Status
 from sweeplab.records.store import trial_folder, write_record
@@ -115,6 +117,9 @@ def test_toggles_adapt_what_they_mean_and_count_as_peft_does(tried: Tried) -> No
     before = compute_loss(tried.model).item()
     adapted = attach_adapter(tried.model, make_adapter(*every), tried.config, seed=0)
     assert find_adapted(adapted) == modules | parameters
+    shapes = find_adapted_matrices(make_adapter(*every), tried.config, tried.sizes)
+    trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert sorted(list_trained_names(shapes)) == sorted(trained)
     compute_loss(adapted).backward()
     gradients = {name: weight.grad for name, weight in adapted.named_parameters() if "lora_B" in name}
     assert all(grad is not None and bool(grad.any()) for grad in gradients.values())

@@ -1,6 +1,8 @@
 """Attaches the adapter of `adapter.method` to a base, detaches it, and saves the trained weights."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -36,9 +38,7 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
     if isinstance(adapter, LoraAdapter):
         config = make_lora_config(adapter, model, base)
         try:
-            with warnings.catch_warnings():
-                # PEFT 0.21 looks for patterns in modules only, and says so of those that a parameter has matched
-                warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+            with silent_on_patterns():
                 return get_peft_model(base, config)
         except ValueError as error:  # PEFT's own rules on modules
             raise ConfigError(
@@ -52,6 +52,14 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
             get_peft_model(base, make_lora_config(adapter, model, base)), make_virtual_token_config(adapter)
         )
     return unfreeze_base(base, adapter)
+
+
+@contextmanager
+def silent_on_patterns() -> Iterator[None]:
+    """PEFT 0.21 looks for patterns of ranks in modules only, and warns of those that a parameter has matched."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        yield
 
 
 class LoraWithPrefix(PeftModelForCausalLM):

@@ -51,7 +51,8 @@ def classify_module(name: str) -> tuple[str, ...]:
         *around, last = around
     if not any(segment.isdigit() for segment in around):  # in no layer
         return ("head",) if _HEADS.fullmatch(name) else ()
-    layer = [segment for place, segment in enumerate(around) if any(one.isdigit() for one in around[:place])]
+    # from the list of layers on, which in XLM is one of attentions
+    layer = [segment for place, segment in enumerate(around) if any(one.isdigit() for one in around[: place + 2])]
     if any(_IS_NEITHER.search(segment) for segment in layer):
         return ()
     if any(_IS_ATTENTION.search(segment) for segment in layer) or last in _UNMISTAKABLE:

@@ -7,7 +7,14 @@ from peft import LoraConfig, get_peft_model
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
-from sweeplab.adapters.targets import classify_module, find_matching_modules, find_targets
+from sweeplab.adapters.targets import (
+    classify_module,
+    describe_parameters,
+    find_matching_modules,
+    find_targets,
+    refuse_parameters_in_parts,
+    refuse_quantized_parameters,
+)
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.runtime.errors import ConfigError
@@ -192,6 +199,9 @@ def test_names_of_a_user_s_own_that_are_fused_are_found(make_adapter: MakeAdapte
         ("bert.encoder.layer.0.attention.output.dense", ("projection",)),
         ("bert.encoder.layer.0.output.dense", ("mlp",)),
         ("attention_model.layers.0.mlp.gate_proj", ("mlp",)),  # what stands around the layers says nothing
+        ("transformer.attentions.0.q_lin", ("query",)),  # XLM
+        ("transformer.attentions.0.out_lin", ("projection",)),
+        ("transformer.ffns.0.lin1", ("mlp",)),
         ("my_prenorm.layers.0.attention.self.query", ("query",)),
         ("model.layers.0.self_attn.gate_proj", ()),  # a gate on attention's result
         ("model.layers.0.mlp.router.gate_proj", ()),
@@ -208,6 +218,35 @@ def test_names_of_a_user_s_own_that_are_fused_are_found(make_adapter: MakeAdapte
 )
 def test_what_a_name_says(name: str, toggles: tuple[str, ...]) -> None:
     assert classify_module(name) == toggles
+
+
+def test_parameters_of_a_base_in_parts_or_packed_are_refused(compose_trial: Any) -> None:
+    why = describe_parameters(["layers.0.mlp.experts.down_proj"])
+    assert why == "PEFT adapts layers.0.mlp.experts.down_proj as a parameter, for all rows of a batch at once"
+    assert describe_parameters([]) is None
+    parts = compose_trial("training.strategy=fsdp", "training.num_devices=2", "training.micro_batch_size=4")
+    with pytest.raises(
+        ConfigError, match=r"^training.strategy=fsdp does not go with this trial: PEFT adapts .*single or"
+    ):
+        refuse_parameters_in_parts(parts, why)
+    refuse_parameters_in_parts(compose_trial(), why)
+    names = ["layers.0.mlp.experts.down_proj", "layers.0.mlp.shared_experts.up_proj.weight"]
+    refuse_quantized_parameters(names, ["layers.0.self_attn.q_proj"], "glm4_moe")
+    said = r"^adapter.lora_mlp=true adapts layers.0.mlp.shared_experts.up_proj.weight of a glm4_moe as a parameter"
+    with pytest.raises(ConfigError, match=said):
+        refuse_quantized_parameters(names, ["layers.0.mlp.shared_experts.up_proj"], "glm4_moe")
+
+
+def test_a_user_s_own_names_choose_experts_or_leave_them_out(make_adapter: MakeAdapter) -> None:
+    linears, experts = ["layers.0.mlp.shared.up"], ["layers.0.mlp.experts.up", "layers.0.mlp.experts.down"]
+    asked = {
+        "shared.up": (["shared.up"], []),
+        "experts.down": ([], experts[1:]),
+        "up": (["up"], experts[:1]),
+    }
+    for target, (modules, parameters) in asked.items():
+        found = find_targets(make_adapter("mlp"), "strange", {"mlp": [target]}, linears, experts)
+        assert found == (modules, parameters), target
 
 
 def test_targets_are_as_short_as_they_can_be_and_exact(make_adapter: MakeAdapter) -> None:

@@ -63,9 +63,9 @@ def train_by_hand(spec: TrialSpec, folder: Path, resources: Resources) -> tuple[
     data = resources.tokens_for(spec.config, resources.base_for(spec.config)).train
     windows, losses = Windows(data, 4, 1, spec.seed), list[float]()
     for window in list(windows.order_epoch(0))[:4]:
-        batch: Any = collate_tokens([data[index] for index in window], 0, 0)
+        batch: Any = collate_tokens([data[index] for index in window], 0, 0)  # type: ignore[misc]  # rows of text
         optimizer.zero_grad()
-        mask = (torch.arange(batch.ids_BT.shape[1]) < torch.tensor([[data[one].num_tokens] for one in window])).long()
+        mask = (batch.ids_BT != 0).long()
         logits = model(input_ids=batch.ids_BT, attention_mask=mask).logits[:, :-1]
         loss = F.cross_entropy(logits.flatten(0, 1), batch.labels_BT[:, 1:].flatten(), ignore_index=-100)
         loss.backward()
