@@ -104,8 +104,15 @@ random models: what is found, how many parameters train (as PEFT counts them), f
 trained, scored, exported and loaded by PEFT. `lora_head` is `lm_head` in all of them. Where another name is meant:
 `model.modules={query:[q_proj],value:[v_proj]}`.
 
-A matrix that belongs to several toggles is adapted for all of them or for none. Where all experts' matrices stand in
-one tensor, no toggle means them; `*`: nor the MLP's other matrices, whose names PEFT takes for the experts'.
+A matrix that belongs to several toggles is adapted for all of them or for none.
+
+Where the matrices of all experts of a block stand in one tensor, `lora_mlp` means that tensor too, as a parameter
+(PEFT's `target_parameters`): A and B of each expert, `rank * experts * (in + out)` numbers. `*`: and so it means the
+MLP's other matrices, whose names PEFT takes for those of experts. Such a trial trains alone, since one forward adapts
+the tensor for all rows of a batch; PEFT makes W + s B A of it in every pass, which the plan's memory counts. PEFT has
+no dropout, DoRA, PiSSA, OLoRA nor orthogonal start there, and a base in parts (fsdp) has no such tensor: refused. The
+tensor itself is not quantized, whatever `quantization` says of other matrices; those with `*` must be left unquantized
+(`quantization.pattern`). To leave the experts out: `lora_mlp=false`, or `model.modules`.
 
 """
 

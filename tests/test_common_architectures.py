@@ -1,6 +1,7 @@
 """The six toggles on the commonest architectures: the right matrices, as many parameters as PEFT counts, gradients, and
 adapters that PEFT loads. What is right stands in `common_architectures`, by hand."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,22 +10,26 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as OF_PEFT
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
+from sweeplab.adapters.budget import list_trained_names
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
+from sweeplab.adapters.lora import name_adapted
 from sweeplab.adapters.merging import attach_trained, compute_probe_logits
-from sweeplab.adapters.targets import classify_module, find_modules, find_target_modules
+from sweeplab.adapters.targets import classify_module, find_modules, find_targets
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import HubModel
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import _EMBEDDED as BASE
 from sweeplab.models.base import load_base
-from sweeplab.models.layers import find_decoder_layers, list_linear_shapes
+from sweeplab.models.layers import find_decoder_layers, list_expert_shapes, list_linear_shapes
 from sweeplab.models.random_weights import make_empty_model
+from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.planning.phases import forecast_memory
 from sweeplab.records.record import Status
 from sweeplab.records.store import trial_folder, write_record
@@ -54,20 +59,26 @@ class Tried(NamedTuple):
     sizes: Skeleton
 
     def full_names(self, toggle: str) -> set[str]:
-        """The names that were written by hand, in those layers that have such matrices."""
-        if toggle == "head":
-            return {"lm_head"}
+        """The modules that were written by hand, in those layers that have such matrices."""
+        return {"lm_head"} if toggle == "head" else self._find(getattr(ALL[self.name], toggle))
+
+    def parameters(self, toggle: str) -> set[str]:
+        """What PEFT adapts as a parameter: experts, and modules whose names it takes for theirs."""
+        if toggle != "mlp":
+            return set()
+        taken = self.full_names("mlp") if ALL[self.name].has_taken_names else set()
+        return self._find(ALL[self.name].experts) | {f"{name}.weight" for name in taken}
+
+    def modules(self, toggle: str) -> set[str]:
+        """What PEFT adapts as a module."""
+        return set() if toggle == "mlp" and ALL[self.name].has_taken_names else self.full_names(toggle)
+
+    def _find(self, short: str) -> set[str]:
         layers = find_decoder_layers(self.model)
         (where,) = (name for name, module in self.model.named_modules() if module is layers)
-        short = getattr(ALL[self.name], toggle).split()
-        candidates = (f"{where}.{place}.{name}" for place in range(len(layers)) for name in short)
-        there = dict(self.model.named_modules())
+        candidates = (f"{where}.{place}.{name}" for place in range(len(layers)) for name in short.split())
+        there = {**dict(self.model.named_modules()), **dict(self.model.named_parameters())}
         return {name for name in candidates if name in there}
-
-    def toggles(self) -> list[str]:
-        """Those that can be on."""
-        taken = ["mlp"] if ALL[self.name].has_taken_names else []
-        return [toggle for toggle in TOGGLES if self.full_names(toggle) and toggle not in taken]
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -86,8 +97,7 @@ def load_base_of(trial: TrialConfig) -> PreTrainedModel:
 
 
 def find_adapted(model: nn.Module) -> set[str]:
-    named = ((name.removeprefix("base_model.model."), module) for name, module in model.named_modules())
-    return {name for name, module in named if hasattr(module, "lora_A") and len(module.lora_A)}
+    return {name_adapted(name, one) for name, one in model.named_modules() if isinstance(one, LoraLayer)}
 
 
 def compute_loss(model: nn.Module) -> Tensor:
@@ -99,19 +109,28 @@ def compute_loss(model: nn.Module) -> Tensor:
 @PEFT_SPEAKS_UP
 def test_toggles_adapt_what_they_mean_and_count_as_peft_does(tried: Tried) -> None:
     """Every adapted matrix has a gradient, and the base is as it was afterwards."""
-    every, linears = tried.toggles(), [one.name for one in tried.sizes.linears]
+    every, linears = TOGGLES, [one.name for one in tried.sizes.linears]
     for toggle in TOGGLES:
         assert {name for name in linears if toggle in classify_module(name)} == tried.full_names(toggle)
-    names = {toggle: tried.full_names(toggle) for toggle in every}
+    modules = set.union(*(tried.modules(toggle) for toggle in TOGGLES))
+    parameters = tried.parameters("mlp")
     before = compute_loss(tried.model).item()
     adapted = attach_adapter(tried.model, make_adapter(*every), tried.config, seed=0)
-    assert find_adapted(adapted) == set.union(*names.values())
+    assert find_adapted(adapted) == modules | parameters
+    shapes = find_adapted_matrices(make_adapter(*every), tried.config, tried.sizes)
+    trained = [name for name, weight in adapted.named_parameters() if weight.requires_grad]
+    assert sorted(list_trained_names(shapes)) == sorted(trained)
     compute_loss(adapted).backward()
     gradients = {name: weight.grad for name, weight in adapted.named_parameters() if "lora_B" in name}
     assert all(grad is not None and bool(grad.any()) for grad in gradients.values())
     detach_adapter(adapted)
     assert compute_loss(tried.model).item() == before
-    exact = LoraConfig(r=3, target_modules=sorted(set.union(*names.values())), fan_in_fan_out=tried.name == "gpt2")
+    exact = LoraConfig(
+        r=3,
+        target_modules=sorted(modules),
+        target_parameters=sorted(parameters) or None,
+        fan_in_fan_out=tried.name == "gpt2",
+    )
     theirs = get_peft_model(tried.model, exact)
     num_trainable, _ = theirs.get_nb_trainable_parameters()
     theirs.unload()
@@ -124,20 +143,30 @@ def test_each_toggle_alone_is_its_own_or_refused_where_matrices_are_fused(tried:
     for toggle in TOGGLES:
         sharing = [other for other in TOGGLES if other != toggle and names[toggle] & names[other]]
         adapter = make_adapter(toggle)
-        if not names[toggle]:
-            said = rf"adapter.lora_mlp=true matches no matrix of a {tried.name}: its MLPs are experts in one tensor"
-            with pytest.raises(ConfigError, match=said):
-                find_target_modules(adapter, tried.name, {}, linears, [one.name for one in tried.sizes.experts])
-        elif toggle not in tried.toggles():
-            with pytest.raises(ConfigError, match=rf"which PEFT takes for the experts of a {tried.name}, whose"):
-                find_target_modules(adapter, tried.name, {}, linears, [one.name for one in tried.sizes.experts])
-        elif sharing:
+        if sharing:
             with pytest.raises(ConfigError, match=rf"lora_{toggle}=true with lora_{sharing[0]}=false.*set both alike"):
-                find_target_modules(adapter, tried.name, {}, linears)
+                find_targets(adapter, tried.name, {}, linears)
         else:
-            adapted = find_target_modules(adapter, tried.name, {}, linears)
-            ends = re.compile(rf"(.*\.)?({'|'.join(map(re.escape, adapted))})")
-            assert {one for one in linears if ends.fullmatch(one)} == names[toggle]
+            adapted = find_targets(adapter, tried.name, {}, linears, [one.name for one in tried.sizes.experts])
+            ends = re.compile(rf"(.*\.)?({'|'.join(map(re.escape, adapted.modules))})")
+            assert {one for one in linears if ends.fullmatch(one)} == tried.modules(toggle)
+            assert set(adapted.parameters) == tried.parameters(toggle)
+
+
+def test_what_peft_cannot_do_with_parameters_is_refused(tried: Tried) -> None:
+    if not tried.parameters("mlp"):
+        pytest.skip("modules only")
+    given: tuple[tuple[str, Any, str], ...] = (
+        ("dropout", 0.1, "0"), ("dora", True, "false"), ("initialization", "pissa", "default"),
+    )  # fmt: skip
+    for key, value, remedy in given:
+        said = rf"adapter\.{key} must be {remedy} with adapter.lora_mlp=true on a {tried.name}: PEFT adapts \S+ as a "
+        with pytest.raises(ConfigError, match=said):
+            count_trainable_params(make_adapter("mlp").replaced(**{key: value}), tried.config, tried.sizes)
+    named: dict[str, Any] = {"target_modules": [], "target_parameters": sorted(tried.parameters("mlp"))}
+    for asked in (LoraConfig(**named, lora_dropout=0.1), LoraConfig(**named, use_dora=True)):
+        with pytest.raises(ValueError, match="ParamWrapper does not work with"):  # PEFT's own
+            get_peft_model(build_tiny_model(tried.name), asked)
 
 
 def test_experts_are_found(tried: Tried) -> None:
@@ -180,6 +209,8 @@ def test_query_and_value_are_found_in_any_architecture(name: str) -> None:
         name not in UNKNOWN_TO_TOGGLES
     )
     assert found["head"]
+    experts = [one.name for one in list_expert_shapes(model)]
+    assert [one for one in experts if classify_module(one) != ("mlp",)] == []
 
 
 # slow: a base is saved, planned, trained, scored and exported, forty times
@@ -193,16 +224,16 @@ def test_it_is_planned_trained_scored_exported_and_loaded_by_peft(
     model, folder = build_tiny_model(name), tmp_path / "base"
     config = HubModel(name=name, random_init=True, architecture=make_tiny_config(name).to_dict())
     sizes = build_skeleton(config)
-    toggles = Tried(name, model, config, sizes).toggles()
     model.config.eos_token_id, model.config.pad_token_id = 1, 0
     model.generation_config.eos_token_id = 1
     model.save_pretrained(folder)
     for path in BASE.glob("tokenizer*"):
         shutil.copy(path, folder)
+    dropout = 0 if sizes.experts else 0.1
     asked = [
-        *SHORT, "model=local", f"model.path={folder}", "study.name=tried", "adapter.dropout=0.1", "optimizer.lr=0.01",
-        "evaluation.tasks=[tiny_addition_choice]", "evaluation.limit=2", "training.max_length=48", LOSS,
-        "tracking=none", *(f"adapter.lora_{toggle}={str(toggle in toggles).lower()}" for toggle in TOGGLES),
+        *SHORT, "model=local", f"model.path={folder}", "study.name=tried", "optimizer.lr=0.01",
+        f"adapter.dropout={dropout}", "evaluation.tasks=[tiny_addition_choice]", "evaluation.limit=2",
+        "training.max_length=48", LOSS, "tracking=none", *(f"adapter.lora_{toggle}=true" for toggle in TOGGLES),
     ]  # fmt: skip
     study = tmp_path / "runs" / "tried"
     trial = compose_trial(*(one for one in asked if not one.startswith(("study.", "tracking", "executor."))))
@@ -220,4 +251,6 @@ def test_it_is_planned_trained_scored_exported_and_loaded_by_peft(
     loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "out"))
     trained = attach_trained(load_base_of(trial), trial.adapter, trial.model, 0, spec.folder / "adapter")
     assert torch.equal(compute_probe_logits(loaded), compute_probe_logits(trained))
+    kept = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert bool(kept["target_parameters"]) == bool(sizes.experts)
     assert not torch.allclose(compute_probe_logits(loaded), before, atol=1e-3)

@@ -1,5 +1,8 @@
 """Attaches the adapter of `adapter.method` to a base, detaches it, and saves the trained weights."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -35,8 +38,9 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
     if isinstance(adapter, LoraAdapter):
         config = make_lora_config(adapter, model, base)
         try:
-            return get_peft_model(base, config)
-        except ValueError as error:  # PEFT's own rules on modules, such as experts whose matrices stand in one tensor
+            with silent_on_patterns():
+                return get_peft_model(base, config)
+        except ValueError as error:  # PEFT's own rules on modules
             raise ConfigError(
                 f"model.modules names matrices that PEFT cannot adapt in a {base.config.model_type}: "
                 f"{describe_error(error)}; name others, such as those of attention"
@@ -48,6 +52,14 @@ def attach_adapter(base: PreTrainedModel, adapter: AdapterConfig, model: ModelCo
             get_peft_model(base, make_lora_config(adapter, model, base)), make_virtual_token_config(adapter)
         )
     return unfreeze_base(base, adapter)
+
+
+@contextmanager
+def silent_on_patterns() -> Iterator[None]:
+    """PEFT 0.21 looks for patterns of ranks in modules only, and warns of those that a parameter has matched."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys", RuntimeWarning)
+        yield
 
 
 class LoraWithPrefix(PeftModelForCausalLM):

@@ -1,6 +1,6 @@
 """Counts parameters exactly on the meta device: takes seconds and no memory for a model of any size."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from transformers import PretrainedConfig
@@ -33,6 +33,8 @@ from sweeplab.models.row_limits import RowLimit, list_row_limits
 from sweeplab.models.vision import count_classes, is_image_classifier
 from sweeplab.runtime.errors import ConfigError
 
+_ACTIVE_EXPERTS: Final = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k")
+
 
 class Skeleton(NamedTuple):
     """A model's sizes without its weights."""
@@ -53,6 +55,7 @@ class Skeleton(NamedTuple):
     num_text_params: int  # of `num_params` those that text, or an image classifier's image, reaches
     row_limits: tuple[RowLimit, ...]  # on texts that share a row
     experts: tuple[ExpertShape, ...]  # beside `linears`
+    num_active_experts: int  # of a block, that a token goes through
 
 
 def _read_size(config: PretrainedConfig, name: str, default: int) -> int:
@@ -96,6 +99,7 @@ def build_skeleton(model: ModelConfig) -> Skeleton:
         num_text_params=sum(weight.numel() for weight in reached.values()),
         row_limits=() if is_images else tuple(list_row_limits(built)),
         experts=tuple(list_expert_shapes(built)),
+        num_active_experts=max(_read_size(config, name, 1) for name in _ACTIVE_EXPERTS),
     )
 
 

@@ -6,14 +6,14 @@ from typing import Any, Final
 
 import torch
 from peft import PeftModel, load_peft_weights, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from sweeplab.adapters.attach import LORA_FOLDER, LoraWithPrefix, attach_adapter
+from sweeplab.adapters.attach import LORA_FOLDER, LoraWithPrefix, attach_adapter, silent_on_patterns
 from sweeplab.adapters.baselines import load_base_weights
 from sweeplab.config.adapter import AdapterConfig
 from sweeplab.config.model import ModelConfig
@@ -69,10 +69,11 @@ def _add_adapter(model: nn.Module, folder: Path, name: str) -> PeftModel:
     """`model` with the adapter in `folder` in addition to its own, changed in place. Raises `ConfigError`."""
     _refuse_pickled_weights(folder)
     try:
-        if isinstance(model, PeftModel):
-            model.load_adapter(str(folder), adapter_name=name)
-            return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
+        with silent_on_patterns():
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(folder), adapter_name=name)
+                return model
+            return PeftModel.from_pretrained(model, str(folder), adapter_name=name)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ConfigError(f"{folder} holds no adapter: {describe_error(error)}; run the trial again") from error
 
@@ -91,6 +92,11 @@ def attach_combined(
     for name, folder in zip(names, folders, strict=True):
         adapted = _add_adapter(adapted, folder, name)
     assert isinstance(adapted, PeftModel)
+    if any(isinstance(module, ParamWrapper) for module in adapted.modules()):
+        # PEFT 0.21 would put the rows of one adapter's experts after those of the other's, as if all were one matrix
+        raise ConfigError(
+            f"{folders[0]} adapts experts in one tensor, and PEFT cannot combine such adapters; export one trial only"
+        )
     density = _TIES_DENSITY if combination == "ties" else None
     try:
         lora: Any = adapted.base_model

@@ -1,12 +1,13 @@
-"""The modules that the six toggles of `adapter` select, found by what they are called in any architecture."""
+"""The matrices that the six toggles of `adapter` select, found by what they are called in any architecture."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Final
+from typing import Final, NamedTuple
 
-from sweeplab.config.adapter import TOGGLES, LowRankAdapter
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.config.adapter import BASE_CHANGING, TOGGLES, LowRankAdapter
+from sweeplab.config.trial import TrialConfig
+from sweeplab.runtime.errors import ConfigError, refuse
 
 _ATTENTION_NAMES: Final[dict[str, tuple[str, ...]]] = {  # the last part of a name -> toggles; of one matrix several
     **dict.fromkeys(("q_proj", "query", "query_proj", "q_lin", "project_q", "Wq"), ("query",)),
@@ -36,6 +37,13 @@ _IS_NEITHER: Final = re.compile(  # what chooses experts, gates, mixes without a
 )
 
 
+class Targets(NamedTuple):
+    """What PEFT is to adapt."""
+
+    modules: list[str]  # its `target_modules`: endings of names
+    parameters: list[str]  # for its `target_parameters`: whole names of tensors that no module of their own stands for
+
+
 def classify_module(name: str) -> tuple[str, ...]:
     """The toggles that a matrix belongs to, by its name; several where it is fused, none where it belongs to none."""
     *around, last = name.split(".")
@@ -43,7 +51,8 @@ def classify_module(name: str) -> tuple[str, ...]:
         *around, last = around
     if not any(segment.isdigit() for segment in around):  # in no layer
         return ("head",) if _HEADS.fullmatch(name) else ()
-    layer = [segment for place, segment in enumerate(around) if any(one.isdigit() for one in around[:place])]
+    # from the list of layers on, which in XLM is one of attentions
+    layer = [segment for place, segment in enumerate(around) if any(one.isdigit() for one in around[: place + 2])]
     if any(_IS_NEITHER.search(segment) for segment in layer):
         return ()
     if any(_IS_ATTENTION.search(segment) for segment in layer) or last in _UNMISTAKABLE:
@@ -56,7 +65,7 @@ def find_matching_modules(module_names: Iterable[str], target: str) -> list[str]
     return [name for name in module_names if name == target or name.endswith(f".{target}")]
 
 
-def _shorten_names(wanted: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+def shorten_names(wanted: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """The shortest suffixes that PEFT's rule selects exactly the `wanted` of all `names` by."""
     rest, suffixes = dict.fromkeys(wanted), list[str]()
     while rest:
@@ -78,7 +87,17 @@ def find_modules(modules: Mapping[str, Iterable[str]], linear_names: Sequence[st
     for name in linear_names:
         for toggle in classify_module(name):
             found[toggle].append(name)
-    return {toggle: _shorten_names(wanted, linear_names) for toggle, wanted in found.items()}
+    return {toggle: shorten_names(wanted, linear_names) for toggle, wanted in found.items()}
+
+
+def _find_experts(modules: Mapping[str, Iterable[str]], expert_names: Sequence[str]) -> dict[str, list[str]]:
+    """The tensors of experts that belong to each toggle, by the same rules as modules."""
+    if modules:
+        return {
+            toggle: [name for target in modules.get(toggle, ()) for name in find_matching_modules(expert_names, target)]
+            for toggle in TOGGLES
+        }
+    return {toggle: [name for name in expert_names if toggle in classify_module(name)] for toggle in TOGGLES}
 
 
 def _refuse_unequal_fused(matched: Mapping[str, set[str]], enabled: set[str]) -> None:
@@ -93,60 +112,108 @@ def _refuse_unequal_fused(matched: Mapping[str, set[str]], enabled: set[str]) ->
                 )
 
 
-def _list_taken_for_experts(model_type: str, targets: Sequence[str]) -> list[str]:
-    """The targets that PEFT does not look for in modules: names of experts before they stood in one tensor."""
+def _is_taken_for_experts(model_type: str, target: str) -> bool:
+    """Whether PEFT looks for `target` in no module: what experts were called before they stood in one tensor."""
     from peft import LoraConfig  # which a plan of most models does not need, and which takes a second
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
-    config, model = (
-        LoraConfig(target_modules=list(targets)),
-        SimpleNamespace(config=SimpleNamespace(model_type=model_type)),
-    )
+    config, model = LoraConfig(target_modules=[target]), SimpleNamespace(config=SimpleNamespace(model_type=model_type))
     try:
         convert_peft_config_for_transformers(config, model, None)  # type: ignore[arg-type]  # it reads the type only
-    except ValueError:  # some of the names that stand in one tensor, without the others
-        return list(targets)
-    return [target for target in targets if target not in (config.target_modules or ())]
+    except ValueError:  # one of the names that stand in one tensor, without the others
+        return True
+    return target not in (config.target_modules or ())
 
 
-def find_target_modules(
+def _refuse_with_parameters(adapter: LowRankAdapter, toggle: str, model_type: str, parameter: str) -> None:
+    """Raises `ConfigError` for what PEFT's `ParamWrapper` cannot do."""
+    for key, value, is_refused, why, remedy in (
+        ("dropout", adapter.dropout, adapter.dropout > 0, "has no input of its own to drop", "0"),
+        ("dora", "true", adapter.dora, "has no DoRA", "false"),
+        (
+            "initialization",
+            adapter.initialization,
+            adapter.initialization in BASE_CHANGING,
+            "takes no start from it",
+            "default",
+        ),
+    ):
+        if is_refused:
+            rule = f"must be {remedy} with adapter.lora_{toggle}=true on a {model_type}: PEFT adapts {parameter} as a "
+            raise refuse(
+                f"adapter.{key}",
+                f"{rule}parameter, and {why}",
+                value,
+                f"choose adapter.{key}={remedy}, or adapter.lora_{toggle}=false",
+            )
+
+
+def describe_parameters(parameters: Sequence[str]) -> str | None:
+    """Why a trial that adapts `parameters` trains alone; None where there are none."""
+    if not parameters:
+        return None
+    return f"PEFT adapts {parameters[0]} as a parameter, for all rows of a batch at once"
+
+
+def refuse_parameters_in_parts(config: TrialConfig, why: str) -> None:
+    """Raises `ConfigError` where a trial that trains alone would have the base in parts only."""
+    if config.training.strategy == "fsdp":
+        raise ConfigError(
+            f"training.strategy=fsdp does not go with this trial: {why}, and no device has the whole base; choose "
+            "training.strategy=single or ddp"
+        )
+
+
+def refuse_quantized_parameters(parameters: Iterable[str], quantized: Iterable[str], model_type: str) -> None:
+    """Raises `ConfigError` where PEFT would have to adapt the packed weights of a quantized matrix."""
+    packed = {f"{name}.weight" for name in quantized}
+    for parameter in parameters:
+        if parameter in packed:
+            raise ConfigError(
+                f"adapter.lora_mlp=true adapts {parameter} of a {model_type} as a parameter, since PEFT takes its name "
+                "for that of experts, and a packed weight cannot be one; give it the scheme none in "
+                "quantization.pattern, or choose adapter.lora_mlp=false"
+            )
+
+
+def find_targets(
     adapter: LowRankAdapter,
     model_type: str,
     modules: Mapping[str, Iterable[str]],
     linear_names: Sequence[str],
     expert_names: Sequence[str] = (),
-) -> list[str]:
-    """PEFT's `target_modules` for the toggles that are on, given the names of the model's linear layers.
+) -> Targets:
+    """PEFT's targets for the toggles that are on, given the names of the model's linear layers.
 
-    `expert_names` are those of the tensors that hold the matrices of several experts; PEFT's targets are modules, and
-    these are none. Raises `ConfigError` where a toggle matches nothing, listing what there is, or is fused with one
-    that is off.
+    `expert_names` are those of the tensors that hold the matrices of several experts. A matrix that PEFT would take for
+    one of them is adapted as a parameter, too. Raises `ConfigError` where a toggle matches nothing, listing what there
+    is, is fused with one that is off, or selects a parameter where the adapter has what PEFT cannot do there.
     """
-    names = find_modules(modules, linear_names)
+    names, experts = find_modules(modules, linear_names), _find_experts(modules, expert_names)
     matched = {
         toggle: {name for target in targets for name in find_matching_modules(linear_names, target)}
         for toggle, targets in names.items()
     }
     _refuse_unequal_fused(matched, set(adapter.enabled()))
-    targets: list[str] = []
+    found = Targets([], [])
     for toggle in adapter.enabled():
-        if not names[toggle] or not all(find_matching_modules(linear_names, target) for target in names[toggle]):
-            if toggle == "mlp" and expert_names and not modules:
-                raise ConfigError(
-                    f"adapter.lora_mlp=true matches no matrix of a {model_type}: its MLPs are experts in one tensor "
-                    f"({expert_names[0]}), which no module stands for; choose adapter.lora_mlp=false"
-                )
-            there = ", ".join(sorted({name.rpartition(".")[2] for name in linear_names}))
+        known = [*linear_names, *experts[toggle]]
+        is_empty = not names[toggle] and not experts[toggle]
+        if is_empty or not all(find_matching_modules(known, target) for target in names[toggle]):
+            there = ", ".join(sorted({name.rpartition(".")[2] for name in [*linear_names, *expert_names]}))
             asked = ", ".join(names[toggle]) or ("none named" if modules else "none is called as one")
             raise ConfigError(
                 f"adapter.lora_{toggle}=true matches no module of a {model_type} ({asked}); linear modules here: "
                 f"{there}; name the right ones, such as model.modules={{query:[q_proj],value:[v_proj]}}"
             )
-        targets += [target for target in names[toggle] if target not in targets]
-        taken = _list_taken_for_experts(model_type, names[toggle]) if expert_names else []
-        if taken:
-            raise ConfigError(
-                f"adapter.lora_{toggle}=true names {', '.join(taken)}, which PEFT takes for the experts of a "
-                f"{model_type}, whose matrices stand in one tensor; choose adapter.lora_{toggle}=false"
-            )
-    return targets
+        parameters = list(experts[toggle])
+        for target in names[toggle]:
+            named = find_matching_modules(linear_names, target)
+            if expert_names and named and _is_taken_for_experts(model_type, target):
+                parameters += [f"{name}.weight" for name in named]
+            elif named and target not in found.modules:
+                found.modules.append(target)
+        if parameters:
+            _refuse_with_parameters(adapter, toggle, model_type, parameters[0])
+        found.parameters.extend(one for one in parameters if one not in found.parameters)
+    return found

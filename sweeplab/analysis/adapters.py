@@ -86,10 +86,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
 def read_adapter(folder: Path, scalings: Mapping[str, float]) -> Adapter:
     """Names and shapes of all A and B in `folder`, which must come in pairs that fit. No weight is read.
 
+    Those of parameters are left out: each of the experts that stand in one tensor has a B A of its own.
     `scalings`: alpha / rank or alpha / sqrt(rank) by the base's names, as the trial's record has them. Raises
     `StoreError`, in one line that names the file.
     """
-    _read_config(folder)
+    has_parameters = bool(_read_config(folder).get("target_parameters"))
     path = folder / _WEIGHTS
     sizes: dict[str, dict[str, tuple[int, ...]]] = {part: {} for part in _ENDS}
     with _open_weights(path) as weights:
@@ -107,6 +108,10 @@ def read_adapter(folder: Path, scalings: Mapping[str, float]) -> Adapter:
             path, f"{min(alone)} has only one of A and B" if alone else "it holds no pair of A and B"
         )
     shapes = {name: _check_shape(path, name, size, sizes["B"][name]) for name, size in sizes["A"].items()}
+    if has_parameters:
+        shapes = {name: shape for name, shape in shapes.items() if name in scalings}
+        if not shapes:
+            raise _damaged_adapter(path, "it adapts parameters only, such as experts in one tensor")
     unknown = [name for name in shapes if not math.isfinite(scalings.get(name, math.nan))]
     if unknown:
         raise _damaged_adapter(path, f"the record knows no scaling of {unknown[0]}")

@@ -18,7 +18,6 @@ from sweeplab.cli.plan_time import StudyTimes, describe_time, list_placements, s
 from sweeplab.config.compose import Request
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import RACES
-from sweeplab.config.shared_base import why_alone
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
@@ -59,7 +58,7 @@ def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[Pl
     rows = []
     for (params, config), seeds in zip(planned, num_seeds, strict=True):
         forecast = forecaster.forecast(config)
-        rows.append(PlanRow(params, config, seeds, forecast, why_alone(config, forecast.device.kind)))
+        rows.append(PlanRow(params, config, seeds, forecast, forecast.why_alone))
     return rows
 
 

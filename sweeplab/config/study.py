@@ -146,8 +146,8 @@ class StudyConfig(TrialConfig):
         "goes to stdout; --json says the same"
     )
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export, to run again, to see the answers of or to stop, or whose setting gets a further "
-        "seed; best: one of the setting that leads, of export and answers",
+        "number of the trial to export, to run again, to see the answers of or to stop, or whose setting gets a "
+        "further seed; best: one of the setting that leads, of export and answers",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])

@@ -31,7 +31,7 @@ class LinearShape(NamedTuple):
 
 
 class ExpertShape(NamedTuple):
-    """The matrices of all experts of a block, in one tensor: each out_features x in_features."""
+    """Matrices that PEFT adapts as one parameter, each out_features x in_features: those of all experts of a block."""
 
     name: str  # of the parameter
     num_experts: int

@@ -17,6 +17,8 @@ its bucket's:
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
     dropout               a mask, 1 byte an element; PEFT's: its own output in 32 bits and a mask, 4 bytes on a CPU
+    experts               e k (3 i + h), k of them at work for a token, i of one of them; adapted: e k (h + i) more for
+                          what they read, and once for a micro-batch every expert's W + s B A, e in out
     trained or int8 base  e in_features of every distinct input; trained norms: e h more each; of the last layers alone
                           nothing in the layers before them
     prefix                2 e k for each of its tokens (keys and values stand once more, joined to it), and a mask
@@ -26,10 +28,11 @@ parallel to its attention.
 Left out: dropout that a family brings along (GPT-2, OPT).
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from sweeplab.adapters.budget import find_rank
+from sweeplab.adapters.budget import AdaptedShape, find_rank
 from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
 from sweeplab.config.adapter import (
     BASE_WEIGHT_METHODS,
@@ -42,7 +45,7 @@ from sweeplab.config.adapter import (
 from sweeplab.config.data import TextData
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
-from sweeplab.models.layers import LinearShape
+from sweeplab.models.layers import ExpertShape, LinearShape
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.runtime.device import PlannedDevice
 
@@ -93,23 +96,29 @@ def _count_norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
     return (FP32_BYTES if _find_block(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
-def find_rank_in_memory(config: TrialConfig, name: str) -> int:
+def is_exclusive(config: TrialConfig, adapted: Iterable[AdaptedShape]) -> bool:
+    """True where the trial needs the base for itself: by its settings, or since PEFT adapts parameters of the base."""
+    return why_exclusive(config) is not None or any(isinstance(one, ExpertShape) for one in adapted)
+
+
+def find_rank_in_memory(config: TrialConfig, name: str, in_slot: bool) -> int:
     """Rank that the matrix's A and B take up, once the adapter's budget is resolved (`budget.fit_to_budget`).
 
     Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it."""
     assert isinstance(config.adapter, LowRankAdapter)
     rank = find_rank(config.adapter, name)
-    return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
+    return padded_rank(rank) if in_slot and takes_vectors(config) else rank
 
 
-def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
-    """Bytes per token that all adapters keep in addition to shared inputs."""
-    adapter, e = config.adapter, device.dtype.itemsize
-    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name) for one in adapted)
-    features = sum(one.in_features for one in adapted)
+def _count_adapter_copies_bytes(config: TrialConfig, adapted: Sequence[AdaptedShape], device: PlannedDevice) -> int:
+    """Bytes per token that all adapters keep in addition to shared inputs. Those of parameters keep nothing a token."""
+    adapter, e, in_slot = config.adapter, device.dtype.itemsize, not is_exclusive(config, adapted)
+    linears = _leave_parameters_out(adapted)
+    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name, in_slot) for one in linears)
+    features = sum(one.in_features for one in linears)
     if isinstance(adapter, LoraAdapter) and adapter.dora:
-        ranks += (e + FP32_BYTES) * sum(one.out_features for one in adapted)
-    if why_exclusive(config) is None:
+        ranks += (e + FP32_BYTES) * sum(one.out_features for one in linears)
+    if in_slot:
         return ranks + (features if adapter.has_dropout() else 0)
     if adapter.has_dropout():
         mask_bytes = 1 if device.kind == "cuda" else FP32_BYTES
@@ -118,7 +127,7 @@ def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape],
 
 
 def _count_kept_inputs_bytes(
-    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], device: PlannedDevice
+    config: TrialConfig, sizes: Skeleton, adapted: Sequence[AdaptedShape], device: PlannedDevice
 ) -> int:
     """Bytes per token of the inputs of matrices that are kept for the backward pass, for the whole model."""
     e = device.dtype.itemsize
@@ -126,10 +135,31 @@ def _count_kept_inputs_bytes(
         normed = e * sizes.hidden_size if _find_block(sizes).in_32_bits else 0
         return e * _count_distinct_inputs(sizes.linears) + (_find_block(sizes).norms * sizes.num_layers + 1) * normed
     copies = _count_adapter_copies_bytes(config, adapted, device)
-    shared = why_exclusive(config) is None or (not config.adapter.has_dropout() and e == FP32_BYTES)
-    in_place = adapted if shared else []
+    shared = not is_exclusive(config, adapted) or (not config.adapter.has_dropout() and e == FP32_BYTES)
+    in_place = _leave_parameters_out(adapted) if shared else []
     int8 = [one for scheme, one in find_quantized_matrices(config.quantization, sizes) if scheme == "int8"]
-    return copies + e * _count_distinct_inputs([*in_place, *int8])  # bitsandbytes keeps the inputs of int8
+    # bitsandbytes keeps the inputs of int8
+    return copies + e * (_count_distinct_inputs([*in_place, *int8]) + _count_parameter_inputs(sizes, adapted))
+
+
+def _leave_parameters_out(adapted: Iterable[AdaptedShape]) -> list[LinearShape]:
+    return [one for one in adapted if isinstance(one, LinearShape)]
+
+
+def _count_parameter_inputs(sizes: Skeleton, adapted: Iterable[AdaptedShape]) -> int:
+    """Features per token of what adapted parameters read: the experts of a block, as many as are at work."""
+    experts = {one.name for one in sizes.experts}
+    return sum(
+        one.in_features * (sizes.num_active_experts if one.name in experts else 1)
+        for one in adapted
+        if isinstance(one, ExpertShape)
+    )
+
+
+def count_effective_bytes(adapted: Iterable[AdaptedShape], dtype_bytes: int) -> list[int]:
+    """W + scaling B A of every adapted parameter, which its product reads in the place of W."""
+    experts = (one for one in adapted if isinstance(one, ExpertShape))
+    return [dtype_bytes * one.num_experts * one.in_features * one.out_features for one in experts]
 
 
 def _count_unrepeated(sizes: Skeleton, query: int) -> int:
@@ -143,6 +173,18 @@ def _count_unrepeated(sizes: Skeleton, query: int) -> int:
     return 2 * (query - _find_width(sizes, "k_proj"))
 
 
+def _count_mlp_features(sizes: Skeleton, block: _Block) -> float:
+    """Numbers per token that the MLP of a layer keeps, on average over the layers; in some of them it is experts."""
+    dense = block.mlp * sizes.intermediate_size
+    downs = [one for one in sizes.experts if one.name.endswith("down_proj")]
+    if not downs:
+        return dense
+    width = downs[0].in_features
+    shared = next((one.out_features for one in sizes.linears if re.search(r"shared_experts?\.up_proj$", one.name)), 0)
+    experts = sizes.num_active_experts * (block.mlp * width + sizes.hidden_size) + block.mlp * shared
+    return (len(downs) * experts + (sizes.num_layers - len(downs)) * dense) / sizes.num_layers
+
+
 def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
     """Bytes per token of norms, attention, mask and MLP of one layer."""
     block, e = _find_block(sizes), dtype_bytes
@@ -150,7 +192,7 @@ def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> i
     query = _find_width(sizes, "q_proj")
     attention = e * (block.attention * query - (0 if mask_length else _count_unrepeated(sizes, query)))
     attention += FP32_BYTES * sizes.num_heads
-    mlp = block.mlp * e * sizes.intermediate_size
+    mlp = e * round(_count_mlp_features(sizes, block))
     return block.norms * _count_norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
 
 
@@ -174,7 +216,7 @@ class Activations(NamedTuple):
 
 
 def forecast_activations(
-    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, device: PlannedDevice
+    config: TrialConfig, sizes: Skeleton, adapted: Sequence[AdaptedShape], extent: DataExtent, device: PlannedDevice
 ) -> Activations:
     """What stands for the backward pass, the adapter's rank being settled. With gradient checkpointing: the input of
     every layer and of the last norm."""
@@ -189,11 +231,18 @@ def forecast_activations(
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
     last_norm = _count_norm_bytes(sizes, e)
     residual = 2 * e * sizes.hidden_size
+    effective = count_effective_bytes(adapted, e)
+    gradient = max(effective, default=0)  # of one of them at a time
     if training.gradient_checkpointing:
         inputs = sizes.num_layers * e * sizes.hidden_size
         forward_work = IN_WORK * e * sizes.intermediate_size + residual
         layer_again = layer + kept // sizes.num_layers + work
-        return Activations(tokens * (inputs + last_norm), tokens * forward_work, tokens * layer_again)
+        one_layer = sum(effective) // sizes.num_layers
+        return Activations(
+            tokens * (inputs + last_norm),
+            tokens * forward_work + one_layer,
+            tokens * layer_again + one_layer + gradient,
+        )
     stack = sizes.num_layers * layer + kept + last_norm
     if isinstance(config.adapter, TopLayersAdapter):
         num_layers = min(config.adapter.num_layers, sizes.num_layers)
@@ -203,4 +252,4 @@ def forecast_activations(
         stack -= _count_norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
     joined = training.micro_batch_size * count_prefix_cache_bytes(config, sizes, prefix_length, e)
-    return Activations(tokens * stack + joined, tokens * forward_work, tokens * work)
+    return Activations(tokens * stack + joined + sum(effective), tokens * forward_work, tokens * work + gradient)

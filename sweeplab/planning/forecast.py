@@ -3,12 +3,16 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params
+from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params, find_quantized_matrices
+from sweeplab.adapters.targets import describe_parameters, refuse_parameters_in_parts, refuse_quantized_parameters
 from sweeplab.config.data import TextData
 from sweeplab.config.executor import ExecutorConfig
+from sweeplab.config.shared_base import why_alone
 from sweeplab.config.trial import TrialConfig
+from sweeplab.models.layers import ExpertShape
 from sweeplab.models.row_limits import RowLimit, find_row_limit, inexact_packing_error
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
+from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
 from sweeplab.planning.time import (
     count_flops_per_token,
@@ -31,6 +35,7 @@ class Forecast:
     model: str  # its name
     num_total_params: int
     num_trainable_params: int
+    why_alone: str | None  # None: other trials can train beside it
     base_bits_per_param: float  # as a record measures it
     memory: MemoryForecast
     num_steps: int | None
@@ -75,6 +80,18 @@ def _refuse_inexact_packing(config: TrialConfig, sizes: Skeleton, extent: DataEx
             raise inexact_packing_error(limit, config.training.max_length)
 
 
+def _describe_parameters(config: TrialConfig, sizes: Skeleton) -> str | None:
+    """Why PEFT's way of adapting experts keeps other trials away; None where it is not taken. Raises `ConfigError`."""
+    adapted = find_adapted_matrices(config.adapter, config.model, sizes)
+    parameters = [one.name for one in adapted if isinstance(one, ExpertShape)]
+    why = describe_parameters(parameters)
+    if why is not None:
+        quantized = [one.name for _, one in find_quantized_matrices(config.quantization, sizes)]
+        refuse_quantized_parameters(parameters, quantized, sizes.model_type)
+        refuse_parameters_in_parts(config, why)
+    return why
+
+
 class MeasuredPasses(NamedTuple):
     """Passes of one setting, and its operations for a token of training."""
 
@@ -114,6 +131,7 @@ class Forecaster:
             model=config.model.name,
             num_total_params=sizes.num_params,
             num_trainable_params=num_trainable,
+            why_alone=why_alone(config, device.kind) or _describe_parameters(config, sizes),
             base_bits_per_param=8 * forecast_base(config, sizes, device).base_bytes / sizes.num_params,
             memory=forecast_memory(config, sizes, extent, device),
             num_steps=num_steps,

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sweeplab.adapters.budget import find_targeted_shapes
+from sweeplab.adapters.budget import AdaptedShape, find_targeted_shapes
 from sweeplab.adapters.counting import Skeleton
 from sweeplab.config.adapter import AdapterConfig, LowRankAdapter
 from sweeplab.config.model import ModelConfig
@@ -63,8 +63,8 @@ def count_entries(matrix: LinearShape) -> int:
     return matrix.in_features * matrix.out_features
 
 
-def find_adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[LinearShape]:
-    """The matrices that LoRA adapts; none for other methods. Raises `ConfigError` as `target_modules` does."""
+def find_adapted_matrices(adapter: AdapterConfig, model: ModelConfig, sizes: Skeleton) -> list[AdaptedShape]:
+    """The matrices that LoRA adapts; none for other methods. Raises `ConfigError` as `find_targets` does."""
     if not isinstance(adapter, LowRankAdapter):
         return []
     return find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears, sizes.experts)

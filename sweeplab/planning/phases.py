@@ -11,21 +11,22 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from sweeplab.adapters.budget import find_rank, fit_to_budget
+from sweeplab.adapters.budget import AdaptedShape, count_matrices, find_rank, fit_to_budget
 from sweeplab.adapters.counting import Skeleton, count_trainable_params, find_quantized_matrices
 from sweeplab.config.adapter import BASE_WEIGHT_METHODS, LowRankAdapter, PromptAdapter
-from sweeplab.config.shared_base import takes_vectors, why_exclusive
+from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
-from sweeplab.models.layers import LinearShape
 from sweeplab.planning.activations import (
     FP32_BYTES,
     IN_WORK,
+    count_effective_bytes,
     count_prefix_cache_bytes,
     count_prefix_tokens,
     find_rank_in_memory,
     forecast_activations,
+    is_exclusive,
 )
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.memory import (
@@ -195,7 +196,7 @@ def _count_step_bytes(
 
 
 def _count_evaluation_bytes(
-    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], extent: DataExtent, dtype_bytes: int
+    config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape], extent: DataExtent, dtype_bytes: int
 ) -> tuple[int, int]:
     """Logits and one layer's work of the held-out loss, its examples as long as the longest for training.
 
@@ -208,30 +209,32 @@ def _count_evaluation_bytes(
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
     # a prefix is a cache of keys and values, to which every layer adds its own; it is gone before the logits
     layer += batch * count_prefix_cache_bytes(config, sizes, length + count_prefix_tokens(config), dtype_bytes)
+    layer += sum(count_effective_bytes(adapted, dtype_bytes)) // sizes.num_layers
     saved = 0
-    if isinstance(config.adapter, LowRankAdapter) and why_exclusive(config) is None:
+    if isinstance(config.adapter, LowRankAdapter) and not is_exclusive(config, adapted):
         sides = ((find_rank(config.adapter, one.name), one.in_features + one.out_features) for one in adapted)
         saved = FP32_BYTES * sum(rank * features for rank, features in sides)
     return logits, max(0, layer - logits, saved - logits)
 
 
-def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfig:
+def _resolve_rank(config: TrialConfig, adapted: list[AdaptedShape]) -> TrialConfig:
     """The trial with the rank that its adapter's budget allows. Raises `ConfigError` as `fit_to_budget` does."""
     if not isinstance(config.adapter, LowRankAdapter):
         return config
     return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)
 
 
-def _list_trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
+def _list_trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape]) -> list[int]:
     """Entries of each trained weight as it stands in memory, the adapter's rank being settled.
 
     Of a slot that the optimizer takes as a vector all A and all B, each matrix with its bucket's rank; else of every
     matrix A and B, and in one what trains beside them: magnitudes, biases, norms, a prefix, the base itself.
     """
-    ranks = [find_rank_in_memory(config, one.name) for one in adapted]
+    in_slot = not is_exclusive(config, adapted)
+    ranks = [count_matrices(one) * find_rank_in_memory(config, one.name, in_slot) for one in adapted]
     a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
     b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
-    if why_exclusive(config) is None and takes_vectors(config):
+    if in_slot and takes_vectors(config):
         return [sum(a), sum(b)]
     beside = count_trainable_params(config.adapter, config.model, sizes) - sum(a) - sum(b)
     return [size for pair in zip(a, b, strict=True) for size in pair] + ([beside] if beside else [])
@@ -270,8 +273,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         adapter = replace(adapter, adapter_bytes=own + trained * entry_bytes)
     begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
-    stay = (
-        training.accumulation > 1 or why_exclusive(config) is None
+    stay = training.accumulation > 1 or not is_exclusive(
+        config, adapted
     )  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(

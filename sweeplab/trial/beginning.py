@@ -1,7 +1,7 @@
 """The beginning of a trial: its base and data are loaded, and its adapter is attached."""
 
 from sweeplab.adapters.attach import attach_adapter, detach_adapter
-from sweeplab.adapters.lora import describe_adapter_layers
+from sweeplab.adapters.lora import describe_adapter_layers, why_alone_on
 from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
@@ -11,6 +11,7 @@ from sweeplab.multilora.slots import Slot, list_lora_matrices, read_lora_weights
 from sweeplab.records.inputs import refuse_changed_inputs
 from sweeplab.records.record import TrialRecord
 from sweeplab.records.store import read_facts
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.optimizers import find_peak_rate
 from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
@@ -53,12 +54,20 @@ def attach_trial(
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
     record.num_skipped = data.num_skipped
     record.notes += [note for note in (*data.notes, *data.skipping) if note not in record.notes]
+    why = None if spec.geometry is None else why_alone_on(base.model, spec.config)
+    if why is not None:
+        if asks_for_solo(spec) and resources.device.type != "cpu":
+            raise ConfigError(
+                f"this trial trains alone ({why}), and has no measurement before it on a GPU; use metrics of "
+                "phases.train in place of solo, or executor.device=cpu"
+            )
+        record.notes.append(f"trained alone: {why}")
     model = attach_adapter(base.model, spec.config.adapter, spec.config.model, spec.seed)
     record.num_trainable_params = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     record.num_total_params, record.base_bits_per_param = base.num_params, base.bits_per_param
     record.adapter_layers = describe_adapter_layers(model, lambda name: find_peak_rate(spec.config, name))
     slot = None
-    if spec.geometry is not None:
+    if spec.geometry is not None and why is None:
         slot = Slot(list_lora_matrices(model), read_lora_weights(model), spec.seed, takes_vectors(spec.config))
         model = detach_adapter(model)
     return start_trial(spec, record, base, data, model, slot, observe, resources.trial_seconds)

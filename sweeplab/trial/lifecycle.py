@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from sweeplab.adapters.attach import detach_adapter, is_base_kept
+from sweeplab.adapters.lora import why_alone_on
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
@@ -61,6 +62,9 @@ def run_cohort(
         for record in cohort.advance() if cohort.trials else []:
             yield record
             waiting.extend(ask_for_more())
+        if not cohort.trials:
+            waiting.extend(cohort.postponed)
+            cohort.postponed.clear()
 
 
 class Cohort:
@@ -75,14 +79,18 @@ class Cohort:
         self.capacity = capacity  # None until it is measured
         self.trials: list[RunningTrial] = []
         self.vacancies = Vacancies()
+        self.postponed: list[TrialSpec] = []  # until the base is free: they, or one of `trials`, need it for themselves
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
-        """Prepares a trial and adds it to the cohort; returns its record where that failed, else None."""
+        """Prepares a trial and adds it to the cohort, or postpones it; returns its record where that failed."""
         if self.resources.ranks.broadcast_first(spec.number in self.resources.stopping):
             return spec.new_record(Status.STOPPED, "by hand, before it was loaded")
         record, trial = spec.new_record(Status.FAILED), None
         try:
             trial = self.begin(spec, record)
+            if trial is None:
+                self.postponed.append(spec)
+                return None
             record.phase, record.step = "train", trial.step
             why = None if trial.slot is None else why_own_batches(trial.base, trial.data.train)
             if why is not None:
@@ -107,10 +115,13 @@ class Cohort:
             self.reload_base()
         return record
 
-    def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial:
-        """The trial at its first step, or at its checkpoint, with its base scored."""
+    def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial | None:
+        """The trial at its first step, or at its checkpoint, with its base scored; None where it has to wait until the
+        others have ended."""
         self.resources.tell("loading", [spec.number])
         base, data = load_trial(spec, record, self.resources)
+        if self.trials and (self.trials[0].slot is None or why_alone_on(base.model, spec.config) is not None):
+            return None
         for sentence in data.skipping:
             self.say(f"{sentence[0].upper()}{sentence[1:]}.")
         score_base(spec, base, data, record, self.resources)

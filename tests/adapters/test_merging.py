@@ -26,7 +26,8 @@ from sweeplab.config.model import HubModel, ModelConfig
 from sweeplab.models.base import load_base, read_architecture
 from sweeplab.models.quantization.layers import dequantize_layers
 from sweeplab.runtime.errors import ConfigError
-from tests.configs import quantize
+from tests.architectures import build_tiny_model
+from tests.configs import PLAIN, quantize
 from tests.random_models import SIZES
 
 CPU = torch.device("cpu")
@@ -207,6 +208,21 @@ def test_linear_refuses_unequal_ranks_in_one_line(trained: Trained, random_model
     folders = [saved(trained("llama", rank, rank=rank), tmp_path / str(rank)) for rank in (2, 3)]
     with pytest.raises(ConfigError, match=r"export\.combination=linear fails: .* same r value .*; try cat$"):
         attach_combined(random_model("llama"), folders, [0.5, 0.5], "linear")
+
+
+def test_adapters_of_experts_in_one_tensor_are_not_combined(tmp_path: Path) -> None:
+    """PEFT orders the rows of A by expert, and puts those of a second adapter after all of them."""
+    model = HubModel(name="mixtral", random_init=True, architecture={"model_type": "mixtral"})
+    adapter = PLAIN.replaced(rank=2, lora_mlp=True, rank_pattern={r"experts\.down_proj": 3})
+    folders = []
+    for seed in range(2):
+        adapted = attach_adapter(build_tiny_model("mixtral"), adapter, model, seed)
+        folders.append(tmp_path / str(seed))
+        save_adapter(adapted, folders[-1])
+        ranks = {len(weight) for name, weight in adapted.named_parameters() if "lora_A" in name}
+        assert ranks == {4 * 2, 4 * 3}  # of four experts
+    with pytest.raises(ConfigError, match=r"0 adapts experts in one tensor.*; export one trial only$"):
+        attach_combined(build_tiny_model("mixtral"), folders, [0.5, 0.5], "cat")
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])

@@ -7,7 +7,14 @@ from peft import LoraConfig, get_peft_model
 
 from sweeplab.adapters.attach import attach_adapter
 from sweeplab.adapters.counting import build_skeleton, count_trainable_params
-from sweeplab.adapters.targets import classify_module, find_matching_modules, find_target_modules
+from sweeplab.adapters.targets import (
+    classify_module,
+    describe_parameters,
+    find_matching_modules,
+    find_targets,
+    refuse_parameters_in_parts,
+    refuse_quantized_parameters,
+)
 from sweeplab.config.adapter import TOGGLES, LoraAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.runtime.errors import ConfigError
@@ -137,7 +144,7 @@ def test_all_masks_compose_to_distinct_targets_and_all_off_is_refused(make_adapt
     for mask in MASKS[1:]:
         adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
         LoraAdapter.model_validate(adapter.to_dict())
-        targets.append(frozenset(find_target_modules(adapter, "llama", {}, names)))
+        targets.append(frozenset(find_targets(adapter, "llama", {}, names).modules))
     assert len(set(targets)) == len(targets) == 63
     with pytest.raises(ConfigError, match=r"every toggle off.*lora_query, lora_key.*lora_head"):
         LoraAdapter.model_validate(make_adapter().to_dict())
@@ -149,7 +156,7 @@ def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: 
     for mask in MASKS[1:]:
         adapter = make_adapter(*(toggle for toggle in TOGGLES if mask[toggle]))
         if fits(family, mask):
-            targets = find_target_modules(adapter, family, {}, names)
+            targets = find_targets(adapter, family, {}, names).modules
             assert {name for target in targets for name in find_matching_modules(names, target)} == full_names(
                 family, adapter.enabled()
             )
@@ -157,7 +164,7 @@ def test_fused_attention_is_adapted_whole_or_refused(family: str, make_adapter: 
             with pytest.raises(
                 ConfigError, match=r"adapter.lora_\w+=true with lora_\w+=false.*one matrix.*set both alike"
             ):
-                find_target_modules(adapter, family, {}, names)
+                find_targets(adapter, family, {}, names)
 
 
 def test_names_that_say_nothing_need_modules(make_adapter: MakeAdapter) -> None:
@@ -167,19 +174,19 @@ def test_names_that_say_nothing_need_modules(make_adapter: MakeAdapter) -> None:
         match=r"adapter.lora_query=true matches no module of a strange \(none is called as one\); linear modules here: "
         r"alpha, beta, up; name the right ones, such as model\.modules=\{query:\[q_proj\],value:\[v_proj\]\}",
     ):
-        find_target_modules(make_adapter("query"), "strange", {}, names)
+        find_targets(make_adapter("query"), "strange", {}, names)
     modules = {"query": ["alpha"], "mlp": ["up"]}
-    assert find_target_modules(make_adapter("query", "mlp"), "strange", modules, names) == ["alpha", "up"]
+    assert find_targets(make_adapter("query", "mlp"), "strange", modules, names).modules == ["alpha", "up"]
     with pytest.raises(ConfigError, match=r"adapter.lora_key=true matches no module of a strange \(none named\)"):
-        find_target_modules(make_adapter("query", "key"), "strange", {"query": ["alpha"]}, names)
+        find_targets(make_adapter("query", "key"), "strange", {"query": ["alpha"]}, names)
     with pytest.raises(ConfigError, match=r"adapter.lora_query=true matches no module of a strange \(gamma\)"):
-        find_target_modules(make_adapter("query"), "strange", {"query": ["gamma"]}, names)
+        find_targets(make_adapter("query"), "strange", {"query": ["gamma"]}, names)
 
 
 def test_names_of_a_user_s_own_that_are_fused_are_found(make_adapter: MakeAdapter) -> None:
     modules, names = {"query": ["attn.qkv"], "value": ["qkv"]}, ["h.0.attn.qkv", "h.1.attn.qkv"]
     with pytest.raises(ConfigError, match=r"lora_query=true with lora_value=false.*one matrix \(qkv\)"):
-        find_target_modules(make_adapter("query"), "strange", modules, names)
+        find_targets(make_adapter("query"), "strange", modules, names)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +199,9 @@ def test_names_of_a_user_s_own_that_are_fused_are_found(make_adapter: MakeAdapte
         ("bert.encoder.layer.0.attention.output.dense", ("projection",)),
         ("bert.encoder.layer.0.output.dense", ("mlp",)),
         ("attention_model.layers.0.mlp.gate_proj", ("mlp",)),  # what stands around the layers says nothing
+        ("transformer.attentions.0.q_lin", ("query",)),  # XLM
+        ("transformer.attentions.0.out_lin", ("projection",)),
+        ("transformer.ffns.0.lin1", ("mlp",)),
         ("my_prenorm.layers.0.attention.self.query", ("query",)),
         ("model.layers.0.self_attn.gate_proj", ()),  # a gate on attention's result
         ("model.layers.0.mlp.router.gate_proj", ()),
@@ -210,11 +220,40 @@ def test_what_a_name_says(name: str, toggles: tuple[str, ...]) -> None:
     assert classify_module(name) == toggles
 
 
+def test_parameters_of_a_base_in_parts_or_packed_are_refused(compose_trial: Any) -> None:
+    why = describe_parameters(["layers.0.mlp.experts.down_proj"])
+    assert why == "PEFT adapts layers.0.mlp.experts.down_proj as a parameter, for all rows of a batch at once"
+    assert describe_parameters([]) is None
+    parts = compose_trial("training.strategy=fsdp", "training.num_devices=2", "training.micro_batch_size=4")
+    with pytest.raises(
+        ConfigError, match=r"^training.strategy=fsdp does not go with this trial: PEFT adapts .*single or"
+    ):
+        refuse_parameters_in_parts(parts, why)
+    refuse_parameters_in_parts(compose_trial(), why)
+    names = ["layers.0.mlp.experts.down_proj", "layers.0.mlp.shared_experts.up_proj.weight"]
+    refuse_quantized_parameters(names, ["layers.0.self_attn.q_proj"], "glm4_moe")
+    said = r"^adapter.lora_mlp=true adapts layers.0.mlp.shared_experts.up_proj.weight of a glm4_moe as a parameter"
+    with pytest.raises(ConfigError, match=said):
+        refuse_quantized_parameters(names, ["layers.0.mlp.shared_experts.up_proj"], "glm4_moe")
+
+
+def test_a_user_s_own_names_choose_experts_or_leave_them_out(make_adapter: MakeAdapter) -> None:
+    linears, experts = ["layers.0.mlp.shared.up"], ["layers.0.mlp.experts.up", "layers.0.mlp.experts.down"]
+    asked = {
+        "shared.up": (["shared.up"], []),
+        "experts.down": ([], experts[1:]),
+        "up": (["up"], experts[:1]),
+    }
+    for target, (modules, parameters) in asked.items():
+        found = find_targets(make_adapter("mlp"), "strange", {"mlp": [target]}, linears, experts)
+        assert found == (modules, parameters), target
+
+
 def test_targets_are_as_short_as_they_can_be_and_exact(make_adapter: MakeAdapter) -> None:
     """`gate_proj` alone would select attention's gate, too."""
     layer = ("self_attn.q_proj", "self_attn.gate_proj", "mlp.gate_proj", "mlp.shared_experts.gate_proj", "mlp.up_proj")
     names = [f"model.layers.{number}.{name}" for number in range(12) for name in layer]
-    found = find_target_modules(make_adapter("query", "mlp"), "strange", {}, names)
+    found = find_targets(make_adapter("query", "mlp"), "strange", {}, names).modules
     assert found == ["q_proj", "mlp.gate_proj", "shared_experts.gate_proj", "up_proj"]
 
 

@@ -381,6 +381,25 @@ def test_the_plan_names_what_must_train_alone_and_why(plan: Plan) -> None:
     assert "Trains alone" not in printed
 
 
+def test_experts_in_one_tensor_are_counted_and_train_alone(plan: Plan) -> None:
+    """Qwen3-30B-A3B: 48 layers of 128 experts, each of 2048 x 768, gate and up in one matrix."""
+    sizes = "hidden_size:2048,intermediate_size:6144,moe_intermediate_size:768,num_hidden_layers:48,num_experts:128"
+    more = "num_experts_per_tok:8,num_attention_heads:32,num_key_value_heads:4,head_dim:128,vocab_size:151936"
+    base = ["model=hub", "model.name=moe", "model.random_init=true", "quantization=none", "executor.device=cuda"]
+    base += [f"+model.architecture={{model_type:qwen3_moe,{sizes},{more}}}", "data=tiny_facts"]
+    values, printed = plan(*base, "++space.adapter.lora_mlp.choices=[false,true]", "training.precision=bfloat16")
+    attention, experts = values["rows"]
+    added = experts["num_trainable_params"] - attention["num_trainable_params"]
+    assert added == 48 * 128 * 8 * ((2048 + 2 * 768) + (768 + 2048))
+    why = "PEFT adapts model.layers.0.mlp.experts.gate_up_proj as a parameter, for all rows of a batch at once"
+    assert (attention["alone"], experts["alone"]) == (None, why)
+    assert f"Trains alone: adapter.lora_mlp=True: {why}." in printed.splitlines()
+    copies = 48 * 128 * 3 * 2048 * 768 * 2  # W + s B A of all of them, in 16 bits
+    states = added * 4 * 4  # weights, gradients and two states
+    more_bytes = experts["peak_memory_bytes"] - attention["peak_memory_bytes"]
+    assert more_bytes == pytest.approx(copies + states, rel=0.05)
+
+
 def test_missing_minutes_print_as_a_dash() -> None:
     assert (format_minutes(None), format_minutes(0.0), format_minutes(90.0)) == ("–", "0.0", "1.5")
 

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from peft import get_peft_model
 
-from sweeplab.adapters.lora import make_lora_config
+from sweeplab.adapters.lora import make_lora_config, why_alone_on
 from sweeplab.config.model import HubModel
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
@@ -29,6 +29,10 @@ SIZES: Final = {
     "bos_token_id": None,
     "eos_token_id": 1,
 }
+EXPERTS: Final[dict[str, dict[str, Any]]] = {  # sizes of the families whose MLPs are experts
+    "mixtral": {"num_local_experts": 4},
+    "qwen2_moe": {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 96},
+}
 SIDE: Final = 16  # of an image in patches of 2 x 2, which are 64, and the class token
 PATCHES: Final = 65
 QV: Final = ("query", "value")
@@ -46,6 +50,7 @@ def planned(
     more: dict[str, Any] = {"vocab_size": vocab_size}
     if model_type == "qwen3":
         more["head_dim"] = 32
+    more |= EXPERTS.get(model_type, {})
     model = HubModel(name=model_type, random_init=True, architecture={"model_type": model_type, **SIZES, **more})
     given = ("rank", "dropout", "budget", "rank_pattern", "lr_pattern")
     chosen = {name: getattr(config.adapter, name) for name in given}
@@ -94,10 +99,11 @@ def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
     base.requires_grad_(config.adapter.method == "none")
     base.config.use_cache = False
     model: Any = base
+    why = why_exclusive(config) or why_alone_on(base, config)
     packed, slot = None, None
     if config.adapter.method == "lora":
         model = get_peft_model(base, make_lora_config(config.adapter, config.model, base))
-    if why_exclusive(config) is None:
+    if why is None:
         slot = Slot(list_lora_matrices(model), read_lora_weights(model), 0, takes_vectors(config))
         model = model.unload()
         packed = PackedAdapters(model, [slot])

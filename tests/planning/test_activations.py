@@ -71,6 +71,9 @@ def predicted_bytes(config: TrialConfig, dtype: torch.dtype) -> int:
         ("phi3", QKV, 0.002),
         ("gpt_neox", QKV, 0.005),
         ("gpt_neox", (), 0.07),  # its second norm keeps an output of its own
+        ("mixtral", QV, 0.02),
+        ("mixtral", LAYERS, 0.05),  # each expert's W + s B A
+        ("qwen2_moe", LAYERS, 0.02),  # and an expert that all tokens go through
     ],
 )
 def test_activations_are_what_autograd_saves(

@@ -95,6 +95,8 @@ def predicted(config: TrialConfig, num_targets: int) -> dict[str, int]:
         pytest.param("phi", QV, 64, 95, (), marks=pytest.mark.slow),
         ("phi", LAYERS, 4000, 95, ()),
         pytest.param("qwen3", LAYERS, 500, 95, (), marks=pytest.mark.slow),
+        ("mixtral", LAYERS, 500, 95, ()),  # experts in one tensor
+        ("mixtral", LAYERS, 500, 95, ("adapter.rank=64",)),
     ],
 )
 def test_every_moment_is_what_stands_in_memory(

@@ -58,6 +58,7 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
     """What a scenario's trials came to: together, or each alone on a base of its own."""
     found: dict[int, dict[str, Any]] = {}
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(RunningTrial, "free"))  # which lets go of the weights to compare
         if "chunks" in scenario:
             stack.enter_context(mock.patch.object(states, "_CHUNK_BYTES", SMALL_CHUNKS))
         for group in [[one] for one in specs] if "alone" in scenario else [specs]:
@@ -67,6 +68,9 @@ def outcomes(scenario: str, specs: list[TrialSpec], ranks: Ranks) -> dict[int, d
             for number, record in records.items():
                 found[number] = {
                     "status": record.status.value,
+                    "step": record.step,
+                    "kept_step": record.kept_step,
+                    "reason": record.reason,
                     "weights": weights_of(runs[number]),
                     "losses": [point.loss for point in record.losses],
                     "tokens": record.num_train_tokens,

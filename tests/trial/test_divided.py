@@ -24,6 +24,8 @@ MIXED_FIVE: Final = (
     "rank 32, dropout", "rank 4 again, unclipped, dropout", "every toggle, LoRA+", "Adafactor, three epochs",
     "head, dropout",
 )  # fmt: skip
+# rates that are too high: the least held-out loss comes before the end, and patience before that
+_KEPT: Final = ("optimizer=sgd", "training.keep=best", "training.heldout_interval=1", "training.epochs=4")
 TRIALS: Final[dict[str, list[tuple[int, tuple[str, ...]]]]] = {
     "ddp": [MIXED[name] for name in MIXED_FIVE],
     "ddp alone": [
@@ -32,6 +34,13 @@ TRIALS: Final[dict[str, list[tuple[int, tuple[str, ...]]]]] = {
         (2, ("adapter=none", "optimizer.lr=1e-3")),
     ],
     "ddp alone 32 bits": [(3, ("adapter=prompt", "adapter.num_virtual_tokens=3"))],
+    "ddp kept": [
+        (6, (*_KEPT, "optimizer.lr=0.1")),
+        (6, (*_KEPT, "optimizer.lr=0.1", "training.patience=2", "adapter.dropout=0.2")),
+        (6, (*_KEPT, "optimizer.lr=1e-3", "training.patience=2")),
+    ],
+    "ddp alone kept": [(4, (*_KEPT, "adapter.dora=true", "optimizer.lr=0.1", "training.patience=2"))],
+    "fsdp kept": [(6, (*_KEPT, "optimizer.lr=0.1", "training.patience=2"))],
     "fsdp": [MIXED["rank 32, dropout"], MIXED["every toggle, LoRA+"]],
     "fsdp checkpointing chunks": [(1, ("adapter.dropout=0.2", "training.gradient_checkpointing=true"))],
     "fsdp nf4 32 bits": [(2, ("adapter.rank=4", "adapter.dropout=0.1", "quantization=nf4_dq"))],
@@ -41,7 +50,7 @@ TOLERANCE: Final = {True: 1e-4, False: 1e-10}  # relative to a tensor's largest 
 
 # slow: the largest cohort and the base in parts with rows of its own in each process run by default, in 64 and 32 bits;
 # the others add methods that train alone, and what checkpointing and chunks of the loss recompute
-QUICK: Final = ("ddp", "fsdp nf4 32 bits")
+QUICK: Final = ("ddp", "ddp kept", "fsdp nf4 32 bits")
 EVERY: Final = [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in TRIALS]
 
 
@@ -84,6 +93,9 @@ def undivided(spec: TrialSpec) -> TrialSpec:
 def assert_close(found: dict[str, Any], expected: dict[str, Any], tolerance: float) -> None:
     """Weights relative to the largest of their tensor, losses relative."""
     assert found["status"] == expected["status"] == "finished"
+    assert expected["weights"]
+    for name in ("step", "kept_step", "reason"):
+        assert found[name] == expected[name], name
     for weight, other in zip(found["weights"], expected["weights"], strict=True):
         torch.testing.assert_close(weight, other, rtol=0, atol=tolerance * max(1e-3, other.abs().max().item()))
     assert found["losses"] == pytest.approx(expected["losses"], rel=tolerance)
@@ -108,6 +120,17 @@ def test_both_processes_have_the_same_bits(both: Callable[[str], Both], scenario
     for number, one in first.items():
         assert one["losses"] == second[number]["losses"]
         assert all(map(torch.equal, one["weights"], second[number]["weights"]))
+
+
+@pytest.mark.parametrize("scenario", [one for one in EVERY if "kept" in str(one.id)])
+def test_the_least_loss_is_kept_and_patience_ends_in_both_processes(both: Callable[[str], Both], scenario: str) -> None:
+    """What the scenarios are made for; that both processes do it as one does is compared above."""
+    num_steps = 4 * 4  # epochs of 13 rows in windows of 4
+    for number, one in both(scenario).whole[scenario].items():
+        patience = any("patience" in override for override in TRIALS[scenario][number][1])
+        assert one["kept_step"] < num_steps
+        assert (one["step"] < num_steps) == patience
+        assert (one["reason"] is not None) == patience
 
 
 @pytest.mark.parametrize("scenario", [one for one in EVERY if "fsdp" in str(one.id)])
