@@ -19,6 +19,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.layers import LinearShape
+from sweeplab.models.row_limits import ATTENTION_BLOCK
 from sweeplab.planning.activations import (
     FP32_BYTES,
     IN_WORK,
@@ -245,6 +246,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     """
     if isinstance(config.adapter, PromptAdapter):  # its tokens stand before those of every example
         extent = extent._replace(longest=extent.longest + config.adapter.num_virtual_tokens)
+    if why_exclusive(config) is None and device.dtype.itemsize < FP32_BYTES and not config.data.is_images():
+        extent = extent._replace(longest=-(-extent.longest // ATTENTION_BLOCK) * ATTENTION_BLOCK)
     adapted = find_adapted_matrices(config.adapter, config.model, sizes)
     config = _resolve_rank(_keep_one_device_share(config), adapted)
     e, training = device.dtype.itemsize, config.training

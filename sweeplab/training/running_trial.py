@@ -16,6 +16,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, Windows
 from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.models.base import Base
+from sweeplab.models.row_limits import find_column_multiple
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
 from sweeplab.training.kept import KeptWeights, choose_kept, find_least
@@ -94,6 +95,11 @@ class RunningTrial:
     @property
     def training(self) -> TrainingConfig:
         return self.spec.config.training
+
+    @property
+    def column_multiple(self) -> int:
+        """Of a micro-batch's columns; those of a trial in a slot also have to suit the trials beside it."""
+        return 1 if self.slot is None else find_column_multiple(self.base.model)
 
     @property
     def checkpoint_path(self) -> Path:
