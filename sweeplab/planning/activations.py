@@ -93,19 +93,22 @@ def _count_norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
     return (FP32_BYTES if _find_block(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
 
 
-def find_rank_in_memory(config: TrialConfig, name: str) -> int:
+def find_rank_in_memory(config: TrialConfig, name: str, device: PlannedDevice) -> int:
     """Rank that the matrix's A and B take up, once the adapter's budget is resolved (`budget.fit_to_budget`).
 
-    Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it."""
+    Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it; on a GPU only
+    where the matrices have several ranks."""
     assert isinstance(config.adapter, LowRankAdapter)
     rank = find_rank(config.adapter, name)
+    if device.kind == "cuda" and not config.adapter.rank_pattern:
+        return rank
     return padded_rank(rank) if why_exclusive(config) is None and takes_vectors(config) else rank
 
 
 def _count_adapter_copies_bytes(config: TrialConfig, adapted: list[LinearShape], device: PlannedDevice) -> int:
     """Bytes per token that all adapters keep in addition to shared inputs."""
     adapter, e = config.adapter, device.dtype.itemsize
-    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name) for one in adapted)
+    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name, device) for one in adapted)
     features = sum(one.in_features for one in adapted)
     if isinstance(adapter, LoraAdapter) and adapter.dora:
         ranks += (e + FP32_BYTES) * sum(one.out_features for one in adapted)

@@ -223,13 +223,15 @@ def _resolve_rank(config: TrialConfig, adapted: list[LinearShape]) -> TrialConfi
     return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)
 
 
-def _list_trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape]) -> list[int]:
+def _list_trained_sizes(
+    config: TrialConfig, sizes: Skeleton, adapted: list[LinearShape], device: PlannedDevice
+) -> list[int]:
     """Entries of each trained weight as it stands in memory, the adapter's rank being settled.
 
     Of a slot that the optimizer takes as a vector all A and all B, each matrix with its bucket's rank; else of every
     matrix A and B, and in one what trains beside them: magnitudes, biases, norms, a prefix, the base itself.
     """
-    ranks = [find_rank_in_memory(config, one.name) for one in adapted]
+    ranks = [find_rank_in_memory(config, one.name, device) for one in adapted]
     a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
     b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
     if why_exclusive(config) is None and takes_vectors(config):
@@ -253,7 +255,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     e, training = device.dtype.itemsize, config.training
     full = config.adapter.method == "none"
     entry_bytes = e if full else FP32_BYTES
-    weights = _list_trained_sizes(config, sizes, adapted)
+    weights = _list_trained_sizes(config, sizes, adapted, device)
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)

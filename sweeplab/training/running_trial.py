@@ -108,7 +108,8 @@ class RunningTrial:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this trial's."""
         fingerprints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
-        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **fingerprints}
+        layout = {"by_rank": True} if self.slot is not None and self.slot.by_rank else {}
+        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **fingerprints, **layout}
 
     def report_metrics(self, metrics: dict[str, float]) -> str | None:
         """Reports metrics of the present step; returns the reason why the pruner stops the trial, or None."""
