@@ -166,7 +166,8 @@ class TrialData(LightningDataModule):
     def train_dataloader(self) -> _Batches[CohortBatch]:
         trial = self._trial
         num_batches = trial.num_steps * trial.windows.accumulation
-        return _Batches(lambda: iterate_cohort_batches([(trial.windows, 0)], trial.base.pad_id), num_batches)
+        pad_id, multiple = trial.base.pad_id, trial.column_multiple
+        return _Batches(lambda: iterate_cohort_batches([(trial.windows, 0)], pad_id, multiple=multiple), num_batches)
 
     def val_dataloader(self) -> _Batches[Batch | ImageBatch]:
         trial = self._trial

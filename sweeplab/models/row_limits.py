@@ -5,10 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from sweeplab.runtime.errors import ConfigError
 
+ATTENTION_BLOCK: Final = 16  # columns
 _WHOLE_ATTENTION: Final = {"full_attention", "attention", "moe", "dense", "mlp", "full", "global"}
 _WINDOWED: Final = {"sliding_attention", "chunked_attention", "sliding", "local"}
 _LAYER_LISTS: Final = ("layer_types", "layers_block_type", "block_types", "_block_types", "attention_layers")
@@ -60,6 +62,21 @@ def list_row_limits(model: PreTrainedModel) -> list[RowLimit]:
 def list_growing_limits(model: PreTrainedModel) -> list[RowLimit]:
     """Lengths from which a row changes what other rows of its batch compute."""
     return _list_rotary_limits(model.config.get_text_config())
+
+
+def find_column_multiple(model: PreTrainedModel) -> int:
+    """What the number of a micro-batch's columns is rounded up to a multiple of: in half precision that of attention's
+    blocks, else 1.
+
+    A kernel sums the last, partial block of a row in another order: in half precision one such rounding is as large as
+    a thousandth of a logit, so that a trial alone and one beside a longer row would part. It leaves few widths, too:
+    what a library prepares for each shape is prepared seldom. 1 where rounding up could pass a length from which the
+    model computes otherwise.
+    """
+    config = model.config.get_text_config()
+    lengths = [getattr(config, "max_position_embeddings", 0) or 0, *(one.num_tokens for one in _list_rotary_limits(config))]
+    is_half = model.dtype in (torch.bfloat16, torch.float16)
+    return ATTENTION_BLOCK if is_half and all(length % ATTENTION_BLOCK == 0 for length in lengths) else 1
 
 
 def _list_layer_kinds(config: PretrainedConfig) -> set[str]:

@@ -66,8 +66,12 @@ class LowRankUpdate(torch.autograd.Function):
         `anchor` is an empty tensor that requires gradients: without it autograd would skip the backward wherever x
         requires none.
         """
-        out_MNO = result_MNO.clone()
-        hidden = add_updates(x_MNI, out_MNO, updates, dropouts, round_first)
+        if _is_of_all(updates, x_MNI):
+            hidden = [_compute_hidden(x_MNI, updates[0], dropouts[0])]
+            out_MNO = _add_to_all(result_MNO, hidden[0], updates[0].b_KOR.transpose(1, 2), round_first)
+        else:
+            out_MNO = result_MNO.clone()
+            hidden = add_updates(x_MNI, out_MNO, updates, dropouts, round_first)
         ctx.updates = updates
         ctx.factors = [None if dropout is None else dropout.factor_K11 for dropout in dropouts]
         ctx.save_for_backward(x_MNI, *hidden, *(None if dropout is None else dropout.mask_KNI for dropout in dropouts))
@@ -80,7 +84,8 @@ class LowRankUpdate(torch.autograd.Function):
         dropouts = [
             None if one is None else DropoutMask(one, factor) for one, factor in zip(masks, ctx.factors, strict=True)
         ]
-        grad_x_MNI = torch.zeros_like(x_MNI) if ctx.needs_input_grad[0] else None
+        whole = _is_of_all(ctx.updates, x_MNI)
+        grad_x_MNI = torch.zeros_like(x_MNI) if ctx.needs_input_grad[0] and not whole else None
         for update, h_KNR, dropout in zip(ctx.updates, hidden, dropouts, strict=True):
             grad_KNO = grad_MNO[update.trials].to(h_KNR.dtype)
             x_KNI = _apply_dropout(x_MNI[update.trials].to(h_KNR.dtype), dropout)
@@ -89,7 +94,9 @@ class LowRankUpdate(torch.autograd.Function):
             update.grad_b_KOR.baddbmm_(grad_KNO.transpose(1, 2), h_KNR)
             grad_h_KNR = torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11)
             update.grad_a_KRI.baddbmm_(grad_h_KNR.transpose(1, 2), x_KNI)
-            if grad_x_MNI is not None:
+            if whole and ctx.needs_input_grad[0]:
+                grad_x_MNI = _apply_dropout(torch.bmm(grad_h_KNR, update.a_KRI), dropout).to(x_MNI.dtype)
+            elif grad_x_MNI is not None:
                 grad_x_MNI[update.trials] = _apply_dropout(torch.bmm(grad_h_KNR, update.a_KRI), dropout)
         return grad_x_MNI, grad_MNO, None, None, None, None
 
@@ -103,11 +110,30 @@ def add_updates(
     """
     hidden = []
     for update, dropout in zip(updates, dropouts, strict=True):
-        x_KNI = _apply_dropout(x_MNI[update.trials].to(update.a_KRI.dtype), dropout)
-        h_KNR = torch.bmm(x_KNI, update.a_KRI.transpose(1, 2)).mul_(update.scaling_K11)
+        h_KNR = _compute_hidden(x_MNI, update, dropout)
         _add_product(out_MNO[update.trials], h_KNR, update.b_KOR.transpose(1, 2), round_first)
         hidden.append(h_KNR)
     return hidden
+
+
+def _is_of_all(updates: list[Update], x_MNI: Tensor) -> bool:
+    """Whether one update is of all trials, so that its products need no copies for what others leave as it is."""
+    return len(updates) == 1 and len(updates[0].a_KRI) == len(x_MNI)
+
+
+def _add_to_all(rows_KNO: Tensor, h_KNR: Tensor, b_KRO: Tensor, round_first: bool) -> Tensor:
+    """A tensor of its own with what `_add_product` makes of `rows_KNO`, rounded alike."""
+    if rows_KNO.dtype == h_KNR.dtype:
+        return torch.baddbmm(rows_KNO, h_KNR, b_KRO)
+    if round_first:
+        return rows_KNO + torch.bmm(h_KNR, b_KRO).to(rows_KNO.dtype)
+    return rows_KNO.to(h_KNR.dtype).baddbmm_(h_KNR, b_KRO).to(rows_KNO.dtype)
+
+
+def _compute_hidden(x_MNI: Tensor, update: Update, dropout: DropoutMask | None) -> Tensor:
+    """scaling * dropout(x) A^T of the update's trials, shape (K, N, R)."""
+    x_KNI = _apply_dropout(x_MNI[update.trials].to(update.a_KRI.dtype), dropout)
+    return torch.bmm(x_KNI, update.a_KRI.transpose(1, 2)).mul_(update.scaling_K11)
 
 
 def _apply_dropout(x_KNI: Tensor, dropout: DropoutMask | None) -> Tensor:

@@ -5,7 +5,7 @@ The base itself is not changed. Slots of the same layout share a bucket: one bat
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,16 @@ from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_u
 from sweeplab.multilora.slots import Layout, LoraMatrix, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
+_MOST_PADDING: Final = 2.5  # times the numbers of the adapters without padding, which has weights and gradients only
+
 
 class _Bucket:
-    """K slots of one layout, their weights as the rows of a tensor (K, P) on `device`, P numbers per adapter; where
-    they train, their gradients too."""
+    """K slots of one layout, their weights as the rows of a tensor (K, P) on `device`, P numbers per adapter, which
+    end in zeros where the rank is lower than another's; where they train, their gradients too."""
 
     def __init__(self, slots: list[Slot], device: torch.device, trains: bool) -> None:
         self.slots = slots
-        self.rows_KP = slots[0].row_P.new_empty(len(slots), len(slots[0].row_P), device=device)
+        self.rows_KP = slots[0].row_P.new_empty(len(slots), max(slot.num_entries for slot in slots), device=device)
         self.grads_KP = torch.zeros_like(self.rows_KP) if trains else None
         for index, slot in enumerate(slots):
             slot.move(self.rows_KP[index])
@@ -51,6 +53,25 @@ class _Bucket:
             self.scalings[span.name][chosen],
             self.keep_factors[span.name][chosen],
         )
+
+
+def _group_slots(slots: Sequence[Slot]) -> list[list[Slot]]:
+    """The slots of each bucket. Slots of several ranks share one, the higher rank first, as long as padding does not
+    make the weights `_MOST_PADDING` times as large; zeros add nothing to any product."""
+    layouts: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
+    for slot in slots:
+        layouts.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
+    groups = []
+    for alike in layouts.values():
+        group: list[Slot] = []
+        for slot in sorted(alike, key=lambda one: -one.num_entries):
+            own = sum(one.num_entries for one in (*group, slot))
+            if group and (len(group) + 1) * group[0].num_entries > _MOST_PADDING * own:
+                groups.append(group)
+                group = []
+            group.append(slot)
+        groups.append(group)
+    return groups
 
 
 class Excerpt:
@@ -109,11 +130,8 @@ class PackedAdapters:
     """
 
     def __init__(self, base: nn.Module, slots: Sequence[Slot], ranks: Ranks = ONE_PROCESS, trains: bool = True) -> None:
-        groups: dict[tuple[Layout, torch.dtype], list[Slot]] = {}
-        for slot in slots:
-            groups.setdefault((slot.layout, slot.row_P.dtype), []).append(slot)
         device = next(base.parameters()).device
-        self.buckets = [_Bucket(group, device, trains) for group in groups.values()]
+        self.buckets = [_Bucket(group, device, trains) for group in _group_slots(slots)]
         self.slots = [slot for bucket in self.buckets for slot in bucket.slots]
         self.anchor = nn.Parameter(self.slots[0].row_P.new_empty(0))
         self.base = base

@@ -101,20 +101,23 @@ def is_exclusive(config: TrialConfig, adapted: Iterable[AdaptedShape]) -> bool:
     return why_exclusive(config) is not None or any(isinstance(one, ExpertShape) for one in adapted)
 
 
-def find_rank_in_memory(config: TrialConfig, name: str, in_slot: bool) -> int:
+def find_rank_in_memory(config: TrialConfig, name: str, device: PlannedDevice, in_slot: bool) -> int:
     """Rank that the matrix's A and B take up, once the adapter's budget is resolved (`budget.fit_to_budget`).
 
-    Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it."""
+    Where the optimizer takes a slot as one vector, that is the bucket's rank, whoever trains beside it; on a GPU only
+    where the matrices have several ranks."""
     assert isinstance(config.adapter, LowRankAdapter)
     rank = find_rank(config.adapter, name)
-    return padded_rank(rank) if in_slot and takes_vectors(config) else rank
+    if not in_slot or not takes_vectors(config) or (device.kind == "cuda" and not config.adapter.rank_pattern):
+        return rank
+    return padded_rank(rank)
 
 
 def _count_adapter_copies_bytes(config: TrialConfig, adapted: Sequence[AdaptedShape], device: PlannedDevice) -> int:
     """Bytes per token that all adapters keep in addition to shared inputs. Those of parameters keep nothing a token."""
     adapter, e, in_slot = config.adapter, device.dtype.itemsize, not is_exclusive(config, adapted)
     linears = _leave_parameters_out(adapted)
-    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name, in_slot) for one in linears)
+    ranks = FP32_BYTES * sum(find_rank_in_memory(config, one.name, device, in_slot) for one in linears)
     features = sum(one.in_features for one in linears)
     if isinstance(adapter, LoraAdapter) and adapter.dora:
         ranks += (e + FP32_BYTES) * sum(one.out_features for one in linears)

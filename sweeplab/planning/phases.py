@@ -18,6 +18,7 @@ from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
+from sweeplab.models.row_limits import ATTENTION_BLOCK
 from sweeplab.planning.activations import (
     FP32_BYTES,
     IN_WORK,
@@ -224,14 +225,16 @@ def _resolve_rank(config: TrialConfig, adapted: list[AdaptedShape]) -> TrialConf
     return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)
 
 
-def _list_trained_sizes(config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape]) -> list[int]:
+def _list_trained_sizes(
+    config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape], device: PlannedDevice
+) -> list[int]:
     """Entries of each trained weight as it stands in memory, the adapter's rank being settled.
 
     Of a slot that the optimizer takes as a vector all A and all B, each matrix with its bucket's rank; else of every
     matrix A and B, and in one what trains beside them: magnitudes, biases, norms, a prefix, the base itself.
     """
     in_slot = not is_exclusive(config, adapted)
-    ranks = [count_matrices(one) * find_rank_in_memory(config, one.name, in_slot) for one in adapted]
+    ranks = [count_matrices(one) * find_rank_in_memory(config, one.name, device, in_slot) for one in adapted]
     a = [rank * one.in_features for rank, one in zip(ranks, adapted, strict=True)]
     b = [rank * one.out_features for rank, one in zip(ranks, adapted, strict=True)]
     if in_slot and takes_vectors(config):
@@ -249,11 +252,14 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     if isinstance(config.adapter, PromptAdapter):  # its tokens stand before those of every example
         extent = extent._replace(longest=extent.longest + config.adapter.num_virtual_tokens)
     adapted = find_adapted_matrices(config.adapter, config.model, sizes)
+    in_slot = not is_exclusive(config, adapted)
+    if in_slot and device.dtype.itemsize < FP32_BYTES and not config.data.is_images():
+        extent = extent._replace(longest=-(-extent.longest // ATTENTION_BLOCK) * ATTENTION_BLOCK)
     config = _resolve_rank(_keep_one_device_share(config), adapted)
     e, training = device.dtype.itemsize, config.training
     full = config.adapter.method == "none"
     entry_bytes = e if full else FP32_BYTES
-    weights = _list_trained_sizes(config, sizes, adapted)
+    weights = _list_trained_sizes(config, sizes, adapted, device)
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
@@ -273,9 +279,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         adapter = replace(adapter, adapter_bytes=own + trained * entry_bytes)
     begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
-    stay = training.accumulation > 1 or not is_exclusive(
-        config, adapted
-    )  # a slot's gradients have their place at all times
+    stay = training.accumulation > 1 or in_slot  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     return MemoryForecast(
         load=replace(loaded, workspace_bytes=_count_loading_bytes(config, sizes, device)),

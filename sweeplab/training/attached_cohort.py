@@ -59,4 +59,5 @@ def gradient_checkpointing(base: Base, on: bool) -> Iterator[None]:
 
 def find_longest_micro_batch(trials: Sequence[RunningTrial], ranks: Ranks) -> CohortBatch:
     """The micro-batch of a cohort that needs the most time and memory."""
-    return build_longest_batch([trial.windows for trial in trials], trials[0].base.pad_id, ranks)
+    windows = [trial.windows for trial in trials]
+    return build_longest_batch(windows, trials[0].base.pad_id, ranks, trials[0].column_multiple)

@@ -44,7 +44,8 @@ def fit_until_one_ends(
     config, base, model = trials[0].spec.config, trials[0].base, trials[0].model
     training = config.training
     with attach_cohort(trials, ranks) as cohort, gradient_checkpointing(base, training.gradient_checkpointing):
-        batches = iterate_cohort_batches([(trial.windows, trial.step) for trial in cohort.trials], base.pad_id, ranks)
+        places = [(trial.windows, trial.step) for trial in cohort.trials]
+        batches = iterate_cohort_batches(places, base.pad_id, ranks, trials[0].column_multiple)
         score = score_rung if config.evaluation.rung_tasks else None
         written = checkpoint_seconds if ranks.is_first else None
         trainer = Trainer(

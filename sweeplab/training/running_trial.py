@@ -16,6 +16,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized, Windows
 from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.models.base import Base
+from sweeplab.models.row_limits import find_column_multiple
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
 from sweeplab.training.kept import KeptWeights, choose_kept, find_least
@@ -96,13 +97,19 @@ class RunningTrial:
         return self.spec.config.training
 
     @property
+    def column_multiple(self) -> int:
+        """Of a micro-batch's columns; those of a trial in a slot also have to suit the trials beside it."""
+        return 1 if self.slot is None else find_column_multiple(self.base.model)
+
+    @property
     def checkpoint_path(self) -> Path:
         return self.spec.folder / "checkpoint.pt"
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be this trial's."""
         fingerprints = {"base": self.base.fingerprint, "data": self.data.fingerprint}
-        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **fingerprints}
+        layout = {"by_rank": True} if self.slot is not None and self.slot.by_rank else {}
+        return {"config": self.spec.config.to_dict(), "seed": self.spec.seed, **fingerprints, **layout}
 
     def report_metrics(self, metrics: dict[str, float]) -> str | None:
         """Reports metrics of the present step; returns the reason why the pruner stops the trial, or None."""

@@ -68,7 +68,9 @@ def attach_trial(
     record.adapter_layers = describe_adapter_layers(model, lambda name: find_peak_rate(spec.config, name))
     slot = None
     if spec.geometry is not None and why is None:
-        slot = Slot(list_lora_matrices(model), read_lora_weights(model), spec.seed, takes_vectors(spec.config))
+        by_rank = resources.device.type == "cuda"  # a CPU does not wait for launches
+        matrices, weights = list_lora_matrices(model), read_lora_weights(model)
+        slot = Slot(matrices, weights, spec.seed, takes_vectors(spec.config), by_rank)
         model = detach_adapter(model)
     return start_trial(spec, record, base, data, model, slot, observe, resources.trial_seconds)
 

@@ -214,7 +214,8 @@ def _copy_trial(trial: RunningTrial) -> RunningTrial:
     """A trial before its first step with a slot of its own, or with the same weights where it has no slot."""
     slot = None
     if trial.slot is not None:
-        slot = Slot(list(trial.slot.matrices.values()), trial.slot.weights(), trial.spec.seed, trial.slot.as_vectors)
+        own = trial.slot
+        slot = Slot(list(own.matrices.values()), own.weights(), own.seed, own.as_vectors, own.by_rank)
     return start_trial(trial.spec, trial.record, trial.base, trial.data, trial.model, slot, lambda *_: None)
 
 

@@ -24,7 +24,6 @@ def test_right_padding_takes_the_kernel_of_no_padding() -> None:
     assert meter.launches["_scaled_dot_product_efficient_attention"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="slots of unlike rank are products of their own (multilora/packed.py)")
 def test_launches_do_not_grow_with_the_number_of_ranks() -> None:
     alike, mixed = (
         count_micro_batch([compose(ONE_LAYER, (128,), DQ, f"adapter.rank={rank}", *LAYERS) for rank in ranks], (128,))

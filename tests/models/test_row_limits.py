@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+import torch
 
-from sweeplab.models.row_limits import RowLimit, find_row_limit, list_row_limits
+from sweeplab.models.row_limits import RowLimit, find_column_multiple, find_row_limit, list_row_limits
 from tests.architectures import build_tiny_model
 
 WINDOW = (16, "an attention window of 16 tokens")
@@ -38,3 +39,15 @@ def test_texts_as_long_as_the_window_may_share_a_row() -> None:
     assert find_row_limit(limits, 16) is None
     assert find_row_limit(limits, 17) == limits[0]
     assert find_row_limit(limits[1:], 65) == limits[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ({"max_position_embeddings": 64}, torch.bfloat16, 16),
+        ({"max_position_embeddings": 64}, torch.float32, 1),
+        ({"max_position_embeddings": 60}, torch.bfloat16, 1),  # 64 columns would have positions that there are not
+    ],
+)
+def test_columns_are_rounded_up_in_half_precision(values: dict[str, Any], dtype: torch.dtype, expected: int) -> None:
+    assert find_column_multiple(build_tiny_model("gpt2", **values).to(dtype)) == expected

@@ -160,3 +160,23 @@ def num_python_calls(length: int, packed: bool) -> int:
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_step_s_python_does_not_grow_with_tokens(packed: bool) -> None:
     assert num_python_calls(1000, packed) == pytest.approx(num_python_calls(10, packed), rel=0.05)
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_columns_are_rounded_up_with_padding_only(packs: bool) -> None:
+    rows = [PackedRow((one, one)) for one in DATA] if packs else DATA
+    trials = [(Windows(rows, 2, 2, seed), 0) for seed in (0, 1)]
+    plain, rounded = (islice(iterate_cohort_batches(trials, PAD, multiple=many), 4) for many in (1, 16))
+    for one, other in zip(plain, rounded, strict=True):
+        assert isinstance(one.rows, Batch)
+        assert isinstance(other.rows, Batch)
+        width = one.rows.ids_BT.shape[1]
+        assert other.rows.ids_BT.shape[1] == -(-width // 16) * 16
+        for name, padding in (("ids_BT", PAD), ("mask_BT", 0), ("labels_BT", IGNORED), ("positions_BT", 0)):
+            before, after = getattr(one.rows, name), getattr(other.rows, name)
+            if before is None:
+                assert (after, name, packs) == (None, "positions_BT", False)
+                continue
+            assert torch.equal(after[:, :width], before)
+            assert (after[:, width:] == padding).all()
+        assert one.shares == other.shares

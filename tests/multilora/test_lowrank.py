@@ -121,3 +121,34 @@ def test_it_rounds_where_peft_rounds(scheme: str, round_first: bool, compose_tri
     assert not torch.equal(expected, result)
     assert (mine != expected).double().mean().item() < 1e-3  # sums in 32 bits in another order, at a border
     assert (other != expected).double().mean().item() > 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("round_first", [False, True])
+def test_one_update_of_all_trials_is_bit_equal_to_one_for_each(dtype: torch.dtype, round_first: bool) -> None:
+    """Two ways to the same sums: in the place of the result, or beside it."""
+    wide = torch.promote_types(dtype, torch.float32)
+    x_MNI, result_MNO, upstream = (draw(2, N, size).to(dtype) for size in (I, O, O))
+    a, b = draw(2, 3, I).to(wide), draw(2, O, 3).to(wide)
+    scaling = torch.tensor([0.5, 3.0], dtype=wide)[:, None, None]
+    together = Update(0, a, b, torch.zeros_like(a), torch.zeros_like(b), scaling, torch.ones_like(scaling))
+    apart = together._replace(grad_a_KRI=torch.zeros_like(a), grad_b_KOR=torch.zeros_like(b))
+    found = []
+    for updates in ([together], apart.split()):
+        x, result = x_MNI.clone().requires_grad_(), result_MNO.clone().requires_grad_()
+        out: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
+            x, result, torch.nn.Parameter(a.new_empty(0)), updates, [None] * len(updates), round_first
+        )
+        out.backward(upstream)
+        assert torch.equal(result.detach(), result_MNO)
+        found.append([out.detach(), x.grad, result.grad])
+    assert together.grad_a_KRI is not None
+    assert apart.grad_a_KRI is not None
+    pairs = [
+        *zip(*found, strict=True),
+        (together.grad_a_KRI, apart.grad_a_KRI),
+        (together.grad_b_KOR, apart.grad_b_KOR),
+    ]
+    for one, other in pairs:
+        assert one is not None
+        assert torch.equal(one, other)

@@ -112,14 +112,21 @@ def test_weights_gradients_and_states_have_the_rank_that_stands(
 def test_what_a_low_rank_update_keeps_has_the_rank_that_stands(memory_of: Memory) -> None:
     """32 bits a token and rank, of 32 queries and 32 values."""
     saved = {
-        rank: memory_of(LLAMA, f"adapter.rank={rank}", length=10).forward.activations_bytes for rank in (1, 8, 33, 64)
+        rank: memory_of(LLAMA, f"adapter.rank={rank}", length=16).forward.activations_bytes for rank in (1, 8, 33, 64)
     }
-    assert saved[1] == saved[8] == saved[33] - 10 * 4 * 64 * (64 - 8)
+    assert saved[1] == saved[8] == saved[33] - 16 * 4 * 64 * (64 - 8)
     assert saved[33] == saved[64]
-    pattern = memory_of(LLAMA, "adapter.rank=8", "+adapter.rank_pattern={q_proj: 33}", length=10).forward
-    assert pattern.activations_bytes == saved[8] + 10 * 4 * 32 * (64 - 8)
-    budget = memory_of(LLAMA, "adapter.rank=8", f"adapter.budget={33 * 64 * EACH}", length=10).forward
+    pattern = memory_of(LLAMA, "adapter.rank=8", "+adapter.rank_pattern={q_proj: 33}", length=16).forward
+    assert pattern.activations_bytes == saved[8] + 16 * 4 * 32 * (64 - 8)
+    budget = memory_of(LLAMA, "adapter.rank=8", f"adapter.budget={33 * 64 * EACH}", length=16).forward
     assert budget.activations_bytes == saved[33]
+
+
+def test_in_half_precision_rows_of_a_slot_end_at_attentions_blocks(memory_of: Memory) -> None:
+    saved = [memory_of(LLAMA, length=length).forward.activations_bytes for length in (10, 16, 17)]
+    assert saved[0] == saved[1] < saved[2]
+    dora = [memory_of(LLAMA, "adapter.dora=true", length=length).forward.activations_bytes for length in (10, 16)]
+    assert dora[0] < dora[1]
 
 
 @pytest.mark.parametrize(

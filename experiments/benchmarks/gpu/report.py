@@ -162,8 +162,9 @@ def cohorts_page(rows: list[Row], facts: Row) -> list[str]:
         pairs = zip(row["weight_differences"], row["peft_sensitivities"], strict=True)
         weights = ", ".join(f"{difference:.1e} of {sensitivity:.1e}" for difference, sensitivity in pairs)
         page.append(
-            f"{row['case']}: losses differ by {row['largest_loss_difference_nats']:.1e} nats (bound 2e-4), weights by "
-            f"{weights}, what 1e-7 at the start makes of PEFT's own run (bound 3 times that): "
+            f"{row['case']}: losses differ by {row['largest_loss_difference_nats']:.1e} nats (bound "
+            f"{row['loss_bound_nats']:.1e}), weights by {weights}, what a disturbance as small as rounding makes of "
+            "PEFT's own run (bound 3 times that; root mean squares): "
             f"{'equal' if row['equal'] else 'not equal'} within the bounds."
         )
     return page
