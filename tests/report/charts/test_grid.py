@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from sweeplab.report.evidence.stored import read_stored_study
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
 ROOT = Path(__file__).parents[3]
-LOSSES = {(4, 0.001): (2.0, 2.1), (4, 0.01): (1.5, 1.52), (4, 0.1): (3.0, 3.1), (8, 0.001): (1.0, 1.01)}
+Losses = dict[tuple[int, Any], tuple[float, ...]]
+LOSSES: Losses = {(4, 0.001): (2.0, 2.1), (4, 0.01): (1.5, 1.52), (4, 0.1): (3.0, 3.1), (8, 0.001): (1.0, 1.01)}
 
 
 def build(facts: StudyFacts, records: list[TrialRecord]) -> GridChart | None:
@@ -25,7 +27,7 @@ def build(facts: StudyFacts, records: list[TrialRecord]) -> GridChart | None:
     return build_grid_chart(facts, evidence)
 
 
-def trials(make_record: RecordFactory, losses: dict[tuple[int, object], tuple[float, ...]]) -> list[TrialRecord]:
+def trials(make_record: RecordFactory, losses: Losses) -> list[TrialRecord]:
     rows = [(rank, rate, seed, loss) for (rank, rate), of in losses.items() for seed, loss in enumerate(of)]
     return [
         make_record(number, {"adapter.rank": rank, "optimizer.lr": rate}, seed, loss)
@@ -58,9 +60,7 @@ def test_cells_stand_where_their_values_are(make_facts: FactsFactory, make_recor
         {(4, 0.1): (2.0,), (4, 0.2): (1.5,), (8, 0.1): (3.0,), (8, 0.2): (3.0,)},  # four cells: a chart says as much
     ],
 )
-def test_what_is_no_grid_is_not_drawn(
-    make_facts: FactsFactory, make_record: RecordFactory, losses: dict[tuple[int, object], tuple[float, ...]]
-) -> None:
+def test_what_is_no_grid_is_not_drawn(make_facts: FactsFactory, make_record: RecordFactory, losses: Losses) -> None:
     space = {"adapter.rank": {"choices": [4, 8, 16]}, "optimizer.lr": {"choices": []}}
     assert build(make_facts(space=space), trials(make_record, losses)) is None
 
