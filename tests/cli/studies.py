@@ -13,8 +13,8 @@ POINTS = [(4, 0), (8, 0), (4, 1), (8, 1)]  # rank and seed of each trial
 
 def make_study(folder: Path, num_ended: int = 2, name: str = "single") -> Path:
     """The trials from `num_ended` on run, as far as the files say."""
-    space = {"adapter.rank": {"choices": [4, 8]}}
-    write_facts(folder, StudyFacts(name, "Which rank?", "run it", {LOSS: "minimize"}, [0, 1], space, 4, {}))
+    space, config = {"adapter.rank": {"choices": [4, 8]}}, {"training": {"epochs": 3}}
+    write_facts(folder, StudyFacts(name, "Which rank?", "run it", {LOSS: "minimize"}, [0, 1], space, 4, config))
     for number, (rank, seed) in enumerate(POINTS):
         write_asked(folder, AskedTrial(number, seed, {"adapter.rank": rank}, {}))
         if number < num_ended:
