@@ -111,7 +111,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
         table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
     if not keys:
         table.add_column("setting")
-    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin")
+    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin", "trial\nmin")
     for title in ("seeds", *titles):
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
@@ -126,6 +126,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
             f"{forecast.base_bits_per_param:.3f}",
             unit.text(forecast.memory.training.total_bytes),
             format_minutes(forecast.train_seconds),
+            format_minutes(forecast.trial_seconds),
             *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )
     return table

@@ -96,6 +96,11 @@ class RunningTrial:
         return self.spec.config.training
 
     @property
+    def mean_micro_batch_tokens(self) -> float:
+        """Padding not counted."""
+        return self.training.micro_batch_size * sum(row.num_tokens for row in self.data.train) / len(self.data.train)
+
+    @property
     def checkpoint_path(self) -> Path:
         return self.spec.folder / "checkpoint.pt"
 

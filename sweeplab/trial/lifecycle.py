@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from sweeplab.adapters.attach import detach_adapter, is_base_kept
+from sweeplab.config.shared_base import can_gain_from_others, describe_layout
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
@@ -26,7 +27,7 @@ from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, l
 from sweeplab.trial.cohort import choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
-from sweeplab.trial.profile import can_gain_from_others, describe_layout, measure_fastest_size, measure_solo
+from sweeplab.trial.profile import measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
 
@@ -84,7 +85,9 @@ class Cohort:
             if why is not None:
                 record.notes.append(f"trained without other trials in its batches: {why}")
                 self.capacity = 1
-            elif not can_gain_from_others(trial.base, trial.data, spec.config.training, self.resources.device):
+            elif not can_gain_from_others(
+                trial.base.num_params, trial.mean_micro_batch_tokens, self.resources.device.type
+            ):
                 self.capacity = self.capacity or 1
             if asks_for_solo(spec) or self.may_share_gpu(trial):
                 self.measure([trial], partial(self.measure_solo, trial))

@@ -5,7 +5,6 @@ alone are those of its training.
 """
 
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,9 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch.profiler import record_function
 
-from sweeplab.config.shared_base import geometry
-from sweeplab.config.training import TrainingConfig
-from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Batch, Tokenized
+from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.evaluation.heldout import measure_heldout_losses
-from sweeplab.models.base import Base
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
@@ -40,32 +35,11 @@ from sweeplab.trial.measurement import freed_memory_returned, measure_phase, tri
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.tensor_count import TensorCount, count_tensors, measure_standing_bytes
 
-_FREE_OF_COST: Final = ("lr", "alpha", "alpha_ratio", "alpha_pattern")
 _NUM_TIMED_STEPS: Final = 3  # after one that is not timed
 _WEIGHTS_TO_SPARE: Final = 8  # a copy, gradients, up to three states, and their step's own copies
 _STEPS: Final = "steps"
 _EVALUATION: Final = "evaluation"
-# floating-point operations of a trial's mean micro-batch, above which trials at once are not faster on a CPU: the
-# products take nearly all of its time. SmolLM2-135M in nf4_dq, 4 rows of 90 tokens, 2e11: 2.55 s of processor time
-# for one trial, 2 x 2.54 s for two. The embedded base, 2e9, is twice as fast with many.
-_MOST_TO_SHARE: Final = 1e11
 _MIN_SPEEDUP: Final = 1.03  # tokens per second of twice as many trials, which need more memory, over those of fewer
-
-
-def describe_layout(config: TrialConfig) -> str:
-    """The same text for trials whose steps cost the same: shapes, adapter and optimizer are alike; seeds, rates,
-    scaling and the number of steps may differ."""
-    values = config.to_dict()
-    adapter = {name: value for name, value in values["adapter"].items() if name not in _FREE_OF_COST}
-    optimizer = {name: value for name, value in values["optimizer"].items() if name not in _FREE_OF_COST}
-    clips = config.training.gradient_clip is not None
-    return json.dumps([geometry(config), adapter, optimizer, clips], sort_keys=True)
-
-
-def can_gain_from_others(base: Base, data: Tokenized, training: TrainingConfig, device: torch.device) -> bool:
-    """False where training beside other trials cannot be faster: products on a CPU that are large already."""
-    mean = sum(row.num_tokens for row in data.train) / len(data.train)
-    return device.type != "cpu" or 4 * base.num_params * training.micro_batch_size * mean < _MOST_TO_SHARE
 
 
 @contextmanager
