@@ -10,15 +10,15 @@ from rich.table import Table
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
-from sweeplab.report.evidence.formatting import DASH, describe_params, shorten_key
-from sweeplab.report.evidence.masks import Mask, find_mask, find_masks
+from sweeplab.report.evidence.formatting import DASH, describe_params
+from sweeplab.report.evidence.masks import Mask, find_mask, find_masks, list_name_columns
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
 _GB: Final = 1e9
 _MB: Final = 1e6
-_MOST_AXES: Final = 4  # with a column each; settings of more, or of unlike axes, are named in one
+_MOST_AXES: Final = 4  # with a column each; settings of more are named in one
 _MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
 _BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
@@ -76,21 +76,32 @@ def _describe_fit(row: PlanRow, memory_bytes: int) -> str:
     return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
 
 
-def _list_columns(rows: Sequence[PlanRow]) -> list[str]:
-    """Axes that have a column each; none where settings are too unlike, or have too many."""
-    keys = list(rows[0].params)
-    return keys if len(keys) <= _MOST_AXES and all(list(row.params) == keys for row in rows) else []
-
-
-def _name_settings(rows: Sequence[PlanRow]) -> list[str]:
-    """Each setting in words, toggles of one kind by those that are on."""
-    keys = list(dict.fromkeys(key for row in rows for key in row.params))
+def _find_masks(rows: Sequence[PlanRow], keys: Sequence[str]) -> list[Mask]:
+    """Toggles of one kind, by the values that settings give them."""
     switches = {
         key: {"choices": [True, False]}
         for key in keys
         if all(isinstance(row.params.get(key, True), bool) for row in rows)
     }
-    masks = find_masks(switches, keys)
+    return find_masks(switches, keys)
+
+
+def _list_columns(rows: Sequence[PlanRow]) -> dict[str, Mask | str]:
+    """As the report has them, a dash where a setting lacks an axis; none where there are too many for a terminal."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.params))
+    columns = list_name_columns(_find_masks(rows, keys), keys)
+    return columns if len(columns) <= _MOST_AXES else {}
+
+
+def _write_value(named: Mask | str, params: Params) -> str:
+    if isinstance(named, Mask):
+        return named.name(params) if any(key in params for key in named.keys) else DASH
+    return str(params[named]) if named in params else DASH
+
+
+def _name_settings(rows: Sequence[PlanRow]) -> list[str]:
+    """Each setting in words, toggles of one kind by those that are on."""
+    masks = _find_masks(rows, list(dict.fromkeys(key for row in rows for key in row.params)))
     return [_name_setting(row.params, masks) for row in rows]
 
 
@@ -104,12 +115,12 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     """One line per setting; numbers are never cut, and the words of the last column may go on below."""
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
     table = Table(title=f"{name}: what would run", **_BORDERLESS)
-    keys = _list_columns(rows)
-    for key in keys:
-        title = shorten_key(key, keys).replace("_", "_\n").replace(".", ".\n")
-        short_values = max(len(str(row.params[key])) for row in rows) <= _MOST_UNBROKEN
-        table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
-    if not keys:
+    columns = _list_columns(rows)
+    for title, named in columns.items():
+        short_values = max(len(_write_value(named, row.params)) for row in rows) <= _MOST_UNBROKEN
+        split = title.replace("_", "_\n").replace(".", ".\n")
+        table.add_column(split, justify="right", overflow="fold", no_wrap=short_values)
+    if not columns:
         table.add_column("setting")
     titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin", "trial\nmin")
     for title in ("seeds", *titles):
@@ -119,7 +130,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     for row, name in zip(rows, _name_settings(rows), strict=True):
         forecast = row.forecast
         table.add_row(
-            *([str(row.params[key]) for key in keys] or [name]),
+            *([_write_value(named, row.params) for named in columns.values()] or [name]),
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",

@@ -46,6 +46,10 @@ class OptimizerBytes(NamedTuple):
     states: int
     step: int
 
+    def scaled(self, factor: float) -> "OptimizerBytes":
+        """Of an optimizer of the same kind with so many times the weights."""
+        return OptimizerBytes(round(factor * self.states), round(factor * self.step))
+
 
 _UNMEASURED: Final = OptimizerBytes(0, 0)
 _ROUNDING: Final = 1e-9
@@ -94,6 +98,11 @@ class RunningTrial:
     @property
     def training(self) -> TrainingConfig:
         return self.spec.config.training
+
+    @property
+    def num_weights(self) -> int:
+        """That are trained, those of a slot's padding included."""
+        return sum(weight.numel() for weight in self.parameters)
 
     @property
     def mean_micro_batch_tokens(self) -> float:

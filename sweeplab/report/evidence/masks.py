@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from sweeplab.report.evidence.formatting import shorten_key
+
 _UPPER: Final = ("mlp",)  # are abbreviations
 _FEW: Final = 2  # that are named also where all are on
 
@@ -30,6 +32,15 @@ def find_masks(space: Mapping[str, Mapping[str, Any]], keys: Sequence[str]) -> l
         if mark and all(isinstance(choice, bool) for choice in choices):
             starts.setdefault(start, []).append(key)
     return [Mask(start.rpartition(".")[2], members) for start, members in starts.items() if len(members) > 1]
+
+
+def list_name_columns(masks: Sequence[Mask], keys: Sequence[str]) -> dict[str, Mask | str]:
+    """Columns that say which setting a row is of, by title: one for all keys of a mask, and for each other key."""
+    columns: dict[str, Mask | str] = {}
+    for key in keys:
+        mask = find_mask(masks, key)
+        columns.setdefault(shorten_key(key, keys) if mask is None else mask.title, key if mask is None else mask)
+    return columns
 
 
 def find_mask(masks: Sequence[Mask], key: str) -> Mask | None:
