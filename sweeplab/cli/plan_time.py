@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sweeplab.cli.plan_tables import PlanRow
 from sweeplab.config.executor import LocalWorkers
-from sweeplab.config.shared_base import can_gain_from_others
+from sweeplab.config.shared_base import can_gain_from_others, pays_to_measure
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.cohorts import choose_cohort_size
 from sweeplab.execution.placement import Placement, choose_placements
@@ -73,8 +73,11 @@ def find_parts(
     bases = {
         str((row.config.model, row.config.quantization, row.config.data)): row.forecast.base_seconds for row in rows
     }
+    num_steps = sum((one.num_steps or 0) * count for one, count in zip(forecasts, counts, strict=False))
+    pays = pays_to_measure(num_steps * config.training.accumulation, forecasts[0].device.kind)
     profiled = {
-        str(row.config.model): row.forecast.profile_seconds if _may_share_pass(config, row) else 0.0 for row in rows
+        str(row.config.model): row.forecast.profile_seconds if pays and _may_share_pass(config, row) else 0.0
+        for row in rows
     }
     loads = [one.load_seconds for one in forecasts]
     prepares = [None if one.evaluation is None else one.evaluation.prepare_seconds for one in forecasts]

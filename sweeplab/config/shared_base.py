@@ -22,6 +22,7 @@ _FREE_OF_COST: Final = ("lr", "alpha", "alpha_ratio", "alpha_pattern")
 # products take nearly all of its time. SmolLM2-135M in nf4_dq, 4 rows of 90 tokens, 2e11: 2.55 s of processor time
 # for one trial, 2 x 2.54 s for two. The embedded base, 2e9, is twice as fast with many.
 _MOST_TO_SHARE: Final = 1e11
+_LEAST_TO_MEASURE: Final = 400
 _SMALLEST_BUCKET: Final = 8  # ranks up to it share a bucket, those above one up to the next power of two
 
 
@@ -95,6 +96,12 @@ def describe_layout(config: TrialConfig) -> str:
     optimizer = {name: value for name, value in values["optimizer"].items() if name not in _FREE_OF_COST}
     clips = config.training.gradient_clip is not None
     return json.dumps([geometry(config), adapter, optimizer, clips], sort_keys=True)
+
+
+def pays_to_measure(num_micro_batches: int, device: str) -> bool:
+    """False where trials of so many micro-batches together end sooner than what is measured before them pays: on a CPU
+    that takes as long as some 24 of them."""
+    return device != "cpu" or num_micro_batches >= _LEAST_TO_MEASURE
 
 
 def can_gain_from_others(num_params: int, micro_batch_tokens: float, device: str) -> bool:

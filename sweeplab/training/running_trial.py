@@ -100,6 +100,10 @@ class RunningTrial:
         return self.spec.config.training
 
     @property
+    def num_micro_batches_left(self) -> int:
+        return (self.num_steps - self.step) * self.training.accumulation
+
+    @property
     def num_weights(self) -> int:
         """That are trained, those of a slot's padding included."""
         return sum(weight.numel() for weight in self.parameters)

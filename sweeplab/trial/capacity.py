@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from sweeplab.config.shared_base import describe_layout
+from sweeplab.config.shared_base import describe_layout, pays_to_measure
 from sweeplab.records.record import Phase
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.beginning import asks_for_solo
@@ -16,13 +16,16 @@ from sweeplab.trial.resources import Resources
 
 def choose_capacity(trials: Sequence[RunningTrial], resources: Resources) -> int:
     """How many of the trials, of one geometry, train at once; it is measured again only where more of them than before
-    may be faster still.
+    may be faster still, and on a CPU not where that would take longer than it can save.
 
     Where it is one at a time, they are not measured alone: their training will say what they need.
     """
     sizes, geometry, count = resources.fastest_sizes, str(trials[0].spec.geometry), len(trials)
     size, most = sizes.get(geometry, (0, 0))
-    if size == most < count:
+    num_left = sum(trial.num_micro_batches_left for trial in trials)
+    if most == 0 and not pays_to_measure(num_left, resources.device.type):
+        size = 1
+    elif size == most < count:
         _measure_optimizers(trials, resources)
         _measure(trials, resources, lambda: sizes.update({geometry: (measure_fastest_size(trials, resources), count)}))
         size, _ = sizes[geometry]

@@ -23,6 +23,7 @@ def row(train: float | None, heldout: float | None, base: str = "a", num_seeds: 
         load_seconds=5.0,
         profile_seconds=9.0,
         num_total_params=1000,
+        num_steps=200,
         extent=SimpleNamespace(mean=30.0),
         device=SimpleNamespace(kind="cpu"),
         evaluation=EvaluationWork((WRITTEN, READ), 64, 25, 3.0, 1.0),

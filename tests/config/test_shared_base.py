@@ -8,6 +8,7 @@ from sweeplab.config.shared_base import (
     can_gain_from_others,
     describe_layout,
     geometry,
+    pays_to_measure,
     takes_vectors,
     why_alone,
     why_exclusive,
@@ -137,3 +138,9 @@ def test_layouts_are_alike_where_a_step_costs_the_same(compose_trial: Compose) -
 def test_large_products_gain_nothing_from_others(num_params: int, num_tokens: int, device: str, can: bool) -> None:
     """As arithmetic says."""
     assert can_gain_from_others(num_params, num_tokens, device) is can
+
+
+@pytest.mark.parametrize(("count", "device", "pays"), [(399, "cpu", False), (400, "cpu", True), (1, "cuda", True)])
+def test_short_trials_are_not_measured_on_a_cpu(count: int, device: str, pays: bool) -> None:
+    """24 micro-batches of 400 are 6 %."""
+    assert pays_to_measure(count, device) is pays
