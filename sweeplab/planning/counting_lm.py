@@ -38,8 +38,13 @@ class CountingLM(CohortLM):
     def _score_batches(self, batches: Iterable[AnswerBatch], num_requests: int) -> list[tuple[float, bool]]:
         for batch in batches:
             for request in dict(zip(batch.rows_M.tolist(), batch.requests_M.tolist(), strict=True)).values():
-                self.tokens[self.items[request][0] if self.items else self.task] += batch.ids_BT.shape[1]
+                self.tokens[self._find_task(request)] += batch.ids_BT.shape[1]
         return []
+
+    def _find_task(self, request: int) -> str:
+        """Of a log-likelihood that is computed now."""
+        item: Any = self.items[request] if self.items else (self.task, None)
+        return str(item[0])
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         return super().loglikelihood(requests, disable_tqdm=True)

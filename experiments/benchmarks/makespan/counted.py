@@ -17,7 +17,6 @@ from experiments.benchmarks.makespan.counting import ProductCount
 from experiments.benchmarks.makespan.settings import MODELS, Model, config_of, write_tasks
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.executor import LocalWorkers
-from sweeplab.config.shared_base import geometry
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
@@ -36,7 +35,7 @@ def count_ours(model: Model, folder: Path, num_steps: int) -> int:
     )
     config = config.replaced(evaluation=scored)
     resources = Resources.open(LocalWorkers(device="cpu", num_workers=1, cohort_size=1, on_out_of_memory="skip"))
-    spec = TrialSpec(0, 0, {}, config, folder / "study" / "trials" / "00000", geometry=geometry(config))
+    spec = TrialSpec(0, 0, {}, config, folder / "study" / "trials" / "00000")
     warm = replace(spec, config=config.replaced(training=config.training.replaced(max_steps=1)))
 
     def run(one: TrialSpec) -> None:

@@ -14,11 +14,11 @@ class ProductCount(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.multiply_adds = 0
+        self.multiply_adds: int = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         formula = flop_registry.get(function.overloadpacket)
         if formula is not None:
-            self.multiply_adds += formula(*args, **(kwargs or {}), out_val=result) // 2
+            self.multiply_adds += int(formula(*args, **(kwargs or {}), out_val=result)) // 2
         return result

@@ -8,7 +8,8 @@ them and of attention's scores by arithmetic, since on a CPU the counter does no
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ def count_scores(batch: Batch, base: Base) -> int:
     """Multiply-adds of attention's scores and of the values by them, forward and backward, of all rows' squares."""
     sizes: Any = base.model.config.get_text_config()
     rows, length = batch.ids_BT.shape
-    return 2 * 3 * sizes.num_hidden_layers * sizes.hidden_size * rows * length**2
+    return int(2 * 3 * sizes.num_hidden_layers * sizes.hidden_size * rows * length**2)
 
 
 def measure(model: Model, num_windows: int, rounds: int) -> dict[str, Any]:
@@ -68,10 +69,11 @@ def measure(model: Model, num_windows: int, rounds: int) -> dict[str, Any]:
     def step(batch: Batch) -> float:
         loss = sum_target_losses(trained, batch)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
-    def all_steps(way: str) -> Callable[[], None]:
-        return lambda: [step(batch[way]) for batch in batches] and None
+    def run(way: str) -> None:
+        for batch in batches:
+            step(batch[way])
 
     found: dict[str, Any] = {way: {"seconds": []} for way in WAYS}
     for way in WAYS:
@@ -83,7 +85,7 @@ def measure(model: Model, num_windows: int, rounds: int) -> dict[str, Any]:
         found[way]["filled"] = sum(batch[way].num_tokens for batch in batches)
     for place in range(rounds):
         for way in WAYS if place % 2 else reversed(WAYS):
-            found[way]["seconds"].append(clock(all_steps(way))[0])
+            found[way]["seconds"].append(clock(partial(run, way))[0])
     return found
 
 

@@ -13,7 +13,7 @@ from sweeplab.report.findings.table import Cell, Column
 
 def build_name_columns(facts: StudyFacts, keys: list[str]) -> list[tuple[Column, Callable[[dict[str, Any]], Cell]]]:
     """What was varied, for tables: a column for each key, or for all keys of a mask, and its cell of a trial."""
-    columns = []
+    columns: list[tuple[Column, Callable[[dict[str, Any]], Cell]]] = []
     for title, named in list_name_columns(find_masks(facts.space, keys), keys).items():
         make = partial(_mask_cell, named) if isinstance(named, Mask) else partial(_param_cell, facts, named)
         columns.append((Column(title, numeric=False), make))
