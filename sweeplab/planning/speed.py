@@ -34,7 +34,7 @@ _MOST_PASSES: Final = 20
 _MOST_TOKENS: Final = 1024  # of the measured batches; a larger one takes proportionally longer
 _MOST_PARAMS: Final = 100_000_000  # of a model of two layers, so that it is made in seconds
 _WHOLE_PARAMS: Final = 5_000_000  # of a model that is measured whole
-_WRITTEN_STEPS: Final = 5
+_WRITTEN_STEPS: Final = 9
 
 
 class PassSeconds(NamedTuple):
@@ -149,7 +149,8 @@ def _time_writing(model: Any, config: TrialConfig, work: EvaluationWork) -> floa
         with torch.no_grad():  # a text that ends with a line, as most tasks have it
             lm._model_generate(ids, work.written_after + num_steps, ["\n"], **options)
 
-    first, all_steps = _time(lambda: write(1)), _time(lambda: write(_WRITTEN_STEPS))
+    write(1)  # what comes only once
+    first, all_steps = _measure(lambda: write(1)), _measure(lambda: write(_WRITTEN_STEPS))
     return max(0.0, all_steps - first) / (_WRITTEN_STEPS - 1)
 
 

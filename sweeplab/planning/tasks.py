@@ -1,5 +1,6 @@
 """Counts what a trial's tasks ask of the base: lm-eval runs on a model that counts tokens and computes nothing."""
 
+import json
 import logging
 import time
 from contextlib import nullcontext
@@ -10,6 +11,7 @@ import torch
 from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.evaluation.files import fingerprint_tasks
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.random_weights import make_empty_model
@@ -55,6 +57,7 @@ class EvaluationWork(NamedTuple):
 
 
 NO_TASKS: Final = EvaluationWork((), 0, 0, 0.0, 0.0)
+_counted: dict[str, EvaluationWork | None] = {}  # cache by model, settings and what is in the tasks' files
 
 
 def _are_here(settings: EvaluationConfig) -> bool:
@@ -71,6 +74,18 @@ def count_evaluation_work(config: TrialConfig, dtype: torch.dtype) -> Evaluation
         return NO_TASKS
     if config.data.is_images() or not _are_here(settings):
         return None
+    key = json.dumps(
+        [config.model.to_dict(), sorted(config.quantization.schemes()), settings.to_dict(), str(dtype)], default=str
+    )
+    key += str(fingerprint_tasks(settings))
+    if key not in _counted:
+        _counted[key] = _count(config, dtype)
+    return _counted[key]
+
+
+def _count(config: TrialConfig, dtype: torch.dtype) -> EvaluationWork | None:
+    """As `count_evaluation_work`, of tasks whose items are here."""
+    settings = config.evaluation
     from sweeplab.evaluation.catalog import TaskError, is_comparison_only
     from sweeplab.evaluation.harness import ask_prepared, keep_random_states, prepare_tasks
 
