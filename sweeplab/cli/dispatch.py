@@ -1,5 +1,6 @@
 """From the checked command line to its action. Each action imports only what it needs; short ones stand here."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -92,6 +93,7 @@ def _act(request: Request) -> bool:
     console = Console(stderr=is_json)  # stdout is the document's
     match request.config.action:
         case "plan":
+            os.environ.setdefault("TQDM_DISABLE", "1")  # lm-eval's bars, as in a worker; tqdm reads it once
             from sweeplab.cli.plan import plan_study
 
             plan_study(request, console)

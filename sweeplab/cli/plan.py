@@ -1,5 +1,7 @@
 """`action=plan`: what would run, how many parameters, how much memory and time; nothing is trained."""
 
+import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,14 @@ from sweeplab.cli.plan_tables import (
     make_settings_table,
     suggest_remedies,
 )
-from sweeplab.cli.plan_time import StudyTimes, describe_time, list_placements, sum_times
+from sweeplab.cli.plan_time import (
+    StudyTimes,
+    describe_parts,
+    describe_tasks,
+    describe_time,
+    list_placements,
+    sum_times,
+)
 from sweeplab.config.compose import Request
 from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import RACES
@@ -42,11 +51,23 @@ def count_seeds_per_point(num_points: int, config: StudyConfig) -> list[int]:
     return [min(most, max(0, -(-(num_trials - place) // num_points))) for place in range(num_points)]
 
 
-def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[PlanRow]:
-    """Every setting with its forecast. Raises `ConfigError` for one that could not run."""
+def _import_as_workers() -> float | None:
+    """Seconds of processor time of what a worker imports, too; None where it was imported before."""
+    is_first, started = "torch" not in sys.modules, time.process_time()
+    import sweeplab.planning.forecast  # first: it keeps bitsandbytes silent
+    import sweeplab.planning.speed
+    import sweeplab.trial.lifecycle  # noqa: F401
+
+    return time.process_time() - started if is_first else None
+
+
+def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> tuple[list[PlanRow], float | None]:
+    """Every setting with its forecast, and what a worker's imports take. Raises `ConfigError` for one that could not
+    run."""
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
     refuse_early(config for _, config in planned)
     probe_models(config for _, config in planned)
+    start_seconds = _import_as_workers()
     from sweeplab.planning.forecast import Forecaster
     from sweeplab.training.optimizers import check_optimizer
 
@@ -59,7 +80,7 @@ def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> list[Pl
     for (params, config), seeds in zip(planned, num_seeds, strict=True):
         forecast = forecaster.forecast(config)
         rows.append(PlanRow(params, config, seeds, forecast, forecast.why_alone))
-    return rows
+    return rows, start_seconds
 
 
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
@@ -168,7 +189,9 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
     return lines
 
 
-def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], is_listed: bool) -> list[str]:
+def _write_sentences(
+    config: StudyConfig, varied: list[Axis], rows: Sequence[PlanRow], is_listed: bool, times: StudyTimes
+) -> list[str]:
     """What the numbers assume and what they leave out; each sentence once."""
     assumed = dict.fromkeys(
         line
@@ -182,15 +205,11 @@ def _write_sentences(config: StudyConfig, varied: list[Axis], rows: Sequence[Pla
     asked = read_device_memory(config)
     fit = [] if asked is None else _describe_device_memory(rows, asked)
     measure = (
-        "Peak memory and time in the table are of a trial alone: memory is training's, and evaluation is not in the "
-        "time."
+        "Peak memory and time in the table are of a trial alone: memory is training's; a trial's time is that of its "
+        "training, its held-out losses and its tasks."
     )
-    if all(row.forecast.load_seconds is not None for row in rows):
-        measure += (
-            " The study's time is that of loading, the base's held-out loss, training and the trials' held-out losses, "
-            "on a machine that does nothing else; tasks, and starting Python, are not in it."
-        )
-    return [*drawn, *assumed, measure, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
+    timed = [*describe_parts(times), *describe_tasks(rows)]
+    return [*drawn, *assumed, measure, *timed, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
 
 
 def _list_plan_values(
@@ -205,6 +224,8 @@ def _list_plan_values(
         "num_trials": count_planned_trials(config, varied),
         "train_seconds": times.training,
         "study_seconds": times.study,
+        "study_parts": None if times.parts is None else times.parts._asdict(),
+        "study_may_end_early": times.is_bound,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,
         "space": {axis.key: axis.spec() for axis in varied},
@@ -242,12 +263,12 @@ def plan_study(request: Request, console: Console) -> None:
     config, varied = request.config, axes(request.config.space)
     is_listed = list_settings(config, varied) is not None
     with console.status("counting parameters"):
-        rows = _plan_rows(request, varied, is_listed)
+        rows, start_seconds = _plan_rows(request, varied, is_listed)
     num_trials = count_planned_trials(config, varied)
     num_workers = len(list_placements(config))
-    times = sum_times(rows, num_trials, is_listed, num_workers)
+    times = sum_times(config, rows, num_trials, is_listed, start_seconds)
     path = study_folder(config) / "plan.json"
-    sentences = _write_sentences(config, varied, rows, is_listed)
+    sentences = _write_sentences(config, varied, rows, is_listed, times)
     values = _list_plan_values(config, varied, rows, times, sentences)
     write_json(path, values)
     if config.output == "json":

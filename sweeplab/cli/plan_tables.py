@@ -10,14 +10,15 @@ from rich.table import Table
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
-from sweeplab.report.evidence.formatting import DASH, describe_params, shorten_key
+from sweeplab.report.evidence.formatting import DASH, describe_params, list_name_columns
+from sweeplab.report.evidence.masks import Mask, find_masks
 
 if TYPE_CHECKING:
     from sweeplab.planning.forecast import Forecast
 
 _GB: Final = 1e9
 _MB: Final = 1e6
-_MOST_AXES: Final = 4  # with a column each; settings of more, or of unlike axes, are named in one
+_MOST_AXES: Final = 4  # with a column each; settings of more are named in one
 _MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
 _BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
@@ -75,24 +76,36 @@ def _describe_fit(row: PlanRow, memory_bytes: int) -> str:
     return word if fit is Fit.FITS else f"{word}, {memory.needed_bytes / unit.size:,.1f} in {memory.highest_phase}"
 
 
-def _list_columns(rows: Sequence[PlanRow]) -> list[str]:
-    """Axes that have a column each; none where settings are too unlike, or have too many."""
-    keys = list(rows[0].params)
-    return keys if len(keys) <= _MOST_AXES and all(list(row.params) == keys for row in rows) else []
+def _list_columns(rows: Sequence[PlanRow]) -> dict[str, Mask | str]:
+    """As the report has them, a dash where a setting lacks an axis; none where there are too many for a terminal."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.params))
+    switches = {
+        key: {"choices": [True, False]}
+        for key in keys
+        if all(isinstance(row.params.get(key, True), bool) for row in rows)
+    }
+    columns = list_name_columns(find_masks(switches, keys), keys)
+    return columns if len(columns) <= _MOST_AXES else {}
+
+
+def _write_value(named: Mask | str, params: Params) -> str:
+    if isinstance(named, Mask):
+        return named.name(params) if any(key in params for key in named.keys) else DASH
+    return str(params[named]) if named in params else DASH
 
 
 def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | None) -> Table:
     """One line per setting; numbers are never cut, and the words of the last column may go on below."""
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
     table = Table(title=f"{name}: what would run", **_BORDERLESS)
-    keys = _list_columns(rows)
-    for key in keys:
-        title = shorten_key(key, keys).replace("_", "_\n").replace(".", ".\n")
-        short_values = max(len(str(row.params[key])) for row in rows) <= _MOST_UNBROKEN
-        table.add_column(title, justify="right", overflow="fold", no_wrap=short_values)
-    if not keys:
+    columns = _list_columns(rows)
+    for title, named in columns.items():
+        short_values = max(len(_write_value(named, row.params)) for row in rows) <= _MOST_UNBROKEN
+        split = title.replace("_", "_\n").replace(".", ".\n")
+        table.add_column(split, justify="right", overflow="fold", no_wrap=short_values)
+    if not columns:
         table.add_column("setting")
-    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin")
+    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin", "trial\nmin")
     for title in ("seeds", *titles):
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
@@ -100,13 +113,14 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     for row in rows:
         forecast = row.forecast
         table.add_row(
-            *([str(row.params[key]) for key in keys] or [describe_params(row.params)]),
+            *([_write_value(named, row.params) for named in columns.values()] or [describe_params(row.params)]),
             str(row.num_seeds),
             f"{forecast.num_trainable_params:,}",
             f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
             f"{forecast.base_bits_per_param:.3f}",
             unit.text(forecast.memory.training.total_bytes),
             format_minutes(forecast.train_seconds),
+            format_minutes(forecast.trial_seconds),
             *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )
     return table

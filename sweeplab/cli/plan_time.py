@@ -1,4 +1,4 @@
-"""What a study takes: training of all its trials, and wall time with the workers that there are."""
+"""What a study takes: training of all its trials, and wall time with the workers that there are, part by part."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -6,11 +6,35 @@ from typing import NamedTuple
 
 from sweeplab.cli.plan_tables import PlanRow
 from sweeplab.config.executor import LocalWorkers
+from sweeplab.config.shared_base import can_gain_from_others, pays_to_measure
 from sweeplab.config.study import StudyConfig
+from sweeplab.execution.cohorts import choose_cohort_size
 from sweeplab.execution.placement import Placement, choose_placements
 from sweeplab.report.evidence.formatting import DASH, count_noun
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.pace import format_clock
+
+
+class StudyParts(NamedTuple):
+    """Seconds of a study's parts, where one worker does all of it; start, load and prepare come in each worker."""
+
+    start: float  # Python and the imports of a worker
+    load: float  # of the base, of the largest
+    prepare: float  # reading the tasks' items and making tokens of them
+    bases: float  # held-out losses and tasks of all bases
+    profile: float  # measurements before trials share a pass
+    training: float
+    heldout: float  # of all trials
+    tasks: float
+
+    @property
+    def once(self) -> float:
+        """In each worker, all workers at the same time."""
+        return self.start + self.load + self.prepare + self.profile
+
+    def wall_seconds(self, num_workers: int) -> float:
+        """The trials and the bases' scores in equal parts on the workers."""
+        return self.once + (self.bases + self.training + self.heldout + self.tasks) / num_workers
 
 
 class StudyTimes(NamedTuple):
@@ -18,16 +42,8 @@ class StudyTimes(NamedTuple):
 
     training: float | None  # of all trials one after another
     study: float | None  # on the wall
-
-
-def _sum_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool) -> float | None:
-    """Training time of all trials; of `num_trials` at the configured point where the settings are not listed."""
-    times = [row.forecast.train_seconds for row in rows if row.forecast.train_seconds is not None]
-    if len(times) < len(rows):
-        return None
-    if not listed:
-        return num_trials * times[0]
-    return sum(seconds * row.num_seeds for seconds, row in zip(times, rows, strict=True))
+    parts: StudyParts | None = None
+    is_bound: bool = False  # trials may end early, so that it takes at most so long
 
 
 def list_placements(config: StudyConfig) -> list[Placement]:
@@ -38,26 +54,75 @@ def list_placements(config: StudyConfig) -> list[Placement]:
     return []
 
 
-def _sum_study_seconds(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> float | None:
-    """Wall seconds of the study: each worker loads the base, one scores its held-out loss, and the trials train and
-    measure theirs, in equal parts. None where a part is unknown."""
-    parts = [(row.forecast.train_seconds, row.forecast.heldout_seconds) for row in rows]
-    loads = [row.forecast.load_seconds for row in rows]
+def _may_share_pass(config: StudyConfig, row: PlanRow) -> bool:
+    """True where a worker measures the trial before it trains, to see whether it should beside others."""
+    forecast = row.forecast
+    is_alone = row.why_exclusive is not None or choose_cohort_size(config) == 1
+    tokens = row.config.training.micro_batch_size * forecast.extent.mean
+    return not is_alone and can_gain_from_others(forecast.num_total_params, tokens, forecast.device.kind)
+
+
+def find_parts(
+    config: StudyConfig, rows: Sequence[PlanRow], counts: Sequence[int], start_seconds: float | None
+) -> StudyParts | None:
+    """The parts of a study with so many trials of each row; None where one of them is unknown.
+
+    `start_seconds`: of a worker's imports.
+    """
+    forecasts = [row.forecast for row in rows]
     bases = {
         str((row.config.model, row.config.quantization, row.config.data)): row.forecast.base_seconds for row in rows
     }
-    if num_workers == 0 or None in loads or any(None in pair for pair in parts) or None in bases.values():
-        return None
-    trials = [sum(filter(None, pair)) for pair in parts]
+    num_steps = sum((one.num_steps or 0) * count for one, count in zip(forecasts, counts, strict=False))
+    pays = pays_to_measure(num_steps * config.training.accumulation, forecasts[0].device.kind)
+    profiled = {
+        str(row.config.model): row.forecast.profile_seconds if pays and _may_share_pass(config, row) else 0.0
+        for row in rows
+    }
+    loads = [one.load_seconds for one in forecasts]
+    prepares = [None if one.evaluation is None else one.evaluation.prepare_seconds for one in forecasts]
+
+    def add(seconds: Sequence[float | None]) -> float | None:
+        """Of all trials."""
+        if None in seconds:
+            return None
+        return sum((each or 0.0) * count for each, count in zip(seconds, counts, strict=False))
+
+    parts = {
+        "start": start_seconds,
+        "load": None if None in loads else max(filter(None, loads), default=0.0),
+        "prepare": None if None in prepares else max(filter(None, prepares), default=0.0),
+        "profile": None if None in profiled.values() else sum(filter(None, profiled.values())),
+        "bases": None if None in bases.values() else sum(filter(None, bases.values())),
+        "training": add([one.train_seconds for one in forecasts]),
+        "heldout": add([one.heldout_seconds for one in forecasts]),
+        "tasks": add([one.task_seconds for one in forecasts]),
+    }
+    return None if None in parts.values() else StudyParts(**{name: seconds or 0.0 for name, seconds in parts.items()})
+
+
+def _may_end_early(config: StudyConfig) -> bool:
+    """True where a trial may end before its last step."""
+    is_limited = config.executor.trial_seconds is not None or config.training.patience is not None
+    return is_limited or config.pruner.name != "none" or "training.patience" in config.space
+
+
+def sum_times(
+    config: StudyConfig, rows: Sequence[PlanRow], num_trials: int, listed: bool, start_seconds: float | None
+) -> StudyTimes:
+    """Of the settings with their seeds where they are `listed`, else of `num_trials` at the configured point.
+
+    `start_seconds`: of a worker's imports.
+    """
     counts = [row.num_seeds for row in rows] if listed else [num_trials]
-    busy = sum(seconds * count for seconds, count in zip(trials, counts, strict=False))
-    return max(filter(None, loads), default=0.0) + sum(filter(None, bases.values())) + busy / num_workers
-
-
-def sum_times(rows: Sequence[PlanRow], num_trials: int, listed: bool, num_workers: int) -> StudyTimes:
-    """Of the settings with their seeds where they are `listed`, else of `num_trials` at the configured point."""
-    trained = _sum_seconds(rows, num_trials, listed)
-    return StudyTimes(trained, _sum_study_seconds(rows, num_trials, listed, num_workers))
+    times = [row.forecast.train_seconds for row in rows]
+    trained = None
+    if None not in times:
+        trained = sum((seconds or 0.0) * count for seconds, count in zip(times, counts, strict=False))
+    num_workers = len(list_placements(config))
+    parts = find_parts(config, rows, counts, start_seconds) if num_workers else None
+    wall = None if parts is None else parts.wall_seconds(min(num_workers, max(1, sum(counts))))
+    return StudyTimes(trained, wall, parts, _may_end_early(config))
 
 
 def describe_time(times: StudyTimes, num_workers: int) -> str:
@@ -65,4 +130,40 @@ def describe_time(times: StudyTimes, num_workers: int) -> str:
     trained = f"{DASH if times.training is None else format_clock(times.training)} in all"
     if times.study is None:
         return trained
-    return f"{trained}; the study {format_clock(times.study)} with {count_noun(num_workers, 'worker')}"
+    most = "at most " if times.is_bound else ""
+    return f"{trained}; the study {most}{format_clock(times.study)} with {count_noun(num_workers, 'worker')}"
+
+
+def describe_parts(times: StudyTimes) -> list[str]:
+    """What the study's time is made of, in sentences."""
+    parts = times.parts
+    if parts is None:
+        return ["The study's time is not known: a part of it cannot be measured here."]
+    shared = {"the bases' scores": parts.bases, "training": parts.training, "held-out losses": parts.heldout}
+    shared |= {"tasks": parts.tasks}
+    once = {"starting Python": parts.start, "loading": parts.load, "reading tasks": parts.prepare}
+    once |= {"measuring trials at once": parts.profile}
+    early = ["Trials may end early: the study takes at most so long."] if times.is_bound else []
+    return [
+        f"In each worker: {_join_clocks(once)}. Divided among the workers: {_join_clocks(shared)}. These are of this "
+        "machine doing nothing else, from short measurements and counted tokens, without the report at the end.",
+        *early,
+    ]
+
+
+def _join_clocks(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {format_clock(each)}" for name, each in seconds.items() if each > 0)
+
+
+def describe_tasks(rows: Sequence[PlanRow]) -> list[str]:
+    """What each task asks of a trial, by items and tokens."""
+    known = dict.fromkeys(task for row in rows if row.forecast.evaluation for task in row.forecast.evaluation.tasks)
+    words = [
+        f"{task.task} {task.num_items:,} items, {task.num_tokens:,} tokens read"
+        + (f", {task.num_steps:,} to {task.most_steps:,} steps written" if task.most_steps else "")
+        for task in known
+    ]
+    lines = [f"Tasks of a trial: {'; '.join(words)}."] if words else []
+    if any(task.most_steps > task.num_steps for task in known):
+        lines.append("Responses are taken to be as long as the right answers; longer ones take longer.")
+    return lines

@@ -110,12 +110,13 @@ def _match_executor(executor: ExecutorConfig, record: TrialRecord, num_devices: 
 
 def read_recorded(request: Request) -> tuple[TrialRecord, Path]:
     """Raises `ConfigError` where there is no such trial, or nothing of it to compare."""
-    folder = study_folder(request.config)
-    path = record_path(folder, request.config.trial if isinstance(request.config.trial, int) else 0)
+    folder, number = study_folder(request.config), request.config.trial
+    assert isinstance(number, int), "the checks of the configuration refuse what is no number"
+    path = record_path(folder, number)
     if not path.is_file():
         there = ", ".join(str(int(one.parent.name)) for one in trial_files(folder, "record.json"))
         raise ConfigError(
-            f"trial={request.config.trial} has no record in {folder}; there are: {there or 'none'}; give "
+            f"trial={number} has no record in {folder}; there are: {there or 'none'}; give "
             "study.name=NAME, or +experiment=NAME, and trial=N"
         )
     record = read_record(path)

@@ -1,11 +1,23 @@
 """Where examples come from and how they become text: one class for each data.source."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import ConfigError
+
+# data.style=alpaca: what stands before a response
+ALPACA_WITH_INPUT: Final = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
+)
+ALPACA_WITHOUT_INPUT: Final = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
 
 
 class RecordFields(NamedTuple):

@@ -5,6 +5,7 @@ from typing import Any, Final, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from sweeplab.config.data import ALPACA_WITHOUT_INPUT
 from sweeplab.records.section import Section, Text, key
 from sweeplab.runtime.errors import ConfigError, check_choice, refuse
 
@@ -21,8 +22,7 @@ OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evalua
 }
 PROMPTS: Final = {  # what training writes around a question, by data.style
     "plain": "{question}\n",
-    "alpaca": "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n### Instruction:\n{question}\n\n### Response:\n",
+    "alpaca": ALPACA_WITHOUT_INPUT.format(instruction="{question}"),
     "chatml": "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
 }
 _FUNCTION: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")

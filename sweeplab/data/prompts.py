@@ -3,20 +3,11 @@
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
+from sweeplab.config.data import ALPACA_WITH_INPUT, ALPACA_WITHOUT_INPUT
 from sweeplab.runtime.errors import ConfigError
 
 Message = dict[str, Any]  # role, content, and whatever else a chat template may read
 
-_ALPACA_WITH_INPUT: Final = (
-    "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n"
-)
-_ALPACA_WITHOUT_INPUT: Final = (
-    "Below is an instruction that describes a task. "
-    "Write a response that appropriately completes the request.\n\n"
-    "### Instruction:\n{instruction}\n\n### Response:\n"
-)
 CHATML_NAMES: Final = ("<|im_start|>", "<|im_end|>")
 _MOST_NAMED: Final = 3  # examples that a refusal names
 
@@ -151,7 +142,7 @@ def render_prompt(example: Example, style: str) -> str:
         parts = (_read_instruction(example, style), example.input_text)
         return "".join(f"{part}\n" for part in parts if part)
     if style == "alpaca":
-        wording = _ALPACA_WITH_INPUT if example.input_text else _ALPACA_WITHOUT_INPUT
+        wording = ALPACA_WITH_INPUT if example.input_text else ALPACA_WITHOUT_INPUT
         return wording.format(instruction=_read_instruction(example, style), input=example.input_text)
     turns = "".join(f"{head}{body}\n" for head, body in _write_turns(add_input(example)[:-1]))
     return f"{turns}{CHATML_NAMES[0]}assistant\n"

@@ -26,7 +26,7 @@ _MOST_PREPARED: Final = 2  # the tasks after training, and those of the rungs
 _NOT_IN_REQUESTS: Final = ("batch_size", "bootstrap_iters", "rung_tasks")  # settings that do not change any request
 
 
-class _Prepared(NamedTuple):
+class PreparedTasks(NamedTuple):
     """Tasks with their requests, and the states of Python's and NumPy's random numbers once these were built."""
 
     loaded: dict[str, Any]
@@ -34,10 +34,10 @@ class _Prepared(NamedTuple):
     random_states: tuple[Any, Any]
 
 
-_prepared: dict[str, _Prepared] = {}  # cache by settings and what is in the tasks' files
+_prepared: dict[str, PreparedTasks] = {}  # cache by settings and what is in the tasks' files
 
 
-def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
+def prepare_tasks(settings: EvaluationConfig, lm: Any) -> PreparedTasks:
     """The tasks with their requests, which are built once for all trials with these settings. Raises `ConfigError`."""
     relevant = {name: value for name, value in settings.to_dict().items() if name not in _NOT_IN_REQUESTS}
     template = lm.chat_template(True) if settings.apply_chat_template else None
@@ -48,11 +48,11 @@ def _prepare_tasks(settings: EvaluationConfig, lm: Any) -> _Prepared:
         random.seed(_RANDOM_SEED)
         np.random.seed(LM_EVAL_SEED)
         loaded = load_tasks(settings)
-        with _keep_random_states():  # a task may draw as its items are counted
+        with keep_random_states():  # a task may draw as its items are counted
             samples = choose_samples(loaded, settings)
         build_requests(loaded, settings, samples, lm)
         refuse_unknown_clusters(loaded, settings.clusters)
-        _prepared[key] = _Prepared(loaded, samples, (random.getstate(), np.random.get_state()))
+        _prepared[key] = PreparedTasks(loaded, samples, (random.getstate(), np.random.get_state()))
     return _prepared[key]
 
 
@@ -62,8 +62,23 @@ def _forget_answers(loaded: dict[str, Any]) -> None:
             request.resps, request.filtered_resps = [], {}
 
 
+def ask_prepared(lm: Any, prepared: PreparedTasks, settings: EvaluationConfig) -> Any:
+    """lm-eval's results of the prepared tasks on `lm`. It sets the states of random numbers."""
+    from lm_eval.evaluator import evaluate
+
+    _forget_answers(prepared.loaded)
+    own, arrays = prepared.random_states
+    random.setstate(own)
+    np.random.set_state(arrays)
+    torch.manual_seed(LM_EVAL_SEED)
+    with torch.no_grad():
+        return evaluate(
+            lm=lm, task_dict=prepared.loaded, samples=prepared.samples, bootstrap_iters=settings.bootstrap_iters
+        )
+
+
 @contextmanager
-def _keep_random_states() -> Iterator[None]:
+def keep_random_states() -> Iterator[None]:
     """Restores Python's and NumPy's random numbers afterwards."""
     own, arrays = random.getstate(), np.random.get_state()
     try:
@@ -119,27 +134,21 @@ def run_lm_eval(
     `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
     `tell` is called with the trial that is scored, and how far that is.
     """
-    from lm_eval.evaluator import evaluate
-
     from sweeplab.evaluation.lm import CohortLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
     if settings.apply_chat_template:
         _refuse_template(tokenizer, settings.system_instruction)
     evaluations = []
-    with _keep_random_states(), in_evaluation_mode(model):  # lm-eval's own class changes the mode, too
+    with keep_random_states(), in_evaluation_mode(model):  # lm-eval's own class changes the mode, too
         lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared, tell)
-        loaded, samples, (own, arrays) = _prepare_tasks(settings, lm)
-        lm.allow_sharing(is_comparison_only(loaded))
+        prepared = prepare_tasks(settings, lm)
+        lm.allow_sharing(is_comparison_only(prepared.loaded))
         for trial in range(num_trials):
             lm.begin_trial(trial)
             if probe is not None:
                 refuse_other_model(lm, trial, probe)
-            _forget_answers(loaded)
-            random.setstate(own)
-            np.random.set_state(arrays)
-            torch.manual_seed(LM_EVAL_SEED)
-            with torch.no_grad():
-                results = evaluate(lm=lm, task_dict=loaded, samples=samples, bootstrap_iters=settings.bootstrap_iters)
-            evaluations.append(read_evaluation(results, loaded, settings.clusters)._replace(notes=tuple(lm.notes)))
+            results = ask_prepared(lm, prepared, settings)
+            read = read_evaluation(results, prepared.loaded, settings.clusters)
+            evaluations.append(read._replace(notes=tuple(lm.notes)))
     return evaluations

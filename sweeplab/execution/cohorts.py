@@ -16,7 +16,7 @@ _LARGEST_LEARNING_COHORT: Final = 4  # a sampler that learns from results should
 _COHORTS_AHEAD: Final = 4  # cohorts that fit into the queue, so that it has enough trials of one geometry
 
 
-def _choose_cohort_size(config: StudyConfig) -> int:
+def choose_cohort_size(config: StudyConfig) -> int:
     """Trials that may train at once: `executor.cohort_size`, or what suits the sampler and the objectives."""
     size = config.executor.cohort_size
     if size != "auto":
@@ -41,7 +41,7 @@ class CohortBuilder:
 
     def __init__(self, ask: Callable[[], TrialSpec | None], config: StudyConfig) -> None:
         self.ask = ask  # None: there is no trial now; a race has further ones once the results of others are there
-        self.size = _choose_cohort_size(config)
+        self.size = choose_cohort_size(config)
         self.queue_length = self.size * (1 if config.sampler.name in LEARNING else _COHORTS_AHEAD)
         self.queue: deque[TrialSpec] = deque()
 

@@ -158,7 +158,7 @@ def _forecast(spec: TrialSpec, executor: ExecutorConfig) -> dict[str, float | No
         forecast = Forecaster(executor).forecast(spec.config)
     except ConfigError:
         return {"seconds": None, "tokens": None}
-    parts = forecast.train_seconds, forecast.heldout_seconds
+    parts = forecast.train_seconds, forecast.heldout_seconds, forecast.task_seconds
     return {"seconds": None if parts[0] is None else sum(filter(None, parts)), "tokens": forecast.num_train_tokens}
 
 

@@ -1,7 +1,8 @@
 """Forecasts parameters, memory and time of a trial before it runs."""
 
+import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sweeplab.adapters.counting import Skeleton, build_skeleton, count_trainable_params, find_quantized_matrices
 from sweeplab.adapters.targets import describe_parameters, refuse_parameters_in_parts, refuse_quantized_parameters
@@ -14,18 +15,25 @@ from sweeplab.models.row_limits import RowLimit, find_row_limit, inexact_packing
 from sweeplab.planning.lengths import DataExtent, measure_data_extent
 from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.planning.phases import MemoryForecast, forecast_base, forecast_memory
+from sweeplab.planning.tasks import EvaluationWork, count_evaluation_work
 from sweeplab.planning.time import (
+    PROFILE_STEPS,
     count_flops_per_token,
     count_heldout_measurements,
     count_optimizer_steps,
     count_train_tokens,
+    estimate_task_seconds,
     estimate_train_seconds,
     measure_flops_per_second,
+    share_of_layers,
 )
 from sweeplab.runtime.device import PlannedDevice, plan_device
 
 if TYPE_CHECKING:
     from sweeplab.planning.speed import PassSeconds
+
+
+_FLOPS_APART: Final = 1.5  # settings whose operations differ by such a factor are measured each
 
 
 @dataclass(frozen=True)
@@ -42,12 +50,21 @@ class Forecast:
     num_train_tokens: float | None  # padding not counted
     train_seconds: float | None
     heldout_seconds: float | None  # of all measurements of the held-out loss of the trial
-    base_seconds: float | None  # the base's held-out loss, once for the study
+    base_seconds: float | None  # the base's held-out loss and its tasks, once for the study
     load_seconds: float | None  # of the base, once for each worker
+    evaluation: EvaluationWork | None  # what a trial's tasks ask; None: not known
+    task_seconds: float | None  # of all tasks of the trial, those during its training included
+    profile_seconds: float | None  # of a trial's layout, where it trains beside others
     probed_flops_per_second: float | None  # of a matrix product, before `time._EFFICIENCY`
     extent: DataExtent
     device: PlannedDevice
     row_limits: tuple[RowLimit, ...] = ()  # on answers that share their question's tokens in evaluation
+
+    @property
+    def trial_seconds(self) -> float | None:
+        """Of training, held-out losses and tasks; None where one is not known."""
+        parts = (self.train_seconds, self.heldout_seconds, self.task_seconds)
+        return None if None in parts else sum(filter(None, parts))
 
     def to_dict(self) -> dict[str, Any]:
         """The forecast as values for `plan.json`."""
@@ -66,6 +83,9 @@ class Forecast:
             "heldout_seconds": self.heldout_seconds,
             "base_seconds": self.base_seconds,
             "load_seconds": self.load_seconds,
+            "task_seconds": self.task_seconds,
+            "tasks": None if self.evaluation is None else [task._asdict() for task in self.evaluation.tasks],
+            "profile_seconds": self.profile_seconds,
             "probed_flops_per_second": self.probed_flops_per_second,
             "data": self.extent._asdict(),
             "device": {"kind": self.device.kind, "present": self.device.present, "dtype": self.device.dtype_name},
@@ -107,7 +127,8 @@ class Forecaster:
     skeletons: dict[str, Skeleton] = field(default_factory=dict)
     extents: dict[str, DataExtent] = field(default_factory=dict)
     speeds: dict[PlannedDevice, float | None] = field(default_factory=dict)  # FLOP/s
-    passes: dict[str, MeasuredPasses | None] = field(default_factory=dict)
+    passes: dict[str, dict[int, MeasuredPasses | None]] = field(default_factory=dict)  # by size of the operations
+    evaluations: dict[str, EvaluationWork | None] = field(default_factory=dict)
 
     def forecast(self, config: TrialConfig) -> Forecast:
         """Parameters, memory and time of `config`. Raises `ConfigError` for what could not run."""
@@ -121,12 +142,18 @@ class Forecaster:
         is_single = config.training.num_devices == 1  # how long devices wait for each other was not measured
         seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if is_single else None
         num_steps, heldout = count_optimizer_steps(config.training, extent.num_examples), extent.heldout_tokens
-        once = load = None
-        if (passes := self.passes_of(config, sizes, extent, device)) is not None:
-            seconds = None if tokens is None else passes.seconds.train * tokens * flops / passes.flops
+        work = self.evaluation_of(config, device)
+        once = load = asked = step = None
+        if (passes := self.passes_of(config, sizes, extent, device, work)) is not None:
+            per_token = passes.seconds.train * flops / passes.flops
+            seconds = None if tokens is None else per_token * tokens
             once = None if heldout is None else passes.seconds.evaluate * heldout
             load = passes.seconds.load
+            of_layers = share_of_layers(sizes, extent.target_share)  # answers are few of a task's tokens
+            asked = None if work is None else estimate_task_seconds(work, passes.seconds, of_layers)
+            step = per_token * config.training.micro_batch_size * config.training.accumulation * extent.longest
         count = None if num_steps is None else count_heldout_measurements(config.training, num_steps)
+        asked_during = (asked or 0.0) if config.evaluation.rung_tasks else 0.0  # at most: they may be some of the tasks
         return Forecast(
             model=config.model.name,
             num_total_params=sizes.num_params,
@@ -138,30 +165,51 @@ class Forecaster:
             num_train_tokens=tokens,
             train_seconds=seconds,
             heldout_seconds=None if once is None or count is None else once * count,
-            base_seconds=once,
+            base_seconds=None if once is None or asked is None else once + asked,
             load_seconds=load,
+            evaluation=work,
+            task_seconds=None if None in (asked, count) else (asked or 0.0) + asked_during * ((count or 1) - 1),
+            profile_seconds=None if step is None else PROFILE_STEPS * step,
             probed_flops_per_second=self.speeds[device],
             extent=extent,
             device=device,
             row_limits=sizes.row_limits,
         )
 
+    def evaluation_of(self, config: TrialConfig, device: PlannedDevice) -> EvaluationWork | None:
+        """What the trial's tasks ask, where their time can be told. Raises `ConfigError`."""
+        if device.kind != "cpu":
+            return None
+        key = f"{config.model} {config.quantization} {config.evaluation} {device}"
+        if key not in self.evaluations:
+            self.evaluations[key] = count_evaluation_work(config, device.dtype)
+        return self.evaluations[key]
+
     def passes_of(
-        self, config: TrialConfig, sizes: Skeleton, extent: DataExtent, device: PlannedDevice
+        self,
+        config: TrialConfig,
+        sizes: Skeleton,
+        extent: DataExtent,
+        device: PlannedDevice,
+        work: EvaluationWork | None,
     ) -> MeasuredPasses | None:
-        """What was measured of the first setting of this base, batch and data; others take as their operations say."""
+        """What was measured of a setting of this base, batch and data with about as many operations; others take as
+        theirs say. The sizes of the matrices count, too, so that far from what was measured that would be wrong."""
         if device.kind != "cpu":
             return None
         from sweeplab.planning.speed import measure_passes  # imports PEFT
 
         training = config.training
-        key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device}"
-        if key not in self.passes:
-            found = measure_passes(config, sizes, extent, device, self.executor.num_threads)
-            num_trainable = count_trainable_params(config.adapter, config.model, sizes)
-            flops = count_flops_per_token(config, sizes, num_trainable, extent.target_share)
-            self.passes[key] = None if found is None else MeasuredPasses(found, flops)
-        return self.passes[key]
+        num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+        flops = count_flops_per_token(config, sizes, num_trainable, extent.target_share)
+        key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device} {work}"
+        near = self.passes.setdefault(key, {})
+        step = round(math.log(flops, _FLOPS_APART))
+        if step not in near:
+            known = next((one.seconds for one in near.values() if one is not None), None)
+            found = measure_passes(config, sizes, extent, device, self.executor.num_threads, work, known)
+            near[step] = None if found is None else MeasuredPasses(found, flops)
+        return near[step]
 
     def memory(self, config: TrialConfig) -> MemoryForecast:
         """Memory of `config` only, without any measurement. Raises `ConfigError` for what could not run."""

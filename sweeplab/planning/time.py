@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,13 @@ from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.planning.tasks import EvaluationWork
 from sweeplab.runtime.device import PlannedDevice
 
+if TYPE_CHECKING:
+    from sweeplab.planning.speed import PassSeconds
+
+PROFILE_STEPS: Final = 24  # of the longest batch, as long as a worker's measurements before trials share a pass
 _PROBE_SECONDS: Final = 0.15
 _FOUR_BIT_SLOWDOWN: Final = 10059.53 / 6685.75  # nf4 against bf16, Llama-2-7B on an A100; Raschka 2023, Insights
 
@@ -111,6 +116,19 @@ def count_heldout_measurements(training: TrainingConfig, num_steps: int) -> int:
     before = num_steps - 1  # the last step's is the end's
     rungs = before // interval if interval >= 1 else before / num_steps / interval + 1e-9
     return min(before, math.floor(rungs)) + 1
+
+
+def share_of_layers(sizes: Skeleton, target_share: float) -> float:
+    """The part of a forward's products that is not the head's, which computes targets only."""
+    head = sum(one.in_features * one.out_features for one in sizes.linears if one.out_features == sizes.vocab_size)
+    layers = sum(one.in_features * one.out_features for one in sizes.linears) - head
+    return layers / (layers + target_share * head)
+
+
+def estimate_task_seconds(work: EvaluationWork, passes: "PassSeconds", share: float) -> float:
+    """Of all tasks of a trial alone: what is read, what is written, and lm-eval's own work. `share`: of what a token of
+    the held-out loss takes, that a token of a question takes."""
+    return share * passes.evaluate * work.num_tokens + passes.write * work.num_steps + work.harness_seconds
 
 
 def estimate_train_seconds(

@@ -47,6 +47,10 @@ class OptimizerBytes(NamedTuple):
     states: int
     step: int
 
+    def scaled(self, factor: float) -> "OptimizerBytes":
+        """Of an optimizer of the same kind with so many times the weights."""
+        return OptimizerBytes(round(factor * self.states), round(factor * self.step))
+
 
 _UNMEASURED: Final = OptimizerBytes(0, 0)
 _ROUNDING: Final = 1e-9
@@ -100,6 +104,20 @@ class RunningTrial:
     def column_multiple(self) -> int:
         """Of a micro-batch's columns; those of a trial in a slot also have to suit the trials beside it."""
         return 1 if self.slot is None else find_column_multiple(self.base.model)
+
+    @property
+    def num_micro_batches_left(self) -> int:
+        return (self.num_steps - self.step) * self.training.accumulation
+
+    @property
+    def num_weights(self) -> int:
+        """That are trained, those of a slot's padding included."""
+        return sum(weight.numel() for weight in self.parameters)
+
+    @property
+    def mean_micro_batch_tokens(self) -> float:
+        """Padding not counted."""
+        return self.training.micro_batch_size * sum(row.num_tokens for row in self.data.train) / len(self.data.train)
 
     @property
     def checkpoint_path(self) -> Path:

@@ -8,12 +8,10 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-
-import torch
 
 from sweeplab.adapters.attach import detach_adapter, is_base_kept
 from sweeplab.adapters.lora import why_alone_on
+from sweeplab.config.shared_base import can_gain_from_others, describe_layout
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Phase, Status, TrialRecord
 from sweeplab.records.store import StoreError, set_aside
@@ -25,10 +23,10 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
 from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
+from sweeplab.trial.capacity import choose_capacity, measure_missing
 from sweeplab.trial.cohort import Vacancies, choose_active, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
-from sweeplab.trial.profile import can_gain_from_others, describe_layout, measure_fastest_size, measure_solo
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
 
@@ -96,10 +94,12 @@ class Cohort:
             if why is not None:
                 record.notes.append(f"trained without other trials in its batches: {why}")
                 self.capacity = 1
-            elif not can_gain_from_others(trial.base, trial.data, spec.config.training, self.resources.device):
+            elif not can_gain_from_others(
+                trial.base.num_params, trial.mean_micro_batch_tokens, self.resources.device.type
+            ):
                 self.capacity = self.capacity or 1
             if asks_for_solo(spec) or self.may_share_gpu(trial):
-                self.measure([trial], partial(self.measure_solo, trial))
+                measure_missing([trial], self.resources)
             self.trials.append(trial)
             self.park([trial])
         except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
@@ -139,13 +139,12 @@ class Cohort:
         if early := [trial for trial in self.trials if trial.early_end is not None]:
             return [self.record(trial) for trial in early]
         if self.capacity is None and len(self.trials) > 1:
-            self.measure_missing(self.trials)
-            self.measure(self.trials, self.choose_capacity)
+            self.capacity = choose_capacity(self.trials, self.resources)
         active = choose_active(self.trials, self.capacity, self.vacancies.count(self.trials))
         self.park(trial for trial in self.trials if trial not in active)
         ended = [trial for trial in active if trial.has_ended]
         if not ended:
-            self.measure_missing(active if len(active) > 1 else [])
+            measure_missing(active if len(active) > 1 else [], self.resources)
             finished = self.attempt(active, "train", self.fit)
         else:
             finished = self.attempt(ended, "evaluate", self.evaluate)
@@ -158,42 +157,6 @@ class Cohort:
     def may_share_gpu(self, trial: RunningTrial) -> bool:
         """Whether the trial may train beside others on a GPU: it is measured before it waits, and leaves the GPU."""
         return trial.slot is not None and self.capacity != 1 and self.resources.device.type == "cuda"
-
-    def measure(self, trials: Sequence[RunningTrial], work: Callable[[], None]) -> None:
-        """Does `work`, which measures before a training, as a phase of its own."""
-        phases: dict[str, Phase] = {}
-        self.resources.tell("measuring", [trial.spec.number for trial in trials])
-        with measure_phase(phases, "profile", self.resources.device):
-            work()
-        for trial in trials:
-            add_phase(trial.record.phases, "profile", phases["profile"])
-
-    def measure_missing(self, trials: Sequence[RunningTrial]) -> None:
-        """Measures trials that share a pass, and were not measured alone yet."""
-        for trial in trials:
-            if trial.record.solo is None:
-                self.measure([trial], partial(self.measure_solo, trial))
-
-    def measure_solo(self, trial: RunningTrial) -> None:
-        """What the trial needs alone; it is measured once for all trials of its layout."""
-        solos, layout = self.resources.solos, describe_layout(trial.spec.config)
-        if layout not in solos:
-            try:
-                solos[layout] = measure_solo(trial, self.resources)
-            except torch.OutOfMemoryError:  # the training will say so, or has shorter batches
-                if self.resources.ranks.size > 1:
-                    raise  # other devices wait
-                solos[layout] = None
-            self.resources.optimizer_bytes[layout] = trial.optimizer_bytes
-        trial.record.solo, trial.optimizer_bytes = solos[layout], self.resources.optimizer_bytes[layout]
-
-    def choose_capacity(self) -> None:
-        """How many of the trials train at once; it is measured again only where more of them may be faster still."""
-        sizes, geometry, count = self.resources.fastest_sizes, str(self.trials[0].spec.geometry), len(self.trials)
-        size, most = sizes.get(geometry, (0, 0))
-        if size == most < count:
-            size, most = sizes[geometry] = measure_fastest_size(self.trials, self.resources), count
-        self.capacity = size
 
     def continue_from_checkpoint(self, trial: RunningTrial) -> RunningTrial:
         """The trial at the step of its checkpoint, or at its start. A file that is no checkpoint is renamed."""
@@ -281,7 +244,7 @@ class Cohort:
     def restart(self, trial: RunningTrial) -> None:
         """Puts a trial whose weights an error left half updated back to its checkpoint, or to its start."""
         trial.free()
-        fresh = begin_trial(trial.spec, trial.record, self.resources, self.observe)
+        fresh = attach_trial(trial.spec, trial.base, trial.data, trial.record, self.resources, self.observe)
         fresh.optimizer_bytes = trial.optimizer_bytes
         self.trials[self.trials.index(trial)] = self.continue_from_checkpoint(fresh)
 

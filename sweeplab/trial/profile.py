@@ -5,7 +5,6 @@ alone are those of its training.
 """
 
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,9 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch.profiler import record_function
 
-from sweeplab.config.shared_base import geometry
-from sweeplab.config.training import TrainingConfig
-from sweeplab.config.trial import TrialConfig
-from sweeplab.data.batches import Batch, Tokenized
+from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.evaluation.heldout import measure_heldout_losses
-from sweeplab.models.base import Base
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
@@ -40,32 +35,12 @@ from sweeplab.trial.measurement import freed_memory_returned, measure_phase, tri
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.tensor_count import TensorCount, count_tensors, measure_standing_bytes
 
-_FREE_OF_COST: Final = ("lr", "alpha", "alpha_ratio", "alpha_pattern")
 _NUM_TIMED_STEPS: Final = 3  # after one that is not timed
 _WEIGHTS_TO_SPARE: Final = 8  # a copy, gradients, up to three states, and their step's own copies
 _STEPS: Final = "steps"
 _EVALUATION: Final = "evaluation"
-# floating-point operations of a trial's mean micro-batch, above which trials at once are not faster on a CPU: the
-# products take nearly all of its time. SmolLM2-135M in nf4_dq, 4 rows of 90 tokens, 2e11: 2.55 s of processor time
-# for one trial, 2 x 2.54 s for two. The embedded base, 2e9, is twice as fast with many.
-_MOST_TO_SHARE: Final = 1e11
+_CLEAR_SPEEDUP: Final = 1.15  # which no noise of a few steps makes up
 _MIN_SPEEDUP: Final = 1.03  # tokens per second of twice as many trials, which need more memory, over those of fewer
-
-
-def describe_layout(config: TrialConfig) -> str:
-    """The same text for trials whose steps cost the same: shapes, adapter and optimizer are alike; seeds, rates,
-    scaling and the number of steps may differ."""
-    values = config.to_dict()
-    adapter = {name: value for name, value in values["adapter"].items() if name not in _FREE_OF_COST}
-    optimizer = {name: value for name, value in values["optimizer"].items() if name not in _FREE_OF_COST}
-    clips = config.training.gradient_clip is not None
-    return json.dumps([geometry(config), adapter, optimizer, clips], sort_keys=True)
-
-
-def can_gain_from_others(base: Base, data: Tokenized, training: TrainingConfig, device: torch.device) -> bool:
-    """False where training beside other trials cannot be faster: products on a CPU that are large already."""
-    mean = sum(row.num_tokens for row in data.train) / len(data.train)
-    return device.type != "cpu" or 4 * base.num_params * training.micro_batch_size * mean < _MOST_TO_SHARE
 
 
 @contextmanager
@@ -111,8 +86,12 @@ def _time_steps(work: Callable[[], None], device: torch.device) -> list[_StepTim
 
 
 def time_fastest(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds of the fastest of `_NUM_TIMED_STEPS` calls; one call before them is not counted."""
-    return min(one.seconds for one in _time_steps(work, device))
+    """Seconds of the fastest of `_NUM_TIMED_STEPS` calls; one call before them is not counted. On a CPU with one thread
+    without those in which other work had its core."""
+    times = _time_steps(work, device)
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        return min(min(one) for one in times)
+    return min(one.seconds for one in times)
 
 
 def measure_solo(trial: RunningTrial, resources: Resources) -> Solo | None:
@@ -271,28 +250,44 @@ def _prepare_full_pass(trials: Sequence[RunningTrial], resources: Resources) -> 
 
 def measure_fastest_size(trials: Sequence[RunningTrial], resources: Resources) -> int:
     """The number of trials to train at once, at most all of `trials`: it is doubled as long as tokens per second grow
-    and the memory suffices, for the longest micro-batch and the optimizers' states together."""
-    size, best, candidate = 1, 0.0, 1
+    and the memory suffices, for the longest micro-batch and the optimizers' states together.
+
+    A small gain is looked at twice, in turn with what it is compared with: other work on the machine moves both.
+    """
+    size, candidate = 1, 1
+    fastest: dict[int, float] = {}
     while True:
-        chosen = trials[:candidate]
-        before, phases = resources.memory_bytes(), dict[str, Phase]()
-        try:
-            with measure_phase(phases, "cohort", resources.device), _prepare_full_pass(chosen, resources) as work:
-                seconds = time_fastest(work, resources.device)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            free_failed(error)
+        before = resources.memory_bytes()
+        peak = _add_speed(fastest, trials[:candidate], resources)
+        if candidate not in fastest:
             return size
-        speed = sum(share.num_tokens for share in find_longest_micro_batch(chosen, resources.ranks).shares) / seconds
-        if speed < best * _MIN_SPEEDUP:
+        if candidate > 1 and _MIN_SPEEDUP <= fastest[candidate] / fastest[size] < _CLEAR_SPEEDUP:
+            _add_speed(fastest, trials[:size], resources)
+            _add_speed(fastest, trials[:candidate], resources)
+        if candidate > 1 and fastest[candidate] < fastest[size] * _MIN_SPEEDUP:
             return size
-        size, best = candidate, speed
-        peak = phases["cohort"].peak_allocated_bytes or phases["cohort"].peak_resident_bytes
-        states = 0 if resources.device.type == "cuda" else sum(trial.optimizer_bytes.states for trial in chosen)
+        size = candidate
+        states = 0 if resources.device.type == "cuda" else sum(trial.optimizer_bytes.states for trial in trials[:size])
         is_memory_short = (
             peak is not None and before is not None and 2 * (peak - before + states) > resources.free_bytes()
         )
         if candidate == len(trials) or is_memory_short:
             return size
         candidate = min(2 * candidate, len(trials))
+
+
+def _add_speed(fastest: dict[int, float], trials: Sequence[RunningTrial], resources: Resources) -> int | None:
+    """Notes the tokens per second of so many trials at once where it is the highest so far; nothing where memory is
+    short. Returns the peak of memory in bytes."""
+    phases: dict[str, Phase] = {}
+    try:
+        with measure_phase(phases, "cohort", resources.device), _prepare_full_pass(trials, resources) as work:
+            seconds = time_fastest(work, resources.device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        free_failed(error)
+        return None
+    num_tokens = sum(share.num_tokens for share in find_longest_micro_batch(trials, resources.ranks).shares)
+    fastest[len(trials)] = max(fastest.get(len(trials), 0.0), num_tokens / seconds)
+    return phases["cohort"].peak_allocated_bytes or phases["cohort"].peak_resident_bytes

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from sweeplab.config.shared_base import geometry, takes_vectors, why_alone, why_exclusive
+from sweeplab.config.shared_base import (
+    can_gain_from_others,
+    describe_layout,
+    geometry,
+    pays_to_measure,
+    takes_vectors,
+    why_alone,
+    why_exclusive,
+)
 from tests.trials import Compose
 
 
@@ -108,3 +116,31 @@ def test_only_optimizers_that_work_number_by_number_take_vectors(
     compose_trial: Any, overrides: list[str], expected: bool
 ) -> None:
     assert takes_vectors(compose_trial(*overrides)) is expected
+
+
+def test_layouts_are_alike_where_a_step_costs_the_same(compose_trial: Compose) -> None:
+    plain = describe_layout(compose_trial("optimizer=adamw"))
+    same = ("optimizer.lr=1e-4", "adapter.alpha_ratio=4", "training.max_steps=9", "schedule=constant")
+    others = ("adapter.rank=16", "adapter.dropout=0.1", "optimizer=sgd", "training.micro_batch_size=2")
+    assert all(describe_layout(compose_trial("optimizer=adamw", one)) == plain for one in same)
+    assert all(describe_layout(compose_trial("optimizer=adamw", one)) != plain for one in others)
+
+
+@pytest.mark.parametrize(
+    ("num_params", "num_tokens", "device", "can"),
+    [
+        (134_515_008, 4 * 90, "cpu", False),  # 4 x 134.5e6 x 4 x 90 = 1.9e11
+        (885_888, 16 * 90, "cpu", True),  # 5e9
+        (134_515_008, 1 * 90, "cpu", True),
+        (8_190_735_360, 4 * 90, "cuda", True),
+    ],
+)
+def test_large_products_gain_nothing_from_others(num_params: int, num_tokens: int, device: str, can: bool) -> None:
+    """As arithmetic says."""
+    assert can_gain_from_others(num_params, num_tokens, device) is can
+
+
+@pytest.mark.parametrize(("count", "device", "pays"), [(399, "cpu", False), (400, "cpu", True), (1, "cuda", True)])
+def test_short_trials_are_not_measured_on_a_cpu(count: int, device: str, pays: bool) -> None:
+    """24 micro-batches of 400 are 6 %."""
+    assert pays_to_measure(count, device) is pays

@@ -9,7 +9,7 @@ import pytest
 from sweeplab.config.compose import trial_config
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
-from sweeplab.execution.cohorts import CohortBuilder, _choose_cohort_size
+from sweeplab.execution.cohorts import CohortBuilder, choose_cohort_size
 from tests.study_runs import LOSS, ComposeStudy
 
 RANDOM = ("sampler=random", "study.num_trials=40", "++space.adapter.rank={low: 1, high: 64}")
@@ -64,7 +64,7 @@ def all_cohorts(builder: CohortBuilder) -> list[list[int]]:
 def test_auto_suits_the_sampler_and_the_objectives(
     compose_study: ComposeStudy, overrides: list[str], expected: int
 ) -> None:
-    assert _choose_cohort_size(compose_study("evaluation=none", *overrides)) == expected
+    assert choose_cohort_size(compose_study("evaluation=none", *overrides)) == expected
 
 
 def test_geometries_and_trials_that_must_be_alone_are_not_mixed(compose_study: ComposeStudy) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import sweeplab.training.fit as fit
 import sweeplab.training.module as module
-import sweeplab.trial.lifecycle as lifecycle
+import sweeplab.trial.capacity as capacity
 import sweeplab.trial.resources as resources
 import sweeplab.trial.scoring as scoring
 from experiments.benchmarks.gpu.trials import Laboratory
@@ -64,7 +64,7 @@ def run_failing_once(home: Any, name: str, folder: Path, size: int) -> list[Tria
     ("home", "name", "size", "expected"),
     [
         pytest.param(resources, "load_base", 2, [("out_of_memory", "load"), FINISHED], id="load"),
-        pytest.param(lifecycle, "measure_solo", 2, [FINISHED] * 2, id="profile"),
+        pytest.param(capacity, "measure_solo", 2, [FINISHED] * 2, id="profile"),
         pytest.param(module, "compute_window_shares", 2, [FINISHED] * 2, id="forward"),
         pytest.param(module.FinetuneModule, "on_before_backward", 2, [FINISHED] * 2, id="backward"),
         pytest.param(RunningTrial, "take_step", 1, [("out_of_memory", "train"), FINISHED], id="step"),

@@ -12,7 +12,7 @@ from sweeplab.config.model import HubModel
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning import speed
 from sweeplab.planning.lengths import DataExtent
-from sweeplab.planning.speed import measure_passes
+from sweeplab.planning.speed import PassSeconds, measure_passes
 from sweeplab.runtime.device import PlannedDevice
 from tests.planning.conftest import CPU, CUDA
 from tests.trials import Compose
@@ -81,7 +81,17 @@ def test_what_cannot_be_measured_in_a_second_is_not(
 
 
 def test_the_measured_batch_is_the_mean_one_up_to_a_bound() -> None:
-    assert speed._make_batch(4, 32).ids_BT.shape == (4, 32)
-    assert speed._make_batch(64, 100).ids_BT.shape == (5, 100)
-    assert speed._make_batch(4, 3000).ids_BT.shape == (1, 3000)
-    assert int((speed._make_batch(4, 32).labels_BT >= 0).sum()) == 64
+    assert speed._make_batch(4, 32, 0.5).ids_BT.shape == (4, 32)
+    assert speed._make_batch(64, 100, 0.5).ids_BT.shape == (10, 100)
+    assert speed._make_batch(4, 3000, 0.5).ids_BT.shape == (1, 3000)
+    assert int((speed._make_batch(4, 32, 0.25).labels_BT >= 0).sum()) == 4 * 8
+    assert int((speed._make_batch(4, 32, 1.0).labels_BT >= 0).sum()) == 4 * 31  # the first token is predicted by none
+
+
+def test_of_another_adapter_only_training_is_measured_again(compose_trial: Compose) -> None:
+    config = compose(compose_trial)
+    known = PassSeconds(1.0, 2.0, 3.0, 4.0)
+    found = measure_passes(config, build_skeleton(config.model), EXTENT, CPU, 1, known=known)
+    assert found is not None
+    assert found[1:] == known[1:]
+    assert 0 < found.train < known.train

@@ -13,7 +13,7 @@ from sweeplab.records.lock import claimed
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import read_base_scores, write_facts
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial import lifecycle, scoring
+from sweeplab.trial import capacity, scoring
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.profile import measure_solo
 from sweeplab.trial.resources import Resources
@@ -35,7 +35,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.append(trial.spec.number)
         return measure_solo(trial, resources)
 
-    monkeypatch.setattr(lifecycle, "measure_solo", noting)
+    monkeypatch.setattr(capacity, "measure_solo", noting)
     return numbers
 
 
@@ -111,3 +111,24 @@ def test_the_base_is_scored_by_one_worker(
     run(specs[2:], Resources(torch.device("cpu")))
     (again,) = read_base_scores(study)
     assert (again.key, again.heldout_loss_nats_per_token) == (score.key, score.heldout_loss_nats_per_token)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_trials_that_turn_out_to_train_one_at_a_time_are_not_measured_alone(
+    make_spec: SpecFactory, measured: list[int], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """One of them is, for what optimizers hold; of those that share a pass each layout is."""
+    monkeypatch.setattr(capacity, "pays_to_measure", lambda num_left, _: num_left == 4)  # of two trials of two steps
+    monkeypatch.setattr(capacity, "measure_fastest_size", lambda *_: size)
+    specs = [make_spec(number, *SHORT, change) for number, change in enumerate(("adapter.rank=2", "adapter.rank=16"))]
+    records = run(specs, Resources(torch.device("cpu")))
+    assert measured == ([0] if size == 1 else [0, 1])
+    assert [record.solo is None for record in records.values()] == [size == 1] * 2
+    assert [record.cohort for record in records.values()] == ([[0], [1]] if size == 1 else [[0, 1], [0, 1]])
+
+
+def test_short_trials_train_one_at_a_time_without_a_measurement(make_spec: SpecFactory, measured: list[int]) -> None:
+    """Which way is faster would take longer to find out than they train."""
+    records = run([make_spec(number, *SHORT) for number in range(2)], Resources(torch.device("cpu")))
+    assert measured == []
+    assert [(record.cohort, "profile" in record.phases) for record in records.values()] == [([0], False), ([1], False)]

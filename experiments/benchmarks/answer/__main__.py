@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from experiments.benchmarks.makespan.__main__ import QUIET, peer_settings, rows_of, write_tasks
-from experiments.benchmarks.makespan.settings import Trial, overrides
+from experiments.benchmarks.makespan.__main__ import QUIET, peer_settings, rows_of
+from experiments.benchmarks.makespan.settings import TINY, Trial, overrides, write_tasks
 
 REPORT: Final = Path("reports/benchmarks/answer/report.md")
 _RANKS: Final = [4, 16, 64]
@@ -49,13 +49,13 @@ def _recommend(folder: Path, num_steps: int, within: float) -> tuple[dict[str, A
     """`answer.json` of the study."""
     asked = ["action=recommend", f"study.within={within}", "study.budget=null", "tracking=none", "study.fresh_seeds=0"]
     alpha = ["~space.adapter.alpha_ratio", "adapter.alpha_ratio=2.0"]  # as the script, rank and rate
-    cost = _spend(folder, sys.executable, "-m", "sweeplab", *asked, *alpha, *overrides(num_steps))
+    cost = _spend(folder, sys.executable, "-m", "sweeplab", *asked, *alpha, *overrides(TINY, num_steps))
     return json.loads((folder / "reports/recommend/answer.json").read_text()), cost
 
 
 def _write_job(folder: Path, num_steps: int) -> Path:
     """What the script trains on; making it is not timed."""
-    write_tasks(folder / "tasks")
+    write_tasks(folder / "tasks", TINY)
     made = {seed: rows_of(Trial(4, 1e-3, seed), num_steps) for seed in (0, 1, 2, 3)}
     job = peer_settings(Trial(4, 1e-3, 0), folder, num_steps) | {
         "rows": {seed: rows for seed, (rows, _) in made.items()},
@@ -74,7 +74,7 @@ def _measure_fresh(folder: Path, num_steps: int, rank: int, rate: float) -> list
     """Held-out losses of a setting with seeds that neither way has used."""
     asked = [f"study.name=fresh-{rank}-{rate:g}", f"study.seeds={list(_FRESH)}", "tracking=none", "evaluation=none"]
     setting = [f"adapter.rank={rank}", f"optimizer.lr={rate}", "study.objectives=[heldout_loss_nats_per_token]"]
-    _spend(folder, sys.executable, "-m", "sweeplab", *asked, *setting, *overrides(num_steps))
+    _spend(folder, sys.executable, "-m", "sweeplab", *asked, *setting, *overrides(TINY, num_steps))
     records = json.loads((folder / f"reports/fresh-{rank}-{rate:g}/records.json").read_text())["records"]
     return [one["heldout_loss_nats_per_token"] for one in records]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import torch
 
 from experiments.benchmarks.makespan.report import FOLDER
-from experiments.benchmarks.makespan.settings import Trial, config_of
+from experiments.benchmarks.makespan.settings import TINY, Model, Trial, config_of
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Tokenized
@@ -37,8 +37,8 @@ class FixedLength(Resources):
         return Tokenized(rows, rows, 0, "", num_examples=len(rows))
 
 
-def run_of(resources: Resources, micro_batch_size: int, seed: int) -> RunningTrial:
-    config = config_of(Trial(RANK, 1e-3, seed), 1)
+def run_of(resources: Resources, micro_batch_size: int, seed: int, model: Model = TINY) -> RunningTrial:
+    config = config_of(Trial(RANK, 1e-3, seed), 1, model)
     config.training.micro_batch_size = micro_batch_size
     spec = TrialSpec(seed, seed, {}, config, Path())
     return begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)

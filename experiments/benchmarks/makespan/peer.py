@@ -90,7 +90,8 @@ def score(model: Any, tokenizer: Any, job: dict[str, Any]) -> dict[str, Any]:
 
     manager = TaskManager(include_path=job["tasks_folder"], include_defaults=False)
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=job["evaluation_batch_size"])
-    results: dict[str, Any] = simple_evaluate(model=lm, tasks=job["tasks"], task_manager=manager)["results"]
+    found: Any = simple_evaluate(model=lm, tasks=job["tasks"], task_manager=manager, limit=job.get("limit"))
+    results: dict[str, Any] = found["results"]
     return results
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import torch
 
+from experiments.benchmarks.makespan.settings import MODELS
 from sweeplab.records.store import write_json, write_text
 from sweeplab.report.charts.bars import Bar, BarChart, BarGroup, draw_bars
 from sweeplab.runtime.provenance import describe_device, describe_software
@@ -43,17 +44,24 @@ def largest_difference(results: dict[str, list[dict[str, Any]]], way: str) -> fl
     return max(abs(loss / ours[trial] - 1) for trial, loss in theirs.items())
 
 
-def table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
+def processor_per_trial(result: dict[str, Any]) -> float:
+    seconds: float = result["processor_seconds"] / result["num_trials"]
+    return seconds
+
+
+def table(results: dict[str, list[dict[str, Any]]], multiply_adds: dict[str, int]) -> list[str]:
     titles = (
         "way",
         "trials",
         "seconds",
         "seconds a trial",
         "times packed",
+        "processor seconds a trial",
+        "multiply-adds a trial, 10⁹",
         "peak memory GB",
         "held-out losses differ by",
     )
-    rows = [titles, ("---", *["---:"] * 6)]
+    rows = [titles, ("---", *["---:"] * (len(titles) - 1))]
     for way, runs in results.items():
         rows.append(
             (
@@ -62,6 +70,8 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
                 spread([one["seconds"] for one in runs], 0),
                 spread([per_trial(one) for one in runs], 1),
                 spread(ratios(results, way), 2),
+                spread([processor_per_trial(one) for one in runs], 1),
+                f"{multiply_adds[way] / 1e9:,.0f}" if way in multiply_adds else "–",
                 f"{max(one['peak_bytes'] for one in runs) / 1e9:.2f}",
                 f"{largest_difference(results, way):.1e}",
             )
@@ -69,28 +79,34 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def draw_makespan(results: dict[str, list[dict[str, Any]]]) -> str:
+def draw_makespan(title: str, results: dict[str, list[dict[str, Any]]]) -> str:
     """Bars of seconds a trial."""
     means = {way: statistics.mean(per_trial(one) for one in runs) for way, runs in results.items()}
     groups = [BarGroup(TITLES[way].replace("`", ""), [Bar(mean, 0, f"{mean:.1f} s")]) for way, mean in means.items()]
-    return draw_bars(BarChart("Sixteen trials from start to report", "seconds a trial, less is better", groups))
+    return draw_bars(BarChart(title, "seconds a trial, less is better", groups))
 
 
-def write_report(results: dict[str, list[dict[str, Any]]], num_steps: int) -> None:
+def write_report(
+    model: str, results: dict[str, list[dict[str, Any]]], num_steps: int, multiply_adds: dict[str, int]
+) -> None:
     facts = {**describe_software(), "device": describe_device(torch.device("cpu"))}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    write_json(FOLDER / "results.json", {"num_steps": num_steps, "results": results, "provenance": facts})
+    folder = FOLDER if model == "tiny_base" else FOLDER / model
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {"num_steps": num_steps, "results": results, "multiply_adds": multiply_adds, "provenance": facts}
+    write_json(folder / "results.json", told)
+    title = f"{results['packed'][0]['num_trials']} trials from start to report"
     page = [
-        "# Sixteen trials from start to report",
+        f"# {title}",
         "",
-        f"{num_steps} optimizer steps each, evaluation included; see experiments/benchmarks/makespan.",
+        f"{MODELS[model].title}; {num_steps} optimizer steps each, evaluation included; see "
+        "experiments/benchmarks/makespan.",
         f"{facts['device']['processor']}, {facts['device']['num_cores']} cores; "
         + ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),
         "",
-        *table(results),
+        *table(results, multiply_adds),
         "",
         "![seconds a trial](makespan.svg)",
         "",
     ]
-    write_text(FOLDER / "report.md", "\n".join(page))
-    write_text(FOLDER / "makespan.svg", draw_makespan(results))
+    write_text(folder / "report.md", "\n".join(page))
+    write_text(folder / "makespan.svg", draw_makespan(title, results))

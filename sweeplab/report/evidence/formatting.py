@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sweeplab.records.constraints import Bound
 from sweeplab.records.metrics import METRICS, score_parts
-from sweeplab.report.evidence.masks import find_mask, find_masks
+from sweeplab.report.evidence.masks import Mask, find_mask, find_masks
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
@@ -186,6 +186,15 @@ def format_estimate(name: str, estimate: Estimate) -> str:
 
 def count_noun(size: int, noun: str) -> str:
     return f"{size:,} {noun}" if size == 1 else f"{size:,} {noun}s"
+
+
+def list_name_columns(masks: Sequence[Mask], keys: Sequence[str]) -> dict[str, Mask | str]:
+    """Columns that say which setting a row is of, by title: one for all keys of a mask, and for each other key."""
+    columns: dict[str, Mask | str] = {}
+    for key in keys:
+        mask = find_mask(masks, key)
+        columns.setdefault(shorten_key(key, keys) if mask is None else mask.title, key if mask is None else mask)
+    return columns
 
 
 def describe_params(params: dict[str, Any]) -> str:

@@ -5,22 +5,19 @@ from functools import partial
 from typing import Any
 
 from sweeplab.records.record import StudyFacts
-from sweeplab.report.evidence.formatting import DASH, shorten_key
-from sweeplab.report.evidence.masks import Mask, find_mask, find_masks
+from sweeplab.report.evidence.formatting import DASH, list_name_columns
+from sweeplab.report.evidence.masks import Mask, find_masks
 from sweeplab.report.evidence.settings import format_varied
 from sweeplab.report.findings.table import Cell, Column
 
 
 def build_name_columns(facts: StudyFacts, keys: list[str]) -> list[tuple[Column, Callable[[dict[str, Any]], Cell]]]:
     """What was varied, for tables: a column for each key, or for all keys of a mask, and its cell of a trial."""
-    masks = find_masks(facts.space, keys)
-    columns: dict[str, tuple[Column, Callable[[dict[str, Any]], Cell]]] = {}
-    for key in keys:
-        mask = find_mask(masks, key)
-        title = shorten_key(key, keys) if mask is None else mask.title
-        make = partial(_param_cell, facts, key) if mask is None else partial(_mask_cell, mask)
-        columns.setdefault(title, (Column(title, numeric=False), make))
-    return list(columns.values())
+    columns: list[tuple[Column, Callable[[dict[str, Any]], Cell]]] = []
+    for title, named in list_name_columns(find_masks(facts.space, keys), keys).items():
+        make = partial(_mask_cell, named) if isinstance(named, Mask) else partial(_param_cell, facts, named)
+        columns.append((Column(title, numeric=False), make))
+    return columns
 
 
 def _mask_cell(mask: Mask, params: dict[str, Any]) -> Cell:
