@@ -17,8 +17,8 @@ from sweeplab.records.items import read_items
 from sweeplab.records.record import StudyFacts, TrialRecord
 from sweeplab.records.store import (
     StoreError,
-    _base_items_path,
     _list_trial_folders,
+    base_items_path,
     base_path,
     known_base_score,
     read_base_scores,
@@ -211,8 +211,8 @@ def test_a_base_score_is_kept_once_and_taken_over_by_other_studies(tmp_path: Pat
     assert known_base_score(second, "1" * 32, elsewhere=True) is None
     assert known_base_score(second, score.key, elsewhere=True) == score
     assert read_base_scores(second) == read_base_scores(first) == [score]
-    items = _base_items_path(second, score.key).read_bytes()
-    assert items == _base_items_path(first, score.key).read_bytes() == b'{"item": 0}\n{"item": 1}\n'
+    items = base_items_path(second, score.key).read_bytes()
+    assert items == base_items_path(first, score.key).read_bytes() == b'{"item": 0}\n{"item": 1}\n'
 
 
 def test_a_damaged_base_score_is_named_and_never_taken_over(tmp_path: Path) -> None:
@@ -223,5 +223,5 @@ def test_a_damaged_base_score_is_named_and_never_taken_over(tmp_path: Path) -> N
     with pytest.raises(StoreError, match=r"0\.json is no score of a base: .*; move it out of the way"):
         known_base_score(first, score.key, elsewhere=True)
     write_base_score(first, score, [])
-    _base_items_path(first, score.key).unlink()
+    base_items_path(first, score.key).unlink()
     assert known_base_score(second, score.key, elsewhere=True) is None

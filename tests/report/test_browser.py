@@ -145,11 +145,11 @@ def test_filters_leave_the_rows_that_have_every_word(browser: Chrome, page: Path
 def test_figures_are_drawn_and_say_what_a_dot_is(browser: Chrome, page: Path) -> None:
     opened(browser, page)
     figures = browser.find_elements(By.CSS_SELECTOR, "figure .drawing svg")
-    assert len(figures) == 8
+    assert len(figures) == 9
     for figure in figures:
         assert figure.size["width"] > 300
         assert figure.size["height"] > 80
-        marks = figure.find_elements(By.CSS_SELECTOR, ".dot, .hollow, .mean, .block")
+        marks = figure.find_elements(By.CSS_SELECTOR, ".dot, .hollow, .mean, .block, .ring")
         assert any(one.rect["width"] > 0 for one in marks), figure.get_attribute("aria-label")
     level = browser.find_element(By.CSS_SELECTOR, "#lead .level")
     assert "0.050" in str(level.find_element(By.TAG_NAME, "title").get_attribute("textContent"))
