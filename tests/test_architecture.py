@@ -21,6 +21,7 @@ MOST_FUNCTION_LINES: Final = 60
 # tests of what several modules do together; any other test file has the name and the folder of its module
 ACROSS: Final = {
     "analysis/test_analyze.py",
+    "cli/test_live_browser.py",
     "cli/test_mistakes.py",
     "config/test_conf_headings.py",
     "data/test_borders.py",
@@ -31,6 +32,7 @@ ACROSS: Final = {
     "evaluation/test_system_instruction.py",
     "execution/test_chaos.py",
     "execution/test_isolation.py",
+    "execution/test_wishes_trained.py",
     "experiments/test_coverage_benchmark.py",
     "experiments/test_driver_benchmark.py",
     "experiments/test_gpu_benchmark.py",
@@ -46,11 +48,13 @@ ACROSS: Final = {
     "models/quantization/test_quantization_numbers.py",
     "planning/test_memory_model.py",
     "planning/test_published.py",
+    "report/test_stopped.py",
     "report/test_browser.py",
     "report/test_committed.py",
     "report/test_constraints.py",
     "report/test_damaged.py",
     "report/test_together.py",
+    "search/test_added_seeds.py",
     "search/test_resume.py",
     "test_architecture.py",
     "test_composed_once.py",
@@ -66,6 +70,7 @@ ACROSS: Final = {
     "trial/test_divided.py",
     "trial/test_retries.py",
     "trial/test_rungs.py",
+    "trial/test_stopping.py",
     "trial/test_vision_trial.py",
 }
 
