@@ -22,6 +22,7 @@ MOST_FUNCTION_LINES: Final = 60
 ACROSS: Final = {
     "analysis/test_analyze.py",
     "cli/test_json.py",
+    "cli/test_live_browser.py",
     "cli/test_mistakes.py",
     "config/test_conf_headings.py",
     "data/test_borders.py",
@@ -32,6 +33,7 @@ ACROSS: Final = {
     "evaluation/test_system_instruction.py",
     "execution/test_chaos.py",
     "execution/test_isolation.py",
+    "execution/test_wishes_trained.py",
     "experiments/test_coverage_benchmark.py",
     "experiments/test_driver_benchmark.py",
     "experiments/test_gpu_benchmark.py",
@@ -47,11 +49,13 @@ ACROSS: Final = {
     "models/quantization/test_quantization_numbers.py",
     "planning/test_memory_model.py",
     "planning/test_published.py",
+    "report/test_stopped.py",
     "report/test_browser.py",
     "report/test_committed.py",
     "report/test_constraints.py",
     "report/test_damaged.py",
     "report/test_together.py",
+    "search/test_added_seeds.py",
     "search/test_resume.py",
     "test_architecture.py",
     "test_composed_once.py",
@@ -68,6 +72,7 @@ ACROSS: Final = {
     "trial/test_divided.py",
     "trial/test_retries.py",
     "trial/test_rungs.py",
+    "trial/test_stopping.py",
     "trial/test_vision_trial.py",
 }
 

@@ -117,7 +117,7 @@ class _Watch(Callback):
         ranks: Ranks,
         checkpoint_seconds: float | None,
         score_rung: ScoreRung | None,
-        stopping: Collection[int],
+        stopping: Collection[int] = (),
     ) -> None:
         self.cohort = cohort
         self.device = device

@@ -102,7 +102,7 @@ def test_entries_of_lists_and_mappings_have_their_keys() -> None:
 def test_the_examples_pass_the_checks_of_a_command_line() -> None:
     usage = WHOLE[WHOLE.index("Usage") : WHOLE.index("--help GROUP")].replace("\\\n", " ")
     commands = [line.split()[3:] for line in usage.splitlines() if line.startswith("  python -m sweeplab")]
-    assert len(commands) == 17
+    assert len(commands) == 20
     for arguments in commands:
         named = [one.lstrip("+'").partition("=") for one in arguments if "=" in one]
         for key, _, value in named:

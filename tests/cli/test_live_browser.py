@@ -75,7 +75,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def run_script(browser: Chrome, script: str) -> Any:
-    return browser.execute_script(f"return {script}")  # type: ignore[no-untyped-call]
+    return browser.execute_script(f"return {script}")
 
 
 def wait_for(browser: Chrome, ident: str) -> Any:
@@ -117,9 +117,8 @@ def test_the_page_is_used_by_keyboard_and_keeps_its_place_when_the_report_is_new
 
         def is_new(_: Chrome) -> bool:
             ready = run_script(browser, "document.getElementById('add-seed') !== null && document.readyState")
-            return ready == "complete" and version != run_script(
-                browser, "document.getElementById('live').dataset.version"
-            )
+            now = run_script(browser, "document.getElementById('live').dataset.version")
+            return bool(ready == "complete" and version != now)
 
         WebDriverWait(browser, MOST_SECONDS, ignored_exceptions=[Exception]).until(is_new)
         assert abs(run_script(browser, place) - top) < 2

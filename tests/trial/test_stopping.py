@@ -118,7 +118,7 @@ def test_scoring_that_others_share_goes_on_and_the_stopped_trial_is_marked(
         if what == "scoring":
             resources.stopping.add(0)
 
-    resources.tell = tell  # type: ignore[assignment]
+    resources.tell = tell
     records = run(specs, resources)
     assert (records[0].status, records[1].status) == (Status.STOPPED, Status.FINISHED)
     alone = run_alone(make_spec(2, *options), resources)
