@@ -102,6 +102,8 @@ def describe_adapter_layers(adapted: nn.Module, rate: Callable[[str], float]) ->
         if isinstance(module, LoraLayer):
             for key, rank in module.r.items():
                 values = {"rank": rank, "alpha": module.lora_alpha[key], "scaling": module.scaling[key]}
+                if isinstance(module, ParamWrapper):
+                    values["is_parameter"] = True
                 rates = {f"lr_{part}": rate(f"{name}.lora_{part}.{key}.weight") for part in "AB"}
                 layers.append({"name": name_adapted(name, module), **values, **rates})
     return layers

@@ -80,7 +80,7 @@ class LowRankAdapter(AdapterConfig):
     lora_key: bool = key("adapt the attention's key matrices")
     lora_value: bool = key("adapt the attention's value matrices")
     lora_projection: bool = key("adapt the attention's output matrices")
-    lora_mlp: bool = key("adapt the matrices of the MLP")
+    lora_mlp: bool = key("adapt the matrices of the MLP, those of experts too")
     lora_head: bool = key("adapt the output head")
 
     def enabled(self) -> list[str]:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from sweeplab.analysis.adapters import Factors, Shape, read_adapter, read_factors
 from sweeplab.records.store import StoreError
 from tests.analysis.conftest import AdapterWriter
+from tests.architectures import build_tiny_model
 from tests.trials import LlamaFactory
 
 
@@ -30,6 +31,22 @@ def test_an_adapter_that_peft_wrote(tiny_llama: LlamaFactory, tmp_path: Path) ->
         factors = read_factors(adapter, name)
         expected = module.get_delta_weight("default").detach().numpy()
         np.testing.assert_allclose(factors.scaling * factors.b_OR @ factors.a_RI, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_experts_in_one_tensor_are_left_out(tmp_path: Path) -> None:
+    experts = [
+        f"model.layers.{layer}.mlp.experts.{name}" for layer in range(4) for name in ("gate_up_proj", "down_proj")
+    ]
+    known = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(4)]
+    for targets, kept in ((["q_proj"], known), ([], [])):
+        config = LoraConfig(r=2, target_modules=targets, target_parameters=["gate_up_proj", "down_proj"])
+        get_peft_model(build_tiny_model("mixtral"), config).save_pretrained(str(tmp_path))
+        scalings = dict.fromkeys([*experts, *kept], 4.0)
+        if kept:
+            assert set(read_adapter(tmp_path, scalings).shapes) == set(known)
+            continue
+        with pytest.raises(StoreError, match="it adapts parameters only, such as experts in one tensor"):
+            read_adapter(tmp_path, scalings)
 
 
 def test_sixteen_bits_are_read_exactly(tmp_path: Path, write_adapter: AdapterWriter) -> None:

@@ -21,11 +21,15 @@ from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.architectures import build_tiny_model
 from tests.trial.test_lifecycle import QUIET, ignore, outcome
-from tests.trials import no_words
+from tests.trials import no_words, run_alone
 
 SpecFactory = Callable[..., TrialSpec]
 PLAIN = ("optimizer=sgd", "optimizer.lr=0.5", "schedule=constant", "schedule.warmup_steps=0", QUIET)
 EXPERTS = ["experts.gate_up_proj", "experts.down_proj"]
+
+
+class Stopped(BaseException):
+    """The machine went off."""
 
 
 @pytest.fixture
@@ -101,6 +105,30 @@ def test_a_trial_trains_what_peft_s_own_wrapper_trains(
     loaded = PeftModel.from_pretrained(fresh, str(spec.folder / "adapter"))
     with torch.no_grad():
         torch.testing.assert_close(loaded(ids).logits, by_hand.eval()(ids).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_checkpointing_and_a_resumed_trial_train_the_same(make_moe: SpecFactory, resources: Resources) -> None:
+    """Layers that are computed again in the backward adapt their experts again; a trial that was cut off goes on."""
+    plain, again, cut = (make_moe(number, "adapter.lora_mlp=true", *more) for number, more in enumerate(
+        ((), ("training.gradient_checkpointing=true",), ())))  # fmt: skip
+    expected = run([plain], resources)[0]
+    losses = [point.loss for point in expected.losses]
+    assert [point.loss for point in run([again], resources)[1].losses] == pytest.approx(losses, rel=1e-6)
+
+    def stop(number: int, step: int, values: dict[str, float]) -> None:
+        if step == 2 and "train_loss" in values:
+            raise Stopped
+
+    resources.checkpoint_seconds = 0.0
+    with pytest.raises(Stopped):
+        list(run_cohort([cut], resources, stop, no_words, list))
+    assert (cut.folder / "checkpoint.pt").exists()
+    told: list[int] = []
+    resumed = run_alone(cut, Resources(torch.device("cpu")), lambda number, step, values: told.append(step))
+    assert resumed.status is Status.FINISHED, resumed.reason
+    assert min(told) >= 1  # from its checkpoint on
+    assert [point.loss for point in resumed.losses] == losses
+    assert outcome(cut, resumed)["weights"] == outcome(plain, expected)["weights"]
 
 
 def test_in_a_cohort_it_waits_until_the_base_is_free(make_moe: SpecFactory, resources: Resources) -> None:

@@ -24,6 +24,7 @@ class LoraFacts:
     """The adapter: PEFT's words. Matrices of another rank or alpha than most are in the patterns, by full name."""
 
     targets: list[str]  # full names of the matrices
+    parameters: list[str]  # of those that PEFT adapts as parameters: experts in one tensor
     rank: int
     alpha: float
     rank_pattern: dict[str, int]
@@ -117,7 +118,8 @@ def _read_lora(record: TrialRecord) -> LoraFacts | None:
     alpha = Counter(float(one["alpha"]) for one in layers).most_common(1)[0][0]
     initialization = adapter.get("initialization", "default")
     return LoraFacts(
-        targets=[one["name"] for one in layers],
+        targets=[one["name"] for one in layers if not one.get("is_parameter")],
+        parameters=[one["name"] for one in layers if one.get("is_parameter")],
         rank=rank,
         alpha=alpha,
         rank_pattern={one["name"]: int(one["rank"]) for one in layers if one["rank"] != rank},

@@ -47,7 +47,7 @@ def list_peft_fields(facts: RecipeFacts, lora: LoraFacts) -> dict[str, Any]:
         "use_rslora": lora.uses_rslora,
         "use_dora": lora.uses_dora,
         "init_lora_weights": lora.initialization,
-    }
+    } | ({"target_parameters": lora.parameters} if lora.parameters else {})
 
 
 def list_sft_arguments(facts: RecipeFacts) -> dict[str, Any]:
@@ -124,6 +124,8 @@ def _list_gaps(facts: RecipeFacts, lora: LoraFacts | None) -> Iterator[str]:
     yield from facts.not_expressed
     if lora is not None and (lora.rank_pattern or lora.alpha_pattern):
         yield "matrices of other ranks or alphas: only adapter_config.json has them"
+    if lora is not None and lora.parameters:
+        yield "experts in one tensor (target_parameters): only adapter_config.json has them"
     if facts.schedule == "linear" and facts.end_factor:
         yield f"schedule.end_factor={facts.end_factor:g}: these trainers' linear schedule ends at 0"
 

@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 import yaml
-from peft import LoraConfig, PeftConfig
+from peft import LoraConfig, PeftConfig, get_peft_model
 from transformers import TrainingArguments
 
+from sweeplab.adapters.attach import attach_adapter
+from sweeplab.adapters.lora import describe_adapter_layers
+from sweeplab.config.model import HubModel
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.report.recipes.files import build_recipe_files
+from tests.architectures import build_tiny_model
+from tests.configs import PLAIN
 
 WORDS = "Use rank=8."
 LAYERS = [f"model.layers.{number}.self_attn.{name}" for number in (0, 1) for name in ("q_proj", "v_proj")]
@@ -47,6 +52,25 @@ def test_matrices_of_their_own_rank_are_in_the_pattern(compose_trial: Any, tmp_p
     files = build_recipe_files(record, WORDS)
     assert json.loads(files["adapter_config.json"])["rank_pattern"] == {LAYERS[3]: 4}
     assert "# Not expressed: matrices of other ranks" in files["axolotl.yml"]
+
+
+def test_experts_in_one_tensor_are_parameters(compose_trial: Any, tmp_path: Path) -> None:
+    """PEFT adapts by the file what the trial had adapted."""
+    model, adapter = build_tiny_model("mixtral"), PLAIN.replaced(rank=2, dropout=0.0, lora_query=True, lora_mlp=True)
+    adapted = attach_adapter(model, adapter, HubModel(name="mixtral"), 0)
+    trained = {name: weight.shape for name, weight in adapted.named_parameters() if weight.requires_grad}
+    layers = describe_adapter_layers(adapted, lambda name: 1e-3)
+    record = replace(record_of(compose_trial, "adapter.lora_mlp=true"), adapter_layers=layers)
+    files = build_recipe_files(record, WORDS)
+    (tmp_path / "adapter_config.json").write_text(files["adapter_config.json"], encoding="utf-8")
+    config = PeftConfig.from_pretrained(str(tmp_path))
+    config.base_model_name_or_path = None  # a model without a name
+    by_file = get_peft_model(build_tiny_model("mixtral"), config)
+    assert {name: weight.shape for name, weight in by_file.named_parameters() if weight.requires_grad} == trained
+    assert any("experts" in name for name in trained)
+    gap = "# Not expressed: experts in one tensor (target_parameters): only adapter_config.json has them"
+    assert gap in files["axolotl.yml"]
+    assert "experts" not in files["unsloth.py"].partition("import")[2]
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own default
