@@ -61,7 +61,8 @@ def clock(work: Callable[[], None]) -> tuple[float, float]:
 
 
 def count(work: Callable[[], None]) -> int:
-    with ProductCount() as counter:
+    counter = ProductCount()
+    with counter:
         work()
     return counter.multiply_adds
 

@@ -43,7 +43,8 @@ def count_ours(model: Model, folder: Path, num_steps: int) -> int:
         assert record.status.value == "finished", record.reason
 
     run(warm)  # scores the base
-    with ProductCount() as counter:
+    counter = ProductCount()
+    with counter:
         run(spec)
     return counter.multiply_adds
 
@@ -55,7 +56,8 @@ def count_peer(model: Model, folder: Path, num_steps: int) -> int:
     write_tasks(folder / "tasks", model)
     (folder / "job.json").write_text(json.dumps(job_of(model, model.trials[:1], folder, num_steps, evaluate=True)))
     sys.argv = ["peer.py", str(folder / "job.json")]
-    with ProductCount() as counter:
+    counter = ProductCount()
+    with counter:
         peer.main()
     return counter.multiply_adds
 

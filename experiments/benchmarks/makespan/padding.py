@@ -77,7 +77,8 @@ def measure(model: Model, num_windows: int, rounds: int) -> dict[str, Any]:
 
     found: dict[str, Any] = {way: {"seconds": []} for way in WAYS}
     for way in WAYS:
-        with ProductCount() as counter:
+        counter = ProductCount()
+        with counter:
             found[way]["losses"] = [step(batch[way]) for batch in batches]
         found[way]["layers"] = counter.multiply_adds
         found[way]["scores"] = sum(count_scores(batch[way], base) for batch in batches)
