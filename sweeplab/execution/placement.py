@@ -32,6 +32,7 @@ _UNMEASURED_ON_GPU: Final = {
 _UNMEASURED_ON_CPU: Final = dict.fromkeys(
     ("phases.train.peak_allocated_bytes", "phases.train.peak_reserved_bytes"), "solo.peak_allocated_bytes"
 )
+_MIG_UUID: Final = re.compile(r"\(UUID: (MIG-[^)]+)\)")
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _BFLOAT16_SINCE: Final = 8.0  # compute capability; older cards compute it in float32, which gains nothing
 _DRIVER_LIST: Final = Path("/proc/driver/nvidia/gpus")  # a folder for each device; not there without a driver
@@ -48,7 +49,8 @@ class Placement(NamedTuple):
 
 
 def list_visible_gpus() -> list[str]:
-    """NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """NVIDIA devices that this process may use, as CUDA_VISIBLE_DEVICES names them: by index, or by UUID, as the parts
+    of a GPU in MIG mode. Of such a GPU an index would show its first part only."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         devices = [one.strip() for one in named.split(",") if one.strip()]
@@ -57,7 +59,14 @@ def list_visible_gpus() -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):  # not installed, as in some containers; the driver's own list says it
         return [str(index) for index, _ in enumerate(_DRIVER_LIST.glob("*"))]
-    return [str(index) for index, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+    found: list[list[str]] = []  # of each GPU its parts
+    for line in listed.splitlines():
+        part = _MIG_UUID.search(line)
+        if line.startswith("GPU "):
+            found.append([])
+        elif part is not None and found:
+            found[-1].append(part[1])
+    return [name for index, parts in enumerate(found) for name in parts or [str(index)]]
 
 
 def refuse_missing_gpu(executor: ExecutorConfig) -> None:
@@ -165,6 +174,9 @@ def _group_gpus(gpus: list[str], count: int) -> list[str]:
     if gpus and count > len(gpus):
         rule = f"must be at most the {len(gpus)} GPUs of this machine"
         raise refuse("training.num_devices", rule, count, "use fewer, or executor.device=cpu")
+    if count > 1 and any(one.startswith("MIG-") for one in gpus):
+        rule = "must be 1 where a GPU is in parts (MIG), since CUDA shows one part to a process"
+        raise refuse("training.num_devices", rule, count, "use 1, or switch MIG off")
     return [",".join(gpus[start : start + count]) for start in range(0, len(gpus) - count + 1, count)]
 
 

@@ -39,12 +39,14 @@ def score_targets(
         sources_P, size = readout.states_BTH.flatten(0, 1)[places_P], count_positions_per_chunk(readout.vocab_size)
     logs, likeliest = [], []
     order_M = places_M.argsort(stable=True)
-    counts = places_M.bincount(minlength=len(places_P))
+    # of each chunk the last target's place in that order, all read at once: the host waits for a GPU here only
+    ends_P = places_M.bincount(minlength=len(places_P)).cumsum(0)
+    starts = range(0, len(places_P), size)
+    ends = ends_P[[min(start + size, len(places_P)) - 1 for start in starts]].tolist()
     first = 0
-    for start in range(0, len(places_P), size):
+    for start, last in zip(starts, ends, strict=True):
         sources = sources_P[start : start + size]
         logs_CV = F.log_softmax(readout.compute_logits(sources) if readout else sources, dim=-1, dtype=dtype)
-        last = first + int(counts[start : start + size].sum())
         chosen = order_M[first:last]
         logs.append(logs_CV[places_M[chosen] - start, targets_M[chosen]])
         likeliest.append(logs_CV.argmax(dim=-1)[places_M[chosen] - start] == targets_M[chosen])

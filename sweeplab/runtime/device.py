@@ -8,10 +8,29 @@ from sweeplab.runtime.errors import ConfigError
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises `ConfigError` for a GPU that is not there."""
+    """`auto` is the NVIDIA GPU where there is one. Raises `ConfigError` for a GPU that is not there.
+
+    torch calls an AMD GPU `cuda`, too; quantization, memory and times were never tried on one.
+    """
+    is_amd = torch.version.hip is not None
+    if device == "cuda" and is_amd:
+        raise ConfigError(
+            "executor.device=cuda is for NVIDIA, and this torch is for AMD (ROCm); use executor.device=cpu"
+        )
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("executor.device=cuda needs a CUDA device, and torch sees none; use executor.device=cpu")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() and not is_amd else "cpu")
+
+
+def choose_kernels(device: torch.device) -> None:
+    """What this process computes with on a GPU: no attention by cuDNN.
+
+    From Hopper on torch may take cuDNN's attention first, which plans anew for every number of rows and columns, as a
+    study has hundreds of; torch's flash kernel plans nothing. Products in 32 bits stay in 32 bits (no TF32), which is
+    torch's default: adapters train in it, and a quicker sum would change results without a word.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -38,7 +57,7 @@ class PlannedDevice(NamedTuple):
 
 def plan_device(device: str, precision: str) -> PlannedDevice:
     """`auto` is the GPU where there is one; `cuda` is planned for where there is none, with bfloat16 for `auto`."""
-    has_cuda = torch.cuda.is_available()
+    has_cuda = resolve_device("auto").type == "cuda"
     kind = "cuda" if device == "cuda" or (device == "auto" and has_cuda) else "cpu"
     present = kind == "cpu" or has_cuda
     if precision == "auto" and not present:

@@ -19,6 +19,7 @@ from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_column_multiple
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
+from sweeplab.training.bitsandbytes_states import give_paged_memory_back, reuse_paged_memory, without_waiting
 from sweeplab.training.kept import KeptWeights, choose_kept, find_least
 from sweeplab.training.optimizers import build_optimizer
 from sweeplab.training.schedules import compute_rate_factor
@@ -160,7 +161,7 @@ class RunningTrial:
         assert self.step_loss is not None
         lr = self.optimizer.param_groups[0]["lr"]  # the rate without a factor, where any weight has it
         self.is_half_stepped = True
-        self.optimizer.step()
+        self.step_optimizer()
         self.scheduler.step()
         self.step += 1
         self.is_half_stepped = False
@@ -171,6 +172,11 @@ class RunningTrial:
             self.losses.append(TrainPoint(self.step, loss, lr))
             self.since_point.clear()
             self.report_metrics({"train_loss": loss, "lr": lr})
+
+    def step_optimizer(self) -> None:
+        """Changes the weights, without a wait for a GPU that the results do not need."""
+        with without_waiting(self.optimizer):
+            self.optimizer.step()
 
     @property
     def heldout_is_due(self) -> bool:
@@ -254,6 +260,7 @@ class RunningTrial:
         for weight in self.parameters:
             weight.grad = None
         self.parameters.clear()
+        give_paged_memory_back(self.optimizer)
         vars(self.optimizer).clear()
 
     def complete_record(self) -> TrialRecord:
@@ -291,6 +298,7 @@ def start_trial(
     trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
     named = list(slot.parameters.items() if slot else trained)
     optimizer = build_optimizer(named, config.optimizer, config.adapter.lr_pattern, config.adapter.factor_of_b())
+    reuse_paged_memory(optimizer)
     if hasattr(optimizer, "train"):
         optimizer.train()  # a schedule-free optimizer trains other weights than it evaluates
     scheduler = LambdaLR(optimizer, lambda step: compute_rate_factor(config.schedule, step, num_steps))

@@ -160,7 +160,7 @@ def _measure_optimizer(trial: RunningTrial, device: torch.device) -> OptimizerBy
         return OptimizerBytes(states, 0)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    trial.optimizer.step()
+    trial.step_optimizer()
     return OptimizerBytes(states, torch.cuda.max_memory_allocated(device) - before)
 
 
@@ -215,7 +215,7 @@ def _take_step(trial: RunningTrial, ranks: Ranks, forward_and_backward: Callable
         rows = find_longest_micro_batch([trial], ranks).rows
         estimate_curvature(trial.model, move_data_to_device(rows, trial.parameters[0].device), trial.optimizer, 0)
     trial.clip_gradients()
-    trial.optimizer.step()
+    trial.step_optimizer()
 
 
 def _measure_loss(trial: RunningTrial, batch: Batch | ImageBatch, device: torch.device) -> None:

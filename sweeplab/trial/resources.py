@@ -21,7 +21,7 @@ from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.records.record import Solo
-from sweeplab.runtime.device import resolve_device, resolve_precision
+from sweeplab.runtime.device import choose_kernels, resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
@@ -71,8 +71,10 @@ class Resources:
         size = executor.cohort_size
         if size == "auto" and ranks.size > 1:
             size = 1  # every device would measure another size
+        device = resolve_device(executor.device)
+        choose_kernels(device)
         return cls(
-            resolve_device(executor.device),
+            device,
             None if size == "auto" else int(size),
             executor.checkpoint_seconds,
             executor.trial_seconds,

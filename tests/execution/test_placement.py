@@ -80,6 +80,9 @@ def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert list_visible_gpus() == ["0", "1"]
+    parts = "echo '  MIG 1g.10gb Device 0: (UUID: MIG-a-b)'\necho '  MIG 1g.10gb Device 1: (UUID: MIG-c)'\n"
+    program.write_text(f"#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: x)'\n{parts}echo 'GPU 1: NVIDIA H100 (UUID: y)'\n")
+    assert list_visible_gpus() == ["MIG-a-b", "MIG-c", "1"]  # index 0 would show the first part only
     program.write_text("#!/bin/sh\nexit 9\n")
     assert list_visible_gpus() == []
     for name in ("0000:17:00.0", "0000:65:00.0"):  # without the program the driver's own list counts
@@ -90,6 +93,15 @@ def test_gpus_are_those_that_the_environment_shows(monkeypatch: pytest.MonkeyPat
 
 
 DDP = ("training.strategy=ddp", "training.num_devices=2")
+
+
+def test_a_model_on_several_parts_of_a_gpu_is_refused(
+    compose_study: ComposeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: ["MIG-a", "MIG-b"])
+    config = compose_study("evaluation=none", LOSS, *DDP)
+    with pytest.raises(ConfigError, match=r"^training\.num_devices must be 1 where a GPU is in parts \(MIG\)"):
+        choose_placements(config)
 
 
 def test_a_model_on_several_gpus_has_a_worker_that_sees_them(

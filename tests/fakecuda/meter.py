@@ -5,13 +5,14 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 _HERE: Final = str(Path(__file__).parent)
 _BLOCK: Final = 512  # bytes; what CUDA's caching allocator rounds up to
@@ -33,6 +34,26 @@ _NO_KERNEL: Final = {
 _COPIES: Final = {"_to_copy", "copy_", "copy", "_copy_from"}
 _BY_MASK: Final = {"index", "_unsafe_index", "index_put", "index_put_", "_index_put_impl_"}
 _SHAPED_BY_VALUES: Final = {"nonzero", "masked_select", "_unique2", "bincount"}
+
+
+_PRODUCTS: Final = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1}  # by name: which argument is the left matrix
+
+
+class Operation(NamedTuple):
+    """What a launch costs: the bytes that it reads and writes, and its additions and multiplications of products."""
+
+    num_bytes: int
+    flops: float
+    half: bool  # its result is in half precision
+
+
+def _count_flops(name: str, func: Any, args: Any, kwargs: Any, made: Any) -> float:
+    """Of products and of attention; what else is done to each number takes less time than its bytes."""
+    plain = name.rstrip("_")
+    if plain in _PRODUCTS:
+        return 2.0 * made.numel() * args[_PRODUCTS[plain]].shape[-1]
+    count = flop_registry.get(func._overloadpacket) if "attention" in name else None
+    return 0.0 if count is None else float(count(*args, **kwargs, out_val=made))
 
 
 def is_on_cuda(value: object) -> bool:
@@ -71,11 +92,13 @@ class Meter(TorchDispatchMode):
         self.fails_at: Any = None  # called with bytes before they are given out; may raise
         self.standing: dict[int, int] = {}  # storages by address: bytes
         self.launches: Counter[str] = Counter()
+        self.operations: Counter[Operation] = Counter()  # those of `launches`, by cost
         self.waits: Counter[str] = Counter()  # of the host for the device, by what made it wait and the line
 
     def reset(self) -> None:
         """Forgets what was launched and waited for; the peak is what stands now."""
         self.launches.clear()
+        self.operations.clear()
         self.waits.clear()
         self.peak = self.now
 
@@ -97,6 +120,10 @@ class Meter(TorchDispatchMode):
             self._count_copy(tensors[0] if name == "_to_copy" else tensors[-1], results[0], name, kwargs)
         if any(map(is_on_cuda, results)) and name not in _NO_KERNEL and not func.is_view:
             self.launches[name] += 1
+            moved = {id(one): one.nbytes for one in (*tensors, *results)}  # what is changed in place: once
+            flops = _count_flops(name, func, args, kwargs, made)
+            half = results[0].dtype in (torch.bfloat16, torch.float16)
+            self.operations[Operation(sum(moved.values()), flops, half)] += 1
         return made
 
     def _make_fake(self, args: Any) -> Any:

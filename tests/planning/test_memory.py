@@ -17,7 +17,7 @@ from sweeplab.planning.memory import (
 )
 from sweeplab.runtime.errors import ConfigError
 from tests.configs import quantize
-from tests.planning.conftest import CPU, Memory, Sizes
+from tests.planning.conftest import CPU, CUDA, Memory, Sizes
 from tests.trials import Compose
 
 LLAMA = "model=llama2_7b"
@@ -101,25 +101,30 @@ def test_weights_gradients_and_states_have_the_rank_that_stands(
     num_trained: int,
     num_held: int,
 ) -> None:
-    """A budget's, a pattern's, and of what its optimizer takes as a vector the next power of two."""
+    """A budget's, a pattern's, and of what its optimizer takes as a vector the next power of two; on a GPU only where
+    matrices have several ranks."""
     config = compose_trial(LLAMA, *overrides)
     assert count_trainable_params(config.adapter, config.model, sizes_of(config)) == num_trained
-    parts = memory_of(LLAMA, *overrides).step
-    assert parts.adapter_bytes == parts.gradients_bytes == 4 * num_held
-    assert parts.optimizer_bytes == 2 * 4 * num_held
+    num_on_gpu = num_held if any("rank_pattern" in one for one in overrides) else num_trained
+    for device, num_numbers in ((CPU, num_held), (CUDA, num_on_gpu)):
+        parts = memory_of(LLAMA, *overrides, device=device).step
+        assert parts.adapter_bytes == parts.gradients_bytes == 4 * num_numbers
+        assert parts.optimizer_bytes == 2 * 4 * num_numbers
 
 
 def test_what_a_low_rank_update_keeps_has_the_rank_that_stands(memory_of: Memory) -> None:
     """32 bits a token and rank, of 32 queries and 32 values."""
     saved = {
-        rank: memory_of(LLAMA, f"adapter.rank={rank}", length=16).forward.activations_bytes for rank in (1, 8, 33, 64)
+        rank: memory_of(LLAMA, f"adapter.rank={rank}", device=CPU).forward.activations_bytes for rank in (1, 8, 33, 64)
     }
-    assert saved[1] == saved[8] == saved[33] - 16 * 4 * 64 * (64 - 8)
+    assert saved[1] == saved[8] == saved[33] - 512 * 4 * 64 * (64 - 8)
     assert saved[33] == saved[64]
-    pattern = memory_of(LLAMA, "adapter.rank=8", "+adapter.rank_pattern={q_proj: 33}", length=16).forward
-    assert pattern.activations_bytes == saved[8] + 16 * 4 * 32 * (64 - 8)
-    budget = memory_of(LLAMA, "adapter.rank=8", f"adapter.budget={33 * 64 * EACH}", length=16).forward
+    pattern = memory_of(LLAMA, "adapter.rank=8", "+adapter.rank_pattern={q_proj: 33}", device=CPU).forward
+    assert pattern.activations_bytes == saved[8] + 512 * 4 * 32 * (64 - 8)
+    budget = memory_of(LLAMA, "adapter.rank=8", f"adapter.budget={33 * 64 * EACH}", device=CPU).forward
     assert budget.activations_bytes == saved[33]
+    on_gpu = [memory_of(LLAMA, f"adapter.rank={rank}").forward.activations_bytes for rank in (33, 64)]
+    assert on_gpu[1] - on_gpu[0] == 512 * 4 * 64 * (64 - 33)
 
 
 def test_in_half_precision_rows_of_a_slot_end_at_attentions_blocks(memory_of: Memory) -> None:

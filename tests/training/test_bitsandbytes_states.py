@@ -1,0 +1,93 @@
+"""Waits and managed memory of bitsandbytes' optimizers, against bitsandbytes' own steps on the CPU."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import bitsandbytes
+import pytest
+import torch
+from bitsandbytes import functional
+from bitsandbytes.optim import optimizer as bnb_optimizer
+from torch import Tensor, nn
+
+from sweeplab.training import bitsandbytes_states as module
+from sweeplab.training.bitsandbytes_states import give_paged_memory_back, reuse_paged_memory, without_waiting
+
+NUM_ENTRIES = 200_000
+
+
+def step_often(weights: list[nn.Parameter], waits: bool) -> None:
+    optimizer = bitsandbytes.optim.AdamW8bit(weights, lr=0.01)
+    for step in range(3):
+        for weight in weights:
+            weight.grad = torch.sin(step + weight.detach())
+        if waits:
+            optimizer.step()
+        else:
+            with without_waiting(optimizer):
+                optimizer.step()
+
+
+def test_steps_without_waiting_are_bit_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Tensor] = []
+    monkeypatch.setattr(bnb_optimizer, "sync_gpu", waited.append)
+    plain = [nn.Parameter(torch.randn(64, 128)) for _ in range(3)]
+    mine = [nn.Parameter(weight.detach().clone()) for weight in plain]
+    step_often(plain, waits=True)
+    assert len(waited) == 9  # once a parameter and step
+    step_often(mine, waits=False)
+    assert len(waited) == 9
+    assert all(map(torch.equal, plain, mine))
+    bnb_optimizer.sync_gpu(plain[0])
+    assert len(waited) == 10  # bitsandbytes has its own again
+
+
+@pytest.fixture
+def allocated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of every block of managed memory, which the CPU's memory stands for."""
+    sizes: list[int] = []
+
+    def get_paged(*shape: int, dtype: torch.dtype, device: torch.device) -> Any:
+        made: Any = torch.ones(shape, dtype=dtype)
+        made.is_paged, made.page_deviceid = True, device.index
+        sizes.append(made.nbytes)
+        return made
+
+    monkeypatch.setattr(functional, "get_paged", get_paged)
+    monkeypatch.setattr(functional, "fill", lambda buffer, value: buffer.fill_(value))
+    monkeypatch.setattr(module, "_idle", [])
+    return sizes
+
+
+def take(optimizer: Any, num_entries: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    weight = SimpleNamespace(device=torch.device("cuda", 0), shape=(1, num_entries), numel=lambda: num_entries)
+    buffer: Tensor = optimizer.get_state_buffer(weight, dtype=dtype)
+    assert (buffer.shape, buffer.dtype, buffer.count_nonzero()) == ((1, num_entries), dtype, 0)
+    assert (buffer.is_paged, buffer.page_deviceid) == (True, 0)  # type: ignore[attr-defined]
+    return buffer
+
+
+def test_paged_memory_of_an_ended_trial_is_used_again(allocated: list[int]) -> None:
+    for num_entries in (NUM_ENTRIES, NUM_ENTRIES, NUM_ENTRIES // 2):
+        optimizer: Any = bitsandbytes.optim.PagedAdamW32bit([nn.Parameter(torch.zeros(2))])
+        reuse_paged_memory(optimizer)
+        states = [take(optimizer, num_entries) for _ in range(2)]
+        states[0].fill_(3)
+        assert states[1].count_nonzero() == 0  # each has memory of its own
+        optimizer.state["weight"] = {"state1": states[0], "state2": states[1], "step": 1}
+        give_paged_memory_back(optimizer)
+    assert allocated == [4 * NUM_ENTRIES] * 2
+
+
+def test_trials_at_once_share_no_paged_memory_and_a_larger_one_gets_its_own(allocated: list[int]) -> None:
+    first, second = (bitsandbytes.optim.PagedAdamW32bit([nn.Parameter(torch.zeros(2))]) for _ in range(2))
+    for optimizer in (first, second):
+        reuse_paged_memory(optimizer)
+    one, other = take(first, NUM_ENTRIES), take(second, NUM_ENTRIES)
+    assert one.data_ptr() != other.data_ptr()
+    first.state["weight"] = {"state1": one}
+    give_paged_memory_back(first)
+    take(second, 2 * NUM_ENTRIES)
+    assert allocated == [4 * NUM_ENTRIES, 4 * NUM_ENTRIES, 8 * NUM_ENTRIES]
+    again = take(second, NUM_ENTRIES, torch.uint8)
+    assert again.data_ptr() == one.data_ptr()
