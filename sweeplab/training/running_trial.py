@@ -19,10 +19,8 @@ from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_column_multiple
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
-from sweeplab.training.bitsandbytes_states import give_paged_memory_back, reuse_paged_memory, without_waiting
+from sweeplab.training.bitsandbytes_states import give_paged_memory_back, without_waiting
 from sweeplab.training.kept import KeptWeights, choose_kept, find_least
-from sweeplab.training.optimizers import build_optimizer
-from sweeplab.training.schedules import compute_rate_factor
 
 # (trial number, optimizer step, metrics by name) -> None, or the reason why the pruner stops the trial
 Observe = Callable[[int, int, dict[str, float]], str | None]
@@ -279,38 +277,6 @@ class RunningTrial:
         if self.early_end is not None:
             record.status, record.reason = self.early_end
         return record
-
-
-def start_trial(
-    spec: TrialSpec,
-    record: TrialRecord,
-    base: Base,
-    data: Tokenized,
-    model: nn.Module,
-    slot: Slot | None,
-    observe: Observe,
-    most_seconds: float | None = None,
-) -> RunningTrial:
-    """A trial before its first step, with a new optimizer and schedule. Raises `ConfigError` as `build_optimizer`."""
-    config, training = spec.config, spec.config.training
-    windows = Windows(data.train, training.micro_batch_size, training.accumulation, spec.seed)
-    num_steps = count_steps(training, windows.num_per_epoch)
-    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
-    named = list(slot.parameters.items() if slot else trained)
-    optimizer = build_optimizer(named, config.optimizer, config.adapter.lr_pattern, config.adapter.factor_of_b())
-    reuse_paged_memory(optimizer)
-    if hasattr(optimizer, "train"):
-        optimizer.train()  # a schedule-free optimizer trains other weights than it evaluates
-    scheduler = LambdaLR(optimizer, lambda step: compute_rate_factor(config.schedule, step, num_steps))
-    weights = [weight for _, weight in named]
-    return RunningTrial(
-        spec, record, base, data, model, slot, windows, weights, optimizer, scheduler, num_steps, observe, most_seconds
-    )
-
-
-def count_steps(training: TrainingConfig, num_windows: int) -> int:
-    """Optimizer steps of the training: `training.max_steps`, or all windows of all epochs."""
-    return training.max_steps if training.max_steps is not None else training.epochs * num_windows
 
 
 def list_gradients(trials: Iterable[RunningTrial]) -> list[Tensor]:

@@ -14,7 +14,8 @@ from sweeplab.records.store import read_facts
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.provenance import describe_provenance
 from sweeplab.training.optimizers import find_peak_rate
-from sweeplab.training.running_trial import Observe, RunningTrial, start_trial
+from sweeplab.training.running_trial import Observe, RunningTrial
+from sweeplab.training.start import start_trial
 from sweeplab.trial.measurement import measure_phase
 from sweeplab.trial.resources import Resources
 

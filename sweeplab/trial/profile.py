@@ -29,8 +29,9 @@ from sweeplab.runtime.process_group import Ranks
 from sweeplab.training.attached_cohort import attach_cohort, find_longest_micro_batch, gradient_checkpointing
 from sweeplab.training.module import compute_window_shares, estimate_curvature, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
-from sweeplab.training.running_trial import OptimizerBytes, RunningTrial, list_gradients, start_trial
+from sweeplab.training.running_trial import OptimizerBytes, RunningTrial, list_gradients
 from sweeplab.training.sophia import SophiaG
+from sweeplab.training.start import start_trial
 from sweeplab.trial.measurement import freed_memory_returned, measure_phase, trim_freed_memory
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.tensor_count import TensorCount, count_tensors, measure_standing_bytes

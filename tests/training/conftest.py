@@ -16,7 +16,8 @@ from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.running_trial import RunningTrial, start_trial
+from sweeplab.training.running_trial import RunningTrial
+from sweeplab.training.start import start_trial
 from sweeplab.trial.resources import Resources
 
 SEED = 5

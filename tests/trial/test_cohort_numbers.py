@@ -30,8 +30,9 @@ from sweeplab.records.record import Status, TrialRecord
 from sweeplab.training import module as module_code
 from sweeplab.training.checkpoints import write_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
-from sweeplab.training.running_trial import RunningTrial, count_steps
+from sweeplab.training.running_trial import RunningTrial
 from sweeplab.training.schedules import compute_rate_factor
+from sweeplab.training.start import count_steps
 from sweeplab.trial import lifecycle
 from sweeplab.trial.lifecycle import Cohort
 from sweeplab.trial.resources import Resources

@@ -19,7 +19,7 @@ from sweeplab.models.quantization.schemes import measure_storage
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.records.store import read_records, write_record
 from sweeplab.runtime.errors import StudyRefused
-from sweeplab.training.running_trial import count_steps
+from sweeplab.training.start import count_steps
 from sweeplab.trial import lifecycle as trial
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources

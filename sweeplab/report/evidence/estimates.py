@@ -137,9 +137,7 @@ def gather_evidence(facts: StudyFacts, settings: list[Setting], metric: str, ite
         estimate_without_error(statistics.fmean(values.values())) if seeds else clip_estimate(one, *limits)
         for one, values, seeds in zip(_estimate_means(members, metric, table), by_setting, unlucky, strict=True)
     ]
-    expected = (
-        set[int]() if facts.race else set(facts.seeds)
-    )  # a race and a person give settings unlike numbers of them
+    expected = set[int]() if facts.race else set(facts.seeds)  # a race gives settings unlike numbers, a person may add
     lacking = [[seed for seed in sorted(expected) if seed not in values] for values in by_seed]
     return Evidence(metric, sign, members, table, limits, estimates, lacking, [len(one) for one in unlucky])
 
