@@ -38,6 +38,29 @@ class PlannedDevice(Section):
     dtype: str = key("number format of the arithmetic")
 
 
+class PlannedTask(Section):
+    """What one task asks of the base for each trial."""
+
+    task: str = key("name of the task")
+    num_items: int = key("items")
+    num_tokens: int = key("tokens that the base reads, padding included", unit="tokens")
+    num_steps: int = key("tokens written, a batch's as one, where responses are as long as the right answers")
+    most_steps: int = key("the same where responses are as long as the task lets them be")
+
+
+class PlannedParts(Section):
+    """Seconds of what the study does, one after another as one worker would."""
+
+    start: float = key("starting Python in each worker", unit="s")
+    load: float = key("loading bases", unit="s")
+    prepare: float = key("reading the tasks' items and making tokens of them", unit="s")
+    bases: float = key("held-out losses and tasks of all bases", unit="s")
+    profile: float = key("measuring before trials share a pass", unit="s")
+    training: float = key("training of all trials", unit="s")
+    heldout: float = key("held-out losses of all trials", unit="s")
+    tasks: float = key("tasks of all trials", unit="s")
+
+
 class PlannedSetting(Section):
     """One setting: its point of the space, or the configured one where a sampler draws."""
 
@@ -59,7 +82,12 @@ class PlannedSetting(Section):
     num_steps: int | None = key("optimizer steps; null: not known")
     train_seconds: float | None = key("training, alone; null: not known", unit="s")
     heldout_seconds: float | None = key("all its measurements of the held-out loss; null: not known", unit="s")
-    base_seconds: float | None = key("held-out loss of the base, once for the study; null: not known", unit="s")
+    tasks: list[PlannedTask] | None = key("what its tasks ask, each; null: not known")
+    task_seconds: float | None = key("all its tasks, those during training included; null: not known", unit="s")
+    base_seconds: float | None = key("held-out loss and tasks of the base, once; null: not known", unit="s")
+    profile_seconds: float | None = key(
+        "measuring its layout, where it trains beside others; null: not known", unit="s"
+    )
     load_seconds: float | None = key("loading the base, once for each worker; null: not known", unit="s")
     probed_flops_per_second: float | None = key("speed of a matrix product that was measured; null: none was")
     data: PlannedData = key("its training examples")
@@ -76,7 +104,11 @@ class StudyPlan(Section):
     num_trials: int = key("trials in all; of a race, the most that there may be")
     train_seconds: float | None = key("training of all trials, one after another; null: not known", unit="s")
     study_seconds: float | None = key(
-        "the study on the wall, with the workers of this machine; tasks are not in it; null: not known", unit="s"
+        "the study on the wall, with the workers of this machine; null: not known", unit="s"
+    )
+    study_parts: PlannedParts | None = key("what those seconds go into; null: not known")
+    study_may_end_early: bool = key(
+        "true: patience, a pruner or a limit may end trials early, so that it is at most this"
     )
     device_memory_bytes: int | None = key("plan.device_memory; null: none was given", unit="bytes")
     sampler: str = key("how settings are chosen")
