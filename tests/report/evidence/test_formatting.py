@@ -144,7 +144,7 @@ def test_settings_are_compared_over_the_seeds_that_both_have_and_no_interval_lac
         make_record(n, {"adapter.rank": rank}, seed, scores={"t": {"acc": Score(value, None, 100)}})
         for n, (rank, seed, value) in enumerate(rows)
     ]
-    facts = make_facts(seeds=[0, 1], objectives={"scores.t.acc": "maximize"})
+    facts = make_facts(seeds=[0, 1, 2], objectives={"scores.t.acc": "maximize"})
     sentences = summarize_answer(facts, records)
     assert sentences[0].startswith("Use rank=2: its acc on t is 0.710, against a median of 0.673 over the 3 settings")
     assert (
