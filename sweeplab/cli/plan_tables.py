@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _GB: Final = 1e9
 _MB: Final = 1e6
 _MOST_AXES: Final = 4  # with a column each; settings of more are named in one
+_MOST_BESIDE_TRIAL: Final = 2  # of them beside a column with a whole trial's minutes
 _MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
 _BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
@@ -105,8 +106,9 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
         table.add_column(split, justify="right", overflow="fold", no_wrap=short_values)
     if not columns:
         table.add_column("setting")
-    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin", "trial\nmin")
-    for title in ("seeds", *titles):
+    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin")
+    shows_trial = len(columns) <= _MOST_BESIDE_TRIAL and any(row.forecast.trial_seconds is not None for row in rows)
+    for title in ("seeds", *titles, *(["trial\nmin"] if shows_trial else [])):
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
         table.add_column(f"fits\n{format_bytes(memory_bytes)}")
@@ -120,7 +122,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
             f"{forecast.base_bits_per_param:.3f}",
             unit.text(forecast.memory.training.total_bytes),
             format_minutes(forecast.train_seconds),
-            format_minutes(forecast.trial_seconds),
+            *([format_minutes(forecast.trial_seconds)] if shows_trial else []),
             *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )
     return table
