@@ -268,6 +268,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, e)
 
+    in_slot = device.kind == "cuda" and why_exclusive(config) is None
     process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
     base = replace(_forecast_device_base(config, sizes, device), process_bytes=process_bytes)
     loaded = replace(forecast_base(config, sizes, device), process_bytes=process_bytes)
@@ -292,7 +293,9 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         loss=replace(again, logits_bytes=logits.backward),
         backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
         step=replace(stepped, workspace_bytes=_count_step_bytes(config, weights, entry_bytes, sizes, device)),
-        # gradients stay until the adapter goes, states until Python's collector has found Lightning's cycles
-        evaluation=replace(stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
+        # states stay until the trial has ended, and gradients until the adapter goes; a slot's are gone with training
+        evaluation=replace(
+            begun if in_slot else stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work
+        ),
         context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,
     )

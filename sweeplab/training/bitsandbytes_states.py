@@ -39,8 +39,9 @@ def _take_buffer(optimizer: Any, weight: Tensor, dtype: torch.dtype = torch.floa
     _idle[:] = [one for one in _idle if one is not chosen]
     taken: Any = chosen[:num_bytes].view(dtype).view(weight.shape)
     taken.is_paged, taken.page_deviceid, taken.whole = True, weight.device.index, chosen
-    functional.fill(taken, 0)
-    return taken
+    functional.fill(taken, 0)  # type: ignore[no-untyped-call]
+    zeros: Tensor = taken
+    return zeros
 
 
 def give_paged_memory_back(optimizer: Optimizer) -> None:

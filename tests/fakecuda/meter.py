@@ -51,7 +51,7 @@ def _count_flops(name: str, func: Any, args: Any, kwargs: Any, made: Any) -> flo
     """Of products and of attention; what else is done to each number takes less time than its bytes."""
     plain = name.rstrip("_")
     if plain in _PRODUCTS:
-        return 2.0 * made.numel() * args[_PRODUCTS[plain]].shape[-1]
+        return float(2 * made.numel() * args[_PRODUCTS[plain]].shape[-1])
     count = flop_registry.get(func._overloadpacket) if "attention" in name else None
     return 0.0 if count is None else float(count(*args, **kwargs, out_val=made))
 

@@ -3,29 +3,31 @@
 from types import SimpleNamespace
 from typing import Any
 
-import bitsandbytes
+import bitsandbytes.optim
 import pytest
 import torch
 from bitsandbytes import functional
-from bitsandbytes.optim import optimizer as bnb_optimizer
+from bitsandbytes.optim import optimizer
 from torch import Tensor, nn
 
 from sweeplab.training import bitsandbytes_states as module
 from sweeplab.training.bitsandbytes_states import give_paged_memory_back, reuse_paged_memory, without_waiting
 
 NUM_ENTRIES = 200_000
+bnb: Any = bitsandbytes.optim  # without types
+bnb_optimizer: Any = optimizer
 
 
 def step_often(weights: list[nn.Parameter], waits: bool) -> None:
-    optimizer = bitsandbytes.optim.AdamW8bit(weights, lr=0.01)
+    adam = bnb.AdamW8bit(weights, lr=0.01)
     for step in range(3):
         for weight in weights:
             weight.grad = torch.sin(step + weight.detach())
         if waits:
-            optimizer.step()
+            adam.step()
         else:
-            with without_waiting(optimizer):
-                optimizer.step()
+            with without_waiting(adam):
+                adam.step()
 
 
 def test_steps_without_waiting_are_bit_equal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,35 +61,35 @@ def allocated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def take(optimizer: Any, num_entries: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def take(owner: Any, num_entries: int, dtype: torch.dtype = torch.float32) -> Tensor:
     weight = SimpleNamespace(device=torch.device("cuda", 0), shape=(1, num_entries), numel=lambda: num_entries)
-    buffer: Tensor = optimizer.get_state_buffer(weight, dtype=dtype)
-    assert (buffer.shape, buffer.dtype, buffer.count_nonzero()) == ((1, num_entries), dtype, 0)
+    buffer: Tensor = owner.get_state_buffer(weight, dtype=dtype)
+    assert (tuple(buffer.shape), buffer.dtype, int(buffer.count_nonzero())) == ((1, num_entries), dtype, 0)
     assert (buffer.is_paged, buffer.page_deviceid) == (True, 0)  # type: ignore[attr-defined]
     return buffer
 
 
 def test_paged_memory_of_an_ended_trial_is_used_again(allocated: list[int]) -> None:
     for num_entries in (NUM_ENTRIES, NUM_ENTRIES, NUM_ENTRIES // 2):
-        optimizer: Any = bitsandbytes.optim.PagedAdamW32bit([nn.Parameter(torch.zeros(2))])
-        reuse_paged_memory(optimizer)
-        states = [take(optimizer, num_entries) for _ in range(2)]
+        adam = bnb.PagedAdamW32bit([nn.Parameter(torch.zeros(2))])
+        reuse_paged_memory(adam)
+        states = [take(adam, num_entries) for _ in range(2)]
         states[0].fill_(3)
         assert states[1].count_nonzero() == 0  # each has memory of its own
-        optimizer.state["weight"] = {"state1": states[0], "state2": states[1], "step": 1}
-        give_paged_memory_back(optimizer)
+        adam.state["weight"] = {"state1": states[0], "state2": states[1], "step": 1}
+        give_paged_memory_back(adam)
     assert allocated == [4 * NUM_ENTRIES] * 2
 
 
 def test_trials_at_once_share_no_paged_memory_and_a_larger_one_gets_its_own(allocated: list[int]) -> None:
-    first, second = (bitsandbytes.optim.PagedAdamW32bit([nn.Parameter(torch.zeros(2))]) for _ in range(2))
-    for optimizer in (first, second):
-        reuse_paged_memory(optimizer)
-    one, other = take(first, NUM_ENTRIES), take(second, NUM_ENTRIES)
-    assert one.data_ptr() != other.data_ptr()
-    first.state["weight"] = {"state1": one}
+    first, second = (bnb.PagedAdamW32bit([nn.Parameter(torch.zeros(2))]) for _ in range(2))
+    for one in (first, second):
+        reuse_paged_memory(one)
+    mine, other = take(first, NUM_ENTRIES), take(second, NUM_ENTRIES)
+    assert mine.data_ptr() != other.data_ptr()
+    first.state["weight"] = {"state1": mine}
     give_paged_memory_back(first)
     take(second, 2 * NUM_ENTRIES)
     assert allocated == [4 * NUM_ENTRIES, 4 * NUM_ENTRIES, 8 * NUM_ENTRIES]
     again = take(second, NUM_ENTRIES, torch.uint8)
-    assert again.data_ptr() == one.data_ptr()
+    assert again.data_ptr() == mine.data_ptr()

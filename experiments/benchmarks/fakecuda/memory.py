@@ -76,14 +76,16 @@ def count_peaks(case: Case, num_layers: int) -> dict[str, int]:
 
 
 def plan_peaks(case: Case) -> dict[str, int]:
-    """Of trials at once, the base once and all else as often as there are trials."""
+    """Of trials at once what is the base's once, and all else for each; in evaluation adapters and states."""
     config = compose_case(case, case.num_layers)
     if not case.has_bfloat16:
         config = config.replaced(training=config.training.replaced(precision="float32"))
     plan: MemoryForecast = planned(config, max(case.lengths), "cuda")
-    base = plan.training.base_bytes
     total = {phase: getattr(plan, moment).total_bytes for phase, moment in PHASES.items()}
-    return total | {"train": base + case.num_trials * (total["train"] - base)}
+    train, evaluate, more = plan.training, plan.evaluation, case.num_trials - 1
+    total["train"] += more * (train.total_bytes - train.base_bytes - train.dequantized_bytes)
+    total["evaluate"] += more * (evaluate.adapter_bytes + evaluate.optimizer_bytes)
+    return total
 
 
 def measure_cases(cases: tuple[Case, ...] = CASES) -> Iterator[dict[str, Any]]:
