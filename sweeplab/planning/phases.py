@@ -268,7 +268,6 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, e)
 
-    in_slot = device.kind == "cuda" and why_exclusive(config) is None
     process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
     base = replace(_forecast_device_base(config, sizes, device), process_bytes=process_bytes)
     loaded = replace(forecast_base(config, sizes, device), process_bytes=process_bytes)
@@ -282,6 +281,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = training.accumulation > 1 or in_slot  # a slot's gradients have their place at all times
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
+    # states stay until the trial has ended, and gradients until the adapter goes; on a GPU a slot's go with training
+    evaluated = begun if in_slot and device.kind == "cuda" else stepped
     return MemoryForecast(
         load=replace(loaded, workspace_bytes=_count_loading_bytes(config, sizes, device)),
         forward=replace(
@@ -293,9 +294,6 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
         loss=replace(again, logits_bytes=logits.backward),
         backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
         step=replace(stepped, workspace_bytes=_count_step_bytes(config, weights, entry_bytes, sizes, device)),
-        # states stay until the trial has ended, and gradients until the adapter goes; a slot's are gone with training
-        evaluation=replace(
-            begun if in_slot else stepped, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work
-        ),
+        evaluation=replace(evaluated, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
         context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,
     )
