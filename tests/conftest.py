@@ -19,6 +19,7 @@ pytest.register_assert_rewrite(*FIXTURES)  # a conftest.py of a folder may impor
 
 LONGEST_FIRST = (  # so that no test process ends with a long file while the other has nothing left to do
     "execution/test_driver.py",
+    "execution/test_wishes.py",
     "trial/test_divided.py",
     "trial/test_cohort_numbers.py",
     "test_fuzz.py",

@@ -112,7 +112,8 @@ def draw_figures(
     shares: list[Importance],
     lead: Lead | None = None,
 ) -> Iterator[Figure]:
-    """Scores, all trials at a glance, what quality costs, what matters; then losses, time and memory.
+    """The objective over two keys, scores, all trials at a glance, what quality costs, what matters; then losses, time
+    and memory.
 
     What the lead shows is not drawn again.
     """
@@ -123,11 +124,11 @@ def draw_figures(
         yield Figure(
             "ranking", ranking.title, ranking.note, draw_ranking(ranking, standalone=False, width=PAGE_WIDTH), []
         )
-    scores = [chart for chart in drawn if chart.ident.startswith("score-")]
-    yield from (_draw_figure(chart) for chart in scores)
     grid = build_grid_chart(facts, evidence[""]) if "" in evidence else None
     if grid is not None:
         yield Figure("grid", grid.title, grid.note, draw_grid(grid), [])
+    scores = [chart for chart in drawn if chart.ident.startswith("score-")]
+    yield from (_draw_figure(chart) for chart in scores)
     glance = build_parallel_chart(facts, settings) if len(evidence) == 1 else None
     if glance is not None:
         yield Figure("parallel", glance.title, glance.note, draw_parallel(glance), [], wide=True)
