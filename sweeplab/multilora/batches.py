@@ -61,7 +61,7 @@ def _take_rows(batch: Batch | ImageBatch, rows: slice) -> Batch | ImageBatch:
 
 
 def _combine_rows(
-    parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int, ranks: Ranks, multiple: int
+    parts: Sequence[tuple[Sequence[Row], int]], example: Row, pad_id: int, ranks: Ranks = ONE_PROCESS, multiple: int = 1
 ) -> CohortBatch:
     """One batch with the rows of all trials. `parts` has for each trial its rows and the targets of its window; the
     number of columns is a multiple of `multiple`.

@@ -124,7 +124,7 @@ def _is_of_all(updates: list[Update], x_MNI: Tensor) -> bool:
 def _add_to_all(rows_KNO: Tensor, h_KNR: Tensor, b_KRO: Tensor, round_first: bool) -> Tensor:
     """A tensor of its own with what `_add_product` makes of `rows_KNO`, rounded alike."""
     if rows_KNO.dtype == h_KNR.dtype:
-        return torch.baddbmm(rows_KNO, h_KNR, b_KRO)
+        return rows_KNO.clone().baddbmm_(h_KNR, b_KRO)
     if round_first:
         return rows_KNO + torch.bmm(h_KNR, b_KRO).to(rows_KNO.dtype)
     return rows_KNO.to(h_KNR.dtype).baddbmm_(h_KNR, b_KRO).to(rows_KNO.dtype)

@@ -1,6 +1,7 @@
 """The benchmark on fake CUDA tensors: its committed page is what its rows give, and a case counts what stands."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,12 @@ def test_an_operation_takes_its_bytes_or_its_arithmetic() -> None:
     with on_fake_cuda() as meter:
         left, right = (torch.empty(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
         found = []
-        for work in (lambda: left @ right, lambda: left.clone(), lambda: left[:1, :1].clone()):
+        works: list[Callable[[], torch.Tensor]] = [
+            lambda: left @ right,
+            lambda: left.clone(),
+            lambda: left[:1, :1].clone(),
+        ]
+        for work in works:
             meter.reset()
             work()
             found.append(sum_seconds(meter, card))

@@ -50,4 +50,5 @@ def test_texts_as_long_as_the_window_may_share_a_row() -> None:
     ],
 )
 def test_columns_are_rounded_up_in_half_precision(values: dict[str, Any], dtype: torch.dtype, expected: int) -> None:
-    assert find_column_multiple(build_tiny_model("gpt2", **values).to(dtype)) == expected
+    model: Any = build_tiny_model("gpt2", **values)
+    assert find_column_multiple(model.to(dtype)) == expected

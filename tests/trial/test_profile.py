@@ -280,7 +280,10 @@ def test_more_at_once_only_while_that_is_faster_and_fits(
     timer.seconds, machine.left = seconds, left
     runs: Any = [
         SimpleNamespace(
-            windows=Windows(data, 2, 1, n), base=SimpleNamespace(pad_id=0), optimizer_bytes=OptimizerBytes(0, 0)
+            windows=Windows(data, 2, 1, n),
+            base=SimpleNamespace(pad_id=0),
+            optimizer_bytes=OptimizerBytes(0, 0),
+            column_multiple=1,
         )
         for n in range(num_runs)
     ]

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,10 @@ from experiments.benchmarks.fakecuda.report import write_report
 from sweeplab.records.store import read_json, write_json
 
 FOLDER: Final = Path("reports/benchmarks/fakecuda")
-PARTS: Final = {"memory": memory.measure_cases, "roofline": roofline.measure}
+PARTS: Final[dict[str, Callable[[], Iterator[dict[str, Any]]]]] = {
+    "memory": memory.measure_cases,
+    "roofline": roofline.measure,
+}
 
 
 def main(parts: list[str], folder: Path = FOLDER) -> None:
