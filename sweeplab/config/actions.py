@@ -15,7 +15,9 @@ class PlanConfig(Section):
     """What a plan is asked."""
 
     device_memory: Text | None = key(
-        "memory that every trial must fit in, such as 14GB, 14GiB or a number of bytes; null: no limit", None
+        "memory that every trial must fit in: 14GB, 14GiB, a number of bytes, or a card's, such as t4 (16 GB), l4 or "
+        "a10 (24 GB), l40s, a100-40gb, a100-80gb, h100, h200; null: no limit",
+        None,
     )
     skip_unfit: bool = key("with action=run, record trials that will not fit as skipped instead of running them")
 

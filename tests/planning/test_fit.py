@@ -38,6 +38,8 @@ def drive(request: Request) -> tuple[int, str]:
         ("512MiB", 536_870_912),
         ("1tb", 10**12),
         ("123456", 123_456),
+        ("t4", 15_842_934_784),  # CUDA says 15,843,721,216; whole MiB
+        ("H100", 85_520_809_984),
     ],
 )
 def test_sizes_in_bytes(text: str, expected: int) -> None:
