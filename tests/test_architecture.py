@@ -36,6 +36,7 @@ ACROSS: Final = {
     "execution/test_wishes_trained.py",
     "experiments/test_coverage_benchmark.py",
     "experiments/test_driver_benchmark.py",
+    "experiments/test_fakecuda_benchmark.py",
     "experiments/test_gpu_benchmark.py",
     "experiments/test_replay.py",
     "experiments/test_scaling.py",

@@ -97,12 +97,11 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.plan import plan_study
 
             plan_study(request, console)
-        case "watch":
-            if is_json:
-                from sweeplab.cli.watch_events import print_events
+        case "watch" if is_json:
+            from sweeplab.cli.watch_events import print_events
 
-                print_events(request.config)
-                return True
+            print_events(request.config)
+        case "watch":
             from sweeplab.cli.watch import watch_study
 
             watch_study(request.config, console)
@@ -110,12 +109,11 @@ def _act(request: Request) -> bool:
             from sweeplab.cli.steer import steer_study
 
             steer_study(request.config, console)
-        case "list":
-            if is_json:
-                from sweeplab.cli.watch_events import print_studies
+        case "list" if is_json:
+            from sweeplab.cli.watch_events import print_studies
 
-                print_studies(request.config)
-                return True
+            print_studies(request.config)
+        case "list":
             from sweeplab.cli.list_studies import list_studies
 
             list_studies(request.config, console)
