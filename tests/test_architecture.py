@@ -71,6 +71,7 @@ ACROSS: Final = {
     "trial/test_cohort_numbers.py",
     "trial/test_overheads.py",
     "trial/test_divided.py",
+    "trial/test_experts.py",
     "trial/test_retries.py",
     "trial/test_rungs.py",
     "trial/test_stopping.py",
