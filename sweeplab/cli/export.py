@@ -19,7 +19,7 @@ from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig
 from sweeplab.execution.placement import refuse_missing_gpu
 from sweeplab.records.items import read_items
-from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.record import Status, TrialRecord, metric_value
 from sweeplab.records.store import make_folder, read_facts, read_records, trial_folder, write_text
 from sweeplab.report import find_answer
 from sweeplab.report.evidence.stored import StoredStudy
@@ -79,16 +79,18 @@ def _describe_ending(record: TrialRecord) -> str:
 
 
 def _find_best_trial(folder: Path, records: list[TrialRecord]) -> int:
-    """The last finished trial of the setting that leads: a fresh seed's where there are any. Raises `ConfigError`."""
+    """Of the setting that leads the finished trial with the best objective. Raises `ConfigError`."""
     facts = read_facts(folder)
     leading = (
         None if facts is None else find_answer(StoredStudy(facts, records, read_items(folder) or None, [])).leading
     )
-    trials = [] if leading is None else leading.trials
-    finished = [one.number for one in records if one.number in trials and one.status is Status.FINISHED]
-    if not finished:
-        raise ConfigError(f"trial=best: no setting leads in {folder}; see its report, or name a trial: trial=0")
-    return max(finished)
+    if facts is not None and leading is not None:
+        metric, direction = next(iter(facts.objectives.items()))
+        trials = [one for one in records if one.number in leading.trials and one.status is Status.FINISHED]
+        values = {one.number: value for one in trials if (value := metric_value(one, metric)) is not None}
+        if values:
+            return (max if direction == "maximize" else min)(values, key=lambda number: values[number])
+    raise ConfigError(f"trial=best: no setting leads in {folder}; see its report, or name a trial: trial=0")
 
 
 def choose_trial(config: StudyConfig, folder: Path, records: list[TrialRecord]) -> int:

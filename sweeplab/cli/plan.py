@@ -30,6 +30,7 @@ from sweeplab.config.search_rules import RACES
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
+from sweeplab.execution.placement import list_visible_gpus
 from sweeplab.planning.early import refuse_early
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
 from sweeplab.planning.probe import probe_models
@@ -67,7 +68,8 @@ def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> tuple[l
     planned = compose_planned_points(request, varied)  # before torch is imported: a mistake is refused at once
     refuse_early(config for _, config in planned)
     probe_models(config for _, config in planned)
-    start_seconds = _import_as_workers()
+    is_absent = request.config.executor.device == "cuda" and not list_visible_gpus()
+    start_seconds = None if is_absent else _import_as_workers()  # no time is predicted for what is not here
     from sweeplab.planning.forecast import Forecaster
     from sweeplab.training.optimizers import check_optimizer
 

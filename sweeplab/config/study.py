@@ -147,7 +147,7 @@ class StudyConfig(TrialConfig):
     )
     trial: int | Literal["best"] | None = key(
         "number of the trial to export, to run again, to see the answers of or to stop, or whose setting gets a "
-        "further seed; best: one of the setting that leads, of export and answers",
+        "further seed; best, of export and answers: the best seed of the setting that leads",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])

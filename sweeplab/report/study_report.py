@@ -90,7 +90,7 @@ def end_study(study: StoredStudy, most_settings: int) -> Ending:
     """What a terminal shows at the end: the answer, the best settings, and what to type next."""
     settings = group_by_setting(study.facts, study.records)
     return Ending(
-        state_answer(study.facts, settings, study.items),
+        state_answer(study.facts, settings, study.items, study.bases),
         rank_settings(study.facts, settings, study.items, study.bases, most_settings),
         list_next_steps(study.facts, settings, study.items),
     )

@@ -27,7 +27,7 @@ def study(*overrides: str) -> StudyConfig:
 
 
 REFUSED = {
-    "action=stop": r"action is unknown, got 'stop'; choose one of run, recommend, plan",
+    "action=pause": r"action is unknown, got 'pause'; choose one of run, recommend, plan",
     "adapter.method=loha": r"adapter.method is unknown, got 'loha'; choose one of lora, none",
     "adapter.method=prompt": r"adapter.method is set by adapter=OPTION, got prompt; write adapter=prompt$",
     "adapter.rank=0": r"adapter.rank must be at least 1, got 0; use adapter=none to train without one",

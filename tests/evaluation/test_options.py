@@ -37,7 +37,9 @@ def by_lm_eval(base: Base, options: dict[str, Any]) -> Evaluation:
         fewshot_as_multiturn=bool(options.get("apply_chat_template")),
         **({"limit": 8} | options),
     )
-    return Evaluation(_read_scores(found["results"], found["n-samples"]), _list_item_rows(found["samples"]))
+    prompts = tuple(one["arguments"][0][0] for samples in found["samples"].values() for one in samples)
+    scores = _read_scores(found["results"], found["n-samples"])
+    return Evaluation(scores, _list_item_rows(found["samples"]), prompts=prompts)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_an_untouched_folder_solves_nothing(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("name", "content", "number"),
     [
-        ("1.txt", "41,984", 1),
+        ("1.txt", "8,192", 1),
         ("8.txt", "training.gradient_clip=0.5", 8),
         ("9.txt", BROKEN, 9),
         ("9.txt", BROKEN.replace("learning_rate", "optimizer.lr"), 9),
@@ -77,6 +77,9 @@ def test_the_reference_commands_solve_all_ten(tmp_path: Path) -> None:
         if task.saved_as is not None:
             json.loads(done.stdout)
             (tmp_path / task.saved_as).write_text(done.stdout)
+        if task.name == "plan":
+            rows = json.loads((tmp_path / "runs" / "counted" / "plan.json").read_text())["rows"]
+            assert [row["num_trainable_params"] for row in rows] == [8_192, 32_768]
         if task.name == "run":
             first = score(tmp_path)
     assert {number for number, lack in first.items() if lack is None} == {1, 2}

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord
-from sweeplab.report import summarize_answer
+from sweeplab.report import find_answer
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.ranked import Position, RankedRow, Ranking
 from sweeplab.tracking.ending import draw_ranking, show_ending
@@ -46,7 +46,7 @@ def test_the_readme_shows_how_its_study_ends() -> None:
 @pytest.mark.parametrize("name", COMMITTED)
 def test_the_answer_of_the_report_comes_first(name: str) -> None:
     study = read_stored_study(ROOT / "reports" / name)
-    first = summarize_answer(study.facts, study.records, study.items)[0]
+    first = find_answer(study).statement
     assert " ".join(shown(study, 80).split()).startswith(f"{name}: {first}")
 
 

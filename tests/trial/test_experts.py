@@ -17,6 +17,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.data.batches import Windows, collate_tokens
 from sweeplab.models.base import _EMBEDDED as BASE
 from sweeplab.records.record import Status, TrialRecord
+from sweeplab.trial import capacity
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
 from tests.architectures import build_tiny_model
@@ -131,8 +132,12 @@ def test_checkpointing_and_a_resumed_trial_train_the_same(make_moe: SpecFactory,
     assert outcome(cut, resumed)["weights"] == outcome(plain, expected)["weights"]
 
 
-def test_in_a_cohort_it_waits_until_the_base_is_free(make_moe: SpecFactory, resources: Resources) -> None:
+def test_in_a_cohort_it_waits_until_the_base_is_free(
+    make_moe: SpecFactory, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Others of the same geometry share the base before it or after it; all end as they end by themselves."""
+    monkeypatch.setattr(capacity, "pays_to_measure", lambda *_: True)
+    monkeypatch.setattr(capacity, "measure_fastest_size", lambda trials, _: len(trials))
     toggles = ["false", "true", "false", "true"]
     specs = [make_moe(number, f"adapter.lora_mlp={toggle}") for number, toggle in enumerate(toggles)]
     assert all(spec.geometry == specs[0].geometry is not None for spec in specs)

@@ -1,6 +1,7 @@
 """An executor without workers: every trial that it is given ends at once, in the order of submission."""
 
 import math
+import queue
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
@@ -39,6 +40,7 @@ class StandinExecutor(Executor):
     def __init__(self, num_workers: int, num_observations: int) -> None:
         self.num_standins = num_workers
         self.num_observations = num_observations
+        self.events = queue.Queue()  # what a person asks for would come here; nobody does
         self.told: deque[Iterator[Event]] = deque()  # of each worker at work, what it has still to say
 
     @property
