@@ -16,7 +16,7 @@ from sweeplab.records.asked import TRIAL_FILE, AskedTrial, read_asked
 from sweeplab.records.lock import read_driver
 from sweeplab.records.store import read_facts, read_record, record_path, trial_files
 from sweeplab.records.wishes import AddSeed, StopStudy, StopTrial, Wish, read_wishes, write_wish
-from sweeplab.report.evidence.formatting import count_noun, describe_params
+from sweeplab.report.evidence.formatting import describe_params
 from sweeplab.runtime.errors import ConfigError
 
 
@@ -25,7 +25,8 @@ class AskedSetting(NamedTuple):
 
     params: dict[str, Any]
     trial: int  # the first of them
-    seeds: set[int]  # that it has, or that were asked for
+    seeds: set[int]  # of its trials
+    wished: set[int]  # that were asked for, and have no trial yet
 
 
 class Steering:
@@ -46,13 +47,16 @@ class Steering:
         self.settings: dict[str, AskedSetting] = {}
         self.setting_of: dict[int, AskedSetting] = {}
         for one in asked:
-            setting = self.settings.setdefault(identify_params(one.params), AskedSetting(one.params, one.number, set()))
+            setting = self.settings.setdefault(
+                identify_params(one.params), AskedSetting(one.params, one.number, set(), set())
+            )
             setting.seeds.add(one.seed)
             self.setting_of[one.number] = setting
         self.wishes = read_wishes(folder)[0]
         for wish in self.wishes:
             if isinstance(wish, AddSeed) and wish.trial in self.setting_of:
-                self.setting_of[wish.trial].seeds.add(wish.seed)
+                setting = self.setting_of[wish.trial]
+                setting.wished.update({wish.seed} - setting.seeds)
 
     def stop_study(self) -> str:
         """Asks the driver to end, and says so."""
@@ -81,25 +85,29 @@ class Steering:
             )
         if number is not None:
             self._check_trial(number)
+        if not self.settings:
+            raise ConfigError("action=extend has no setting to extend, since no trial was begun; run the study first")
         chosen = [*self.settings.values()] if number is None else [self.setting_of[number]]
         wanted = seeds or [self.find_next_seed(chosen)]
-        names = describe_seeds(wanted)
-        who = (
-            describe_params(chosen[0].params)
-            if len(chosen) == 1
-            else f"the {count_noun(len(chosen), 'setting')} so far"
-        )
-        missing = [(one, seed) for one in chosen for seed in wanted if seed not in one.seeds]
-        if not missing:
-            return f"{names[0].upper()}{names[1:]} of {who or 'the setting'}: there already, or asked for before."
-        for setting, seed in missing:
-            self._ask(AddSeed(setting.trial, seed))
-        after = "comes next." if self.is_driven else f"runs with: {self.facts.command}"
-        return f"{names[0].upper()}{names[1:]} of {who or 'the setting'} {after}"
+        new, before, there = list[int](), list[int](), list[int]()
+        for seed in wanted:
+            missing = [one for one in chosen if seed not in one.seeds | one.wished]
+            for setting in missing:
+                self._ask(AddSeed(setting.trial, seed))
+            is_wished = any(seed in one.wished for one in chosen)
+            (new if missing else before if is_wished else there).append(seed)
+        who = describe_params(chosen[0].params) if len(chosen) == 1 else f"the {len(chosen)} settings so far"
+        groups = {"Noted in the study": new, "Asked for before": before, "There already, with a trial": there}
+        said = [f"{what}: {_describe_seeds(found)} of {who}." for what, found in groups.items() if found]
+        if (new or before) and self.is_driven:
+            said.append("This comes next.")
+        elif new or before:
+            said.append(f"Not trained yet; the study's command trains this next: {self.facts.command}")
+        return " ".join(said)
 
     def find_next_seed(self, chosen: list[AskedSetting]) -> int:
         """The smallest seed that none of the settings has, and that the study does not plan."""
-        taken = set(self.facts.seeds).union(*(one.seeds for one in chosen))
+        taken = set(self.facts.seeds).union(*(one.seeds | one.wished for one in chosen))
         return next(seed for seed in range(len(taken) + 1) if seed not in taken)
 
     def _check_trial(self, number: int) -> None:
@@ -114,7 +122,7 @@ class Steering:
         return is_new
 
 
-def describe_seeds(seeds: list[int]) -> str:
+def _describe_seeds(seeds: list[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 

@@ -19,7 +19,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler
-from sweeplab.execution.wishes import HandStop, StudyStopped
+from sweeplab.execution.wishes import HandStop, StudyStopped, add_wished_seeds
 from sweeplab.planning.early import refuse_early
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.items import read_items
@@ -223,6 +223,7 @@ class Driver:
 
     def run_trials(self, search: Search, executor: Executor) -> None:
         """Runs the missing trials, or until the study is stopped."""
+        add_wished_seeds(self.folder, search)
         self.note_planned(search)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None

@@ -88,6 +88,13 @@ class Wishes:
             remove_wish(self.folder, StopTrial(record.number))
 
 
+def add_wished_seeds(folder: Path, search: Search) -> None:
+    """Takes in the seeds that were asked for before the driver began, so that what is planned counts them."""
+    for wish in read_wishes(folder)[0]:
+        if isinstance(wish, AddSeed):
+            search.add_seed(wish)
+
+
 def record_unstarted(spec: TrialSpec) -> TrialRecord:
     """The record of a trial that a person stopped while no worker had it."""
     return spec.new_record(Status.STOPPED, "by hand, while it did not train")

@@ -24,7 +24,9 @@ def test_what_runs_has_a_row_with_the_seed_that_a_press_adds(folder: Path) -> No
     with only_writer(folder):
         now = view.state()
         assert view.ask({"ask": "stop_trial", "trial": 3}) == "Trial 3 ends now, after its present step."
-        assert view.ask({"ask": "add_seed", "trial": 2, "seed": 2}) == "Seed 2 of rank=4 comes next."
+        assert view.ask({"ask": "add_seed", "trial": 2, "seed": 2}) == (
+            "Noted in the study: seed 2 of rank=4. This comes next."
+        )
         later = view.state()
     assert now["state"] == "The study is running, 2:05 left · 2/4 trials: 2 finished"
     assert (now["phase"], now["driven"], now["doing"]) == ("running", True, ["worker 0 trains"])

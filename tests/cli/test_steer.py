@@ -1,7 +1,9 @@
 """What may be asked of a study is written down and answered in a line; what may not be is refused in one."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -14,6 +16,8 @@ from sweeplab.runtime.errors import ConfigError
 from tests.cli.studies import make_study
 from tests.study_runs import ComposeStudy, run_cli
 
+LATER: Final = "Not trained yet; the study's command trains this next: run it"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -25,8 +29,8 @@ def test_a_press_is_written_down_once_and_a_second_one_says_so(folder: Path) -> 
         assert Steering(folder).stop_trial(2) == "Trial 2 ends now, after its present step."
         again = Steering(folder).stop_trial(2)
         assert again == "Trial 2 was asked to end before; it ends now, after its present step."
-        assert Steering(folder).add_seeds(2, [7]) == "Seed 7 of rank=4 comes next."
-        assert Steering(folder).add_seeds(0, [7]) == "Seed 7 of rank=4: there already, or asked for before."
+        assert Steering(folder).add_seeds(2, [7]) == "Noted in the study: seed 7 of rank=4. This comes next."
+        assert Steering(folder).add_seeds(0, [7]) == "Asked for before: seed 7 of rank=4. This comes next."
     assert read_wishes(folder)[0] == [AddSeed(0, 7), StopTrial(2)]
 
 
@@ -46,12 +50,32 @@ def test_a_trial_that_has_ended_is_left_alone(folder: Path) -> None:
 
 
 def test_the_next_seed_is_one_that_the_study_does_not_plan_and_goes_on_from_what_was_asked(folder: Path) -> None:
-    assert Steering(folder).add_seeds(1, []) == "Seed 2 of rank=8 runs with: run it"
-    assert Steering(folder).add_seeds(1, []) == "Seed 3 of rank=8 runs with: run it"
-    assert Steering(folder).add_seeds(None, []) == "Seed 4 of the 2 settings so far runs with: run it"
-    assert Steering(folder).add_seeds(None, [3, 4]) == "Seeds 3, 4 of the 2 settings so far runs with: run it"
+    assert Steering(folder).add_seeds(1, []) == f"Noted in the study: seed 2 of rank=8. {LATER}"
+    assert Steering(folder).add_seeds(1, []) == f"Noted in the study: seed 3 of rank=8. {LATER}"
+    assert Steering(folder).add_seeds(None, []) == f"Noted in the study: seed 4 of the 2 settings so far. {LATER}"
+    assert Steering(folder).add_seeds(None, [3, 4]) == (
+        "Noted in the study: seed 3 of the 2 settings so far. "  # one of them has been asked for
+        f"Asked for before: seed 4 of the 2 settings so far. {LATER}"
+    )
     wanted = [(0, 3), (0, 4), (1, 2), (1, 3), (1, 4)]
     assert sorted((one.trial, one.seed) for one in read_wishes(folder)[0] if isinstance(one, AddSeed)) == wanted
+
+
+def test_a_seed_that_has_a_trial_and_one_that_was_asked_for_are_told_apart(folder: Path) -> None:
+    assert Steering(folder).add_seeds(0, [1]) == "There already, with a trial: seed 1 of rank=4."
+    Steering(folder).add_seeds(0, [5])
+    assert Steering(folder).add_seeds(0, [5]) == f"Asked for before: seed 5 of rank=4. {LATER}"
+    assert Steering(folder).add_seeds(None, [0, 5]) == (
+        "Noted in the study: seed 5 of the 2 settings so far. "
+        f"There already, with a trial: seed 0 of the 2 settings so far. {LATER}"
+    )
+
+
+def test_a_study_without_a_trial_has_nothing_to_extend(folder: Path) -> None:
+    shutil.rmtree(folder / "trials")
+    with pytest.raises(ConfigError, match="no trial was begun; run the study first"):
+        Steering(folder).add_seeds(None, [5])
+    assert read_wishes(folder)[0] == []
 
 
 @pytest.mark.parametrize("number", [4, -1])
@@ -85,7 +109,7 @@ def test_the_command_line_asks_the_same(folder: Path, tmp_path: Path) -> None:
     said = "Trial 2 ends when the study goes on, and is not trained further.\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
     done = run_cli(tmp_path, "study.name=single", "action=extend", "trial=0", "extend.seeds=[5]")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Seed 5 of rank=4 runs with: run it\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"Noted in the study: seed 5 of rank=4. {LATER}\n", "")
     done = run_cli(tmp_path, "study.name=other", "action=stop")
     said = "sweeplab: runs/other holds no study; give study.name=NAME, or +experiment=NAME\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)

@@ -110,8 +110,8 @@ def test_seeds_are_added_while_a_study_runs_and_counted_as_planned(
     standin.plan(wait=[0])
     with standin.cli(tmp_path, RANKS) as study:
         wait_until(lambda: is_waiting(standin, 0))
-        assert Steering(folder).add_seeds(0, []) == "Seed 1 of rank=1 comes next."
-        assert Steering(folder).add_seeds(0, [1]) == "Seed 1 of rank=1: there already, or asked for before."
+        assert Steering(folder).add_seeds(0, []) == "Noted in the study: seed 1 of rank=1. This comes next."
+        assert Steering(folder).add_seeds(0, [1]) == "Asked for before: seed 1 of rank=1. This comes next."
         wait_until(lambda: (seen := read_status(folder)) is not None and seen.num_planned == 4)
         standin.let_go()
         study.communicate(timeout=MOST_SECONDS)
@@ -129,12 +129,15 @@ def test_seeds_are_added_to_a_study_that_has_ended(standin: Standin, tmp_path: P
     assert standin.run_cli(tmp_path, RANKS)[0] == 0
     steering = Steering(folder)
     said = steering.add_seeds(None, [])
-    assert said == f"Seed 1 of the 3 settings so far runs with: {steering.facts.command}"
-    assert Steering(folder).add_seeds(2, [5, 6]).startswith("Seeds 5, 6 of rank=3 runs with: ")
+    later = f"Not trained yet; the study's command trains this next: {steering.facts.command}"
+    assert said == f"Noted in the study: seed 1 of the 3 settings so far. {later}"
+    assert Steering(folder).add_seeds(2, [5, 6]) == f"Noted in the study: seeds 5, 6 of rank=3. {later}"
     code, out, err = standin.run_cli(tmp_path, RANKS)
     assert (code, err) == (0, "")
     found = [(record.params["adapter.rank"], record.seed) for record in read_records(folder)]
     assert sorted(found) == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (3, 5), (3, 6)]
+    assert out.startswith("8 trials, 3 done, 1 worker\n")
+    assert "nothing is left to train" not in out
     assert "[8/8]" in out
     assert standin.run_cli(tmp_path, RANKS)[0] == 0
     assert len(read_records(folder)) == 8
