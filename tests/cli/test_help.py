@@ -159,12 +159,27 @@ def test_it_imports_nothing_that_only_a_study_needs() -> None:
 
 
 def test_a_word_finds_the_keys_that_have_it() -> None:
-    assert asked_help(["--help", "rank"]) == "  adapter.rank=8              rank of A and B [whole number from 1]"
-    assert asked_help(["--help=training.epochs"]) == asked_help(["--help", "epochs"])
+    first = "  adapter.rank=8              rank of A and B [whole number from 1]"
+    assert asked_help(["--help", "adapter.rank"]) == first
+    assert str(asked_help(["--help", "rank"])).startswith(f"{first}\n  adapter.rank_pattern=")
     many = asked_help(["--help", "lora"]) or ""
     assert "adapter.lora_query" in many
     with pytest.raises(ConfigError, match=r"got epohcs; did you mean --help=training\.epochs\?$"):
         asked_help(["--help", "epohcs"])
+
+
+def found_keys(word: str) -> list[str]:
+    return re.findall(r"^  (\w[\w.\[\]]*)", str(asked_help(["--help", word])), re.MULTILINE)
+
+
+def test_names_come_before_meanings_and_what_always_has_an_effect_before_other_options() -> None:
+    assert found_keys("norm") == ["adapter.train_norms", "evaluation.normalize", "training.gradient_clip"]
+    assert found_keys("NORM") == found_keys("norm")
+    steps = found_keys("steps")
+    assert steps[:2] == ["training.max_steps", "schedule.warmup_steps"]
+    assert {"optimizer.ns_steps", "pruner.n_startup_steps"} < set(steps[2:])
+    assert found_keys("seed")[0] == "sampler.seed"
+    assert "optimizer.lr" not in found_keys("steps")
 
 
 def test_the_version_is_sweeplab_s_and_those_of_what_it_stands_on(
