@@ -16,6 +16,7 @@ from sweeplab.config.reference import (
     CLASS_S_OWN,
     LEFT_OUT,
     REQUIRED,
+    ROW,
     Key,
     Part,
     describe_option,
@@ -210,15 +211,22 @@ def _wrap(start: str, text: str) -> list[str]:
 
 
 def _entry(left: str, text: str) -> str:
-    """Two columns; what is too long for the first one has a line for itself."""
+    """Two columns; what is too long for the first one has a line for itself, and so has each row of a table."""
     left = f"  {left}"
-    lines = textwrap.wrap(
-        text, _WIDTH, initial_indent=" " * _COLUMN, subsequent_indent=" " * _COLUMN, break_on_hyphens=False
-    )
+    lines = [one for paragraph in text.splitlines() for one in _wrap_meaning(paragraph)]
     if len(left) > _COLUMN - 2 or not lines:
         wrapped = textwrap.wrap(left, _WIDTH, drop_whitespace=False, subsequent_indent="    ", break_on_hyphens=False)
         return "\n".join([*(line.rstrip() for line in wrapped), *lines])
     return "\n".join([left + lines[0][len(left) :], *lines[1:]])
+
+
+def _wrap_meaning(paragraph: str) -> list[str]:
+    """A paragraph in the second column; a row of a table from the left, its last cell below its own beginning."""
+    first = later = " " * _COLUMN
+    if paragraph.startswith(ROW):
+        paragraph = f"  {paragraph}"
+        first, later = "", " " * (paragraph.rindex("  ") + 2)
+    return textwrap.wrap(paragraph, _WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
 
 
 def _keys(part: Part) -> Iterator[str]:
