@@ -17,16 +17,17 @@ from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.differences import STUDY, list_differences
 from sweeplab.runtime.errors import ConfigError
+from sweeplab.tracking.ending import show_comparison
 
 
 def report_comparison(config: StudyConfig, console: Console) -> Path:
-    """Writes the report of the studies side by side and prints its path; gives its folder.
+    """Writes the report of the studies side by side, prints what it says and its path; gives its folder.
 
     Raises `ConfigError` and `StoreError`.
     """
     runs_dir, reports_dir = Path(config.study.runs_dir), Path(config.study.reports_dir)
     page = compare_studies(config.studies, runs_dir, reports_dir, config.compare.uncontrolled)
-    console.print(f"report {page}", soft_wrap=True, markup=False)
+    show_comparison(read_stored_study(page.parent), page, console)
     return page.parent
 
 

@@ -1,5 +1,6 @@
 """`action=export`: finished trials as an adapter or a merged model, compared with what was trained."""
 
+import json
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.actions import ExportConfig
 from sweeplab.config.adapter import BASE_CHANGING, VIRTUAL_TOKEN_METHODS, LoraAdapter, LowRankAdapter
 from sweeplab.config.compose import Request
+from sweeplab.config.model import EmbeddedModel, HubModel, LocalModel
 from sweeplab.config.parse import trial_config_from_dict
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.trial import TrialConfig
@@ -195,7 +197,6 @@ def compute_exported_logits(one: Source, export: ExportConfig, folder: Path, dev
     from peft import PeftModel
 
     from sweeplab.adapters.merging import attach_trained, compute_probe_logits
-    from sweeplab.config.model import LocalModel
     from sweeplab.config.quantization import WholeQuantization
     from sweeplab.models.base import load_base, load_model
     from sweeplab.runtime.device import resolve_precision
@@ -244,6 +245,30 @@ def silence_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it before sweeplab.models.quantization
 
 
+def describe_loading(settings: StudyConfig, chosen: list[Source]) -> str:
+    """The expression that loads an export; of a base that is embedded, or weights that PEFT does not read, by sweeplab.
+
+    BASE stands for an embedded base, where several trials were combined.
+    """
+    from sweeplab.models.base import read_architecture
+    from sweeplab.models.vision import choose_auto_class
+
+    first, path = chosen[0], json.dumps(str(settings.export.path))
+    model = first.config.model
+    loader = choose_auto_class(read_architecture(model)).__name__
+    if settings.export.kind == "merged":
+        return f"{loader}.from_pretrained({path})"
+    if len(chosen) == 1 and (isinstance(model, EmbeddedModel) or first.config.adapter.method not in _PEFT_METHODS):
+        return f"sweeplab.open_study({json.dumps(str(study_folder(settings)))}).load_adapter({first.record.number})"
+    base = "BASE"
+    if isinstance(model, LocalModel):
+        base = f"{loader}.from_pretrained({json.dumps(model.path)})"
+    elif isinstance(model, HubModel):
+        revision = f", revision={json.dumps(model.revision)}" if model.revision else ""
+        base = f"{loader}.from_pretrained({json.dumps(model.name)}{revision})"
+    return f"PeftModel.from_pretrained({base}, {path})"
+
+
 def export_study(request: Request, console: Console) -> None:
     """Writes `export.path`, whole or not at all. Raises `ConfigError` and `StoreError`."""
     settings, export = request.config, request.config.export
@@ -265,3 +290,4 @@ def export_study(request: Request, console: Console) -> None:
     numbers = ", ".join(str(one.record.number) for one in chosen)
     console.print(Text(f"trial {numbers} as {export.kind}: {path}"), soft_wrap=True)
     console.print(Text(verdict.sentence()), soft_wrap=True)
+    console.print(Text(f"load it in Python: {describe_loading(settings, chosen)}"), soft_wrap=True)

@@ -1,6 +1,7 @@
 """`--help`: how a command is written, examples, and every key with its meaning, default, unit and choices."""
 
 import platform
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from sweeplab.cli.exit_codes import EXIT_CODES
-from sweeplab.config.conf import options
+from sweeplab.config.conf import default_options, is_group, options
 from sweeplab.config.own_options import find_own_folder, list_beside, list_own_options
 from sweeplab.config.reference import (
     CLASS_S_OWN,
     LEFT_OUT,
     REQUIRED,
+    ROW,
     Key,
     Part,
     describe_option,
@@ -90,7 +92,7 @@ Report: reports/<study>/report.html
 Exit codes:
 {codes}
 --help GROUP shows one group, such as --help adapter, with its options;
---help WORD the keys that have it in their names, such as --help rank.
+--help WORD the keys that have it in name or meaning, such as --help rank.
 +experiment=NAME --cfg job shows what an experiment sets.
 --hydra-help has Hydra's own flags. For completion at TAB (bash or zsh):
   eval "$(python -m sweeplab --completion bash)"
@@ -159,10 +161,11 @@ def describe_group(name: str) -> str:
 
 
 def _describe_word(word: str, groups: list[str]) -> str:
-    """The keys that have a word in their names. Raises `ConfigError` where there is none."""
+    """The keys that have a word in their names or meanings. Raises `ConfigError` where there is none."""
     keys = [key for part in map(describe_part, part_names()) for key in part.keys]
-    exact = [key for key in keys if word in (key.name, key.name.rpartition(".")[2])]
-    found = exact or [key for key in keys if word and word in key.name]
+    whole = [key for key in keys if key.name == word]
+    ranked = [(rank, key) for key in keys if (rank := _rank_hit(word.lower(), key)) is not None] if word else []
+    found = whole or [key for _, key in sorted(ranked, key=lambda one: one[0])]
     if not found:
         near = find_similar(word, groups) or find_nearest_keys(word)
         remedy = f"did you mean --help={near[0]}?" if near else f"choose from {', '.join(groups)}"
@@ -170,6 +173,23 @@ def _describe_word(word: str, groups: list[str]) -> str:
     shown = [_entry(name_with_default(key), describe_key(key)) for key in found[:_MOST_FOUND]]
     left = len(found) - _MOST_FOUND
     return "\n".join([*shown, *([f"and {left} more; --help lists them all"] if left > 0 else [])])
+
+
+def _rank_hit(word: str, key: Key) -> tuple[int, int, int] | None:
+    """How well a key answers to a word, smaller first; None: not at all.
+
+    A name before a meaning; then a key of every option before one of the default option and that before others; then
+    the name of which the word is the larger part.
+    """
+    group, last = key.name.partition(".")[0], key.name.rpartition(".")[2]
+    names = (word == last, word in last.split("_"), word in last, word in key.name)
+    if not any(names) and re.search(rf"\b{re.escape(word)}\b", key.meaning.lower()) is None:
+        return None
+    has_all = not is_group(group) or set(options(group)) <= set(key.defaults)
+    options_rank = 0 if has_all else 1 if default_options().get(group) in key.defaults else 2
+    if any(names):
+        return names.index(True), options_rank, len(last)
+    return len(names), options_rank, 0
 
 
 def _head(part: Part) -> list[str]:
@@ -191,15 +211,22 @@ def _wrap(start: str, text: str) -> list[str]:
 
 
 def _entry(left: str, text: str) -> str:
-    """Two columns; what is too long for the first one has a line for itself."""
+    """Two columns; what is too long for the first one has a line for itself, and so has each row of a table."""
     left = f"  {left}"
-    lines = textwrap.wrap(
-        text, _WIDTH, initial_indent=" " * _COLUMN, subsequent_indent=" " * _COLUMN, break_on_hyphens=False
-    )
+    lines = [one for paragraph in text.splitlines() for one in _wrap_meaning(paragraph)]
     if len(left) > _COLUMN - 2 or not lines:
         wrapped = textwrap.wrap(left, _WIDTH, drop_whitespace=False, subsequent_indent="    ", break_on_hyphens=False)
         return "\n".join([*(line.rstrip() for line in wrapped), *lines])
     return "\n".join([left + lines[0][len(left) :], *lines[1:]])
+
+
+def _wrap_meaning(paragraph: str) -> list[str]:
+    """A paragraph in the second column; a row of a table from the left, its last cell below its own beginning."""
+    first = later = " " * _COLUMN
+    if paragraph.startswith(ROW):
+        paragraph = f"  {paragraph}"
+        first, later = "", " " * (paragraph.rindex("  ") + 2)
+    return textwrap.wrap(paragraph, _WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
 
 
 def _keys(part: Part) -> Iterator[str]:

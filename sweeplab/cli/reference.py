@@ -1,5 +1,6 @@
 """The page docs/configuration.md: `python -m sweeplab.cli.reference > docs/configuration.md`."""
 
+import re
 from typing import Final
 
 from sweeplab.cli.help import describe_key, name_with_default
@@ -30,7 +31,11 @@ def write_page() -> str:
 
 
 def _escape_cell(text: str) -> str:
-    return text.replace("|", r"\|").replace("<", "&lt;")
+    """Text in one line of Markdown; the cells of a table within it are told apart by dots."""
+    lines = [
+        re.sub(" {2,}", " · ", line.strip()) for line in text.replace("|", r"\|").replace("<", "&lt;").splitlines()
+    ]
+    return "<br>".join(lines)
 
 
 def _write_table(head: tuple[str, str], rows: list[tuple[str, str]]) -> list[str]:

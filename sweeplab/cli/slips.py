@@ -1,6 +1,5 @@
 """What people type who do not know the command line yet: each is refused with the line to type instead."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import Final, get_args
 
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.own_options import find_own_folder, list_own_options
-from sweeplab.config.schema import OF_A_TRIAL, holds, schema_keys
+from sweeplab.config.schema import OF_A_TRIAL, is_known, schema_keys
 from sweeplab.config.study import StudyConfig
-from sweeplab.config.suggestions import find_meant_key, find_similar
+from sweeplab.config.suggestions import find_meant_key, find_similar, fit_value, mend_value
 from sweeplab.runtime.errors import ConfigError
 
 _EXPERIMENT: Final = ("experiment", "experiments", "exp")
-_ROUND: Final = re.compile(r"\((.*)\)")
-_DECIMAL_COMMA: Final = re.compile(r"-?\d+,\d+")
+_NO_KEY: Final = ("space", "experiment", "+experiment", "json")
 _HELP: Final = ("help", "-help", "-?", "man")
 
 
@@ -40,21 +38,32 @@ def refuse_slips(arguments: Sequence[str], flag_values: Sequence[int]) -> None:
             _refuse_pieces(arguments, place)
         elif key.startswith("space."):
             _refuse_axis(argument, key, value)
-        elif _ROUND.fullmatch(value) and holds(key, list):
-            raise ConfigError(f"{argument}: a list has square brackets; type {_quote(key, f'[{value[1:-1]}]')}")
-        elif _DECIMAL_COMMA.fullmatch(value) and _is_fraction(key, value):
-            raise ConfigError(f"{argument}: a number has a point; type {_quote(key, value.replace(',', '.'))}")
+        elif (mended := mend_value(key, value)) != value:
+            rule = "a list has square brackets" if mended.startswith("[") else "a number has a point"
+            raise _propose(f"{argument}: {rule}", f"{key}={mended}")
 
 
-def _quote(key: str, value: str) -> str:
-    """`key=value` as it is typed in a shell."""
-    return shlex.quote(f"{key}={value}")
+class _SlipError(ConfigError):
+    """A mistake with the one argument to type instead."""
+
+    def __init__(self, wrong: str, typed: str) -> None:
+        super().__init__(f"{wrong}; type {shlex.quote(typed)}")
+        self.typed = typed
 
 
-def _is_fraction(key: str, value: str) -> bool:
-    """True for 0,001 where a single number below one is wanted, which no list of two values would be."""
-    field = schema_keys().get(key)
-    return field is not None and value.startswith("0,") and float in (field.annotation, *get_args(field.annotation))
+def _propose(wrong: str, typed: str) -> ConfigError:
+    """The refusal with what to type, which has no further slip: one mistake often comes with another."""
+    try:
+        refuse_slips([typed], [])
+    except _SlipError as further:
+        return _SlipError(wrong, further.typed)
+    except ConfigError:  # one that no single argument mends
+        pass
+    key, equals, value = typed.partition("=")
+    meant = find_meant_key(key) if equals and not is_known(key) and key.partition(".")[0] not in _NO_KEY else None
+    if meant is not None and not is_group(key):
+        return _propose(wrong, f"{meant}={fit_value(meant, value)}")
+    return _SlipError(wrong, typed)
 
 
 def _refuse_word(arguments: Sequence[str], place: int) -> None:
@@ -66,7 +75,7 @@ def _refuse_word(arguments: Sequence[str], place: int) -> None:
         return
     if following and following[0].startswith("="):
         rest = following[0].removeprefix("=") or "".join(arguments[place + 2 :][:1]) or "VALUE"
-        raise ConfigError(f"{word} {following[0]}: no blanks stand around =; type {_quote(word, rest)}")
+        raise _propose(f"{word} {following[0]}: no blanks stand around =", f"{word}={rest}")
     actions = get_args(StudyConfig.model_fields["action"].annotation)
     if word in actions:
         raise ConfigError(f"{word} is no argument; type action={word}")
@@ -85,14 +94,14 @@ def _refuse_blank(arguments: Sequence[str], place: int) -> None:
     following = arguments[place + 1]
     if "=" not in following and not following.startswith(("-", "~", "+")):
         typed = f"{arguments[place]}{following}"
-        raise ConfigError(f"{arguments[place]} {following}: no blanks stand around =; type {shlex.quote(typed)}")
+        raise _propose(f"{arguments[place]} {following}: no blanks stand around =", typed)
 
 
 def _refuse_experiment(argument: str, value: str) -> None:
     own = list_own_options(find_own_folder([argument]), "experiment")
     there = sorted({*options("experiment"), *own})
     if value in there:
-        raise ConfigError(f"{argument}: an experiment is added with a plus; type +experiment={value}")
+        raise _propose(f"{argument}: an experiment is added with a plus", f"+experiment={value}")
     near = find_similar(value, there)
     remedy = f"type +experiment={near[0]}" if near else f"type +experiment=NAME; there are: {', '.join(there)}"
     raise ConfigError(
@@ -108,15 +117,13 @@ def _refuse_axis(argument: str, key: str, value: str) -> None:
     if name.partition(".")[0] not in OF_A_TRIAL:
         meant = find_meant_key(name)
         if meant is not None and meant.partition(".")[0] in OF_A_TRIAL:
-            line = _quote(f"space.{meant}.{ending or 'choices'}", value)
-            raise ConfigError(f"{argument}: {name} is no key that can be varied; type {line}")
-    inner = _ROUND.fullmatch(value)
-    if inner and ending in ("choices", None):
-        line = _quote(f"space.{name}.choices", f"[{inner[1]}]")
-        raise ConfigError(f"{argument}: a list has square brackets; type {line}")
+            typed = f"space.{meant}.{ending or 'choices'}={value}"
+            raise _propose(f"{argument}: {name} is no key that can be varied", typed)
+    mended = mend_value(f"space.{name}.choices", value)
+    if mended != value and ending in ("choices", None):
+        raise _propose(f"{argument}: a list has square brackets", f"space.{name}.choices={mended}")
     if ending is None and value.startswith("[") and value.endswith("]"):
-        line = _quote(f"space.{name}.choices", value)
-        raise ConfigError(f"{argument}: the values of an axis are its choices; type {line}")
+        raise _propose(f"{argument}: the values of an axis are its choices", f"space.{name}.choices={value}")
 
 
 def _refuse_pieces(arguments: Sequence[str], place: int) -> None:
@@ -124,7 +131,7 @@ def _refuse_pieces(arguments: Sequence[str], place: int) -> None:
     for end in range(place + 1, len(arguments)):
         whole = " ".join(arguments[place : end + 1])
         if whole.count("[") == whole.count("]"):
-            raise ConfigError(f"{arguments[place]}: quote what holds brackets and blanks; type {shlex.quote(whole)}")
+            raise _propose(f"{arguments[place]}: quote what holds brackets and blanks", whole)
 
 
 def refuse_missing_path(group: str, value: str) -> None:

@@ -1,5 +1,6 @@
 """What there is to say of every key, read off the models and conf: for `--help`, the documentation and editors."""
 
+import json
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from sweeplab.records.section import Section, said_of
 REQUIRED: Final = "???"  # as conf has it
 LEFT_OUT: Final = "left out"  # of an entry's key that need not be given
 CLASS_S_OWN: Final = "the class's own"  # of an optimizer's argument that nobody gives
+ROW: Final = "  "  # how a row of a table begins in what an option says of itself
 _LONG: Final = 60  # characters of a mapping, above which its keys are left out
 
 _TYPES: Final = {
@@ -87,7 +89,8 @@ def to_flow(value: Any) -> str:
     if isinstance(value, dict):
         inside = ", ".join(f"{name}: {to_flow(one)}" for name, one in value.items())
         return f"{{{inside if len(inside) <= _LONG else '...'}}}"
-    return str(value)
+    text = str(value)
+    return json.dumps(text) if "\n" in text else text
 
 
 def _describe_values(schema: dict[str, Any]) -> str:
@@ -130,14 +133,25 @@ def _option_names(part: str) -> list[str]:
 
 
 def describe_option(group: str, name: str) -> str:
-    """What an option's file says of itself: the comment at its top, without the command."""
-    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    comment: list[str] = []
-    for line in lines:
+    """What an option's file says of itself: the comment at its top, without the command.
+
+    Each paragraph is one line, and so is each row of a table, which begins with blanks.
+    """
+    described: list[str] = []
+    begins, is_command = True, False
+    for line in (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        comment.append(line.lstrip("# "))
-    return " ".join(line for line in comment if not line.startswith(("python -m", "@package")))
+        text = line.removeprefix("#").removeprefix(" ").rstrip()
+        if is_command or text.startswith(("python -m", "@package")):
+            is_command = text.endswith("\\")  # it goes on in the next line
+        elif text.startswith(ROW) or begins:
+            described.append(text)
+            begins = text.startswith(ROW)
+        elif text:
+            described[-1] += f" {text}"
+        begins |= not text
+    return "\n".join(line for line in described if line)
 
 
 def _default(group: str, name: str, field: FieldInfo, values: dict[str, Any]) -> Any:

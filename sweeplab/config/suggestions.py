@@ -1,14 +1,17 @@
 """The keys of the configuration, and which of them a user most likely meant."""
 
+import re
 import shlex
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, get_args
 
 from sweeplab.config.adapter import TOGGLES
 from sweeplab.config.schema import holds, schema_keys
 
 _SIMILAR: Final = 0.6  # of two names, as difflib measures it; below, a suggestion misleads
 _NUM_NAMED: Final = 3  # keys in a refusal
+_ROUND: Final = re.compile(r"\((.*)\)")
+_DECIMAL_COMMA: Final = re.compile(r"-?0,\d+")
 _SIMILAR_IN_ALL: Final = 0.8  # of two keys with their sections, which have those in common
 OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what is said here
     **dict.fromkeys(("lr", "learning_rate"), "optimizer.lr"),
@@ -86,6 +89,27 @@ def describe_unknown_key(key: str, value: str | None = None) -> str:
 def _propose(key: str, value: str | None) -> str:
     if value is None:
         return f"did you mean {key}?"
-    if holds(key, list) and not value.startswith("["):
-        value = f"[{value}]"
-    return f"type {shlex.quote(f'{key}={value}')}"
+    return f"type {shlex.quote(f'{key}={fit_value(key, value)}')}"
+
+
+def fit_value(key: str, value: str) -> str:
+    """The value of another key as this one takes it."""
+    value = mend_value(key, value)
+    return f"[{value}]" if holds(key, list) and not value.startswith("[") else value
+
+
+def mend_value(key: str, value: str) -> str:
+    """The value as its key takes it: a list in square brackets, a number with a point; else as it is.
+
+    An axis's choices are a list, too.
+    """
+    round_brackets = _ROUND.fullmatch(value)
+    if round_brackets and (holds(key, list) or (key.startswith("space.") and key.endswith(".choices"))):
+        return f"[{round_brackets[1]}]"
+    return value.replace(",", ".") if _DECIMAL_COMMA.fullmatch(value) and _is_number(key) else value
+
+
+def _is_number(key: str) -> bool:
+    """True where a single fraction is wanted, so that 0,001 is no list of two values."""
+    field = schema_keys().get(key)
+    return field is not None and float in (field.annotation, *get_args(field.annotation))

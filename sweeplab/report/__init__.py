@@ -1,6 +1,7 @@
 """Writes a report from records: tables, figures and an answer, as Markdown and as one HTML file."""
 
 from sweeplab.report.study_report import (
+    Ending,
     end_study,
     find_answer,
     rebuild_report,
@@ -13,6 +14,7 @@ from sweeplab.report.study_report import (
 )
 
 __all__ = [
+    "Ending",
     "end_study",
     "find_answer",
     "rebuild_report",

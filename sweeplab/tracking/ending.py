@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.report import end_study
+from sweeplab.report import Ending, end_study
 from sweeplab.report.evidence.formatting import count_noun, format_number
 from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.ranked import RankedRow, Ranking
@@ -28,15 +28,7 @@ _BOLD: Final = "bold"
 def show_ending(study: StoredStudy, folder: Path, report: Path, console: Console) -> None:
     """Prints how a study ended; `folder` is the study's, where its records lie, `report` the report's page."""
     end, width = end_study(study, _MOST_SETTINGS), console.width
-    _say(console, f"\n{study.facts.name}: {end.answer.first}", width, _BOLD)
-    if end.ranking.rows:
-        console.print()
-        _say(console, end.ranking.title, width)
-        for line in draw_ranking(end.ranking, width):
-            console.print(line, soft_wrap=True)
-    console.print()
-    for note in end.answer.notes:
-        _say(console, note, width)
+    _show_answer(study.facts.name, end, console)
     for step in end.steps:
         _say(console, f"{step.advice[0].upper()}{step.advice[1:]}{'.' if step.command is None else ':'}", width)
         if step.command is not None:
@@ -45,6 +37,25 @@ def show_ending(study: StoredStudy, folder: Path, report: Path, console: Console
         _say(console, f"W&B's runs are kept offline in {folder}/wandb; send them, once logged in:", width)
         console.print(Text(f"  wandb sync {folder}/wandb/offline-run-*"), soft_wrap=True)
     console.print(Text(f"records  {folder / 'trials'}\nreport   {report}"), soft_wrap=True)
+
+
+def show_comparison(study: StoredStudy, report: Path, console: Console) -> None:
+    """Prints what studies side by side say; `report` is their report's page. What to run next is each study's own."""
+    _show_answer(study.facts.name, end_study(study, _MOST_SETTINGS), console)
+    console.print(Text(f"report   {report}"), soft_wrap=True)
+
+
+def _show_answer(name: str, end: Ending, console: Console) -> None:
+    """The answer's sentence, the settings, and how certain it is."""
+    _say(console, f"\n{name}: {end.answer.first}", console.width, _BOLD)
+    if end.ranking.rows:
+        console.print()
+        _say(console, end.ranking.title, console.width)
+        for line in draw_ranking(end.ranking, console.width):
+            console.print(line, soft_wrap=True)
+    console.print()
+    for note in end.answer.notes:
+        _say(console, note, console.width)
 
 
 def _has_unsent_runs(folder: Path) -> bool:

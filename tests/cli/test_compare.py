@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from sweeplab.cli.compare import compare_studies
+from sweeplab.cli.compare import compare_studies, report_comparison
+from sweeplab.config.study import StudyConfig
 from sweeplab.records.items import ItemTable
 from sweeplab.records.record import Score, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
@@ -84,6 +87,29 @@ def test_studies_that_differ_in_the_adapter_stand_side_by_side(report: StudyFact
     means = np.array([[row.scores["new"]["exact_match"].value for row in records]]).reshape(2, 2, 2).mean(axis=2)
     for value in means.ravel():
         assert f"{value:.3f} ± 0.014" in twin
+
+
+def test_the_terminal_shows_the_answer_the_settings_and_where_the_report_is(
+    report: StudyFactory, compose_study: Callable[..., StudyConfig], tmp_path: Path
+) -> None:
+    report("a", 0.0)
+    report("b", 0.25, adapter__dora=True)
+    folders = (f"study.runs_dir={tmp_path}/runs", f"study.reports_dir={tmp_path}")
+    config = compose_study("action=compare", "studies=[a,b]", *folders)
+    out = StringIO()
+    folder = report_comparison(config, Console(file=out, width=100))
+    text = out.getvalue()
+    assert text.startswith("\na and b: ")
+    assert "study=b, rank=8 has the highest exact match on new, 0.635" in " ".join(text.split())
+    rows = [line.split()[:2] for line in text.splitlines()]
+    assert [row for row in rows if row[:1] in (["a"], ["b"]) and row[1] in "48"] == [
+        ["b", "8"],
+        ["b", "4"],
+        ["a", "8"],
+        ["a", "4"],
+    ]
+    assert text.endswith(f"report   {folder / 'report.html'}\n")
+    assert "action=" not in text  # what to type next would be a command of the comparison
 
 
 def test_a_comparison_is_rebuilt_byte_by_byte(report: StudyFactory, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,16 @@ def test_a_study_ends_with(
     assert standin.run_cli(tmp_path, *arguments)[0] == code
 
 
+@pytest.fixture
+def hangups_heeded() -> Iterator[None]:
+    """Also where the tests run under nohup, whose processes ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.usefixtures("hangups_heeded")
 def test_a_signal_ends_a_study_with(number: signal.Signals, code: int, standin: Standin, tmp_path: Path) -> None:
     standin.plan(wait=[0])
     with standin.cli(tmp_path) as driver:

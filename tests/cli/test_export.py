@@ -15,8 +15,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sweeplab.adapters.attach import save_adapter
 from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
-from sweeplab.cli.export import _TOLERANCES, Source, compare_logits, compute_exported_logits, export_to, find_source
+from sweeplab.cli.export import (
+    _TOLERANCES,
+    Source,
+    compare_logits,
+    compute_exported_logits,
+    describe_loading,
+    export_to,
+    find_source,
+)
 from sweeplab.cli.model_card import Verdict, write_card
+from sweeplab.config.model import LocalModel
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.models.base import Base, load_base
@@ -108,6 +117,7 @@ def test_a_merged_model_reloads_as_what_was_trained(made: Made, export: Export, 
     code, out, err, path = export("trial=1", "export.kind=merged", f"export.dtype={dtype}")
     assert (code, err) == (0, ""), err
     model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+    assert out.endswith(f'load it in Python: AutoModelForCausalLM.from_pretrained("{path}")\n')
     assert {weight.dtype for weight in model.parameters()} == {getattr(torch, dtype)}
     difference = find_largest_difference(compute_probe_logits(model), made.logits[1])
     assert difference < most
@@ -131,6 +141,7 @@ def test_an_adapter_loads_with_peft_onto_a_fresh_base(made: Made, export: Export
     model = PeftModel.from_pretrained(base_of(made.configs[0]).model, str(path))
     assert torch.equal(compute_probe_logits(model), made.logits[0])
     assert printed_difference(out) == 0
+    assert out.endswith('load it in Python: sweeplab.open_study("runs/made").load_adapter(0)\n')
     assert sorted(one.name for one in path.iterdir()) == [
         "README.md",
         "adapter_config.json",
@@ -151,6 +162,20 @@ def test_several_adapters_become_one(made: Made, export: Export, kind: str) -> N
     )
     assert find_largest_difference(compute_probe_logits(model), expected) < 1e-3
     assert "0.25 × trial 2 + 0.75 × trial 0, combined by PEFT's `cat`" in (path / "README.md").read_text()
+
+
+def test_how_an_adapter_is_loaded_is_said_by_base_and_method(made: Made, compose_study: Any, tmp_path: Path) -> None:
+    settings = compose_study(*STUDY, "action=export", "trial=0", f"export.path={tmp_path}/out")
+    base_of(made.configs[0].replaced(quantization=quantize("none"))).model.save_pretrained(tmp_path / "base")
+    folder = trial_folder(made.folder / "runs" / "made", 0) / "adapter"
+    local = made.configs[0].replaced(model=LocalModel(name="mine", path=f"{tmp_path}/base"))
+    chosen = [Source(TrialRecord(0, Status.FINISHED, 0, {}, {}), local, folder)]
+    expected = f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{tmp_path}/base"), "{tmp_path}/out")'
+    assert describe_loading(settings, chosen) == expected
+    made_of_two = [one._replace(config=made.configs[0]) for one in chosen * 2]
+    assert describe_loading(settings, made_of_two) == f'PeftModel.from_pretrained(BASE, "{tmp_path}/out")'
+    no_peft = [chosen[0]._replace(config=local.replaced(adapter=adapter_of("norms")))]
+    assert describe_loading(settings, no_peft).startswith("sweeplab.open_study(")
 
 
 MISTAKES: Final = [

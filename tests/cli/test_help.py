@@ -14,6 +14,7 @@ from sweeplab.cli.arguments import check_arguments
 from sweeplab.cli.help import asked_help, describe_all, describe_group
 from sweeplab.config.compose import compose_conf
 from sweeplab.config.conf import is_group, options
+from sweeplab.config.reference import describe_option
 from sweeplab.config.schema import GROUPS, key_names, schema_keys, section_kinds
 from sweeplab.config.study import AxisConfig, StudyConfig
 from sweeplab.records.claim import ClaimConfig
@@ -60,6 +61,19 @@ def test_a_group_s_help_says_what_each_option_is(group: str) -> None:
         said = re.search(rf"^  \+?{group}={option}(.*?)(?=^  \S|\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
         assert said is not None
         assert len(said.group(1).split()) >= 2, option
+
+
+def test_a_table_of_an_option_keeps_its_lines() -> None:
+    own = describe_group("evaluation").splitlines()
+    assert "    exact             exact_match    answer: a text, or a list of texts that" in own
+    assert own[own.index("    exact             exact_match    answer: a text, or a list of texts that") + 1 :][:2] == [
+        " " * 37 + "count",
+        "    number            acc            answer: a number, or a list; of a response",
+    ]
+    assert [line.split()[:2] for line in own if line.startswith("    mmlu_global_facts ")] == [
+        ["mmlu_global_facts", "mmlu_global_facts_test.jsonl"]
+    ]
+    assert describe_option("sampler", "nsga2").startswith("A genetic search")  # its command goes over three lines
 
 
 @pytest.mark.usefixtures("hydra")
@@ -159,12 +173,27 @@ def test_it_imports_nothing_that_only_a_study_needs() -> None:
 
 
 def test_a_word_finds_the_keys_that_have_it() -> None:
-    assert asked_help(["--help", "rank"]) == "  adapter.rank=8              rank of A and B [whole number from 1]"
-    assert asked_help(["--help=training.epochs"]) == asked_help(["--help", "epochs"])
+    first = "  adapter.rank=8              rank of A and B [whole number from 1]"
+    assert asked_help(["--help", "adapter.rank"]) == first
+    assert str(asked_help(["--help", "rank"])).startswith(f"{first}\n  adapter.rank_pattern=")
     many = asked_help(["--help", "lora"]) or ""
     assert "adapter.lora_query" in many
     with pytest.raises(ConfigError, match=r"got epohcs; did you mean --help=training\.epochs\?$"):
         asked_help(["--help", "epohcs"])
+
+
+def found_keys(word: str) -> list[str]:
+    return re.findall(r"^  (\w[\w.\[\]]*)", str(asked_help(["--help", word])), re.MULTILINE)
+
+
+def test_names_come_before_meanings_and_what_always_has_an_effect_before_other_options() -> None:
+    assert found_keys("norm") == ["evaluation.normalize", "adapter.train_norms", "training.gradient_clip"]
+    assert found_keys("NORM") == found_keys("norm")
+    steps = found_keys("steps")
+    assert steps[:2] == ["training.max_steps", "schedule.warmup_steps"]
+    assert {"optimizer.ns_steps", "pruner.n_startup_steps"} < set(steps[2:])
+    assert found_keys("seed")[0] == "sampler.seed"
+    assert "sampler.seed" not in steps
 
 
 def test_the_version_is_sweeplab_s_and_those_of_what_it_stands_on(
