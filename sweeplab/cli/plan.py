@@ -10,7 +10,6 @@ from rich.text import Text
 
 from sweeplab.cli.plan_tables import (
     PlanRow,
-    describe_setting,
     format_bytes,
     make_parts_table,
     make_settings_table,
@@ -36,6 +35,7 @@ from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memor
 from sweeplab.planning.probe import probe_models
 from sweeplab.records.plan import PLAN_VERSION, StudyPlan
 from sweeplab.records.store import to_json, write_json
+from sweeplab.report.evidence.formatting import describe_params
 from sweeplab.search.planned import compose_planned_points, count_planned_trials, list_settings
 
 if TYPE_CHECKING:
@@ -88,7 +88,12 @@ def _plan_rows(request: Request, varied: list[Axis], is_listed: bool) -> tuple[l
 def _find_largest_that_fits(rows: Sequence[PlanRow], memory_bytes: int) -> PlanRow | None:
     """The setting with the highest need of those that fit for certain."""
     fitting = [row for row in rows if judge_fit(row.forecast.memory.needed_bytes, memory_bytes) is Fit.FITS]
-    return max(fitting, key=lambda row: row.forecast.memory.needed_bytes, default=None)
+    return max(fitting, key=_rank_by_need, default=None)
+
+
+def _rank_by_need(row: PlanRow) -> tuple[float, int]:
+    """What orders settings by their need; of equal ones the one that trains more parameters is the larger."""
+    return row.forecast.memory.needed_bytes, row.forecast.num_trainable_params
 
 
 def _describe_fits(fits: Sequence[Fit]) -> str:
@@ -104,11 +109,11 @@ def _describe_device_memory(rows: Sequence[PlanRow], memory_bytes: int) -> list[
     fits = [judge_fit(row.forecast.memory.needed_bytes, memory_bytes) for row in rows]
     largest = _find_largest_that_fits(rows, memory_bytes)
     if largest is not None:
-        named = f"The largest that fits: {describe_setting(largest)}, "
+        named = f"The largest that fits: {describe_params(largest.params)}, "
         named += f"{format_bytes(largest.forecast.memory.needed_bytes)}."
     else:
-        smallest = min(rows, key=lambda row: row.forecast.memory.needed_bytes)
-        named = f"None fits for certain. {describe_setting(smallest)} needs the least, "
+        smallest = min(rows, key=_rank_by_need)
+        named = f"None fits for certain. {describe_params(smallest.params)} needs the least, "
         named += f"{format_bytes(smallest.forecast.memory.needed_bytes)}, most of it {suggest_remedies(smallest)}."
     return [
         f"Of {len(rows)} setting{'s' * (len(rows) != 1)} in {format_bytes(memory_bytes)}: "
@@ -120,11 +125,11 @@ def _describe_device_memory(rows: Sequence[PlanRow], memory_bytes: int) -> list[
 
 def _describe_exclusive(rows: Sequence[PlanRow]) -> list[str]:
     """Which settings cannot share a base, reason by reason."""
-    reasons: dict[str, list[PlanRow]] = {}
+    reasons: dict[str, list[str]] = {}
     for row in rows:
         if row.why_exclusive is not None:
-            reasons.setdefault(row.why_exclusive, []).append(row)
-    return [f"Trains alone: {'; '.join(map(describe_setting, same))}: {why}." for why, same in reasons.items()]
+            reasons.setdefault(row.why_exclusive, []).append(describe_params(row.params))
+    return [f"Trains alone: {'; '.join(same)}: {why}." for why, same in reasons.items()]
 
 
 def _describe_devices(training: TrainingConfig) -> list[str]:
@@ -278,7 +283,7 @@ def plan_study(request: Request, console: Console) -> None:
         return
     console.print(make_settings_table(str(config.study.name), rows, read_device_memory(config)))
     console.print(Text(_say_total(config, varied, num_trials, describe_time(times, num_workers))), soft_wrap=True)
-    console.print(make_parts_table(max(rows, key=lambda row: row.forecast.memory.training.total_bytes)))
+    console.print(make_parts_table(rows))
     for sentence in sentences:
         console.print(Text(sentence), soft_wrap=True)
     console.print(Text(f"plan     {path}"), soft_wrap=True)

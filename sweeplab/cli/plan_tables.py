@@ -65,10 +65,6 @@ def format_minutes(seconds: float | None) -> str:
     return DASH if seconds is None else f"{seconds / 60:,.1f}"
 
 
-def describe_setting(row: PlanRow) -> str:
-    return " ".join(f"{key}={value}" for key, value in row.params.items()) or "as configured"
-
-
 def _describe_fit(row: PlanRow, memory_bytes: int) -> str:
     """`yes`, or such as `no, 16.2 in train`: the unit is the column's."""
     memory, unit = row.forecast.memory, _choose_unit(memory_bytes)
@@ -128,11 +124,17 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     return table
 
 
-def make_parts_table(largest: PlanRow) -> Table:
+def _find_largest(rows: Sequence[PlanRow]) -> PlanRow:
+    """The setting with the highest peak of training; of equal ones that which trains the most parameters."""
+    return max(rows, key=lambda row: (row.forecast.memory.training.total_bytes, row.forecast.num_trainable_params))
+
+
+def make_parts_table(rows: Sequence[PlanRow]) -> Table:
     """Memory of the setting that needs the most, part by part, at each moment."""
+    largest = _find_largest(rows)
     moments = {name: asdict(parts) for name, parts in largest.forecast.memory.moments().items()}
     unit = _choose_unit(max(sum(parts.values()) for parts in moments.values()))
-    table = Table(title=f"memory of the largest setting: {describe_setting(largest)}, {unit.name}", **_BORDERLESS)
+    table = Table(title=f"memory of the largest setting: {describe_params(largest.params)}, {unit.name}", **_BORDERLESS)
     table.add_column("part")
     for name in moments:
         table.add_column(name, justify="right", no_wrap=True)

@@ -76,7 +76,7 @@ def test_the_rank_sweep_on_a_7b(plan: Plan) -> None:
     for row in values["rows"]:
         assert sum(row["memory"].values()) == row["peak_memory_bytes"]
         assert f"{row['peak_memory_bytes'] / 1e9:.3f}" in printed
-    assert "adapter.rank=256" in printed  # the largest setting's parts
+    assert "memory of the largest setting: rank=256, GB" in printed
     assert "upper bound" in printed
 
 
@@ -87,6 +87,13 @@ def test_a_cpu_plan_has_times_that_add_up(plan: Plan) -> None:
     assert seconds[0] < seconds[1]
     assert "Planned for cpu" in printed
     assert "measured" in printed
+
+
+def test_of_settings_with_one_peak_the_one_that_trains_the_most_is_the_largest(plan: Plan) -> None:
+    values, printed = plan("executor.device=cpu", "++space.adapter.rank.choices=[4,8]", "training.max_steps=20")
+    small, large = (row["peak_memory_bytes"] for row in values["rows"])
+    assert small == large  # a rank of 4 has the place of 8 in a slot
+    assert "memory of the largest setting: rank=8, MB" in printed
 
 
 def test_examples_that_would_be_cut_are_counted(plan: Plan) -> None:
@@ -240,6 +247,7 @@ def test_a_setting_of_toggles_is_named_by_those_that_are_on(plan: Plan) -> None:
     rows = [line.split() for line in printed.splitlines()]
     assert ["value", "+", "MLP", "4", "1"] in [row[:5] for row in rows]
     assert ["all", "4", "of", "lora", "8", "1"] in [row[:6] for row in rows]
+    assert "memory of the largest setting: all 4 of lora, rank=8, MB" in printed
 
 
 @pytest.mark.parametrize("more", [["study.num_trials=5"], ["study.num_trials=4", "study.enqueue=[{adapter: lora}]"]])
@@ -307,7 +315,7 @@ def test_the_plan_says_what_fits_and_the_largest_that_does(plan: Plan) -> None:
     assert expected[0] == "fits"
     assert expected[-1] == "does not fit"
     largest = values["rows"][expected.count("fits") - 1]
-    assert f"The largest that fits: adapter.rank={largest['params']['adapter.rank']}, " in printed
+    assert f"The largest that fits: rank={largest['params']['adapter.rank']}, " in printed
     assert f"no, {needs[-1] / 1e9:.1f} in" in printed
     counts = (expected.count("fits"), expected.count("does not fit"))
     assert f"{counts[0]} {'fits' if counts[0] == 1 else 'fit'}, " in printed
@@ -378,8 +386,8 @@ def test_the_plan_names_what_must_train_alone_and_why(plan: Plan) -> None:
     values, printed = plan("++space.adapter.dora.choices=[false,true]", "executor.device=cuda")
     reason = "adapter.dora=true scales the base's own columns"
     assert [row["alone"] for row in values["rows"]] == [None, reason]
-    assert f"Trains alone: adapter.dora=True: {reason}." in printed.splitlines()
-    assert f"Trains alone: adapter.dora=True: {reason}." in values["assumptions"]
+    assert f"Trains alone: dora=true: {reason}." in printed.splitlines()
+    assert f"Trains alone: dora=true: {reason}." in values["assumptions"]
     values, printed = plan("executor.device=cuda")
     assert [row["alone"] for row in values["rows"]] == [None]
     assert "Trains alone" not in printed
@@ -397,7 +405,7 @@ def test_experts_in_one_tensor_are_counted_and_train_alone(plan: Plan) -> None:
     assert added == 48 * 128 * 8 * ((2048 + 2 * 768) + (768 + 2048))
     why = "PEFT adapts model.layers.0.mlp.experts.gate_up_proj as a parameter, for all rows of a batch at once"
     assert (attention["alone"], experts["alone"]) == (None, why)
-    assert f"Trains alone: adapter.lora_mlp=True: {why}." in printed.splitlines()
+    assert f"Trains alone: lora_mlp=true: {why}." in printed.splitlines()
     copies = 48 * 128 * 3 * 2048 * 768 * 2  # W + s B A of all of them, in 16 bits
     states = added * 4 * 4  # weights, gradients and two states
     more_bytes = experts["peak_memory_bytes"] - attention["peak_memory_bytes"]
