@@ -16,7 +16,7 @@ from sweeplab.cli.slips import refuse_slips
 from sweeplab.config.compose import DEFAULT_NAME, mark_known
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.recommendation import imply_experiment
-from sweeplab.config.suggestions import find_meant_key
+from sweeplab.config.suggestions import find_meant_key, fit_value
 from sweeplab.runtime.errors import ConfigError, mask_passwords
 from sweeplab.runtime.paths import quote_command
 
@@ -107,7 +107,8 @@ def check_flags(arguments: Sequence[str]) -> None:
             continue  # short flags may stand together
         following = arguments[place + 1 :][:1]
         value = value or (following[0] if following and not following[0].startswith("-") else "...")
-        raise ConfigError(f"{argument} is no flag; write {find_meant_key(name) or 'KEY'}={value}, without dashes")
+        key = find_meant_key(name) or "KEY"
+        raise ConfigError(f"{argument} is no flag; write {key}={fit_value(key, value)}, without dashes")
 
 
 def quote_typed_command() -> str:

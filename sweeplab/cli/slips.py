@@ -14,6 +14,8 @@ from sweeplab.runtime.errors import ConfigError
 
 _EXPERIMENT: Final = ("experiment", "experiments", "exp")
 _NO_KEY: Final = ("space", "experiment", "+experiment", "json")
+_AXIS: Final = ("choices", "low", "high", "log", "step")
+_NOT_CHOICES: Final = ("choice", "values", "value", "options")  # what choices are called elsewhere
 _HELP: Final = ("help", "-help", "-?", "man")
 
 
@@ -29,7 +31,7 @@ def refuse_slips(arguments: Sequence[str], flag_values: Sequence[int]) -> None:
         if not equals:
             _refuse_word(arguments, place)
         elif key == "json":
-            raise ConfigError(f"{argument} is no argument; type --json")
+            raise _SlipError(f"{argument} is no argument", "--json")
         elif not value and place + 1 < len(arguments):
             _refuse_blank(arguments, place)
         elif key in _EXPERIMENT and (key != "experiment" or not argument.startswith("+")):
@@ -38,7 +40,7 @@ def refuse_slips(arguments: Sequence[str], flag_values: Sequence[int]) -> None:
             _refuse_pieces(arguments, place)
         elif key.startswith("space."):
             _refuse_axis(argument, key, value)
-        elif (mended := mend_value(key, value)) != value:
+        elif (mended := mend_value(find_meant_key(key) or key, value)) != value:
             rule = "a list has square brackets" if mended.startswith("[") else "a number has a point"
             raise _propose(f"{argument}: {rule}", f"{key}={mended}")
 
@@ -112,17 +114,19 @@ def _refuse_experiment(argument: str, value: str) -> None:
 def _refuse_axis(argument: str, key: str, value: str) -> None:
     """An axis without its section, or whose values are not called choices, or stand in round brackets."""
     parts = key.split(".")[1:]
-    ending = parts[-1] if parts[-1] in ("choices", "low", "high", "log", "step") and len(parts) > 1 else None
+    ending = parts[-1] if parts[-1] in (*_AXIS, *_NOT_CHOICES) and len(parts) > 1 else None
     name = ".".join(parts[:-1] if ending else parts)
+    called = "choices" if ending is None or ending in _NOT_CHOICES else ending
+    mended = mend_value(f"space.{name}.{called}", value)
     if name.partition(".")[0] not in OF_A_TRIAL:
         meant = find_meant_key(name)
         if meant is not None and meant.partition(".")[0] in OF_A_TRIAL:
-            typed = f"space.{meant}.{ending or 'choices'}={value}"
+            is_one = called == "choices" and not mended.startswith(("[", "{"))  # or several, without brackets
+            typed = f"space.{meant}.{called}={f'[{mended}]' if is_one else mended}"
             raise _propose(f"{argument}: {name} is no key that can be varied", typed)
-    mended = mend_value(f"space.{name}.choices", value)
-    if mended != value and ending in ("choices", None):
+    if mended != value:
         raise _propose(f"{argument}: a list has square brackets", f"space.{name}.choices={mended}")
-    if ending is None and value.startswith("[") and value.endswith("]"):
+    if ending in (None, *_NOT_CHOICES) and value.startswith("[") and value.endswith("]"):
         raise _propose(f"{argument}: the values of an axis are its choices", f"space.{name}.choices={value}")
 
 

@@ -169,6 +169,21 @@ def test_the_mistakes_of_a_new_user_are_one_line_each_with_what_to_type(
         ("help", "python -m sweeplab --help"),
         ("adapter.rank= 8", "adapter.rank=8"),
         ("adapter.rank =8", "adapter.rank=8"),
+        # two mistakes at once: what is proposed has neither
+        ("'space.rank.choices=(4,8)'", "'space.adapter.rank.choices=[4,8]'"),
+        ("'space.rank=(4,8)'", "'space.adapter.rank.choices=[4,8]'"),
+        ("space.rank=4,8", "'space.adapter.rank.choices=[4,8]'"),
+        ("space.rank.values=[4,8]", "'space.adapter.rank.choices=[4,8]'"),
+        ("space.adapter.rank.values=[4,8]", "'space.adapter.rank.choices=[4,8]'"),
+        ("space.rank.choices=[4, 8]", "'space.adapter.rank.choices=[4, 8]'"),
+        ("study.seeds = '(0,1)'", "'study.seeds=[0,1]'"),
+        ("seeds= '(0,1)'", "'study.seeds=[0,1]'"),
+        ("'seeds=(0,1)'", "'study.seeds=[0,1]'"),
+        ("lr=0,001", "optimizer.lr=0.001"),
+        ("rank = 8", "adapter.rank=8"),
+        ("lr = 0,001", "optimizer.lr=0.001"),
+        ("experiment = rank_sweep", "+experiment=rank_sweep"),
+        ("json = true", "--json"),
     ],
 )
 def test_what_people_type_first_is_answered_with_the_line(typed: str, line: str, tmp_path: Path) -> None:
