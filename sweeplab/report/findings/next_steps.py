@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from sweeplab.config.evaluation import OWN_TASK
 from sweeplab.config.recommendation import imply_experiment
 from sweeplab.records.items import Items
-from sweeplab.records.record import Status, StudyFacts
+from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.stored import value_at
-from sweeplab.report.evidence.formatting import count_noun, format_value, shorten_key
+from sweeplab.report.evidence.formatting import count_noun, format_value, label_metric, shorten_key
 from sweeplab.report.evidence.settings import Setting, collect_records, list_varied_keys
 from sweeplab.report.findings.answer import End, find_ends
 from sweeplab.report.findings.certainty import count_seeds
@@ -41,11 +42,24 @@ def list_next_steps(facts: StudyFacts, settings: list[Setting], items: Items | N
     if standing is None:
         return steps
     steps += list_open_steps(facts, standing)
+    if (by_own := _decide_by_own(facts, records)) is not None:
+        steps.append(by_own)
     best = next(iter(standing.leader.finished), None)
     if best is not None and value_at(best.config, "adapter.method") != "none":  # a whole base is not kept
         command = change_command(change_command(facts.command, "action", "export"), "trial", "best")
         steps.append(NextStep("take the best adapter with you", change_command(command, "export.path", "best")))
     return steps
+
+
+def _decide_by_own(facts: StudyFacts, records: Sequence[TrialRecord]) -> NextStep | None:
+    """For a study that scored the user's own questions and was decided by something else."""
+    measured = next((metric for record in records for metric in record.scores.get(OWN_TASK, {})), None)
+    if measured is None or any(metric.startswith(f"scores.{OWN_TASK}.") for metric in facts.objectives):
+        return None
+    decided = " and ".join(label_metric(metric) for metric in facts.objectives)
+    advice = f"your own questions were scored, but {decided} decided; a new study that they decide"
+    command = change_command(facts.command, "study.objectives", f"[scores.{OWN_TASK}.{measured}]")
+    return NextStep(advice, change_command(command, "study.name", f"{facts.name}_{OWN_TASK}"))
 
 
 def list_open_steps(facts: StudyFacts, standing: Standing) -> list[NextStep]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeplab.records.record import RaceGoal, StudyFacts, TrialRecord
+from sweeplab.records.record import RaceGoal, Score, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.next_steps import NextStep, change_command, list_next_steps
 
@@ -59,6 +59,24 @@ def test_the_best_at_an_end_asks_for_the_next_value(make_facts: FactsFactory, tr
 def test_failed_trials_come_first_and_without_a_value_nothing_else(make_facts: FactsFactory, trials: Trials) -> None:
     (only,) = steps(make_facts(), trials({4: (None,), 8: (None,)}))  # type: ignore[dict-item]
     assert only == NextStep("run 2 failed trials again", f"{COMMAND} study.retry=failed")
+
+
+def test_own_questions_that_did_not_decide_are_named_with_what_would_let_them(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    records = [
+        make_record(n, {"adapter.rank": rank}, 0, 1.0 + n, {"own": {"acc": Score(0.5, 0.1, 10)}})
+        for n, rank in enumerate((4, 8, 16))
+    ]
+    found = [one for one in steps(make_facts(), records) if "own questions" in one.advice]
+    assert [one.command for one in found] == [
+        f"{COMMAND} 'study.objectives=[scores.own.acc]' study.name=rank_sweep_own"
+    ]
+    assert found[0].advice.startswith("your own questions were scored, but held-out loss")
+    by_own = make_facts(objectives={"scores.own.acc": "maximize"})
+    assert not [one for one in steps(by_own, records) if "own questions" in one.advice]
+    without = [make_record(n, {"adapter.rank": rank}, 0, 1.0 + n) for n, rank in enumerate((4, 8, 16))]
+    assert not [one for one in steps(make_facts(), without) if "own questions" in one.advice]
 
 
 def test_a_race_asks_for_its_seeds_itself(make_facts: FactsFactory, trials: Trials) -> None:
