@@ -144,13 +144,6 @@ def _describe_devices(training: TrainingConfig) -> list[str]:
     ]
 
 
-def _describe_range(axis: Axis) -> str:
-    if axis.choices is not None:
-        return f"{axis.key} {', '.join(map(str, axis.choices))}"
-    step = f" by {axis.step}" if axis.step is not None else ""
-    return f"{axis.key} {axis.low} to {axis.high}{step}{' (log)' if axis.log else ''}"
-
-
 def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Forecast") -> list[str]:
     """What a setting's numbers assume, in sentences."""
     from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
@@ -207,7 +200,7 @@ def _write_sentences(
     )
     drawn = []
     if not is_listed:
-        ranges = "; ".join(map(_describe_range, varied)) or "nothing"
+        ranges = "; ".join(f"{one.key} {one.describe()}" for one in varied) or "nothing"
         drawn = [f"sampler={config.sampler.name} draws {ranges}. The table shows the configured point."]
     asked = read_device_memory(config)
     fit = [] if asked is None else _describe_device_memory(rows, asked)

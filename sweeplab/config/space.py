@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sweeplab.config.schema import OF_A_TRIAL
 from sweeplab.config.study import AXIS_KEYS
 from sweeplab.records.stored import is_number
-from sweeplab.runtime.errors import ConfigError, refuse
+from sweeplab.runtime.errors import ConfigError, refuse, write_value
 
 _MOST_POINTS: Final = 2000  # of a space that is listed
 Params = dict[str, Any]
@@ -48,6 +48,16 @@ class Axis(NamedTuple):
         spec = {"choices": choices, "low": self.low, "high": self.high, "log": self.log or None, "step": self.step}
         spec["begin"] = self.begin
         return {name: value for name, value in {**spec, "when": when}.items() if value is not None}
+
+    def describe(self) -> str:
+        """The values in words, such as `4, 8` or `0.001 to 0.1 (log)`, and what they go with."""
+        if self.choices is not None:
+            text = ", ".join(map(write_value, self.choices))
+        else:
+            step = f" by {self.step}" if self.step is not None else ""
+            text = f"{self.low} to {self.high}{step}{' (log)' if self.log else ''}"
+        where = (f"{key} is {' or '.join(map(write_value, values))}" for key, values in self.when)
+        return f"{text} where {' and '.join(where)}" if self.when else text
 
     def active(self, params: Params) -> bool:
         """True where the axis is drawn beside `params`; an axis whose condition was not drawn itself is not."""

@@ -4,7 +4,7 @@ import re
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.text import Text
@@ -41,7 +41,7 @@ from sweeplab.report import write_index, write_report
 from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.findings.standing import describe_standing
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, write_value
 from sweeplab.search.growth import list_lost_seeds, list_lost_values
 from sweeplab.search.planned import compose_planned_points, count_planned_trials
 from sweeplab.search.samplers import check_space
@@ -53,6 +53,8 @@ from sweeplab.tracking.progress import StudyProgress
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.under_way import TimeLimit
 from sweeplab.tracking.wandb_runs import build_tracker
+
+_OBJECTIVES: Final = "study.objectives"
 
 
 def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
@@ -77,29 +79,40 @@ def _describe_study(request: Request, varied: list[Axis]) -> StudyFacts:
     )
 
 
-def _suggest_name(now: StudyFacts, after: dict[str, Any], differing: list[str]) -> str:
-    """A study name from the first value that has changed: `rank_8` for the default name, else such as `mine-rank_8`."""
+def _suggest_name(now: StudyFacts, differing: list[str]) -> str:
+    """A study name from the first value that has changed: `rank_8` for the default name, else such as `mine-rank_8`;
+    for other objectives from the first one's name."""
+    after = _flatten_facts(now)
     changed = next((key for key in differing if isinstance(after.get(key), str | int | float)), None)
-    ending = "other" if changed is None else f"{changed.rpartition('.')[2]}_{after[changed]}"
+    ending = "other" if changed is None else f"{changed.rpartition('.')[2]}_{write_value(after[changed])}"
+    if changed is None and _OBJECTIVES in differing:
+        ending = next(iter(now.objectives)).rpartition(".")[2].partition(",")[0]
     plain = re.sub(r"[^\w.-]+", "-", ending[:40], flags=re.ASCII).strip("-.")
     return plain if now.name == DEFAULT_NAME else f"{now.name}-{plain}"
+
+
+def _list_differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    """A sentence for each key of two flat configurations whose value differs; null is what a missing one stands for."""
+    return {
+        key: f"{key} was {write_value(before.get(key))}, now {write_value(after.get(key))}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key)
+    }
 
 
 def _list_changes(earlier: StudyFacts, now: StudyFacts) -> dict[str, str]:
     """The changes that make this another experiment, as sentences by key. More seeds, more trials and more values of
     an axis are none."""
-    before, after = _flatten_facts(earlier), _flatten_facts(now)
-    changes = {
-        key: f"{key.removeprefix('config.')} was {before.get(key)}, now {after.get(key)}"
-        for key in {**before, **after}
-        if before.get(key) != after.get(key)
-    }
+    changes = _list_differences(_flatten_facts(earlier), _flatten_facts(now))
+    if earlier.objectives != now.objectives:
+        were, are = (", ".join(facts.objectives) for facts in (earlier, now))
+        changes[_OBJECTIVES] = f"{_OBJECTIVES} were {were}, now {are}"
     grown = [*list_lost_values(earlier.space, now.space), *list_lost_seeds(earlier.seeds, now.seeds)]
     return changes | {change: change for change in grown}
 
 
 def _flatten_facts(facts: StudyFacts) -> dict[str, Any]:
-    return dict(flatten_keys({"config": make_comparable(facts.config), "objectives": facts.objectives}))
+    return dict(flatten_keys(make_comparable(facts.config)))
 
 
 def _refuse_changed_study(earlier: StudyFacts, now: StudyFacts, folder: Path) -> None:
@@ -108,7 +121,7 @@ def _refuse_changed_study(earlier: StudyFacts, now: StudyFacts, folder: Path) ->
     if changes:
         raise ConfigError(
             f"study.name={now.name} exists with another configuration ({'; '.join([*changes.values()][:3])}); "
-            f"add study.name={_suggest_name(now, _flatten_facts(now), [*changes])}, or remove {folder} to start over"
+            f"add study.name={_suggest_name(now, [*changes])}, or remove {folder} to start over"
         )
 
 
@@ -121,12 +134,11 @@ def _refuse_foreign_records(records: list[TrialRecord], request: Request, folder
     config = trial_config(request.overrides, first.params).to_dict() if not unfit else {}
     before, now = (dict(flatten_keys(make_comparable(one))) for one in (first.config, config))
     tried = ("training.micro_batch_size", "training.accumulation") if first.larger_batches else ()
-    differing = [key for key in {**before, **now} if key not in tried and before.get(key) != now.get(key)]
-    if differing:
-        changes = "; ".join(f"{key} was {before.get(key)}, now {now.get(key)}" for key in differing[:3])
+    changes = [change for key, change in _list_differences(before, now).items() if key not in tried]
+    if changes:
         raise ConfigError(
-            f"study.name={folder.name} has records of another configuration ({changes}) and no study.json; "
-            f"choose another study.name, or remove {folder} to start over"
+            f"study.name={folder.name} has records of another configuration ({'; '.join(changes[:3])}) and no "
+            f"study.json; choose another study.name, or remove {folder} to start over"
         )
 
 

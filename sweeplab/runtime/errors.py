@@ -41,6 +41,15 @@ def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
     return ConfigError(f"{key} {rule}, got {value}; {remedy}")
 
 
+def write_value(value: object) -> str:
+    """A value of a configuration, or a list of them, as a user types it and with all its digits: null, true, [1, 2]."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(write_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
 def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")

@@ -4,6 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from sweeplab.config.space import Axis, axis
+from sweeplab.runtime.errors import write_value
 
 _Spec = dict[str, Any]
 
@@ -35,15 +36,18 @@ def list_lost_values(earlier: dict[str, _Spec], now: dict[str, _Spec]) -> list[s
     More choices, a wider range and a finer step are allowed. An axis that is new, was removed, has another type or
     condition, or has lost a value is not: earlier trials would belong to another experiment.
     """
-    changes = [f"space.{key} was not varied, now {now[key]}" for key in now if key not in earlier]
+    changes = [
+        f"space.{key} was not varied and is now {axis(key, now[key]).describe()}" for key in now if key not in earlier
+    ]
     for key, spec in earlier.items():
+        before = axis(key, spec)
         if key not in now:
-            changes.append(f"space.{key} was {spec}, now not varied")
-        elif not _has_all_values(axis(key, now[key]), axis(key, spec)):
-            changes.append(f"space.{key} was {spec}, now {now[key]}")
+            changes.append(f"space.{key} was {before.describe()} and is now not varied")
+        elif not _has_all_values(axis(key, now[key]), before):
+            changes.append(f"space.{key} was {before.describe()} and is now {axis(key, now[key]).describe()}")
     return changes
 
 
 def list_lost_seeds(earlier: list[int], now: list[int]) -> list[str]:
     """A sentence where a seed was removed: the report would still show its trials as part of the study."""
-    return [] if set(earlier) <= set(now) else [f"study.seeds was {earlier}, now {now}"]
+    return [] if set(earlier) <= set(now) else [f"study.seeds was {write_value(earlier)}, now {write_value(now)}"]

@@ -2,22 +2,30 @@
 
 from pathlib import Path
 
-from sweeplab.config.space import Axis
+from sweeplab.config.space import Axis, flatten_keys
 from sweeplab.config.study import StudyConfig
 from sweeplab.records.asked import SEARCH_FILE, TRIAL_FILE, SearchFacts, read_search_facts, write_search_facts
 from sweeplab.records.store import trial_files
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, write_value
 from sweeplab.search.dashboard import remove_dashboard
 from sweeplab.search.warm_start import read_earlier_trials
 
 
 def _list_changed_settings(earlier: SearchFacts, config: StudyConfig) -> list[str]:
     """A sentence for each setting that has changed; empty where the study may go on."""
-    pairs = {
-        "constraints": (earlier.constraints, config.study.constraints),
-        "warm_start": (earlier.warm_start, config.study.warm_start),
-    }
-    return [f"study.{key} was {was} when the study began, now {now}" for key, (was, now) in pairs.items() if was != now]
+    study = config.study
+    before, now = (
+        dict(flatten_keys({"constraints": constraints})) | {"warm_start": warm_start}
+        for constraints, warm_start in (
+            (earlier.constraints, earlier.warm_start),
+            (study.constraints, study.warm_start),
+        )
+    )
+    return [
+        f"study.{key} was {write_value(before.get(key))} when the study began, now {write_value(now.get(key))}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
 
 
 def has_changed_settings(folder: Path, config: StudyConfig) -> bool:

@@ -94,6 +94,6 @@ def _read_study(config: StudyConfig) -> tuple[str, StudyFacts, list[TrialRecord]
     if facts is None:
         raise refuse("study.warm_start", f"must be another study in {config.study.runs_dir}", name, "check the name")
     if list(facts.objectives) != config.study.objectives:
-        rule = f"must have the objectives {config.study.objectives}"
-        raise refuse("study.warm_start", rule, f"{name} with {list(facts.objectives)}", "choose another study")
+        rule = f"must have the objectives {', '.join(config.study.objectives)}"
+        raise refuse("study.warm_start", rule, f"{name} with {', '.join(facts.objectives)}", "choose another study")
     return name, facts, read_records(folder)

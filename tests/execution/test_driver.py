@@ -119,19 +119,20 @@ def test_another_configuration_is_refused_with_the_difference(
         ("adapter.alpha_ratio=4", "adapter.alpha_ratio was 2.0, now 4.0", "alpha_ratio_4.0"),
         (
             "++space.adapter.rank.choices=[1,4]",
-            "space.adapter.rank was {'choices': [1, 2]}, now {'choices': [1, 4]}",
+            "space.adapter.rank was 1, 2 and is now 1, 4",
             "other",
         ),
         (
             "++space.adapter.dropout.choices=[0.0]",
-            "space.adapter.dropout was not varied, now {'choices': [0.0]}",
+            "space.adapter.dropout was not varied and is now 0.0",
             "other",
         ),
         (
             "study.objectives=[tokens_per_second]",
-            "objectives.heldout_loss_nats_per_token was minimize, now None",
-            "tokens_per_second_maximize",
+            "(study.objectives were heldout_loss_nats_per_token, now tokens_per_second)",
+            "tokens_per_second",
         ),
+        ("adapter.rslora=true", "adapter.rslora was false, now true", "rslora_true"),
         ("study.seeds=[1]", "study.seeds was [0], now [1]", "other"),
     ):
         with pytest.raises(ConfigError) as refused:
@@ -141,6 +142,20 @@ def test_another_configuration_is_refused_with_the_difference(
         assert str(refused.value).endswith(f"; add study.name={name}, or remove {folder} to start over")
     assert everything_in(folder) == before
     assert drive(make_request(RANKS, "adapter.alpha_ratio=4", "study.name=alpha_ratio_4.0"))[0] == 2  # the remedy helps
+
+
+def test_another_score_is_refused_in_words_with_a_name_from_its_last_part(
+    make_request: MakeRequest, standin_here: Standin, tmp_path: Path
+) -> None:
+    asked = [RANKS, "study.name=tested", "evaluation.tasks=[tiny_new_facts]"]
+    drive(make_request(*asked))
+    with pytest.raises(ConfigError) as refused:
+        drive(make_request(*asked, "study.objectives=[scores.tiny_new_facts.exact_match]"))
+    assert str(refused.value) == (
+        "study.name=tested exists with another configuration (study.objectives were heldout_loss_nats_per_token, now "
+        "scores.tiny_new_facts.exact_match); add study.name=tested-exact_match, "
+        f"or remove {tmp_path / 'runs' / 'tested'} to start over"
+    )
 
 
 @pytest.mark.parametrize("limit", ["4", "null"])
@@ -155,7 +170,7 @@ def test_a_study_that_began_before_samples_were_drawn_goes_on_only_with_the_same
     assert facts["config"]["evaluation"].pop("limit_seed") is None
     path.write_text(json.dumps(facts))
     if limit != "null":
-        with pytest.raises(ConfigError, match=r"another configuration \(evaluation.limit_seed was None, now 0\)"):
+        with pytest.raises(ConfigError, match=r"another configuration \(evaluation.limit_seed was null, now 0\)"):
             drive(make_request(*asked))
         asked.append("evaluation.limit_seed=null")
     assert drive(make_request(*asked))[0] == 2

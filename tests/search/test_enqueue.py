@@ -133,7 +133,12 @@ def test_a_warm_start_spares_the_random_beginning(open_search: Open, tmp_path: P
 @pytest.mark.parametrize(
     ("objective", "rank", "name", "message"),
     [
-        ("num_trainable_params", 8, "old", r"must have the objectives \['heldout_.*\], got old with \['num_trainable"),
+        (
+            "num_trainable_params",
+            8,
+            "old",
+            r"must have the objectives heldout_\w+, got old with num_trainable_params; ",
+        ),
         ("heldout_loss_nats_per_token", 999, "old", r"must have finished trials within space \(optimizer\.lr, adapter"),
         ("heldout_loss_nats_per_token", 8, "older", r"must be another study in .*, got older; check the name"),
         ("heldout_loss_nats_per_token", 8, "single", r"must be another study in .*, got single"),
@@ -154,7 +159,7 @@ def test_a_warm_start_comes_before_the_first_trial(open_search: Open, tmp_path: 
     overrides = (LR, RANK, "sampler=tpe", "study.num_trials=2", f"study.runs_dir={tmp_path}")
     search = open_search(*overrides)
     end(search, record_of(next(search.ask_all())))
-    with pytest.raises(ConfigError, match=r"study\.warm_start was None when the study began, now old; choose another"):
+    with pytest.raises(ConfigError, match=r"study\.warm_start was null when the study began, now old; choose another"):
         open_search(*overrides, "study.warm_start=old")
 
 
