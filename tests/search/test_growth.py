@@ -43,7 +43,7 @@ def test_an_axis_may_gain_values_and_nothing_else(earlier: Spec, now: Spec, goes
     found = list_lost_values({"adapter.rank": earlier}, {"adapter.rank": now})
     assert len(found) == (not goes_on)
     for change in found:
-        before, after = re.fullmatch(r"space\.adapter\.rank was (.+) and is now (.+)", change).groups()  # type: ignore[union-attr]
+        before, after = re.fullmatch(r"space\.adapter\.rank was (.+) and is now (.+)", change).groups()
         assert before != after
         assert not re.search(r"[{}']|True", change)
 
