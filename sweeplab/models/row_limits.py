@@ -74,7 +74,8 @@ def find_column_multiple(model: PreTrainedModel) -> int:
     model computes otherwise.
     """
     config = model.config.get_text_config()
-    lengths = [getattr(config, "max_position_embeddings", 0) or 0, *(one.num_tokens for one in _list_rotary_limits(config))]
+    rotary = [one.num_tokens for one in _list_rotary_limits(config)]
+    lengths = [getattr(config, "max_position_embeddings", 0) or 0, *rotary]
     is_half = model.dtype in (torch.bfloat16, torch.float16)
     return ATTENTION_BLOCK if is_half and all(length % ATTENTION_BLOCK == 0 for length in lengths) else 1
 
