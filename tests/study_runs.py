@@ -207,10 +207,12 @@ class Standin:
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Standin:
+def standin(tmp_path: Path) -> Iterator[Standin]:
     folder = tmp_path / "standin"
     folder.mkdir()
-    return Standin(folder)
+    standin = Standin(folder)
+    yield standin
+    standin.let_go()  # workers of killed drivers that still wait
 
 
 @pytest.fixture

@@ -109,7 +109,10 @@ def test_the_committed_report_was_made_with_the_experiments_values(
     now = experiments[name]
     assert study["seeds"] == now["study"]["seeds"]
     assert study["question"] == now["study"]["question"]
-    space = {key: {"choices": axis["choices"]} for key, axis in flatten(now["space"]).items()}
+    space: dict[str, Any] = {}
+    for key, axis in flatten(now["space"]).items():  # a group has its own choices, and keys of its options
+        parts = {f"{key}.{name}": part for name, part in axis.items() if isinstance(part, dict) and "choices" in part}
+        space |= {name: {"choices": part["choices"]} for name, part in {key: axis, **parts}.items()}
     assert {key: {"choices": axis["choices"]} for key, axis in study["space"].items()} == space
     values, kept = flatten(now), flatten(study["config"])
     if values["evaluation.limit"] is None:  # a seed of no sample is stored as none
