@@ -39,7 +39,7 @@ class FixedLength(Resources):
 
 def run_of(resources: Resources, micro_batch_size: int, seed: int, model: Model = TINY) -> RunningTrial:
     config = config_of(Trial(RANK, 1e-3, seed), 1, model)
-    config.training.micro_batch_size = micro_batch_size
+    config = config.replaced(training=config.training.replaced(micro_batch_size=micro_batch_size))
     spec = TrialSpec(seed, seed, {}, config, Path())
     return begin_trial(spec, spec.new_record(Status.FAILED), resources, lambda *_: None)
 
