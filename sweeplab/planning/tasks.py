@@ -50,11 +50,6 @@ class EvaluationWork(NamedTuple):
     def num_steps(self) -> int:
         return sum(task.num_steps for task in self.tasks)
 
-    @property
-    def writes_unknown_lengths(self) -> bool:
-        """True where a response may be longer than the right answers."""
-        return any(task.most_steps > task.num_steps for task in self.tasks)
-
 
 NO_TASKS: Final = EvaluationWork((), 0, 0, 0.0, 0.0)
 _counted: dict[str, EvaluationWork | None] = {}  # cache by model, settings and what is in the tasks' files
