@@ -16,6 +16,7 @@ _FILES: Final = ["model.path={folder}", "data.path={records}"]
 UNCOMMITTED: Final = {  # experiments on files that are not in the repository, and what stands in for these
     "+experiment=smollm2_rates": [*_FILES, "evaluation.data_dir={folder}"],
     "+experiment=smollm2_methods": [*_FILES, "evaluation.data_dir={folder}"],
+    "+experiment=smollm2_layers": _FILES,
     "+experiment=stories260k_rates": _FILES,
 }
 STAND_INS: Final = {
