@@ -175,11 +175,6 @@ def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Foreca
             "hand is: they are learned as text."
         )
     lines += [f"{note[0].upper()}{note[1:]}." for note in extent.notes]
-    if extent.num_learned:
-        lines.append(
-            f"{extent.num_learned:,} of {extent.num_heldout:,} held-out examples stand in training too, prompt and "
-            "response alike: their loss says how well they were learned by heart."
-        )
     if asks_tasks and forecast.row_limits:
         limit = forecast.row_limits[0]
         since = f", in texts of more than {limit.num_tokens} tokens" if limit.num_tokens else ""

@@ -173,7 +173,8 @@ class Tokenized:
     num_naming_special: int = 0  # of those to train on, whose text names special tokens, which stay text
     num_skipped: int | None = None  # records that teach nothing and were left out; None: there is no file of records
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
-    skipping: tuple[str, ...] = ()  # which records were skipped, and why
+    num_learned: int | None = None  # held-out examples that stand in training too; None: there is no file of records
+    warnings: tuple[str, ...] = ()  # which records were skipped, and why; held-out examples that stand in training too
     batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
 
     def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:

@@ -130,10 +130,23 @@ def limit_examples(train: list[_Item], config: DataConfig) -> list[_Item]:
     return train if config.fraction is None else _take_fraction(train, config)
 
 
-def count_leaked_examples(splits: _Splits) -> int:
-    """The number of held-out examples that are also training examples, with the same prompt and response."""
+def count_learned(splits: _Splits) -> int | None:
+    """The number of held-out examples that are also training examples, with the same prompt and response.
+
+    None where there is no file: the embedded world holds out questions on purpose.
+    """
+    if splits.num_skipped is None:
+        return None
     known = set(map(json.dumps, splits.train))
     return sum(json.dumps(one) in known for one in splits.heldout)
+
+
+def warn_of_learned(splits: _Splits, num_learned: int | None) -> tuple[str, ...]:
+    """The sentence for held-out examples that are trained on; nothing where there is none."""
+    if not num_learned:
+        return ()
+    counted = f"{num_learned:,} of {len(splits.heldout):,} held-out examples stand in training too"
+    return (f"{counted}, prompt and response alike: their loss says how well they were learned by heart",)
 
 
 def load_splits(config: DataConfig) -> _Splits:

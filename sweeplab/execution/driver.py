@@ -223,7 +223,7 @@ class Driver:
         stored = StoredStudy(self.facts, records, items, read_base_scores(self.folder))
         report = write_report(self.facts, records, folder, items, stored.bases)
         write_index(folder.parent)
-        self.tracker.reported(ReportedStudy(self.facts, records, items, report))
+        self.tracker.reported(ReportedStudy(self.facts, records, items, stored.bases, report))
         show_ending(stored, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)
 

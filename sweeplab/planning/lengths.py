@@ -10,7 +10,7 @@ from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
 from sweeplab.data.prompts import Example
 from sweeplab.data.records import count_letters
-from sweeplab.data.sources import count_leaked_examples, load_splits
+from sweeplab.data.sources import count_learned, load_splits, warn_of_learned
 from sweeplab.data.tokenized import tokenize_splits
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.vision import read_image_size, refuse_other_family
@@ -62,11 +62,10 @@ def measure_data_extent(config: TrialConfig) -> DataExtent:
         return DataExtent(None, length, length, length - 1, None, measured=False)
     splits = load_splits(config.data)
     assert isinstance(config.data, TextData)
-    examples, of_file = splits.train, config.data.source != "world"  # whose facts are held out as questions on purpose
-    counts: dict[str, Any] = {"num_heldout": len(splits.heldout)}
-    if of_file:
-        counts["num_learned"] = count_leaked_examples(splits)
-    counts |= {"num_skipped": splits.num_skipped, "notes": (*splits.reading, *splits.skipping)}
+    examples, num_learned = splits.train, count_learned(splits)
+    counts: dict[str, Any] = {"num_heldout": len(splits.heldout), "num_learned": num_learned or 0}
+    warnings = (*splits.skipping, *warn_of_learned(splits, num_learned))
+    counts |= {"num_skipped": splits.num_skipped, "notes": (*splits.reading, *warnings)}
     if not (_is_small(examples) and _is_tokenizer_local(config.model)):
         return DataExtent(len(examples), length, length, length - 1, None, measured=False, **counts)
     tokenizer = load_tokenizer(config.model)

@@ -17,6 +17,7 @@ _ADDED: Final = (
     "notes",
     "num_naming_special",
     "num_skipped",
+    "num_learned",
     "num_heldout_examples",
     "kept_step",
 )  # left out where empty, so that records of before them stay as they are
@@ -137,6 +138,7 @@ class TrialRecord:
     num_naming_special: int | None = None  # of these, whose text names special tokens, which were read as text
     num_skipped: int | None = None  # records that teach nothing and are in no part; `notes` name the first
     num_heldout_examples: int | None = None  # with those that were dropped
+    num_learned: int | None = None  # of these, in training too, prompt and response alike
     num_heldout_truncated: int | None = None  # held-out examples cut at max_length, whose loss is of what is left
     tokens_per_second: float | None = None
     larger_batches: list[LargerBatch] = field(default_factory=list)  # that it was tried with, and ran out of memory

@@ -108,6 +108,8 @@ def summarize_settings(facts: StudyFacts, records: list[TrialRecord], items: Ite
     return build_settings_table(facts, group_by_setting(facts, records), brief=True, items=items)
 
 
-def summarize_answer(facts: StudyFacts, records: list[TrialRecord], items: Items | None = None) -> list[str]:
+def summarize_answer(
+    facts: StudyFacts, records: list[TrialRecord], items: Items | None = None, bases: Sequence[BaseScore] = ()
+) -> list[str]:
     """The result in sentences: the first one is the answer, the others say how certain it is."""
-    return state_answer(facts, group_by_setting(facts, records), items).sentences
+    return state_answer(facts, group_by_setting(facts, records), items, bases).sentences

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.items import Items
-from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 
 
 class ReportedStudy(NamedTuple):
@@ -15,6 +15,7 @@ class ReportedStudy(NamedTuple):
     facts: StudyFacts
     records: list[TrialRecord]
     items: Items | None
+    bases: list[BaseScore]
     page: Path  # report.html, in the report's folder
 
 

@@ -48,11 +48,11 @@ def _config_key(axis: str) -> str:
 
 def _build_answer_panels(reports: Any, study: ReportedStudy) -> list[Any]:
     """The answer in sentences above the settings with their intervals, and a bar for each setting beside it."""
-    sentences = map(escape_markdown, summarize_answer(study.facts, study.records, study.items))
+    stated = summarize_answer(study.facts, study.records, study.items, study.bases)
     table = summarize_settings(study.facts, study.records, study.items)
     first = next(iter(study.facts.objectives))
     return [
-        reports.MarkdownPanel(markdown="\n\n".join([*sentences, format_markdown_table(table)])),
+        reports.MarkdownPanel(markdown="\n\n".join([*map(escape_markdown, stated), format_markdown_table(table)])),
         reports.BarPlot(
             title=f"{label_metric(first)}: mean, least and most of a setting's seeds",
             metrics=[_summary_key(first)],

@@ -53,8 +53,8 @@ def attach_trial(
     record.num_train_examples, record.num_heldout_examples = data.num_examples, data.num_heldout
     record.num_truncated, record.num_dropped = data.num_truncated, data.num_dropped
     record.num_heldout_truncated, record.num_naming_special = data.num_heldout_truncated, data.num_naming_special
-    record.num_skipped = data.num_skipped
-    record.notes += [note for note in (*data.notes, *data.skipping) if note not in record.notes]
+    record.num_skipped, record.num_learned = data.num_skipped, data.num_learned
+    record.notes += [note for note in (*data.notes, *data.warnings) if note not in record.notes]
     why = None if spec.geometry is None else why_alone_on(base.model, spec.config)
     if why is not None:
         if asks_for_solo(spec) and resources.device.type != "cpu":

@@ -122,7 +122,7 @@ class Cohort:
         base, data = load_trial(spec, record, self.resources)
         if self.trials and (self.trials[0].slot is None or why_alone_on(base.model, spec.config) is not None):
             return None
-        for sentence in data.skipping:
+        for sentence in data.warnings:
             self.say(f"{sentence[0].upper()}{sentence[1:]}.")
         score_base(spec, base, data, record, self.resources)
         return self.continue_from_checkpoint(attach_trial(spec, base, data, record, self.resources, self.observe))

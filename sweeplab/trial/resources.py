@@ -15,7 +15,7 @@ from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import Row, Tokenized
 from sweeplab.data.images import load_images
 from sweeplab.data.packing import pack_examples
-from sweeplab.data.sources import load_splits
+from sweeplab.data.sources import count_learned, load_splits, warn_of_learned
 from sweeplab.data.tokenized import tokenize_splits
 from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
@@ -153,6 +153,7 @@ class Resources:
             train, heldout = tokenized.train, tokenized.heldout
             refuse_unknown_tokens([*train.examples, *heldout.examples], count_embeddings(base.model))
             rows: Sequence[Row] = train.examples
+            num_learned = count_learned(splits)
             if data.packing:
                 packed = pack_examples(train.examples, length)
                 refuse_inexact_packing(base, packed, length)
@@ -170,7 +171,8 @@ class Resources:
                     train.num_naming_special,
                     num_skipped=None if splits.num_skipped is None else splits.num_skipped + tokenized.num_unusable,
                     notes=(*splits.reading, *train.notes),
-                    skipping=(*splits.skipping, *tokenized.skipping),
+                    num_learned=num_learned,
+                    warnings=(*splits.skipping, *tokenized.skipping, *warn_of_learned(splits, num_learned)),
                 )
             }
         return self.tokenized[key]

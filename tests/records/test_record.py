@@ -57,6 +57,7 @@ def full_record(**others: Any) -> TrialRecord:
         "num_dropped": 1,
         "num_naming_special": 1,
         "num_skipped": 2,
+        "num_learned": 3,
         "num_heldout_examples": 5,
         "num_heldout_truncated": 1,
         "tokens_per_second": 2434.5,

@@ -11,10 +11,11 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from sweeplab.records.claim import ClaimConfig
-from sweeplab.records.record import Phase, Status, StudyFacts, TrialRecord
-from sweeplab.records.store import read_facts, read_records
-from sweeplab.report import summarize_answer
+from sweeplab.records.record import BaseScore, Phase, Status, StudyFacts, TrialRecord
+from sweeplab.records.store import read_base_scores, read_facts, read_records
+from sweeplab.report import find_answer
 from sweeplab.report.evidence.formatting import describe_params
+from sweeplab.report.evidence.stored import StoredStudy
 from sweeplab.report.templating import escape_markdown
 from sweeplab.tracking.tracker import ReportedStudy
 from sweeplab.tracking.wandb_dashboards import (
@@ -79,7 +80,9 @@ class Online(NamedTuple):
     def found(self) -> ReportedStudy:
         facts = read_facts(self.folder / "runs" / "single")
         assert facts is not None
-        return ReportedStudy(facts, self.records, None, self.folder / "reports" / "single" / "report.html")
+        folder = self.folder / "runs" / "single"
+        page = self.folder / "reports" / "single" / "report.html"
+        return ReportedStudy(facts, self.records, None, read_base_scores(folder), page)
 
     def run_of(self, record: TrialRecord) -> str:
         return self.told.run_named(f"{describe_params(record.params)} seed={record.seed}")
@@ -164,7 +167,8 @@ def test_panels_name_what_the_runs_have(online: Online) -> None:
     sections = workspace["spec"]["section"]["panelBankConfig"]["sections"]
     answer, bars = sections[0]["panels"]
     assert sections[0]["name"] == "The answer"
-    for sentence in summarize_answer(online.found.facts, online.records):
+    told = json.loads(online.found.page.with_name("answer.json").read_text())
+    for sentence in [told["statement"], *told["warnings"]]:
         assert escape_markdown(sentence) in answer["config"]["value"]
     assert bars["config"]["metrics"] == ["heldout_loss_nats_per_token"]
     panels = {panel["viewType"]: panel["config"] for section in sections for panel in section["panels"]}
@@ -263,7 +267,16 @@ def claimed() -> ReportedStudy:
         {},
         [claim.model_dump() for claim in claims],
     )
-    return ReportedStudy(facts, records, None, Path("report.html"))
+    return ReportedStudy(facts, records, None, [], Path("report.html"))
+
+
+def test_the_workspace_says_of_the_base_what_the_answer_says(claimed: ReportedStudy) -> None:
+    worse = claimed._replace(bases=[BaseScore("key", 0.2, {}, 1.0, {})])
+    _, reports = _import_packages()
+    said = _build_sections(reports, worse)["The answer"][0]._to_model().config.value
+    answer = find_answer(StoredStudy(worse.facts, worse.records, None, worse.bases))
+    assert answer.statement.startswith("No gain over the base")
+    assert said.startswith(escape_markdown(answer.statement))
 
 
 def test_claims_are_a_table_and_a_panel(claimed: ReportedStudy) -> None:

@@ -54,6 +54,25 @@ def test_a_record_says_what_was_skipped_and_the_user_reads_it_before_training(
     assert said == [f"S{one[1:]}." for one in skipped]
 
 
+def test_held_out_examples_that_are_trained_on_are_counted_and_told(
+    make_spec: SpecFactory, resources: Resources, tmp_path: Path
+) -> None:
+    paths = tmp_path / "train.jsonl", tmp_path / "heldout.jsonl"
+    for path, places in zip(paths, (range(12), range(10, 14)), strict=True):
+        rows = [{"prompt": f"{place}", "completion": "a"} for place in places]
+        path.write_text("\n".join(map(json.dumps, rows)))
+    overrides = "data=json", f"data.path={paths[0]}", f"data.heldout_path={paths[1]}", "data.num_examples=null"
+    spec, said = make_spec(0, *overrides, "quantization=none", QUIET, "training.max_steps=1"), list[str]()
+    (record,) = run_cohort([spec], resources, lambda *_: None, said.append, list)
+    assert (record.num_learned, record.num_heldout_examples) == (2, 4)
+    sentence = (
+        "2 of 4 held-out examples stand in training too, prompt and response alike: their loss says how well they were "
+        "learned by heart"
+    )
+    assert said == [f"{sentence}."]
+    assert sentence in record.notes
+
+
 def test_a_record_counts_what_was_cut(make_spec: SpecFactory, resources: Resources) -> None:
     """A character is a token here, and every response ends with one more."""
     taught, asked = make_target_examples("new_facts")[:40], make_skill_items("new_facts")

@@ -71,7 +71,8 @@ def state_answer(
         counted = "counted neither for nor against their settings" if facts.race is None else "out of the race since"
         tally += f" {count_noun(num_stopped, 'trial')} stopped by hand, {counted}."
     records = [record for setting in settings for record in setting.records]
-    notes = [*_warn_of_truncation(records), *_tell_special_names(records), *_tell_skipped_records(records), tally]
+    notes = [*_warn_of_truncation(records), *_tell_special_names(records), *_tell_skipped_records(records)]
+    notes += [*_warn_of_learned(records), tally]
     if num_started == num_skipped == 0:
         return Answer("No trial has been recorded yet.", [], [])
     if num_finished == 0:
@@ -201,6 +202,15 @@ def _tell_skipped_records(records: list[TrialRecord]) -> list[str]:
     return [f"{count_noun(most, 'record')} of the data teach nothing and were skipped."] if most else []
 
 
+def _warn_of_learned(records: list[TrialRecord]) -> list[str]:
+    """How many held-out examples were trained on, by the trial that had the most of them."""
+    worst = max(records, key=lambda one: one.num_learned or 0, default=None)
+    if worst is None or not worst.num_learned:
+        return []
+    held = f"{worst.num_learned:,} of {count_noun(worst.num_heldout_examples or 0, 'held-out example')}"
+    return [f"{held} stood in training too: the held-out loss says how well they were learned by heart."]
+
+
 def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, compared: Comparison | None) -> str:
     """What to use, and what that gains."""
     best, label = evidence.best, label_metric(evidence.metric)
@@ -220,7 +230,7 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     if not rivals:
         return f"Use {best.label}: its {label} is {value}{gain}, and every other setting is worse."
     if len(rivals) == len(evidence.settings) - 1:
-        return f"No winner: {_count_all(evidence)} may be as good as the others. {has}.{_name_cheapest(evidence)}"
+        return f"No winner: {_equal_all(evidence)}. {has}.{_name_cheapest(evidence)}"
     if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
@@ -228,8 +238,10 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     return f"Use {best.label}: it has the {extreme} {label}, {value}{gain}; {others}."
 
 
-def _count_all(evidence: Evidence) -> str:
-    return "either setting" if len(evidence.settings) == 2 else f"each of the {len(evidence.settings)} settings"
+def _equal_all(evidence: Evidence) -> str:
+    if len(evidence.settings) == 2:
+        return "either setting may be as good as the other"
+    return f"each of the {len(evidence.settings)} settings may be as good as the others"
 
 
 def _name_cheapest(evidence: Evidence) -> str:

@@ -104,7 +104,7 @@ def _describe_spread(evidence: Evidence) -> list[str]:
     if spreads.pooled_df == 0:
         return ["Each difference stands on its own seeds."]
     scale = ", of the logarithm" if evidence.table.is_log else ""
-    freedoms = f"{spreads.pooled_df:.0f} degrees of freedom"
+    freedoms = f"{spreads.pooled_df:.0f} degree{'s' * (round(spreads.pooled_df) != 1)} of freedom"
     shared = f"The settings share what is known of their spread over seeds{scale}: {freedoms}"
     apart = [one.label for one, is_apart in zip(evidence.settings, spreads.apart_K, strict=True) if is_apart]
     if not apart:

@@ -459,6 +459,12 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
     skipped = [replace(record, num_skipped=place) for place, record in enumerate(records[3:])]
     assert "2 records of the data teach nothing and were skipped." in summarize_answer(make_facts(), skipped)
     assert not any("skipped" in said for said in summarize_answer(make_facts(), skipped[:1]))
+    learned = [replace(record, num_learned=place, num_heldout_examples=4) for place, record in enumerate(records[3:])]
+    assert (
+        "2 of 4 held-out examples stood in training too: the held-out loss says how well they were learned by heart."
+        in summarize_answer(make_facts(), learned)
+    )
+    assert not any("stood in training" in said for said in summarize_answer(make_facts(), learned[:1]))
     unknown = [replace(records[3], num_train_examples=None, num_dropped=None)]
     assert (
         "training.max_length=128 cut 1 training example; raise it to learn"
