@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Final, NoReturn, TypeGuard
 from sweeplab.cli.exit_codes import MISTAKE
 from sweeplab.config.conf import is_group, options
 from sweeplab.config.own_options import explain_missing_option, find_own_folder, list_own_options
-from sweeplab.config.schema import OF_A_TRIAL, holds
-from sweeplab.config.suggestions import EVERY_KEY, OTHER_NAMES, describe_unknown_key, find_similar
+from sweeplab.config.schema import OF_A_TRIAL, holds, is_known
+from sweeplab.config.suggestions import (
+    EVERY_KEY,
+    OTHER_NAMES,
+    describe_another_unknown_key,
+    describe_unknown_key,
+    find_similar,
+)
 from sweeplab.config.tasks import stands_nowhere
 from sweeplab.records.store import StoreError
 from sweeplab.runtime.errors import (
@@ -111,9 +117,12 @@ def _describe_unknown_option(asked: str) -> str:
 
 
 def _describe_unknown_key(key: str) -> str:
-    """A key that Hydra does not know, most likely a mistyped one."""
-    given = [value for name, _, value in (one.lstrip("+").partition("=") for one in sys.argv[1:]) if name == key]
-    return describe_unknown_key(key, given[0] if given else None)
+    """A key that Hydra does not know, most likely a mistyped one, and the others of the command line that are none."""
+    given = {name: value for name, equals, value in (one.lstrip("+").partition("=") for one in sys.argv[1:]) if equals}
+    named = (name for name in given if name.replace(".", "").replace("_", "").isalnum())
+    wrong = [one for one in named if not is_known(one) and not is_group(one) and not one.startswith("hydra.")]
+    others = [describe_another_unknown_key(one, given[one]) for one in wrong if one != key]
+    return "; ".join([describe_unknown_key(key, given.get(key)), *others])
 
 
 def _describe_unfit_value(override: str, cause: BaseException | None) -> str:

@@ -24,15 +24,20 @@ KINDS: Final[dict[Any, tuple[str, str]]] = {
     dict: ("a mapping", "give one, such as {NAME: VALUE}"),
 }
 _FIRST: Final = ("union_tag_invalid", "union_tag_not_found", "extra_forbidden")
+_MOST_SAID: Final = 4  # mistakes in one line
 _BOUNDS: Final = ("ge", "gt", "le", "lt")
 
 
 def refusal(error: ValidationError, values: Mapping[str, Any], section: tuple[str, ...] = ()) -> ConfigError:
-    """The first mistake of a configuration's plain `values`, or of one `section` of them; a key of another option goes
-    before others."""
-    found = error.errors(include_url=False)
-    one = min(found, key=lambda each: each["type"] not in _FIRST)
-    return _explain(str(one["type"]), _plain_path((*section, *one["loc"])), one["input"], values)
+    """The mistakes in a configuration's plain `values`, or in one `section` of them, one for each key; a key of another
+    option goes before others."""
+    found = sorted(error.errors(include_url=False), key=lambda each: each["type"] not in _FIRST)
+    said: dict[tuple[int | str, ...], str] = {}
+    for one in found:
+        path = _plain_path((*section, *one["loc"]))
+        if (key := path[:2]) not in said and len(said) < _MOST_SAID:
+            said[key] = str(_explain(str(one["type"]), path, one["input"], values))
+    return ConfigError("; also, ".join(said.values()))
 
 
 def _plain_path(loc: Sequence[int | str]) -> tuple[int | str, ...]:

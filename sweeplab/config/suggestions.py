@@ -86,6 +86,12 @@ def describe_unknown_key(key: str, value: str | None = None) -> str:
     return f"{wrong}{near}; `python -m sweeplab --help {section}` lists those of {section}; {_propose(first, value)}"
 
 
+def describe_another_unknown_key(key: str, value: str) -> str:
+    """What follows the refusal of one key where another is none either."""
+    nearest = find_nearest_keys(key)
+    return f"nor is {key}" + (f", {_propose(nearest[0], value)}" if nearest else "")
+
+
 def _propose(key: str, value: str | None) -> str:
     if value is None:
         return f"did you mean {key}?"

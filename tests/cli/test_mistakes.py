@@ -1,6 +1,7 @@
 """Every mistake of a user's is one line that names key, value and remedy, and exit code 2; nobody sees a traceback."""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,19 @@ def explanation(*overrides: str) -> str:
 def test_what_hydra_refuses_is_explained(override: str, message: str) -> None:
     needed = ["data=mixture"] if override.startswith("data.parts") else []
     assert re.search(message, explanation(*needed, override))
+
+
+@pytest.mark.usefixtures("hydra")
+def test_several_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = ["optimizer.lrr=1", "adapter.rnak=4", "training.max_steps=5", "space.adapter.rank.choices=[4,8]", "zzz=1"]
+    monkeypatch.setattr(sys, "argv", ["sweeplab", *typed])
+    said = explanation(*typed)
+    assert said.startswith("optimizer.lrr is no key of the configuration; ")
+    assert said.endswith("; type optimizer.lr=1; nor is adapter.rnak, type adapter.rank=4; nor is zzz")
+    said = explanation("optimizer.lr=-1", "adapter.rank=-4", "training.max_steps=-5")
+    rules = said.split("; also, ")
+    assert [rule.partition(" must be ")[0] for rule in rules] == ["adapter.rank", "optimizer.lr", "training.max_steps"]
+    assert all("; " in rule for rule in rules)  # each with its remedy
 
 
 @pytest.mark.parametrize(
