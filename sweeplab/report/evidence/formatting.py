@@ -12,6 +12,7 @@ from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
 _SMALLEST: Final = 1e-4  # that is written out, without a power of ten
+_LARGEST: Final = 1e9  # likewise
 _VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
 
 
@@ -68,7 +69,8 @@ def _count_decimals(value: float) -> int:
 def format_number(value: float | None) -> str:
     if value is None:
         return DASH
-    return f"{value:.3g}" if 0 < abs(value) < _SMALLEST else f"{value:,.{_count_decimals(value)}f}"
+    is_long = 0 < abs(value) < _SMALLEST or abs(value) >= _LARGEST
+    return f"{value:.3g}" if is_long else f"{value:,.{_count_decimals(value)}f}"
 
 
 def format_plus_minus(mean: float | None, spread: float | None) -> str:
@@ -163,6 +165,8 @@ def format_ends(name: str, low: float, high: float) -> str:
     if unit_of_metric(name) in ("bytes", "s"):
         return f"[{format_difference(name, low)}, {format_difference(name, high)}]"
     size, width = max(abs(low), abs(high)), high - low
+    if size >= _LARGEST:
+        return f"[{low:.3g}, {high:.3g}]"
     if 0 < size < _SMALLEST or 0 < width < _SMALLEST * size:
         return f"[{low:.6g}, {high:.6g}]"
     indices = max(_count_decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)

@@ -24,7 +24,7 @@ from sweeplab.report.evidence.settings import Setting, first_objective, is_refus
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.gain import describe_lack_of_gain
-from sweeplab.report.findings.leader import find_cheapest
+from sweeplab.report.findings.leader import find_cheapest, list_equals
 from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
 
@@ -147,11 +147,14 @@ def _describe_constraints(facts: StudyFacts, settings: list[Setting]) -> list[st
 def find_ends(facts: StudyFacts, evidence: Evidence, setting: Setting) -> list[End]:
     """The axes on whose end the setting lies, so that a better one may lie beyond.
 
-    Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost.
+    Of axes with a list of at least three numbers: two are not a range, and of draws one is always the outermost. None
+    where another value is as good to the last digit, such as a score of 0 everywhere: nothing leads to the end.
     """
-    ends = []
+    ends, equals = [], list_equals(evidence, setting)
     for key, spec in facts.space.items():
         tried = {one.params[key] for one in evidence.settings if is_number(one.params.get(key))}
+        if any(one.params.get(key) != setting.params.get(key) for one in equals):
+            continue
         if spec.get("choices") and len(tried) > 2 and setting.params.get(key) in (min(tried), max(tried)):
             ends.append(End(key, setting.params[key], setting.params[key] == max(tried)))
     return ends
@@ -218,10 +221,18 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     assert estimate is not None
     value = format_metric(evidence.metric, estimate.value)
     if len(evidence.settings) == 1:
-        which = "is allowed" if facts.constraints and len(settings) == 1 else "was run"
+        if len(settings) > 1:
+            return f"Only {best.label} has a {label}: {value}."
+        which = "is allowed" if facts.constraints else "was run"
         return f"One setting {which}, {best.label}: {label} {value}."
-    extreme, gain = "lowest" if evidence.sign < 0 else "highest", describe_gain(evidence)
-    has = f"{best.label} has the {extreme} {label}, {value}{gain}"
+    if len(list_equals(evidence, best)) == len(evidence.settings):
+        same = f"{_count_all(evidence)} settings have the same {label}, {value}"
+        if max(count_seeds(evidence)) == 1:
+            return f"With one seed {same}; another seed may tell them apart."
+        return f"No winner: {same}.{_name_cheapest(evidence)}"
+    gain = describe_gain(evidence)
+    place = _describe_place(evidence, f"{value}{gain}")
+    has = f"{best.label} {place}"
     if max(count_seeds(evidence)) == 1:
         return f"With one seed {has}; another seed may turn that around, so that nothing is decided."
     if compared is None:
@@ -235,7 +246,23 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
         others = f"{' and '.join(rivals)} may be as good, every other setting is worse"
-    return f"Use {best.label}: it has the {extreme} {label}, {value}{gain}; {others}."
+    return f"Use {best.label}: it {place}; {others}."
+
+
+def _describe_place(evidence: Evidence, value: str) -> str:
+    """'has the lowest held-out loss, 1.010', or why the best leads though another mean looks better."""
+    label, best = label_metric(evidence.metric), evidence.estimate(evidence.best)
+    assert best is not None
+    better = [evidence.sign * one.value > evidence.sign * best.value for one in evidence.estimates]
+    if not any(better):
+        return f"has the {'lowest' if evidence.sign < 0 else 'highest'} {label}, {value}"
+    if any(is_better and worst for is_better, worst in zip(better, evidence.num_worst, strict=True)):
+        return f"leads by {label}, {value}, with runs that did not finish counted as the worst value seen"
+    return f"leads by {label}, {value}, over the seeds that settings share"
+
+
+def _count_all(evidence: Evidence) -> str:
+    return "both" if len(evidence.settings) == 2 else f"all {len(evidence.settings)}"
 
 
 def _equal_all(evidence: Evidence) -> str:

@@ -8,7 +8,7 @@ from sweeplab.records.claim import ClaimConfig
 from sweeplab.records.record import StudyFacts
 from sweeplab.report.evidence.comparability import group_comparable
 from sweeplab.report.evidence.estimates import Evidence
-from sweeplab.report.evidence.formatting import format_value
+from sweeplab.report.evidence.formatting import describe_params, format_value
 from sweeplab.report.evidence.settings import Setting
 from sweeplab.statistics.intervals import Array
 
@@ -82,6 +82,9 @@ def list_unmeasured(facts: StudyFacts, settings: list[Setting], evidence: Eviden
     """
     axis = claim.axis()
     named = [one for one in settings if axis in one.params or any(_is_match(one, point) for point in claim.settings())]
+    for point in claim.settings():
+        if not any(_is_match(one, point) for one in settings):
+            return f"{describe_params(point)} has not run"
     for setting in named:
         index = None if evidence is None else evidence.index_of(setting)
         if index is None:

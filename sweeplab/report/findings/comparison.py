@@ -121,9 +121,10 @@ def describe_gain(evidence: Evidence) -> str:
     """The value that a setting has without choosing: of the other one, or of the one in the middle."""
     values = sorted(one.value for one in evidence.estimates)
     if len(values) == 2:
-        other = next(
-            one.value for one, of in zip(evidence.estimates, evidence.settings, strict=True) if of is not evidence.best
-        )
-        return f", against {format_metric(evidence.metric, other)} of the other"
+        index = next(index for index, one in enumerate(evidence.settings) if one is not evidence.best)
+        other, num_lost = format_metric(evidence.metric, evidence.estimates[index].value), evidence.num_worst[index]
+        num_runs = evidence.table.counts_K[index]
+        where = f" in the {num_runs - num_lost} of its {num_runs} runs that finished" if num_lost else ""
+        return f", against {other} of the other{where}"
     middle = format_metric(evidence.metric, statistics.median(values))
     return f", against a median of {middle} over the {len(values)} settings"

@@ -1,5 +1,6 @@
 """Which setting leads by the first objective, and which others may be as good."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -85,6 +86,14 @@ def find_standing(
     wanted = identify_params(race.leader)
     found = (Standing(evidence, None, one, race) for one in evidence.settings if identify_params(one.params) == wanted)
     return next(found, None)
+
+
+def list_equals(evidence: Evidence, setting: Setting) -> list[Setting]:
+    """The settings whose mean is that of `setting` up to rounding, itself included."""
+    own = evidence.estimate(setting)
+    assert own is not None
+    pairs = zip(evidence.settings, evidence.estimates, strict=True)
+    return [one for one, estimate in pairs if math.isclose(estimate.value, own.value, rel_tol=1e-9, abs_tol=1e-15)]
 
 
 def find_cheapest(settings: list[Setting]) -> Setting | None:

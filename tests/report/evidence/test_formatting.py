@@ -190,7 +190,7 @@ def test_a_run_that_failed_counts_as_the_worst(make_facts: FactsFactory, make_re
     records = [make_record(n, {"adapter.rank": rank}, seed, loss) for n, (rank, seed, loss) in enumerate(rows)]
     facts = make_facts(seeds=[0, 1])
     sentences = summarize_answer(facts, records)
-    assert "rank=4 has the lowest held-out loss, 1.010 nats/target" in sentences[0]
+    assert "rank=4 leads by held-out loss, 1.010 nats/target" in sentences[0]  # rank 8 has 0.500 where it finished
     assert (
         "Runs that failed, diverged or were pruned count as the worst value seen: rank=8 1 of 2, that is 1 to 99 % of "
         "its runs." in sentences
@@ -274,8 +274,9 @@ def test_the_answer_names_the_best_its_gain_and_its_rivals(
     records = [make_record(n, {"adapter.rank": rank}, n % 2, loss) for n, (rank, loss) in enumerate(rows)]
     answer = summarize_answer(facts, records)
     assert answer[:3] == [
-        "No winner: each of the 4 settings may be as good as the others. rank=4 has the lowest held-out loss, 1.250 "
-        "nats/target, against a median of 1.375 nats/target over the 4 settings.",
+        "No winner: each of the 4 settings may be as good as the others. rank=4 leads by held-out loss, 1.250 "
+        "nats/target, against a median of 1.375 nats/target over the 4 settings, with runs that did not finish counted "
+        "as the worst value seen.",
         "The best lies at an end of what was tried, adapter.rank=4 (smallest): a better one may lie beyond.",
         "7 of 8 started trials finished (8 planned).",
     ]
