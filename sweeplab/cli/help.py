@@ -92,17 +92,27 @@ Report: reports/<study>/report.html
 Exit codes:
 {codes}
 --help GROUP shows one group, such as --help adapter, with its options;
---help WORD the keys that have it in name or meaning, such as --help rank.
+--help WORD the keys that have it in name or meaning, such as --help rank;
+--help all every key.
 +experiment=NAME --cfg job shows what an experiment sets.
 --hydra-help has Hydra's own flags. For completion at TAB (bash or zsh):
   eval "$(python -m sweeplab --completion bash)"
 """
-_WITH_OWN: Final = ("", "experiment")  # what `--help` names where own experiments are listed, too
+_ALL: Final = "all"  # of `--help all`
+_WITH_OWN: Final = ("", _ALL, "experiment")  # what `--help` names where own experiments are listed, too
+_COMMON: Final = (  # the keys that most commands have
+    *("action", "study.name", "study.seeds", "study.budget", "study.objectives", "adapter.rank", "adapter.dropout"),
+    *("optimizer.lr", "training.epochs", "training.micro_batch_size", "training.max_length", "data.style"),
+    *("evaluation.tasks", "evaluation.limit", "executor.device"),
+)
 _EXPERIMENTS: Final = "experiment: a study that comes with sweeplab"
+_CHOICES: Final = "groups: one option of each, or several by space.GROUP.choices=[...]"
+_KEYS: Final = "the commonest keys; by space.KEY.choices=[...] several values of one"
+_MORE: Final = "--help GROUP and --help WORD show the others, --help all every key."
 
 
 def asked_help(arguments: Sequence[str]) -> str | None:
-    """The text that `--help`, `--help=GROUP` or `--help GROUP` asks for; None where none of them stands there.
+    """The text that `--help`, `--help all`, `--help=GROUP` or `--help GROUP` asks for; None where none stands there.
 
     Raises `ConfigError` for a group that does not exist.
     """
@@ -113,7 +123,8 @@ def asked_help(arguments: Sequence[str]) -> str | None:
             if not equals and "=" not in following and not following.startswith("-"):
                 group = following
             own = _describe_own(find_own_folder(arguments))
-            return (describe_group(group) if group or equals else describe_all()) + (own if group in _WITH_OWN else "")
+            text = describe_group(group) if group or equals else describe_usage()
+            return text + (own if group in _WITH_OWN else "")
     return None
 
 
@@ -140,6 +151,16 @@ def _write_usage() -> str:
     return _USAGE.replace("{codes}\n", "".join([*codes, "\n"]))
 
 
+def describe_usage() -> str:
+    """Usage, examples, what can be chosen, and the keys that most commands have."""
+    parts = [describe_part(name) for name in part_names()]
+    chosen = [line for part in parts for line in _name_options(part)]
+    keys = {key.name: key for part in parts for key in part.keys}
+    common = [_entry(name_with_default(keys[name]), describe_key(keys[name])) for name in _COMMON]
+    studies = [_EXPERIMENTS, *_name_experiments()]
+    return "\n".join([_write_usage(), *studies, "", _CHOICES, *chosen, "", _KEYS, *common, "", _MORE])
+
+
 def describe_all() -> str:
     """Usage, examples, and every key; options by their names."""
     parts = (describe_part(name) for name in part_names())
@@ -149,6 +170,8 @@ def describe_all() -> str:
 
 def describe_group(name: str) -> str:
     """One group or section: each option with what its file says, and every key. Raises `ConfigError`."""
+    if name == _ALL:
+        return describe_all()
     if name == "experiment":
         studies = (_entry(f"+experiment={one}", describe_option(name, one)) for one in options(name))
         return "\n".join([_EXPERIMENTS, *studies])

@@ -150,7 +150,7 @@ def _check_range(name: str, spec: dict[str, Any]) -> None:
     if not isinstance(log, bool | None):
         raise refuse(f"{name}.log", "must be true or false", log, "try log: true")
     if log and (step is not None or not low > 0):
-        raise refuse(name, "with log=true needs low above 0 and no step", spec, "drop log, or the step")
+        raise refuse(name, "with log=true needs low above 0 and no step", spec, "raise low, or drop the step or log")
     if step is not None and not (isinstance(step, int | float) and 0 < step < math.inf):
         raise refuse(f"{name}.step", "must be above 0", step, "drop it for a continuous range")
 

@@ -28,7 +28,7 @@ OTHER_NAMES: Final = {  # what PEFT, transformers and bitsandbytes say -> what i
     "8bit": "int8",
 }
 _TARGETS: Final = ("targets", "target_modules", "modules")
-EVERY_KEY: Final = "`python -m sweeplab --help` lists them all"
+EVERY_KEY: Final = "`python -m sweeplab --help all` lists them all"
 _EVERY_TOGGLE: Final = ", ".join(f"adapter.lora_{toggle}" for toggle in TOGGLES)
 
 

@@ -23,7 +23,14 @@ from transformers import (
 from sweeplab.config.model import LocalModel, ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.behavior import try_short_texts
-from sweeplab.models.folder import check_files, check_sizes, check_values, read_config, read_headers
+from sweeplab.models.folder import (
+    check_files,
+    check_sizes,
+    check_values,
+    fingerprint_settings,
+    read_config,
+    read_headers,
+)
 from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
@@ -46,6 +53,7 @@ class Base(NamedTuple):
     bits_per_param: float  # of all that is stored, measured; see `schemes.Storage`
     fingerprint: str
     draws_random_numbers: bool  # in training, as dropout of its own does
+    settings_fingerprint: str | None = None  # of a folder's files beside the weights; a hub's commit names them all
 
     @property
     def pad_id(self) -> int:
@@ -244,7 +252,8 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     stored = measure_storage(loaded)
     fingerprint = _fingerprint_weights(model, loaded)
     draws = try_short_texts(loaded.eval(), _locate_model(model))
-    return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws)
+    settings = fingerprint_settings(Path(_locate_model(model))) if model.source == "local" else None
+    return Base(loaded, tokenizer, stored.num_params, stored.bits_per_param, fingerprint, draws, settings)
 
 
 def count_embeddings(model: PreTrainedModel) -> int:

@@ -1,5 +1,6 @@
 """What a model's folder holds, read and checked before anything is built from it: files, sizes, headers of weights."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,12 @@ _MOST_BYTES: Final = {  # of what is read whole; the largest ones in use have ab
     "chat_template.jinja": 2**24,
     "tokenizer.json": 2**29,
 }
+_BESIDE_WEIGHTS: Final = (  # what a model computes and reads otherwise with, by the names that transformers looks for
+    *_MOST_BYTES,
+    *("added_tokens.json", "special_tokens_map.json", "vocab.json", "merges.txt", "vocab.txt", "tokenizer.model"),
+    *("chat_template.json", "spiece.model", "sentencepiece.bpe.model", "preprocessor_config.json"),
+)
+_OF_THE_WRITER: Final = ("transformers_version", "_name_or_path")
 _MOST_INDEX_BYTES: Final = 2**28
 _MOST_DEPTH: Final = 64  # of values within values; configurations in use have about 5
 _MOST_COUNT: Final = 100_000  # of layers, heads and experts
@@ -38,6 +45,23 @@ class StoredTensor(NamedTuple):
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+def fingerprint_settings(folder: Path) -> str:
+    """SHA-256 of configuration, tokenizer and chat template: JSON by its values, other files by their bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(_BESIDE_WEIGHTS):
+        path = folder / name
+        if not path.exists():
+            continue
+        content = path.read_bytes()
+        if name.endswith(".json"):
+            values = json.loads(content)
+            if isinstance(values, dict):
+                values = {key: value for key, value in values.items() if key not in _OF_THE_WRITER}
+            content = json.dumps(values, sort_keys=True).encode()
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_json(path: Path, most_bytes: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sweeplab.runtime.errors import StudyRefused
 
 _SECTIONS: Final = {  # of a provenance -> the section of a configuration that names what is read
     "base_fingerprint": "model",
+    "settings_fingerprint": "model",  # configuration, tokenizer and chat template in a folder
     "data_fingerprint": "data",
     "tasks_fingerprint": "evaluation",
 }

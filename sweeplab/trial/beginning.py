@@ -39,6 +39,8 @@ def load_trial(spec: TrialSpec, record: TrialRecord, resources: Resources) -> tu
         base = resources.base_for(spec.config)
         data = resources.tokens_for(spec.config, base)
     record.provenance = describe_provenance(resources.device, base.fingerprint, data.fingerprint)
+    if base.settings_fingerprint is not None:
+        record.provenance["settings_fingerprint"] = base.settings_fingerprint
     tasks_fingerprint = fingerprint_tasks(spec.config.evaluation)
     if tasks_fingerprint is not None:
         record.provenance["tasks_fingerprint"] = tasks_fingerprint

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeplab.models.base import load_tokenizer, read_architecture
-from sweeplab.models.folder import read_headers, read_json
+from sweeplab.models.folder import fingerprint_settings, read_headers, read_json
 from sweeplab.runtime.errors import ConfigError
 from tests.models.folders import change_json, copy_base, name_model, read_tensors
 
@@ -138,3 +138,22 @@ def test_a_damaged_tokenizer_is_refused(content: str, tmp_path: Path) -> None:
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(ConfigError, match=r"has no readable tokenizer: .*; copy tokenizer\.json from the model$"):
         load_tokenizer(name_model(folder))
+
+
+def test_settings_beside_the_weights_are_known_by_their_values(tmp_path: Path) -> None:
+    """What a model computes or reads otherwise with; a writer's notes of itself and other files change nothing."""
+    folder = copy_base(tmp_path / "model")
+    before = fingerprint_settings(folder)
+    config = folder / "config.json"
+    change_json(config, transformers_version="9.9", _name_or_path="elsewhere")
+    config.write_text(json.dumps(json.loads(config.read_text()), indent=7))
+    (folder / "README.md").write_text("a note")
+    assert fingerprint_settings(folder) == before
+    seen = {before}
+    change_json(config, rms_norm_eps=0.5)
+    seen.add(fingerprint_settings(folder))
+    change_json(folder / "tokenizer_config.json", chat_template="{{ messages }}")
+    seen.add(fingerprint_settings(folder))
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    seen.add(fingerprint_settings(folder))
+    assert len(seen) == 4

@@ -13,7 +13,13 @@ CONFIG: dict[str, Any] = {
     "data": {"source": "json", "path": "d.json"},
     "evaluation": {"data_dir": "tasks", "limit": 4},
 }
-READ = {"base_fingerprint": "sha256:b", "data_fingerprint": "d0", "tasks_fingerprint": "sha256:t", "commit": "c"}
+READ = {
+    "base_fingerprint": "sha256:b",
+    "settings_fingerprint": "sha256:s",
+    "data_fingerprint": "d0",
+    "tasks_fingerprint": "sha256:t",
+    "commit": "c",
+}
 
 
 def record_of(config: dict[str, Any], provenance: dict[str, Any]) -> TrialRecord:
@@ -31,6 +37,7 @@ def known() -> KnownInputs:
     ("name", "source"),
     [
         ("base_fingerprint", "model.path=base"),
+        ("settings_fingerprint", "model.path=base"),
         ("data_fingerprint", "data.path=d.json"),
         ("tasks_fingerprint", "evaluation.data_dir=tasks"),
     ],
@@ -43,7 +50,9 @@ def test_each_input_is_named_with_both_fingerprints(known: KnownInputs, name: st
 
 def test_other_names_are_other_inputs(known: KnownInputs) -> None:
     other = CONFIG | {"data": {"source": "json", "path": "other.json"}}
-    assert known.find(other) == {name: READ[name] for name in ("base_fingerprint", "tasks_fingerprint")}
+    assert known.find(other) == {
+        name: value for name, value in READ.items() if name not in ("data_fingerprint", "commit")
+    }
     assert known.find(CONFIG | {"evaluation": {"data_dir": "tasks", "limit": 8}}) == known.find(CONFIG)
 
 

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from sweeplab.builtin.world import make_skill_items, make_target_examples, render_plain_prompt
 from sweeplab.config.trial_spec import TrialSpec
+from sweeplab.records.inputs import KnownInputs
 from sweeplab.records.record import Status
+from sweeplab.runtime.errors import StudyRefused
 from sweeplab.trial import beginning
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.resources import Resources
+from tests.models.folders import copy_base
 from tests.trials import run_alone
 
 SpecFactory = Callable[..., TrialSpec]
@@ -52,6 +57,22 @@ def test_a_record_says_what_was_skipped_and_the_user_reads_it_before_training(
     ]
     assert record.notes == [f"read {path} as prompt and completion: prompt, completion", *skipped]
     assert said == [f"S{one[1:]}." for one in skipped]
+
+
+def test_a_model_whose_template_was_edited_is_another_one(
+    make_spec: SpecFactory, resources: Resources, tmp_path: Path
+) -> None:
+    """Its seeds must not be averaged with those of before."""
+    folder = copy_base(tmp_path / "model")
+    spec = make_spec(0, "model=local", f"model.path={folder}", "quantization=none", QUIET, "training.max_steps=1")
+    first = run_alone(spec, resources)
+    assert first.status is Status.FINISHED, first.reason
+    inputs = KnownInputs()
+    inputs.note(first)
+    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    again = replace(spec, number=1, folder=tmp_path / "00001", fingerprints=inputs.find(first.config))
+    with pytest.raises(StudyRefused, match=r"^model\.path=.* has changed since this study began"):
+        run_alone(again, Resources(torch.device("cpu")))
 
 
 def test_held_out_examples_that_are_trained_on_are_counted_and_told(

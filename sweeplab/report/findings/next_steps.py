@@ -20,6 +20,8 @@ from sweeplab.runtime.paths import expand_home, quote_command
 
 _LOST: Final = (Status.FAILED, Status.TIMED_OUT)
 _FIRST_SEEDS: Final = (0, 1, 2)
+_FOLDER_FLAGS: Final = ("--config-dir", "-cd")  # that the experiment is looked for in
+_OF_THE_STUDY: Final = ("+experiment", "study.runs_dir", "study.reports_dir", "executor.device")
 _FEW: Final = 20  # seeds that one would add
 
 
@@ -46,8 +48,8 @@ def list_next_steps(facts: StudyFacts, settings: list[Setting], items: Items | N
         steps.append(by_own)
     best = next(iter(standing.leader.finished), None)
     if best is not None and value_at(best.config, "adapter.method") != "none":  # a whole base is not kept
-        command = change_command(change_command(facts.command, "action", "export"), "trial", "best")
-        steps.append(NextStep("take the best adapter with you", change_command(command, "export.path", "best")))
+        command = " ".join([_name_study(facts), "action=export trial=best export.path=best"])
+        steps.append(NextStep("take the best adapter with you", command))
     return steps
 
 
@@ -130,11 +132,30 @@ def _go_beyond(choices: list[Any], end: End) -> int | float | None:
     return whole if whole >= 1 and whole != last else None
 
 
+def _name_study(facts: StudyFacts) -> str:
+    """What is left of a study's command where its records say the rest: which study, in which folders, on what."""
+    typed = shlex.split(facts.command)
+    words = [*typed[3:], *imply_experiment(typed)]
+    follows = [before in _FOLDER_FLAGS for before in ("", *words)]
+    kept = [
+        word
+        for word, is_folder in zip(words, follows, strict=False)
+        if is_folder or word.partition("=")[0] in (*_FOLDER_FLAGS, *_OF_THE_STUDY)
+    ]
+    if f"+experiment={facts.name}" not in kept:
+        kept.append(f"study.name={facts.name}")
+    return _quote_again([*typed[:3], *kept])
+
+
 def change_command(command: str, key: str, value: str) -> str:
     """The command with one key changed or added."""
     typed = shlex.split(command)
     words = [one for one in typed if one.lstrip("+").partition("=")[0] != key]
     if key == "action":
         words += imply_experiment(typed)
+    return _quote_again([*words, f"{key}={value}"])
+
+
+def _quote_again(words: Sequence[str]) -> str:
     home = str(expand_home("~"))  # which `quote_command` wrote as $HOME
-    return quote_command([*(one.replace("$HOME", home) for one in words), f"{key}={value}"])
+    return quote_command([one.replace("$HOME", home) for one in words])

@@ -102,6 +102,26 @@ def test_a_key_that_is_there_is_changed_and_quotes_and_home_stay(monkeypatch: py
 
 
 @pytest.mark.parametrize(
+    ("typed", "name", "left"),
+    [
+        ("model=DIR 'data.path=a b.json' study.name=mine 'study.seeds=[0,1]'", "mine", "study.name=mine"),
+        ("study.name=mine 'study.runs_dir=r s'", "mine", "'study.runs_dir=r s' study.name=mine"),
+        ("--config-dir .. +experiment=own optimizer.lr=1", "own", "--config-dir .. +experiment=own"),
+        ("--config-dir=.. +experiment=own -m", "own-1", "--config-dir=.. +experiment=own study.name=own-1"),
+        ("action=recommend model=DIR study.budget=20min", "recommend", "+experiment=recommend"),
+        ("adapter.rank=4 executor.device=cpu", "single", "executor.device=cpu study.name=single"),
+        ("study.name=a,b -m", "b", "study.name=b"),
+    ],
+)
+def test_an_export_names_the_study_and_leaves_out_what_its_records_say(
+    make_facts: FactsFactory, trials: Trials, typed: str, name: str, left: str
+) -> None:
+    facts = make_facts(command=f"python -m sweeplab {typed}", name=name)
+    last = steps(facts, trials({4: (1.5, 1.6), 8: (1.0, 1.1)}))[-1]
+    assert last.command == f"python -m sweeplab {left} action=export trial=best export.path=best"
+
+
+@pytest.mark.parametrize(
     ("typed", "added"),
     [
         ("python -m sweeplab action=recommend study.budget=20min", " +experiment=recommend"),
