@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.reach import find_x_reach, find_y_reach, list_dots
 from sweeplab.report.charts.ticks import Tick, list_number_ticks, list_round_ticks
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.templating import render_svg
@@ -60,6 +61,21 @@ class PixelScale:
         low, high, at = (math.log10(one) if self.log else one for one in (self.low, self.high, value))
         part = (at - low) / (high - low) if high > low else 0.5
         return round(self.start + part * (self.end - self.start), 2)
+
+
+class Bar(NamedTuple):
+    """An interval in pixels, as far as it lies in the figure."""
+
+    at: float
+    low: float
+    high: float
+    ends: list[float]  # those that lie in the figure, where a bar stands
+
+    @classmethod
+    def within(cls, scale: PixelScale, at: float, low: float, high: float) -> "Bar":
+        drawn = [scale(min(max(end, scale.low), scale.high)) for end in (low, high)]
+        ends = [pixel for pixel, end in zip(drawn, (low, high), strict=True) if scale.low <= end <= scale.high]
+        return cls(at, drawn[0], drawn[1], ends)
 
 
 def draw_chart(chart: Chart, standalone: bool = True) -> str:
@@ -147,19 +163,19 @@ def _to_pixels(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> lis
     return [(x_scale(dot.x), y_scale(dot.y)) for dot in dots]
 
 
-def _lay_out_bars(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[tuple[float, float, float]]:
-    """Intervals as (x, y of the low end, y of the high end); none for a mean without one."""
+def _lay_out_bars(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[Bar]:
+    """Intervals at their x, from y to y; none for a mean without one."""
     return [
-        (x_scale(dot.x), y_scale(dot.low), y_scale(dot.high))
+        Bar.within(y_scale, x_scale(dot.x), dot.low, dot.high)
         for dot in dots
         if dot.low is not None and dot.high is not None
     ]
 
 
-def _lay_out_sides(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[tuple[float, float, float]]:
-    """Intervals of x as (y, x of the low end, x of the high end)."""
+def _lay_out_sides(dots: list[Dot], x_scale: PixelScale, y_scale: PixelScale) -> list[Bar]:
+    """Intervals of x at their y, from x to x."""
     return [
-        (y_scale(dot.y), x_scale(dot.left), x_scale(dot.right))
+        Bar.within(x_scale, y_scale(dot.y), dot.left, dot.right)
         for dot in dots
         if dot.left is not None and dot.right is not None
     ]
@@ -179,13 +195,11 @@ def shorten_ticks(texts: list[str]) -> list[str]:
 
 def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[PixelScale, PixelScale, list[Tick]]:
     """x and y scales with a margin inside the frame, and the ticks of y."""
-    drawn = [dot for line in chart.lines for dot in (*line.dots, *line.path)]
+    drawn = list_dots(chart)
     if chart.axis.scale == "category":
         x_scale = PixelScale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
     else:
-        xs = [tick.position for tick in chart.axis.ticks]
-        xs += [x for dot in drawn for x in (dot.x, dot.left, dot.right) if x is not None]
-        x_scale = PixelScale(min(xs), max(xs), LEFT + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
+        x_scale = PixelScale(*find_x_reach(chart), LEFT + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
     ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
     if chart.log_y:
         return (
@@ -193,7 +207,7 @@ def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tup
             PixelScale(min(ys), max(ys), bottom - 8, top + 8, True),
             list_number_ticks(sorted(set(ys)), "log", 0),
         )
-    low, high = (0.0, 1.0) if chart.unit_range else _pad_range(min(ys), max(ys))
+    low, high = (0.0, 1.0) if chart.unit_range else _pad_range(*find_y_reach(chart))
     return x_scale, PixelScale(low, high, bottom - 8, top + 8), list_round_ticks(low, high)
 
 

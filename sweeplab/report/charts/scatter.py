@@ -10,6 +10,7 @@ from sweeplab.records.metrics import METRICS, is_share, score_parts
 from sweeplab.records.record import BaseScore, StudyFacts
 from sweeplab.report.charts.axes import Axis, choose_axis
 from sweeplab.report.charts.chart import Chart, Dot, Level, Line
+from sweeplab.report.charts.reach import say_cut
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.bases import find_base_value
 from sweeplab.report.evidence.costs import (
@@ -73,7 +74,7 @@ def build_metric_charts(
         _build_time_chart(facts, settings, axis),
         _build_memory_chart(facts, settings, axis),
     ]
-    return [_add_bases(chart, bases) for chart in drawn if chart is not None]
+    return [_finish(chart, bases) for chart in drawn if chart is not None]
 
 
 def build_objective_chart(
@@ -91,7 +92,13 @@ def build_objective_chart(
     if drawn is None:
         return None
     better = "lower" if direction == "minimize" else "higher"
-    return _add_bases(replace(drawn, note=f"{better.capitalize()} is better. {drawn.note}"), bases)
+    return _finish(replace(drawn, note=f"{better.capitalize()} is better. {drawn.note}"), bases)
+
+
+def _finish(chart: Chart, bases: Sequence[BaseScore]) -> Chart:
+    """With the bases' own values, and said where an interval is cut off."""
+    whole = _add_bases(chart, bases)
+    return replace(whole, note=whole.note + say_cut(whole))
 
 
 def _build_score_charts(

@@ -10,6 +10,7 @@ from sweeplab.records.metrics import METRICS, is_share
 from sweeplab.records.record import TrialRecord
 from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
+from sweeplab.report.charts.reach import find_reach, say_cut
 from sweeplab.report.charts.ticks import Tick, list_round_ticks
 from sweeplab.report.colors import PALETTE
 from sweeplab.report.evidence.costs import list_cost_metrics
@@ -55,8 +56,9 @@ def _build_tradeoff_chart(evidence: Evidence, metric: str, index: int) -> Chart:
     rows_KM = np.stack([-evidence.sign * evidence.table.effects_K, cost.means_K], axis=1)
     path = sorted(dots[order]._replace(low=None, high=None) for order in find_pareto_front(rows_KM))
     label = METRICS[metric].label
-    ends = [x for dot in dots.values() for x in (dot.x, dot.left, dot.right) if x is not None]
-    axis = Axis(None, f"{label} ({unit})", "linear", list_round_ticks(min(ends), max(ends)))
+    ends = [end for dot in dots.values() for end in (dot.left, dot.right)]
+    reach = find_reach([dot.x for dot in dots.values()], ends)
+    axis = Axis(None, f"{label} ({unit})", "linear", list_round_ticks(*reach))
     beaten = [dot for order, dot in dots.items() if beaten_K[order]]
     left = sorted(dot for order, dot in dots.items() if not beaten_K[order])
     lines = [
@@ -68,9 +70,9 @@ def _build_tradeoff_chart(evidence: Evidence, metric: str, index: int) -> Chart:
     level = is_share(evidence.metric) and len({dot.y for dot in dots.values()}) == 1  # no range of its own
     title = f"{quality[0].upper()}{quality[1:]} against {label.partition(',')[0]}"
     note = _describe_tradeoff(evidence, cost, len(dots) > _MANY_SETTINGS)
-    return Chart(
-        f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, [line for line in lines if line.dots], level
-    )
+    drawn = [line for line in lines if line.dots]
+    chart = Chart(f"tradeoff-{index}", title, note, f"{quality}{y_unit}", axis, drawn, level)
+    return replace(chart, note=chart.note + say_cut(chart))
 
 
 def _describe_tradeoff(evidence: Evidence, cost: Cost, is_crowded: bool) -> str:
