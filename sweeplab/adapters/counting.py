@@ -29,6 +29,7 @@ from sweeplab.models.layers import (
 )
 from sweeplab.models.quantization.schemes import choose_schemes
 from sweeplab.models.random_weights import make_empty_model
+from sweeplab.models.recomputation import is_lean_mlp, is_lean_norm
 from sweeplab.models.row_limits import RowLimit, list_row_limits
 from sweeplab.models.vision import count_classes, is_image_classifier
 from sweeplab.runtime.errors import ConfigError
@@ -56,6 +57,8 @@ class Skeleton(NamedTuple):
     row_limits: tuple[RowLimit, ...]  # on texts that share a row
     experts: tuple[ExpertShape, ...]  # beside `linears`
     num_active_experts: int  # of a block, that a token goes through
+    has_lean_norms: bool  # frozen RMSNorms and SwiGLUs that keep less (`models/recomputation.py`)
+    has_lean_mlps: bool
 
 
 def _read_size(config: PretrainedConfig, name: str, default: int) -> int:
@@ -100,6 +103,8 @@ def build_skeleton(model: ModelConfig) -> Skeleton:
         row_limits=() if is_images else tuple(list_row_limits(built)),
         experts=tuple(list_expert_shapes(built)),
         num_active_experts=max(_read_size(config, name, 1) for name in _ACTIVE_EXPERTS),
+        has_lean_norms=any(map(is_lean_norm, layers[-1].modules())),
+        has_lean_mlps=any(is_lean_mlp(module) for layer in layers for module in layer.modules()),
     )
 
 

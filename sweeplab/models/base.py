@@ -35,6 +35,7 @@ from sweeplab.models.layers import list_quantizable_shapes
 from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
 from sweeplab.models.random_weights import RANDOM_INIT_SEED, choose_attention, fill_layers, make_empty_model
+from sweeplab.models.recomputation import keep_less
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
 from sweeplab.models.weights import refuse_encoder, refuse_non_numbers, refuse_other_weights
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
@@ -244,6 +245,7 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
         refuse_non_numbers(folder)
     loaded.requires_grad_(False)
     keep_packing(loaded)
+    keep_less(loaded)
     if tokenizer is not None:
         loaded.config.use_cache = False
         _give_pad_id(tokenizer, loaded, _locate_model(model))

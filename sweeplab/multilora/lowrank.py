@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sweeplab.models.recomputation import keep_input
+
 
 class Update(NamedTuple):
     """K adapters of one frozen matrix, for the trials `first` to `first + K - 1` of a batch.
@@ -74,28 +76,35 @@ class LowRankUpdate(torch.autograd.Function):
             hidden = add_updates(x_MNI, out_MNO, updates, dropouts, round_first)
         ctx.updates = updates
         ctx.factors = [None if dropout is None else dropout.factor_K11 for dropout in dropouts]
-        ctx.save_for_backward(x_MNI, *hidden, *(None if dropout is None else dropout.mask_KNI for dropout in dropouts))
+        ctx.restore, kept = keep_input(x_MNI)
+        masks = [None if dropout is None else dropout.mask_KNI for dropout in dropouts]
+        ctx.save_for_backward(*hidden, *masks, *kept)
         return out_MNO
 
     @staticmethod
     def backward(ctx: Any, grad_MNO: Tensor) -> tuple[Tensor | None, Tensor, None, None, None, None]:
-        x_MNI, *saved = ctx.saved_tensors
-        hidden, masks = saved[: len(ctx.updates)], saved[len(ctx.updates) :]
+        saved, count = ctx.saved_tensors, len(ctx.updates)
+        hidden, masks, x_MNI = saved[:count], saved[count : 2 * count], ctx.restore(saved[2 * count :])
         dropouts = [
             None if one is None else DropoutMask(one, factor) for one, factor in zip(masks, ctx.factors, strict=True)
         ]
-        whole = _is_of_all(ctx.updates, x_MNI)
-        grad_x_MNI = torch.zeros_like(x_MNI) if ctx.needs_input_grad[0] and not whole else None
+        slopes = []
         for update, h_KNR, dropout in zip(ctx.updates, hidden, dropouts, strict=True):
             grad_KNO = grad_MNO[update.trials].to(h_KNR.dtype)
-            x_KNI = _apply_dropout(x_MNI[update.trials].to(h_KNR.dtype), dropout)
             assert update.grad_a_KRI is not None
             assert update.grad_b_KOR is not None
             update.grad_b_KOR.baddbmm_(grad_KNO.transpose(1, 2), h_KNR)
-            grad_h_KNR = torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11)
-            update.grad_a_KRI.baddbmm_(grad_h_KNR.transpose(1, 2), x_KNI)
+            slopes.append(torch.bmm(grad_KNO, update.b_KOR).mul_(update.scaling_K11))
+            del grad_KNO
+            x_KNI = _apply_dropout(x_MNI[update.trials].to(h_KNR.dtype), dropout)
+            update.grad_a_KRI.baddbmm_(slopes[-1].transpose(1, 2), x_KNI)
+            del x_KNI
+        whole, dtype = _is_of_all(ctx.updates, x_MNI), x_MNI.dtype
+        grad_x_MNI = torch.zeros_like(x_MNI) if ctx.needs_input_grad[0] and not whole else None
+        del x_MNI  # before as large a gradient comes
+        for update, grad_h_KNR, dropout in zip(ctx.updates, slopes, dropouts, strict=True):
             if whole and ctx.needs_input_grad[0]:
-                grad_x_MNI = _apply_dropout(torch.bmm(grad_h_KNR, update.a_KRI), dropout).to(x_MNI.dtype)
+                grad_x_MNI = _apply_dropout(torch.bmm(grad_h_KNR, update.a_KRI), dropout).to(dtype)
             elif grad_x_MNI is not None:
                 grad_x_MNI[update.trials] = _apply_dropout(torch.bmm(grad_h_KNR, update.a_KRI), dropout)
         return grad_x_MNI, grad_MNO, None, None, None, None

@@ -1,18 +1,21 @@
 """Computes the bytes that the forward pass keeps for the backward pass.
 
 The count is Korthikanti et al. 2022 (arXiv 2205.05198, section 4) redone for what runs here: SDPA keeps no T x T
-scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; transformers computes RMSNorm
-in 32 bits; adapters are in 32 bits. A trial that can share the base (`config/shared_base.py`) keeps what the base's own
-matrices read, as it is; PEFT's own layers, of those that cannot, each cast a copy of it where the base is in 16.
+scores; a frozen matrix keeps nothing, since its input matters only for its own gradient; a frozen RMSNorm and SwiGLU
+keep what `models/recomputation.py` says; adapters are in 32 bits. A trial that can share the base
+(`config/shared_base.py`) keeps what the base's own matrices read, as it is, and nothing of what those two give; PEFT's
+own layers, of those that cannot, each cast a copy of it where the base is in 16.
 `tests/planning/test_activations.py` holds it against the tensors that autograd really saves.
 
 Per token and layer, h hidden, i intermediate size, q attention width, e bytes of the compute dtype, r rank, of a slot
 its bucket's:
 
-    norms                 RMSNorm 4h each (32-bit input); LayerNorm e h; of query and key where there are: 4 (q + k)
+    norms                 RMSNorm and LayerNorm e h each; RMSNorm that trains, or computes in another way, 4h (its
+                          input in 32 bits); of query and key where there are, in the place of h: q + k
     attention             2 e q + 2 e k   (query, key, value, output; 4 e q where a mask makes key and value be repeated
                           to all heads), 4 a head of log-sum-exp
-    MLP                   3 e i   (SwiGLU: input and output of SiLU, and its factor); `_BLOCKS` has the other families'
+    MLP                   2 e i   (SwiGLU: its two factors); written otherwise 3 e i, with what the activation gives;
+                          `_BLOCKS` has the other families'
     mask                  e T     (T tokens of the longest row; of packed rows only)
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
@@ -23,8 +26,8 @@ its bucket's:
                           nothing in the layers before them
     prefix                2 e k for each of its tokens (keys and values stand once more, joined to it), and a mask
 
-Beside a frozen embedding the first norm keeps nothing, nor does a first MLP without adapters that is
-parallel to its attention.
+Beside a frozen embedding the first norm keeps nothing but what adapters read, nor does a first MLP without adapters
+that is parallel to its attention.
 Left out: dropout that a family brings along (GPT-2, OPT).
 """
 
@@ -52,6 +55,8 @@ from sweeplab.runtime.device import PlannedDevice
 FP32_BYTES: Final = 4
 IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is computed
 _NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
+_OF_NORMS: Final = ("q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "lm_head")
+_FIRST_READERS: Final = _OF_NORMS[:4]  # of a layer's first norm
 
 
 class _Block(NamedTuple):
@@ -91,9 +96,28 @@ def _count_distinct_inputs(matrices: Iterable[LinearShape]) -> int:
     return sum(features for _, features in {(one.name.rpartition(".")[0], one.in_features) for one in matrices})
 
 
-def _count_norm_bytes(sizes: Skeleton, dtype_bytes: int) -> int:
+def _has_lean_norms(config: TrialConfig, sizes: Skeleton) -> bool:
+    adapter = config.adapter
+    trains = adapter.method in (*BASE_WEIGHT_METHODS, "norms") or getattr(adapter, "train_norms", False)
+    return sizes.has_lean_norms and not trains
+
+
+def _count_number_bytes_of_norms(config: TrialConfig, sizes: Skeleton, dtype_bytes: int) -> int:
+    """Of each number that a norm keeps of its input."""
+    return FP32_BYTES if _find_block(sizes).in_32_bits and not _has_lean_norms(config, sizes) else dtype_bytes
+
+
+def _count_norm_bytes(config: TrialConfig, sizes: Skeleton, dtype_bytes: int) -> int:
     """Of one norm of the hidden size, per token: its input, and a statistic or two in 32 bits."""
-    return (FP32_BYTES if _find_block(sizes).in_32_bits else dtype_bytes) * sizes.hidden_size + FP32_BYTES
+    return _count_number_bytes_of_norms(config, sizes, dtype_bytes) * sizes.hidden_size + FP32_BYTES
+
+
+def _is_made_again(config: TrialConfig, sizes: Skeleton, matrix: LinearShape) -> bool:
+    """Whether a slot keeps nothing of what the matrix reads: a lean norm's or SwiGLU's result, or that of attention,
+    which is kept with attention."""
+    name = matrix.name.rpartition(".")[2]
+    of_mlp = sizes.has_lean_mlps and name == "down_proj"
+    return of_mlp or (_has_lean_norms(config, sizes) and name in (*_OF_NORMS, "o_proj"))
 
 
 def is_exclusive(config: TrialConfig, adapted: Iterable[AdaptedShape]) -> bool:
@@ -140,6 +164,8 @@ def _count_kept_inputs_bytes(
     copies = _count_adapter_copies_bytes(config, adapted, device)
     shared = not is_exclusive(config, adapted) or (not config.adapter.has_dropout() and e == FP32_BYTES)
     in_place = _leave_parameters_out(adapted) if shared else []
+    if not is_exclusive(config, adapted):
+        in_place = [one for one in in_place if not _is_made_again(config, sizes, one)]
     int8 = [one for scheme, one in find_quantized_matrices(config.quantization, sizes) if scheme == "int8"]
     # bitsandbytes keeps the inputs of int8
     return copies + e * (_count_distinct_inputs([*in_place, *int8]) + _count_parameter_inputs(sizes, adapted))
@@ -178,25 +204,29 @@ def _count_unrepeated(sizes: Skeleton, query: int) -> int:
 
 def _count_mlp_features(sizes: Skeleton, block: _Block) -> float:
     """Numbers per token that the MLP of a layer keeps, on average over the layers; in some of them it is experts."""
-    dense = block.mlp * sizes.intermediate_size
+    lean = min(block.mlp, 2) if sizes.has_lean_mlps else block.mlp
+    dense = lean * sizes.intermediate_size
     downs = [one for one in sizes.experts if one.name.endswith("down_proj")]
     if not downs:
         return dense
     width = downs[0].in_features
     shared = next((one.out_features for one in sizes.linears if re.search(r"shared_experts?\.up_proj$", one.name)), 0)
-    experts = sizes.num_active_experts * (block.mlp * width + sizes.hidden_size) + block.mlp * shared
+    experts = sizes.num_active_experts * (block.mlp * width + sizes.hidden_size) + lean * shared
     return (len(downs) * experts + (sizes.num_layers - len(downs)) * dense) / sizes.num_layers
 
 
-def _count_layer_bytes(sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
+def _count_layer_bytes(config: TrialConfig, sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
     """Bytes per token of norms, attention, mask and MLP of one layer."""
     block, e = _find_block(sizes), dtype_bytes
-    between = FP32_BYTES * (_find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")) if block.query_key_norms else 0
+    between = 0
+    if block.query_key_norms:
+        features = _find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")
+        between = _count_number_bytes_of_norms(config, sizes, e) * features
     query = _find_width(sizes, "q_proj")
     attention = e * (block.attention * query - (0 if mask_length else _count_unrepeated(sizes, query)))
     attention += FP32_BYTES * sizes.num_heads
     mlp = e * round(_count_mlp_features(sizes, block))
-    return block.norms * _count_norm_bytes(sizes, e) + between + attention + mlp + e * mask_length
+    return block.norms * _count_norm_bytes(config, sizes, e) + between + attention + mlp + e * mask_length
 
 
 def count_prefix_tokens(config: TrialConfig) -> int:
@@ -228,11 +258,11 @@ def forecast_activations(
     is_packed = isinstance(config.data, TextData) and config.data.packing
     prefix_length = count_prefix_tokens(config)
     mask_length = extent.longest + prefix_length if is_packed or prefix_length else 0  # other rows have no mask
-    layer = _count_layer_bytes(sizes, mask_length, e)
+    layer = _count_layer_bytes(config, sizes, mask_length, e)
     kept = _count_kept_inputs_bytes(config, sizes, adapted, device)
     norm_work = _NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
     work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
-    last_norm = _count_norm_bytes(sizes, e)
+    last_norm = _count_norm_bytes(config, sizes, e)
     residual = 2 * e * sizes.hidden_size
     effective = count_effective_bytes(adapted, e)
     gradient = max(effective, default=0)  # of one of them at a time
@@ -252,7 +282,11 @@ def forecast_activations(
         stack = num_layers * (layer + kept // sizes.num_layers) + last_norm
     elif config.adapter.method != "none":
         idle = block.parallel and not (isinstance(config.adapter, LowRankAdapter) and config.adapter.lora_mlp)
-        stack -= _count_norm_bytes(sizes, e) + (block.mlp * e * sizes.intermediate_size if idle else 0)
+        is_read = not is_exclusive(config, adapted) and any(
+            _is_made_again(config, sizes, one) and one.name.endswith(_FIRST_READERS)
+            for one in _leave_parameters_out(adapted)
+        )
+        stack -= (0 if is_read else last_norm) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
     joined = training.micro_batch_size * count_prefix_cache_bytes(config, sizes, prefix_length, e)
     return Activations(tokens * stack + joined + sum(effective), tokens * forward_work, tokens * work + gradient)

@@ -36,11 +36,11 @@ def _attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """The kernel that torch takes on CUDA: flash in half precision without a mask, else the memory-efficient one."""
-    if enable_gqa and (repeats := query.shape[1] // key.shape[1]) > 1:  # flash reads them in place; shapes are wanted
-        key, value = (one[:, :, None].expand(-1, -1, repeats, -1, -1).flatten(1, 2) for one in (key, value))
-    if attn_mask is None and query.dtype in _HALF:
+    if attn_mask is None and query.dtype in _HALF:  # it reads keys and values of several heads in place
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return flash(query, key, value, dropout_p, is_causal, scale=scale)[0]  # type: ignore[no-any-return]
+    if enable_gqa and (repeats := query.shape[1] // key.shape[1]) > 1:
+        key, value = (one[:, :, None].expand(-1, -1, repeats, -1, -1).flatten(1, 2) for one in (key, value))
     bias = attn_mask
     if bias is not None:
         if bias.dtype is torch.bool:  # torch's convert_boolean_attn_mask

@@ -10,6 +10,7 @@ from sweeplab.config.model import HubModel
 from sweeplab.config.shared_base import takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.base import read_architecture
+from sweeplab.models.recomputation import keep_less
 from sweeplab.models.vision import choose_auto_class
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
@@ -97,6 +98,7 @@ def built(config: TrialConfig, dtype: torch.dtype, extent: Extent) -> Built:
     kind = read_architecture(config.model)
     base = choose_auto_class(kind).from_config(kind, dtype=dtype, attn_implementation="sdpa")
     base.requires_grad_(config.adapter.method == "none")
+    keep_less(base)
     base.config.use_cache = False
     model: Any = base
     why = why_exclusive(config) or why_alone_on(base, config)
