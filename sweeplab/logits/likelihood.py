@@ -11,7 +11,7 @@ from sweeplab.logits.states import count_positions_per_chunk, find_head, read_st
 
 def _fits_one_chunk(model: nn.Module, ids_BT: Tensor) -> bool:
     head = find_head(model)
-    return head is not None and ids_BT.numel() <= count_positions_per_chunk(head.out_features)
+    return head is not None and ids_BT.numel() <= count_positions_per_chunk(head.out_features, ids_BT.device.type)
 
 
 @torch.no_grad()
@@ -36,7 +36,8 @@ def score_targets(
         logits_BTV = model(**inputs).logits[:, -num_columns:]  # without those of prompt tuning
         sources_P, size = logits_BTV.flatten(0, 1)[places_P], len(places_P)
     else:
-        sources_P, size = readout.states_BTH.flatten(0, 1)[places_P], count_positions_per_chunk(readout.vocab_size)
+        sources_P = readout.states_BTH.flatten(0, 1)[places_P]
+        size = count_positions_per_chunk(readout.vocab_size, sources_P.device.type)
     logs, likeliest = [], []
     order_M = places_M.argsort(stable=True)
     # of each chunk the last target's place in that order, all read at once: the host waits for a GPU here only

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeplab.multilora.dropout import Extent, compute_keep_factor, draw_dropout_mask
-from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_updates
+from sweeplab.multilora.inputs import InputBranches
+from sweeplab.multilora.lowrank import DropoutMask, LowRankUpdate, Update, add_updates, hold_scaling
 from sweeplab.multilora.slots import Layout, LoraMatrix, Slot, Span
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 
@@ -50,7 +51,9 @@ class _Bucket:
             span.b_KOR(rows_KP),
             None if grads_KP is None else span.a_KRI(grads_KP),
             None if grads_KP is None else span.b_KOR(grads_KP),
-            self.scalings[span.name][chosen],
+            hold_scaling(
+                [slot.matrices[span.name].scaling for slot in self.slots[chosen]], self.scalings[span.name][chosen]
+            ),
             self.keep_factors[span.name][chosen],
         )
 
@@ -143,9 +146,12 @@ class PackedAdapters:
         self.excerpt: list[tuple[Update, DropoutMask | None]] | None = None  # what a matrix reads in place of the batch
         self.select(self.slots)
         names = {name for slot in slots for name in slot.matrices}
-        self.handles = [
-            base.get_submodule(name).register_forward_hook(self._build_hook(name)) for name in sorted(names)
-        ]
+        self.inputs = InputBranches()
+        self.handles = [base.register_forward_hook(lambda *_: self.inputs.forget())]
+        for name in sorted(names):
+            matrix = base.get_submodule(name)
+            self.handles.append(matrix.register_forward_pre_hook(self._read_branch))
+            self.handles.append(matrix.register_forward_hook(self._build_hook(name)))
 
     def __enter__(self) -> Self:
         return self
@@ -157,6 +163,7 @@ class PackedAdapters:
         """Removes the hooks, so the base computes what it did before; the slots keep their weights."""
         for handle in self.handles:
             handle.remove()
+        self.inputs.forget()
         for slot in self.slots:
             slot.drop_gradients()
         self.buckets, self.selected, self.updates = [], [], {}
@@ -199,12 +206,15 @@ class PackedAdapters:
         finally:
             self.select(before)
 
+    def _read_branch(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Before a matrix's forward: what others read too is cast once."""
+        return self.inputs.branch(inputs[0], len(self.selected) if self.excerpt is None else 1), *inputs[1:]
+
     def _build_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         """A forward hook that adds the updates of the matrix `name` to its result."""
-        round_first = any(slot.matrices[name].round_first for slot in self.slots if name in slot.matrices)
 
         def add_to_result(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
-            x, num_trials = inputs[0], len(self.selected)
+            x, shared = self.inputs.find()
             chosen: list[tuple[Update, DropoutMask | None]]
             if self.excerpt is None:
                 chosen = [(one, None) for one in self.updates.get(name, [])]
@@ -212,17 +222,17 @@ class PackedAdapters:
                     num_inputs = x.numel() // x.shape[-1]
                     chosen = [(one, self._draw_dropout(name, one, num_inputs)) for one, _ in chosen]
             else:
-                chosen, num_trials = self.excerpt, 1
+                chosen = self.excerpt
             if not chosen or not result.numel():  # a head that is left out gives no logits (logits/states.py)
                 return result
             updates, dropouts = [one for one, _ in chosen], [one for _, one in chosen]
-            x_MNI = x.reshape(num_trials, -1, x.shape[-1])
-            result_MNO = result.reshape(num_trials, -1, result.shape[-1])
+            x_MNI = x.reshape(shared.num_trials, -1, x.shape[-1])
+            result_MNO = result.reshape(shared.num_trials, -1, result.shape[-1])
             if not torch.is_grad_enabled():  # the base's own result is not needed again, so it is overwritten
-                add_updates(x_MNI, result_MNO, updates, dropouts, round_first)
+                add_updates(x_MNI, result_MNO, shared, updates, dropouts)
                 return result_MNO.view(result.shape)
             out_MNO: Tensor = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
-                x_MNI, result_MNO, self.anchor, updates, dropouts, round_first
+                x_MNI, result_MNO, self.anchor, shared, updates, dropouts
             )
             return out_MNO.view(result.shape)
 
@@ -251,7 +261,7 @@ class PackedAdapters:
         Masks are drawn for the rows of all devices; this device keeps those of its own rows. The factor also
         multiplies padding, which no loss reads.
         """
-        numbers = range(*update.trials.indices(len(self.selected)))
+        numbers = range(*update.trials)
         if not any(self.selected[number].matrices[name].dropout for number in numbers):
             return None
         num_rows = self.ranks.round_up_rows(max(1, *(extent.num_rows for extent in self.extents)))

@@ -6,7 +6,6 @@ An optimizer can then update an adapter as one vector, and adapters of the same 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from peft.tuners.lora import Linear as PlainLora
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
@@ -24,7 +23,6 @@ class LoraMatrix(NamedTuple):
     out_features: int
     scaling: float
     dropout: float
-    round_first: bool  # the matrix is quantized, so the update is rounded to the base's precision before it is added
 
 
 def _iterate_lora_layers(adapted: nn.Module) -> Iterator[tuple[str, LoraLayer, str]]:
@@ -45,7 +43,6 @@ def list_lora_matrices(adapted: nn.Module) -> list[LoraMatrix]:
             int(layer.out_features or 0),
             layer.scaling[key],
             getattr(layer.lora_dropout[key], "p", 0.0),
-            not isinstance(layer, PlainLora),
         )
         for name, layer, key in _iterate_lora_layers(adapted)
     ]

@@ -60,8 +60,8 @@ class ScoredRows(NamedTuple):
     num_targets: int
 
 
-def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole: bool) -> _LogitsBytes:
-    """What the loss of `training/module.py` holds at its highest, in a compute dtype of e bytes.
+def forecast_logits(sizes: Skeleton, scored: ScoredRows, device: PlannedDevice, whole: bool) -> _LogitsBytes:
+    """What the loss of `training/module.py` holds at its highest, in the device's dtype of e bytes.
 
     Of a text model, for a chunk of C targets of all N: per word of the vocabulary 32-bit logits and their log-softmax,
     which becomes their gradient, 8 C; beside it for each target its hidden state and that one's gradient, 2 e h N, of
@@ -72,14 +72,14 @@ def forecast_logits(sizes: Skeleton, scored: ScoredRows, dtype_bytes: int, whole
     log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the gradient scattered back to all
     positions, 2 e P.
     """
-    rows, columns, targets = scored
+    (rows, columns, targets), dtype_bytes = scored, device.dtype.itemsize
     positions, counted = rows * columns, rows * targets
     if whole:
         widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
         forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
         backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
         return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
-    chunk = sizes.vocab_size * min(counted, count_positions_per_chunk(sizes.vocab_size))
+    chunk = sizes.vocab_size * min(counted, count_positions_per_chunk(sizes.vocab_size, device.kind))
     state_bytes = dtype_bytes * sizes.hidden_size
     return _LogitsBytes(2 * FP32_BYTES * chunk + 2 * state_bytes * counted, state_bytes * (counted + positions))
 
@@ -197,16 +197,16 @@ def _count_step_bytes(
 
 
 def _count_evaluation_bytes(
-    config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape], extent: DataExtent, dtype_bytes: int
+    config: TrialConfig, sizes: Skeleton, adapted: list[AdaptedShape], extent: DataExtent, device: PlannedDevice
 ) -> tuple[int, int]:
     """Logits and one layer's work of the held-out loss, its examples as long as the longest for training.
 
     Or the adapter once more, without the padding of its slot: it is saved from PEFT's own layers.
     """
-    length = extent.longest
+    length, dtype_bytes = extent.longest, device.dtype.itemsize
     batch = max(1, min(config.evaluation.batch_size, MOST_HELDOUT_TOKENS // length))
     scored = ScoredRows(batch, _count_positions(config, extent), extent.most_targets)
-    logits = forecast_logits(sizes, scored, dtype_bytes, config.data.is_images()).forward
+    logits = forecast_logits(sizes, scored, device, config.data.is_images()).forward
     layer = batch * length * dtype_bytes * IN_WORK * (sizes.intermediate_size + sizes.hidden_size)
     # a prefix is a cache of keys and values, to which every layer adds its own; it is gone before the logits
     layer += batch * count_prefix_cache_bytes(config, sizes, length + count_prefix_tokens(config), dtype_bytes)
@@ -263,10 +263,10 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
-    logits = forecast_logits(sizes, scored, e, config.data.is_images())
+    logits = forecast_logits(sizes, scored, device, config.data.is_images())
     kept = forecast_activations(config, sizes, adapted, extent, device)
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
-    evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, e)
+    evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, device)
 
     process_bytes = CPU_PROCESS_BYTES if device.kind == "cpu" else 0
     base = replace(_forecast_device_base(config, sizes, device), process_bytes=process_bytes)

@@ -159,7 +159,8 @@ def compute_mean_losses(
         gradients = _Gradients(states_NH, readout.list_trained_weights(), excerpts)
     losses_N = widen_logits(states_NH[:0]).new_empty(len(states_NH))
     divisors_K = stack_numbers(losses_N, divisors)
-    for rows, attached in _split_chunks(counts, gradients, count_positions_per_chunk(readout.vocab_size)):
+    size = count_positions_per_chunk(readout.vocab_size, states_NH.device.type)
+    for rows, attached in _split_chunks(counts, gradients, size):
         states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
         with attached:
             losses_N[rows], logits_CV, slopes_CV = _take_chunk(

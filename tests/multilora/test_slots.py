@@ -22,9 +22,9 @@ from sweeplab.multilora.slots import (
 )
 
 MATRICES: Final = [
-    LoraMatrix("q", 3, 5, 7, 2.0, 0.0, False),
-    LoraMatrix("k", 9, 5, 4, 0.5, 0.0, False),
-    LoraMatrix("v", 8, 6, 5, 1.0, 0.0, False),
+    LoraMatrix("q", 3, 5, 7, 2.0, 0.0),
+    LoraMatrix("k", 9, 5, 4, 0.5, 0.0),
+    LoraMatrix("v", 8, 6, 5, 1.0, 0.0),
 ]
 
 
@@ -100,9 +100,7 @@ def test_matrices_and_weights_are_peft_s(
     assert named.keys() == slot.parameters.keys()
     for name, weight in named.items():
         assert torch.equal(slot.parameters[name], weight)
-    assert {(one.rank, one.scaling, one.dropout, one.round_first) for one in slot.matrices.values()} == {
-        (3, 2.0, 0.25, False)
-    }
+    assert {(one.rank, one.scaling, one.dropout) for one in slot.matrices.values()} == {(3, 2.0, 0.25)}
     changed = {name: (a_RI + 1, b_OR - 1) for name, (a_RI, b_OR) in slot.weights().items()}
     copy_weights(changed, read_lora_weights(adapted))
     for name, weight in named.items():

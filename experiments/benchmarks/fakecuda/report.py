@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.benchmarks.fakecuda.memory import FEW, PHASES
-from experiments.benchmarks.fakecuda.roofline import CARDS, HOST, SHORTEST
+from experiments.benchmarks.fakecuda.roofline import CARDS, COUNTED, HOST, SHORTEST
 from experiments.benchmarks.gpu.report import table
 from sweeplab.records.store import write_text
 
@@ -63,7 +63,8 @@ def write_roofline(rows: Rows) -> list[str]:
         "",
         "A 7B in nf4_dq, one row a trial. An operation takes its bytes or its arithmetic, at least "
         f"{1e6 * SHORTEST:.0f} us; the host {1e6 * HOST:.0f} us a launch; the longer sum counts. {cards}. Beside the "
-        "milliseconds: times as fast as the same trials one after another.",
+        "milliseconds: times as fast as the same trials one after another. Counted up to "
+        f"{COUNTED[-1]} at once, extended beyond.",
         "",
         *table(
             ("adapters", "tokens", "at once", "launches", "GB moved", "T multiply-adds", *(one.name for one in CARDS)),
