@@ -155,7 +155,8 @@ def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> l
         if is_full or (len(parts[-1]) + 1) * row.num_tokens > MOST_HELDOUT_TOKENS:
             parts.append([])
         parts[-1].append(row)
-    return [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
+    batches = [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
+    return [with_places(batch) if isinstance(batch, Batch) else batch for batch in batches]
 
 
 @dataclass

@@ -55,10 +55,9 @@ def give_paged_memory_back(optimizer: Optimizer) -> None:
 @contextmanager
 def without_waiting(optimizer: Optimizer) -> Iterator[None]:
     """Within it a step of bitsandbytes does not wait for the GPU after each parameter; what follows on the GPU does by
-    itself. Paged states are the host's, too, so their optimizer waits as it did."""
+    itself. Who reads paged states on the host waits before (`wait_for_paged`)."""
     module: Any = sys.modules.get(_MODULE)
-    is_of_it = module is not None and isinstance(optimizer, module.Optimizer8bit)
-    if not is_of_it or getattr(optimizer, "is_paged", False):
+    if module is None or not isinstance(optimizer, module.Optimizer8bit):
         yield
         return
     before = module.sync_gpu
@@ -67,3 +66,9 @@ def without_waiting(optimizer: Optimizer) -> Iterator[None]:
         yield
     finally:
         module.sync_gpu = before
+
+
+def wait_for_paged(optimizer: Optimizer) -> None:
+    """Waits until a GPU has written the paged states, which are the host's memory, too."""
+    if getattr(optimizer, "is_paged", False) and torch.cuda.is_available():
+        torch.cuda.synchronize()

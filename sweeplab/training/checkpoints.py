@@ -12,6 +12,7 @@ from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.records.store import write_bytes
 from sweeplab.records.stored import from_plain
 from sweeplab.runtime.errors import describe_error_with_kind
+from sweeplab.training.bitsandbytes_states import wait_for_paged
 from sweeplab.training.kept import KeptWeights
 from sweeplab.training.running_trial import RunningTrial
 
@@ -35,6 +36,7 @@ def set_random_states(states: list[torch.Tensor], device: torch.device) -> None:
 def write_checkpoint(trial: RunningTrial) -> None:
     """Writes weights, those kept, optimizer, schedule, curves and random states. The order of the data and the dropout
     are not stored: seed and step determine them. Raises `StoreError`."""
+    wait_for_paged(trial.optimizer)
     buffer = io.BytesIO()
     values = {
         "identity": trial.identity(),

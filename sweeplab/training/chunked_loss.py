@@ -112,9 +112,21 @@ def _split_chunks(counts: Sequence[int], gradients: _Gradients, size: int) -> It
         first += count
 
 
-def _take_chunk(readout: Readout, states_CH: Tensor, ids_C: Tensor, divisors_C: Tensor) -> tuple[Tensor, ...]:
-    """-log p of every target, (C,), the logits, and the gradient of -log p / divisor in them, (p - 1[target]) / d."""
+def draw_labels(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
+    """A label of each of N positions, drawn from softmax(logits)."""
+    return torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def _take_chunk(
+    readout: Readout, states_CH: Tensor, ids_C: Tensor, divisors_C: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, ...]:
+    """-log p of every target, (C,), the logits, and the gradient of -log p / divisor in them, (p - 1[target]) / d.
+
+    With a generator the targets are `draw_labels` of the logits in the place of `ids_C`.
+    """
     logits_CV = widen_logits(readout.compute_logits(states_CH))
+    if generator is not None:
+        ids_C = draw_labels(logits_CV, generator)
     slopes_CV = F.log_softmax(logits_CV.detach(), dim=-1)
     losses_C = -slopes_CV.gather(1, ids_C[:, None])[:, 0]
     if logits_CV.requires_grad:
@@ -136,12 +148,14 @@ def compute_mean_losses(
     divisors: Sequence[float],
     places_N: Tensor | None = None,
     counts: Sequence[int] | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor | None:
     """For each trial the sum of -log p over its targets in nats, divided by its divisor; shape (K,).
 
     Every trial has B / K rows; with gradients these are the trials that the adapters on the base have selected.
     `places_N` are those of `find_targets`, and `counts` how many of them each trial has; without them the host waits
-    for a GPU. None for a model whose logits are not made of its hidden states position by position.
+    for a GPU. With a `generator` targets are drawn from the model's own distribution. None for a model whose logits are
+    not made of its hidden states position by position.
     """
     readout = read_states(model, inputs)
     if readout is None:
@@ -164,7 +178,7 @@ def compute_mean_losses(
         states_CH = states_NH[rows].detach().requires_grad_(gradients.states_NH is not None)
         with attached:
             losses_N[rows], logits_CV, slopes_CV = _take_chunk(
-                readout, states_CH, targets.ids_N[rows], divisors_K[trials_N[rows]]
+                readout, states_CH, targets.ids_N[rows], divisors_K[trials_N[rows]], generator
             )
             if gradients.is_needed:
                 gradients.add(rows, states_CH, logits_CV, slopes_CV)

@@ -14,13 +14,14 @@ from torch.optim import Optimizer
 
 from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
+from sweeplab.data.tokens import IGNORED
 from sweeplab.logits.states import read_states, widen_logits
 from sweeplab.models.behavior import one_sequence_per_row
 from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
-from sweeplab.training.chunked_loss import compute_mean_losses, find_targets, stack_numbers
+from sweeplab.training.chunked_loss import compute_mean_losses, draw_labels, find_targets, stack_numbers
 from sweeplab.training.running_trial import RunningTrial, StepLoss, list_gradients
 from sweeplab.training.sophia import SophiaG
 
@@ -73,15 +74,14 @@ def _compute_mean_losses(
         losses_K = compute_mean_losses(model, _build_inputs(batch), batch.labels_BT, divisors, batch.places_N, counts)
         if losses_K is not None:
             return losses_K
-    logits_NV, targets_N = compute_target_logits(model, batch)
-    losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
-    if isinstance(batch, ImageBatch):
-        losses_BT = losses_N.new_zeros(batch.labels_B.shape)[:, None]
-        losses_BT[batch.labels_B >= 0, 0] = losses_N
-        sums_K = losses_BT.view(len(divisors), -1).sum(dim=1)
-    else:
+        logits_NV, targets_N = compute_target_logits(model, batch)
+        losses_N = F.cross_entropy(logits_NV, targets_N, reduction="none")
         targets = find_targets(batch.labels_BT, batch.places_N)
         sums_K = targets.sum_groups(losses_N, batch.labels_BT.shape, len(divisors))
+    else:  # an image without a class only fills up the batch; its loss is 0
+        logits_BV = widen_logits(model(pixel_values=batch.pixels_BCHW).logits)
+        losses_N = F.cross_entropy(logits_BV, batch.labels_B, ignore_index=IGNORED, reduction="none")
+        sums_K = losses_N.view(len(divisors), -1).sum(dim=1)
     return sums_K / stack_numbers(losses_N, divisors)
 
 
@@ -110,6 +110,21 @@ def compute_window_shares(model: nn.Module, batch: CohortBatch) -> Tensor:
     return _compute_mean_losses(model, batch.rows, num_targets, [share.num_targets for share in batch.shares])
 
 
+@one_sequence_per_row()
+def _compute_sampled_loss(model: nn.Module, rows: Batch | ImageBatch, generator: torch.Generator) -> tuple[Tensor, int]:
+    """Mean cross-entropy in nats with labels that the model draws in the place of the targets, and their number."""
+    if isinstance(rows, Batch):
+        places_N = find_targets(rows.labels_BT, rows.places_N).places_N
+        count = len(places_N)
+        losses_K = compute_mean_losses(
+            model, _build_inputs(rows), rows.labels_BT, [float(count)], places_N, generator=generator
+        )
+        if losses_K is not None:
+            return losses_K[0], count
+    logits_NV, _ = compute_target_logits(model, rows)
+    return F.cross_entropy(logits_NV, draw_labels(logits_NV, generator)), len(logits_NV)
+
+
 def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: SophiaG, step: int) -> None:
     """Runs Sophia's second backward, needed every few steps, on the last micro-batch of the window.
 
@@ -117,9 +132,10 @@ def estimate_curvature(model: nn.Module, rows: Batch | ImageBatch, optimizer: So
     step, so no other random number changes.
     """
     seed = (torch.initial_seed() * 1_000_003 + step) % 2**63
-    with torch.enable_grad(), torch.random.fork_rng():
-        logits_NV, _ = compute_target_logits(model, rows)
-        optimizer.estimate(logits_NV, torch.Generator(logits_NV.device).manual_seed(seed))
+    device = optimizer.weights()[0].device
+    generator = torch.Generator(device).manual_seed(seed)
+    with torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        optimizer.estimate(*_compute_sampled_loss(model, rows, generator))
 
 
 class _CohortOptimizer(Optimizer):

@@ -19,6 +19,7 @@ from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_column_multiple
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import HeldoutPoint, RungScores, Score, Status, TrainPoint, TrialRecord, score_values
+from sweeplab.training.adafactor import sizes_on_device
 from sweeplab.training.bitsandbytes_states import give_paged_memory_back, without_waiting
 from sweeplab.training.kept import KeptWeights, choose_kept, find_least
 
@@ -173,7 +174,7 @@ class RunningTrial:
 
     def step_optimizer(self) -> None:
         """Changes the weights, without a wait for a GPU that the results do not need."""
-        with without_waiting(self.optimizer):
+        with without_waiting(self.optimizer), sizes_on_device(self.optimizer):
             self.optimizer.step()
 
     @property

@@ -5,25 +5,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim import Optimizer
 
 
-def _compute_sampled_loss(logits_NV: Tensor, generator: torch.Generator) -> Tensor:
-    """Mean cross-entropy in nats with labels drawn from softmax(logits); algorithm 2 takes its gradient."""
-    labels_N1 = torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=generator)
-    return F.cross_entropy(logits_NV, labels_N1[:, 0])
-
-
-def _estimate_curvature(logits_NV: Tensor, weights: list[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """The Gauss-Newton-Bartlett estimate N * g * g for each weight; g is the gradient of `_compute_sampled_loss`.
+def _estimate_curvature(loss: Tensor, num_tokens: int, weights: list[Tensor]) -> list[Tensor]:
+    """The Gauss-Newton-Bartlett estimate N * g * g for each weight; g is the gradient of `loss`, N are its tokens.
 
     Its expectation over the drawn labels is the diagonal of the Gauss-Newton matrix of the mean loss over the N tokens
     (the paper, section 2.3). `.grad` does not change. A weight that the loss does not depend on gets 0.
     """
-    loss = _compute_sampled_loss(logits_NV, generator)
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-    return [len(logits_NV) * gradient.square() for gradient in gradients]
+    return [num_tokens * gradient.square() for gradient in gradients]
 
 
 class SophiaG(Optimizer):
@@ -88,10 +80,11 @@ class SophiaG(Optimizer):
         return [weight for group in self.param_groups for weight in group["params"]]
 
     @torch.no_grad()
-    def estimate(self, logits_NV: Tensor, generator: torch.Generator) -> None:
-        """Updates h with the curvature estimated from `logits_NV`, N tokens times V words of the vocabulary."""
+    def estimate(self, loss: Tensor, num_tokens: int) -> None:
+        """Updates h with the curvature estimated from the mean cross-entropy of so many tokens in nats, with labels
+        drawn from the model's own distribution (`draw_labels`)."""
         with torch.enable_grad():
-            estimates = iter(_estimate_curvature(logits_NV, self.weights(), generator))
+            estimates = iter(_estimate_curvature(loss, num_tokens, self.weights()))
         for group in self.param_groups:
             for weight in group["params"]:
                 state = self.state[weight]

@@ -7,18 +7,21 @@ from typing import Any, Final
 from unittest import mock
 
 import torch
+from peft.tuners.lora import dora
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import masking_utils
 
 from sweeplab.logits import states
 from sweeplab.models.quantization import layers as quantized_layers
 from tests.fakecuda.autograd import cuda_for_autograd
-from tests.fakecuda.layers import FakeLinear4bit
-from tests.fakecuda.meter import Meter
+from tests.fakecuda.layers import FakeLinear4bit, dequantize_layer
+from tests.fakecuda.meter import Meter, find_site
 
 _HALF: Final = (torch.bfloat16, torch.float16)
 _ALIGNED: Final = 16  # columns of a mask
+_read_numbers: Final[Callable[[Any], Any]] = FakeTensor.tolist
 
 
 class _Mode(FakeTensorMode):
@@ -96,6 +99,9 @@ def _build_device(meter: Meter, total_bytes: float, major: int) -> dict[str, Cal
     def reset_peak(device: object = None) -> None:
         meter.peak = meter.now
 
+    def synchronize(device: object = None) -> None:
+        meter.waits[f"synchronize at {find_site()}"] += 1
+
     return {
         "_lazy_init": lambda: None,
         "current_device": lambda: 0,
@@ -119,8 +125,13 @@ def _build_device(meter: Meter, total_bytes: float, major: int) -> dict[str, Cal
         "reset_peak_memory_stats": reset_peak,
         "set_device": lambda device: None,
         "set_rng_state": lambda state, device=None: None,
-        "synchronize": lambda device=None: None,
+        "synchronize": synchronize,
     }
+
+
+def _read_list(self: FakeTensor) -> Any:
+    """As torch's own `tolist`: one copy; that of fake tensors reads number by number."""
+    return _read_numbers(self.cpu())
 
 
 def _call_equal(found: Any, expected: Any) -> bool:
@@ -143,7 +154,10 @@ def on_fake_cuda(total_bytes: float = 80e9, major: int = 9, padded: bool = False
         mock.patch.object(torch, "Generator", _Generator),
         mock.patch.object(nn.functional, "scaled_dot_product_attention", _attend),
         mock.patch.object(nn.Module, "_apply", _apply),
+        mock.patch.object(FakeTensor, "tolist", _read_list),
         mock.patch.object(quantized_layers, "_make_bitsandbytes_layer", _make_layer),
+        mock.patch.object(fake_tensor, "init_gpu_context"),  # a build with CUDA would look for a GPU
+        mock.patch.object(dora, "dequantize_module_weight", dequantize_layer),  # PEFT asks bitsandbytes' kernel
         mock.patch.object(states, "_are_equal", _call_equal),  # fake logits have no values; a mock would keep them
         mock.patch.object(masking_utils, "is_tracing", return_value=False),  # these fake tensors are not traced
     ]

@@ -38,6 +38,15 @@ def _dequantize(layer: "FakeLinear4bit", dtype: torch.dtype) -> Tensor:
     return weight
 
 
+def dequantize_layer(layer: nn.Module) -> Tensor:
+    """The weights of a layer of any kind, in the dtype in which it computes."""
+    if isinstance(layer, FakeLinear4bit):
+        return _dequantize(layer, layer.compute_dtype)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 class _Product(torch.autograd.Function):
     """`MatMul4Bit`: the weights are dequantized again in the backward."""
 

@@ -117,7 +117,8 @@ class Meter(TorchDispatchMode):
         results = [one for one in tree_leaves(made) if isinstance(one, Tensor)]
         self._add_storages(results)
         if name in _COPIES:
-            self._count_copy(tensors[0] if name == "_to_copy" else tensors[-1], results[0], name, kwargs)
+            non_blocking = kwargs.get("non_blocking", args[2] if name == "copy_" and len(args) > 2 else False)
+            self._count_copy(tensors[0] if name == "_to_copy" else tensors[-1], results[0], bool(non_blocking))
         if any(map(is_on_cuda, results)) and name not in _NO_KERNEL and not func.is_view:
             self.launches[name] += 1
             moved = {id(one): one.nbytes for one in (*tensors, *results)}  # what is changed in place: once
@@ -164,10 +165,11 @@ class Meter(TorchDispatchMode):
             self.wait(name, tensors)
         return None
 
-    def _count_copy(self, source: Tensor, target: Tensor, name: str, kwargs: dict[str, Any]) -> None:
+    def _count_copy(self, source: Tensor, target: Tensor, non_blocking: bool) -> None:
+        """To memory that is not pinned the host waits in any case; from it, until the bytes are taken."""
         if is_on_cuda(source) and not is_on_cuda(target):
             self.wait("copy to the CPU", [source])
-        elif is_on_cuda(target) and not is_on_cuda(source) and name == "_to_copy" and not kwargs.get("non_blocking"):
+        elif is_on_cuda(target) and not is_on_cuda(source) and not non_blocking:
             self.wait("copy from the CPU", [target])
 
     def wait(self, kind: str, tensors: list[Tensor]) -> None:

@@ -1,8 +1,9 @@
 """Trials for the fake GPU: one or two layers as wide as a 7B's, so that each takes a few seconds of one core."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from unittest import mock
 
 import sweeplab.trial.profile as profile
@@ -11,6 +12,8 @@ from experiments.benchmarks.gpu.trials import LLAMA_7B, Laboratory, begun, confi
 from sweeplab.config.trial import TrialConfig
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import TrialRecord
+from sweeplab.training.fit import fit_until_one_ends
+from sweeplab.training.module import _CohortOptimizer
 from sweeplab.trial.lifecycle import run_cohort
 from sweeplab.trial.profile import prepare_longest_pass
 from tests.fakecuda.device import on_fake_cuda
@@ -18,6 +21,14 @@ from tests.fakecuda.meter import Meter
 
 TWO_LAYERS: Final = (*LLAMA_7B, "model.architecture.num_hidden_layers=2")
 ONE_LAYER: Final = (*LLAMA_7B, "model.architecture.num_hidden_layers=1")
+NARROW: Final = (
+    *ONE_LAYER,
+    "model.architecture.hidden_size=64",
+    "model.architecture.intermediate_size=96",
+    "model.architecture.num_attention_heads=2",
+    "model.architecture.num_key_value_heads=2",
+    "model.architecture.vocab_size=512",
+)
 LAYERS: Final = tuple(f"adapter.lora_{one}=true" for one in ("query", "key", "value", "projection", "mlp"))
 DQ: Final = "quantization=nf4_dq"
 
@@ -31,6 +42,24 @@ def count_micro_batch(configs: Sequence[TrialConfig], lengths: Sequence[int], pa
             meter.reset()
             work()  # a tensor on the wrong device raises FakeTensorDeviceMismatchError here
     return meter
+
+
+def measure_step(config: TrialConfig, lengths: Sequence[int], count: int) -> Counter[str]:
+    """The waits of a whole optimizer step, its micro-batches, logging and what else is due included, of so many trials
+    at once: from the beginning of their second to that of their third, when all states are there."""
+    marks: list[Counter[str]] = []
+    own = _CohortOptimizer.step
+
+    def step(self: _CohortOptimizer, closure: Any = None) -> Any:
+        marks.append(meter.waits.copy())
+        return own(self, closure)
+
+    with on_fake_cuda(padded=len(set(lengths)) > 1) as meter, mock.patch.object(_CohortOptimizer, "step", step):
+        lab = Laboratory.on("cuda", cohort_size=count)
+        trials = begun(lab, config, list(lengths), range(count))
+        fit_until_one_ends(trials, lab.device)
+        assert all(trial.step == config.training.max_steps for trial in trials)
+    return marks[2] - marks[1]
 
 
 def compose(shape: Sequence[str], lengths: Sequence[int], *overrides: str) -> TrialConfig:

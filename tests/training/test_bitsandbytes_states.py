@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from sweeplab.training import bitsandbytes_states as module
 from sweeplab.training.bitsandbytes_states import give_paged_memory_back, reuse_paged_memory, without_waiting
+from sweeplab.training.checkpoints import write_checkpoint
 
 NUM_ENTRIES = 200_000
 bnb: Any = bitsandbytes.optim  # without types
 bnb_optimizer: Any = optimizer
 
 
-def step_often(weights: list[nn.Parameter], waits: bool) -> None:
-    adam = bnb.AdamW8bit(weights, lr=0.01)
+def step_often(kind: Any, weights: list[nn.Parameter], waits: bool) -> None:
+    adam = kind(weights, lr=0.01)
     for step in range(3):
         for weight in weights:
             weight.grad = torch.sin(step + weight.detach())
@@ -30,18 +31,37 @@ def step_often(weights: list[nn.Parameter], waits: bool) -> None:
                 adam.step()
 
 
-def test_steps_without_waiting_are_bit_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU:UserWarning")
+@pytest.mark.parametrize(("name", "own"), [("AdamW8bit", 9), ("PagedAdamW8bit", 12)])
+def test_steps_without_waiting_are_bit_equal(name: str, own: int, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[Tensor] = []
     monkeypatch.setattr(bnb_optimizer, "sync_gpu", waited.append)
     plain = [nn.Parameter(torch.randn(64, 128)) for _ in range(3)]
     mine = [nn.Parameter(weight.detach().clone()) for weight in plain]
-    step_often(plain, waits=True)
-    assert len(waited) == 9  # once a parameter and step
-    step_often(mine, waits=False)
-    assert len(waited) == 9
+    step_often(getattr(bnb, name), plain, waits=True)
+    assert len(waited) == own  # once a parameter and step, and of a paged one at a step's end
+    step_often(getattr(bnb, name), mine, waits=False)
+    assert len(waited) == own
     assert all(map(torch.equal, plain, mine))
     bnb_optimizer.sync_gpu(plain[0])
-    assert len(waited) == 10  # bitsandbytes has its own again
+    assert len(waited) == own + 1  # bitsandbytes has its own again
+
+
+@pytest.mark.parametrize(("is_paged", "num_waits"), [(True, 1), (False, 0)])
+def test_a_checkpoint_waits_for_paged_states(is_paged: bool, num_waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def read(*_: Any) -> Any:
+        order.append("read")
+        raise EOFError  # far enough
+
+    optimizer = SimpleNamespace(is_paged=is_paged, state_dict=read)
+    trial: Any = SimpleNamespace(optimizer=optimizer, parameters=[], identity=dict)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: order.append("wait"))
+    with pytest.raises(EOFError):
+        write_checkpoint(trial)
+    assert order == ["wait"] * num_waits + ["read"]
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ def test_gradient_checkpointing_gives_identical_gradients_and_is_gone_afterwards
                 if "lora_B" in name:
                     nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(len(name)))
             found[checkpointing], num_forwards[checkpointing] = gradients(model), len(calls)
-        assert not base.model.is_activation_checkpointing
+        assert not base.model.is_gradient_checkpointing
         assert not base.model.get_input_embeddings()(torch.tensor([[3]])).requires_grad  # no hook is left behind
     assert num_forwards == {False: 1, True: 2}
     assert found[False].keys() == found[True].keys()

@@ -8,15 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sweeplab.training import sophia
+from sweeplab.data.batches import collate_tokens
+from sweeplab.training import chunked_loss, sophia
+from sweeplab.training.module import compute_target_logits, estimate_curvature
 from sweeplab.training.sophia import SophiaG, _estimate_curvature
 from tests.training.conftest import examples
 
 CURVATURES = np.array([0.01, 1.0, 100.0, 10000.0])  # of a quadratic w' diag(c) w / 2: a condition number of a million
 
 
-def no_logits(_: Any = None) -> tuple[Tensor, torch.Generator]:
-    return torch.zeros(1, 1), torch.Generator()
+NO_LOSS = (torch.zeros(()), 1)
+
+
+def sampled_loss(logits_NV: Tensor, seed: int) -> tuple[Tensor, int]:
+    """Mean cross-entropy with labels drawn from softmax(logits), and their number; algorithm 2 takes its gradient."""
+    labels_N1 = torch.multinomial(logits_NV.detach().softmax(dim=-1), 1, generator=torch.Generator().manual_seed(seed))
+    return F.cross_entropy(logits_NV, labels_N1[:, 0]), len(logits_NV)
 
 
 def paper(
@@ -43,7 +50,7 @@ def ours(
         weight.grad = diagonal * weight.detach()
         if optimizer.needs_estimate:
             patch.setattr(sophia, "_estimate_curvature", lambda *_, factor=noise[step]: [diagonal * factor])
-            optimizer.estimate(*no_logits())
+            optimizer.estimate(*NO_LOSS)
         optimizer.step()
     return weight.detach().numpy()
 
@@ -90,7 +97,7 @@ def test_the_estimate_s_mean_is_the_gauss_newton_diagonal_of_softmax_regression(
     weight_VD = torch.randn(5, 3, dtype=torch.float64)
     copies_KVD = weight_VD.expand(num_draws, -1, -1).clone().requires_grad_(True)
     logits = (x_ND @ copies_KVD.transpose(1, 2)).flatten(0, 1)
-    draws = num_draws * _estimate_curvature(logits, [copies_KVD], torch.Generator().manual_seed(2))[0]
+    draws = num_draws * _estimate_curvature(*sampled_loss(logits, 2), [copies_KVD])[0]
     p_NV = (x_ND @ weight_VD.T).softmax(dim=-1)
     exact_VD = torch.einsum("nv,nd->vd", p_NV * (1 - p_NV), x_ND.square()) / len(x_ND)
     hessian = torch.autograd.functional.hessian(
@@ -109,8 +116,7 @@ def test_an_estimate_leaves_gradients_alone_and_follows_from_its_generator() -> 
     state = torch.random.get_rng_state()
     x_ND = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     first, again, other = (
-        _estimate_curvature(x_ND @ weight.T, [weight, unused], torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
+        _estimate_curvature(*sampled_loss(x_ND @ weight.T, seed), [weight, unused]) for seed in (0, 0, 1)
     )
     assert torch.equal(first[0], again[0])
     assert not torch.equal(first[0], other[0])
@@ -137,7 +143,7 @@ def test_one_that_goes_on_from_its_state_estimates_when_it_would_have() -> None:
             logits_NV = data_ND @ weight
             (weight.grad,) = torch.autograd.grad(logits_NV.square().mean(), [weight], retain_graph=True)
             if optimizer.needs_estimate:
-                optimizer.estimate(logits_NV, torch.Generator().manual_seed(step))
+                optimizer.estimate(*sampled_loss(logits_NV, step))
                 estimated.append(step)
             optimizer.step()
         return estimated
@@ -161,8 +167,8 @@ def test_in_training_an_estimate_is_made_every_interval_and_the_same_one_each_ti
     made: list[tuple[int, Tensor]] = []
     plain = SophiaG.estimate
 
-    def watched(self: SophiaG, logits_NV: Tensor, generator: torch.Generator) -> None:
-        plain(self, logits_NV, generator)
+    def watched(self: SophiaG, loss: Tensor, num_tokens: int) -> None:
+        plain(self, loss, num_tokens)
         made.append((self.num_steps, torch.cat([self.state[one]["curvature"].flatten() for one in self.weights()])))
 
     monkeypatch.setattr(SophiaG, "estimate", watched)
@@ -181,3 +187,26 @@ def test_in_training_an_estimate_is_made_every_interval_and_the_same_one_each_ti
     assert torch.equal(weights[0], weights[1])
     assert all(torch.equal(curvatures[place], curvatures[place + 3]) for place in range(3))
     assert bool((curvatures[2] > 0).any())
+
+
+def test_an_estimate_in_chunks_is_that_of_all_logits_at_once(new_model: Any, monkeypatch: Any) -> None:
+    model = new_model(0.0)
+    data = examples(4, seed=1)
+    rows = collate_tokens(data, 0, 0)
+    optimizer = SophiaG([one for one in model.parameters() if one.requires_grad], lr=0.01)
+    torch.manual_seed(11)
+    expected_loss, count = sampled_loss(compute_target_logits(model, rows)[0], 11 * 1_000_003 + 5)
+    gradients = torch.autograd.grad(expected_loss, optimizer.weights())
+    sizes: list[int] = []
+    monkeypatch.setattr(chunked_loss, "count_positions_per_chunk", lambda _: 3)
+    model.get_output_embeddings().register_forward_hook(
+        lambda *args: sizes.append(args[2].numel() // args[2].shape[-1])
+    )
+    estimate_curvature(model, rows, optimizer, 5)
+    assert count > 6
+    assert max(sizes) == 3
+    assert sum(sizes) == count
+    for weight, gradient in zip(optimizer.weights(), gradients, strict=True):
+        torch.testing.assert_close(
+            optimizer.state[weight]["curvature"], 0.01 * count * gradient.square(), rtol=1e-4, atol=1e-9
+        )
