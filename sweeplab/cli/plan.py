@@ -29,6 +29,7 @@ from sweeplab.config.search_rules import RACES
 from sweeplab.config.space import Axis, axes, grid, list_begin
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.config.training import TrainingConfig
+from sweeplab.evaluation.judge import describe_requests
 from sweeplab.execution.placement import list_visible_gpus
 from sweeplab.planning.early import refuse_early
 from sweeplab.planning.fit import UNCERTAINTY, Fit, judge_fit, read_device_memory
@@ -204,7 +205,17 @@ def _write_sentences(
         "training, its held-out losses and its tasks."
     )
     timed = [*describe_parts(times), *describe_tasks(rows)]
-    return [*drawn, *assumed, measure, *timed, *_describe_devices(config.training), *_describe_exclusive(rows), *fit]
+    sent = describe_requests(config.evaluation, count_planned_trials(config, varied))
+    return [
+        *drawn,
+        *assumed,
+        measure,
+        *timed,
+        *sent,
+        *_describe_devices(config.training),
+        *_describe_exclusive(rows),
+        *fit,
+    ]
 
 
 def _list_plan_values(

@@ -14,6 +14,7 @@ from sweeplab.config.data import DataConfig, FiledData, JsonData, MixtureData, T
 from sweeplab.config.devices import check_devices
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.config.included import check_code, check_folder
+from sweeplab.config.judge_rules import check_judged_trial
 from sweeplab.config.model import IMAGE_BASE, LocalModel, ModelConfig
 from sweeplab.config.own_items import check_own
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
@@ -34,6 +35,7 @@ def check_trial(config: TrialConfig) -> None:
     _check_images(config)
     _check_quantized(config)
     check_devices(config)
+    check_judged_trial(config)
 
 
 def _check_model_folder(model: ModelConfig) -> None:

@@ -1,13 +1,14 @@
 """What a trial is scored on."""
 
 import re
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from sweeplab.config.data import ALPACA_WITHOUT_INPUT
 from sweeplab.records.section import Section, Text, key
-from sweeplab.runtime.errors import ConfigError, check_choice, refuse
+from sweeplab.runtime.addresses import is_safe_address
+from sweeplab.runtime.errors import ConfigError, check_choice, mask_passwords, refuse
 
 OWN_TASK: Final = "own"  # the name of the task that is made of evaluation.path
 OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evaluation.score
@@ -19,6 +20,7 @@ OWN_SCORES: Final[dict[str, tuple[str, ...]]] = {  # what it measures, by evalua
     "json": ("valid",),
     "f1": ("f1",),
     "rouge_l": ("rouge_l",),
+    "judge": ("win_rate",),
 }
 PROMPTS: Final = {  # what training writes around a question, by data.style
     "plain": "{question}\n",
@@ -36,6 +38,10 @@ _OWN_KEYS: Final = (
     "prompt",
     "max_tokens",
     "stop",
+    "judge_url",
+    "judge_model",
+    "judge_key_variable",
+    "judge_reference",
 )
 _ADDED: Final = ("include_path", "include_code", *_OWN_KEYS)  # keys that earlier versions did not have
 
@@ -146,6 +152,23 @@ class EvaluationConfig(Section):
         needs="evaluation.path",
         unless="evaluation.score=choice",
     )
+    judge_url: Text | None = key(
+        "an OpenAI-compatible address, such as https://HOST/v1, that questions and responses are sent to; "
+        "read only from the command line",
+        None,
+        needs="evaluation.score=judge",
+    )
+    judge_model: Text | None = key("the judge's name at that address", None, needs="evaluation.score=judge")
+    judge_key_variable: Text | None = key(
+        "the environment variable that holds the address's key, which is never written down; null: it needs none",
+        None,
+        needs="evaluation.score=judge",
+    )
+    judge_reference: Literal["base", "answer"] = key(
+        "what a response is compared with: the base's response, or the answer in evaluation.path",
+        "base",
+        needs="evaluation.score=judge",
+    )
     gen_kwargs: dict[str, Any] = key(
         "arguments of text generation; they replace the task's own", {}, needs="evaluation.tasks"
     )
@@ -189,7 +212,24 @@ class EvaluationConfig(Section):
             rule = f"has no effect with evaluation.score={self.score}"
             raise refuse("evaluation.normalize", rule, "true", "use false, or score=exact or choice_generated")
         self._check_prompt()
+        if self.score == "judge":
+            self._check_judge()
         return self
+
+    def _check_judge(self) -> None:
+        """Raises `ConfigError`."""
+        for name, value, remedy in (
+            ("judge_url", self.judge_url, "give an OpenAI-compatible address: evaluation.judge_url=https://HOST/v1"),
+            ("judge_model", self.judge_model, "give the judge's name there: evaluation.judge_model=NAME"),
+        ):
+            if value is None:
+                raise ConfigError(f"evaluation.{name} is missing; {remedy}")
+        if not is_safe_address(str(self.judge_url)):
+            rule = "must be an address that begins with https://, or on this machine http://, without password or query"
+            raise refuse("evaluation.judge_url", rule, mask_passwords(str(self.judge_url)), "try https://HOST/v1")
+        if OWN_TASK in self.rung_tasks:
+            rule = f"must leave out {OWN_TASK} with evaluation.score=judge, which would be asked at every step of them"
+            raise refuse("evaluation.rung_tasks", rule, f"[{', '.join(self.rung_tasks)}]", f"drop {OWN_TASK}")
 
     def _check_prompt(self) -> None:
         """Raises `ConfigError`."""

@@ -55,7 +55,8 @@ def refuse_given_deciders(values: dict[str, Any], overrides: Sequence[str]) -> N
 
 
 def refuse_code_of_files(config: TrialConfig, overrides: Sequence[str]) -> None:
-    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a user's may run."""
+    """Raises `ConfigError` where a file, and not who types the command, says that Python code of a user's may run, or
+    that something is sent to an address."""
     asked, given = config.evaluation, _given_keys(overrides)
     typed = "must be typed: no experiment, axis or record may say that Python code"
     if asked.include_code and "evaluation.include_code" not in given:
@@ -64,6 +65,12 @@ def refuse_code_of_files(config: TrialConfig, overrides: Sequence[str]) -> None:
     if asked.own_function is not None and "evaluation.score" not in given:
         remedy = f"add evaluation.score={asked.score} to the command line"
         raise refuse("evaluation.score", f"{typed} scores", asked.score, remedy)
+    if asked.judge_url is not None and "evaluation.judge_url" not in given:
+        rule = "must be typed: no experiment, axis or record may say where questions, answers and a key are sent"
+        raise refuse("evaluation.judge_url", rule, asked.judge_url, "add it to the command line")
+    if asked.judge_key_variable is not None and "evaluation.judge_key_variable" not in given:
+        rule = "must be typed: no experiment, axis or record may say which variable is sent as a key"
+        raise refuse("evaluation.judge_key_variable", rule, asked.judge_key_variable, "add it to the command line")
 
 
 def _given_keys(overrides: Iterable[str]) -> list[str]:

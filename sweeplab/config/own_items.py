@@ -112,8 +112,10 @@ def read_items(asked: EvaluationConfig) -> list[Item]:
         stamp = path.stat()
     except OSError as error:
         raise refuse("evaluation.path", "must be a file", asked.path, "check the path") from error
-    has_schema = asked.schema_path is not None
-    return _read_items(path, asked.score or "", has_schema, asked.apply_chat_template, stamp.st_mtime_ns, stamp.st_size)
+    has_schema, score = asked.schema_path is not None, asked.score or ""
+    if score == "judge" and asked.judge_reference == "answer":
+        score = "exact"  # a text is compared with
+    return _read_items(path, score, has_schema, asked.apply_chat_template, stamp.st_mtime_ns, stamp.st_size)
 
 
 @cache
@@ -150,7 +152,7 @@ def _check_item(item: Item, where: str, score: str, has_schema: bool, has_templa
     _check_question(item, has_template, refuse_field)
     if score == "json":
         _check_item_schema(item, has_schema, refuse_field)
-    elif ":" not in score:
+    elif score != "judge" and ":" not in score:
         _check_answer(item, score, refuse_field)
     if score.startswith("choice"):
         _check_choices(item, refuse_field)

@@ -8,6 +8,7 @@ from sweeplab.config.claim_rules import check_claims, spaces_axes
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.data import DataConfig
 from sweeplab.config.executor import RayWorkers, SlurmWorkers
+from sweeplab.config.judge_rules import check_judged_study
 from sweeplab.config.search_rules import check_beginnings, check_constraints, check_pruner, check_sampler
 from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
@@ -99,6 +100,7 @@ def check_study(config: StudyConfig) -> None:
     _check_retained(config.data)
     _check_name(config.study.name or "")
     check_trial(config)
+    check_judged_study(config)
     _check_machines(config)
 
 

@@ -100,10 +100,12 @@ def load_tasks(settings: EvaluationConfig) -> dict[str, Any]:
 
 
 def _load(manager: Any, names: Sequence[str], settings: EvaluationConfig) -> dict[str, Any]:
+    from sweeplab.evaluation.judged_task import make_judged_task
     from sweeplab.evaluation.own_task import make_own_task
 
+    make_own = make_judged_task if settings.score == "judge" else make_own_task
     tasks = [
-        make_own_task(settings) if name == OWN_TASK else deepcopy(WORLD_TASKS.get(name, name)) for name in names
+        make_own(settings) if name == OWN_TASK else deepcopy(WORLD_TASKS.get(name, name)) for name in names
     ]  # a copy: `_configure_task` writes into it
     loaded: dict[str, Any] = manager.load(tasks)
     return loaded
@@ -266,7 +268,9 @@ def _is_comparison(task: Any) -> bool:
 
     from sweeplab.evaluation.own_task import OwnTask
 
-    if type(task) not in (ConfigurableTask, OwnTask):  # what a task that is code of its own asks, it alone knows
+    if type(task) is not ConfigurableTask and not isinstance(
+        task, OwnTask
+    ):  # what a task that is code of its own asks, it alone knows
         return False
     return task.get_config("output_type") == "generate_until" or (
         task.get_config("output_type") == "multiple_choice"

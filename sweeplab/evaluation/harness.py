@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from sweeplab.evaluation.identity import Probe, Select, Tell, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
 from sweeplab.runtime.errors import ConfigError, describe_error
+
+if TYPE_CHECKING:
+    from sweeplab.evaluation.judged_task import References
 
 _RANDOM_SEED: Final = 0  # lm-eval's default, for Python's random numbers
 _MOST_PREPARED: Final = 2  # the tasks after training, and those of the rungs
@@ -126,14 +129,16 @@ def run_lm_eval(
     probe: Probe | None = None,
     why_unshared: Callable[[int], str | None] = lambda longest: None,
     tell: Tell = lambda trial, count: None,
+    references: "References | None" = None,
 ) -> list[Evaluation]:
     """Scores every trial of a cohort on `settings.tasks`. Raises `ConfigError` for tasks that cannot be scored.
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
     `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
-    `tell` is called with the trial that is scored, and how far that is.
+    `tell` is called with the trial that is scored, and how far that is. `references`: of the task `own` with a judge.
     """
+    from sweeplab.evaluation.judged_task import judging, list_judge_notes
     from sweeplab.evaluation.lm import CohortLM
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it would warn that the model is already in memory
@@ -148,7 +153,9 @@ def run_lm_eval(
             lm.begin_trial(trial)
             if probe is not None:
                 refuse_other_model(lm, trial, probe)
-            results = ask_prepared(lm, prepared, settings)
+            with judging(prepared.loaded, references):
+                results = ask_prepared(lm, prepared, settings)
             read = read_evaluation(results, prepared.loaded, settings.clusters)
-            evaluations.append(read._replace(notes=tuple(lm.notes)))
+            judged = [] if references is None else list_judge_notes(read.items)
+            evaluations.append(read._replace(notes=(*lm.notes, *judged)))
     return evaluations

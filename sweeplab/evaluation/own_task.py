@@ -70,12 +70,12 @@ def make_own_task(asked: EvaluationConfig) -> dict[str, Any]:
             "doc_to_choice": lambda item: item["choices"],
             "doc_to_target": find_choice,
         }
-    return common | {
+    written = common | {
         "output_type": "generate_until",
         "doc_to_target": _write_target,
-        "process_results": _make_scorer(asked),
         "generation_kwargs": {"until": list(asked.stop), "max_gen_toks": asked.max_tokens, "do_sample": False},
     }
+    return written | ({} if asked.score == "judge" else {"process_results": _make_scorer(asked)})
 
 
 def _write_target(item: Item) -> str:

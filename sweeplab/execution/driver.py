@@ -16,6 +16,7 @@ from sweeplab.config.sampler import FinalsSampler
 from sweeplab.config.search_rules import RACES, constraint_bounds, find_within, list_fresh_seeds
 from sweeplab.config.space import Axis, axes, flatten_keys
 from sweeplab.config.study import study_folder
+from sweeplab.evaluation.judge import refuse_unreachable_judge
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
 from sweeplab.execution.scheduler import Scheduler
@@ -239,6 +240,8 @@ class Driver:
         self.note_planned(search)
         num_done, num_workers = search.num_ended(), executor.num_workers
         is_race = self.facts.race is not None
+        if self.config.evaluation.score == "judge" and (is_race or num_done < search.num_planned):
+            refuse_unreachable_judge(self.config.evaluation)
         budget = Budget(self.config.study, self.folder, search.records, num_workers)
         limit = None if budget.most_seconds is None else TimeLimit(budget.most_seconds, budget.seconds)
         find_standing = partial(describe_standing, self.facts)

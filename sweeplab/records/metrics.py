@@ -38,11 +38,12 @@ METRICS: Final[dict[str, _Metric]] = {
 # better when lower in one task each, and better when higher in many.
 _FALLING_IN: Final = {"lingoly_nocontext": "exact_match", "realtoxicityprompts": "score"}
 _LOWER_IS_BETTER: Final = re.compile(
-    r"perplexity|^bits_per_byte$|^(ter|wer|brier_score|likelihood_diff|average_len)$|bias|toxicity|^pct_|^difference_"
+    r"perplexity|^bits_per_byte$|^(ter|wer|brier_score|likelihood_diff|average_len)$|bias|toxicity|^pct_|^difference_|^unreadable$"
 )
 
 
-SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy", "valid")  # shares of correct items, between 0 and 1
+# shares of correct items, or of won ones with ties as halves, between 0 and 1
+SHARES: Final = ("exact_match", "acc", "acc_norm", "accuracy", "valid", "win_rate")
 
 
 # Tasks whose main metric is acc_norm: those of the Open LLM Leaderboard, version 1 (ARC, HellaSwag) and version 2 (BBH,
@@ -55,6 +56,7 @@ _HEADLINES: Final = (
     "acc",
     "acc_norm",
     "accuracy",
+    "win_rate",
     "prompt_level_strict_acc",
     "em",
     "f1",

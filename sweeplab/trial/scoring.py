@@ -31,7 +31,7 @@ from sweeplab.models.vision import read_image_size
 from sweeplab.multilora.slots import copy_weights, read_lora_weights
 from sweeplab.records.items import make_loss_row
 from sweeplab.records.lock import claimed
-from sweeplab.records.record import BaseScore, TrialRecord, base_key, score_values
+from sweeplab.records.record import BaseScore, TrialRecord, score_values
 from sweeplab.records.store import base_path, known_base_score, write_base_score, write_json_lines, writing
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.training.attached_cohort import AttachedCohort, attach_cohort
@@ -41,6 +41,7 @@ from sweeplab.training.module import compute_target_logits, sum_row_losses
 from sweeplab.training.optimizers import evaluation_weights
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.exactness import choose_sharing_rule
+from sweeplab.trial.judging import find_base_key, open_base_references, open_references
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.unmeasured import refuse_unmeasured
 
@@ -53,9 +54,7 @@ def score_base(spec: TrialSpec, base: Base, data: Tokenized, record: TrialRecord
     `ConfigError`, also for tasks that lm-eval cannot load, so that this is known before anything is trained.
     """
     config, folder = spec.config, spec.folder.parents[1]
-    key = base_key(
-        config.to_dict(), str(base.model.dtype), record.provenance.get("tasks_fingerprint"), record.provenance
-    )
+    key = find_base_key(config, str(base.model.dtype), record)
     is_clean = record.provenance["dirty"] is False
     with ExitStack() as stack:
         is_needed = False
@@ -87,7 +86,7 @@ def _measure_base(
         return measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
 
     def score(batch_size: int) -> Evaluation:
-        return _score_base_tasks(base, config, batch_size, resources)
+        return _score_base_tasks(base, config, batch_size, resources, folder)
 
     losses = halve_until_it_fits(settings.batch_size, measure, record.notes, resources.ranks)
     scored = Evaluation({}, [])
@@ -102,8 +101,10 @@ def _measure_base(
         write_base_score(folder, BaseScore(key, losses.mean, scored.scores, seconds, record.provenance), items)
 
 
-def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, resources: Resources) -> Evaluation:
-    """The scores of the base without adapter. Raises `ConfigError` for tasks that lm-eval cannot load."""
+def _score_base_tasks(
+    base: Base, config: TrialConfig, batch_size: int, resources: Resources, folder: Path
+) -> Evaluation:
+    """The scores of the base itself; `folder`: of the study. Raises `ConfigError` for tasks that do not run."""
     settings = config.evaluation.replaced(batch_size=batch_size)
     if config.data.is_images():
         return _score_images(base.model, base, settings, resources.device)
@@ -116,6 +117,7 @@ def _score_base_tasks(base: Base, config: TrialConfig, batch_size: int, resource
             lambda numbers: nullcontext(),
             why_unshared=choose_sharing_rule(base.model),
             tell=lambda _, count: resources.tell("scoring the base", [], count),
+            references=open_base_references(settings, folder, resources),
         )
     except TaskError as error:  # before anything is trained
         raise ConfigError(f"evaluation.tasks has a task that does not run: {error}; drop the task") from error
@@ -248,7 +250,10 @@ def _score_with(
             model, example, compute_target_logits, select_trials, moved, _without_adapters(cohort, trials[0])
         )
         rule = choose_sharing_rule(base.model)
-        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule, tell)
+        first, dtype = trials[0], str(base.model.dtype)
+        key = find_base_key(config, dtype, first.record)
+        references = open_references(settings, first.spec.folder.parents[1], key, resources)
+        return run_lm_eval(model, base.tokenizer, settings, len(trials), select_trials, probe, rule, tell, references)
     evaluations = []
     for trial in trials:
         with cohort.only([trial]):

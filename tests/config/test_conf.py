@@ -50,6 +50,13 @@ NEEDS: Final = {  # what a user has to say beside the option
         "study.objectives=[scores.own.exact_match]",
         "evaluation.limit=7",
     ],
+    "evaluation=judge": [
+        "evaluation.path={items}",
+        "evaluation.judge_url=https://judge.example/v1",
+        "evaluation.judge_model=m",
+        "study.objectives=[scores.own.win_rate]",
+        "evaluation.limit=7",
+    ],
     "evaluation=lora_insights": ["study.objectives=[scores.truthfulqa_mc2.acc]", "evaluation.limit=7"],
 }
 OPEN: Final = {"hydra", "defaults"}  # Hydra's own

@@ -24,6 +24,7 @@ from sweeplab.report.evidence.settings import Setting, first_objective, is_refus
 from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_certainty
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.gain import describe_lack_of_gain
+from sweeplab.report.findings.judge import tell_of_judge
 from sweeplab.report.findings.leader import find_cheapest, list_equals
 from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
@@ -72,7 +73,7 @@ def state_answer(
         tally += f" {count_noun(num_stopped, 'trial')} stopped by hand, {counted}."
     records = [record for setting in settings for record in setting.records]
     notes = [*_warn_of_truncation(records), *_tell_special_names(records), *_tell_skipped_records(records)]
-    notes += [*_warn_of_learned(records), tally]
+    notes += [*_warn_of_learned(records), *tell_of_judge(facts, records, items), tally]
     if num_started == num_skipped == 0:
         return Answer("No trial has been recorded yet.", [], [])
     if num_finished == 0:
