@@ -119,10 +119,12 @@ def _describe_unknown_option(asked: str) -> str:
 def _describe_unknown_key(key: str) -> str:
     """A key that Hydra does not know, most likely a mistyped one, and the others of the command line that are none."""
     given = {name: value for name, equals, value in (one.lstrip("+").partition("=") for one in sys.argv[1:]) if equals}
+    if key not in given:  # it is no argument of this program's own
+        return describe_unknown_key(key)
     named = (name for name in given if name.replace(".", "").replace("_", "").isalnum())
     wrong = [one for one in named if not is_known(one) and not is_group(one) and not one.startswith("hydra.")]
     others = [describe_another_unknown_key(one, given[one]) for one in wrong if one != key]
-    return "; ".join([describe_unknown_key(key, given.get(key)), *others])
+    return "; ".join([describe_unknown_key(key, given[key]), *others])
 
 
 def _describe_unfit_value(override: str, cause: BaseException | None) -> str:

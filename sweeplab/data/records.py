@@ -63,9 +63,16 @@ def _check_encodable(text: str, where: str, field: str) -> str:
 def _read_text_field(row: dict[str, Any], where: str, name: str) -> str:
     if row.get(name) is None:
         raise NothingLearnedError(f"field '{name}' is missing")
-    if not isinstance(row[name], str):
-        raise ConfigError(f"{where}: field '{name}' must be text, got {type(row[name]).__name__}; correct the record")
-    return _check_encodable(row[name], where, name)
+    value = _write_whole_number(row[name])
+    if not isinstance(value, str):
+        remedy = "put it in quotes, as it is to be read" if isinstance(value, float) else "correct the record"
+        raise ConfigError(f"{where}: field '{name}' must be text, got {type(value).__name__}; {remedy}")
+    return _check_encodable(value, where, name)
+
+
+def _write_whole_number(value: Any) -> Any:
+    """A whole number as text, which has one way to be written, as in a CSV file; anything else as it is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def read_example(row: Any, where: str, fields: RecordFields, targets: str = "last") -> Example:
@@ -84,7 +91,7 @@ def read_example(row: Any, where: str, fields: RecordFields, targets: str = "las
     assert fields.output is not None
     instruction = _read_text_field(row, where, fields.instruction)
     output = _read_text_field(row, where, fields.output)
-    input_text = row.get(fields.input) if fields.input is not None else None
+    input_text = _write_whole_number(row.get(fields.input)) if fields.input is not None else None
     if input_text is not None and not isinstance(input_text, str):
         raise ConfigError(f"{where}: field '{fields.input}' must be text, got {type(input_text).__name__}; correct it")
     _check_encodable(input_text or "", where, str(fields.input))

@@ -113,7 +113,7 @@ class NotTried(Section):
 
 
 class StudyAnswer(Section):
-    """The answer of a study. Numbers are those of the report, unrounded; null: not known."""
+    """The answer of a study. Numbers are those of the report, to ten digits; null: not known."""
 
     version: int = key("version of this schema; a reader refuses a larger one")
     study: str = key("name of the study")
@@ -140,6 +140,20 @@ class StudyAnswer(Section):
     time: Time = key("time of the leading setting and of the study")
     not_tried: NotTried = key("where a better setting may lie")
     warnings: list[str] = key("what the report says below its first line")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. Further digits depend on the kind of processor; what a study varied stays as it is."""
+        values: dict[str, Any] = super().to_dict()
+        return {name: value if name == "not_tried" else _round(value) for name, value in values.items()}
+
+
+def _round(value: Any) -> Any:
+    """The value with ten digits of each number, those of `params` apart."""
+    if isinstance(value, float):
+        return float(f"{value:.10g}")
+    if isinstance(value, dict):
+        return {name: one if name == "params" else _round(one) for name, one in value.items()}
+    return [_round(one) for one in value] if isinstance(value, list) else value
 
 
 def find_unit(metric: str) -> str | None:

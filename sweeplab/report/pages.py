@@ -69,7 +69,10 @@ _BUDGET: Final = (
     "Surely fits: the upper end of the cost's 95 % interval is within the budget (a counted size is exact); may fit: "
     "only the lower end is. A busy machine slows all settings down, and is not in these intervals."
 )
-_NOTES_NOTE: Final = "A faster way of computing is used only where it gives the same numbers for this model."
+_NOTES_NOTE: Final = (
+    "What was read and left out, and where a slower way of computing was taken: a faster one is used only where it "
+    "gives the same numbers for this model."
+)
 _MOST_ROWS: Final = 20  # of a table, that are shown before a reader asks for all
 
 
@@ -223,7 +226,7 @@ def _list_sections(content: _ReportContent) -> Iterator[_Section]:
     note = _CLAIMS_NOTE + warn_of_averages(content.evidence.values())
     claims = build_claims_table(content.judged)
     yield _Section("Claims", note, claims, method=("supported, contradicted", EXPLAINED_CLAIMS))
-    yield _Section("Slower ways that were used", _NOTES_NOTE, build_notes_table(content.records))
+    yield _Section("Notes on data and computing", _NOTES_NOTE, build_notes_table(content.records))
     if not content.evidence:
         return
     for label, evidence in content.ranked.items():

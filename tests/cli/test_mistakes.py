@@ -199,6 +199,7 @@ def test_several_mistakes_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     said = explanation(*typed)
     assert said.startswith("optimizer.lrr is no key of the configuration; ")
     assert said.endswith("; type optimizer.lr=1; nor is adapter.rnak, type adapter.rank=4; nor is zzz")
+    assert "zzz" not in explanation("adapter.rank_=4")  # which another program typed
     said = explanation("optimizer.lr=-1", "adapter.rank=-4", "training.max_steps=-5")
     rules = said.split("; also, ")
     assert [rule.partition(" must be ")[0] for rule in rules] == ["adapter.rank", "optimizer.lr", "training.max_steps"]

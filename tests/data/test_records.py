@@ -23,7 +23,8 @@ def read(rows: list[Any], max_skipped: float = 0.0, given: RecordFields = FIELDS
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"instruction": "a", "output": 3}, r"line 2: field 'output' must be text, got int; correct the record"),
+        ({"instruction": "a", "output": True}, r"line 2: field 'output' must be text, got bool; correct the record"),
+        ({"instruction": "a", "output": 0.5}, r"line 2: field 'output' must be text, got float; put it in quotes, as"),
         ({"instruction": ["a"], "output": "b"}, r"line 2: field 'instruction' must be text, got list"),
         ({"instruction": "a", "input": ["x"], "output": "b"}, r"line 2: field 'input' must be text, got list"),
         (["a", "b"], r"line 2: a record must be an object with fields, got list"),
@@ -36,6 +37,12 @@ def test_faults_are_refused_however_much_may_be_skipped(row: Any, message: str) 
         read([GOOD, row], max_skipped=1.0)
     with pytest.raises(ConfigError, match=message + r".* \(4 records: line 2; line 4; line 5 and 1 more\)$"):
         read([GOOD, row, GOOD, row, row, row], max_skipped=1.0)
+
+
+def test_a_whole_number_is_read_as_its_text() -> None:
+    found = read([{"instruction": 7, "input": 0, "output": -42}])
+    (example,) = found.examples
+    assert ([one["content"] for one in example.messages], example.input_text) == (["7", "-42"], "0")
 
 
 @pytest.mark.parametrize(

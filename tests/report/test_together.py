@@ -98,7 +98,7 @@ def test_charts_draw_what_a_trial_takes_alone(make_facts: FactsFactory, together
     assert [dot.y for dot in line.dots] == [304.0, 304.0, 308.0, 512.0]
     assert found["peak-memory"].title == "Peak memory of the process"
     for ident in ("step-time", "peak-memory"):
-        assert found[ident].note.endswith("theirs is over its whole training, if known.")
+        assert "theirs is over its whole training, if known." in found[ident].note
         assert "whole training" not in charts_of(make_facts(), together[:3])[ident].note
 
 

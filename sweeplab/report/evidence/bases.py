@@ -71,9 +71,11 @@ def _is_distinguishing(facts: StudyFacts, key: str, members: Sequence[Sequence[T
 
 
 def find_base_of(setting: Setting, bases: Sequence[BaseScore], metric: str) -> float | None:
-    """What the base that a setting was trained on has of the metric; None where that is not known."""
+    """What the base that a setting was trained on has of the metric; None where that is not known.
+
+    For records that do not say which one they were trained on, all bases stand, where they agree.
+    """
     keys = list_possible_keys(setting.records[0])
-    values = {value for one in bases if one.key in keys and (value := find_base_value(one, metric)) is not None}
-    if not values:
-        values = {value for one in bases if (value := find_base_value(one, metric)) is not None}
+    own = [one for one in bases if one.key in keys] if keys else bases
+    values = {value for one in own if (value := find_base_value(one, metric)) is not None}
     return values.pop() if len(values) == 1 else None

@@ -239,14 +239,15 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     if compared is None:
         return f"{has}; how far chance goes is not known, so that no setting is called the best."
     rivals = [evidence.settings[index].label for index in compared.tied if index != compared.best]
+    worse = f"every other {'setting' if len(evidence.settings) == len(settings) else 'ranked setting'} is worse"
     if not rivals:
-        return f"Use {best.label}: its {label} is {value}{gain}, and every other setting is worse."
+        return f"Use {best.label}: its {label} is {value}{gain}, and {worse}."
     if len(rivals) == len(evidence.settings) - 1:
         return f"No winner: {_equal_all(evidence)}. {has}.{_name_cheapest(evidence)}"
     if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
-        others = f"{' and '.join(rivals)} may be as good, every other setting is worse"
+        others = f"{' and '.join(rivals)} may be as good, {worse}"
     return f"Use {best.label}: it {place}; {others}."
 
 

@@ -1,4 +1,4 @@
-"""The answer of a study for programs: the numbers of the report, unrounded."""
+"""The answer of a study for programs: the numbers of the report."""
 
 import math
 from typing import Any, Final, Literal

@@ -42,17 +42,14 @@ def build_failures_table(records: list[TrialRecord]) -> Table | None:
 
 
 def build_notes_table(records: list[TrialRecord]) -> Table | None:
-    """One row for each faster way of computing that was not used, with its trials; None where there was none."""
+    """One row for each note of a trial, such as how its data were read, or a faster way of computing that was not used;
+    None where there was none."""
     groups: dict[str, set[int]] = {}
     for record in records:
         for note in record.notes:
             groups.setdefault(note, set()).add(record.number)
     rows = [[Cell(note), Cell(format_ranges(numbers))] for note, numbers in groups.items()]
-    return (
-        Table([Column("what was done, and why", numeric=False), Column("trials", numeric=False)], rows)
-        if rows
-        else None
-    )
+    return Table([Column("note", numeric=False), Column("trials", numeric=False)], rows) if rows else None
 
 
 def _describe_cause(record: TrialRecord) -> str:

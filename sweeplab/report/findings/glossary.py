@@ -53,7 +53,8 @@ def explain_terms(facts: StudyFacts, records: list[TrialRecord], items: Items | 
             (
                 "held-out loss",
                 "Mean negative log-likelihood of what is to be learned in examples kept out of training, in nats per "
-                "target, which is a token of a response or the class of an image; lower is better.",
+                "target, which is a token of a response or the class of an image; lower is better. "
+                "Commands and records name it heldout_loss_nats_per_token, of those tokens.",
             )
         )
     if any(one.scores for one in records):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sweeplab.records.record import BaseScore, Score, StudyFacts, TrialRecord, base_key
-from sweeplab.report.evidence.bases import label_bases
-from sweeplab.report.evidence.settings import group_by_setting
+from sweeplab.report.evidence.bases import find_base_of, label_bases
+from sweeplab.report.evidence.settings import LOSS, group_by_setting
 from sweeplab.report.findings.settings_table import build_settings_table
 
 RecordFactory = Callable[..., TrialRecord]
@@ -82,3 +82,18 @@ def test_bases_of_tasks_from_files_are_told_apart_too(make_facts: FactsFactory, 
     assert [which for _, which in label_bases(facts, records, bases)] == ["quantization=nf4", "quantization=none"]
     changed = [trained(make_record, n, {"quantization": one}, "tasks", "sha256:u") for n, one in enumerate(schemes)]
     assert [which for _, which in label_bases(facts, changed, bases)] == ["number 1", "number 2"]
+
+
+def test_a_setting_is_not_held_against_another_settings_base(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """The own one may not be scored yet, while a study runs."""
+    records = [trained(make_record, n, {"quantization": scheme}) for n, scheme in enumerate(("nf4", "none"))]
+    facts = make_facts(space={"quantization": {"choices": ["nf4", "none"]}})
+    quantized, whole = group_by_setting(facts, records)
+    bases = [base_of(records[0], 2.5)]
+    assert find_base_of(quantized, bases, LOSS) == 2.5
+    assert find_base_of(whole, bases, LOSS) is None
+    assert find_base_of(whole, [*bases, base_of(records[1], 2.0)], LOSS) == 2.0
+    bare = group_by_setting(facts, [make_record(0, {"quantization": "none"})])  # says nothing of its base
+    assert find_base_of(bare[0], bases, LOSS) == 2.5

@@ -95,3 +95,15 @@ def test_a_setting_that_alone_finished_is_not_the_only_one_that_was_run(
 def test_numbers_of_many_digits_have_a_power_of_ten() -> None:
     assert (format_number(372_944_399_384_497_920.0), format_number(999_999_999.0)) == ("3.73e+17", "999,999,999")
     assert format_ends(LOSS, 0.0, 2.5e27) == "[0, 2.5e+27]"
+
+
+def test_settings_without_a_value_are_not_called_worse(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    records = measure(make_record, {1: [2.0, 2.1], 2: [1.0, 1.05], 4: [0.5, 0.53]})
+    assert answer_first(make_facts, records).endswith("and every other setting is worse.")
+    lost = [replace(one, status=Status.OUT_OF_MEMORY, heldout_loss_nats_per_token=None) for one in records[:2]]
+    assert answer_first(make_facts, [*lost, *records[2:]]).endswith("and every other ranked setting is worse.")
+
+
+def answer_first(make_facts: FactsFactory, records: list[TrialRecord]) -> str:
+    facts = make_facts(seeds=[0, 1], space={"adapter.rank": {"choices": [1, 2, 4]}})
+    return state_answer(facts, group_by_setting(facts, records)).first
