@@ -42,7 +42,8 @@ def path(tmp_path: Path) -> str:
 
 
 def asking(path: str, url: str, **changes: Any) -> EvaluationConfig:
-    given: dict[str, Any] = {"path": path, "score": "judge", "judge_url": url, "judge_model": "m", "max_tokens": 4, "limit": None}
+    given: dict[str, Any] = {"path": path, "score": "judge", "judge_url": url, "judge_model": "m"}
+    given |= {"max_tokens": 4, "limit": None}
     return settings("own", prompt="plain", **given | changes)
 
 
