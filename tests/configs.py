@@ -1,11 +1,13 @@
 """Sections of a configuration as tests need them, without conf."""
 
+import re
 from typing import Any, Final
 
 from sweeplab.config.adapter import LoraAdapter
 from sweeplab.config.executor import LocalWorkers
 from sweeplab.config.parse import own_keys, parse_section
 
+OF_PYTHON: Final = re.compile(r"\b(True|False|None)\b|[\[{(]'")  # a user types true, false, null and [a, b]
 PLAIN: Final = LoraAdapter.model_construct(  # unchecked, since every toggle is off
     rank=4,
     alpha_ratio=2.0,

@@ -57,6 +57,8 @@ def standin_judge(decide: Decide) -> Iterator[StandinJudge]:
             if self.path == "/v1/chat/completions":
                 state, text = judge.answer(body, self.headers.get("Authorization"))
             self.send_response(state)
+            if state == 307:
+                self.send_header("Location", self.path)
             self.send_header("Content-Length", str(len(text.encode())))
             self.end_headers()
             self.wfile.write(text.encode())

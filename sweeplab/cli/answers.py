@@ -29,7 +29,8 @@ from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.errors import ConfigError
 
 _LIKELIHOOD: Final = re.compile(r"\(?(?:np\.float\d+\()?(-?[\d.]+(?:e[+-]?\d+)?|-inf)\)?, (?:np\.)?(?:True|False)\)?")
-_RIGHT: Final = {1.0: "right", 0.0: "wrong"}
+_RIGHT: Final = {0.0: "wrong", 0.5: "tie", 1.0: "right"}  # a tie: of a judge
+_RANKS: Final = {word: rank for rank, word in enumerate(_RIGHT.values())}
 _SHOWN: Final = 3  # items that the terminal shows
 _WIDTH: Final = 60  # letters of each text there
 _COLUMNS: Final = ("task", "item", "question", "target", "base", "trial", "base_result", "trial_result", "change")
@@ -44,7 +45,7 @@ class Answered(NamedTuple):
     target: str
     base: str | None
     trial: str
-    base_result: str | None  # right, wrong, or the metric's number
+    base_result: str | None  # right, wrong, tie, or the metric's number
     trial_result: str
 
     @property
@@ -52,9 +53,9 @@ class Answered(NamedTuple):
         """Gained, lost or same; empty where that is not known."""
         if self.base_result is None:
             return ""
-        if {self.base_result, self.trial_result} <= {*_RIGHT.values()}:
-            pair = self.base_result, self.trial_result
-            return {("wrong", "right"): "gained", ("right", "wrong"): "lost"}.get(pair, "same")
+        before, after = _RANKS.get(self.base_result), _RANKS.get(self.trial_result)
+        if before is not None and after is not None:
+            return "same" if before == after else "gained" if after > before else "lost"
         return "same" if self.base_result == self.trial_result else "other"
 
 

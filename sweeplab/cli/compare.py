@@ -16,7 +16,7 @@ from sweeplab.report.evidence.formatting import format_value
 from sweeplab.report.evidence.settings import first_objective
 from sweeplab.report.evidence.stored import StoredStudy, read_stored_study
 from sweeplab.report.findings.differences import STUDY, list_differences
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, write_value
 from sweeplab.tracking.ending import show_comparison
 
 
@@ -46,7 +46,7 @@ def compare_studies(names: Sequence[str], runs_dir: Path, reports_dir: Path, unc
     if uncontrolled_keys and not uncontrolled:
         listed = "; ".join(f"{one.key}: {' against '.join(one.values)}" for one in uncontrolled_keys)
         raise ConfigError(
-            f"studies={list(names)} differ in what has to be alike ({listed}), so that a difference in scores says "
+            f"studies={write_value(list(names))} differ in what has to be alike ({listed}), so that a difference says "
             "nothing of what was varied; run one of them again, or use compare.uncontrolled=true"
         )
     page = write_report(*merged[:2], reports_dir / "-and-".join(names), merged.items, merged.bases)
@@ -71,7 +71,7 @@ def _merge_studies(stored: Sequence[StoredStudy], names: Sequence[str]) -> Store
     if len(objectives) > 1:
         listed = " and ".join(sorted(metric for metric, _ in objectives))
         raise ConfigError(
-            f"studies={list(names)} have different first objectives, {listed}; compare those with the same"
+            f"studies={write_value(list(names))} have different first objectives, {listed}; compare those with the same"
         )
     step = 10 ** max([2, *(len(str(record.number)) for one in stored for record in one.records)])
     keys = dict.fromkeys(key for one in stored for key in one.facts.space)

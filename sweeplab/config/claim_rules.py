@@ -7,7 +7,7 @@ from sweeplab.config.study import AXIS_KEYS
 from sweeplab.config.tasks import check_metric
 from sweeplab.records.claim import ClaimConfig, check_form
 from sweeplab.records.stored import is_number
-from sweeplab.runtime.errors import refuse
+from sweeplab.runtime.errors import refuse, write_value
 
 
 def spaces_axes(space: dict[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def _check_settings(key: str, claim: ClaimConfig, varied: dict[str, dict[str, An
             if name not in varied:
                 raise refuse(f"{key}", "must compare varied keys", name, f"the space varies {names}")
             if not _on_axis(value, varied[name]):
-                remedy = f"the space has {varied[name]}; drop the claims with '~claims'"
+                remedy = f"the space has {write_value(varied[name])}; drop the claims with '~claims'"
                 raise refuse(f"{key}, {name}", "must be a value of the space", value, remedy)
     pair = claim.settings()
     if len(pair) == 2 and pair[0] == pair[1]:

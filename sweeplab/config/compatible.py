@@ -21,7 +21,7 @@ from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.config.tasks import check_task_names
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import ConfigError, check_choice, refuse
+from sweeplab.runtime.errors import ConfigError, check_choice, refuse, write_value
 from sweeplab.runtime.paths import expand_home
 
 
@@ -92,7 +92,7 @@ def _check_steps(config: TrialConfig) -> None:
         raise refuse("schedule.warmup_steps", rule, warmup, "lower it, or use null for warmup_ratio")
     if asked.rung_tasks and config.training.heldout_interval is None:
         raise ConfigError(
-            f"evaluation.rung_tasks={asked.rung_tasks} needs steps to be scored at, got "
+            f"evaluation.rung_tasks={write_value(asked.rung_tasks)} needs steps to be scored at, got "
             "training.heldout_interval=null; give a number of steps: training.heldout_interval=20"
         )
     _check_middle(config.training)

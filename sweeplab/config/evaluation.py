@@ -135,7 +135,7 @@ class EvaluationConfig(Section):
         f"text before the answer, with {{question}} in it, or a style of data.style: {', '.join(PROMPTS)}",
         None,
         needs="evaluation.path",
-        unless="evaluation.apply_chat_template=True",
+        unless="evaluation.apply_chat_template=true",
     )
     max_tokens: int | None = key(
         "largest length of a response to an item of evaluation.path",

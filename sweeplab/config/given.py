@@ -9,7 +9,7 @@ from sweeplab.config.conf import CONF
 from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, option_names, value_of
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.trial import TrialConfig
-from sweeplab.runtime.errors import refuse
+from sweeplab.runtime.errors import refuse, write_value
 
 _OF_ACTIONS: Final = {  # keys that belong to some actions, whatever the study
     "output": ("plan", "watch", "list", "compare", "report", "run", "recommend"),
@@ -106,10 +106,10 @@ def _refuse_replaced(config: StudyConfig, given: Iterable[str]) -> None:
         if other is not None and is_set(config, other) and value is not None:
             name, _, wanted = other.partition("=")
             remedy = "leave one of them out" if wanted else f"leave one of them out, or write {name}=null"
-            raise refuse(key, f"has no effect while {name}={value_of(config, name)}", value, remedy)
+            raise refuse(key, f"has no effect while {name}={write_value(value_of(config, name))}", value, remedy)
         if needed is not None and not is_filled(config, needed) and value not in (None, False, {}):
             name, _, wanted = needed.partition("=")
-            why = f"with {name}={value_of(config, name)}" if wanted else f"while {name} is empty"
+            why = f"with {name}={write_value(value_of(config, name))}" if wanted else f"while {name} is empty"
             remedy = f"choose {needed.replace('|', ' or ')}" if wanted else f"give {name} too"
             raise refuse(key, f"has no effect {why}", value, f"{remedy}, or leave {key} out")
 

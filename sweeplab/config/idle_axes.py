@@ -8,7 +8,7 @@ from sweeplab.config.refusals import remedy_of
 from sweeplab.config.schema import GROUPS, is_filled, is_set, key_names, linked, value_of
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.section import Section
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, write_value
 
 
 class _Idle(NamedTuple):
@@ -42,7 +42,11 @@ def _reasons(key: str, config: TrialConfig) -> Iterator[_Idle]:
     other, needed = linked("unless").get(key), linked("needs").get(key)
     if other is not None and is_set(config, other):
         name, _, wanted = other.partition("=")
-        yield _Idle(f"{name}={value_of(config, name)}", (name,), f"choose another {name}" if wanted else f"drop {name}")
+        yield _Idle(
+            f"{name}={write_value(value_of(config, name))}",
+            (name,),
+            f"choose another {name}" if wanted else f"drop {name}",
+        )
     if needed is not None and not is_filled(config, needed):
         yield _Idle(f"{needed} is empty", (needed,), f"give {needed} too")
 

@@ -13,7 +13,7 @@ from sweeplab.config.conf import default_options
 from sweeplab.config.schema import GROUPS, OF_A_TRIAL, entries_of, key_names, option_names, schema_keys, section_kinds
 from sweeplab.config.suggestions import describe_unknown_key
 from sweeplab.records.section import Section, said_of
-from sweeplab.runtime.errors import ConfigError, refuse
+from sweeplab.runtime.errors import ConfigError, quote_value, refuse, write_value
 
 KINDS: Final[dict[Any, tuple[str, str]]] = {
     int: ("a whole number", "give one, such as 4"),
@@ -77,7 +77,7 @@ def _unknown_option(section: str, value: Any) -> ConfigError:
     if not isinstance(value, Mapping) or group.decider not in value:
         return refuse(name, "is missing", value, f"choose {section}=OPTION, one of {', '.join(option_names(section))}")
     known = [one for one in group.options if one != "mixed"]
-    return refuse(name, "is unknown", repr(value[group.decider]), f"choose one of {', '.join(known)}")
+    return refuse(name, "is unknown", quote_value(value[group.decider]), f"choose one of {', '.join(known)}")
 
 
 def _label_of(section: str, values: Mapping[str, Any]) -> str:
@@ -204,22 +204,21 @@ def _words_within(field: FieldInfo) -> list[str]:
 def _broken_rule(name: str, error: str, value: Any, field: FieldInfo, rule: str | None) -> ConfigError:
     """A value that breaks its key's rule, or has another type."""
     remedy = said_of(field, "remedy")
-    shown = "null" if value is None else value
     if rule is not None:
-        return refuse(name, rule, shown, remedy or "mend it")
+        return refuse(name, rule, value, remedy or "mend it")
     if error == "literal_error":
-        return refuse(name, "is unknown", repr(value), f"choose one of {', '.join(_words_within(field))}")
+        return refuse(name, "is unknown", quote_value(value), f"choose one of {', '.join(_words_within(field))}")
     if error.endswith("_type") or error == "is_instance_of":
         wanted, example = _wanted(error, field)
         if value is None:
             example = "give a value, since it cannot be null"
         if isinstance(value, list) and name.partition(".")[0] in OF_A_TRIAL:
-            varied = str(value).replace(" ", "").replace("'", "")
+            varied = write_value(value).replace(" ", "")
             example = f"to vary it, write space.{name}.choices={varied}"
         if error == "list_type" and isinstance(value, str | int | float) and name in schema_keys():
             example = f"type {shlex.quote(f'{name}=[{value}]')}"
-        return refuse(name, f"must be {wanted}", shown, example)
-    return refuse(name, _rule_of(field) or "must be another value", shown, remedy or "mend it")
+        return refuse(name, f"must be {wanted}", value, example)
+    return refuse(name, _rule_of(field) or "must be another value", value, remedy or "mend it")
 
 
 def _wanted(error: str, field: FieldInfo) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from sweeplab.config.tracking import AnyTracking
 from sweeplab.config.training import AnySchedule
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.section import Section, said_of
+from sweeplab.runtime.errors import write_value
 
 
 class Group(NamedTuple):
@@ -146,7 +147,7 @@ def is_set(config: Section, link: str) -> bool:
     """Whether a key that `unless` or `needs` names has a value, or one of the values that it names: key=one|other."""
     key, equals, wanted = link.partition("=")
     value = value_of(config, key)
-    return str(value) in wanted.split("|") if equals else value is not None
+    return write_value(value) in wanted.split("|") if equals else value is not None
 
 
 def is_filled(config: Section, link: str) -> bool:

@@ -14,7 +14,7 @@ from sweeplab.config.shared_base import why_exclusive
 from sweeplab.config.study import StudyConfig
 from sweeplab.config.tasks import check_objectives, check_task_names
 from sweeplab.records.metrics import SOLO_METRICS
-from sweeplab.runtime.errors import ConfigError, refuse
+from sweeplab.runtime.errors import ConfigError, refuse, write_value
 
 _MOST_SEED: Final = 2**32 - 1  # of NumPy's generator, and so of Lightning's `seed_everything`
 
@@ -24,13 +24,13 @@ def _check_export(config: StudyConfig) -> None:
     export, trials = config.export, config.export.trials
     if (config.trial is None) == (not trials):
         raise ConfigError(
-            f"action=export needs one of trial=N and export.trials=[N,M], got trial={config.trial} and "
-            f"export.trials={trials}; give the number of a finished trial: trial=0, or trial=best"
+            f"action=export needs one of trial=N and export.trials=[N,M], got trial={write_value(config.trial)} and "
+            f"export.trials={write_value(trials)}; give the number of a finished trial: trial=0, or trial=best"
         )
     if trials and len(set(trials)) < max(2, len(trials)):
         raise refuse("export.trials", "must be two or more different trials", trials, "use trial=N for one")
     if len(export.weights) != len(trials):
-        rule = f"must be one number for each of export.trials={trials}"
+        rule = f"must be one number for each of export.trials={write_value(trials)}"
         raise refuse("export.weights", rule, export.weights, "try [0.5,0.5]")
     if any(not math.isfinite(weight) or weight == 0 for weight in export.weights):
         raise refuse("export.weights", "must be numbers other than 0", export.weights, "leave the trial out")
@@ -45,7 +45,9 @@ def _check_cohort_size(config: StudyConfig) -> None:
     size = config.executor.cohort_size
     solo = [metric for metric in config.study.objectives if metric.startswith(SOLO_METRICS)]
     if size != "auto" and size > 1 and solo:
-        rule = f"must be 1 for study.objectives={solo}, which a trial among others does not have for itself"
+        rule = (
+            f"must be 1 for study.objectives={write_value(solo)}, which a trial among others does not have for itself"
+        )
         raise refuse("executor.cohort_size", rule, size, "use executor.cohort_size=1")
     why = why_exclusive(config)
     varied = {key.partition(".")[0] for key in spaces_axes(config.space)}

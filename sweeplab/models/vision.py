@@ -7,7 +7,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 
 from sweeplab.builtin.digits import NUM_CLASSES, ImageSize
 from sweeplab.config.data import DataConfig
-from sweeplab.runtime.errors import ConfigError
+from sweeplab.runtime.errors import ConfigError, write_value
 
 _HEAD: Final = "classifier"
 
@@ -51,7 +51,8 @@ def read_image_size(config: PretrainedConfig) -> ImageSize:
     if not (isinstance(side, int) and isinstance(patch, int) and isinstance(channels, int)):
         raise ConfigError(
             f"model of type {config.model_type} must have whole numbers image_size, patch_size and num_channels, got "
-            f"{side}, {patch} and {channels}; choose a vision transformer, such as model=tiny_vit"
+            f"{write_value(side)}, {write_value(patch)} and {write_value(channels)}; choose a vision transformer, "
+            "such as model=tiny_vit"
         )
     if count_classes(config) < NUM_CLASSES:
         raise ConfigError(

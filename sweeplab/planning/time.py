@@ -39,6 +39,15 @@ class _Efficiency(NamedTuple):
 _EFFICIENCY: Final = _Efficiency()
 
 
+def _count_entries(sizes: Skeleton, has_head: bool = True) -> tuple[float, float]:
+    """Entries of the matrices that a token is multiplied with: of all but the head, and of the head. Of a block's
+    experts those count that its router chooses for a token."""
+    heads = [one for one in sizes.linears if has_head and one.out_features == sizes.vocab_size]
+    layers = sum(one.in_features * one.out_features for one in sizes.linears if one not in heads)
+    experts = sum(one.in_features * one.out_features for one in sizes.experts)
+    return layers + sizes.num_active_experts * experts, sum(one.in_features * one.out_features for one in heads)
+
+
 def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int, target_share: float = 1.0) -> float:
     """Floating-point operations of forward and backward, N entries of all matrices, t trained.
 
@@ -46,13 +55,13 @@ def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: i
     once (`training/chunked_loss.py`).
 
     Full finetuning 6 N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Adapter on a frozen base: 4 N, since no
-    gradient of N is taken, and 6 t. Gradient checkpointing adds a forward pass, 2 N and 2 t. Left out: attention's
-    scores (less than 5 % of it below a thousand tokens in a 7B) and everything that is no product.
+    gradient of N is taken, and 6 t. Of experts N has those that the router chooses for a token. Gradient checkpointing
+    adds a forward pass, 2 N and 2 t. Left out: attention's scores (less than 5 % of it below a thousand tokens in a
+    7B), what PEFT computes once for a micro-batch where experts are adapted, and everything that is no product.
     """
     again = config.training.gradient_checkpointing
-    heads = [one for one in sizes.linears if one.out_features == sizes.vocab_size and not config.data.is_images()]
-    head = target_share * sum(one.in_features * one.out_features for one in heads)
-    layers = sum(one.in_features * one.out_features for one in sizes.linears if one not in heads)
+    layers, head = _count_entries(sizes, has_head=not config.data.is_images())
+    head *= target_share
     if config.adapter.method == "none":
         return (8 if again else 6) * layers + 6 * head
     return (6 if again else 4) * layers + 4 * head + (8 if again else 6) * num_trainable
@@ -120,8 +129,7 @@ def count_heldout_measurements(training: TrainingConfig, num_steps: int) -> int:
 
 def share_of_layers(sizes: Skeleton, target_share: float) -> float:
     """The part of a forward's products that is not the head's, which computes targets only."""
-    head = sum(one.in_features * one.out_features for one in sizes.linears if one.out_features == sizes.vocab_size)
-    layers = sum(one.in_features * one.out_features for one in sizes.linears) - head
+    layers, head = _count_entries(sizes)
     return layers / (layers + target_share * head)
 
 

@@ -1,7 +1,7 @@
 """Errors as one line: a mistake of the user's names key, value, rule and remedy, and no line names a user."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -38,21 +38,28 @@ def mask_passwords(text: str) -> str:
 
 
 def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
-    return ConfigError(f"{key} {rule}, got {value}; {remedy}")
+    return ConfigError(f"{key} {rule}, got {write_value(value)}; {remedy}")
 
 
 def write_value(value: object) -> str:
-    """A value of a configuration, or a list of them, as a user types it and with all its digits: null, true, [1, 2]."""
-    if isinstance(value, list):
+    """A value of a configuration as a user types it and with all its digits: null, true, [1, 2], {a: 1}."""
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(write_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {write_value(one)}' for name, one in value.items())}}}"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)
 
 
+def quote_value(value: object) -> str:
+    """As `write_value`; a text, which may be empty, in quotes."""
+    return repr(value) if isinstance(value, str) else write_value(value)
+
+
 def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise refuse(key, "is unknown", repr(value), f"choose one of {', '.join(choices)}")
+        raise refuse(key, "is unknown", quote_value(value), f"choose one of {', '.join(choices)}")
 
 
 def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from sweeplab.config.space import Axis, Params, flatten_keys
-from sweeplab.runtime.errors import refuse
+from sweeplab.runtime.errors import refuse, write_value
 
 _QUERY_VALUE: Final = {
     "adapter.lora_query": True,
@@ -105,7 +105,7 @@ def _select_recipe_values(name: str, varied: list[Axis]) -> Params:
 
 def _read_entry(entry: Any, varied: list[Axis]) -> Params:
     """The values that an entry of `study.enqueue` sets; the sampler draws the other axes. Raises `ConfigError`."""
-    key = f"study.enqueue {entry}"
+    key = f"study.enqueue {write_value(entry)}"
     if isinstance(entry, str):
         values = _select_recipe_values(entry, varied)
     elif isinstance(entry, dict) and entry:
@@ -116,11 +116,13 @@ def _read_entry(entry: Any, varied: list[Axis]) -> Params:
     for name, value in values.items():
         if name not in known:
             raise refuse(key, f"must name axes of space ({', '.join(known) or 'none'})", name, "drop it, or vary it")
+        spec = known[name].spec()
         if not known[name].holds(value):
-            raise refuse(f"{key}: {name}", f"must be within {known[name].spec()}", value, f"widen space.{name}")
+            raise refuse(f"{key}: {name}", f"must be within {write_value(spec)}", value, f"widen space.{name}")
         needed = {other: wanted for other, wanted in known[name].when if other in values}
         if any(values[other] not in wanted for other, wanted in needed.items()):
-            raise refuse(f"{key}: {name}", f"has effect only with {known[name].spec()['when']}", value, f"drop {name}")
+            rule = f"has effect only with {write_value(spec['when'])}"
+            raise refuse(f"{key}: {name}", rule, value, f"drop {name}")
     return {name: known[name].exact(value) for name, value in values.items()}
 
 

@@ -79,3 +79,19 @@ def test_answers_of_a_study_without_tasks_are_refused(tmp_path: Path, real_study
     items.write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = answer([*REAL, "tracking=none", "action=answers", "trial=1"], tmp_path)
     assert (found.code, "give evaluation.tasks, and run it again" in found.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [
+        ("tie", "right", "gained"),
+        ("tie", "wrong", "lost"),
+        ("tie", "tie", "same"),
+        ("wrong", "right", "gained"),
+        ("right", "tie", "lost"),
+        ("0.3", "0.4", "other"),
+        (None, "right", ""),
+    ],
+)
+def test_a_change_is_up_or_down(before: str | None, after: str, change: str) -> None:
+    assert Answered("own", 0, None, "", None, "", before, after).change == change

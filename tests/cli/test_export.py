@@ -194,7 +194,7 @@ MISTAKES: Final = [
     (["trial=0", "export.combination=mean"], r"export\.combination is unknown, got 'mean'; choose one of linear, cat"),
     (
         [],
-        r"action=export needs one of trial=N and export\.trials=\[N,M\], got trial=None and export\.trials=\[\]; give",
+        r"action=export needs one of trial=N and export\.trials=\[N,M\], got trial=null and export\.trials=\[\]; give",
     ),
     (["trial=0", "export.trials=[0,1]"], r"action=export needs one of trial=N and export\.trials"),
     (

@@ -18,6 +18,7 @@ from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.execution.ranks import Reporter
 from sweeplab.execution.worker import _serve
 from sweeplab.runtime.errors import ConfigError
+from tests.configs import OF_PYTHON
 from tests.execution.executors import ReportedLink
 from tests.hostile import answer
 from tests.study_runs import QUICK, ComposeStudy, run_cli
@@ -77,11 +78,11 @@ CASES: list[tuple[list[str], Spoil, str]] = [
     ),
     (["executor.cohort_size=many"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got many; try"),
     (["executor.cohort_size=2.5"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got 2\.5; try"),
-    (["executor.cohort_size=true"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got True; try"),
+    (["executor.cohort_size=true"], nothing, r"executor\.cohort_size must be auto or a whole number .*, got true; try"),
     (
         ["executor.cohort_size=4", "study.objectives=[phases.train.seconds]"],
         nothing,
-        r"executor\.cohort_size must be 1 for study\.objectives=\['phases\.train\.seconds'\], .*, got 4; use exec",
+        r"executor\.cohort_size must be 1 for study\.objectives=\[phases\.train\.seconds\], .*, got 4; use exec",
     ),
     (["data=json", "data.path=none.json"], nothing, r"data\.path must be a file, got none\.json; check the path"),
     (
@@ -106,6 +107,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert found.code == 2, found.err
     assert found.out == ""
     assert re.fullmatch(rf"sweeplab: {message}[^\n]*\n", found.err), found.err
+    assert not OF_PYTHON.search(found.err)
 
 
 @pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[::11], ids=["checked", "read by Hydra"])

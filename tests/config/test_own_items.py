@@ -166,7 +166,7 @@ PATH: Final = "evaluation.path={path}"
         ),
         (
             ["evaluation=own", PATH, "evaluation.apply_chat_template=true", "evaluation.prompt=Q{question}"],
-            r"^evaluation\.prompt has no effect while evaluation\.apply_chat_template=True",
+            r"^evaluation\.prompt has no effect while evaluation\.apply_chat_template=true",
         ),
         (
             ["evaluation=own", PATH, "evaluation.prompt=Q:"],

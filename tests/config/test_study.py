@@ -12,7 +12,7 @@ from sweeplab.config.conf import CONF
 from sweeplab.config.parse import parse_section, trial_config_from_dict
 from sweeplab.config.study import StudyConfig
 from sweeplab.runtime.errors import ConfigError
-from tests.configs import PLAIN
+from tests.configs import OF_PYTHON, PLAIN
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ REFUSED = {
     "optimizer.lr=inf": r"optimizer.lr must be a number above 0, got inf",
     "optimizer.lr=nan": r"optimizer.lr must be a number above 0, got nan",
     "optimizer.lr=fast": r"optimizer.lr must be a number above 0, got fast",
-    "optimizer.lr=true": r"optimizer.lr must be a number above 0, got True",
+    "optimizer.lr=true": r"optimizer.lr must be a number above 0, got true",
     "optimizer.betas=[2,3]": r"optimizer.betas must be numbers from 0 to below 1, got \[2, 3\]; try \[0.9,0.999\]",
     "optimizer.betas=0.9": r"optimizer.betas must be numbers from 0 to below 1, got 0.9; try",
     "optimizer.weight_decay=-1": r"optimizer.weight_decay must be a number from 0, got -1; use 0 for none",
@@ -119,6 +119,7 @@ class TestStudy:
         with pytest.raises(ConfigError, match=REFUSED[override]) as refusal:
             study(*NEEDED.get(override, []), override)
         assert "\n" not in str(refusal.value)
+        assert not OF_PYTHON.search(str(refusal.value))
 
     @pytest.mark.parametrize(
         "override",
@@ -159,7 +160,7 @@ class TestStudy:
     @pytest.mark.parametrize("scheme", ["none", "int8"])
     def test_double_quantization_goes_with_four_bits_only(self, scheme: str) -> None:
         with pytest.raises(
-            ConfigError, match=rf"quantization.double has no effect with quantization={scheme}, got True; .*=nf4"
+            ConfigError, match=rf"quantization.double has no effect with quantization={scheme}, got true; .*=nf4"
         ):
             study(f"quantization.scheme={scheme}", "quantization.double=true")
 
@@ -189,6 +190,7 @@ class TestStudy:
             "data=json": ["data.path=x"],
             "data=hub": ["data.name=x/y"],
             "evaluation=own": ["evaluation.path=x"],
+            "evaluation=judge": ["evaluation.path=x", "evaluation.judge_url=x", "evaluation.judge_model=x"],
         }
         config = compose_conf([f"{group}={option}", *needed.get(f"{group}={option}", [])])
         assert "???" not in str(OmegaConf.to_container(config, resolve=True))

@@ -99,6 +99,10 @@ def test_a_busy_judge_is_asked_again_and_a_broken_one_given_up(tmp_path: Path) -
         with pytest.raises(JudgeError, match=r"^the judge at http://127\.0\.0\.1:\d+/v1 answered 500: not now$"):
             Judge(asking(stand.url), tmp_path).compare(QUESTIONS[1:2])
         assert len(stand.failures) == 94  # once and five times more
+        stand.failures = [307]  # to where the texts and the key would go
+        with pytest.raises(JudgeError, match=r"answered 307"):
+            Judge(asking(stand.url), tmp_path).compare(QUESTIONS[2:3])
+        assert stand.asked == [QUESTIONS[0]]
         stand.failures = [400]
         with pytest.raises(JudgeError, match=r"answered 400"):
             Judge(asking(stand.url), tmp_path).compare(QUESTIONS[2:3])

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.evaluation.catalog import TaskError
+from sweeplab.evaluation.catalog import TaskError, load_tasks
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.judge import Judge
-from sweeplab.evaluation.judged_task import UNASKED, References, read_base_responses, read_outcome
+from sweeplab.evaluation.judged_task import UNASKED, References, judging, read_base_responses, read_outcome
 from sweeplab.evaluation.results import Evaluation
 from sweeplab.models.base import Base
 from tests.evaluation.conftest import evaluated, settings
@@ -116,6 +116,16 @@ def test_a_judge_that_fails_fails_the_task_alone(embedded_base: Base, path: str,
             judged(embedded_base, asked, References(Judge(asked, tmp_path), None))
     made = evaluated(embedded_base.model, embedded_base.tokenizer, asked)  # nothing of the judge is left in the task
     assert values_of(made, "win_rate") == [0.5] * NUM_ITEMS
+
+
+def test_no_judge_is_left_in_tasks_that_others_score(path: str, tmp_path: Path) -> None:
+    asked = asking(path, "http://localhost:1/v1")
+    loaded = load_tasks(asked)
+    (task,) = loaded["tasks"].values()
+    references = References(Judge(asked, tmp_path), {})
+    with judging(loaded, references):
+        assert task.references is references
+    assert task.references is None
 
 
 @pytest.mark.parametrize(

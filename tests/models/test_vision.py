@@ -158,7 +158,7 @@ def test_a_folder_of_ones_own_is_loaded_by_its_architecture(folder: Path) -> Non
     [
         (ViTConfig(), r"vit must tell at least 10 classes apart for data=digits, got num_labels=2; save it with"),
         (ViTConfig(image_size=[224, 192]), r"vit must have whole numbers image_size, .* got \[224, 192\], 16 and 3;"),
-        (PretrainedConfig(), r"got None, None and None; choose a vision transformer, such as model=tiny_vit"),
+        (PretrainedConfig(), r"got null, null and null; choose a vision transformer, such as model=tiny_vit"),
     ],
 )
 def test_a_model_that_cannot_read_the_digits_is_refused(config: PretrainedConfig, message: str) -> None:

@@ -25,6 +25,7 @@ from sweeplab.planning.time import (
     count_train_tokens,
     estimate_train_seconds,
     measure_flops_per_second,
+    share_of_layers,
 )
 from sweeplab.training.running_trial import _reaches_rung
 from tests.planning.conftest import CPU, CUDA, bound
@@ -61,6 +62,37 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
         count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes)) * ids.numel()
     )
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.08)
+
+
+EXPERTS: dict[str, dict[str, Any]] = {
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    "qwen2_moe": {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 80},
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_frozen_experts_count_as_many_as_a_token_goes_through(compose_trial: Compose, name: str) -> None:
+    architecture = SMALL | EXPERTS[name] | {"model_type": name, "num_hidden_layers": 3}
+    config = compose_trial("quantization=none")
+    config = config.replaced(model=HubModel(name="small", random_init=True, architecture=architecture))
+    base = AutoModelForCausalLM.from_config(read_architecture(config.model), attn_implementation="eager")
+    base.requires_grad_(False)
+    base.set_experts_implementation("eager")  # the counter knows no products of groups
+    assert isinstance(config.adapter, LoraAdapter)
+    model: Any = get_peft_model(base, make_lora_config(config.adapter, config.model, base)).train()
+    ids = torch.randint(2, 96, (4, 8))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, use_cache=False).logits.sum().backward()
+    sizes = build_skeleton(config.model)
+    num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+    predicted = count_flops_per_token(config, sizes, num_trainable) * ids.numel()
+    assert predicted == pytest.approx(counter.get_total_flops(), rel=0.03)
+    experts = 2 * ids.numel() * sum(one.in_features * one.out_features for one in sizes.experts)
+    assert counter.get_total_flops() > 2 * experts  # they are no small part
+    head = 96 * 64
+    dense = sum(one.in_features * one.out_features for one in sizes.linears) - head
+    active = dense + sizes.num_active_experts * experts / (2 * ids.numel())
+    assert share_of_layers(sizes, 0.5) == pytest.approx(active / (active + 0.5 * head))
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])

@@ -40,7 +40,7 @@ def test_claims_of_every_form_pass(claim: dict[str, Any]) -> None:
             r"claims\[0\].metric must name a metric of a record, got loss; choose from heldout",
         ),
         ({}, r"claims\[0\] must have exactly one of better, .*, got none; split it"),
-        ({**PAIR, "every": {}}, r"must have exactly one of .*, got \['better', 'every'\]"),
+        ({**PAIR, "every": {}}, r"must have exactly one of .*, got \[better, every\]"),
         ({"better": {"adapter.rank": 8}}, r"claims\[0\].better and claims\[0\].worse go together"),
         ({"same": [{"adapter.rank": 8}], "margin": 1.0}, r"claims\[0\].same must be a list of two settings"),
         ({"same": [{"adapter.rank": 8}, {"adapter.rank": 4}]}, r"claims\[0\].margin must be above 0 for `same`, got 0"),

@@ -78,10 +78,10 @@ def test_a_point_may_be_nested_or_dotted() -> None:
         ("best", r"study\.enqueue must name a known recipe, got best; choose from lora_paper, qlora"),
         ("qlora", r"study\.enqueue qlora: optimizer must be within .*, got paged_adamw; widen space\.optimizer"),
         ({"adapter.alpha": 8}, r"must name axes of space \(optimizer, .*\), got adapter\.alpha; drop it, or vary it"),
-        ({"adapter.rank": 5}, r"adapter\.rank must be within \{'choices': \[4, 8, 16\]\}, got 5; widen space"),
+        ({"adapter.rank": 5}, r"adapter\.rank must be within \{choices: \[4, 8, 16\]\}, got 5; widen space"),
         (
             {"optimizer": "adamw", "optimizer.momentum": 0.5},
-            r"has effect only with \{'optimizer': 'sgd'\}, got 0\.5; drop",
+            r"has effect only with \{optimizer: sgd\}, got 0\.5; drop",
         ),
         (7, r"study\.enqueue must list points or names of recipes, got 7; try"),
     ],

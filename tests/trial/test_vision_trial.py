@@ -139,7 +139,7 @@ REFUSED = {
     "adapter=prompt": r"^adapter.method is for text and does not go with data=digits, got prompt; choose adapter=lora$",
     "adapter=prefix": r"^adapter.method is for text",
     "adapter=lora_prefix": r"^adapter.method is for text",
-    "data.packing=true": r"^data.packing has no effect with data=digits, got True; .*, or leave data.packing out$",
+    "data.packing=true": r"^data.packing has no effect with data=digits, got true; .*, or leave data.packing out$",
     "evaluation.num_fewshot=2": r"^evaluation.num_fewshot is for text .*, got 2; choose null$",
     "evaluation.tasks=[hellaswag]": r"^evaluation.tasks with data=digits is unknown, got 'hellaswag'; .* digits_rot",
     "data.target=mirrored": r"^data.target is unknown, got 'mirrored'; choose one of rotated, upright$",
