@@ -30,3 +30,12 @@ def test_launches_do_not_grow_with_the_number_of_ranks() -> None:
         for ranks in ((16, 16, 16, 16), (8, 16, 32, 64))
     )
     assert mixed.launches.total() < 1.1 * alike.launches.total()
+
+
+def test_an_input_is_cast_once_for_all_matrices_that_read_it() -> None:
+    """Of one matrix more, only the gradient of its result."""
+    two, three = (
+        count_micro_batch([compose(ONE_LAYER, (128,), DQ, f"adapter.lora_key={key}")], (128,))
+        for key in ("false", "true")
+    )
+    assert three.launches["_to_copy"] == two.launches["_to_copy"] + 1

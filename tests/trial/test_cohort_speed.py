@@ -15,6 +15,7 @@ from sweeplab.records.record import Phase
 from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
 from sweeplab.trial import cohort_speed
 from sweeplab.trial.cohort_speed import measure_fastest_size
+from sweeplab.trial.profile import prepare_passes
 from sweeplab.trial.resources import Resources
 from tests.training.conftest import examples
 from tests.trial.test_profile import CPU, begun, left_behind
@@ -106,7 +107,6 @@ def test_what_is_timed_is_a_typical_micro_batch_and_the_longest_one_has_to_fit(
     rows = [*[Tokens([5] * 8, [5] * 8)] * 100, Tokens([5] * 64, [5] * 64)]
     for run in runs:
         run.windows = Windows(rows, 1, 1, 0)
-    real = cohort_speed.prepare_passes
 
     @contextmanager
     def noting(trials: list[RunningTrial], resources: Resources) -> Iterator[Callable[..., None]]:
@@ -114,7 +114,7 @@ def test_what_is_timed_is_a_typical_micro_batch_and_the_longest_one_has_to_fit(
             assert isinstance(batch.rows, Batch)
             widths.append(batch.rows.ids_BT.shape[1])
 
-        with real(trials, resources):
+        with prepare_passes(trials, resources):
             yield run
 
     def fastest(work: Callable[[], None], device: torch.device) -> float:
