@@ -1,7 +1,7 @@
 """Micro-batches of several trials: first the rows of trial 0, then as many rows of trial 1, and so on."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice, repeat
+from itertools import islice, pairwise, repeat
 from typing import Final, NamedTuple
 
 from torch import Tensor, nn
@@ -99,6 +99,27 @@ def iterate_cohort_batches(
                 for (windows, _), micro in zip(trials, micros, strict=True)
             ]
             yield _combine_rows(parts, trials[0][0].rows[0], pad_id, ranks, multiple)
+
+
+def expect_longest(lengths: Sequence[int], count: int) -> float:
+    """The mean of the longest of `count` lengths, each drawn from all with the same probability."""
+    shares = [(place / len(lengths)) ** count for place in range(len(lengths) + 1)]
+    return sum(one * (last - first) for one, (first, last) in zip(sorted(lengths), pairwise(shares), strict=True))
+
+
+def build_typical_batch(
+    trials: Sequence[Windows], pad_id: int, ranks: Ranks = ONE_PROCESS, multiple: int = 1
+) -> CohortBatch:
+    """A micro-batch as wide as those of trials on the same rows are in the mean, which their longest row decides; the
+    others are of mean length."""
+    rows, counts = trials[0].rows, [windows.micro_batch_size for windows in trials]
+    lengths = [row.num_tokens for row in rows]
+    width, mean = expect_longest(lengths, sum(counts)), sum(lengths) / len(lengths)
+    near_mean = sorted(rows, key=lambda row: abs(row.num_tokens - mean))
+    chosen = [near_mean[:count] for count in counts]
+    chosen[0][0] = min(rows, key=lambda row: abs(row.num_tokens - width))
+    parts = [(own, sum(row.num_targets for row in own)) for own in chosen]
+    return _combine_rows(parts, rows[0], pad_id, ranks, multiple)
 
 
 def build_longest_batch(

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 from sweeplab.models.base import Base
-from sweeplab.multilora.batches import CohortBatch, build_longest_batch
+from sweeplab.multilora.batches import CohortBatch, build_longest_batch, build_typical_batch
 from sweeplab.multilora.packed import PackedAdapters
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.running_trial import RunningTrial
@@ -61,3 +61,9 @@ def find_longest_micro_batch(trials: Sequence[RunningTrial], ranks: Ranks) -> Co
     """The micro-batch of a cohort that needs the most time and memory."""
     windows = [trial.windows for trial in trials]
     return build_longest_batch(windows, trials[0].base.pad_id, ranks, trials[0].column_multiple)
+
+
+def find_typical_micro_batch(trials: Sequence[RunningTrial], ranks: Ranks) -> CohortBatch:
+    """A micro-batch of a cohort as wide as they are in the mean."""
+    windows = [trial.windows for trial in trials]
+    return build_typical_batch(windows, trials[0].base.pad_id, ranks, trials[0].column_multiple)

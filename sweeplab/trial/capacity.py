@@ -9,8 +9,9 @@ from sweeplab.config.shared_base import describe_layout, pays_to_measure
 from sweeplab.records.record import Phase
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.beginning import asks_for_solo
+from sweeplab.trial.cohort_speed import measure_fastest_size
 from sweeplab.trial.measurement import add_phase, measure_phase
-from sweeplab.trial.profile import measure_fastest_size, measure_solo
+from sweeplab.trial.profile import measure_solo
 from sweeplab.trial.resources import Resources
 
 

@@ -1,6 +1,6 @@
-"""Short measurements before a cohort trains: time and memory of one trial by itself, and the fastest cohort size.
+"""A short measurement before a cohort trains: time and memory of one trial by itself.
 
-They are made where trials share a pass, once for all trials of one layout. The time and memory of a trial that trains
+It is made where trials share a pass, once for all trials of one layout. The time and memory of a trial that trains
 alone are those of its training.
 """
 
@@ -24,7 +24,6 @@ from sweeplab.multilora.batches import CohortBatch
 from sweeplab.multilora.dropout import Extent
 from sweeplab.multilora.slots import Slot
 from sweeplab.records.record import Phase, Solo
-from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory
 from sweeplab.runtime.process_group import Ranks
 from sweeplab.training.attached_cohort import attach_cohort, find_longest_micro_batch, gradient_checkpointing
 from sweeplab.training.module import compute_window_shares, estimate_curvature, sum_row_losses
@@ -40,33 +39,37 @@ _NUM_TIMED_STEPS: Final = 3  # after one that is not timed
 _WEIGHTS_TO_SPARE: Final = 8  # a copy, gradients, up to three states, and their step's own copies
 _STEPS: Final = "steps"
 _EVALUATION: Final = "evaluation"
-_CLEAR_SPEEDUP: Final = 1.15  # which no noise of a few steps makes up
-_MIN_SPEEDUP: Final = 1.03  # tokens per second of twice as many trials, which need more memory, over those of fewer
 
 
 @contextmanager
-def prepare_longest_pass(trials: Sequence[RunningTrial], resources: Resources) -> Iterator[Callable[..., None]]:
-    """Yields a function that runs forward and backward of the cohort's longest micro-batch, and between them what it
-    is given."""
+def prepare_passes(trials: Sequence[RunningTrial], resources: Resources) -> Iterator[Callable[..., None]]:
+    """Yields a function that runs forward and backward of a micro-batch of the cohort, and between them what it is
+    given."""
     base, training, model = trials[0].base, trials[0].spec.config.training, trials[0].model
-    batch: CohortBatch = move_data_to_device(find_longest_micro_batch(trials, resources.ranks), resources.device)
     with (
         attach_cohort(trials, resources.ranks) as cohort,
         gradient_checkpointing(base, training.gradient_checkpointing),
     ):
-        if cohort.packed is not None:
-            cohort.packed.begin_micro_batch(
-                [Extent(share.num_rows, share.num_columns) for share in batch.shares], [0] * len(trials)
-            )
         model.train()
 
-        def forward_and_backward(between: Callable[[], None] = lambda: None) -> None:
+        def forward_and_backward(batch: CohortBatch, between: Callable[[], None] = lambda: None) -> None:
+            if cohort.packed is not None:
+                extents = [Extent(share.num_rows, share.num_columns) for share in batch.shares]
+                cohort.packed.begin_micro_batch(extents, [0] * len(trials))
             with torch.enable_grad():
                 loss = compute_window_shares(model, batch).sum()
                 between()
                 loss.backward()
 
         yield forward_and_backward
+
+
+@contextmanager
+def prepare_longest_pass(trials: Sequence[RunningTrial], resources: Resources) -> Iterator[Callable[..., None]]:
+    """As `prepare_passes`, of the cohort's longest micro-batch."""
+    batch: CohortBatch = move_data_to_device(find_longest_micro_batch(trials, resources.ranks), resources.device)
+    with prepare_passes(trials, resources) as run:
+        yield partial(run, batch)
 
 
 class _StepTime(NamedTuple):
@@ -228,67 +231,3 @@ def _measure_loss(trial: RunningTrial, batch: Batch | ImageBatch, device: torch.
 def _add_to_base(peak: int | None, before: int | None, base: int | None) -> int | None:
     """base + (peak - before), in bytes; None where one of them is not known."""
     return None if peak is None or before is None or base is None else base + peak - before
-
-
-@contextmanager
-def _prepare_full_pass(trials: Sequence[RunningTrial], resources: Resources) -> Iterator[Callable[[], None]]:
-    """As `prepare_longest_pass`, with as much memory of a GPU taken as the optimizers will hold and need in a step.
-
-    Their states come with the first step only, and the longest micro-batch may come after it.
-    """
-    device, sizes = resources.device, [trial.optimizer_bytes for trial in trials]
-    num_bytes = sum(one.states for one in sizes) if device.type == "cuda" else 0
-    with prepare_longest_pass(trials, resources) as work:
-        held = torch.empty(num_bytes, dtype=torch.uint8, device=device)
-
-        def work_and_step() -> None:
-            work()
-            torch.empty(max(one.step for one in sizes), dtype=torch.uint8, device=device)
-
-        yield work_and_step
-        del held
-
-
-def measure_fastest_size(trials: Sequence[RunningTrial], resources: Resources) -> int:
-    """The number of trials to train at once, at most all of `trials`: it is doubled as long as tokens per second grow
-    and the memory suffices, for the longest micro-batch and the optimizers' states together.
-
-    A small gain is looked at twice, in turn with what it is compared with: other work on the machine moves both.
-    """
-    size, candidate = 1, 1
-    fastest: dict[int, float] = {}
-    while True:
-        before = resources.memory_bytes()
-        peak = _add_speed(fastest, trials[:candidate], resources)
-        if candidate not in fastest:
-            return size
-        if candidate > 1 and _MIN_SPEEDUP <= fastest[candidate] / fastest[size] < _CLEAR_SPEEDUP:
-            _add_speed(fastest, trials[:size], resources)
-            _add_speed(fastest, trials[:candidate], resources)
-        if candidate > 1 and fastest[candidate] < fastest[size] * _MIN_SPEEDUP:
-            return size
-        size = candidate
-        states = 0 if resources.device.type == "cuda" else sum(trial.optimizer_bytes.states for trial in trials[:size])
-        is_memory_short = (
-            peak is not None and before is not None and 2 * (peak - before + states) > resources.free_bytes()
-        )
-        if candidate == len(trials) or is_memory_short:
-            return size
-        candidate = min(2 * candidate, len(trials))
-
-
-def _add_speed(fastest: dict[int, float], trials: Sequence[RunningTrial], resources: Resources) -> int | None:
-    """Notes the tokens per second of so many trials at once where it is the highest so far; nothing where memory is
-    short. Returns the peak of memory in bytes."""
-    phases: dict[str, Phase] = {}
-    try:
-        with measure_phase(phases, "cohort", resources.device), _prepare_full_pass(trials, resources) as work:
-            seconds = time_fastest(work, resources.device)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        free_failed(error)
-        return None
-    num_tokens = sum(share.num_tokens for share in find_longest_micro_batch(trials, resources.ranks).shares)
-    fastest[len(trials)] = max(fastest.get(len(trials), 0.0), num_tokens / seconds)
-    return phases["cohort"].peak_allocated_bytes or phases["cohort"].peak_resident_bytes

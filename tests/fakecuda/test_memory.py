@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-import sweeplab.trial.profile as profile
+import sweeplab.trial.cohort_speed as cohort_speed
 from experiments.benchmarks.gpu.trials import ALL, Laboratory, planned
 from sweeplab.records.record import Status
 from tests.fakecuda.device import on_fake_cuda
@@ -74,7 +74,7 @@ def test_the_size_that_is_measured_has_room_for_optimizer_states(no_collection: 
     config = compose(ONE_LAYER, (256,), DQ, "adapter.rank=256", *ALL)
     with (
         on_fake_cuda(2.6e9) as meter,
-        mock.patch.object(profile, "time_fastest", lambda work, _: (work(), 1.0)[1]),
+        mock.patch.object(cohort_speed, "time_fastest", run_in_no_time),
     ):
         lab = Laboratory.on("cuda", cohort_size=None)  # type: ignore[arg-type]
         lab.lengths = [256] * 4

@@ -76,3 +76,12 @@ def test_the_host_waits_once_in_a_whole_step(name: str, count: int) -> None:
     waits = measure_step(compose(NARROW, lengths, DQ, "training.max_steps=3", *STEPS[name]), lengths, count)
     found = Counter(site.partition(":")[0] for site in waits.elements())
     assert sorted(found.items()) == sorted([READ, HELDOUT] if name == "kept" else [READ])
+
+
+def test_an_input_is_cast_once_for_all_matrices_that_read_it() -> None:
+    """Of one matrix more, only the gradient of its result."""
+    two, three = (
+        count_micro_batch([compose(ONE_LAYER, (128,), DQ, f"adapter.lora_key={key}")], (128,))
+        for key in ("false", "true")
+    )
+    assert three.launches["_to_copy"] == two.launches["_to_copy"] + 1

@@ -1,7 +1,7 @@
 """What each trial has of a cohort's micro-batch, against its own batches made alone."""
 
 import sys
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import pytest
@@ -10,7 +10,13 @@ import torch
 from sweeplab.data.batches import Batch, Windows, collate_rows, make_heldout_batches
 from sweeplab.data.packing import PackedRow
 from sweeplab.data.tokens import IGNORED, Tokens
-from sweeplab.multilora.batches import CohortBatch, build_longest_batch, iterate_cohort_batches
+from sweeplab.multilora.batches import (
+    CohortBatch,
+    build_longest_batch,
+    build_typical_batch,
+    expect_longest,
+    iterate_cohort_batches,
+)
 from sweeplab.runtime.process_group import Ranks
 from tests.training.conftest import examples
 
@@ -87,6 +93,27 @@ def test_the_longest_batch_is_each_trial_s_longest_rows() -> None:
     assert batch.shares[1][:3] == (2, max(len(row.ids) for row in DATA[:2]), sum(len(row.ids) for row in DATA[:2]))
     assert isinstance(batch.rows, Batch)
     assert batch.rows.mask_BT[:3].sum(1).tolist() == lengths
+
+
+def test_the_longest_of_several_lengths_by_all_draws() -> None:
+    lengths = [7, 3, 3, 20]
+    for count in (1, 2, 3):
+        draws = list(product(lengths, repeat=count))
+        assert expect_longest(lengths, count) == pytest.approx(sum(map(max, draws)) / len(draws))
+
+
+def test_a_typical_batch_is_as_wide_as_they_are_in_the_mean() -> None:
+    trials = [Windows(DATA, 2, 1, seed) for seed in range(3)]
+    widths = [
+        max(share.num_columns for share in batch.shares)
+        for batch in islice(iterate_cohort_batches([(windows, 0) for windows in trials], PAD), 300)
+    ]
+    typical = build_typical_batch(trials, PAD)
+    assert isinstance(typical.rows, Batch)
+    assert typical.rows.ids_BT.shape[0] == 6
+    assert typical.rows.ids_BT.shape[1] == pytest.approx(sum(widths) / len(widths), abs=2)
+    lengths = [row.num_tokens for row in DATA]
+    assert typical.shares[1].num_tokens == pytest.approx(2 * sum(lengths) / len(lengths), abs=2)
 
 
 def test_packed_rows_stay_packed() -> None:

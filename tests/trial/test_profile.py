@@ -13,19 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sweeplab.config.executor import LocalWorkers
-from sweeplab.data.batches import Windows
 from sweeplab.planning.forecast import Forecaster
-from sweeplab.records.record import Phase, Solo, Status
-from sweeplab.training.running_trial import OptimizerBytes, RunningTrial
+from sweeplab.records.record import Solo, Status
+from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import profile as probe
 from sweeplab.trial.beginning import begin_trial
-from sweeplab.trial.profile import (
-    measure_fastest_size,
-    measure_solo,
-    time_fastest,
-)
+from sweeplab.trial.profile import measure_solo, time_fastest
 from sweeplab.trial.resources import Resources
-from tests.training.conftest import examples
 from tests.trials import SpecFactory
 
 CPU = torch.device("cpu")
@@ -218,89 +212,3 @@ def test_the_fastest_step_is_of_those_that_are_timed(monkeypatch: pytest.MonkeyP
     for clock in ("perf_counter", "process_time"):  # the processor's where there is one thread
         monkeypatch.setattr(time, clock, lambda: now[0])
     assert time_fastest(work, CPU) == 3.0
-
-
-class Machine(Resources):
-    """With so many bytes `left`; each trial takes 100."""
-
-    left = 10**9
-
-    def memory_bytes(self) -> int | None:
-        return 5000
-
-    def free_bytes(self) -> int:
-        return self.left
-
-
-class Timer:
-    """Seconds of a micro-batch by the number of trials in it; a number that it lacks runs out of memory."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seconds: dict[int, float] = {}
-        self.tried: list[int] = []
-
-        @contextmanager
-        def at_work(runs: list[RunningTrial], resources: Resources) -> Iterator[int]:
-            self.tried.append(len(runs))
-            yield len(runs)
-
-        @contextmanager
-        def measured(phases: dict[str, Phase], name: str, device: torch.device) -> Iterator[None]:
-            yield
-            phases[name] = Phase(1.0, peak_resident_bytes=5000 + 100 * self.tried[-1])
-
-        def fastest(work: int, device: torch.device) -> float:
-            if work not in self.seconds:
-                raise torch.OutOfMemoryError
-            return self.seconds[work]
-
-        monkeypatch.setattr(probe, "_prepare_full_pass", at_work)
-        monkeypatch.setattr(probe, "measure_phase", measured)
-        monkeypatch.setattr(probe, "time_fastest", fastest)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "num_runs", "left", "size", "tried"),
-    [
-        ({1: 1, 2: 1.2, 4: 1.5, 8: 2}, 8, 10**9, 8, [1, 2, 4, 8]),
-        ({1: 1, 2: 1.2, 4: 2.5, 8: 2}, 8, 10**9, 2, [1, 2, 4]),  # as slow per token as two
-        ({1: 1, 2: 1.95, 4: 1, 8: 1}, 8, 10**9, 1, [1, 2]),  # 2.6 % faster is not worth the memory
-        ({1: 1, 2: 1.9, 4: 3.9, 8: 1}, 8, 10**9, 2, [1, 2, 1, 2, 4]),  # 5 % is, where it is seen twice
-        ({1: 1, 2: 1.2, 4: 1.5, 6: 1.6}, 6, 10**9, 6, [1, 2, 4, 6]),
-        ({1: 1, 2: 1.2}, 8, 10**9, 2, [1, 2, 4]),  # four run out of memory
-        ({}, 8, 10**9, 1, [1]),
-        ({1: 1, 2: 1, 4: 1, 8: 1}, 8, 399, 2, [1, 2]),  # two take 200, so four would take 400
-        ({1: 1, 2: 1, 4: 1, 8: 1}, 8, 400, 4, [1, 2, 4]),
-        ({1: 1}, 1, 10**9, 1, [1]),
-    ],
-)
-def test_more_at_once_only_while_that_is_faster_and_fits(
-    monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float], num_runs: int, left: int, size: int, tried: list[int]
-) -> None:
-    timer, machine, data = Timer(monkeypatch), Machine(CPU), examples(6, seed=1)
-    timer.seconds, machine.left = seconds, left
-    runs: Any = [
-        SimpleNamespace(
-            windows=Windows(data, 2, 1, n),
-            base=SimpleNamespace(pad_id=0),
-            optimizer_bytes=OptimizerBytes(0, 0),
-            column_multiple=1,
-        )
-        for n in range(num_runs)
-    ]
-    assert measure_fastest_size(runs, machine) == size
-    assert timer.tried == tried
-
-
-def test_real_trials_are_untouched_by_the_search_for_their_number(
-    begun: Callable[..., RunningTrial], resources: Resources
-) -> None:
-    runs = [begun(number, f"adapter.rank={2 + 8 * number}", "adapter.dropout=0.1") for number in range(3)]
-    before = [run.slot.row_P.clone() for run in runs if run.slot is not None]
-    hooks = left_behind(runs[0])[0]
-    assert measure_fastest_size(runs, resources) in (1, 2, 3)
-    for run, weights in zip(runs, before, strict=True):
-        assert run.slot is not None
-        assert torch.equal(run.slot.row_P, weights)
-        assert all(weight.grad is None for weight in run.slot.parameters.values())
-    assert left_behind(runs[0])[0] == hooks

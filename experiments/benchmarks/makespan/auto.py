@@ -19,7 +19,8 @@ from experiments.benchmarks.makespan.settings import MODELS, Model
 from sweeplab.records.store import write_json, write_text
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.running_trial import RunningTrial
-from sweeplab.trial.profile import measure_fastest_size, prepare_longest_pass
+from sweeplab.trial.cohort_speed import measure_fastest_size
+from sweeplab.trial.profile import prepare_longest_pass
 
 GEOMETRIES: Final = ((1, 32), (4, 64), (8, 109), (16, 35), (16, 128))  # rows by tokens; the fourth is the default's
 NUM_TRIALS: Final = 8
