@@ -134,7 +134,7 @@ class _Norm(torch.autograd.Function):
 
 
 def _multiply(gate: Tensor, up: Tensor) -> Tensor:
-    return F.silu(gate) * up
+    return F.silu(gate).mul_(up)
 
 
 class _SwiGLU(torch.autograd.Function):
