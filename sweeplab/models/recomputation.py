@@ -134,7 +134,7 @@ class _Norm(torch.autograd.Function):
 
 
 def _multiply(gate: Tensor, up: Tensor) -> Tensor:
-    return F.silu(gate) * up
+    return F.silu(gate).mul_(up)
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -167,8 +167,10 @@ def _forward_norm(self: Any, hidden_states: Tensor) -> Tensor:
 
 def _forward_mlp(self: Any, x: Tensor) -> Tensor:
     """In the place of a gated MLP's `forward`."""
+    if not torch.is_grad_enabled():
+        return type(self).forward(self, x)  # type: ignore[no-any-return]
     gate, up = self.gate_proj(x), self.up_proj(x)
-    if not (torch.is_grad_enabled() and gate.requires_grad and up.requires_grad and gate.dtype == up.dtype):
+    if not (gate.requires_grad and up.requires_grad and gate.dtype == up.dtype):
         return self.down_proj(self.act_fn(gate) * up)  # type: ignore[no-any-return]
     product = _describe(_SwiGLU.apply(gate, up), _multiply, gate, up)  # type: ignore[no-untyped-call]
     del gate, up

@@ -15,7 +15,7 @@ its bucket's:
     attention             2 e q + 2 e k   (query, key, value, output; 4 e q where a mask makes key and value be repeated
                           to all heads), 4 a head of log-sum-exp
     MLP                   2 e i   (SwiGLU: its two factors); written otherwise 3 e i, with what the activation gives;
-                          `_BLOCKS` has the other families'
+                          `blocks.py` has the other families'
     mask                  e T     (T tokens of the longest row; of packed rows only)
     adapter               4 r, and its input, e in_features, shared by what reads it; PEFT's in 16 bit: 4 of its own
     DoRA                  (e + 4) out_features: the matrix's own product and the adapter's, each scaled by column
@@ -33,7 +33,7 @@ Left out: dropout that a family brings along (GPT-2, OPT).
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sweeplab.adapters.budget import AdaptedShape, find_rank
 from sweeplab.adapters.counting import Skeleton, find_quantized_matrices
@@ -49,75 +49,25 @@ from sweeplab.config.data import TextData
 from sweeplab.config.shared_base import padded_rank, takes_vectors, why_exclusive
 from sweeplab.config.trial import TrialConfig
 from sweeplab.models.layers import ExpertShape, LinearShape
+from sweeplab.planning.blocks import (
+    FIRST_READERS,
+    FP32_BYTES,
+    IN_WORK,
+    Block,
+    count_backward_work,
+    count_norm_bytes,
+    count_number_bytes_of_norms,
+    find_block,
+    find_width,
+    is_made_again,
+)
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.runtime.device import PlannedDevice
-
-FP32_BYTES: Final = 4
-IN_WORK: Final = 3  # tensors of the MLP's width while its gradient is computed
-_NORM_IN_WORK: Final = 5  # 32-bit tensors of the hidden size in the backward pass of RMSNorm
-_OF_NORMS: Final = ("q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "lm_head")
-_FIRST_READERS: Final = _OF_NORMS[:4]  # of a layer's first norm
-
-
-class _Block(NamedTuple):
-    """What a family's decoder layer keeps, in tensors of the part's width."""
-
-    norms: int = 2  # inputs; two norms that read the same keep it once
-    in_32_bits: bool = True  # RMSNorm
-    attention: int = 4
-    mlp: int = 3
-    parallel: bool = False  # the MLP reads what the attention reads
-    query_key_norms: bool = False
-
-
-_BLOCKS: Final = {
-    "qwen3": _Block(query_key_norms=True),
-    # GELU written out keeps its input, half of it, the tanh, and the tanh plus one
-    "phi": _Block(norms=1, in_32_bits=False, mlp=4, parallel=True),
-    "gpt2": _Block(in_32_bits=False, attention=5, mlp=4),
-    # a fused projection of width 3 q stays whole for the value's sake
-    "gpt_neox": _Block(norms=1, in_32_bits=False, attention=6, mlp=1, parallel=True),
-    "opt": _Block(in_32_bits=False, mlp=1),
-    "vit": _Block(in_32_bits=False, mlp=1),  # torch's own GELU
-}
-
-
-def _find_block(sizes: Skeleton) -> _Block:
-    return _BLOCKS.get(sizes.model_type, _Block())
-
-
-def _find_width(sizes: Skeleton, suffix: str) -> int:
-    """Output features of the first matrix with this name; the hidden size where attention is fused."""
-    return next((one.out_features for one in sizes.linears if one.name.endswith(f".{suffix}")), sizes.hidden_size)
 
 
 def _count_distinct_inputs(matrices: Iterable[LinearShape]) -> int:
     """Features of all inputs; one that several matrices of a block read is counted once."""
     return sum(features for _, features in {(one.name.rpartition(".")[0], one.in_features) for one in matrices})
-
-
-def _has_lean_norms(config: TrialConfig, sizes: Skeleton) -> bool:
-    adapter = config.adapter
-    trains = adapter.method in (*BASE_WEIGHT_METHODS, "norms") or getattr(adapter, "train_norms", False)
-    return sizes.has_lean_norms and not trains
-
-
-def _count_number_bytes_of_norms(config: TrialConfig, sizes: Skeleton, dtype_bytes: int) -> int:
-    """Of each number that a norm keeps of its input."""
-    return FP32_BYTES if _find_block(sizes).in_32_bits and not _has_lean_norms(config, sizes) else dtype_bytes
-
-
-def _count_norm_bytes(config: TrialConfig, sizes: Skeleton, dtype_bytes: int) -> int:
-    """Of one norm of the hidden size, per token: its input, and a statistic or two in 32 bits."""
-    return _count_number_bytes_of_norms(config, sizes, dtype_bytes) * sizes.hidden_size + FP32_BYTES
-
-
-def _is_made_again(config: TrialConfig, sizes: Skeleton, matrix: LinearShape) -> bool:
-    """Whether a slot keeps nothing of what the matrix reads: a lean norm's or SwiGLU's result, or that of attention,
-    which is kept with attention."""
-    name = matrix.name.rpartition(".")[2]
-    of_mlp = sizes.has_lean_mlps and name == "down_proj"
-    return of_mlp or (_has_lean_norms(config, sizes) and name in (*_OF_NORMS, "o_proj"))
 
 
 def is_exclusive(config: TrialConfig, adapted: Iterable[AdaptedShape]) -> bool:
@@ -159,13 +109,13 @@ def _count_kept_inputs_bytes(
     """Bytes per token of the inputs of matrices that are kept for the backward pass, for the whole model."""
     e = device.dtype.itemsize
     if config.adapter.method in BASE_WEIGHT_METHODS:
-        normed = e * sizes.hidden_size if _find_block(sizes).in_32_bits else 0
-        return e * _count_distinct_inputs(sizes.linears) + (_find_block(sizes).norms * sizes.num_layers + 1) * normed
+        normed = e * sizes.hidden_size if find_block(sizes).in_32_bits else 0
+        return e * _count_distinct_inputs(sizes.linears) + (find_block(sizes).norms * sizes.num_layers + 1) * normed
     copies = _count_adapter_copies_bytes(config, adapted, device)
     shared = not is_exclusive(config, adapted) or (not config.adapter.has_dropout() and e == FP32_BYTES)
     in_place = _leave_parameters_out(adapted) if shared else []
     if not is_exclusive(config, adapted):
-        in_place = [one for one in in_place if not _is_made_again(config, sizes, one)]
+        in_place = [one for one in in_place if not is_made_again(config, sizes, one)]
     int8 = [one for scheme, one in find_quantized_matrices(config.quantization, sizes) if scheme == "int8"]
     # bitsandbytes keeps the inputs of int8
     return copies + e * (_count_distinct_inputs([*in_place, *int8]) + _count_parameter_inputs(sizes, adapted))
@@ -199,10 +149,10 @@ def _count_unrepeated(sizes: Skeleton, query: int) -> int:
     fused = next((one.out_features for one in sizes.linears if one.name.endswith(".qkv_proj")), None)
     if fused is not None:
         return 2 * query - (fused - query) // 2 - fused
-    return 2 * (query - _find_width(sizes, "k_proj"))
+    return 2 * (query - find_width(sizes, "k_proj"))
 
 
-def _count_mlp_features(sizes: Skeleton, block: _Block) -> float:
+def _count_mlp_features(sizes: Skeleton, block: Block) -> float:
     """Numbers per token that the MLP of a layer keeps, on average over the layers; in some of them it is experts."""
     lean = min(block.mlp, 2) if sizes.has_lean_mlps else block.mlp
     dense = lean * sizes.intermediate_size
@@ -217,16 +167,16 @@ def _count_mlp_features(sizes: Skeleton, block: _Block) -> float:
 
 def _count_layer_bytes(config: TrialConfig, sizes: Skeleton, mask_length: int, dtype_bytes: int) -> int:
     """Bytes per token of norms, attention, mask and MLP of one layer."""
-    block, e = _find_block(sizes), dtype_bytes
+    block, e = find_block(sizes), dtype_bytes
     between = 0
     if block.query_key_norms:
-        features = _find_width(sizes, "q_proj") + _find_width(sizes, "k_proj")
-        between = _count_number_bytes_of_norms(config, sizes, e) * features
-    query = _find_width(sizes, "q_proj")
+        features = find_width(sizes, "q_proj") + find_width(sizes, "k_proj")
+        between = count_number_bytes_of_norms(config, sizes, e) * features
+    query = find_width(sizes, "q_proj")
     attention = e * (block.attention * query - (0 if mask_length else _count_unrepeated(sizes, query)))
     attention += FP32_BYTES * sizes.num_heads
     mlp = e * round(_count_mlp_features(sizes, block))
-    return block.norms * _count_norm_bytes(config, sizes, e) + between + attention + mlp + e * mask_length
+    return block.norms * count_norm_bytes(config, sizes, e) + between + attention + mlp + e * mask_length
 
 
 def count_prefix_tokens(config: TrialConfig) -> int:
@@ -246,6 +196,7 @@ class Activations(NamedTuple):
     saved: int  # at the end of the forward pass
     forward_work: int  # on top in the last layer's MLP: its product and the residual; with checkpointing all of it
     backward_work: int  # on top while a layer's gradient is taken; with checkpointing the layer itself, computed again
+    backward_beside_matrix: int  # of that what stands beside a dequantized matrix
 
 
 def forecast_activations(
@@ -253,28 +204,29 @@ def forecast_activations(
 ) -> Activations:
     """What stands for the backward pass, the adapter's rank being settled. With gradient checkpointing: the input of
     every layer and of the last norm."""
-    e, training, block = device.dtype.itemsize, config.training, _find_block(sizes)
+    e, training, block = device.dtype.itemsize, config.training, find_block(sizes)
     tokens = training.micro_batch_size * extent.longest
     is_packed = isinstance(config.data, TextData) and config.data.packing
     prefix_length = count_prefix_tokens(config)
     mask_length = extent.longest + prefix_length if is_packed or prefix_length else 0  # other rows have no mask
     layer = _count_layer_bytes(config, sizes, mask_length, e)
     kept = _count_kept_inputs_bytes(config, sizes, adapted, device)
-    norm_work = _NORM_IN_WORK * FP32_BYTES * sizes.hidden_size if block.in_32_bits else 0
-    work = max(IN_WORK * e * sizes.intermediate_size, norm_work)
-    last_norm = _count_norm_bytes(config, sizes, e)
+    is_adapted = any(one.name.endswith("down_proj") for one in _leave_parameters_out(adapted))
+    work, beside_matrix = count_backward_work(config, sizes, is_adapted, e)
+    last_norm = count_norm_bytes(config, sizes, e)
     residual = 2 * e * sizes.hidden_size
     effective = count_effective_bytes(adapted, e)
     gradient = max(effective, default=0)  # of one of them at a time
     if training.gradient_checkpointing:
         inputs = sizes.num_layers * e * sizes.hidden_size
         forward_work = IN_WORK * e * sizes.intermediate_size + residual
-        layer_again = layer + kept // sizes.num_layers + work
+        layer_again = layer + kept // sizes.num_layers
         one_layer = sum(effective) // sizes.num_layers
         return Activations(
             tokens * (inputs + last_norm),
             tokens * forward_work + one_layer,
-            tokens * layer_again + one_layer + gradient,
+            tokens * (layer_again + work) + one_layer + gradient,
+            tokens * (layer_again + beside_matrix) + one_layer + gradient,
         )
     stack = sizes.num_layers * layer + kept + last_norm
     if isinstance(config.adapter, TopLayersAdapter):
@@ -283,10 +235,15 @@ def forecast_activations(
     elif config.adapter.method != "none":
         idle = block.parallel and not (isinstance(config.adapter, LowRankAdapter) and config.adapter.lora_mlp)
         is_read = not is_exclusive(config, adapted) and any(
-            _is_made_again(config, sizes, one) and one.name.endswith(_FIRST_READERS)
+            is_made_again(config, sizes, one) and one.name.endswith(FIRST_READERS)
             for one in _leave_parameters_out(adapted)
         )
         stack -= (0 if is_read else last_norm) + (block.mlp * e * sizes.intermediate_size if idle else 0)
     forward_work = e * sizes.intermediate_size + residual
     joined = training.micro_batch_size * count_prefix_cache_bytes(config, sizes, prefix_length, e)
-    return Activations(tokens * stack + joined + sum(effective), tokens * forward_work, tokens * work + gradient)
+    return Activations(
+        tokens * stack + joined + sum(effective),
+        tokens * forward_work,
+        tokens * work + gradient,
+        tokens * beside_matrix + gradient,
+    )

@@ -10,7 +10,7 @@ from sweeplab.config.adapter import AdapterConfig, LowRankAdapter
 from sweeplab.config.model import ModelConfig
 from sweeplab.config.quantization import HQQ_BITS, QuantizationConfig
 from sweeplab.models.layers import LinearShape
-from sweeplab.planning.activations import FP32_BYTES
+from sweeplab.planning.blocks import FP32_BYTES
 from sweeplab.runtime.errors import ConfigError
 
 _BLOCK: Final = 64  # weights per scale of nf4 and fp4; Dettmers et al. 2023, arXiv 2305.14314, section 2

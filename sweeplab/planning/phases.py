@@ -20,8 +20,6 @@ from sweeplab.data.batches import MOST_HELDOUT_TOKENS
 from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.row_limits import ATTENTION_BLOCK
 from sweeplab.planning.activations import (
-    FP32_BYTES,
-    IN_WORK,
     count_effective_bytes,
     count_prefix_cache_bytes,
     count_prefix_tokens,
@@ -29,6 +27,7 @@ from sweeplab.planning.activations import (
     forecast_activations,
     is_exclusive,
 )
+from sweeplab.planning.blocks import FP32_BYTES, IN_WORK
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.memory import (
     CPU_PROCESS_BYTES,
@@ -280,19 +279,19 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     begun = replace(adapter, optimizer_bytes=count_optimizer_bytes(config.optimizer.to_dict(), weights, entry_bytes))
     stepped = replace(begun, gradients_bytes=trained * entry_bytes)
     stay = training.accumulation > 1 or in_slot  # a slot's gradients have their place at all times
+    in_loss = replace(stepped, activations_bytes=kept.saved, logits_bytes=logits.forward)
+    in_last_layer = replace(
+        stepped, activations_bytes=kept.saved, workspace_bytes=kept.forward_work, dequantized_bytes=dequantized
+    )
+    backward_work = max(kept.backward_beside_matrix, kept.backward_work - dequantized)
     again = replace(stepped if stay else begun, activations_bytes=kept.saved)
     # states stay until the trial has ended, and gradients until the adapter goes; on a GPU a slot's go with training
     evaluated = begun if in_slot and device.kind == "cuda" else stepped
     return MemoryForecast(
         load=replace(loaded, workspace_bytes=_count_loading_bytes(config, sizes, device)),
-        forward=replace(
-            stepped,
-            activations_bytes=kept.saved,
-            logits_bytes=logits.forward,
-            workspace_bytes=max(0, kept.forward_work - logits.forward),
-        ),
+        forward=max(in_last_layer, in_loss, key=lambda parts: parts.total_bytes),
         loss=replace(again, logits_bytes=logits.backward),
-        backward=replace(again, workspace_bytes=kept.backward_work, dequantized_bytes=dequantized),
+        backward=replace(again, workspace_bytes=backward_work, dequantized_bytes=dequantized),
         step=replace(stepped, workspace_bytes=_count_step_bytes(config, weights, entry_bytes, sizes, device)),
         evaluation=replace(evaluated, logits_bytes=evaluation_logits, workspace_bytes=evaluation_work),
         context_bytes=CUDA_CONTEXT_BYTES if device.kind == "cuda" else 0,

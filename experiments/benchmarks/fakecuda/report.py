@@ -23,7 +23,8 @@ def write_memory(rows: Rows) -> list[str]:
         cells = [f"{row['counted'][phase] / 1e9:.2f} ({100 * find_error(row, phase):+.1f} %)" for phase in PHASES]
         goal = row["goal"]
         met = "" if goal is None else "reached" if row["counted"]["train"] < 1e9 * goal else "missed"
-        lines.append((row["case"], *cells, "" if goal is None else f"under {goal:g}: {met}"))
+        train = row["counted"]["train"] / 1e9
+        lines.append((row["case"], *cells, "" if goal is None else f"under {goal:g}: {met}, {train:.3f}"))
     said = []
     for phase, bound in BOUNDS.items():
         errors = [abs(find_error(row, phase)) for row in rows]
@@ -32,7 +33,8 @@ def write_memory(rows: Rows) -> list[str]:
     return [
         "## Memory",
         "",
-        f"Peaks of the fake allocator's blocks, with {FEW[0]} and {FEW[1]} layers, extended to all, beside the plan. "
+        f"Peaks of the fake allocator's blocks, with {FEW[0]} and {FEW[1]} layers, of rank 64 with more, extended to "
+        "all, beside the plan. "
         "Of trials at once the plan is the base once and all else for each.",
         "",
         *table(titles, lines),
