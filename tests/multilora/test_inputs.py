@@ -87,3 +87,11 @@ def test_a_copy_goes_with_its_last_reader() -> None:
     assert shared.wide
     shared.end_reading()
     assert not shared.wide
+
+
+def test_a_matrix_that_a_hook_gave_something_else_has_a_branch_of_that() -> None:
+    branches, x = InputBranches(), torch.randn(M, N, I)
+    branch = branches.branch(x, M)
+    last, shared = branches.find(branch[:, -2:], M)
+    assert torch.equal(last, x[:, -2:])
+    assert shared is not branches.find(branches.branch(x, M), M)[1]
