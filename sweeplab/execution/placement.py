@@ -46,6 +46,7 @@ class Placement(NamedTuple):
     executor: ExecutorConfig  # with the number of threads of this worker
     gpu: str | None  # value of CUDA_VISIBLE_DEVICES; None: the environment's value stays
     num_devices: int = 1  # devices of its model, one process for each
+    gpu_share: float = 1.0  # of a GPU's memory, for workers that share one
 
 
 def list_visible_gpus() -> list[str]:
@@ -205,6 +206,7 @@ def choose_placements(config: StudyConfig) -> list[Placement]:
     if count == "auto":
         count = 1 if gpus and measures_own_cost(config) else len(gpus) or _count_cpu_workers(config)
     if gpus:
-        return [Placement(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
+        chosen = [gpus[number % len(gpus)] for number in range(count)]
+        return [Placement(executor, gpu, num_devices, 1 / chosen.count(gpu)) for gpu in chosen]
     threads = executor.num_threads or (max(1, count_cores() // count) if count > 1 else None)
     return [Placement(executor.replaced(num_threads=threads), None, num_devices) for _ in range(count)]

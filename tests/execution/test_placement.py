@@ -60,7 +60,8 @@ def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypa
         ("GPU-abc", None),
     ]
     config = compose_study("evaluation=none", LOSS, "executor.num_workers=3")
-    assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
+    chosen = [(one.gpu, one.gpu_share) for one in choose_placements(config)]
+    assert chosen == [("2", 0.5), ("GPU-abc", 1.0), ("2", 0.5)]  # two share a GPU's memory
     config = compose_study("evaluation=none", LOSS, "executor.num_workers=3", "executor.device=cpu")
     assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
