@@ -42,6 +42,7 @@ ACROSS: Final = {
     "experiments/test_scaling.py",
     "experiments/test_smollm2.py",
     "experiments/test_texts.py",
+    "fakecuda/test_cohort_size.py",
     "fakecuda/test_memory.py",
     "fakecuda/test_phases.py",
     "fakecuda/test_waits.py",

@@ -23,6 +23,7 @@ from sweeplab.evaluation.shared_context import (
 )
 from sweeplab.logits.likelihood import score_targets
 from sweeplab.logits.states import read_states
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
 _WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
@@ -171,7 +172,8 @@ class CohortLM(HFLM):  # type: ignore[misc]
         """How the item's answers differ between both ways; None where only rounding explains it."""
         asked = [pair for pair, one in zip(pairs, self.items, strict=True) if one == item]
         try:
-            shared = self._score_shared(asked, [item] * len(asked))
+            with known_as_out_of_memory():
+                shared = self._score_shared(asked, [item] * len(asked))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # any architecture: each refuses such a mask in its own way

@@ -19,6 +19,7 @@ from sweeplab.config.study import study_folder
 from sweeplab.evaluation.judge import refuse_unreachable_judge
 from sweeplab.execution.budget import Budget
 from sweeplab.execution.executor import Executor, open_executor
+from sweeplab.execution.placement import describe_unused_gpu
 from sweeplab.execution.scheduler import Scheduler
 from sweeplab.execution.wishes import HandStop, StudyStopped, add_wished_seeds
 from sweeplab.planning.early import refuse_early
@@ -212,6 +213,8 @@ class Driver:
         planned = compose_planned_points(self.request, self.varied)
         if not files.records:
             refuse_early(config for _, config in planned)
+        if (sentence := describe_unused_gpu(self.config.executor)) is not None:
+            self.say(sentence)
         self.tracker = build_tracker(self.config.tracking, self.facts.name, self.folder, self.say)
         with open_executor(self.config, self.folder) as executor:
             if not files.records:  # while workers start

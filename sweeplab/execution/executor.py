@@ -71,6 +71,7 @@ class Executor:
             "executor": placement.executor.to_dict(),
             "pruning": self.pruning,
             "num_devices": placement.num_devices,
+            "gpu_share": placement.gpu_share,
             "rank": 0,
         }
         return WorkerHandle(number, call, job, self.launcher.reception, opening, self.events)

@@ -108,7 +108,8 @@ def _choose_ray_placements(config: StudyConfig, nodes: list[dict[str, Any]]) -> 
         )
     threads = executor.num_threads or executor.cpus_per_worker
     settings = executor.replaced(num_threads=threads, device=executor.device if num_gpus else "cpu")
-    return [Placement(settings, None, config.training.num_devices)] * count, num_gpus
+    share = num_gpus if 0 < num_gpus < 1 else 1.0
+    return [Placement(settings, None, config.training.num_devices, share)] * count, num_gpus
 
 
 def _own_address(ray: Any) -> str:

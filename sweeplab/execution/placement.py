@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ _UNMEASURED_ON_CPU: Final = dict.fromkeys(
     ("phases.train.peak_allocated_bytes", "phases.train.peak_reserved_bytes"), "solo.peak_allocated_bytes"
 )
 _MIG_UUID: Final = re.compile(r"\(UUID: (MIG-[^)]+)\)")
+_OTHER_BUILDS: Final = {"hip": "AMD's GPU (ROCm)", "xpu": "Intel's GPU (XPU)"}  # by name in torch's version.py
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _BFLOAT16_SINCE: Final = 8.0  # compute capability; older cards compute it in float32, which gains nothing
 _DRIVER_LIST: Final = Path("/proc/driver/nvidia/gpus")  # a folder for each device; not there without a driver
@@ -46,6 +48,7 @@ class Placement(NamedTuple):
     executor: ExecutorConfig  # with the number of threads of this worker
     gpu: str | None  # value of CUDA_VISIBLE_DEVICES; None: the environment's value stays
     num_devices: int = 1  # devices of its model, one process for each
+    gpu_share: float = 1.0  # of a GPU's memory, for workers that share one
 
 
 def list_visible_gpus() -> list[str]:
@@ -82,11 +85,27 @@ def refuse_missing_gpu(executor: ExecutorConfig) -> None:
         raise refuse("executor.device", "needs a torch with CUDA, and the one installed is without", "cuda", remedy)
 
 
-def _is_torch_with_cuda() -> bool:
-    """What torch's version.py says, without importing torch; True where it says nothing. ROCm's counts, too."""
+def describe_unused_gpu(executor: ExecutorConfig) -> str | None:
+    """A sentence where executor.device=auto takes the CPU beside a GPU that is not NVIDIA's; None elsewhere."""
+    if executor.device != "auto" or executor.name != "local" or list_visible_gpus():
+        return None
+    lines = _read_torch_version()
+    built = [name for key, name in _OTHER_BUILDS.items() if any(re.match(rf"{key}\b.*= *['\"]", one) for one in lines)]
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
+        built = ["Apple's GPU (MPS)"]
+    return f"{built[0]} is not used, only NVIDIA's are: trials run on the CPU." if built else None
+
+
+def _read_torch_version() -> list[str]:
+    """The lines of torch's version.py, without importing torch."""
     package = find_spec("torch")
     path = None if package is None or package.origin is None else Path(package.origin).parent / "version.py"
-    lines = [] if path is None else _read_words(path, "\n")
+    return [] if path is None else _read_words(path, "\n")
+
+
+def _is_torch_with_cuda() -> bool:
+    """What torch's version.py says; True where it says nothing. ROCm's counts, too."""
+    lines = _read_torch_version()
     return not all(any(re.match(rf"{name}\b.*= *None", line) for line in lines) for name in ("cuda", "hip"))
 
 
@@ -205,6 +224,7 @@ def choose_placements(config: StudyConfig) -> list[Placement]:
     if count == "auto":
         count = 1 if gpus and measures_own_cost(config) else len(gpus) or _count_cpu_workers(config)
     if gpus:
-        return [Placement(executor, gpus[number % len(gpus)], num_devices) for number in range(count)]
+        chosen = [gpus[number % len(gpus)] for number in range(count)]
+        return [Placement(executor, gpu, num_devices, 1 / chosen.count(gpu)) for gpu in chosen]
     threads = executor.num_threads or (max(1, count_cores() // count) if count > 1 else None)
     return [Placement(executor.replaced(num_threads=threads), None, num_devices) for _ in range(count)]

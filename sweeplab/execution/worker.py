@@ -145,7 +145,8 @@ def _open_resources(opening: Message, reporter: Reporter) -> "Resources":
         settings = settings.replaced(num_threads=max(1, (settings.num_threads or count_cores()) // count))
         device = resolve_device(settings.device)
         ranks = join_process_group(opening["rank"], count, opening["port"], opening["listener"], device)
-    resources = Resources.open(settings, _limit_rate(interval, lambda: reporter.report("alive")), ranks)
+    report_alive = _limit_rate(interval, lambda: reporter.report("alive"))
+    resources = Resources.open(settings, report_alive, ranks, opening["gpu_share"])
     resources.tell = _TellWork(reporter)
     return resources
 

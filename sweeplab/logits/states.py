@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
+
 _CHUNK_BYTES: Final = 1 << 25  # most bytes of float32 logits at a time
 _CUDA_POSITIONS: Final = 512  # at a time on a GPU: a product of fewer waits for the head's weights, read for each chunk
 _MOST_CUDA_BYTES: Final = 1 << 28  # of those positions' logits
@@ -139,10 +141,11 @@ def _try_readout(
     handle = head.register_forward_pre_hook(lambda module, arguments: (arguments[0][:, -2:], *arguments[1:]))
     head.eval()  # an adapter's dropout would drop differently in both ways
     try:
-        logits_B2V = model(**inputs).logits
+        with known_as_out_of_memory():
+            logits_B2V = model(**inputs).logits
         handle.remove()
         readout = _make_readout(causal, decoder, head, seen[0], inputs)
-        with torch.no_grad():
+        with torch.no_grad(), known_as_out_of_memory():
             is_same = logits_B2V.shape[1] <= 2 and _are_equal(
                 readout.compute_logits(readout.states_BTH[:, -1]), logits_B2V[:, -1]
             )

@@ -39,6 +39,7 @@ from sweeplab.models.recomputation import keep_less
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
 from sweeplab.models.weights import refuse_encoder, refuse_non_numbers, refuse_other_weights
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.paths import expand_home
 
 _EMBEDDED: Final = Path(__file__).parents[1] / "builtin" / "tiny_base"  # other embedded bases are beside it
@@ -214,12 +215,16 @@ def load_pretrained(model: ModelConfig, settings: dict[str, Any]) -> PreTrainedM
     return loaded
 
 
-def _refuse_unloadable(model: ModelConfig) -> AbstractContextManager[None]:
+@contextmanager
+def _refuse_unloadable(model: ModelConfig) -> Iterator[None]:
     if is_cache_only(model):
-        return _refuse_undownloaded(model, "weights")
+        with _refuse_undownloaded(model, "weights"):
+            yield
+        return
     subject = f"model {_locate_model(model)} cannot be loaded"
     remedy = "check model.path or model.name, and that it holds *.safetensors"
-    return refuses_any_error(subject, remedy, torch.OutOfMemoryError)
+    with refuses_any_error(subject, remedy, torch.OutOfMemoryError), known_as_out_of_memory():
+        yield
 
 
 def _fingerprint_weights(model: ModelConfig, loaded: PreTrainedModel) -> str:

@@ -12,6 +12,7 @@ from transformers import masking_utils
 
 from sweeplab.models.vision import is_image_classifier
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
 
 _NUM_ROWS: Final = 2
@@ -34,7 +35,8 @@ def try_short_texts(model: Any, source: str) -> bool:
     """True for a base that draws random numbers in training. Raises `ConfigError` for one that is not causal, or that
     cannot compute a few tokens at all."""
     remedy = "choose another model"
-    with refuses_any_error(f"model {source} cannot compute a row of a few tokens", remedy, torch.OutOfMemoryError):
+    subject = f"model {source} cannot compute a row of a few tokens"
+    with refuses_any_error(subject, remedy, torch.OutOfMemoryError), known_as_out_of_memory():
         draws = has_randomness(model)
         reads_forward = is_image_classifier(model.config) or is_causal(model)
     if not reads_forward:

@@ -106,8 +106,10 @@ class InputBranches:
             self.present = _Present(x, version, shared.branch(x), shared)
         return self.present.branch
 
-    def find(self) -> tuple[Tensor, SharedInput]:
-        """The branch that the matrix reads whose forward runs."""
+    def find(self, x: Tensor, num_trials: int) -> tuple[Tensor, SharedInput]:
+        """The branch that a matrix has read; one of its own where another hook gave it something else."""
+        if self.present is None or self.present.branch is not x:
+            self.branch(x, num_trials)
         assert self.present is not None
         return self.present.branch, self.present.shared
 

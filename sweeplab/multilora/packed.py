@@ -208,13 +208,16 @@ class PackedAdapters:
 
     def _read_branch(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Before a matrix's forward: what others read too is cast once."""
-        return self.inputs.branch(inputs[0], len(self.selected) if self.excerpt is None else 1), *inputs[1:]
+        return self.inputs.branch(inputs[0], self._count_trials()), *inputs[1:]
+
+    def _count_trials(self) -> int:
+        return len(self.selected) if self.excerpt is None else 1
 
     def _build_hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         """A forward hook that adds the updates of the matrix `name` to its result."""
 
         def add_to_result(module: nn.Module, inputs: tuple[Tensor, ...], result: Tensor) -> Tensor:
-            x, shared = self.inputs.find()
+            x, shared = self.inputs.find(inputs[0], self._count_trials())
             chosen: list[tuple[Update, DropoutMask | None]]
             if self.excerpt is None:
                 chosen = [(one, None) for one in self.updates.get(name, [])]

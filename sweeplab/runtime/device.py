@@ -1,10 +1,13 @@
 """Where a trial computes and in what precision: on this machine, or on one that a plan is for."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
 from sweeplab.runtime.errors import ConfigError
+
+# for what torch's allocator does not see of a process on a GPU: CUDA's context and kernels, cuBLAS, bitsandbytes
+CONTEXT_BYTES: Final = 1 << 30
 
 
 def resolve_device(device: str) -> torch.device:
@@ -31,6 +34,17 @@ def choose_kernels(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def limit_memory(device: torch.device, share: float) -> int | None:
+    """Keeps this process within its share of a GPU's memory, so that what a trial may need does not depend on the
+    workers beside it. Returns the bytes that tensors may take; None where there is no limit."""
+    if device.type != "cuda" or share == 1:
+        return None
+    total = torch.cuda.get_device_properties(device).total_memory
+    limit = max(int(share * total) - CONTEXT_BYTES, 0)
+    torch.cuda.set_per_process_memory_fraction(limit / total, device)
+    return limit
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:

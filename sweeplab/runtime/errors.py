@@ -1,5 +1,6 @@
 """Errors as one line: a mistake of the user's names key, value, rule and remedy, and no line names a user."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from typing import Final
 
 from sweeplab.runtime.paths import abbreviate_home_in_text
 
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 _MOST_LETTERS: Final = 300  # of another program's words within a line
 _PASSWORDS: Final = (r"(://[^:/@\s]*:)\S*(?=@)", r"([?&]password=)[^&\s'\"]*")
 
@@ -28,6 +30,18 @@ class StudyRefused(ConfigError):
 def escape_unprintable(text: str) -> str:
     """The text with line breaks, and what would move a terminal's cursor or turn its letters around, written out."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def find_full_disk(error: BaseException) -> OSError | None:
+    """The error, or the one that brought it about, that says that no room is left to write; None for any other."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, OSError) and link.errno in _NO_ROOM:
+            return link
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def mask_passwords(text: str) -> str:

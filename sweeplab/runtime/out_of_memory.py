@@ -2,6 +2,8 @@
 
 import gc
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -13,6 +15,8 @@ _MESSAGES: Final = (
     "CUSOLVER_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "Cuda failure 2 'out of memory'",  # NCCL
     "Error out of memory at line",
     "DefaultCPUAllocator: can't allocate memory",
 )
@@ -23,6 +27,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
+
+
+@contextmanager
+def known_as_out_of_memory() -> Iterator[None]:
+    """Within it memory that is short is torch's own error, whoever says so, for code that lets only that one pass."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise torch.OutOfMemoryError(str(error)) from error
+        raise
 
 
 def free_failed(error: BaseException) -> None:

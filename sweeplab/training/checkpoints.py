@@ -12,6 +12,7 @@ from sweeplab.records.record import HeldoutPoint, RungScores, TrainPoint
 from sweeplab.records.store import write_bytes
 from sweeplab.records.stored import from_plain
 from sweeplab.runtime.errors import describe_error_with_kind
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.training.bitsandbytes_states import wait_for_paged
 from sweeplab.training.kept import KeptWeights
 from sweeplab.training.running_trial import RunningTrial
@@ -67,7 +68,8 @@ def continue_from_checkpoint(trial: RunningTrial) -> None:
     if not trial.checkpoint_path.exists():
         return
     try:
-        _restore(trial, trial.checkpoint_path.read_bytes())
+        with known_as_out_of_memory():
+            _restore(trial, trial.checkpoint_path.read_bytes())
     except torch.OutOfMemoryError:
         raise
     except (

@@ -1,5 +1,8 @@
 """A frozen base sharded over devices (FSDP2): each holds a part of every weight and gathers a layer to compute it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, Final
 
 import torch
@@ -26,6 +29,25 @@ def _store_as_plain_tensor(layer: Any, device: torch.device) -> dict[str, Any]:
     return attributes
 
 
+def _make_frozen(data: Tensor, requires_grad: bool = False) -> nn.Parameter:
+    """torch 2.11 lets a part have gradients and then takes them away, which packed bytes refuse."""
+    return nn.Parameter(data, requires_grad)
+
+
+@contextmanager
+def _frozen_parts() -> Iterator[None]:
+    """Within it what `fully_shard` makes of a frozen base's weights is frozen from the beginning."""
+    from torch.distributed.fsdp._fully_shard import _fsdp_param
+
+    module: Any = _fsdp_param
+    before = module.nn
+    module.nn = SimpleNamespace(**{**vars(before), "Parameter": _make_frozen})
+    try:
+        yield
+    finally:
+        module.nn = before
+
+
 def shard_base(model: PreTrainedModel, ranks: Ranks) -> None:
     """Shards the frozen `model` in place over `ranks` with torch's FSDP2 (`fully_shard`).
 
@@ -43,9 +65,10 @@ def shard_base(model: PreTrainedModel, ranks: Ranks) -> None:
     layers = [one for one in model.modules() if isinstance(one, Linear4bit)]
     attributes = [_store_as_plain_tensor(layer, ranks.device) for layer in layers]
     mesh = init_device_mesh(ranks.device.type, (ranks.size,))
-    for block in find_decoder_layers(model):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    with _frozen_parts():
+        for block in find_decoder_layers(model):
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
     for layer, values in zip(layers, attributes, strict=True):
         vars(layer.weight).update(values)
 

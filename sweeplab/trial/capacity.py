@@ -7,6 +7,7 @@ import torch
 
 from sweeplab.config.shared_base import describe_layout, pays_to_measure
 from sweeplab.records.record import Phase
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.beginning import asks_for_solo
 from sweeplab.trial.cohort_speed import measure_fastest_size
@@ -75,7 +76,8 @@ def _measure_solo(trial: RunningTrial, resources: Resources) -> None:
     solos, layout = resources.solos, describe_layout(trial.spec.config)
     if layout not in solos:
         try:
-            solos[layout] = measure_solo(trial, resources)
+            with known_as_out_of_memory():
+                solos[layout] = measure_solo(trial, resources)
         except torch.OutOfMemoryError:  # the training will say so, or has shorter batches
             if resources.ranks.size > 1:
                 raise  # other devices wait

@@ -12,6 +12,7 @@ from sweeplab.data.packing import PackedRow
 from sweeplab.models.base import Base
 from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
 from sweeplab.runtime.errors import ConfigError, describe_error
+from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
 from sweeplab.training.module import build_attention_inputs
 
@@ -56,7 +57,8 @@ def _find_difference(base: Base, row: PackedRow) -> str | None:
     assert isinstance(batch, Batch)
     inputs = {name: part.to(device) for name, part in build_attention_inputs(batch).items()}
     try:
-        packed = pick(model(input_ids=batch.ids_BT.to(device), **inputs).logits)
+        with known_as_out_of_memory():
+            packed = pick(model(input_ids=batch.ids_BT.to(device), **inputs).logits)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of any architecture: one that takes no such mask says so in its own way

@@ -14,9 +14,9 @@ from sweeplab.adapters.lora import why_alone_on
 from sweeplab.config.shared_base import can_gain_from_others, describe_layout
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.records.record import Phase, Status, TrialRecord
-from sweeplab.records.store import StoreError, set_aside
-from sweeplab.runtime.errors import StudyRefused, describe_error_with_kind
-from sweeplab.runtime.out_of_memory import free_failed
+from sweeplab.records.store import set_aside
+from sweeplab.runtime.errors import describe_error_with_kind
+from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory
 from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.checkpoints import CheckpointError, continue_from_checkpoint
 from sweeplab.training.fit import fit_until_one_ends
@@ -24,7 +24,7 @@ from sweeplab.training.running_trial import Observe, RunningTrial
 from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
 from sweeplab.trial.capacity import choose_capacity, measure_missing
-from sweeplab.trial.cohort import Vacancies, choose_active, record_failure
+from sweeplab.trial.cohort import Vacancies, choose_active, raise_what_ends_the_study, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.resources import Resources
@@ -65,6 +65,12 @@ def run_cohort(
             cohort.postponed.clear()
 
 
+def _is_repeatable(trial: RunningTrial) -> bool:
+    """True where what failed can be done again with the same result: not in the middle of a training whose adapter is
+    part of the model, since its dropout has drawn numbers and its weights may be half updated."""
+    return trial.slot is not None or trial.has_ended or (trial.step == 0 and not trial.is_half_stepped)
+
+
 class Cohort:
     """Trials on one base. At most `capacity` of them train at a time; the others wait and keep their weights."""
 
@@ -77,6 +83,7 @@ class Cohort:
         self.capacity = capacity  # None until it is measured
         self.trials: list[RunningTrial] = []
         self.vacancies = Vacancies()
+        self.crowded: set[int] = set()  # numbers of trials that met a GPU on which others held memory
         self.postponed: list[TrialSpec] = []  # until the base is free: they, or one of `trials`, need it for themselves
 
     def admit(self, spec: TrialSpec) -> TrialRecord | None:
@@ -103,7 +110,10 @@ class Cohort:
             self.trials.append(trial)
             self.park([trial])
         except Exception as error:  # here and below any failure becomes a record, with its traceback in a file
-            record_failure(record, error, spec.folder)
+            if is_again := self.may_fit_later(record, error):
+                self.postponed.append(spec)
+            else:
+                record_failure(record, error, spec.folder)
             free_failed(error)
         else:
             self.observe(spec.number, trial.step, {"num_steps": trial.num_steps})
@@ -113,7 +123,7 @@ class Cohort:
         if trial is None or trial.slot is None:  # the base may have changed; a trial in a slot has not changed it
             trial = None  # it holds the base, and two must never be in memory; so does the error, which is gone by now
             self.reload_base()
-        return record
+        return None if is_again else record
 
     def begin(self, spec: TrialSpec, record: TrialRecord) -> RunningTrial | None:
         """The trial at its first step, or at its checkpoint, with its base scored; None where it has to wait until the
@@ -208,24 +218,25 @@ class Cohort:
         try:
             with measure_phase(phases, phase, self.resources.device):
                 work(trials)
-        except (StudyRefused, StoreError):
-            raise
         except Exception as error:
+            raise_what_ends_the_study(error, trials[0].spec.folder)
             if phase == "evaluate" and self.resources.ranks.size == 1 and numbers <= self.resources.stopping:
                 free_failed(error)  # whatever lm-eval made of `StoppedByHand`
                 self.heed_stops(trials)
                 return trials
             if len(trials) > 1 and self.resources.ranks.size > 1:
                 raise  # other devices wait: the worker ends, and its trials run again
-            if len(trials) == 1:
+            is_again = len(trials) == 1 and _is_repeatable(trials[0]) and self.may_fit_later(trials[0].record, error)
+            if len(trials) == 1 and not is_again:
                 record_failure(trials[0].record, error, trials[0].spec.folder)
                 free_failed(error)
                 return trials
-            self.capacity = len(trials) // 2
+            self.capacity = self.capacity if is_again else len(trials) // 2
             text = "".join(traceback.format_exception(error))  # who keeps log records keeps no tensors of the error's
-            what = f"{len(trials)} trials at once"
+            what = f"trial {trials[0].spec.number}" if is_again else f"{len(trials)} trials at once"
             _log.error("%s failed\n%s", what, text)
-            self.say(f"{what}: {describe_error_with_kind(error)}; going on with {self.capacity} at a time")
+            how = "once more" if is_again else f"going on with {self.capacity} at a time"
+            self.say(f"{what}: {describe_error_with_kind(error)}; {how}")
             free_failed(error)
             for trial in [one for one in trials if one.is_half_stepped]:
                 self.restart(trial)
@@ -240,6 +251,17 @@ class Cohort:
             if trial.early_end is None:
                 trial.record.phase, trial.record.status = None, Status.FINISHED
         return trials
+
+    def may_fit_later(self, record: TrialRecord, error: Exception) -> bool:
+        """True, once a trial, where memory was short and other processes hold some of the GPU's: another study, or a
+        neighbor's peak. The record notes it."""
+        held = self.resources.foreign_bytes() if is_out_of_memory(error) and self.resources.ranks.size == 1 else 0
+        if held == 0:
+            return False
+        record.notes.append(f"memory was short while other processes held {held / 1e9:.3g} GB of the GPU")
+        is_first = record.number not in self.crowded
+        self.crowded.add(record.number)
+        return is_first
 
     def restart(self, trial: RunningTrial) -> None:
         """Puts a trial whose weights an error left half updated back to its checkpoint, or to its start."""

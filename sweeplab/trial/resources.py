@@ -21,7 +21,7 @@ from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.records.record import Solo
-from sweeplab.runtime.device import choose_kernels, resolve_device, resolve_precision
+from sweeplab.runtime.device import CONTEXT_BYTES, choose_kernels, limit_memory, resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
@@ -53,6 +53,7 @@ class Resources:
     scored: frozenset[int] = frozenset()  # numbers of the trials that every forward now is for
     returned_from_bytes: int = LARGEST_MAPPING_BYTES  # `freed_memory_returned(afterwards=...)` while trials train
     ranks: Ranks = ONE_PROCESS  # the processes that share the rows of every micro-batch
+    memory_limit_bytes: int | None = None  # of tensors on a GPU that other workers use, too; None: all there is
     base_key: dict[str, Any] | None = None  # what must be equal for `base` to serve another trial
     base: Base | None = None
     base_memory_bytes: int | None = None  # in use after the base was loaded
@@ -63,7 +64,11 @@ class Resources:
 
     @classmethod
     def open(
-        cls, executor: ExecutorConfig, report_alive: Callable[[], None] = lambda: None, ranks: Ranks = ONE_PROCESS
+        cls,
+        executor: ExecutorConfig,
+        report_alive: Callable[[], None] = lambda: None,
+        ranks: Ranks = ONE_PROCESS,
+        gpu_share: float = 1.0,
     ) -> "Resources":
         """The resources that the configuration of a worker asks for; nothing is loaded yet."""
         if executor.num_threads is not None:
@@ -80,6 +85,7 @@ class Resources:
             executor.trial_seconds,
             report_alive,
             ranks=ranks,
+            memory_limit_bytes=limit_memory(device, gpu_share),
         )
 
     def base_for(self, config: TrialConfig) -> Base:
@@ -126,11 +132,21 @@ class Resources:
         return read_resident_bytes("VmRSS") if sys.platform == "linux" else None
 
     def free_bytes(self) -> int:
-        """Bytes that are free on the device, those that torch has reserved but not used included, or on the machine."""
+        """Bytes that are free for this worker on the device, those that torch has reserved but not used included, or on
+        the machine."""
         if self.device.type == "cuda":
-            unused = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-            return torch.cuda.mem_get_info(self.device)[0] + unused
+            allocated = torch.cuda.memory_allocated(self.device)
+            free = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - allocated
+            return free if self.memory_limit_bytes is None else min(free, self.memory_limit_bytes - allocated)
         return int(psutil.virtual_memory().available)
+
+    def foreign_bytes(self) -> int:
+        """Bytes of a GPU that other processes hold, as far as they can be told from what this one has beside tensors; 0
+        on a CPU."""
+        if self.device.type != "cuda":
+            return 0
+        free, total = torch.cuda.mem_get_info(self.device)
+        return max(0, total - free - torch.cuda.memory_reserved(self.device) - CONTEXT_BYTES)
 
     def forget_base(self) -> None:
         """Frees the base and the tokens: two bases must never be in memory, and a base that a trial changed must not

@@ -243,7 +243,7 @@ def refusal(config: TrialConfig, folder: Path) -> str:
     """What the worker answers when it is given this trial."""
     executor = {"device": "cpu", "cohort_size": "auto"}
     messages: dict[str, Any] = {
-        "open": {"executor": executor, "pruning": False, "num_devices": 1, "rank": 0},
+        "open": {"executor": executor, "pruning": False, "num_devices": 1, "gpu_share": 1.0, "rank": 0},
         "cohort": {"specs": [TrialSpec(0, 0, {}, config, folder).to_dict()], "only_forecast": False},
         "refill": {"specs": []},
     }

@@ -1,12 +1,13 @@
 """How many workers a study has, and where."""
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
 
 from sweeplab.execution import placement as module
-from sweeplab.execution.placement import choose_placements, count_cores, list_visible_gpus
+from sweeplab.execution.placement import choose_placements, count_cores, describe_unused_gpu, list_visible_gpus
 from sweeplab.runtime.errors import ConfigError
 from tests.study_runs import LOSS, ComposeStudy
 
@@ -60,7 +61,8 @@ def test_every_gpu_has_a_worker_of_its_own(compose_study: ComposeStudy, monkeypa
         ("GPU-abc", None),
     ]
     config = compose_study("evaluation=none", LOSS, "executor.num_workers=3")
-    assert [one.gpu for one in choose_placements(config)] == ["2", "GPU-abc", "2"]
+    chosen = [(one.gpu, one.gpu_share) for one in choose_placements(config)]
+    assert chosen == [("2", 0.5), ("GPU-abc", 1.0), ("2", 0.5)]  # two share a GPU's memory
     config = compose_study("evaluation=none", LOSS, "executor.num_workers=3", "executor.device=cpu")
     assert [one.gpu for one in choose_placements(config)] == [None] * 3
 
@@ -259,3 +261,43 @@ def test_bfloat16_on_a_card_without_is_refused(
         return
     with pytest.raises(ConfigError, match=r"8 or higher, and Tesla T4 has 7\.5, got bfloat16; use train"):
         choose_placements(config)
+
+
+@pytest.mark.parametrize(
+    ("machine", "version", "gpus", "device", "named"),
+    [
+        (("Darwin", "arm64"), "cuda = None\nhip = None\n", [], "auto", "Apple's GPU (MPS)"),
+        (
+            ("Linux", "x86_64"),
+            "cuda: Optional[str] = None\nhip: Optional[str] = '7.1'\n",
+            [],
+            "auto",
+            "AMD's GPU (ROCm)",
+        ),
+        (
+            ("Linux", "x86_64"),
+            "cuda = None\nhip = None\nxpu: Optional[str] = '20260101'\n",
+            [],
+            "auto",
+            "Intel's GPU (XPU)",
+        ),
+        (("Linux", "x86_64"), "cuda = '13.0'\nhip = None\nxpu = None\n", [], "auto", None),
+        (("Linux", "x86_64"), "cuda = '13.0'\nhip = None\nxpu = None\n", ["0"], "auto", None),
+        (("Darwin", "arm64"), "cuda = None\nhip = None\n", [], "cpu", None),
+    ],
+)
+def test_a_gpu_that_is_not_used_is_named(
+    machine: tuple[str, str],
+    version: str,
+    gpus: list[str],
+    device: str,
+    named: str | None,
+    compose_study: ComposeStudy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "system", lambda: machine[0])
+    monkeypatch.setattr(platform, "machine", lambda: machine[1])
+    monkeypatch.setattr(module, "list_visible_gpus", lambda: gpus)
+    monkeypatch.setattr(module, "_read_torch_version", version.splitlines)
+    said = describe_unused_gpu(compose_study("evaluation=none", LOSS, f"executor.device={device}").executor)
+    assert said == (None if named is None else f"{named} is not used, only NVIDIA's are: trials run on the CPU.")

@@ -7,15 +7,21 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 
 import sweeplab.trial.cohort_speed as cohort_speed
 from experiments.benchmarks.gpu.trials import ALL, Laboratory, planned
+from sweeplab.config.executor import LocalWorkers
 from sweeplab.records.record import Status
+from sweeplab.trial.resources import Resources
 from tests.fakecuda.device import on_fake_cuda
 from tests.fakecuda.trials import DQ, ONE_LAYER, TWO_LAYERS, compose, run_trials
 
 # the loss looks where states lie in memory, to see whether the model changes them before the head
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor:UserWarning")
+
+
+EXECUTOR = {"device": "auto", "cohort_size": 1, "num_threads": None, "checkpoint_seconds": None, "trial_seconds": None}
 
 
 @pytest.fixture
@@ -109,3 +115,23 @@ def test_nothing_stays_of_trials_that_have_ended(no_collection: None, tmp_path: 
             assert record.status is Status.FINISHED
             standing.add(meter.now)
     assert len(standing) == 1
+
+
+def test_workers_on_one_gpu_keep_within_their_shares() -> None:
+    config = compose(ONE_LAYER, (64,))
+    fractions: list[float] = []
+    with (
+        on_fake_cuda(24e9),
+        mock.patch.object(torch.cuda, "set_per_process_memory_fraction", lambda share, device: fractions.append(share)),
+    ):
+        whole, half = (
+            Resources.open(LocalWorkers.model_construct(None, **EXECUTOR), gpu_share=one) for one in (1, 0.5)
+        )
+        before = half.free_bytes()
+        half.base_for(config)
+        taken = half.memory_bytes() or 0
+        assert fractions == [pytest.approx((12e9 - 2**30) / 24e9, abs=1e-9)]
+        assert before == 12_000_000_000 - 2**30
+        assert half.free_bytes() == before - taken
+        assert whole.free_bytes() == 24_000_000_000 - taken
+        assert taken > 500e6

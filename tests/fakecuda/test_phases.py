@@ -20,7 +20,7 @@ from sweeplab.records.record import TrialRecord
 from sweeplab.training.running_trial import RunningTrial
 from tests.fakecuda.device import on_fake_cuda
 from tests.fakecuda.meter import Meter
-from tests.fakecuda.trials import DQ, ONE_LAYER, compose, run_trials
+from tests.fakecuda.trials import DQ, NARROW, ONE_LAYER, compose, run_trials
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor:UserWarning")
 FINISHED = ("finished", None)
@@ -47,10 +47,14 @@ def fail_once(meter: Meter, home: Any, name: str) -> Iterator[None]:
     assert meter.fails_at is None, "nothing was allocated there"
 
 
-def run_failing_once(home: Any, name: str, folder: Path, size: int) -> list[TrialRecord]:
-    """The records of two trials, of which the base or a part of a trial meets a full device once."""
-    config = compose(ONE_LAYER, (64,), DQ, "evaluation.batch_size=4")
-    with on_fake_cuda() as meter:
+def run_failing_once(
+    home: Any, name: str, folder: Path, size: int, held: float = 0, *overrides: str
+) -> list[TrialRecord]:
+    """The records of two trials, of which the base or a part of a trial meets a full device once, of which other
+    processes hold so many bytes."""
+    config = compose(NARROW, (64,), DQ, "evaluation.batch_size=4", *overrides)
+    with on_fake_cuda() as meter, mock.patch.object(torch.cuda, "mem_get_info") as ask:
+        ask.side_effect = lambda device=None: (int(80e9 - meter.now - held), int(80e9))
         lab = Laboratory.on("cuda", cohort_size=size)
         lab.lengths = [64] * 2
         with fail_once(meter, home, name):
@@ -78,6 +82,40 @@ def test_memory_that_runs_out_once_ends_no_other_trial(
     assert [(record.status.value, record.phase) for record in records] == expected
     noted = [note for record in records for note in record.notes if "memory was short" in note]
     assert len(noted) == (1 if name == "measure_heldout_losses" else 0)
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "size", "overrides"),
+    [
+        pytest.param(resources, "load_base", 2, (), id="load"),
+        pytest.param(RunningTrial, "take_step", 1, (), id="step"),
+        pytest.param(module, "compute_window_shares", 1, ("optimizer=sophia",), id="forward of a trial by itself"),
+    ],
+)
+def test_memory_that_a_neighbor_took_is_asked_for_once_more(
+    home: Any, name: str, size: int, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    records = run_failing_once(home, name, tmp_path, size, 30e9, *overrides)
+    assert [(record.status.value, record.phase) for record in records] == [FINISHED] * 2
+    noted = [note for record in records for note in record.notes if "other processes" in note]
+    held = (30e9 - 2**30) / 1e9
+    assert noted == (
+        [] if name == "load_base" else [f"memory was short while other processes held {held:.3g} GB of the GPU"]
+    )
+
+
+def test_memory_that_a_neighbor_keeps_is_in_the_record(tmp_path: Path) -> None:
+    config = compose(NARROW, (64,), DQ)
+    with on_fake_cuda() as meter, mock.patch.object(torch.cuda, "mem_get_info", return_value=(0, int(80e9))):
+        lab = Laboratory.on("cuda", cohort_size=1)
+        lab.lengths = [64] * 2
+        with mock.patch.object(
+            RunningTrial, "take_step", side_effect=torch.OutOfMemoryError("CUDA out of memory")
+        ) as step:
+            (record,) = run_trials(lab, config, tmp_path, 1)
+    assert (record.status.value, record.phase, step.call_count) == ("out_of_memory", "train", 2)
+    assert record.notes[-1].startswith("memory was short while other processes held 78.9 GB")
+    assert meter.num_out_of_memory == 0
 
 
 def test_tasks_that_do_not_fit_are_scored_in_smaller_batches(tmp_path: Path) -> None:

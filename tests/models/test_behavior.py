@@ -49,7 +49,10 @@ def test_a_model_draws_where_its_training_mode_varies(family: str) -> None:
     assert found == {name: varies(with_rate(family, name, 0.5)) for name in rates(family)}
     assert any(found.values())
     silent = with_rate(family, None, 0.0)
-    assert (has_randomness(silent), varies(silent)) == (False, False)
+    before = torch.get_rng_state()
+    assert not varies(silent)
+    moves = not torch.equal(torch.get_rng_state(), before)  # as of transformers 5.17's OPT, which does not use it
+    assert has_randomness(silent) == moves
 
 
 def test_padding_outside_the_vocabulary_becomes_the_end_token(tmp_path: Path) -> None:

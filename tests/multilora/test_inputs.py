@@ -35,7 +35,7 @@ def test_the_gradient_of_an_input_is_that_of_all_that_read_it(
     outs = []
     for weight, of_matrix in zip(weights, updates, strict=True):
         branch = branches.branch(x, M)
-        shared = branches.find()[1]
+        shared = branches.find(branch, M)[1]
         out = LowRankUpdate.apply(  # type: ignore[no-untyped-call]
             branch, branch @ weight.T, anchor, shared, of_matrix, [None] * len(of_matrix)
         )
@@ -58,7 +58,8 @@ def test_the_gradient_of_an_input_is_that_of_all_that_read_it(
 
 def test_what_reads_one_input_reads_one_branch_of_it_and_one_copy() -> None:
     branches, x = InputBranches(), torch.randn(M, N, I).bfloat16().requires_grad_()
-    first, shared = branches.branch(x, M), branches.find()[1]
+    first = branches.branch(x, M)
+    shared = branches.find(first, M)[1]
     wide = shared.widen(first, ALL, torch.float32)
     assert branches.branch(x, M) is first
     assert shared.widen(first, ALL, torch.float32) is wide
@@ -71,11 +72,10 @@ def test_what_reads_one_input_reads_one_branch_of_it_and_one_copy() -> None:
 
 def test_an_input_that_was_changed_in_place_is_another_input() -> None:
     branches, x = InputBranches(), torch.ones(M, N, I, dtype=torch.bfloat16)
-    branches.branch(x, M)
-    branches.find()[1].widen(x, ALL, torch.float32)
+    branches.find(branches.branch(x, M), M)[1].widen(x, ALL, torch.float32)
     x += 1
     branch = branches.branch(x, M)
-    found: Tensor = branches.find()[1].widen(branch, ALL, torch.float32)
+    found: Tensor = branches.find(branch, M)[1].widen(branch, ALL, torch.float32)
     assert (found == 2).all()
 
 
@@ -87,3 +87,11 @@ def test_a_copy_goes_with_its_last_reader() -> None:
     assert shared.wide
     shared.end_reading()
     assert not shared.wide
+
+
+def test_a_matrix_that_a_hook_gave_something_else_has_a_branch_of_that() -> None:
+    branches, x = InputBranches(), torch.randn(M, N, I)
+    branch = branches.branch(x, M)
+    last, shared = branches.find(branch[:, -2:], M)
+    assert torch.equal(last, x[:, -2:])
+    assert shared is not branches.find(branches.branch(x, M), M)[1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory
+from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory, known_as_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,8 @@ from sweeplab.runtime.out_of_memory import free_failed, is_out_of_memory
         MemoryError(),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("NCCL error, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"),
     ],
 )
 def test_errors_for_want_of_memory_are_known(error: Exception) -> None:
@@ -27,6 +29,14 @@ def test_errors_for_want_of_memory_are_known(error: Exception) -> None:
 )
 def test_other_errors_are_not(error: Exception) -> None:
     assert not is_out_of_memory(error)
+
+
+def test_whoever_says_so_it_becomes_torch_s_own_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError, match="CUBLAS"), known_as_out_of_memory():
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    with pytest.raises(RuntimeError, match="shapes") as caught, known_as_out_of_memory():
+        raise RuntimeError("shapes cannot be multiplied")
+    assert not isinstance(caught.value, torch.OutOfMemoryError)
 
 
 def test_torch_itself_says_so() -> None:

@@ -1,22 +1,27 @@
 """What fails once in a cohort: the others stand on their own base, and what is done again counts once."""
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sweeplab.config.trial_spec import TrialSpec
 from sweeplab.evaluation.heldout import HeldoutLosses
 from sweeplab.records.record import Status, TrialRecord
+from sweeplab.records.store import StoreError
 from sweeplab.runtime.process_group import ONE_PROCESS
-from sweeplab.training import fit, module
+from sweeplab.training import checkpoints, fit, module
 from sweeplab.training.attached_cohort import AttachedCohort
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial import beginning, lifecycle, scoring
-from sweeplab.trial.lifecycle import Cohort
+from sweeplab.trial.lifecycle import Cohort, run_cohort
 from sweeplab.trial.resources import Resources
 
 SpecFactory = Callable[..., TrialSpec]
@@ -210,3 +215,44 @@ def test_a_rung_that_failed_is_measured_when_training_goes_on(
     watch.measure()
     assert asked == [[2]]
     assert [[point.step for point in one.heldout_losses] for one in cohort.trials] == [[2], []]
+
+
+def no_room(*_: Any, **__: Any) -> Any:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/of/a/library.arrow")
+
+
+def no_room_for_tensors(*_: Any) -> Any:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("home", "name", "fails", "where"),
+    [
+        pytest.param(os, "fsync", no_room, "checkpoint.pt", id="checkpoint"),
+        pytest.param(scoring, "save_adapter", no_room_for_tensors, "adapter", id="adapter"),
+        pytest.param(scoring, "measure_trial_losses", no_room, "library.arrow", id="a library's own file"),
+    ],
+)
+def test_a_full_disk_ends_the_study_and_fails_no_trial(
+    home: Any, name: str, fails: Any, where: str, make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Resources(torch.device("cpu"), cohort_size=1, checkpoint_seconds=0)
+    specs = [make_spec(number, *SHORT[:-1], "training.max_steps=2") for number in range(2)]
+    records = run_cohort(specs, own, lambda *_: None, lambda _: None, list)
+    assert next(records).status is Status.FINISHED
+    monkeypatch.setattr(home, name, fails)
+    with pytest.raises(StoreError, match=rf"{where} cannot be written: .*No space left .*; free space or choose anoth"):
+        next(records)
+
+
+def test_memory_that_cublas_lacks_does_not_set_a_checkpoint_aside(
+    make_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cohort, _ = begun(make_spec, 1)
+    (trial,) = cohort.trials
+    checkpoints.write_checkpoint(trial)
+    error = RuntimeError("CUDA error: out of memory")
+    monkeypatch.setattr(torch, "load", Mock(side_effect=error))
+    with pytest.raises(torch.OutOfMemoryError):
+        cohort.continue_from_checkpoint(trial)
+    assert trial.checkpoint_path.exists()

@@ -2,7 +2,7 @@
 
 An operation takes as long as its bytes or its arithmetic, and at least `SHORTEST`; the host needs `HOST` for each. A
 micro-batch takes the longer of both sums. Beyond `COUNTED` trials at once the sums grow as they grew before: counted,
-16 at 128 tokens differ from that by less than a hundredth. Nobody has measured it on a card.
+16 at 128 tokens differ from that by less than a thousandth. Nobody has measured it on a card.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -129,7 +129,9 @@ def shares(lab: Laboratory, config: TrialConfig, length: int) -> Row:
     on_gpu = lab.device.type == "cuda"
     with prepare_longest_pass(runs, lab) as work:
         wall = time_fastest(work, lab.device)
-        with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
+        with profile(
+            activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU], acc_events=True
+        ) as profiled:
             work()
             if on_gpu:
                 torch.cuda.synchronize(lab.device)
