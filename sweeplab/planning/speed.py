@@ -21,7 +21,7 @@ from sweeplab.data.batches import Batch, collate_tokens
 from sweeplab.data.tokens import IGNORED, Tokens
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.layers import list_quantizable_shapes
-from sweeplab.models.quantization.schemes import choose_schemes
+from sweeplab.models.quantization.schemes import choose_schemes, keep_packing
 from sweeplab.models.random_weights import fill_layers, make_empty_model
 from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.tasks import NO_TASKS, EvaluationWork
@@ -161,6 +161,7 @@ def _build(config: TrialConfig, num_layers: int, dtype: torch.dtype) -> PreTrain
     skeleton = make_empty_model(architecture, dtype)
     schemes = choose_schemes(config.quantization, list_quantizable_shapes(skeleton))
     model = fill_layers(skeleton, schemes, config.quantization, dtype, torch.device("cpu"))
+    keep_packing(model)  # as a worker's base, which bitsandbytes would refuse to repack in odd sizes
     model.requires_grad_(False)
     return model
 

@@ -95,3 +95,13 @@ def test_of_another_adapter_only_training_is_measured_again(compose_trial: Compo
     assert found is not None
     assert found[1:] == known[1:]
     assert 0 < found.train < known.train
+
+
+def test_four_bit_layers_stay_as_they_were_quantized(compose_trial: Compose) -> None:
+    """bitsandbytes would repack them without gradients, and refuse to where a side is no multiple of 32."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    config = compose_trial("quantization=nf4")
+    layers = [one for one in speed._build(config, 1, torch.float32).modules() if isinstance(one, Linear4bit)]
+    assert layers
+    assert not any(one.support_avx512bf16_for_cpu for one in layers)
