@@ -14,7 +14,6 @@ import textwrap
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache
-from types import MethodType
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -154,27 +153,38 @@ class _SwiGLU(torch.autograd.Function):
         return of_gate, of_up
 
 
-def _forward_norm(self: Any, hidden_states: Tensor) -> Tensor:
-    """In the place of an RMSNorm's `forward`."""
-    weight: Tensor = self.weight
-    if not torch.is_grad_enabled() or weight.requires_grad or weight.dtype != hidden_states.dtype:
-        return type(self).forward(self, hidden_states)  # type: ignore[no-any-return]
-    result, inverse = _Norm.apply(  # type: ignore[no-untyped-call]
-        hidden_states, hidden_states, weight, self.variance_epsilon
-    )
-    return _describe(result, _scale, hidden_states, inverse, weight)
+class _LeanNorm(nn.Module):
+    """Goes before an RMSNorm's own class."""
+
+    weight: Tensor
+    variance_epsilon: float
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or self.weight.requires_grad or self.weight.dtype != hidden_states.dtype:
+            return super().forward(hidden_states)  # type: ignore[misc, no-any-return]
+        result, inverse = _Norm.apply(  # type: ignore[no-untyped-call]
+            hidden_states, hidden_states, self.weight, self.variance_epsilon
+        )
+        return _describe(result, _scale, hidden_states, inverse, self.weight)
 
 
-def _forward_mlp(self: Any, x: Tensor) -> Tensor:
-    """In the place of a gated MLP's `forward`."""
-    if not torch.is_grad_enabled():
-        return type(self).forward(self, x)  # type: ignore[no-any-return]
-    gate, up = self.gate_proj(x), self.up_proj(x)
-    if not (gate.requires_grad and up.requires_grad and gate.dtype == up.dtype):
-        return self.down_proj(self.act_fn(gate) * up)  # type: ignore[no-any-return]
-    product = _describe(_SwiGLU.apply(gate, up), _multiply, gate, up)  # type: ignore[no-untyped-call]
-    del gate, up
-    return self.down_proj(product)  # type: ignore[no-any-return]
+class _LeanMLP(nn.Module):
+    """Goes before a gated MLP's own class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        if not (torch.is_grad_enabled() and gate.requires_grad and up.requires_grad and gate.dtype == up.dtype):
+            return self.down_proj(self.act_fn(gate) * up)  # type: ignore[no-any-return]
+        product = _describe(_SwiGLU.apply(gate, up), _multiply, gate, up)  # type: ignore[no-untyped-call]
+        del gate, up
+        return self.down_proj(product)  # type: ignore[no-any-return]
+
+
+@cache
+def _derive(lean: type[nn.Module], own: type[nn.Module]) -> type[nn.Module]:
+    """A class of the module's own name. A function in the place of `module.forward` would hold the module, and the base
+    would stay in memory until Python looks for cycles."""
+    return type(own.__name__, (lean, own), {"__module__": own.__module__, "__qualname__": own.__qualname__})
 
 
 def _normalize_source(source: str) -> str:
@@ -198,19 +208,20 @@ def _has_source(forward: Callable[..., Any], source: str) -> bool:
 
 
 def is_lean_norm(module: nn.Module) -> bool:
-    return _has_source(type(module).forward, _NORM)
+    return isinstance(module, _LeanNorm) or _has_source(type(module).forward, _NORM)
 
 
 def is_lean_mlp(module: nn.Module) -> bool:
-    return _has_source(type(module).forward, _MLP) and isinstance(module.act_fn, SiLUActivation | nn.SiLU)
+    is_gated = isinstance(module, _LeanMLP) or _has_source(type(module).forward, _MLP)
+    return is_gated and isinstance(module.act_fn, SiLUActivation | nn.SiLU)
 
 
 def keep_less(model: nn.Module) -> None:
     """From now on the model's RMSNorms and SwiGLUs compute as this module does, where they are known to be that."""
     for module in model.modules():
-        if "forward" in vars(module):  # somebody else's
+        if "forward" in vars(module) or isinstance(module, _LeanNorm | _LeanMLP):  # somebody else's, or done
             continue
         if is_lean_norm(module):
-            module.forward = MethodType(_forward_norm, module)
+            module.__class__ = _derive(_LeanNorm, type(module))
         elif is_lean_mlp(module):
-            module.forward = MethodType(_forward_mlp, module)
+            module.__class__ = _derive(_LeanMLP, type(module))
