@@ -161,7 +161,7 @@ class _LeanNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         if not torch.is_grad_enabled() or self.weight.requires_grad or self.weight.dtype != hidden_states.dtype:
-            return super().forward(hidden_states)  # type: ignore[misc, no-any-return]
+            return super().forward(hidden_states)  # type: ignore[no-any-return]
         result, inverse = _Norm.apply(  # type: ignore[no-untyped-call]
             hidden_states, hidden_states, self.weight, self.variance_epsilon
         )
@@ -171,17 +171,22 @@ class _LeanNorm(nn.Module):
 class _LeanMLP(nn.Module):
     """Goes before a gated MLP's own class."""
 
+    gate_proj: Callable[[Tensor], Tensor]
+    up_proj: Callable[[Tensor], Tensor]
+    down_proj: Callable[[Tensor], Tensor]
+    act_fn: Callable[[Tensor], Tensor]
+
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_proj(x), self.up_proj(x)
         if not (torch.is_grad_enabled() and gate.requires_grad and up.requires_grad and gate.dtype == up.dtype):
-            return self.down_proj(self.act_fn(gate) * up)  # type: ignore[no-any-return]
+            return self.down_proj(self.act_fn(gate) * up)
         product = _describe(_SwiGLU.apply(gate, up), _multiply, gate, up)  # type: ignore[no-untyped-call]
         del gate, up
-        return self.down_proj(product)  # type: ignore[no-any-return]
+        return self.down_proj(product)
 
 
 @cache
-def _derive(lean: type[nn.Module], own: type[nn.Module]) -> type[nn.Module]:
+def _derive(lean: Any, own: Any) -> Any:
     """A class of the module's own name. A function in the place of `module.forward` would hold the module, and the base
     would stay in memory until Python looks for cycles."""
     return type(own.__name__, (lean, own), {"__module__": own.__module__, "__qualname__": own.__qualname__})
@@ -221,7 +226,7 @@ def keep_less(model: nn.Module) -> None:
     for module in model.modules():
         if "forward" in vars(module) or isinstance(module, _LeanNorm | _LeanMLP):  # somebody else's, or done
             continue
-        if is_lean_norm(module):
-            module.__class__ = _derive(_LeanNorm, type(module))
-        elif is_lean_mlp(module):
-            module.__class__ = _derive(_LeanMLP, type(module))
+        lean: Any = _LeanNorm if is_lean_norm(module) else _LeanMLP if is_lean_mlp(module) else None
+        if lean is not None:
+            own: Any = type(module)
+            module.__class__ = _derive(lean, own)

@@ -17,7 +17,6 @@ from sweeplab.config.adapter import BASE_WEIGHT_METHODS, LowRankAdapter, PromptA
 from sweeplab.config.shared_base import takes_vectors
 from sweeplab.config.trial import TrialConfig
 from sweeplab.data.batches import MOST_HELDOUT_TOKENS
-from sweeplab.logits.states import count_positions_per_chunk
 from sweeplab.models.row_limits import ATTENTION_BLOCK
 from sweeplab.planning.activations import (
     count_effective_bytes,
@@ -29,6 +28,7 @@ from sweeplab.planning.activations import (
 )
 from sweeplab.planning.blocks import FP32_BYTES, IN_WORK
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.planning.loss import ScoredRows, forecast_logits
 from sweeplab.planning.memory import (
     CPU_PROCESS_BYTES,
     CUDA_CONTEXT_BYTES,
@@ -42,45 +42,6 @@ from sweeplab.planning.memory import (
 from sweeplab.runtime.device import PlannedDevice
 
 _TRAINING: Final = ("forward", "loss", "backward", "step")
-
-
-class _LogitsBytes(NamedTuple):
-    """Bytes of the loss at its highest, in the forward pass and in its gradient."""
-
-    forward: int
-    backward: int
-
-
-class ScoredRows(NamedTuple):
-    """Rows of a batch, and of each the positions that have logits and those that predict a target."""
-
-    num_rows: int
-    num_positions: int
-    num_targets: int
-
-
-def forecast_logits(sizes: Skeleton, scored: ScoredRows, device: PlannedDevice, whole: bool) -> _LogitsBytes:
-    """What the loss of `training/module.py` holds at its highest, in the device's dtype of e bytes.
-
-    Of a text model, for a chunk of C targets of all N: per word of the vocabulary 32-bit logits and their log-softmax,
-    which becomes their gradient, 8 C; beside it for each target its hidden state and that one's gradient, 2 e h N, of
-    which the backward gets the second and spreads it over all P positions, e h (N + P).
-
-    `whole`, as for images, the logits of P positions at once. Per class, forward: the model's own e P with the
-    targets' copy in e N, and in 32 bits 4 N where e is less; or, once those are gone, 32-bit logits and their
-    log-softmax, 8 N. Backward: the log-softmax and the gradients of both, 12 N; or the gradient scattered back to all
-    positions, 2 e P.
-    """
-    (rows, columns, targets), dtype_bytes = scored, device.dtype.itemsize
-    positions, counted = rows * columns, rows * targets
-    if whole:
-        widened = FP32_BYTES if dtype_bytes < FP32_BYTES else 0
-        forward = max(dtype_bytes * (positions + counted) + widened * counted, 2 * FP32_BYTES * counted)
-        backward = max(3 * FP32_BYTES * counted, 2 * dtype_bytes * positions)
-        return _LogitsBytes(sizes.vocab_size * forward, sizes.vocab_size * backward)
-    chunk = sizes.vocab_size * min(counted, count_positions_per_chunk(sizes.vocab_size, device.kind))
-    state_bytes = dtype_bytes * sizes.hidden_size
-    return _LogitsBytes(2 * FP32_BYTES * chunk + 2 * state_bytes * counted, state_bytes * (counted + positions))
 
 
 def _count_positions(config: TrialConfig, extent: DataExtent) -> int:
@@ -262,7 +223,8 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
-    logits = forecast_logits(sizes, scored, device, config.data.is_images())
+    adapts_head = any(one.out_features == sizes.vocab_size for one in adapted)
+    logits = forecast_logits(sizes, scored, device, config.data.is_images(), adapts_head)
     kept = forecast_activations(config, sizes, adapted, extent, device)
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e
     evaluation_logits, evaluation_work = _count_evaluation_bytes(config, sizes, adapted, extent, device)

@@ -12,9 +12,9 @@ from sweeplab.data.batches import Batch
 from sweeplab.data.images import ImageBatch
 from sweeplab.logits import states
 from sweeplab.multilora.dropout import Extent
-from sweeplab.planning.phases import MemoryForecast, ScoredRows, forecast_logits, forecast_memory
+from sweeplab.planning.phases import MemoryForecast, forecast_memory
 from sweeplab.training.module import sum_target_losses
-from tests.planning.conftest import CPU, CUDA, bound
+from tests.planning.conftest import CPU, bound
 from tests.planning.live import LiveBytes
 from tests.planning.models import LAYERS, PATCHES, QV, SIDE, built, planned, planned_images
 from tests.trials import Compose
@@ -196,18 +196,3 @@ def test_the_moments_of_a_loss_in_chunks(
     live, plan = live_step(config, batch(vocab_size, num_targets)), predicted(config, num_targets)
     for moment in ("forward", "backward"):
         assert plan[moment] == pytest.approx(live[moment], rel=0.05), moment
-
-
-def test_logits_by_hand(compose_trial: Compose) -> None:
-    """A hidden size of 128."""
-    sizes = build_skeleton(planned(compose_trial, "llama", QV, batch=1, vocab_size=10).model)
-    assert forecast_logits(sizes, ScoredRows(1, 8, 7), CPU, True) == (10 * 60, 10 * 84)  # 4 (8 + 7) and 12 x 7
-    assert forecast_logits(sizes, ScoredRows(1, 8, 7), CUDA, True) == (10 * 58, 10 * 84)  # 2 x 8 + 2 x 7 + 4 x 7
-    assert forecast_logits(sizes, ScoredRows(1, 8, 1), CPU, True) == (10 * 36, 10 * 64)  # 4 (8 + 1) and 2 x 4 x 8
-    states = 4 * 128
-    assert forecast_logits(sizes, ScoredRows(1, 8, 7), CPU, False) == (10 * 8 * 7 + states * 14, states * 15)
-    million = sizes._replace(vocab_size=1 << 20)  # 8 positions of 4 MiB fit into a chunk, on a GPU 64
-    for device, positions in ((CPU._replace(dtype=torch.bfloat16), 8), (CUDA, 64)):
-        chunk, states = positions * (1 << 20), 2 * 128
-        found = forecast_logits(million, ScoredRows(1, 100, 90), device, False)
-        assert found == (8 * chunk + states * 180, states * 190)

@@ -198,7 +198,7 @@ def test_an_estimate_in_chunks_is_that_of_all_logits_at_once(new_model: Any, mon
     expected_loss, count = sampled_loss(compute_target_logits(model, rows)[0], 11 * 1_000_003 + 5)
     gradients = torch.autograd.grad(expected_loss, optimizer.weights())
     sizes: list[int] = []
-    monkeypatch.setattr(chunked_loss, "count_positions_per_chunk", lambda _: 3)
+    monkeypatch.setattr(chunked_loss, "count_positions_per_chunk", lambda *_: 3)
     model.get_output_embeddings().register_forward_hook(
         lambda *args: sizes.append(args[2].numel() // args[2].shape[-1])
     )
