@@ -10,7 +10,7 @@ from rich.table import Table
 from sweeplab.config.space import Params
 from sweeplab.config.trial import TrialConfig
 from sweeplab.planning.fit import Fit, judge_fit
-from sweeplab.report.evidence.formatting import DASH, describe_params, list_name_columns
+from sweeplab.report.evidence.formatting import DASH, describe_params, format_value, list_name_columns
 from sweeplab.report.evidence.masks import Mask, find_masks
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ _MB: Final = 1e6
 _MOST_AXES: Final = 4  # with a column each; settings of more are named in one
 _MOST_BESIDE_TRIAL: Final = 2  # of them beside a column with a whole trial's minutes
 _MOST_UNBROKEN: Final = 12  # characters of an axis's value; a model's name may go on below
+_TERMINAL: Final = 80  # columns
+_BETWEEN: Final = 2  # of its columns between two of a table
+_LEAST_WORDS: Final = 10  # columns for whether a setting fits
+_GIVING_WAY: Final = ("% of\nall", "base\nbits")  # the first says the least
 _BORDERLESS: Final[dict[str, Any]] = {
     "box": SIMPLE_HEAD,
     "show_edge": False,
@@ -88,11 +92,26 @@ def _list_columns(rows: Sequence[PlanRow]) -> dict[str, Mask | str]:
 def _write_value(named: Mask | str, params: Params) -> str:
     if isinstance(named, Mask):
         return named.name(params) if any(key in params for key in named.keys) else DASH
-    return str(params[named]) if named in params else DASH
+    return format_value(params[named]) if named in params else DASH
+
+
+def _write_share(forecast: "Forecast") -> str:
+    return f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}"
+
+
+def _leave_room(named: dict[str, list[str]], numbers: dict[str, list[str]]) -> None:
+    """Takes columns out of `numbers` until the words of a last one have room on a terminal of 80 columns."""
+    for title in _GIVING_WAY:
+        widths = [max(map(len, cells)) for cells in (*named.values(), *numbers.values())]
+        if sum(widths) + _BETWEEN * len(widths) + _LEAST_WORDS > _TERMINAL:
+            numbers.pop(title, None)
 
 
 def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | None) -> Table:
-    """One line per setting; numbers are never cut, and the words of the last column may go on below."""
+    """One line per setting; numbers are never cut, and the words of the last column may go on below.
+
+    What no setting has a number of has no column. Of many columns those give way that say the least.
+    """
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
     table = Table(title=f"{name}: what would run", **_BORDERLESS)
     columns = _list_columns(rows)
@@ -102,23 +121,27 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
         table.add_column(split, justify="right", overflow="fold", no_wrap=short_values)
     if not columns:
         table.add_column("setting")
-    titles = ("trainable\nparams", "% of\nall", "base\nbits", f"peak\n{unit.name}", "train\nmin")
-    shows_trial = len(columns) <= _MOST_BESIDE_TRIAL and any(row.forecast.trial_seconds is not None for row in rows)
-    for title in ("seeds", *titles, *(["trial\nmin"] if shows_trial else [])):
+    is_wide = len(columns) > _MOST_BESIDE_TRIAL
+    numbers: dict[str, list[str]] = {"seeds": [str(row.num_seeds) for row in rows]}
+    numbers["trainable\nparams"] = [f"{row.forecast.num_trainable_params:,}" for row in rows]
+    numbers["% of\nall"] = [_write_share(row.forecast) for row in rows]
+    numbers["base\nbits"] = [f"{row.forecast.base_bits_per_param:.3f}" for row in rows]
+    numbers[f"peak\n{unit.name}"] = [unit.text(row.forecast.memory.training.total_bytes) for row in rows]
+    if any(row.forecast.train_seconds is not None for row in rows):
+        numbers["train\nmin"] = [format_minutes(row.forecast.train_seconds) for row in rows]
+    if not is_wide and any(row.forecast.trial_seconds is not None for row in rows):
+        numbers["trial\nmin"] = [format_minutes(row.forecast.trial_seconds) for row in rows]
+    if memory_bytes is not None:
+        named = {title: [_write_value(one, row.params) for row in rows] for title, one in columns.items()}
+        _leave_room(named, numbers)
+    for title in numbers:
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
         table.add_column(f"fits\n{format_bytes(memory_bytes)}")
-    for row in rows:
-        forecast = row.forecast
+    for index, row in enumerate(rows):
         table.add_row(
             *([_write_value(named, row.params) for named in columns.values()] or [describe_params(row.params)]),
-            str(row.num_seeds),
-            f"{forecast.num_trainable_params:,}",
-            f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}",
-            f"{forecast.base_bits_per_param:.3f}",
-            unit.text(forecast.memory.training.total_bytes),
-            format_minutes(forecast.train_seconds),
-            *([format_minutes(forecast.trial_seconds)] if shows_trial else []),
+            *(cells[index] for cells in numbers.values()),
             *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )
     return table

@@ -167,7 +167,7 @@ def test_an_image_classifier_is_planned_by_its_patches(plan: Plan) -> None:
     assert row["num_steps"] == 2 * 88  # windows of 16 in 1,397 images
     assert (row["data"]["num_examples"], row["data"]["longest"], row["data"]["mean"]) == (1397, 17, 17)
     assert (row["data"]["most_targets"], row["data"]["num_truncated"], row["data"]["measured"]) == (1, 0, True)
-    assert row["moments"]["forward"]["logits_bytes"] == 10 * 16 * (4 + 4)  # one position an image
+    assert row["moments"]["forward"]["logits_bytes"] == 0  # the last layer works on more than one position an image
     assert row["moments"]["loss"]["logits_bytes"] == 10 * 16 * 3 * 4
     assert row["train_seconds"] > 0
     assert "Examples have 17 tokens" in printed
@@ -328,7 +328,7 @@ def test_the_plan_says_what_fits_and_the_largest_that_does(plan: Plan) -> None:
         ([], ["16,384", "1.85", "5.195", "as configured"]),
         (
             ["+experiment=rank_sweep", "model=llama2_7b", "executor.device=cuda", "plan.device_memory=14GB"],
-            ["2,534,656", "162,217,984", "0.0376", "no, 30.0 in train"],
+            ["2,534,656", "162,217,984", "0.0376", "no, 19.8 in train"],
         ),
         (
             [
