@@ -155,6 +155,7 @@ def test_an_adapters_gradients_are_those_of_the_input_itself(
 def test_readers_make_an_output_again_once_together() -> None:
     """Two keep it, the first to ask makes it, and after the last one it is gone."""
     norm, x = make_lean(make_norm(torch.float32)), draw_numbers(torch.float32).requires_grad_()
+    before = set(recomputation._recipes)  # of graphs that other tests leave in cycles
     with mock.patch.object(recomputation, "_scale", wraps=recomputation._scale) as scale:
         result = norm(x)
         kept = [keep_input(result.reshape(1, -1, WIDTH)) for _ in range(2)]
@@ -165,7 +166,7 @@ def test_readers_make_an_output_again_once_together() -> None:
     assert scale.call_count == 1
     assert all(torch.equal(one, expected) for one in made)
     assert made[0].data_ptr() == made[1].data_ptr()
-    assert not recomputation._recipes
+    assert set(recomputation._recipes) <= before
 
 
 @pytest.mark.parametrize(
