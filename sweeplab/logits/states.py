@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 
 _CHUNK_BYTES: Final = 1 << 25  # most bytes of float32 logits at a time
-_CUDA_POSITIONS: Final = 512  # at a time on a GPU: a product of fewer waits for the head's weights, read for each chunk
+_CUDA_POSITIONS: Final = 256  # at a time on a GPU: a product of fewer waits for the head's weights, read for each chunk
 _MOST_CUDA_BYTES: Final = 1 << 28  # of those positions' logits
 _ALLOWED_EPS: Final = 64  # difference of logits that rounding explains, in epsilons of the largest one
 _reads_states: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # by causal model: `Readout` gives its logits

@@ -100,8 +100,8 @@ class LowRankUpdate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_MNO: Tensor) -> tuple[None, Tensor, None, None, None, None]:
         shared: SharedInput = ctx.shared
+        saved, count = ctx.saved_tensors, len(ctx.updates)  # with checkpointing the forward runs again here
         shared.forget()
-        saved, count = ctx.saved_tensors, len(ctx.updates)
         hidden, masks, x_MNI = saved[:count], saved[count : 2 * count], ctx.restore(saved[2 * count :])
         dropouts = [
             None if one is None else DropoutMask(one, factor) for one, factor in zip(masks, ctx.factors, strict=True)

@@ -147,7 +147,10 @@ class PackedAdapters:
         self.select(self.slots)
         names = {name for slot in slots for name in slot.matrices}
         self.inputs = InputBranches()
-        self.handles = [base.register_forward_hook(lambda *_: self.inputs.forget())]
+        blocks = sorted({"", *(name.rpartition(".")[0] for name in names)})  # at whose end nobody reads an input again
+        self.handles = [
+            base.get_submodule(block).register_forward_hook(lambda *_: self.inputs.forget()) for block in blocks
+        ]
         for name in sorted(names):
             matrix = base.get_submodule(name)
             self.handles.append(matrix.register_forward_pre_hook(self._read_branch))
