@@ -99,10 +99,10 @@ def _write_share(forecast: "Forecast") -> str:
     return f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}"
 
 
-def _leave_room(named: dict[str, list[str]], numbers: dict[str, list[str]]) -> None:
+def _leave_room(named: Sequence[list[str]], numbers: dict[str, list[str]]) -> None:
     """Takes columns out of `numbers` until the words of a last one have room on a terminal of 80 columns."""
     for title in _GIVING_WAY:
-        widths = [max(map(len, cells)) for cells in (*named.values(), *numbers.values())]
+        widths = [max(map(len, cells)) for cells in (*named, *numbers.values())]
         if sum(widths) + _BETWEEN * len(widths) + _LEAST_WORDS > _TERMINAL:
             numbers.pop(title, None)
 
@@ -132,8 +132,7 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     if not is_wide and any(row.forecast.trial_seconds is not None for row in rows):
         numbers["trial\nmin"] = [format_minutes(row.forecast.trial_seconds) for row in rows]
     if memory_bytes is not None:
-        named = {title: [_write_value(one, row.params) for row in rows] for title, one in columns.items()}
-        _leave_room(named, numbers)
+        _leave_room([[_write_value(one, row.params) for row in rows] for one in columns.values()], numbers)
     for title in numbers:
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:

@@ -93,7 +93,7 @@ def test_a_model_without_a_head() -> None:
 
 def test_positions_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert count_positions_per_chunk(1 << 20, "cpu") == 8  # 32 MiB of 4 bytes each
-    on_gpu = {1 << 20: 64, 128256: 512, 32000: 512, 1 << 14: 512, 1 << 10: 8192}  # by words: 256 MiB, 512, 32 MiB
+    on_gpu = {1 << 20: 64, 128256: 256, 32000: 262, 1 << 10: 8192}  # by words: 256 MiB, 256 positions, 32 MiB
     assert {words: count_positions_per_chunk(words, "cuda") for words in on_gpu} == on_gpu
     monkeypatch.setattr(states, "_CHUNK_BYTES", 4 * 128 * 3 + 511)
     assert count_positions_per_chunk(128, "cpu") == 3
