@@ -29,7 +29,7 @@ BEST = "training.keep=best"
 SCORED = ("evaluation=default", "evaluation.tasks=[tiny_addition_choice]", "evaluation.limit=6")
 METHODS = {
     "in a slot": (),
-    "schedule-free": ("optimizer=schedule_free", "optimizer.lr=0.3"),
+    "schedule-free": ("optimizer=schedule_free", "optimizer.lr=0.02"),
     "DoRA": ("adapter=dora", "optimizer.lr=0.05"),
     "all weights": ("adapter=none", "optimizer.lr=0.003"),
 }
