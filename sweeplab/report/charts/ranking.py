@@ -1,5 +1,6 @@
 """The best settings of a study with many axes, one row each: means with intervals that hold for all at once."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -25,9 +26,10 @@ MOST_ROWS: Final = 30
 _WIDTH: Final = 760
 _ROW: Final = 19  # pixels
 _NAME_PART: Final = 0.5  # of the width, at most
-_LONG_LABEL: Final = 60  # letters
+_LONG_LABEL: Final = 38  # letters, which have room in the figure beside the answer
 _AS_USUAL: Final = "as most"
 _FEW_TICKS: Final = 6
+_TICK_LETTERS: Final = 7  # of a tick, with what lies between two
 
 
 class RankedRow(NamedTuple):
@@ -121,9 +123,11 @@ def lay_out_ranking(chart: RankingChart, standalone: bool, width: float = _WIDTH
     xs = [x for row in chart.rows for x in (row.dot.x, row.dot.left, row.dot.right) if x is not None]
     low, high = min(xs), max(xs)
     scale = PixelScale(low, high, left + 16, width - RIGHT - 16, chart.is_log)
-    ticks = list_number_ticks(sorted(set(xs)), "log", 0) if chart.is_log else list_round_ticks(low, high)
+    room = max(2, int((width - RIGHT - left - 32) / (_TICK_LETTERS * LETTER)))
+    ticks = list_number_ticks(sorted(set(xs)), "log", 0) if chart.is_log else list_round_ticks(low, high, min(5, room))
     if len(ticks) < 3:
-        ticks = list_round_ticks(low, high, _FEW_TICKS)
+        ticks = list_round_ticks(low, high, min(_FEW_TICKS, room))
+    ticks = ticks[:: math.ceil(len(ticks) / room)]
     rows = [
         {
             "y": top + _ROW * (index + 0.5),

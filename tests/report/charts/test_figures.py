@@ -23,10 +23,10 @@ from sweeplab.records.record import (
 )
 from sweeplab.report.charts.axes import Axis
 from sweeplab.report.charts.chart import Chart, Dot, Line
-from sweeplab.report.charts.drawing import PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
+from sweeplab.report.charts.drawing import LETTER, PixelScale, draw_chart, lay_out_chart, list_legend, shorten_ticks
 from sweeplab.report.charts.figures import build_lead, build_study_charts, draw_figures
 from sweeplab.report.charts.parallel import build_parallel_chart, lay_out_parallel
-from sweeplab.report.charts.ranking import build_ranking_chart, has_many_axes
+from sweeplab.report.charts.ranking import RankedRow, RankingChart, build_ranking_chart, has_many_axes, lay_out_ranking
 from sweeplab.report.charts.scatter import build_metric_charts
 from sweeplab.report.charts.ticks import list_round_ticks
 from sweeplab.report.charts.tradeoffs import build_phase_memory_chart, build_tradeoff_charts
@@ -399,3 +399,13 @@ def test_many_axes_are_ranked_by_their_means_instead_of_drawn_against_one(
     few = gather_evidence(few_facts, group_by_setting(few_facts, fewer), "heldout_loss_nats_per_token", None)
     assert few is not None
     assert not has_many_axes(few_facts, few)
+
+
+@pytest.mark.parametrize("is_log", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(1.824, 1.989), (0.002, 0.9), (1100.0, 99000.0)])
+def test_ticks_of_a_narrow_ranking_stand_apart(low: float, high: float, is_log: bool) -> None:
+    row = RankedRow("a setting with a name of some length", Dot((low + high) / 2, 0.0, "", left=low, right=high), True)
+    ticks = lay_out_ranking(RankingChart("", "", "", [row], is_log), standalone=False, width=520)["ticks"]
+    halves = [LETTER * len(tick.text) / 2 for tick in ticks]
+    pairs = itertools.pairwise(zip(ticks, halves, strict=True))
+    assert all(one.at + half < after.at - its_half for (one, half), (after, its_half) in pairs)
