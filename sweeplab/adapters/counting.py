@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import torch
 from transformers import PretrainedConfig
 
-from sweeplab.adapters.budget import count_adapter_params, find_targeted_shapes, fit_to_budget
+from sweeplab.adapters.budget import AdaptedShape, count_adapter_params, find_targeted_shapes, fit_to_budget
 from sweeplab.config.adapter import (
     AdapterConfig,
     LoraPrefixAdapter,
@@ -59,6 +59,10 @@ class Skeleton(NamedTuple):
     num_active_experts: int  # of a block, that a token goes through
     has_lean_norms: bool  # frozen RMSNorms and SwiGLUs that keep less (`models/recomputation.py`)
     has_lean_mlps: bool
+
+    def is_head(self, matrix: LinearShape | AdaptedShape) -> bool:
+        """Whether its outputs are a token's logits, or an image's."""
+        return matrix.out_features == self.vocab_size
 
 
 def _read_size(config: PretrainedConfig, name: str, default: int) -> int:

@@ -147,7 +147,7 @@ def _describe_devices(training: TrainingConfig) -> list[str]:
 
 def _describe_assumptions(device_asked: str, asks_tasks: bool, forecast: "Forecast") -> list[str]:
     """What a setting's numbers assume, in sentences."""
-    from sweeplab.planning.memory import CUDA_CONTEXT_BYTES
+    from sweeplab.runtime.device import CUDA_CONTEXT_BYTES
 
     device, extent = forecast.device, forecast.extent
     where = "" if device.present else ", which is not here, so no time is predicted"

@@ -99,10 +99,10 @@ def _write_share(forecast: "Forecast") -> str:
     return f"{100 * forecast.num_trainable_params / forecast.num_total_params:#.3g}"
 
 
-def _leave_room(named: Sequence[list[str]], numbers: dict[str, list[str]]) -> None:
+def _leave_room(names: dict[str, list[str]], numbers: dict[str, list[str]]) -> None:
     """Takes columns out of `numbers` until the words of a last one have room on a terminal of 80 columns."""
     for title in _GIVING_WAY:
-        widths = [max(map(len, cells)) for cells in (*named, *numbers.values())]
+        widths = [max(map(len, cells)) for cells in (*names.values(), *numbers.values())]
         if sum(widths) + _BETWEEN * len(widths) + _LEAST_WORDS > _TERMINAL:
             numbers.pop(title, None)
 
@@ -114,14 +114,14 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     """
     unit = _choose_unit(max(row.forecast.memory.training.total_bytes for row in rows))
     table = Table(title=f"{name}: what would run", **_BORDERLESS)
-    columns = _list_columns(rows)
-    for title, named in columns.items():
-        short_values = max(len(_write_value(named, row.params)) for row in rows) <= _MOST_UNBROKEN
+    names = {title: [_write_value(one, row.params) for row in rows] for title, one in _list_columns(rows).items()}
+    for title, cells in names.items():
         split = title.replace("_", "_\n").replace(".", ".\n")
+        short_values = max(map(len, cells)) <= _MOST_UNBROKEN
         table.add_column(split, justify="right", overflow="fold", no_wrap=short_values)
-    if not columns:
+    if not names:
         table.add_column("setting")
-    is_wide = len(columns) > _MOST_BESIDE_TRIAL
+    is_wide = len(names) > _MOST_BESIDE_TRIAL
     numbers: dict[str, list[str]] = {"seeds": [str(row.num_seeds) for row in rows]}
     numbers["trainable\nparams"] = [f"{row.forecast.num_trainable_params:,}" for row in rows]
     numbers["% of\nall"] = [_write_share(row.forecast) for row in rows]
@@ -132,14 +132,14 @@ def make_settings_table(name: str, rows: Sequence[PlanRow], memory_bytes: int | 
     if not is_wide and any(row.forecast.trial_seconds is not None for row in rows):
         numbers["trial\nmin"] = [format_minutes(row.forecast.trial_seconds) for row in rows]
     if memory_bytes is not None:
-        _leave_room([[_write_value(one, row.params) for row in rows] for one in columns.values()], numbers)
+        _leave_room(names, numbers)
     for title in numbers:
         table.add_column(title, justify="right", no_wrap=True)
     if memory_bytes is not None:
         table.add_column(f"fits\n{format_bytes(memory_bytes)}")
     for index, row in enumerate(rows):
         table.add_row(
-            *([_write_value(named, row.params) for named in columns.values()] or [describe_params(row.params)]),
+            *([cells[index] for cells in names.values()] or [describe_params(row.params)]),
             *(cells[index] for cells in numbers.values()),
             *([] if memory_bytes is None else [_describe_fit(row, memory_bytes)]),
         )

@@ -39,6 +39,8 @@ def choose_fields(rows: Sequence[dict[str, Any]], given: RecordFields, source: s
     """
     if not rows:
         return Reading(given)
+    if len(rows) == 1 and not any(_list_fitting(given, list(rows[0]))):
+        _refuse_wrapped_records(rows[0], given, source)
     counts = Counter(name for row in rows for name, value in row.items() if value is not None)
     _refuse_missing(given, counts, source)
     if given.messages is not None or (given.instruction is not None and given.output is not None):
@@ -84,6 +86,16 @@ def _guess_fields(usual: Sequence[str]) -> RecordFields:
     instructions = [name for name in usual if name in {one.fields.instruction for one in _FORMATS}]
     instruction = next(name for name in (*instructions, *usual) if name not in outputs[:1])
     return RecordFields(instruction, next(name for name in (*outputs, *usual) if name != instruction))
+
+
+def _refuse_wrapped_records(row: dict[str, Any], given: RecordFields, source: str) -> None:
+    """Raises `ConfigError` for a file that is one object with the records in one of its fields."""
+    for name, value in row.items():
+        if name != given.messages and isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            raise ConfigError(
+                f"{source} is one object, with {len(value):,} records in its field '{name}'; a file has records alone: "
+                "write that list, or each of its records on a line of its own"
+            )
 
 
 def _refuse_missing(given: RecordFields, counts: Counter[str], source: str) -> None:

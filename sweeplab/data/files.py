@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
 
+_OBJECT_OF_LINES: Final = "{\n"  # an object over several lines, which is all of a file
 MOST_LETTERS: Final = 4_000_000  # of a record: about a million tokens, more than models read
 
 _Rows = Iterator[tuple[str, Any]]
@@ -42,19 +43,33 @@ def _read_json(path: Path) -> _Rows:
     text = _read_text(path).replace("\r\n", "\n").replace("\r", "\n")  # so that lines are counted alike
     if not text.strip():
         raise _empty_error(path)
-    if text.lstrip().startswith("["):
+    if text.lstrip().startswith("[") or text.lstrip().startswith(_OBJECT_OF_LINES):
         try:
-            rows = json.loads(text)
+            value = _parse_json(text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON: {error}; correct the file") from error
+        rows = value if isinstance(value, list) else [value]
         yield from ((f"record {number}", row) for number, row in enumerate(rows, 1))
         return
     for number, line in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028 inside a text
         if line.strip():
             try:
-                yield f"line {number}", json.loads(line)
+                yield f"line {number}", _parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {number}: not valid JSON: {error}; correct the line") from error
+
+
+def _parse_json(text: str) -> Any:
+    """Raises `ValueError` for what is no JSON, and where an object names a field twice, of which one would be lost."""
+    return json.loads(text, object_pairs_hook=_make_object)
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the field '{next(name for name in names if names.count(name) > 1)}' stands there twice")
+    return made
 
 
 def _choose_delimiter(path: Path, text: str) -> str:

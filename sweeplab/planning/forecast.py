@@ -137,7 +137,7 @@ class Forecaster:
         if device not in self.speeds:
             self.speeds[device] = measure_flops_per_second(device, self.executor.num_threads)
         num_trainable = count_trainable_params(config.adapter, config.model, sizes)
-        flops = count_flops_per_token(config, sizes, num_trainable, extent.target_share)
+        flops = count_flops_per_token(config, sizes, num_trainable, extent.mean, extent.target_share)
         tokens = count_train_tokens(config.training, extent)
         is_single = config.training.num_devices == 1  # how long devices wait for each other was not measured
         seconds = estimate_train_seconds(config, flops, tokens, device, self.speeds[device]) if is_single else None
@@ -201,7 +201,7 @@ class Forecaster:
 
         training = config.training
         num_trainable = count_trainable_params(config.adapter, config.model, sizes)
-        flops = count_flops_per_token(config, sizes, num_trainable, extent.target_share)
+        flops = count_flops_per_token(config, sizes, num_trainable, extent.mean, extent.target_share)
         key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device} {work}"
         near = self.passes.setdefault(key, {})
         step = round(math.log(flops, _FLOPS_APART))

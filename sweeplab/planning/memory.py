@@ -20,8 +20,6 @@ _LEAST_8BIT_ENTRIES: Final = 4096  # bitsandbytes' min_8bit_size: smaller weight
 # peak resident set of a worker with torch, transformers, peft, lightning, bitsandbytes and lm-eval that trained the
 # embedded base on one example at a time: 533 MB, 499 MB after the imports (torch 2.13, Linux x86-64)
 CPU_PROCESS_BYTES: Final = 533_000_000
-# outside PyTorch's allocator, so no part of a peak: context, cuBLAS and kernels; 0.3 to 0.6 GB by GPU and driver
-CUDA_CONTEXT_BYTES: Final = 500_000_000
 _STATES_PER_PARAM: Final = {
     **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "Adadelta", "Rprop", "SparseAdam", "LAMB"), 2),
     **dict.fromkeys(("SophiaG", "AdamWScheduleFree"), 2),

@@ -31,7 +31,6 @@ from sweeplab.planning.lengths import DataExtent
 from sweeplab.planning.loss import ScoredRows, forecast_logits
 from sweeplab.planning.memory import (
     CPU_PROCESS_BYTES,
-    CUDA_CONTEXT_BYTES,
     MemoryParts,
     count_entries,
     count_optimizer_bytes,
@@ -39,7 +38,7 @@ from sweeplab.planning.memory import (
     count_weight_bytes,
     find_adapted_matrices,
 )
-from sweeplab.runtime.device import PlannedDevice
+from sweeplab.runtime.device import CUDA_CONTEXT_BYTES, PlannedDevice
 
 _TRAINING: Final = ("forward", "loss", "backward", "step")
 
@@ -223,7 +222,7 @@ def forecast_memory(config: TrialConfig, sizes: Skeleton, extent: DataExtent, de
     trained = sum(weights)
     quantized = find_quantized_matrices(config.quantization, sizes)
     scored = ScoredRows(training.micro_batch_size, _count_positions(config, extent), extent.most_targets)
-    adapts_head = any(one.out_features == sizes.vocab_size for one in adapted)
+    adapts_head = any(map(sizes.is_head, adapted))
     logits = forecast_logits(sizes, scored, device, config.data.is_images(), adapts_head)
     kept = forecast_activations(config, sizes, adapted, extent, device)
     dequantized = max((count_entries(one) for _, one in quantized), default=0) * e

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from sweeplab.adapters.budget import count_adapter_params, find_rank, fit_to_budget
 from sweeplab.adapters.counting import Skeleton
+from sweeplab.config.adapter import LowRankAdapter
 from sweeplab.config.quantization import QuantizationConfig
 from sweeplab.config.training import TrainingConfig
 from sweeplab.config.trial import TrialConfig
+from sweeplab.models.layers import ExpertShape
 from sweeplab.planning.lengths import DataExtent
+from sweeplab.planning.memory import find_adapted_matrices
 from sweeplab.planning.tasks import EvaluationWork
 from sweeplab.runtime.device import PlannedDevice
 
@@ -42,13 +46,41 @@ _EFFICIENCY: Final = _Efficiency()
 def _count_entries(sizes: Skeleton, has_head: bool = True) -> tuple[float, float]:
     """Entries of the matrices that a token is multiplied with: of all but the head, and of the head. Of a block's
     experts those count that its router chooses for a token."""
-    heads = [one for one in sizes.linears if has_head and one.out_features == sizes.vocab_size]
+    heads = [one for one in sizes.linears if has_head and sizes.is_head(one)]
     layers = sum(one.in_features * one.out_features for one in sizes.linears if one not in heads)
     experts = sum(one.in_features * one.out_features for one in sizes.experts)
     return layers + sizes.num_active_experts * experts, sum(one.in_features * one.out_features for one in heads)
 
 
-def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: int, target_share: float = 1.0) -> float:
+class _AdaptedParameters(NamedTuple):
+    """What PEFT adapts as parameters, experts in one tensor: W + s B A is computed once for a micro-batch."""
+
+    num_trainable: int = 0  # entries of A and B
+    active: int = 0  # entries of W that a token is multiplied with
+    products: int = 0  # multiply-adds of all B A
+    forward_products: int = 0  # of a forward, where PEFT 0.21 computes that of experts twice: on registering it, too
+
+
+def _count_adapted_parameters(config: TrialConfig, sizes: Skeleton) -> _AdaptedParameters:
+    if not isinstance(config.adapter, LowRankAdapter):
+        return _AdaptedParameters()
+    shapes = find_adapted_matrices(config.adapter, config.model, sizes)
+    adapter = fit_to_budget(config.adapter, shapes).adapter
+    num_active = {one.name: sizes.num_active_experts for one in sizes.experts}
+    found = [one for one in shapes if isinstance(one, ExpertShape)]
+    entries = [one.in_features * one.out_features for one in found]
+    products = [one.num_experts * find_rank(adapter, one.name) * size for one, size in zip(found, entries, strict=True)]
+    return _AdaptedParameters(
+        count_adapter_params(adapter, found),
+        sum(num_active.get(one.name, 1) * size for one, size in zip(found, entries, strict=True)),
+        sum(products),
+        sum(size * min(one.num_experts, 2) for one, size in zip(found, products, strict=True)),
+    )
+
+
+def count_flops_per_token(
+    config: TrialConfig, sizes: Skeleton, num_trainable: int, mean_tokens: float, target_share: float = 1.0
+) -> float:
     """Floating-point operations of forward and backward, N entries of all matrices, t trained.
 
     The entries of the head count for the share of tokens that are targets: its logits are computed of no others, and
@@ -56,15 +88,21 @@ def count_flops_per_token(config: TrialConfig, sizes: Skeleton, num_trainable: i
 
     Full finetuning 6 N (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). Adapter on a frozen base: 4 N, since no
     gradient of N is taken, and 6 t. Of experts N has those that the router chooses for a token. Gradient checkpointing
-    adds a forward pass, 2 N and 2 t. Left out: attention's scores (less than 5 % of it below a thousand tokens in a
-    7B), what PEFT computes once for a micro-batch where experts are adapted, and everything that is no product.
+    adds a forward pass, 2 N and 2 t. Of what PEFT adapts as parameters the gradient is taken, 2 N, and their B A, with
+    its gradients, is computed once for a micro-batch of rows of `mean_tokens`. Left out: attention's scores (less than
+    5 % of it below a thousand tokens in a 7B), and everything that is no product.
     """
     again = config.training.gradient_checkpointing
     layers, head = _count_entries(sizes, has_head=not config.data.is_images())
     head *= target_share
     if config.adapter.method == "none":
         return (8 if again else 6) * layers + 6 * head
-    return (6 if again else 4) * layers + 4 * head + (8 if again else 6) * num_trainable
+    whole = _count_adapted_parameters(config, sizes)
+    of_batch = (4 if again else 2) * whole.forward_products + 4 * whole.products
+    trained = (8 if again else 6) * (num_trainable - whole.num_trainable) + 2 * whole.active
+    return (
+        (6 if again else 4) * layers + 4 * head + trained + of_batch / (config.training.micro_batch_size * mean_tokens)
+    )
 
 
 def count_optimizer_steps(training: TrainingConfig, num_examples: int | None) -> int | None:

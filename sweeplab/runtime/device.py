@@ -6,8 +6,11 @@ import torch
 
 from sweeplab.runtime.errors import ConfigError
 
-# for what torch's allocator does not see of a process on a GPU: CUDA's context and kernels, cuBLAS, bitsandbytes
-CONTEXT_BYTES: Final = 1 << 30
+# of a process on a GPU outside PyTorch's allocator, so no part of a peak: CUDA's context and kernels, cuBLAS; 0.3 to
+# 0.6 GB by GPU and driver
+CUDA_CONTEXT_BYTES: Final = 500_000_000
+# set aside for it where workers share a GPU: the most of that, bitsandbytes' buffers, and room
+CUDA_RESERVE_BYTES: Final = 1 << 30
 
 
 def resolve_device(device: str) -> torch.device:
@@ -42,7 +45,7 @@ def limit_memory(device: torch.device, share: float) -> int | None:
     if device.type != "cuda" or share == 1:
         return None
     total = torch.cuda.get_device_properties(device).total_memory
-    limit = max(int(share * total) - CONTEXT_BYTES, 0)
+    limit = max(int(share * total) - CUDA_RESERVE_BYTES, 0)
     torch.cuda.set_per_process_memory_fraction(limit / total, device)
     return limit
 

@@ -7,7 +7,7 @@ import torch
 
 from sweeplab.config.shared_base import describe_layout, pays_to_measure
 from sweeplab.records.record import Phase
-from sweeplab.runtime.out_of_memory import known_as_out_of_memory
+from sweeplab.runtime.out_of_memory import is_out_of_memory, known_as_out_of_memory
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.beginning import asks_for_solo
 from sweeplab.trial.cohort_speed import measure_fastest_size
@@ -39,6 +39,15 @@ def choose_capacity(trials: Sequence[RunningTrial], resources: Resources) -> int
             trial.record.solo = None
             resources.solos.pop(describe_layout(trial.spec.config), None)
     return size
+
+
+def halve_capacity(trials: Sequence[RunningTrial], error: Exception, resources: Resources) -> int:
+    """Half of the trials, which failed together. Where memory was short and all of it this process's own, later trials
+    of their geometry begin with so many."""
+    half = len(trials) // 2
+    if is_out_of_memory(error) and resources.foreign_bytes() == 0:
+        resources.fastest_sizes[str(trials[0].spec.geometry)] = (half, len(trials))
+    return half
 
 
 def measure_missing(trials: Sequence[RunningTrial], resources: Resources) -> None:

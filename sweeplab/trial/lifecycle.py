@@ -23,7 +23,7 @@ from sweeplab.training.fit import fit_until_one_ends
 from sweeplab.training.running_trial import Observe, RunningTrial
 from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
-from sweeplab.trial.capacity import choose_capacity, measure_missing
+from sweeplab.trial.capacity import choose_capacity, halve_capacity, measure_missing
 from sweeplab.trial.cohort import Vacancies, choose_active, raise_what_ends_the_study, record_failure
 from sweeplab.trial.exactness import why_own_batches
 from sweeplab.trial.measurement import add_phase, measure_phase
@@ -231,7 +231,7 @@ class Cohort:
                 record_failure(trials[0].record, error, trials[0].spec.folder)
                 free_failed(error)
                 return trials
-            self.capacity = self.capacity if is_again else len(trials) // 2
+            self.capacity = self.capacity if is_again else halve_capacity(trials, error, self.resources)
             text = "".join(traceback.format_exception(error))  # who keeps log records keeps no tensors of the error's
             what = f"trial {trials[0].spec.number}" if is_again else f"{len(trials)} trials at once"
             _log.error("%s failed\n%s", what, text)

@@ -21,7 +21,7 @@ from sweeplab.data.tokens import refuse_unknown_tokens
 from sweeplab.models.base import Base, count_embeddings, load_base
 from sweeplab.models.vision import read_image_size, refuse_other_family
 from sweeplab.records.record import Solo
-from sweeplab.runtime.device import CONTEXT_BYTES, choose_kernels, limit_memory, resolve_device, resolve_precision
+from sweeplab.runtime.device import CUDA_RESERVE_BYTES, choose_kernels, limit_memory, resolve_device, resolve_precision
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.process_group import ONE_PROCESS, Ranks
 from sweeplab.training.fsdp import shard_base
@@ -146,7 +146,7 @@ class Resources:
         if self.device.type != "cuda":
             return 0
         free, total = torch.cuda.mem_get_info(self.device)
-        return max(0, total - free - torch.cuda.memory_reserved(self.device) - CONTEXT_BYTES)
+        return max(0, total - free - torch.cuda.memory_reserved(self.device) - CUDA_RESERVE_BYTES)
 
     def forget_base(self) -> None:
         """Frees the base and the tokens: two bases must never be in memory, and a base that a trial changed must not

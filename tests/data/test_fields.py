@@ -103,3 +103,19 @@ def test_a_named_field_that_is_nowhere_is_refused(part: str) -> None:
         ConfigError, match=rf"^data\.{part}_field=nowhere is in no record of FILE \(fields: instruction, output\); wri"
     ):
         choose_fields(rows("instruction", "output"), RecordFields(**{part: "nowhere"}), "FILE")
+
+
+@pytest.mark.parametrize("given", [RecordFields(), RecordFields("q", "a"), RecordFields(messages="turns")])
+def test_records_within_one_object_are_refused_with_what_to_write(given: RecordFields) -> None:
+    wrapped = {"version": "1.0", "data": [{"q": "a", "a": "b"}] * 3}
+    with pytest.raises(
+        ConfigError, match=r"^FILE is one object, with 3 records in its field 'data'; .*write that list"
+    ):
+        choose_fields([wrapped], given, "FILE")
+
+
+def test_a_lone_record_may_have_lists_of_its_own() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    asked = {"question": "a", "answer": "b", "sources": [{"page": 1}]}
+    assert choose_fields([{"turns": turns}], RecordFields(messages="turns"), "FILE").fields.messages == "turns"
+    assert choose_fields([asked], RecordFields(), "FILE").fields.instruction == "question"

@@ -103,6 +103,13 @@ def test_a_row_of_csv_may_lack_its_last_values(tmp_path: Path) -> None:
         ("a.csv", b"", r"a.csv is empty; give at least two records"),
         ("a.json", b'[{"a": 1}, {', r"a.json is not valid JSON: .*line 1 column \d+.*; correct the file"),
         ("a.jsonl", b'{"a": 1}\n{"a"', r"a.jsonl, line 2: not valid JSON: .*; correct the line"),
+        (
+            "a.jsonl",
+            b'{"a": 1}\n{"a": {"b": 1, "c": 2, "b": 3}}',
+            r"a.jsonl, line 2: .* the field 'b' stands there twice",
+        ),
+        ("a.json", b'[{"a": 1, "a": 1}]', r"a.json is not valid JSON: the field 'a' stands there twice; correct"),
+        ("a.json", b'{\n"a": 1}\n{\n"a": 2}', r"a.json is not valid JSON: Extra data: line 3 .*; correct the file"),
         ("a.json", b'{"a": "\xff"}', r"a.json cannot be read as UTF-8 or UTF-16 text: .*; check data.path, or save"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a.csv, line 3: 3 values, and the first line names 2 fields; put quotes"),
         ("a.csv", b'a,b\n1,2\n1,"2\n', r"a.csv, line 3: not valid CSV: unexpected end of data; correct the line"),
@@ -115,6 +122,12 @@ def test_faulty_files_are_refused_with_place_and_remedy(name: str, data: bytes, 
     with pytest.raises(ConfigError, match=message) as refused:
         rows(tmp_path / name)
     assert "\n" not in str(refused.value)
+
+
+def test_one_object_over_several_lines_is_one_record(tmp_path: Path) -> None:
+    value = {"version": "1.0", "data": [{"q": "a"}, {"q": "b"}]}
+    for indent in (None, 2):
+        assert rows(write(tmp_path / "a.json", json.dumps(value, indent=indent))) == [value]
 
 
 def test_a_long_value_of_csv_is_read(tmp_path: Path) -> None:

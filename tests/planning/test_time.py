@@ -58,9 +58,8 @@ def test_flops_are_what_pytorch_counts(compose_trial: Compose, adapter: str, che
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
     sizes = build_skeleton(config.model)
-    predicted = (
-        count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes)) * ids.numel()
-    )
+    num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+    predicted = count_flops_per_token(config, sizes, num_trainable, 8) * ids.numel()
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.08)
 
 
@@ -85,7 +84,7 @@ def test_frozen_experts_count_as_many_as_a_token_goes_through(compose_trial: Com
         model(input_ids=ids, use_cache=False).logits.sum().backward()
     sizes = build_skeleton(config.model)
     num_trainable = count_trainable_params(config.adapter, config.model, sizes)
-    predicted = count_flops_per_token(config, sizes, num_trainable) * ids.numel()
+    predicted = count_flops_per_token(config, sizes, num_trainable, 8) * ids.numel()
     assert predicted == pytest.approx(counter.get_total_flops(), rel=0.03)
     experts = 2 * ids.numel() * sum(one.in_features * one.out_features for one in sizes.experts)
     assert counter.get_total_flops() > 2 * experts  # they are no small part
@@ -95,12 +94,44 @@ def test_frozen_experts_count_as_many_as_a_token_goes_through(compose_trial: Com
     assert share_of_layers(sizes, 0.5) == pytest.approx(active / (active + 0.5 * head))
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable.:FutureWarning")  # as a trial calls it
+@pytest.mark.parametrize("rank", [4, 64])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_adapted_experts_are_computed_once_for_a_micro_batch(
+    compose_trial: Compose, name: str, checkpointing: bool, rank: int
+) -> None:
+    architecture = SMALL | EXPERTS[name] | {"model_type": name, "num_hidden_layers": 3}
+    config = compose_trial(
+        "quantization=none", "adapter.lora_mlp=true", f"adapter.rank={rank}", "training.micro_batch_size=4"
+    )
+    config = config.replaced(
+        model=HubModel(name="small", random_init=True, architecture=architecture),
+        training=config.training.replaced(gradient_checkpointing=checkpointing),
+    )
+    base = AutoModelForCausalLM.from_config(read_architecture(config.model), attn_implementation="eager")
+    base.requires_grad_(False)
+    base.set_experts_implementation("eager")
+    if checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+    assert isinstance(config.adapter, LoraAdapter)
+    model: Any = get_peft_model(base, make_lora_config(config.adapter, config.model, base)).train()
+    sizes = build_skeleton(config.model)
+    num_trainable = count_trainable_params(config.adapter, config.model, sizes)
+    for length in (8, 16):
+        ids = torch.randint(2, 96, (4, length))
+        with FlopCounterMode(display=False) as counter:
+            model(input_ids=ids, use_cache=False).logits.sum().backward()
+        predicted = count_flops_per_token(config, sizes, num_trainable, length) * ids.numel()
+        assert predicted == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 def test_the_head_counts_for_targets(compose_trial: Compose, adapter: str) -> None:
     config = compose_trial("quantization=none", f"adapter={adapter}")
     config = config.replaced(model=HubModel(name="small", random_init=True, architecture=SMALL))
     sizes = build_skeleton(config.model)
-    all_tokens, a_quarter = (count_flops_per_token(config, sizes, 0, share) for share in (1.0, 0.25))
+    all_tokens, a_quarter = (count_flops_per_token(config, sizes, 0, 8, share) for share in (1.0, 0.25))
     assert all_tokens - a_quarter == 0.75 * (4 if adapter == "lora" else 6) * 64 * 96
 
 
