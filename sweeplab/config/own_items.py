@@ -1,6 +1,5 @@
 """A user's own file of questions and answers: each line checked for what its score reads, before anything is loaded."""
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final, NoReturn
 from sweeplab.config.evaluation import EvaluationConfig
 from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import expand_home
+from sweeplab.runtime.text_files import parse_json, read_text
 
 Item = dict[str, Any]
 
@@ -67,7 +67,7 @@ def module_path() -> Iterator[None]:
 def read_schema(path: str) -> Any:
     """A JSON schema from a file. Raises `ConfigError`."""
     try:
-        schema = json.loads(expand_home(path).read_text(encoding="utf-8-sig"))
+        schema = parse_json(read_text(expand_home(path)))
         check_schema(schema)
     except (OSError, ValueError, RecursionError) as error:
         rule = f"must be a JSON schema ({describe_error(error)})"
@@ -122,9 +122,10 @@ def read_items(asked: EvaluationConfig) -> list[Item]:
 def _read_items(path: Path, score: str, has_schema: bool, has_template: bool, *stamp: int) -> list[Item]:
     """`stamp`: the file's time and size, so that a changed one is read again."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"evaluation.path: {path} cannot be read as UTF-8: {error}; save it in UTF-8") from error
+        rule = f"cannot be read as UTF-8 or UTF-16 text: {error}"
+        raise ConfigError(f"evaluation.path: {path} {rule}; save it in UTF-8") from error
     items = []
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
@@ -137,7 +138,7 @@ def _read_items(path: Path, score: str, has_schema: bool, has_template: bool, *s
 
 def _read_item(line: str, where: str) -> Item:
     try:
-        item = json.loads(line)
+        item = parse_json(line)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: is not valid JSON ({describe_error(error)}); write one object a line") from error
     if not isinstance(item, dict):

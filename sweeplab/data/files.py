@@ -2,12 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
+from sweeplab.runtime.text_files import parse_json, read_text
 
 _OBJECT_OF_LINES: Final = "{\n"  # an object over several lines, which is all of a file
 MOST_LETTERS: Final = 4_000_000  # of a record: about a million tokens, more than models read
@@ -24,10 +24,9 @@ def read_rows(path: Path) -> _Rows:
 
 
 def _read_text(path: Path) -> str:
-    """UTF-8, UTF-16 or UTF-32, known by a mark at the beginning or by the zeros between letters, without the mark."""
+    """Raises `ConfigError`."""
     try:
-        data = path.read_bytes()
-        return data.decode(json.detect_encoding(data))
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read as UTF-8 or UTF-16 text: {error}; check data.path, or save the file as UTF-8 "
@@ -45,7 +44,7 @@ def _read_json(path: Path) -> _Rows:
         raise _empty_error(path)
     if text.lstrip().startswith("[") or text.lstrip().startswith(_OBJECT_OF_LINES):
         try:
-            value = _parse_json(text)
+            value = parse_json(text)
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid JSON: {error}; correct the file") from error
         rows = value if isinstance(value, list) else [value]
@@ -54,22 +53,9 @@ def _read_json(path: Path) -> _Rows:
     for number, line in enumerate(text.split("\n"), 1):  # splitlines would also split at U+2028 inside a text
         if line.strip():
             try:
-                yield f"line {number}", _parse_json(line)
+                yield f"line {number}", parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {number}: not valid JSON: {error}; correct the line") from error
-
-
-def _parse_json(text: str) -> Any:
-    """Raises `ValueError` for what is no JSON, and where an object names a field twice, of which one would be lost."""
-    return json.loads(text, object_pairs_hook=_make_object)
-
-
-def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field '{next(name for name in names if names.count(name) > 1)}' stands there twice")
-    return made
 
 
 def _choose_delimiter(path: Path, text: str) -> str:

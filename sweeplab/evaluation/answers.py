@@ -4,7 +4,7 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, DecimalException
 from functools import cache
 from typing import Any, Final
@@ -19,19 +19,35 @@ _ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
 _FENCED: Final = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 
 
+def _lower(text: str) -> str:
+    """Lower case, single blanks."""
+    return " ".join(text.lower().split())
+
+
+def _drop_marks(text: str) -> str:
+    """Without punctuation, too."""
+    return _lower("".join(letter for letter in text if letter not in string.punctuation))
+
+
 def normalize_answer(text: str) -> str:
     """SQuAD's: lower case, without punctuation and articles, single blanks."""
-    bare = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-    return " ".join(_ARTICLES.sub(" ", bare).split())
+    return " ".join(_ARTICLES.sub(" ", _drop_marks(text)).split())
 
 
-def _spell(text: str, asked: EvaluationConfig) -> str:
-    return normalize_answer(text) if asked.normalize else text.strip()
+def _choose_spelling(texts: Sequence[str], asked: EvaluationConfig) -> Callable[[str], str]:
+    """How `texts` and a response are spelled to be compared: in the most normalized way that leaves something of each
+    text and keeps unlike ones apart. `A` is an article, and without punctuation `C++` is `C#`."""
+    for spell in (normalize_answer, _drop_marks, _lower) if asked.normalize else ():
+        spelled = [spell(one) for one in texts]
+        if all(spelled) and len(set(spelled)) == len(set(texts)):
+            return spell
+    return str.strip
 
 
 def score_exact(response: str, item: Item, asked: EvaluationConfig) -> float:
     """1 where it is one of the answers, blanks around it aside."""
-    return float(_spell(response, asked) in [_spell(one, asked) for one in list_answers(item)])
+    spellings = [(_choose_spelling([one], asked), one) for one in list_answers(item)]
+    return float(any(spell(response) == spell(one) for spell, one in spellings))
 
 
 def find_number(text: str) -> Decimal | None:
@@ -64,10 +80,11 @@ def find_choice(item: Item) -> int:
 
 def score_choice(response: str, item: Item, asked: EvaluationConfig) -> float:
     """1 where it names the right choice, as whole words, and no other; a choice within a longer one is not named."""
-    choices = [_spell(one, asked) for one in item["choices"]]
+    spell = _choose_spelling(item["choices"], asked)
+    choices = [spell(one) for one in item["choices"]]
     longest_first = sorted(choices, key=len, reverse=True)
     whole = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in longest_first))
-    return float(set(whole.findall(_spell(response, asked))) == {choices[find_choice(item)]})
+    return float(set(whole.findall(spell(response))) == {choices[find_choice(item)]})
 
 
 def score_json(response: str, item: Item, asked: EvaluationConfig) -> float:

@@ -1,7 +1,6 @@
 """lm-eval's tasks on data in files: prompts, metrics and few-shot examples stay lm-eval's own."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -12,6 +11,7 @@ from sweeplab.config.included import list_read_files
 from sweeplab.config.own_items import find_module
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.paths import expand_home
+from sweeplab.runtime.text_files import parse_json, read_text
 
 _TRUTHFULQA: Final = "truthfulqa_mc.jsonl"
 _FILES: Final = {  # file names of tasks whose files are not called <task>_<split>.jsonl
@@ -52,13 +52,17 @@ def _read_rows(path: Path, task: str) -> list[dict[str, Any]]:
     where = f"evaluation.data_dir: {path}"
     if not path.is_file():
         raise _miss_file(path, task)
+    try:
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where} cannot be read as UTF-8 or UTF-16 text: {error}; save it in UTF-8") from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = parse_json(line)
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{where}, line {number}, is not valid JSON: {error}; write one object a line") from error
         fields = _FIELDS.get(task, ())
         if not isinstance(row, dict) or any(name not in row for name in fields):

@@ -100,6 +100,7 @@ def test_a_mistake_is_named_with_its_line(score: str, item: dict[str, Any], mess
     ("lines", "message"),
     [
         (["{"], r"line 1: is not valid JSON \(.*\); write one object a line"),
+        (['{"question": "a", "answer": "b", "answer": "c"}'], r"line 1: is not valid JSON \(the field 'answer' stands"),
         (["[1]"], r"line 1: must be an object with question and answer; mend the line"),
         (["", " "], r"items\.jsonl is empty; write one object"),
         (["[" * 100_000], r"line 1: is not valid JSON"),
@@ -114,8 +115,10 @@ def test_bytes_that_are_no_utf8_are_refused_and_a_mark_is_not(tmp_path: Path) ->
     path = tmp_path / "items.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps({**ASKED, "answer": "4"}).encode())
     assert len(read_items(own(str(path), "exact"))) == 1
+    path.write_bytes("\n".join([json.dumps({**ASKED, "answer": "\u00e9"}, ensure_ascii=False)] * 3).encode("utf-16"))
+    assert [item["answer"] for item in read_items(own(str(path), "exact"))] == ["\u00e9"] * 3
     path.write_bytes(b'{"question": "\xe9"}')
-    with pytest.raises(ConfigError, match=r"items\.jsonl cannot be read as UTF-8: .*; save it in UTF-8"):
+    with pytest.raises(ConfigError, match=r"items\.jsonl cannot be read as UTF-8 or UTF-16 text: .*; save it in UTF-8"):
         read_items(own(str(path), "exact"))
 
 

@@ -22,6 +22,12 @@ RIGHT: Final[dict[str, list[tuple[str, Any, dict[str, Any], Fraction | int]]]] =
         ("rome.", "Rome", {"normalize": True}, 1),
         ("The  city of Rome!", "city of rome", {"normalize": True}, 1),
         ("Roma", ["Rome", "Roma"], {}, 1),
+        ("a.", "A", {"normalize": True}, 1),  # an article, and nothing else
+        ("", "A", {"normalize": True}, 0),
+        ("The", "A", {"normalize": True}, 0),
+        ("the Rome", ["A", "rome"], {"normalize": True}, 1),
+        ("?", "!", {"normalize": True}, 0),
+        (" ! ", "!", {"normalize": True}, 1),
         ("", "Rome", {}, 0),
     ],
     "number": [
@@ -98,6 +104,29 @@ def test_a_response_is_worth_what_was_worked_out_by_hand(
 def test_a_choice_is_right_where_it_alone_is_named(response: str, answer: Any, changes: Any, value: int) -> None:
     item = {"question": "?", "choices": ["A", "B", "not B"], "answer": answer}
     assert scored("choice_generated", response, item, **changes) == value
+
+
+@pytest.mark.parametrize(
+    ("choices", "response", "right"),
+    [
+        (["A", "B"], "It is A.", "A"),  # an article
+        (["A", "B"], "a", "A"),
+        (["A", "B"], "It is b, a guess", None),  # names both
+        (["A", "B"], "", None),
+        (["the cat", "A dog"], "A Cat!", "the cat"),
+        (["C", "C++", "C#"], "C++", "C++"),  # alike without punctuation
+        (["C", "C++", "C#"], "I like c", "C"),
+        (["b", "B"], "B", "B"),
+        (["5", "-5"], "-5", "-5"),
+        (["a hat", "the hat"], "The hat.", "the hat"),  # alike without articles
+        (["+", "-"], "-", "-"),
+        (["+", "-"], "", None),
+    ],
+)
+def test_normalizing_keeps_choices_apart(choices: list[str], response: str, right: str | None) -> None:
+    for answer in choices:
+        item = {"question": "?", "choices": choices, "answer": answer}
+        assert scored("choice_generated", response, item, normalize=True) == float(answer == right), answer
 
 
 SCHEMA: Final = {

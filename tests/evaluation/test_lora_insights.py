@@ -104,6 +104,7 @@ def test_a_missing_file_is_named_with_its_task(tmp_path: Path) -> None:
     [
         ('{"context": "Q:", "completion": " 1"}\n{"context"\n', "line 2, is not valid JSON"),
         ('{"context": "Q:"}\n', "line 1, must be an object that has context, completion for arithmetic_2ds"),
+        ('{"context": "Q:", "context": " 1"}\n', "line 1, is not valid JSON: the field 'context' stands there twice"),
         ("[1]\n", "line 1, must be an object"),
         ("\n", "is empty"),
     ],

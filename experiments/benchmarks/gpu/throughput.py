@@ -49,10 +49,10 @@ OTHER: Final = "elementwise and the rest"
 Within = Callable[[nn.Module], AbstractContextManager[None]]  # of the base, around all steps
 
 
-def flops_of(config: TrialConfig) -> float:
-    """Of forward and backward, per token; the plan's count."""
+def flops_of(config: TrialConfig, length: int) -> float:
+    """Of forward and backward, per token of rows of one length; the plan's count."""
     sizes = build_skeleton(config.model)
-    return count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes))
+    return count_flops_per_token(config, sizes, count_trainable_params(config.adapter, config.model, sizes), length)
 
 
 def speed(lab: Laboratory, config: TrialConfig, length: int, within: Within, ceiling: float) -> Row:
@@ -65,7 +65,7 @@ def speed(lab: Laboratory, config: TrialConfig, length: int, within: Within, cei
     return {
         "step_seconds": seconds,
         "tokens_per_second": tokens_per_second,
-        "share_of_ceiling": tokens_per_second * flops_of(config) / ceiling,
+        "share_of_ceiling": tokens_per_second * flops_of(config, length) / ceiling,
         "peak_bytes": phases["work"].peak_allocated_bytes,
     }
 

@@ -16,6 +16,7 @@ _PLOT_HEIGHT: Final = 300
 _PAGE_PLOT_HEIGHT: Final = 250
 HEADROOM: Final = 10  # above a plot that has its title beside it
 LEFT, RIGHT, TOP, BOTTOM = 68, 24, 44, 56
+_TICK_LETTERS: Final = 5  # of y's ticks, for which there is room beside the title
 _INSET: Final = 20  # from the frame to the first and the last value
 _LEGEND_ROW: Final = 22
 _LABEL_ROW: Final = 15  # from one text beside a dot to the next
@@ -90,10 +91,12 @@ def lay_out_chart(chart: Chart, standalone: bool = True) -> dict[str, Any]:
     head = TOP + (_LEGEND_ROW if chart.subtitle else 0) if standalone else HEADROOM
     top = head + (_LEGEND_ROW * (1 + max(entry.y for entry in entries)) if entries else 0)
     bottom = top + (_PLOT_HEIGHT if standalone else _PAGE_PLOT_HEIGHT)
-    x_scale, y_scale, y_ticks = _choose_scales(chart, width, top, bottom)
+    y_scale, y_ticks = _choose_y_scale(chart, top, bottom)
+    left = LEFT + round(LETTER * max(0, max((len(tick.text) for tick in y_ticks), default=0) - _TICK_LETTERS))
+    x_scale = _choose_x_scale(chart, left, width)
     texts = shorten_ticks([tick.text for tick in chart.axis.ticks])
     ticks = [Mark(x_scale(tick.position), text) for tick, text in zip(chart.axis.ticks, texts, strict=True)]
-    slot = (width - LEFT - RIGHT) / max(len(ticks), 1)
+    slot = (width - left - RIGHT) / max(len(ticks), 1)
     widest = max((len(tick.text) for tick in ticks), default=0) * LETTER
     turned = widest > slot
     below = BOTTOM + (widest * 0.5 if turned else 0)
@@ -101,7 +104,7 @@ def lay_out_chart(chart: Chart, standalone: bool = True) -> dict[str, Any]:
         "standalone": standalone,
         "width": width,
         "height": round(bottom + below),
-        "left": LEFT,
+        "left": left,
         "right": width - RIGHT,
         "top": top,
         "bottom": bottom,
@@ -193,22 +196,21 @@ def shorten_ticks(texts: list[str]) -> list[str]:
     return [text if len(text) <= _LONGEST_TICK else f"…{text[1 - _LONGEST_TICK :]}" for text in texts]
 
 
-def _choose_scales(chart: Chart, width: float, top: float, bottom: float) -> tuple[PixelScale, PixelScale, list[Tick]]:
-    """x and y scales with a margin inside the frame, and the ticks of y."""
-    drawn = list_dots(chart)
+def _choose_x_scale(chart: Chart, left: float, width: float) -> PixelScale:
+    """With a margin inside the frame, which begins at `left`."""
     if chart.axis.scale == "category":
-        x_scale = PixelScale(-0.5, len(chart.axis.ticks) - 0.5, LEFT, width - RIGHT)
-    else:
-        x_scale = PixelScale(*find_x_reach(chart), LEFT + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
-    ys = [y for dot in drawn for y in (dot.y, dot.low, dot.high) if y is not None] + [one.y for one in chart.levels]
+        return PixelScale(-0.5, len(chart.axis.ticks) - 0.5, left, width - RIGHT)
+    return PixelScale(*find_x_reach(chart), left + _INSET, width - RIGHT - _INSET, chart.axis.scale == "log")
+
+
+def _choose_y_scale(chart: Chart, top: float, bottom: float) -> tuple[PixelScale, list[Tick]]:
+    """With a margin inside the frame, and its ticks."""
     if chart.log_y:
-        return (
-            x_scale,
-            PixelScale(min(ys), max(ys), bottom - 8, top + 8, True),
-            list_number_ticks(sorted(set(ys)), "log", 0),
-        )
+        of_dots = [y for dot in list_dots(chart) for y in (dot.y, dot.low, dot.high) if y is not None]
+        ys = of_dots + [one.y for one in chart.levels]
+        return PixelScale(min(ys), max(ys), bottom - 8, top + 8, True), list_number_ticks(sorted(set(ys)), "log", 0)
     low, high = (0.0, 1.0) if chart.unit_range else _pad_range(*find_y_reach(chart))
-    return x_scale, PixelScale(low, high, bottom - 8, top + 8), list_round_ticks(low, high)
+    return PixelScale(low, high, bottom - 8, top + 8), list_round_ticks(low, high)
 
 
 def _pad_range(low: float, high: float) -> tuple[float, float]:

@@ -409,3 +409,13 @@ def test_ticks_of_a_narrow_ranking_stand_apart(low: float, high: float, is_log: 
     halves = [LETTER * len(tick.text) / 2 for tick in ticks]
     pairs = itertools.pairwise(zip(ticks, halves, strict=True))
     assert all(one.at + half < after.at - its_half for (one, half), (after, its_half) in pairs)
+
+
+@pytest.mark.parametrize("top", [1.0, 0.00012, 1_234_567.0])
+def test_ticks_of_y_leave_room_for_the_title(top: float) -> None:
+    axis = Axis(None, "x", "linear", list_round_ticks(0.0, 1.0))
+    drawn = lay_out_chart(Chart("c", "t", "", "y", axis, [Line("", 0, 0, [Dot(0, 0, ""), Dot(1, top, "")], [])]))
+    widest = max(len(tick.text) for tick in drawn["y_ticks"])
+    title_end, ticks_end = 16 + LETTER / 2, drawn["left"] - 8
+    assert ticks_end - widest * LETTER >= title_end
+    assert min(x for line in drawn["lines"] for x, _, _ in line["dots"]) > drawn["left"]
