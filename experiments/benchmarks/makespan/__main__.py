@@ -217,13 +217,14 @@ def main() -> None:
     model = MODELS[asked.model]
     num_steps = asked.steps or model.num_steps
     results: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
+    counts = count_ways(asked.model, num_steps) if asked.count else {}
     for _ in range(asked.rounds):
         for way in WAYS:
             results[way].append(measure(model, way, num_steps, asked.peer_trials))
             last = results[way][-1]
             told = f"{last['seconds']:.1f} s, {last['processor_seconds']:.1f} s of processor"
             print(f"{way}: {told} for {last['num_trials']} trials", flush=True)
-    write_report(asked.model, results, num_steps, count_ways(asked.model, num_steps) if asked.count else {})
+        write_report(asked.model, results, num_steps, counts)  # of the rounds that there are, should one be ended
 
 
 if __name__ == "__main__":
