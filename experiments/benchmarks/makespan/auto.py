@@ -17,6 +17,7 @@ from experiments.benchmarks.makespan.geometry import FixedLength, run_of
 from experiments.benchmarks.makespan.report import FOLDER
 from experiments.benchmarks.makespan.settings import MODELS, Model
 from sweeplab.records.store import write_json, write_text
+from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.cohort_speed import measure_fastest_size
@@ -111,7 +112,7 @@ def page(model: str, found: Sequence[Compared], facts: dict[str, Any]) -> str:
         f"# Auto against one trial at a time: {model}\n\n"
         f"{NUM_TRIALS} trials of rank 8; processor seconds of forward and backward one at a time, over those with as "
         f"many at once as `executor.cohort_size=auto` measures to be fastest; median (range) of {len(found[0].ratios)} "
-        f"rounds in alternation. {facts['device']['processor']}, {facts['device']['num_threads']} threads.\n\n"
+        f"rounds in alternation. {facts['device']['processor']}, {count_noun(facts['device']['num_threads'], 'thread')}.\n\n"
         + "\n".join(lines)
         + f"\n\nThe worst is {worst:.3f}; the bar is {BAR}.\n"
     )

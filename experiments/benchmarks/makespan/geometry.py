@@ -14,6 +14,7 @@ from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.record import Status
 from sweeplab.records.store import write_json, write_text
+from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.running_trial import RunningTrial
 from sweeplab.trial.beginning import begin_trial
@@ -66,7 +67,7 @@ def page(rows: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     head = (
         "# Trials at once, by geometry\n\n"
         f"Tokens per second of forward and backward over those of one trial at a time; rank {RANK} on all matrices of "
-        f"the embedded base, 32 bits. {device['processor']}, {device['num_threads']} threads.\n\n"
+        f"the embedded base, 32 bits. {device['processor']}, {count_noun(device['num_threads'], 'thread')}.\n\n"
     )
     return head + "\n".join(lines) + "\n"
 

@@ -26,6 +26,7 @@ from sweeplab.data.packing import pack_examples
 from sweeplab.data.tokens import Tokens
 from sweeplab.models.base import Base
 from sweeplab.records.store import write_json, write_text
+from sweeplab.report.evidence.formatting import count_noun
 from sweeplab.runtime.provenance import describe_device, describe_software
 from sweeplab.training.module import sum_target_losses
 from sweeplab.trial.resources import Resources
@@ -103,7 +104,9 @@ def page(title: str, found: dict[str, Any], facts: dict[str, Any]) -> str:
             f"({min(ratios):.3f} to {max(ratios):.3f}) | {apart:.1e} |"
         )
     device = facts["device"]
-    head = f"# Rows without padding: {title}\n\n{device['processor']}, {device['num_threads']} threads.\n\n"
+    head = (
+        f"# Rows without padding: {title}\n\n{device['processor']}, {count_noun(device['num_threads'], 'thread')}.\n\n"
+    )
     return head + "\n".join(lines) + "\n"
 
 
