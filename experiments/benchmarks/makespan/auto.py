@@ -107,12 +107,12 @@ def page(model: str, found: Sequence[Compared], facts: dict[str, Any]) -> str:
         lines.append(
             f"| {one.rows} | {one.length} | {one.size} | {spread} | {wall:.3f} | {work} | {one.measuring_seconds:.1f} |"
         )
-    worst = min(statistics.median(one.ratios) for one in found)
+    worst, device = min(statistics.median(one.ratios) for one in found), facts["device"]
     return (
         f"# Auto against one trial at a time: {model}\n\n"
         f"{NUM_TRIALS} trials of rank 8; processor seconds of forward and backward one at a time, over those with as "
         f"many at once as `executor.cohort_size=auto` measures to be fastest; median (range) of {len(found[0].ratios)} "
-        f"rounds in alternation. {facts['device']['processor']}, {count_noun(facts['device']['num_threads'], 'thread')}.\n\n"
+        f"rounds in alternation. {device['processor']}, {count_noun(device['num_threads'], 'thread')}.\n\n"
         + "\n".join(lines)
         + f"\n\nThe worst is {worst:.3f}; the bar is {BAR}.\n"
     )
