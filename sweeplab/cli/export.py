@@ -1,7 +1,6 @@
 """`action=export`: finished trials as an adapter or a merged model, compared with what was trained."""
 
 import json
-import logging
 import os
 import shutil
 import warnings
@@ -240,9 +239,10 @@ def silence_libraries() -> None:
     """Silences what libraries print: a worker has a log for it, and this process has none."""
     from transformers.utils.logging import disable_progress_bar
 
+    import sweeplab.models.quantization  # noqa: F401  # it silences bitsandbytes, which PEFT imports too
+
     disable_progress_bar()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it before sweeplab.models.quantization
 
 
 def describe_loading(settings: StudyConfig, chosen: list[Source]) -> str:
