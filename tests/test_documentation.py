@@ -50,6 +50,15 @@ def test_every_path_of_ours_exists(page: Path) -> None:
     assert [one for one in sorted(named) if not (ROOT / one).exists()] == []
 
 
+def test_every_extra_is_installed_from_the_code_with_its_pins() -> None:
+    """The package is on no registry: `pip install sweeplab[...]` would fetch whatever somebody put there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known = {"-c constraints.txt -e .", *(f"-c constraints.txt -e '.[{name}]'" for name in extras)}
+    for path in [*PAGES, *(ROOT / "sweeplab").rglob("*.py")]:
+        typed = re.findall(r"pip install (?!optuna-dashboard)([^`\"\n]*?)(?= && |[`\",\n])", path.read_text())
+        assert {line.replace("{name}", "ray") for line in typed} <= known, path
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
