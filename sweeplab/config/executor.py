@@ -17,8 +17,8 @@ class ExecutorConfig(Section):
     name: str
     device: Literal["auto", "cpu", "cuda"] = key("where a worker computes; auto: a GPU where there is one")
     num_workers: Literal["auto"] | Annotated[int, Field(ge=1)] = _count(
-        "number of workers; each loads the base for itself; auto: one for each GPU, and on a CPU one for each core where "
-        "the base is small and nothing depends on the order of trials"
+        "number of workers; each loads the base for itself; auto: one for each GPU, and on a CPU one for each core "
+        "where the base is small and nothing depends on the order of trials"
     )
     num_threads: int | None = key(
         "threads of each worker; null: the cores divided among them", None, ge=1, remedy="use null for one per core"
