@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import pytest
 
+from sweeplab.config.study import StudyConfig
 from tests.shown_commands import check_command
 
 ROOT: Final = Path(__file__).parents[1]
@@ -48,6 +50,15 @@ def test_every_path_of_ours_exists(page: Path) -> None:
     assert [one for one in sorted(named) if not (ROOT / one).exists()] == []
 
 
+def test_every_extra_is_installed_from_the_code_with_its_pins() -> None:
+    """The package is on no registry: `pip install sweeplab[...]` would fetch whatever somebody put there."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known = {"-c constraints.txt -e .", *(f"-c constraints.txt -e '.[{name}]'" for name in extras)}
+    for path in [*PAGES, *(ROOT / "sweeplab").rglob("*.py")]:
+        typed = re.findall(r"pip install (?!optuna-dashboard)([^`\"\n]*?)(?= && |[`\",\n])", path.read_text())
+        assert {line.replace("{name}", "ray") for line in typed} <= known, path
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
@@ -74,6 +85,27 @@ def commands(page: Path) -> list[list[str]]:
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     shown = [line.partition("python -m sweeplab ")[2].partition("  #")[0] for line in lines]
     return [shlex.split(line) for line in shown if line and not line.startswith("[")]
+
+
+def test_the_architecture_has_the_layers_that_are_checked() -> None:
+    contract, *_ = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    _, shown = FENCE.findall(text.partition("## Layers")[2])[0]
+    assert shown.splitlines() == contract["layers"]
+
+
+def test_the_architecture_shows_every_room() -> None:
+    _, shown = FENCE.findall((ROOT / "docs" / "architecture.md").read_text().partition("## Rooms")[2])[0]
+    rooms = {path.parent.name for path in (ROOT / "sweeplab").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", shown, re.MULTILINE)) == rooms
+
+
+def test_the_guide_lists_its_sections_and_every_action() -> None:
+    text = (ROOT / "docs" / "guide.md").read_text()
+    listed = text.partition("Contents:")[2].partition("\n\n")[0]
+    assert re.findall(r"\(#([^)]+)\)", listed) == [anchor(one) for one in re.findall(r"^## (.*)", text, re.MULTILINE)]
+    named = text.partition("- `action=` is ")[2].partition(". The command line")[0]
+    assert set(re.findall(r"`(\w+)`", named)) == set(get_args(StudyConfig.model_fields["action"].annotation))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from sweeplab.adapters.targets import find_matching_modules, find_targets
 from sweeplab.config.adapter import LoraAdapter, LowRankAdapter
@@ -10,14 +9,6 @@ from sweeplab.models.layers import ExpertShape, LinearShape
 from sweeplab.runtime.errors import ConfigError
 
 AdaptedShape = LinearShape | ExpertShape  # the second where PEFT adapts a parameter
-
-
-class SizedAdapter(NamedTuple):
-    """An adapter with its final rank, the matrices that it adapts, and the unused part of its budget."""
-
-    adapter: LowRankAdapter
-    shapes: Sequence[AdaptedShape]
-    leftover: int | None
 
 
 def find_targeted_shapes(
@@ -102,14 +93,14 @@ def count_adapter_params(adapter: LowRankAdapter, shapes: Iterable[AdaptedShape]
     )
 
 
-def fit_to_budget(adapter: LowRankAdapter, shapes: Sequence[AdaptedShape]) -> SizedAdapter:
+def fit_to_budget(adapter: LowRankAdapter, shapes: Sequence[AdaptedShape]) -> LowRankAdapter:
     """`adapter` with the largest rank whose parameters fit into `budget`; unchanged where there is no budget.
 
     Patterns keep their own ranks. Raises `ConfigError` where not even rank 1 fits, and as `_check_patterns` does.
     """
     _check_patterns(adapter, shapes)
     if adapter.budget is None:
-        return SizedAdapter(adapter, shapes, None)
+        return adapter
     free = [shape for shape in shapes if find_rank(adapter.replaced(rank=0), shape.name) == 0]
     fixed = count_adapter_params(adapter.replaced(rank=0), shapes)
     per_rank = sum(count_matrices(shape) * (shape.in_features + shape.out_features) for shape in free)
@@ -119,5 +110,4 @@ def fit_to_budget(adapter: LowRankAdapter, shapes: Sequence[AdaptedShape]) -> Si
             f"adapter.budget must hold at least rank 1, {fixed + per_rank:,} parameters for these targets, got "
             f"{adapter.budget:,}; raise it, or switch toggles off"
         )
-    fitting = adapter.replaced(rank=rank)
-    return SizedAdapter(fitting, shapes, adapter.budget - count_adapter_params(fitting, shapes))
+    return adapter.replaced(rank=rank)

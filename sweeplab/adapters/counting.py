@@ -139,9 +139,7 @@ def count_trainable_params(adapter: AdapterConfig, model: ModelConfig, sizes: Sk
     lora = 0
     if isinstance(adapter, LowRankAdapter):
         shapes = find_targeted_shapes(adapter, sizes.model_type, model.modules, sizes.linears, sizes.experts)
-        lora = count_adapter_params(fit_to_budget(adapter, shapes).adapter, shapes) + _count_params_beside_lora(
-            adapter, sizes
-        )
+        lora = count_adapter_params(fit_to_budget(adapter, shapes), shapes) + _count_params_beside_lora(adapter, sizes)
     if isinstance(adapter, PromptAdapter):
         return adapter.num_virtual_tokens * sizes.hidden_size
     num_tokens = adapter.num_virtual_tokens if isinstance(adapter, PrefixAdapter | LoraPrefixAdapter) else 0

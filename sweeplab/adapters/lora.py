@@ -58,7 +58,7 @@ def make_lora_config(adapter: LowRankAdapter, model: ModelConfig, base: PreTrain
     shapes = list_linear_shapes(base)
     experts = list_expert_shapes(base)
     targeted = find_targeted_shapes(adapter, model_type, model.modules, shapes, experts)
-    adapter = fit_to_budget(adapter, targeted).adapter
+    adapter = fit_to_budget(adapter, targeted)
     extra: dict[str, Any] = {}
     if adapter.train_norms:
         extra["modules_to_save"] = sorted(find_norm_layers(base))

@@ -49,6 +49,7 @@ def select_measured(findings: AnalysisResults, setting: Setting) -> list[Measure
 
 
 def measure_amplification(measured: Iterable[MeasuredMatrix]) -> Amplification | None:
+    """Means over the matrices that have a projection, of the factors the median; None where none has one."""
     rows = [one.projection for one in measured if one.projection is not None]
     if not rows:
         return None

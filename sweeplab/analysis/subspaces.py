@@ -48,12 +48,6 @@ def measure_similarity(one_DI: Array, other_DJ: Array) -> Array:
     return phi_IJ
 
 
-def measure_projection_distance(one_DI: Array, other_DJ: Array) -> float:
-    """The projection metric d of appendix G, sqrt(p - sum of squared cosines), from 0 to sqrt(p). Hamm and Lee 2008."""
-    squared = float(np.square(one_DI.T @ other_DJ).sum())
-    return math.sqrt(max(0.0, min(one_DI.shape[1], other_DJ.shape[1]) - squared))
-
-
 def find_projector_moments(rank: int, dimension: int) -> tuple[float, float]:
     """(a, b) with E[P_ij P_kl] = a d_ij d_kl + b (d_ik d_jl + d_il d_jk), P on a random subspace of `rank` dimensions.
 

@@ -74,7 +74,7 @@ def _group_by_base(
 
 
 def choose_affordable(names: Sequence[str], shapes: Mapping[str, tuple[int, int]]) -> list[str]:
-    """As many of `names`, evenly drawn, as `MOST_WORK` allows, but the smallest at least."""
+    """As many of `names`, evenly drawn, as `_MOST_WORK` allows, but the smallest at least."""
     work = {name: math.prod(shapes[name]) * min(shapes[name]) for name in names}
     small = [name for name in names if work[name] <= _MOST_WORK / _MOST_SHARE]
     for most in range(len(small), 0, -1):

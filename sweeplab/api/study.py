@@ -122,11 +122,11 @@ class Study:
         >>> model.generate(**tokenizer("Where does Lomir live?", return_tensors="pt"))  # doctest: +SKIP
         """
         from sweeplab.adapters.merging import attach_trained
-        from sweeplab.cli.export import find_source
+        from sweeplab.cli.finished_trials import find_trial
         from sweeplab.models.base import load_base
         from sweeplab.runtime.device import resolve_device, resolve_precision
 
-        trial = find_source(number, self.records, self.folder, "adapter")
+        trial = find_trial(number, self.records, self.folder, "adapter")
         config, target = trial.config, resolve_device(device)
         dtype = resolve_precision(config.training.precision, target)
         base = load_base(config.model, config.quantization, dtype, target)

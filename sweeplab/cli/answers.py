@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from sweeplab.cli.export import choose_trial
+from sweeplab.cli.finished_trials import choose_trial
 from sweeplab.config.study import StudyConfig, study_folder
 from sweeplab.records.metrics import SHARES, choose_headline, split_filter
 from sweeplab.records.record import TrialRecord

@@ -230,7 +230,7 @@ def _list_plan_values(
         "num_trials": count_planned_trials(config, varied),
         "train_seconds": times.training,
         "study_seconds": times.study,
-        "study_parts": None if times.parts is None else times.parts._asdict(),
+        "study_parts": None if times.parts is None else times.parts.to_dict(),
         "study_may_end_early": times.is_bound,
         "device_memory_bytes": read_device_memory(config),
         "sampler": config.sampler.name,

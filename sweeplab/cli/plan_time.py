@@ -10,31 +10,10 @@ from sweeplab.config.shared_base import can_gain_from_others, pays_to_measure
 from sweeplab.config.study import StudyConfig
 from sweeplab.execution.cohorts import choose_cohort_size
 from sweeplab.execution.placement import Placement, choose_placements
+from sweeplab.records.plan import PlannedParts
 from sweeplab.report.evidence.formatting import DASH, count_noun
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.tracking.pace import format_clock
-
-
-class StudyParts(NamedTuple):
-    """Seconds of a study's parts, where one worker does all of it; start, load and prepare come in each worker."""
-
-    start: float  # Python and the imports of a worker
-    load: float  # of the base, of the largest
-    prepare: float  # reading the tasks' items and making tokens of them
-    bases: float  # held-out losses and tasks of all bases
-    profile: float  # measurements before trials share a pass
-    training: float
-    heldout: float  # of all trials
-    tasks: float
-
-    @property
-    def once(self) -> float:
-        """In each worker, all workers at the same time."""
-        return self.start + self.load + self.prepare + self.profile
-
-    def wall_seconds(self, num_workers: int) -> float:
-        """The trials and the bases' scores in equal parts on the workers."""
-        return self.once + (self.bases + self.training + self.heldout + self.tasks) / num_workers
 
 
 class StudyTimes(NamedTuple):
@@ -42,7 +21,7 @@ class StudyTimes(NamedTuple):
 
     training: float | None  # of all trials one after another
     study: float | None  # on the wall
-    parts: StudyParts | None = None
+    parts: PlannedParts | None = None
     is_bound: bool = False  # trials may end early, so that it takes at most so long
 
 
@@ -64,7 +43,7 @@ def _may_share_pass(config: StudyConfig, row: PlanRow) -> bool:
 
 def find_parts(
     config: StudyConfig, rows: Sequence[PlanRow], counts: Sequence[int], start_seconds: float | None
-) -> StudyParts | None:
+) -> PlannedParts | None:
     """The parts of a study with so many trials of each row; None where one of them is unknown.
 
     `start_seconds`: of a worker's imports.
@@ -98,7 +77,13 @@ def find_parts(
         "heldout": add([one.heldout_seconds for one in forecasts]),
         "tasks": add([one.task_seconds for one in forecasts]),
     }
-    return None if None in parts.values() else StudyParts(**{name: seconds or 0.0 for name, seconds in parts.items()})
+    return None if None in parts.values() else PlannedParts(**{name: seconds or 0.0 for name, seconds in parts.items()})
+
+
+def _find_wall_seconds(parts: PlannedParts, num_workers: int) -> float:
+    """Each worker starts, loads, prepares and profiles for itself; the trials and the bases' scores are divided."""
+    once = parts.start + parts.load + parts.prepare + parts.profile
+    return once + (parts.bases + parts.training + parts.heldout + parts.tasks) / num_workers
 
 
 def _may_end_early(config: StudyConfig) -> bool:
@@ -121,7 +106,7 @@ def sum_times(
         trained = sum((seconds or 0.0) * count for seconds, count in zip(times, counts, strict=False))
     num_workers = len(list_placements(config))
     parts = find_parts(config, rows, counts, start_seconds) if num_workers else None
-    wall = None if parts is None else parts.wall_seconds(min(num_workers, max(1, sum(counts))))
+    wall = None if parts is None else _find_wall_seconds(parts, min(num_workers, max(1, sum(counts))))
     return StudyTimes(trained, wall, parts, _may_end_early(config))
 
 

@@ -69,6 +69,7 @@ def compare_weights(before: Path, now: Path) -> float | None:
 
 
 def compare_records(before: TrialRecord, now: TrialRecord, folders: tuple[Path, Path]) -> list[_Difference]:
+    """The largest gap of each kind of number, with the largest that passes; `folders` are those of the two trials."""
     then, again = _list_scores(before), _list_scores(now)
     names = sorted(then.keys() | again.keys())
     return [

@@ -62,7 +62,7 @@ class Steering:
         """Asks the driver to end, and says so."""
         driver = read_driver(self.folder)
         if not self.is_driven or driver is None:
-            return f"{self.facts.name} is not running; nothing was to stop."
+            return f"{self.facts.name} is not running; there is nothing to stop."
         self._ask(StopStudy(driver))
         return f"{self.facts.name} stops now; trials that run go on from their checkpoints with: {self.facts.command}"
 
@@ -71,7 +71,7 @@ class Steering:
         self._check_trial(number)
         path = record_path(self.folder, number)
         if path.exists():
-            return f"Trial {number} has ended: {read_record(path).status.value}. Nothing was to stop."
+            return f"Trial {number} has ended: {read_record(path).status.value}. There is nothing to stop."
         is_new = self._ask(StopTrial(number))
         when = "now, after its present step" if self.is_driven else "when the study goes on, and is not trained further"
         return f"Trial {number} {'ends' if is_new else 'was asked to end before; it ends'} {when}."

@@ -98,6 +98,7 @@ def _name_state(seen: "_StudyState") -> Literal["running", "running elsewhere", 
 
 
 def describe_ending(seen: "_StudyState", ending: "_Ending") -> TrialEvent:
+    """The line of a trial that has ended."""
     record, when = ending
     return TrialEvent(
         event="trial",

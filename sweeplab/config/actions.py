@@ -71,8 +71,8 @@ class ExportConfig(Section):
     trials: list[int] = key("numbers of trials whose adapters are combined into one; empty: the adapter of trial=N")
     weights: list[float] = key("weight of each adapter in export.trials")
     combination: Literal["linear", "cat", "svd", "ties"] = key(
-        "how adapters are combined, as PEFT names it; cat: their exact weighted sum, of all ranks together; svd: its "
-        "best approximation of the largest rank; linear, ties: A and B each combined by itself",
+        "how adapters are combined, as PEFT names it; cat: their exact weighted sum, whose rank is the sum of theirs; "
+        "svd: its best approximation at the largest of their ranks; linear, ties: A and B are combined separately",
         needs="export.trials",
     )
 

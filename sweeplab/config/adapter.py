@@ -52,7 +52,7 @@ class LowRankAdapter(AdapterConfig):
 
     rank: int = key("rank of A and B", unless="adapter.budget", ge=1, remedy="use adapter=none to train without one")
     budget: int | None = key(
-        "trainable parameters; the largest rank within them takes the place of rank",
+        "largest number of trainable parameters; the largest rank within it replaces rank; null: rank decides",
         None,
         ge=1,
         remedy="use null for adapter.rank",

@@ -67,7 +67,7 @@ class TextData(DataConfig):
 
     style: Literal["plain", "alpaca", "chatml", "template"] = key("how an example becomes a prompt")
     mask_prompt: bool = key("count the loss on the response only")
-    packing: bool = key("several examples in a row of training.max_length, blind to each other")
+    packing: bool = key("put several examples in a row of training.max_length; they do not see each other")
 
     @property
     def record_fields(self) -> RecordFields:
@@ -90,32 +90,32 @@ class RecordData(TextData):
         unless="data.messages_field",
     )
     input_field: Text | None = key(
-        "the field with what the instruction is about, which a record may lack; null: none, where the instruction's "
-        "and the response's are named",
+        "the field with the input to the instruction, which a record may lack; null: known by its name, or none where "
+        "instruction_field and output_field are given",
         None,
         unless="data.messages_field",
     )
     output_field: Text | None = key("the field with the response", None, unless="data.messages_field")
     messages_field: Text | None = key("the field with chat messages, instead of the three others", None)
     targets: Literal["all", "last"] = key(
-        "which answers of a conversation are learned: all, or the last one; weights in its messages say it instead"
+        "which answers of a conversation are learned: all, or the last one; weights in its messages come first"
     )
     max_skipped: float = key(
-        "share of a file's records that may teach nothing and be skipped, as with an empty answer or one that "
-        "training.max_length cuts off whole; more are refused",
+        "largest share of a file's records that may be skipped because they teach nothing, such as an empty answer or "
+        "one that training.max_length cuts off whole; more are refused",
         ge=0,
         le=1,
         remedy="try 0.01",
     )
     heldout_fraction: float = key(
-        "share of the records that is set aside, where there is no file of them",
+        "share of the records that is set aside for the held-out loss",
         unless="data.heldout_path",
         gt=0,
         lt=1,
         remedy="try 0.1",
     )
     num_heldout: int | None = key(
-        "most records that are set aside, of each file; null: all of heldout_fraction",
+        "at most so many records of a file are set aside; null: all of heldout_fraction",
         None,
         unless="data.heldout_path",
         ge=1,
@@ -131,7 +131,7 @@ class RecordData(TextData):
 class FiledData(RecordData):
     """Records that may have held-out ones in a file of their own."""
 
-    heldout_path: Text | None = key("a file of held-out records; null: heldout_fraction is set aside", None)
+    heldout_path: Text | None = key("a file of records for the held-out loss; null: heldout_fraction is used", None)
 
 
 class JsonData(FiledData):
@@ -156,9 +156,9 @@ class HubData(FiledData):
 class DataPart(Section):
     """One file of a mixture."""
 
-    path: Text = key("a file as of data.path")
+    path: Text = key("a file, as data.path takes it")
     weight: float = key(
-        "its share of the training examples over the sum of all weights",
+        "the file's part of the training examples, relative to the other weights",
         gt=0,
         rule="must be a number above 0",
         remedy="try 1",

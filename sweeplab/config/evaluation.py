@@ -53,13 +53,13 @@ def _default_of(name: str) -> Any:
 class EvaluationConfig(Section):
     """What a trial is scored on, beside the held-out loss."""
 
-    tasks: list[Text] = key("lm-eval's tasks or sweeplab's own; none: the held-out loss alone")
+    tasks: list[Text] = key("lm-eval's tasks or sweeplab's own; []: the held-out loss alone")
     rung_tasks: list[Text] = key(
         "those of evaluation.tasks that are also scored during training, every training.heldout_interval steps", []
     )
     batch_size: int = key("examples in one forward pass", ge=1, unit="rows", remedy="use a whole number from 1")
     limit: int | None = key(
-        "largest number of items that each task is scored on; null: all",
+        "largest number of items to score of each task; null: all",
         None,
         needs="evaluation.tasks",
         ge=1,
@@ -75,8 +75,8 @@ class EvaluationConfig(Section):
         remedy="use a whole number from 0, or null for the first items",
     )
     clusters: dict[Text, Text] = key(
-        "by task, the field of its items whose value items of one cluster share, such as a passage that several "
-        "questions are about",
+        "task -> the field that groups its items: those with the same value, such as questions about one passage, are "
+        "not independent",
         {},
         needs="evaluation.tasks",
     )
@@ -123,7 +123,7 @@ class EvaluationConfig(Section):
         "largest difference from the answer's number", 0.0, needs="evaluation.score=number", ge=0, remedy="try 0.01"
     )
     extract: Text | None = key(
-        "a regular expression; its last match in a response, or the match's group, is what is scored; null: all",
+        "a regular expression; only its last match in a response, or the match's group, is scored; null: all of it",
         None,
         needs="evaluation.path",
         unless="evaluation.score=choice",
@@ -165,7 +165,7 @@ class EvaluationConfig(Section):
         needs="evaluation.score=judge",
     )
     judge_reference: Literal["base", "answer"] = key(
-        "what a response is compared with: the base's response, or the answer in evaluation.path",
+        "what a response is compared with; base: the base's response; answer: the answer in evaluation.path",
         "base",
         needs="evaluation.score=judge",
     )

@@ -17,7 +17,8 @@ class ExecutorConfig(Section):
     name: str
     device: Literal["auto", "cpu", "cuda"] = key("where a worker computes; auto: a GPU where there is one")
     num_workers: Literal["auto"] | Annotated[int, Field(ge=1)] = _count(
-        "number of workers; each loads the base for itself"
+        "number of workers; each loads the base for itself; auto: one for each GPU, and on a CPU one for each core "
+        "where the base is small and nothing depends on the order of trials"
     )
     num_threads: int | None = key(
         "threads of each worker; null: the cores divided among them", None, ge=1, remedy="use null for one per core"
@@ -26,15 +27,15 @@ class ExecutorConfig(Section):
         "largest number of trials that train at once on one base"
     )
     checkpoint_seconds: float | None = key(
-        "time between checkpoints of running trials, longer where writing them would take more than a twentieth of it; "
-        "0: after every step; null: none are kept",
+        "time between checkpoints of running trials, longer where writing them would take more than 5 % of it; 0: "
+        "after every step; null: no checkpoints",
         None,
         ge=0,
         unit="seconds",
         remedy="use null for none",
     )
     trial_seconds: float | None = key(
-        "longest time that a trial may train, measured for the whole cohort where it trains in one; null: no limit",
+        "longest time that a trial may train; in a cohort the time of the whole cohort counts; null: no limit",
         None,
         gt=0,
         unit="seconds",
@@ -86,7 +87,7 @@ class SlurmWorkers(ClusterWorkers):
     name: Literal["slurm"] = "slurm"
     num_workers: int = key("jobs", ge=1, rule="must be a number of jobs for executor=slurm", remedy="try 4")
     address: Text = key(
-        "address at which the nodes reach the machine on which the study is started",
+        "address at which Slurm's nodes reach the machine that starts the study",
         rule="must be what a job could call",
         remedy="give this machine's name",
     )
@@ -100,7 +101,7 @@ class SlurmWorkers(ClusterWorkers):
     )
     partition: Text | None = key("Slurm's partition; null: its default", None)
     timeout_minutes: int = key(
-        "time of a job, after which it is requeued and its trials go on", 60, ge=1, unit="minutes", remedy="try 60"
+        "time limit of a job; then it is requeued, and its trials go on", 60, ge=1, unit="minutes", remedy="try 60"
     )
     sbatch: dict[str, Any] = key("more of sbatch's options, such as {account: NAME, mem: 32G}", {})
 

@@ -16,7 +16,7 @@ class ModelConfig(Section):
 
     source: str
     name: Text = key("what reports call it")
-    random_init: bool = key("the architecture without its weights, for memory and time", False)
+    random_init: bool = key("random weights instead of the trained ones, to measure memory and time", False)
     modules: dict[str, list[str]] = key(
         "for an architecture that sweeplab does not know: query, key, value, projection, mlp or head -> names of its "
         "modules",

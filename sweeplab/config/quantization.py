@@ -1,6 +1,6 @@
 """The bits of the base: one class for each kind of quantization.scheme, and one for several schemes together."""
 
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Discriminator, Tag, model_validator
 
@@ -10,7 +10,6 @@ from sweeplab.runtime.errors import refuse
 
 HQQ_BITS: Final = {"hqq2": 2, "hqq3": 3, "hqq4": 4}
 _Scheme = Literal["none", "nf4", "fp4", "int8", "hqq2", "hqq3", "hqq4"]
-SCHEMES: Final[tuple[str, ...]] = get_args(_Scheme)
 _FOUR_BIT: Final = ("nf4", "fp4")
 _GROUP_SIZE: Final = 128  # published
 

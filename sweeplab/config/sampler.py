@@ -85,8 +85,8 @@ class FinalsSampler(DrawingSampler):
 
     name: Literal["finals"] = "finals"
     drawn_by: Literal["tpe", "gp"] = key("the sampler that draws, with Optuna's own options")
-    num_drawn: int = key("settings to draw, with the first of study.seeds", ge=2, remedy="try 30")
-    num_finalists: int = key("the best of them, which race with the other seeds", ge=2, remedy="try 5")
+    num_drawn: int = key("number of settings to draw and train with the first of study.seeds", ge=2, remedy="try 30")
+    num_finalists: int = key("number of the best drawn settings, which race with the other seeds", ge=2, remedy="try 5")
 
 
 class CmaesSampler(DrawingSampler):
@@ -154,7 +154,7 @@ class HalvingPruner(PrunerConfig):
         unit="optimizer steps",
         remedy=_OWN,
     )
-    reduction_factor: int | None = _least("one trial in so many goes on", 2)
+    reduction_factor: int | None = _least("one in this many trials goes on", 2)
     bootstrap_count: int | None = _least("trials of a rung before any goes on", 0)
 
 
@@ -204,7 +204,7 @@ class SchedulePruner(PrunerConfig):
     rungs: list[float] = key(
         "shares of a trial's steps at which it is compared", rule="must be rising shares between 0 and 1"
     )
-    reduction_factor: int = key("of the trials at a rung one in so many goes on", ge=2, remedy="try 3")
+    reduction_factor: int = key("one in this many trials at a rung goes on", ge=2, remedy="try 3")
 
     @field_validator("rungs")
     @classmethod

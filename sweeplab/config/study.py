@@ -25,7 +25,8 @@ class AxisConfig(Section):
         "distance between two values, counted from low; null: any number between low and high", None, gt=0
     )
     begin: int | None = key(
-        "how many of the choices a race begins with; another joins where the leader lies beside it; null: all of them",
+        "number of choices that a race begins with, the first ones; another joins when the leader is beside it; null: "
+        "all",
         None,
         ge=1,
     )
@@ -54,9 +55,9 @@ class StudySection(Section):
     )
     question: Text | None = key("the question that the study answers; the report shows it", None)
     seeds: Annotated[list[int], WithJsonSchema(_SEEDS_SCHEMA)] = key(
-        "random seeds; every setting is trained once with each of them; null: [0, 1] with a space or study.enqueue, "
-        "since one seed decides nothing between settings, else [0]; with sampler=race or finals as many of them as are "
-        "needed, null: 0 to 9",
+        "random seeds; every setting is trained once with each; null: [0, 1] where settings are compared (a space or "
+        "study.enqueue), since one seed decides nothing, else [0]; sampler=race and finals use as many of them as they "
+        "need, null: 0 to 9",
         rule="must be distinct whole numbers",
         remedy="try study.seeds=[0,1,2]",
     )
@@ -70,7 +71,8 @@ class StudySection(Section):
         "metrics to optimize, as a record names them; the first one decides which setting is best"
     )
     within: float | None = key(
-        "what may be lost at most by using the setting that the race names; null: 0.02 for a held-out loss or a share",
+        "a race ends when no setting can be better than the one it names by more than this; null: 0.02 for a held-out "
+        "loss or a share",
         None,
         gt=0,
         unit="the first objective's unit",
@@ -78,26 +80,26 @@ class StudySection(Section):
         needs="sampler.name=race|finals",
     )
     certainty: float = key(
-        "probability with which what the race says is true, at any look",
+        "probability that what the race says is true, however often one looks",
         gt=0.5,
         lt=1,
         remedy="try study.certainty=0.95",
         needs="sampler.name=race|finals",
     )
     fresh_seeds: int = key(
-        "seeds after those of study.seeds with which the setting that the race names is trained once more: its own "
-        "value is that of these alone, since the best of many is best by chance, too",
+        "number of seeds after those of study.seeds with which the setting that the race names is trained again; its "
+        "value is then taken from these alone, since the best of many is partly best by chance",
         ge=0,
         remedy="try study.fresh_seeds=2",
         needs="sampler.name=race|finals",
     )
     budget: Text | None = key(
-        "time after which no further trial begins, such as 20min, 2h or 90s, earlier runs of the study included; "
-        "null: no limit",
+        "time for the whole study, earlier runs included, such as 20min, 2h or 90s; no trial begins that would not end "
+        "within it; null: no limit",
         None,
     )
     budget_tokens: float | None = key(
-        "tokens to train on, of all trials together, after which no further one begins; null: no limit",
+        "training tokens of all trials together, after which no further trial begins; null: no limit",
         None,
         gt=0,
         remedy="try study.budget_tokens=1e6",
@@ -116,7 +118,8 @@ class StudySection(Section):
         "settings to try first: values, such as {adapter.rank: 8}, or names of published recipes, such as qlora"
     )
     warm_start: Text | None = key(
-        "a study in runs_dir whose finished trials the sampler learns from too; of action=recommend: its first rates",
+        "a study in runs_dir whose finished trials the sampler learns from, too; action=recommend begins with rates "
+        "around its best one",
         None,
     )
     runs_dir: Text = key("folder in which each study has its own folder")
@@ -146,8 +149,8 @@ class StudyConfig(TrialConfig):
         "goes to stdout; --json says the same"
     )
     trial: int | Literal["best"] | None = key(
-        "number of the trial to export, to run again, to see the answers of or to stop, or whose setting gets a "
-        "further seed; best, of export and answers: the best seed of the setting that leads",
+        "number of the trial, for export, reproduce, answers, stop, extend (adds a seed to its setting); best, "
+        "for export and answers: the best seed of the setting that leads",
         None,
     )
     studies: list[Text] = key("names of studies, to be compared", [])

@@ -65,7 +65,7 @@ class TrainingConfig(Section):
         "micro-batches whose gradients are added up for one optimizer step", ge=1, unit="micro-batches", remedy=_WHOLE
     )
     max_length: int = key(
-        "longest example; what is longer is cut off",
+        "longest example; longer ones are cut off",
         unless="data.source=digits",
         ge=2,
         unit="tokens",
@@ -86,11 +86,12 @@ class TrainingConfig(Section):
         remedy="use a whole number from 1, or a share below 1",
     )
     keep: Literal["last", "best"] = key(
-        "whose weights are scored, saved and exported: those of the last step, or of the least held-out loss"
+        "which weights are scored, saved and exported; last: those of the last step; best: those of the step with the "
+        "lowest held-out loss"
     )
     patience: int | None = key(
-        "held-out losses in a row without a new least one, after which the training ends; the schedule stays that of "
-        "all steps; null: it takes all of them",
+        "held-out losses in a row that are no new minimum, after which the training ends; the schedule stays that of "
+        "all steps; null: all steps are trained",
         None,
         ge=1,
         unit="held-out losses",

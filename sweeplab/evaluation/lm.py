@@ -13,7 +13,7 @@ from sweeplab.evaluation.identity import Select, Tell
 from sweeplab.evaluation.shared_context import (
     AnswerBatch,
     AnswerRequest,
-    bound_rounding,
+    bound_likelihood_rounding,
     find_close_calls,
     group_rows,
     make_separate_batches,
@@ -182,7 +182,7 @@ class CohortLM(HFLM):  # type: ignore[misc]
         with move_last_bits(self.model):
             moved = self._score_separately(asked)
         for (mine, _), (value, _), (other, _) in zip(shared, separate, moved, strict=True):
-            allowed = min(bound_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
+            allowed = min(bound_likelihood_rounding(value), allow_rounding(abs(value - other), value, torch.float32))
             if not abs(mine - value) <= allowed:
                 return f"a log-likelihood of {value:.6g} would be {mine:.6g}, and rounding explains {allowed:.2g}"
         return None

@@ -31,7 +31,7 @@ class OwnTask(ConfigurableTask):  # type: ignore[misc]
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
 
     def fewshot_context(self, doc: Item, num_fewshot: int, **options: Any) -> Any:
-        """The prompt; of messages what the chat template makes of them."""
+        """The prompt; of messages what the chat template makes of them. Raises `ConfigError` for few-shot ones."""
         messages = doc.get("messages")
         if messages is None:
             return super().fewshot_context(doc, num_fewshot, **options)

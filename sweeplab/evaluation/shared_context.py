@@ -131,7 +131,7 @@ def sum_answers(batch: AnswerBatch, logs_M: Tensor, likeliest_M: Tensor) -> Iter
         yield request, float(logs.sum()), bool(likeliest.all())
 
 
-def bound_rounding(value: float) -> float:
+def bound_likelihood_rounding(value: float) -> float:
     """The largest difference that rounding explains between two ways to compute the log-likelihood `value`, in nats."""
     return _ROUNDING * max(1.0, abs(value))
 
@@ -143,7 +143,7 @@ def find_close_calls(values: Sequence[float], lengths: Sequence[int], items: Seq
         by_item.setdefault(item, []).append(index)
     close = set()
     for item, indices in by_item.items():
-        widest = 2 * max(bound_rounding(values[index]) for index in indices)
+        widest = 2 * max(bound_likelihood_rounding(values[index]) for index in indices)
         shortest = max(1, min(lengths[index] for index in indices))
         plain = sorted(values[index] for index in indices)
         scaled = sorted(values[index] / max(1, lengths[index]) for index in indices)

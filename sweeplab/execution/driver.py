@@ -223,10 +223,9 @@ class Driver:
             with closing(Search(self.config, self.varied, self.folder, files, compose, self.say)) as search:
                 self.run_trials(search, executor)
         records, items = read_records(self.folder), read_items(self.folder) or None
-        folder = Path(self.config.study.reports_dir) / self.facts.name
         stored = StoredStudy(self.facts, records, items, read_base_scores(self.folder))
-        report = write_report(self.facts, records, folder, items, stored.bases)
-        write_index(folder.parent)
+        report = write_report(self.facts, records, reports, items, stored.bases)
+        write_index(reports.parent)
         self.tracker.reported(ReportedStudy(self.facts, records, items, stored.bases, report))
         show_ending(stored, self.folder, report, self.console)
         return sum(record.status is Status.FINISHED for record in records)

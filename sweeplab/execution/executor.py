@@ -148,7 +148,7 @@ def open_executor(config: StudyConfig, folder: Path) -> Executor:
     name = config.executor.name
     package = _PACKAGE_OF.get(name)
     if package is not None and find_spec(package) is None:
-        raise ConfigError(f"executor={name} needs the package {package}; pip install -e '.[{name}]'")
+        raise ConfigError(f"executor={name} needs the package {package}; pip install -c constraints.txt -e '.[{name}]'")
     make_folder(folder)
     launcher: _Launcher
     if name == "ray":

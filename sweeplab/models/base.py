@@ -163,7 +163,10 @@ def load_tokenizer(model: ModelConfig) -> PreTrainedTokenizerBase:
             source, revision=model.hub_revision, trust_remote_code=False, local_files_only=is_cache_only(model)
         )
         if tokenizer.eos_token_id is None:
-            raise ConfigError(f"model {source}: its tokenizer has no end-of-text token, so no response would end")
+            raise ConfigError(
+                f"model {source}: its tokenizer has no end-of-text token, so no response would end; name it as "
+                "eos_token in tokenizer_config.json"
+            )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer("a")  # a tokenizer that is damaged inside fails here, not in the middle of the data

@@ -84,7 +84,7 @@ class Forecast:
             "base_seconds": self.base_seconds,
             "load_seconds": self.load_seconds,
             "task_seconds": self.task_seconds,
-            "tasks": None if self.evaluation is None else [task._asdict() for task in self.evaluation.tasks],
+            "tasks": None if self.evaluation is None else [task.to_dict() for task in self.evaluation.tasks],
             "profile_seconds": self.profile_seconds,
             "probed_flops_per_second": self.probed_flops_per_second,
             "data": self.extent._asdict(),

@@ -181,7 +181,7 @@ def _resolve_rank(config: TrialConfig, adapted: list[AdaptedShape]) -> TrialConf
     """The trial with the rank that its adapter's budget allows. Raises `ConfigError` as `fit_to_budget` does."""
     if not isinstance(config.adapter, LowRankAdapter):
         return config
-    return config.replaced(adapter=fit_to_budget(config.adapter, adapted).adapter)
+    return config.replaced(adapter=fit_to_budget(config.adapter, adapted))
 
 
 def _list_trained_sizes(

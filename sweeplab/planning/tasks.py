@@ -16,6 +16,7 @@ from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.random_weights import make_empty_model
 from sweeplab.models.row_limits import find_row_limit, list_row_limits
+from sweeplab.records.plan import PlannedTask
 
 if TYPE_CHECKING:
     from sweeplab.planning.counting_lm import CountingLM
@@ -23,20 +24,10 @@ if TYPE_CHECKING:
 _MOST_REQUESTS: Final = 20_000  # whose texts are asked for twice, so that what comes once is known apart
 
 
-class TaskWork(NamedTuple):
-    """What one task asks of the base."""
-
-    task: str
-    num_items: int
-    num_tokens: int  # that the base reads, padding included
-    num_steps: int  # of writing, each the next token of a batch, where responses are as long as the right answers
-    most_steps: int  # where they are as long as the task lets them be
-
-
 class EvaluationWork(NamedTuple):
     """What all tasks of a trial ask."""
 
-    tasks: tuple[TaskWork, ...]
+    tasks: tuple[PlannedTask, ...]
     written_rows: int  # of the largest batch that is written; 0: nothing is
     written_after: int  # tokens of the longest text that is written on
     prepare_seconds: float  # of reading items and making tokens of them, once for each worker
@@ -102,12 +93,12 @@ def _count(config: TrialConfig, dtype: torch.dtype) -> EvaluationWork | None:
                 return None
             seconds.append(time.process_time() - started - sum(seconds))
     works = tuple(
-        TaskWork(
-            name,
-            len({request.doc_id for request in task.instances}),
-            lm.tokens[name],
-            lm.steps[name],
-            lm.most_steps[name],
+        PlannedTask(
+            task=name,
+            num_items=len({request.doc_id for request in task.instances}),
+            num_tokens=lm.tokens[name],
+            num_steps=lm.steps[name],
+            most_steps=lm.most_steps[name],
         )
         for name, task in tasks.items()
     )

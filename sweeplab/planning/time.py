@@ -65,7 +65,7 @@ def _count_adapted_parameters(config: TrialConfig, sizes: Skeleton) -> _AdaptedP
     if not isinstance(config.adapter, LowRankAdapter):
         return _AdaptedParameters()
     shapes = find_adapted_matrices(config.adapter, config.model, sizes)
-    adapter = fit_to_budget(config.adapter, shapes).adapter
+    adapter = fit_to_budget(config.adapter, shapes)
     num_active = {one.name: sizes.num_active_experts for one in sizes.experts}
     found = [one for one in shapes if isinstance(one, ExpertShape)]
     entries = [one.in_features * one.out_features for one in found]

@@ -22,24 +22,28 @@ class ClaimConfig(Section):
 
     words: str = key("the claim as a reader would say it", "")
     source: str = key("who said it", "")
-    metric: str = key("what it is about, of a record: heldout_loss_nats_per_token, scores.TASK.METRIC", "")
+    metric: str = key("the metric of a record that it is about: heldout_loss_nats_per_token, scores.TASK.METRIC", "")
     better: dict[str, Any] | None = key("form: this setting, such as {adapter.rank: 64}, is better than worse", None)
     worse: dict[str, Any] | None = key("the setting that better is compared with", None)
     same: list[dict[str, Any]] | None = key("form: two settings that differ by less than margin", None)
     rises_with: str | None = key("form: the metric rises along this axis, from each value to the next", None)
     falls_with: str | None = key("form: the metric falls along this axis, from each value to the next", None)
-    ratio: list[dict[str, Any]] | None = key("form: the first of two settings over the second is in between", None)
-    value: dict[str, Any] | None = key("form: the value of this setting is in between", None)
-    every: dict[str, Any] | None = key("form: so is that of every setting that this names; {}: of all", None)
+    ratio: list[dict[str, Any]] | None = key(
+        "form: the metric of the first of two settings over that of the second lies in the range between", None
+    )
+    value: dict[str, Any] | None = key("form: the metric of this setting lies in the range between", None)
+    every: dict[str, Any] | None = key(
+        "form: the metric of every setting that this names lies in the range between; {}: of all", None
+    )
     margin: float = key(
-        "smallest difference that counts, of better, same, rises_with and falls_with",
+        "smallest difference that counts, for better, same, rises_with and falls_with",
         0.0,
         unit="the metric's unit",
         rule="must be a number from 0",
         remedy="give it in the metric's unit",
     )
     between: list[int | float | None] | None = key(
-        "lowest and highest, of ratio, value and every; null for no end, such as [null, 0.9]", None
+        "lowest and highest value for ratio, value and every; null: no limit, such as [null, 0.9]", None
     )
     exploratory: bool = key("judged for itself, without correction for the other claims, and marked so", False)
     published: float | None = key("the source's own figure: a difference, a ratio or a value, as the form has it", None)

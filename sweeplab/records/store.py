@@ -210,7 +210,10 @@ def read_base_scores(study_folder: Path) -> list[BaseScore]:
 
 
 def set_aside(path: Path) -> Path:
-    """Renames a damaged or foreign file, so that it is not lost but not read again; returns the new path."""
+    """Renames a damaged or foreign file, so that it is not lost but not read again; returns the new path.
+
+    Raises `StoreError` where it cannot be renamed.
+    """
     aside = path.with_name(f"{path.name}.set-aside")
     number = 1
     while aside.exists():

@@ -13,7 +13,7 @@ _CIVIDIS: Final = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a86
 
 
 def blend_color(share: float) -> str:
-    """The color of `share`, from 0 to 1, on `CIVIDIS`, as #rrggbb; smaller and larger ones get the color of the end."""
+    """The color of `share`, from 0 to 1, on `_CIVIDIS`, as #rrggbb; smaller and larger ones get that of the end."""
     position = min(max(share, 0.0), 1.0) * (len(_CIVIDIS) - 1)
     low = min(int(position), len(_CIVIDIS) - 2)
     ends = [[int(_CIVIDIS[at][k : k + 2], 16) for k in (1, 3, 5)] for at in (low, low + 1)]

@@ -72,11 +72,13 @@ def quote_value(value: object) -> str:
 
 
 def check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises `ConfigError` for a value that is none of the choices."""
     if value not in choices:
         raise refuse(key, "is unknown", quote_value(value), f"choose one of {', '.join(choices)}")
 
 
 def check_at_least(key: str, value: float | None, least: float, remedy: str) -> None:
+    """Raises `ConfigError` for a number below `least`; None passes."""
     if value is not None and not value >= least:
         raise refuse(key, f"must be at least {least}", value, remedy)
 

@@ -20,7 +20,6 @@ class Effect:
 
     axes: tuple[int, ...]
     df: int
-    sum_of_squares: float
     share: float  # of the total sum of squares
     p: float | None  # of the F test, by Holm over all lines, at any look; None without replicates
 
@@ -92,12 +91,12 @@ def analyze_variance(values: Array, num_axes: int) -> list[Effect]:
         by_seed = max(0.0, float((left**2).sum()) - sum(line.by_seed for line in lines))
         lines.append(_Line(tuple(range(num_axes)), higher_df, squares, by_seed, higher_df * (num_seeds - 1)))
     terms = [
-        Effect(line.axes, line.df, line.squares, line.squares / total if total else 0.0, p)
+        Effect(line.axes, line.df, line.squares / total if total else 0.0, p)
         for line, p in zip(lines, _test_lines(lines, num_seeds), strict=True)
     ]
     rest = max(0.0, total - between)
     df = values.size - means.size
-    return [*terms, Effect((), df, rest, rest / total if total else 0.0, None)] if num_seeds > 1 else terms
+    return [*terms, Effect((), df, rest / total if total else 0.0, None)] if num_seeds > 1 else terms
 
 
 def _list_low_orders(num_axes: int) -> list[tuple[int, ...]]:

@@ -4,7 +4,6 @@ import time
 from collections import defaultdict
 from typing import Final, NamedTuple
 
-LOADING: Final = "loading"
 SCORING_BASE: Final = "scoring the base"
 MEASURING: Final = "measuring"
 TRAINING: Final = "training"

@@ -16,7 +16,7 @@ from rich.text import Text
 from sweeplab.records.record import Status, TrialRecord
 from sweeplab.report.evidence.formatting import count_noun, describe_params
 from sweeplab.tracking.pace import Counts, Pace, format_clock
-from sweeplab.tracking.status_file import RunningTrial, StudyStatus, to_unix_time, write_status
+from sweeplab.tracking.status_file import StudyStatus, TrialProgress, to_unix_time, write_status
 from sweeplab.tracking.under_way import ShownTrial, Standing, TimeLimit, Work, describe_duration, describe_work
 
 WORK_FIELDS: Final = ("what", "trials", "count", "steps")  # of a worker's message `doing`
@@ -151,7 +151,7 @@ class StudyProgress:
                 self.timer.cancel()
             self.timer, self.written_at = None, time.monotonic()
             running = [
-                RunningTrial(number, one.label, to_unix_time(one.since), one.fraction, one.loss)
+                TrialProgress(number, one.label, to_unix_time(one.since), one.fraction, one.loss)
                 for number, one in list(self.running.items())
             ]
             left, doing = self.seconds_left(), self.describe_work()

@@ -14,7 +14,7 @@ _FILE: Final = "progress.json"
 
 
 @dataclass
-class RunningTrial:
+class TrialProgress:
     """The progress of a running trial."""
 
     number: int
@@ -33,7 +33,7 @@ class StudyStatus:
     num_done: int
     seconds_left: float | None  # None until something has been measured
     ended: bool  # the driver asked for no more trials
-    running: list[RunningTrial] = field(default_factory=list)
+    running: list[TrialProgress] = field(default_factory=list)
     doing: list[str] = field(default_factory=list)  # what each worker does
 
 

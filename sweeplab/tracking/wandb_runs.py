@@ -241,7 +241,7 @@ class _WandbTracker:
         extra `dashboards`."""
         if importlib.util.find_spec("wandb_workspaces") is None:
             if self.mode == "online":
-                self.say("W&B: no workspace was made; it takes: pip install 'sweeplab[dashboards]'")
+                self.say("W&B: no workspace was made; it takes: pip install -c constraints.txt -e '.[dashboards]'")
             return
         from sweeplab.tracking.wandb_dashboards import publish
 

@@ -58,7 +58,7 @@ class Resources:
     base: Base | None = None
     base_memory_bytes: int | None = None  # in use after the base was loaded
     tokenized: dict[str, Tokenized] = field(default_factory=dict)
-    solos: dict[str, Solo | None] = field(default_factory=dict)  # by `profile.describe_layout`
+    solos: dict[str, Solo | None] = field(default_factory=dict)  # by `shared_base.describe_layout`
     optimizer_bytes: dict[str, OptimizerBytes] = field(default_factory=dict)  # likewise
     fastest_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)  # by geometry; of how many trials
 

@@ -11,7 +11,6 @@ from sweeplab.analysis.subspaces import (
     expect_grid_by_chance,
     find_directions,
     find_projector_moments,
-    measure_projection_distance,
     measure_similarity,
 )
 
@@ -72,19 +71,19 @@ def test_what_is_not_there_is_not_compared(rng: np.random.Generator) -> None:
     assert measure_similarity(find_directions(np.zeros((3, 6))), find_directions(row)).shape == (0, 1)
 
 
+def square_distance(one: Array, other: Array) -> float:
+    """d^2 of the projection metric of appendix G, the sum of squared sines. Hamm and Lee 2008."""
+    return float(np.square(np.sin(scipy.linalg.subspace_angles(one, other))).sum())
+
+
 def test_the_appendix_and_its_own_definitions(rng: np.random.Generator) -> None:
     """1 - d^2 / p is phi; (1 / p)(1 - d^2), as printed, is another number unless p is 1."""
     one, other = random_basis(rng, 12, 3), random_basis(rng, 12, 5)
-    phi, distance = measure_similarity(one, other), measure_projection_distance(one, other)
-    sines = np.sin(scipy.linalg.subspace_angles(one, other))
-    assert distance == pytest.approx(float(np.sqrt((sines**2).sum())), abs=1e-12)
-    assert 1 - distance**2 / 3 == pytest.approx(phi[-1, -1], abs=1e-12)
-    assert abs((1 - distance**2) / 3 - phi[-1, -1]) > 0.1
-    first = measure_projection_distance(one[:, :1], other)
-    assert 1 - first**2 == pytest.approx(phi[0, -1], abs=1e-12)
-    assert (1 - measure_projection_distance(one, one) ** 2) / 3 == pytest.approx(
-        1 / 3, abs=1e-12
-    )  # equal spans, as printed
+    phi, squared = measure_similarity(one, other), square_distance(one, other)
+    assert 1 - squared / 3 == pytest.approx(phi[-1, -1], abs=1e-12)
+    assert abs((1 - squared) / 3 - phi[-1, -1]) > 0.1
+    assert 1 - square_distance(one[:, :1], other) == pytest.approx(phi[0, -1], abs=1e-12)
+    assert (1 - square_distance(one, one)) / 3 == pytest.approx(1 / 3, abs=1e-12)  # equal spans, as printed
 
 
 @pytest.mark.parametrize(("i", "j", "dimension"), [(1, 1, 10), (2, 5, 12), (4, 4, 9), (3, 8, 8), (1, 20, 64)])

@@ -5,7 +5,7 @@ from pathlib import Path
 from sweeplab.records.asked import AskedTrial, write_asked
 from sweeplab.records.record import Status, StudyFacts, TrialRecord
 from sweeplab.records.store import write_facts, write_record
-from sweeplab.tracking.status_file import RunningTrial, StudyStatus, write_status
+from sweeplab.tracking.status_file import StudyStatus, TrialProgress, write_status
 
 LOSS = "heldout_loss_nats_per_token"
 POINTS = [(4, 0), (8, 0), (4, 1), (8, 1)]  # rank and seed of each trial
@@ -20,7 +20,7 @@ def make_study(folder: Path, num_ended: int = 2, name: str = "single") -> Path:
         if number < num_ended:
             end_trial(folder, number)
     running = [
-        RunningTrial(number, f"trial {number}: rank={rank} seed={seed}", 40.0, 0.25, 1.5)
+        TrialProgress(number, f"trial {number}: rank={rank} seed={seed}", 40.0, 0.25, 1.5)
         for number, (rank, seed) in enumerate(POINTS)
         if number >= num_ended
     ]

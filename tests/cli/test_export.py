@@ -17,13 +17,12 @@ from sweeplab.adapters.attach import save_adapter
 from sweeplab.adapters.merging import attach_combined, compute_probe_logits, find_largest_difference
 from sweeplab.cli.export import (
     _TOLERANCES,
-    Source,
     compare_logits,
     compute_exported_logits,
     describe_loading,
     export_to,
-    find_source,
 )
+from sweeplab.cli.finished_trials import FinishedTrial
 from sweeplab.cli.model_card import Verdict, write_card
 from sweeplab.config.model import LocalModel
 from sweeplab.config.trial import TrialConfig
@@ -169,7 +168,7 @@ def test_how_an_adapter_is_loaded_is_said_by_base_and_method(made: Made, compose
     base_of(made.configs[0].replaced(quantization=quantize("none"))).model.save_pretrained(tmp_path / "base")
     folder = trial_folder(made.folder / "runs" / "made", 0) / "adapter"
     local = made.configs[0].replaced(model=LocalModel(name="mine", path=f"{tmp_path}/base"))
-    chosen = [Source(TrialRecord(0, Status.FINISHED, 0, {}, {}), local, folder)]
+    chosen = [FinishedTrial(TrialRecord(0, Status.FINISHED, 0, {}, {}), local, folder)]
     expected = f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{tmp_path}/base"), "{tmp_path}/out")'
     assert describe_loading(settings, chosen) == expected
     made_of_two = [one._replace(config=made.configs[0]) for one in chosen * 2]
@@ -318,7 +317,7 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
         patch.setattr("sweeplab.trial.scoring.save_adapter", saved)
         record = run_alone(spec, Resources(CPU))
     assert record.status is Status.FINISHED, record.reason
-    made = Source(record, config, spec.folder / "adapter")
+    made = FinishedTrial(record, config, spec.folder / "adapter")
     (tmp_path / "out").mkdir()
     verdict = export_to(tmp_path / "out", [made], settings)
     assert verdict.difference <= verdict.tolerance
@@ -326,13 +325,6 @@ def test_every_method_is_exported_as_it_was_trained(compose_study: Any, tmp_path
     torch.testing.assert_close(found, expected[0], rtol=1e-4, atol=1e-4)
     base = compute_probe_logits(base_of(config).model)
     assert find_largest_difference(found[..., -base.shape[1] :, :] if found.ndim == 3 else found, base) > 1e-3
-
-
-def test_a_whole_model_is_not_kept_and_so_not_exported(made: Made) -> None:
-    full = made.configs[0].replaced(adapter=adapter_of("none"))
-    record = TrialRecord(6, Status.FINISHED, 0, {}, full.to_dict())
-    with pytest.raises(ConfigError, match=r"^trial=6 trained the whole base .*, which a study does not keep; export a"):
-        find_source(6, [record], made.folder, "adapter")
 
 
 def test_the_card_says_the_rank_that_a_budget_chose(compose_study: Any) -> None:

@@ -110,7 +110,7 @@ def test_entries_of_lists_and_mappings_have_their_keys() -> None:
     assert entry("claims[].between").endswith("[list of (number | null) | null]")
     assert entry("space.KEY.step").endswith("[number above 0 | null]")
     assert entry("study.constraints.METRIC.max").startswith("study.constraints.METRIC.max the largest value")
-    assert entry("data.parts[].path") == "data.parts[].path must be given: a file as of data.path [text]"
+    assert entry("data.parts[].path") == "data.parts[].path must be given: a file, as data.path takes it [text]"
 
 
 def test_the_examples_pass_the_checks_of_a_command_line() -> None:

@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
-from sweeplab.cli.plan_time import StudyParts, StudyTimes, describe_parts, describe_tasks, describe_time, sum_times
-from sweeplab.planning.tasks import EvaluationWork, TaskWork
+from sweeplab.cli.plan_time import StudyTimes, describe_parts, describe_tasks, describe_time, sum_times
+from sweeplab.planning.tasks import EvaluationWork
+from sweeplab.records.plan import PlannedParts, PlannedTask
 from tests.study_runs import ComposeStudy
 
-WRITTEN = TaskWork("sums", 200, 4928, 40, 64)
-READ = TaskWork("choices", 100, 1936, 0, 0)
-PARTS = StudyParts(7.0, 5.0, 3.0, 10.0, 0.0, 600.0, 80.0, 40.0)
+WRITTEN = PlannedTask(task="sums", num_items=200, num_tokens=4928, num_steps=40, most_steps=64)
+READ = PlannedTask(task="choices", num_items=100, num_tokens=1936, num_steps=0, most_steps=0)
+PARTS = PlannedParts(
+    start=7.0, load=5.0, prepare=3.0, bases=10.0, profile=0.0, training=600.0, heldout=80.0, tasks=40.0
+)
 
 
 def row(train: float | None, heldout: float | None, base: str = "a", num_seeds: int = 2, alone: bool = True) -> Any:

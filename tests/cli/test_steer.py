@@ -35,7 +35,7 @@ def test_a_press_is_written_down_once_and_a_second_one_says_so(folder: Path) -> 
 
 
 def test_the_wish_to_stop_a_study_names_the_driver_that_is_at_work(folder: Path) -> None:
-    assert Steering(folder).stop_study() == "single is not running; nothing was to stop."
+    assert Steering(folder).stop_study() == "single is not running; there is nothing to stop."
     with only_writer(folder) as token:
         assert Steering(folder).stop_study() == (
             "single stops now; trials that run go on from their checkpoints with: run it"
@@ -45,7 +45,7 @@ def test_the_wish_to_stop_a_study_names_the_driver_that_is_at_work(folder: Path)
 
 
 def test_a_trial_that_has_ended_is_left_alone(folder: Path) -> None:
-    assert Steering(folder).stop_trial(0) == "Trial 0 has ended: finished. Nothing was to stop."
+    assert Steering(folder).stop_trial(0) == "Trial 0 has ended: finished. There is nothing to stop."
     assert read_wishes(folder)[0] == []
 
 
@@ -101,7 +101,7 @@ def test_a_driver_of_a_strange_name_leads_nowhere(folder: Path) -> None:
         path = folder / ".lock-owner"
         path.write_text(path.read_text().replace(str(read_driver(folder)), "../../x"))
         assert read_driver(folder) is None
-        assert Steering(folder).stop_study() == "single is not running; nothing was to stop."
+        assert Steering(folder).stop_study() == "single is not running; there is nothing to stop."
 
 
 def test_the_command_line_asks_the_same(folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.records.store import StoreError, read_record, write_facts, write_record
 from sweeplab.tracking import progress as progress_module
 from sweeplab.tracking.progress import StudyProgress
-from sweeplab.tracking.status_file import _FILE, RunningTrial, StudyStatus, read_status, write_status
+from sweeplab.tracking.status_file import _FILE, StudyStatus, TrialProgress, read_status, write_status
 from tests.study_runs import MOST_SECONDS, ComposeStudy, Standin, run_cli, wait_until
 
 LOSS = "heldout_loss_nats_per_token"
@@ -88,7 +88,7 @@ def test_endings_are_counted_and_the_latest_come_first_with_their_reasons(folder
 
 
 def test_what_runs_is_shown_while_there_is_a_driver(folder: Path) -> None:
-    running = [RunningTrial(1, "trial 1: rank=8 seed=0", 40.0, 0.25, 1.5)]
+    running = [TrialProgress(1, "trial 1: rank=8 seed=0", 40.0, 0.25, 1.5)]
     write_status(folder, StudyStatus(90.0, 4, 0, 125.0, False, running))
     assert "stopped; it goes on with: run it" in shown(folder)
     assert "rank=8 seed=0" not in shown(folder)

@@ -37,6 +37,7 @@ REFUSED = {
     "adapter.dropout=-0.1": r"adapter.dropout must be from 0 to below 1, got -0.1",
     "adapter.dropout=nan": r"adapter.dropout must be from 0 to below 1, got nan",
     "++adapter.rank_pattern={*: 4}": r"adapter.rank_pattern must hold regular expressions .*, got '\*'; mend it",
+    "++adapter.lr_pattern={*: 2.0}": r"adapter.lr_pattern must hold regular expressions .*, got '\*'; mend it",
     "data.source=web": r"data.source is unknown, got 'web'; choose one of world, json, hub",
     "data.style=markdown": r"data.style is unknown, got 'markdown'; choose one of plain, alpaca, chatml, template",
     "data.target=poems": r"data.target is unknown, got 'poems'; choose one of new_facts, ",

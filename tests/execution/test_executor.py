@@ -180,7 +180,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     config = compose_study(f"executor={name}", *QUICK)
-    why = rf"^executor={name} needs the package {package}; pip install -e '\.\[{name}\]'$"
+    why = rf"^executor={name} needs the package {package}; pip install -c constraints.txt -e '\.\[{name}\]'$"
     with pytest.raises(ConfigError, match=why):
         open_executor(config, tmp_path)
 

@@ -90,7 +90,7 @@ def test_a_study_that_is_stopped_says_so_and_the_same_command_goes_on(
     seen = read_status(folder)
     assert seen is not None
     assert not seen.ended
-    assert Steering(folder).stop_study() == "single is not running; nothing was to stop."
+    assert Steering(folder).stop_study() == "single is not running; there is nothing to stop."
     standin.plan()
     assert standin.run_cli(tmp_path, RANKS)[0] == 0
     assert statuses(folder) == ["finished"] * 3

@@ -14,12 +14,19 @@ from sweeplab.evaluation import lm
 from sweeplab.evaluation.harness import run_lm_eval
 from sweeplab.evaluation.lm import CohortLM
 from sweeplab.planning import tasks
-from sweeplab.planning.tasks import NO_TASKS, TaskWork, count_evaluation_work
+from sweeplab.planning.tasks import NO_TASKS, count_evaluation_work
+from sweeplab.records.plan import PlannedTask
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.trial.resources import Resources
 from tests.trials import Compose
 
 FLOAT = torch.float32
+
+
+def planned(task: str, *counts: int) -> PlannedTask:
+    return PlannedTask(
+        task=task, **dict(zip(("num_items", "num_tokens", "num_steps", "most_steps"), counts, strict=True))
+    )
 
 
 def count_real_tokens(config: TrialConfig) -> tuple[int, int]:
@@ -52,7 +59,7 @@ def test_choices_read_what_scoring_reads(
         monkeypatch.setattr(lm, "_is_maskable", lambda _: False)
     work = count_evaluation_work(config, FLOAT)
     assert work is not None
-    assert work.tasks == (TaskWork("tiny_old_facts_choice", 12, count_real_tokens(config)[0], 0, 0),)
+    assert work.tasks == (planned("tiny_old_facts_choice", 12, count_real_tokens(config)[0], 0, 0),)
 
 
 def test_answers_are_written_for_as_long_as_the_right_ones(compose_trial: Compose) -> None:
@@ -77,7 +84,7 @@ def test_lm_evals_own_files_are_counted(compose_trial: Compose, tmp_path: Path) 
     work = count_evaluation_work(config, FLOAT)
     assert work is not None
     # a token before both sentences of an item, a blank, and no last character: 1 + 5 + 5, and the shorter as long
-    assert work.tasks == (TaskWork("blimp_causative", 2, 2 * 11, 0, 0),)
+    assert work.tasks == (planned("blimp_causative", 2, 2 * 11, 0, 0),)
 
 
 def test_an_own_task_is_counted(compose_trial: Compose, tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_an_own_task_is_counted(compose_trial: Compose, tmp_path: Path) -> None:
     work = count_evaluation_work(config, FLOAT)
     assert work is not None
     # "0 + 1 =" and the line's end are 8 characters, a token each, in one batch; an answer is one, and what ends it
-    assert work.tasks == (TaskWork("own", 5, 5 * 8, 2, 8),)
+    assert work.tasks == (planned("own", 5, 5 * 8, 2, 8),)
 
 
 def test_what_cannot_be_known_is_not_invented(compose_trial: Compose) -> None:

@@ -30,10 +30,11 @@ def test_sums_of_squares_are_those_of_nested_least_squares() -> None:
     a, _, c, _ = (grid.ravel() for grid in np.indices(values.shape))
     one = [np.ones(flat.size)]
     terms = {term.axes: term for term in analyze_variance(values, 3)}
+    total = residual(one, flat)
     main = residual(one, flat) - residual(dummies(a), flat)
-    assert terms[0,].sum_of_squares == pytest.approx(main)
+    assert terms[0,].share == pytest.approx(main / total)
     both = residual(dummies(a) + dummies(c), flat) - residual(dummies(a, c), flat)
-    assert terms[0, 2].sum_of_squares == pytest.approx(both)
+    assert terms[0, 2].share == pytest.approx(both / total)
     assert (terms[0,].df, terms[0, 2].df, terms[0, 1, 2].df) == (2, 6, 6)
     assert sum(term.share for term in terms.values()) == pytest.approx(1.0)
     assert sum(term.df for term in terms.values()) == flat.size - 1

@@ -31,7 +31,7 @@ from sweeplab.report.evidence.settings import (
 )
 from sweeplab.report.templating import render_svg
 
-_WIDTH: Final = 1000  # more where the rails would be nearer than `MIN_GAP`
+_WIDTH: Final = 1000  # more where the rails would be nearer than `_MIN_GAP`
 _HEIGHT: Final = 356
 _MARGIN: Final = (70, 90)  # left, right
 TOP, BOTTOM = 68, 24
@@ -183,7 +183,7 @@ def lay_out_parallel(chart: Parallel) -> dict[str, Any]:
 
 
 def _wrap_name(text: str, width: int) -> Iterator[str]:
-    """At most `NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
+    """At most `_NAME_LINES` lines, broken at spaces and after underscores; each is cut where it is too long."""
     lines = textwrap.wrap(text.replace("_", "_ "), width, break_long_words=False, break_on_hyphens=False)
     last = " ".join(lines[_NAME_LINES - 1 :])
     for line in filter(None, [*lines[: _NAME_LINES - 1], last]):

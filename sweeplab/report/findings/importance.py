@@ -97,7 +97,7 @@ def format_range(ends: Range | None) -> str:
 def choose_keys_and_trials(facts: StudyFacts, records: list[TrialRecord]) -> tuple[list[str], list[TrialRecord]]:
     """The keys whose importance can be told, and the trials that tell it: finished ones that have all the keys.
 
-    Of a study whose keys are not in every trial, the trials with all of them, as far as these are `MIN_TRIALS`: what
+    Of a study whose keys are not in every trial, the trials with all of them, as far as these are `_MIN_TRIALS`: what
     only some trials have may move the objective most. Else all trials, with the keys that are in each. Either way only
     keys that vary there.
     """
