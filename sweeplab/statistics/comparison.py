@@ -18,11 +18,13 @@ class Comparison:
     best: int
     differences: list[Estimate]  # over the seeds that both have; that of the best itself is 0 without an interval
     tied: list[int]  # settings that are not significantly worse than the best, the best included
-    seed_deviations: list[float] | None  # standard deviation of the difference over seeds; None for one seed
+    seed_deviations: list[float] | None  # standard deviation of the difference over seeds; None for one seed, NaN for a
+    # pair without two seeds in common
     item_deviations: list[float] | None  # standard deviation over items, without that of seeds; None without items
     num_items: int  # items that each trial was scored on; 0: not known
     factors: list[float]  # half the width of each interval in standard errors
     uncertain: list[int]  # settings whose difference has an error larger than rounding
+    num_common: list[int]  # seeds that each setting has in common with the best
 
 
 class _Difference(NamedTuple):
@@ -77,7 +79,10 @@ def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Co
     }
     num_items = 0 if table.items_KSN is None else table.items_KSN.shape[2]
     units = [_find_unit(table, best, one) for one in pairs]
-    by_seed = [unit * math.sqrt(one.seed_variance * one.num_seeds) for unit, one in zip(units, pairs, strict=True)]
+    by_seed = [
+        unit * math.sqrt(one.seed_variance * one.num_seeds) if one.num_seeds > 1 else math.nan
+        for unit, one in zip(units, pairs, strict=True)
+    ]
     by_item = [unit * math.sqrt(one.item_variance * num_items) for unit, one in zip(units, pairs, strict=True)]
     return Comparison(
         best,
@@ -88,6 +93,7 @@ def compare_with_best(table: ResultTable, sign: int, level: float = LEVEL) -> Co
         num_items,
         [_divide(one.reach, math.sqrt(one.seed_variance + one.item_variance)) for one in pairs],
         [index for index in others if _has_error(estimates[index], rounding)],
+        [one.num_seeds for one in pairs],
     )
 
 

@@ -198,7 +198,7 @@ def _find_reach(spread: _Spread, leader: int, number_K: NDArray[np.int_], level:
     Bonferroni's with the variances of both, whose degrees of freedom are Welch's (1947)."""
     num_settings = len(number_K)
     factors_N = [
-        math.inf,
+        0.0,  # without a common seed nothing is known, and this has no use
         *(_find_factor(num_settings, spread.pooled_df, n, level) for n in range(1, max(number_K) + 1)),
     ]
     pooled_K = np.array(factors_N)[number_K] * math.sqrt(2 * spread.pooled)

@@ -2,17 +2,20 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from sweeplab.records.constraints import Bound
-from sweeplab.records.metrics import METRICS, score_parts
+from sweeplab.records.metrics import METRICS, grows_with_value, score_parts
 from sweeplab.report.evidence.masks import Mask, find_mask, find_masks
 from sweeplab.statistics.intervals import Estimate
 
 DASH: Final = "\u2013"
 _SMALLEST: Final = 1e-4  # that is written out, without a power of ten
 _LARGEST: Final = 1e9  # likewise
+_MOST_DECIMALS: Final = 6
+_AS_GOOD_AS_NONE: Final = 1000.0
 _VAGUE_NAMES: Final = ("name", "path", "method", "shape", "source", "scheme", "style")
 
 
@@ -69,14 +72,21 @@ def _count_decimals(value: float) -> int:
 def format_number(value: float | None) -> str:
     if value is None:
         return DASH
-    is_long = 0 < abs(value) < _SMALLEST or abs(value) >= _LARGEST
-    return f"{value:.3g}" if is_long else f"{value:,.{_count_decimals(value)}f}"
+    value += 0.0  # no minus before zero
+    return f"{value:.3g}" if _is_long(value) else f"{value:,.{_count_decimals(value)}f}"
+
+
+def _is_long(value: float) -> bool:
+    """True for a number that is written with a power of ten."""
+    return 0 < abs(value) < _SMALLEST or abs(value) >= _LARGEST
 
 
 def format_plus_minus(mean: float | None, spread: float | None) -> str:
     """'0.812 ± 0.020'; without a spread '0.812'. A spread too small for the mean's places keeps one digit."""
     if mean is None or spread is None:
         return format_number(mean)
+    if abs(mean) >= _LARGEST:
+        return f"{format_number(mean)} ± {spread:.3g}"
     indices = _count_decimals(mean)
     rounded = f"{spread:,.{indices}f}"
     return f"{format_number(mean)} ± {rounded if spread == 0 or float(rounded.replace(',', '')) else f'{spread:.1g}'}"
@@ -162,15 +172,36 @@ def describe_bound(bound: Bound) -> str:
 
 def format_ends(name: str, low: float, high: float) -> str:
     """'[0.787, 0.903]', as fine as the coarser end is written, or as its width asks; ends may have units."""
-    if unit_of_metric(name) in ("bytes", "s"):
-        return f"[{format_difference(name, low)}, {format_difference(name, high)}]"
+    has_own_units = unit_of_metric(name) in ("bytes", "s")
+    write = partial(format_difference, name) if has_own_units else _choose_form(low, high)
+    first = "(-∞" if math.isinf(low) else f"[{write(low)}"
+    return f"{first}, ∞)" if math.isinf(high) else f"{first}, {write(high)}]"
+
+
+def cut_ends(value: float, low: float, high: float) -> tuple[float, float]:
+    """The ends of an interval by logarithms; one that is a thousand times away is as good as none."""
+    far = _AS_GOOD_AS_NONE * max(abs(value), min(abs(low), abs(high)))
+    if 0 < low < abs(value) / _AS_GOOD_AS_NONE:
+        low = 0.0
+    return -math.inf if low < -far else low, math.inf if high > far else high
+
+
+def _choose_form(low: float, high: float) -> Callable[[float], str]:
+    """How the ends of an interval are written, and what lies between them."""
+    if math.isinf(high - low):
+        return format_number
     size, width = max(abs(low), abs(high)), high - low
+    digits = 6 if width <= 0 or width >= _SMALLEST * size else math.ceil(math.log10(size / width)) + 2
     if size >= _LARGEST:
-        return f"[{low:.3g}, {high:.3g}]"
+        return lambda value: f"{value:.3g}" if width >= size / 100 else f"{value:.{digits}g}"
     if 0 < size < _SMALLEST or 0 < width < _SMALLEST * size:
-        return f"[{low:.6g}, {high:.6g}]"
+        return lambda value: f"{value:.{digits}g}"
     indices = max(_count_decimals(size), -math.floor(math.log10(width)) if width > 0 else 0)
-    return f"[{low:,.{indices}f}, {high:,.{indices}f}]"
+    for end in (low, high):
+        if end < 0 and round(end, indices) == 0:  # which side of zero it is on decides
+            needed = -math.floor(math.log10(-end))
+            indices = needed if needed <= _MOST_DECIMALS else indices
+    return lambda value: f"{round(value, indices) + 0.0:,.{indices}f}"
 
 
 def format_difference(name: str, value: float) -> str:
@@ -180,12 +211,32 @@ def format_difference(name: str, value: float) -> str:
 
 def format_interval(name: str, estimate: Estimate) -> str:
     """The interval in brackets; nothing where there is none."""
-    return "" if estimate.low is None or estimate.high is None else format_ends(name, estimate.low, estimate.high)
+    if estimate.low is None or estimate.high is None:
+        return ""
+    ends = estimate.low, estimate.high
+    return format_ends(name, *(cut_ends(estimate.value, *ends) if grows_with_value(name) else ends))
+
+
+def format_mean(name: str, estimate: Estimate) -> str:
+    """A mean or a difference; as fine as its interval where, as they are written, it would lie outside."""
+    shown = format_difference(name, estimate.value)
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or not low <= estimate.value <= high or unit_of_metric(name) in ("bytes", "s"):
+        return shown
+    number, space, unit = shown.partition(" ")
+    write = _choose_form(low, high)
+    if _read(write(low)) <= _read(number) <= _read(write(high)):
+        return shown
+    return f"{write(estimate.value)}{space}{unit}"
+
+
+def _read(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def format_estimate(name: str, estimate: Estimate) -> str:
     """A metric's mean with its interval: '0.845 [0.787, 0.903]'."""
-    return " ".join(part for part in (format_metric(name, estimate.value), format_interval(name, estimate)) if part)
+    return " ".join(part for part in (format_mean(name, estimate), format_interval(name, estimate)) if part)
 
 
 def count_noun(size: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from sweeplab.statistics.pairs import find_better_pairs
 from sweeplab.statistics.results import ResultTable
 
 MARGIN: Final = 0.05  # of a measured cost; a setting that saves less is not kept for it
+MOST_TIMES: Final = 3.0  # the mean, that the upper end of a cost may be for a budget from which on it surely fits
 _COUNTED: Final = ("peak_allocated_bytes", "num_trainable_params", "num_total_params", "adapter_bytes")
 
 
@@ -32,6 +33,12 @@ class Cost:
     @property
     def has_intervals(self) -> bool:
         return any(one is not None and one.low is not None for one in self.estimates)
+
+    @property
+    def vague_K(self) -> NDArray[np.bool_]:
+        """True for settings of which few runs hardly tell what they cost."""
+        ends = [None if one is None or one.high is None else (one.value, one.high) for one in self.estimates]
+        return np.array([one is not None and one[1] > MOST_TIMES * one[0] for one in ends], dtype=bool)
 
 
 def gather_cost(settings: list[Setting], metric: str) -> Cost:

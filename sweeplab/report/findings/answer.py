@@ -26,6 +26,7 @@ from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.gain import describe_lack_of_gain
 from sweeplab.report.findings.judge import tell_of_judge
 from sweeplab.report.findings.leader import find_cheapest, list_equals
+from sweeplab.report.findings.place import describe_place, list_surely_better, tell_surely_better
 from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
 
@@ -120,7 +121,7 @@ def _answer_comparable(
         return Answer(f"{why}, so none is called the best.", constrained, [])
     evidence = gather_evidence(facts, allowed, metric, items)
     if evidence is None:
-        return Answer(f"No setting has a {label_metric(metric)}, so none is called the best.", constrained, [])
+        return Answer(f"No setting has a value of {label_metric(metric)}, so none is called the best.", constrained, [])
     compared, judged = evidence.compared(), judge_study(facts, allowed)
     notes = [*constrained, *_warn_of_ends(facts, evidence)]
     certainty = list_certainty(allowed, evidence, compared)
@@ -223,7 +224,7 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     value = format_metric(evidence.metric, estimate.value)
     if len(evidence.settings) == 1:
         if len(settings) > 1:
-            return f"Only {best.label} has a {label}: {value}."
+            return f"Only {best.label} has a value of {label}: {value}."
         which = "is allowed" if facts.constraints else "was run"
         return f"One setting {which}, {best.label}: {label} {value}."
     if len(list_equals(evidence, best)) == len(evidence.settings):
@@ -232,7 +233,7 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
             return f"With one seed {same}; another seed may tell them apart."
         return f"No winner: {same}.{_name_cheapest(evidence)}"
     gain = describe_gain(evidence)
-    place = _describe_place(evidence, f"{value}{gain}")
+    place = describe_place(evidence, f"{value}{gain}")
     has = f"{best.label} {place}"
     if max(count_seeds(evidence)) == 1:
         return f"With one seed {has}; another seed may turn that around, so that nothing is decided."
@@ -242,25 +243,16 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     worse = f"every other {'setting' if len(evidence.settings) == len(settings) else 'ranked setting'} is worse"
     if not rivals:
         return f"Use {best.label}: its {label} is {value}{gain}, and {worse}."
+    better = list_surely_better(evidence, compared)
+    ahead = tell_surely_better(evidence, better)
     if len(rivals) == len(evidence.settings) - 1:
-        return f"No winner: {_equal_all(evidence)}. {has}.{_name_cheapest(evidence)}"
+        equal = "" if better else f": {_equal_all(evidence)}"
+        return f"No winner{equal}. {has}.{ahead}{_name_cheapest(evidence)}"
     if len(rivals) > MAX_NAMED or sum(map(len, rivals)) > _MAX_LETTERS:
         others = f"{len(rivals)} of the {len(evidence.settings) - 1} others may be as good"
     else:
         others = f"{' and '.join(rivals)} may be as good, {worse}"
-    return f"Use {best.label}: it {place}; {others}."
-
-
-def _describe_place(evidence: Evidence, value: str) -> str:
-    """'has the lowest held-out loss, 1.010', or why the best leads though another mean looks better."""
-    label, best = label_metric(evidence.metric), evidence.estimate(evidence.best)
-    assert best is not None
-    better = [evidence.sign * one.value > evidence.sign * best.value for one in evidence.estimates]
-    if not any(better):
-        return f"has the {'lowest' if evidence.sign < 0 else 'highest'} {label}, {value}"
-    if any(is_better and worst for is_better, worst in zip(better, evidence.num_worst, strict=True)):
-        return f"leads by {label}, {value}, with runs that did not finish counted as the worst value seen"
-    return f"leads by {label}, {value}, over the seeds that settings share"
+    return f"Use {best.label}: it {place}; {others}.{ahead}"
 
 
 def _count_all(evidence: Evidence) -> str:

@@ -17,8 +17,15 @@ from sweeplab.report.evidence.costs import (
     mean_by_setting,
 )
 from sweeplab.report.evidence.estimates import Evidence, gather_evidence, is_seed_dependent
-from sweeplab.report.evidence.formatting import DASH, count_noun, format_interval, format_metric, label_metric
-from sweeplab.report.evidence.fronts import MARGIN, Cost, find_beaten, find_surely_better, gather_cost
+from sweeplab.report.evidence.formatting import (
+    DASH,
+    count_noun,
+    format_interval,
+    format_mean,
+    format_metric,
+    label_metric,
+)
+from sweeplab.report.evidence.fronts import MARGIN, MOST_TIMES, Cost, find_beaten, find_surely_better, gather_cost
 from sweeplab.report.evidence.settings import Setting, collect_records, first_objective, pick_headline_scores
 from sweeplab.report.findings.table import Cell, Column, Table, merge_equal_rows
 from sweeplab.statistics.selection import find_best_under, find_pareto_front
@@ -52,7 +59,8 @@ def describe_pareto(facts: StudyFacts, evidence: Evidence) -> str:
         f" Shown: those that no other beats by the means, of {num_left} that are not dominated." if front.is_cut else ""
     )
     verb = "is" if num_settings - num_left == 1 else "are"
-    return f"{beaten} {verb} dominated: dearer or worse than another.{cut}{_describe_clock(front.costs)}"
+    after = _describe_clock(front.costs) + _describe_vague(evidence, front.costs)
+    return f"{beaten} {verb} dominated: dearer or worse than another.{cut}{after}"
 
 
 def _describe_clock(costs: list[Cost]) -> str:
@@ -60,7 +68,11 @@ def _describe_clock(costs: list[Cost]) -> str:
     timed = next((one for one in costs if one.metric in _CLOCKS), None)
     if timed is None:
         return ""
-    repeated = "with each seed, among the other settings" if timed.has_intervals else "once only: it has no interval"
+    num_timed = sum(one is not None for one in timed.estimates)
+    num_repeated = sum(one is not None and one.low is not None for one in timed.estimates)
+    repeated = "with each seed, among the other settings" if num_repeated else "once only: it has no interval"
+    if 0 < num_repeated < num_timed:
+        repeated += f", {num_timed - num_repeated} of {num_timed} once only"
     return f" {_CLOCKS[timed.metric]}; each setting was timed {repeated}. None is called faster."
 
 
@@ -141,7 +153,7 @@ def _quality_cell(evidence: Evidence, index: int | None) -> Cell:
     if index is None:
         return Cell(DASH)
     estimate = evidence.estimates[index]
-    return Cell(format_metric(evidence.metric, estimate.value), format_interval(evidence.metric, estimate))
+    return Cell(format_mean(evidence.metric, estimate), format_interval(evidence.metric, estimate))
 
 
 def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
@@ -155,14 +167,17 @@ def build_budget_tables(evidence: Evidence) -> list[tuple[str, Table]]:
     tables = []
     for name in list_cost_metrics(evidence.settings):
         cost = gather_cost(evidence.settings, name)
-        if cost.has_intervals:
-            title = f"Best within a budget of {METRICS[name].label}"
-            tables.append((title, _build_budget_table(evidence, cost, better_KK)))
+        table = _build_budget_table(evidence, cost, better_KK) if cost.has_intervals else None
+        if table is not None:
+            tables.append((f"Best within a budget of {METRICS[name].label}", table))
     return tables
 
 
-def _build_budget_table(evidence: Evidence, cost: Cost, better_KK: NDArray[np.bool_]) -> Table:
-    """One row for each budget from which on another setting has the best mean of those that surely fit."""
+def _build_budget_table(evidence: Evidence, cost: Cost, better_KK: NDArray[np.bool_]) -> Table | None:
+    """One row for each budget from which on another setting has the best mean of those that surely fit.
+
+    Of a setting whose cost is hardly known no budget is told: that of two runs of five minutes was eleven hours.
+    """
     known = [(one.low, one.high) for one in cost.estimates if one is not None]
     low_K = np.array([math.nan if one is None or one.low is None else one.low for one in cost.estimates])
     high_K = np.array([math.nan if one is None or one.high is None else one.high for one in cost.estimates])
@@ -176,7 +191,7 @@ def _build_budget_table(evidence: Evidence, cost: Cost, better_KK: NDArray[np.bo
         *([Column("may fit, and may be as good", numeric=False)] if has_noise else []),
     ]
     rows = []
-    for index in find_best_under(high_K, scores_K):
+    for index in find_best_under(np.where(cost.vague_K, math.nan, high_K), scores_K):
         budget = float(high_K[index])
         fits_K, may_fit_K = high_K <= budget, (low_K <= budget) & ~(high_K <= budget)
         as_good_K = ~better_KK[fits_K].any(axis=0)
@@ -189,7 +204,22 @@ def _build_budget_table(evidence: Evidence, cost: Cost, better_KK: NDArray[np.bo
                 *([_names_cell(evidence, np.flatnonzero(may_fit_K & as_good_K).tolist())] if has_noise else []),
             ]
         )
-    return Table(columns, rows)
+    return Table(columns, rows) if rows else None
+
+
+def _describe_vague(evidence: Evidence, costs: list[Cost]) -> str:
+    """Which settings have no budget from which on they surely fit; nothing where all have one."""
+    known = [cost for cost in costs if cost.has_intervals and cost.vague_K.any()]
+    sentences = []
+    for cost in known:
+        names = [one.label for one, is_vague in zip(evidence.settings, cost.vague_K, strict=True) if is_vague]
+        who = " and ".join(names) if len(names) <= _MOST_NAMED else count_noun(len(names), "setting")
+        verb = "has" if len(names) == 1 else "have"
+        sentences.append(
+            f" {who} {verb} no budget of {label_metric(cost.metric)} below: by so few runs, it may as well be "
+            f"{MOST_TIMES:g} times the mean, or more."
+        )
+    return "".join(sentences)
 
 
 def _names_cell(evidence: Evidence, indices: list[int]) -> Cell:

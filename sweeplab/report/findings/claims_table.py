@@ -2,7 +2,15 @@
 
 from typing import Any, NamedTuple
 
-from sweeplab.report.evidence.formatting import DASH, format_difference, format_ends, format_interval, format_number
+from sweeplab.report.evidence.formatting import (
+    DASH,
+    cut_ends,
+    format_difference,
+    format_ends,
+    format_interval,
+    format_mean,
+    format_number,
+)
 from sweeplab.report.findings.table import Cell, Column
 from sweeplab.report.findings.table import Table as Grid
 from sweeplab.report.findings.verdicts import Verdict
@@ -37,10 +45,11 @@ def _effect_cell(judged: Verdict, estimate: Estimate) -> Cell:
     """The effect, and in small print its interval with what it covers."""
     if estimate.low is None or estimate.high is None:
         return Cell(_format_effect(judged, estimate.value))
-    ends = format_interval(judged.claim.metric, estimate)
     if judged.is_ratio:
-        ends = format_ends("", estimate.low, estimate.high)
-    return Cell(_format_effect(judged, estimate.value), f"{ends} over {estimate.covers}")
+        ends = format_ends("", *cut_ends(estimate.value, estimate.low, estimate.high))
+        return Cell(format_number(estimate.value), f"{ends} over {estimate.covers}")
+    name = judged.claim.metric
+    return Cell(format_mean(name, estimate), f"{format_interval(name, estimate)} over {estimate.covers}")
 
 
 class PublishedValue(NamedTuple):

@@ -9,6 +9,7 @@ from sweeplab.report.evidence.formatting import (
     count_noun,
     format_difference,
     format_interval,
+    format_mean,
     format_metric,
     label_metric,
 )
@@ -50,14 +51,15 @@ def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
             continue
         difference = compared.differences[index]
         needed = [seeds_cell(compared, index), *([_items_cell(compared, index)] if with_items else [])]
-        value = Cell(format_difference(evidence.metric, difference.value), format_interval(evidence.metric, difference))
+        value = Cell(format_mean(evidence.metric, difference), format_interval(evidence.metric, difference))
         rows.append([Cell(setting.label), value, Cell("no" if index in compared.tied else "yes"), *needed])
     return Table(columns, merge_equal_rows(rows), 0 if compared.tied == [compared.best] else None)
 
 
 def seeds_cell(compared: Comparison, index: int) -> Cell:
-    """The number of seeds needed on the same items, whose variance does not shrink with more seeds."""
-    if compared.seed_deviations is None:
+    """The number of seeds needed on the same items, whose variance does not shrink with more seeds; a dash where
+    nothing is known of the spread of the difference."""
+    if compared.seed_deviations is None or not compared.seed_deviations[index] > 0:
         return Cell(DASH)
     value, deviation = compared.differences[index].value, compared.seed_deviations[index]
     if compared.item_deviations is None:
@@ -76,26 +78,46 @@ def _items_cell(compared: Comparison, index: int) -> Cell:
 
 def describe_power(evidence: Evidence, compared: Comparison) -> list[str]:
     """Sentences on which differences this study can detect, and what its intervals stand on."""
-    num_seeds = evidence.table.num_seeds
     known = sorted(
-        (one.se, one.df, compared.factors[index])
+        (one.se, one.df, compared.factors[index], compared.num_common[index])
         for index, one in ((index, compared.differences[index]) for index in compared.uncertain)
         if one.se is not None and one.df is not None
     )
     if not known:
         return []
-    se, df, factor = known[len(known) // 2]
-    of_two = format_difference(evidence.metric, find_least_difference(se, df, find_t(level_with(num_seeds), df)))
-    of_any = format_difference(evidence.metric, find_least_difference(se, df, factor))
     return [
-        f"With {count_noun(num_seeds, 'seed')} a true difference of {of_two} between two settings named beforehand is "
-        f"found {100 * POWER:.0f} % of the time, and of {of_any} between any two of "
-        f"{count_noun(len(evidence.settings), 'setting')}; a smaller one may be there and not be seen.",
+        _describe_detectable(evidence, *known[len(known) // 2]),
         f"The intervals of differences cover {_COVERAGE[compared.differences[0].covers]}, for all pairs at once and "
         "however often one looks: in 95 of 100 studies no setting is called worse that is not.",
-        *([_OF_TWO_SEEDS] if num_seeds == 2 else []),
+        *([_OF_TWO_SEEDS] if evidence.table.num_seeds == 2 else []),
         *_describe_spread(evidence),
     ]
+
+
+def _describe_detectable(evidence: Evidence, se: float, df: float, factor: float, num_seeds: int) -> str:
+    """Which differences are found, by the error of a typical one with `num_seeds` seeds that both settings have."""
+    of_two = find_least_difference(se, df, find_t(level_with(num_seeds), df))
+    of_any = max(of_two, find_least_difference(se, df, factor))
+    which = "" if evidence.table.is_complete else " in common"
+    with_seeds, metric = f"With {count_noun(num_seeds, 'seed')}{which}", evidence.metric
+    largest, any_two = _find_largest(evidence), f"any two of {count_noun(len(evidence.settings), 'setting')}"
+    if of_two > largest:
+        return (
+            f"{with_seeds} not even a true difference of {format_difference(metric, largest)} between two settings "
+            f"named beforehand is found {100 * POWER:.0f} % of the time: seeds move them too much, or are too few."
+        )
+    beyond = f"and between {any_two} not even one of {format_difference(metric, largest)}"
+    found = f"and of {format_difference(metric, of_any)} between {any_two}" if of_any <= largest else beyond
+    return (
+        f"{with_seeds} a true difference of {format_difference(metric, of_two)} between two settings named beforehand "
+        f"is found {100 * POWER:.0f} % of the time, {found}; a smaller one may be there and not be seen."
+    )
+
+
+def _find_largest(evidence: Evidence) -> float:
+    """The largest difference that can be, as of shares; of a loss one as large as the largest loss itself."""
+    low, high = evidence.limits
+    return float(evidence.table.means_K.max()) if evidence.table.is_log else high - low
 
 
 def _describe_spread(evidence: Evidence) -> list[str]:

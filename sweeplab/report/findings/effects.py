@@ -9,8 +9,8 @@ from sweeplab.config.space import identify_params
 from sweeplab.records.record import StudyFacts
 from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import (
-    format_difference,
     format_interval,
+    format_mean,
     format_metric,
     format_value,
     label_metric,
@@ -120,6 +120,4 @@ def _find_corners(
 
 
 def _effect_cell(evidence: Evidence, estimate: Estimate) -> Cell:
-    return Cell(
-        format_difference(evidence.metric, estimate.value), format_interval(evidence.metric, estimate), estimate.value
-    )
+    return Cell(format_mean(evidence.metric, estimate), format_interval(evidence.metric, estimate), estimate.value)

@@ -93,7 +93,7 @@ def _describe_certainty(standing: Standing) -> str:
         return f"not at all: {seeds}, and another may turn it around"
     if standing.race is not None:
         may = count_noun(standing.race.num_open, "other setting")
-        return f"{may} may be better by more than was asked; {standing.race.certainty:.0%}, at any look"
+        return f"{may} may be better by more than was asked; {100 * standing.race.certainty:g}%, at any look"
     if not standing.num_others:
         return f"{seeds}; no other setting to compare with"
     if standing.compared is None:

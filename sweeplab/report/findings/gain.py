@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from sweeplab.records.record import BaseScore
 from sweeplab.report.evidence.bases import find_base_of
@@ -9,6 +10,9 @@ from sweeplab.report.evidence.estimates import Evidence
 from sweeplab.report.evidence.formatting import format_estimate, format_interval, format_metric, label_metric
 from sweeplab.report.evidence.settings import Setting
 from sweeplab.statistics.intervals import Estimate
+
+_AWAY: Final = "away"
+_ROUNDING: Final = 1e-15
 
 
 def describe_lack_of_gain(evidence: Evidence, leader: Setting, bases: Sequence[BaseScore]) -> str:
@@ -36,14 +40,18 @@ def describe_gain_over_base(evidence: Evidence, leader: Setting, bases: Sequence
     low, high = (None if end is None else end - base for end in (estimate.low, estimate.high))
     gain = replace(estimate, value=estimate.value - base, low=low, high=high)
     words = describe_difference(evidence.metric, gain, evidence.sign)
-    return f"{words} than {format_metric(evidence.metric, base)} without training"
+    than = "from" if words.endswith(_AWAY) else "than"
+    return f"{words} {than} {format_metric(evidence.metric, base)} without training"
 
 
 def describe_difference(metric: str, difference: Estimate, sign: int) -> str:
-    """'0.820 [0.605, 0.975] better' or '0.165 [-0.004, 0.334] worse': the interval is of what is said.
+    """'0.820 [0.605, 0.975] better' or '0.165 [-0.004, 0.334] worse': the interval is of what is said; 'away' where the
+    means are equal.
 
     `sign` is 1 where a larger value is better, else -1.
     """
+    if abs(difference.value) <= _ROUNDING:
+        return f"{format_estimate(metric, replace(difference, value=0.0))} {_AWAY}"
     flip = -1 if difference.value < 0 else 1
     low, high = (None if end is None else flip * end for end in (difference.low, difference.high))
     low, high = (low, high) if flip > 0 else (high, low)

@@ -32,6 +32,8 @@ _SEEDS: Final = (0, 1, 2)  # of fANOVA's forests
 _NUM_TREES: Final = 16  # of a forest; the range over forests says what more trees would average out
 _MOST_IN_FOREST: Final = 1000  # trials that all forests of one seed see together: time grows with their square
 _MOST_PARTS: Final = 5
+_LEAST_RANGE: Final = 1e-6  # of the objective, as it is given to a forest, which takes a variance of 1e-16 for none
+_MOST_RANGES: Final = 1e6  # that values may be away from 0, beyond which their variance is rounding
 
 Range = tuple[float, float]
 
@@ -58,8 +60,11 @@ def measure_importance(facts: StudyFacts, records: list[TrialRecord]) -> list[Im
     study = _OptunaStudy(facts, valued, keys, metric, direction)
     parts = [part for part in _split_trials(valued, _MIN_TRIALS) if len({read_number(one, metric) for one in part}) > 1]
     most = max(_MIN_TRIALS, _MOST_IN_FOREST // max(len(parts), 1))
-    forests = [study.ask_fanova(pick_evenly(part, most), seed) for part in parts or [valued] for seed in _SEEDS]
-    local = [study.ask_ped_anova(part) for part in _split_trials(valued, _MIN_LOCAL)]
+    picked = [chosen for part in parts or [valued] if study.varies(chosen := pick_evenly(part, most))]
+    if not picked:  # nearly all trials are equal, and those that differ are not among as many as a forest sees
+        return []
+    forests = [study.ask_fanova(chosen, seed) for chosen in picked for seed in _SEEDS]
+    local = [study.ask_ped_anova(part) for part in _split_trials(valued, _MIN_LOCAL) if study.has_best_tenth(part)]
     middle = {key: float(np.mean([one[key] for one in forests])) for key in keys}
     return [
         Importance(shorten_key(key, keys), _find_range(forests, key), _find_range(local, key) if local else None)
@@ -177,6 +182,15 @@ class _OptunaStudy:
         self._metric = metric
         self._direction: Literal["minimize", "maximize"] = "minimize" if direction == "minimize" else "maximize"
 
+    def varies(self, records: list[TrialRecord]) -> bool:
+        return len({read_number(one, self._metric) for one in records}) > 1
+
+    def has_best_tenth(self, records: list[TrialRecord]) -> bool:
+        """False where so many trials are equal that the worst are among the best tenth."""
+        values = [value for one in records if (value := read_number(one, self._metric)) is not None]
+        ordered = sorted(values, reverse=self._direction == "maximize")
+        return ordered[max(0, len(ordered) // 10 - 1)] != ordered[-1]
+
     def ask_fanova(self, records: list[TrialRecord], seed: int) -> dict[str, float]:
         from optuna.importance import FanovaImportanceEvaluator
 
@@ -193,11 +207,21 @@ class _OptunaStudy:
         from optuna.trial import create_trial
 
         study = create_study(direction=self._direction)
-        for record in records:
+        values = [value for record in records if (value := read_number(record, self._metric)) is not None]
+        for record, value in zip(records, _scale(values), strict=True):
             params = {key: _to_optuna_value(record.params[key], spec) for key, spec in self._specs.items()}
-            value = read_number(record, self._metric)
             study.add_trial(create_trial(params=params, distributions=self._spaces, value=value))
         return get_param_importances(study, evaluator=evaluator, params=list(self._specs))
+
+
+def _scale(values: list[float]) -> list[float]:
+    """The values, times what makes their range one where it is so small or so large that trees see no difference, or
+    only rounding. Shares stay the same."""
+    low, high = min(values), max(values)
+    is_fine = high - low >= _LEAST_RANGE and max(-low, high) <= _MOST_RANGES * (high - low)
+    if low == high or is_fine:
+        return values
+    return [(value - low) / (high - low) for value in values]
 
 
 def _to_optuna_value(value: Any, spec: Mapping[str, Any]) -> Any:
@@ -217,12 +241,13 @@ def _choose_distribution(spec: Mapping[str, Any], values: list[Any]) -> Any:
 
 
 def build_effects_table(facts: StudyFacts, evidence: Evidence) -> Table | None:
-    """Main effects and interactions of a full grid, with their shares of the variance; None where it is none."""
+    """Main effects and interactions of a full grid, with their shares of the variance; None where it is none, or where
+    a run is missing, such as that of a study that runs."""
     records = collect_records(evidence.settings)
     keys = [key for key in list_varied_keys(facts, records) if len(list_axis_values(facts, records, key)) > 1]
     levels = [[format_value(value) for value in list_axis_values(facts, records, key)] for key in keys]
     shape = [len(texts) for texts in levels]
-    if len(keys) < 2 or len(evidence.settings) != int(np.prod(shape)):
+    if len(keys) < 2 or len(evidence.settings) != int(np.prod(shape)) or not evidence.table.is_complete:
         return None
     values = np.full([*shape, evidence.table.num_seeds], np.nan)
     for setting, row_S in zip(evidence.settings, evidence.table.values_KS, strict=True):

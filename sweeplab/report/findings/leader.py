@@ -43,16 +43,21 @@ class Standing:
     def is_recommended(self) -> bool:
         """Whether the report says to use the leading setting: some other setting has to be worse."""
         if self.race is not None:
-            return self.race.is_decided
+            return self.race.is_decided and not self._is_equal
         if self.compared is None or max(count_seeds(self.evidence)) == 1:
             return False
         return len(self.tied) < self.num_others
 
     @property
+    def _is_equal(self) -> bool:
+        """True where all settings are equal to the last digit, so that nothing says which to use."""
+        return 1 < len(self.evidence.settings) == len(list_equals(self.evidence, self.leader))
+
+    @property
     def is_alone(self) -> bool:
         """True where every other setting is worse: one that others may equal is not called the best."""
         if self.race is not None:
-            return self.race.is_decided
+            return self.is_recommended
         return self.is_recommended and not self.tied
 
     @cached_property
@@ -93,7 +98,8 @@ def list_equals(evidence: Evidence, setting: Setting) -> list[Setting]:
     own = evidence.estimate(setting)
     assert own is not None
     pairs = zip(evidence.settings, evidence.estimates, strict=True)
-    return [one for one, estimate in pairs if math.isclose(estimate.value, own.value, rel_tol=1e-9, abs_tol=1e-15)]
+    rounding = 1e-12 * max(abs(estimate.value) for estimate in evidence.estimates)
+    return [one for one, estimate in pairs if math.isclose(estimate.value, own.value, rel_tol=1e-9, abs_tol=rounding)]
 
 
 def find_cheapest(settings: list[Setting]) -> Setting | None:

@@ -10,6 +10,7 @@ from sweeplab.report.evidence.formatting import count_noun, format_metric, label
 from sweeplab.report.evidence.race import judge_study
 from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, read_number
 from sweeplab.report.findings.comparison import describe_gain
+from sweeplab.report.findings.leader import list_equals
 from sweeplab.statistics.race import RaceTable, Standing
 
 _MOST_NAMED: Final = 3
@@ -48,6 +49,10 @@ def state_race(
     if num_seeds == 1 and open_ones:
         return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
     sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}", *_describe_finalists(goal)]
+    if not open_ones and 1 < len(evidence.settings) == len(list_equals(evidence, leader)):
+        who = "both" if len(evidence.settings) == 2 else f"all {len(evidence.settings)}"
+        same = f"{label_metric(metric)}, {format_metric(metric, estimate.value)}"
+        return [f"No winner: {who} settings have the same {same}.", *sure]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
         others = "setting that was trained to its end" if _count_stopped(settings) else "setting"
@@ -91,8 +96,9 @@ def _describe_finalists(goal: RaceGoal) -> list[str]:
 
 
 def _describe_certainty(goal: RaceGoal) -> str:
+    share = f"{100 * goal.certainty:g}%"
     return (
-        f"In {goal.certainty:.0%} of studies what the race says is so, however often one looks, and whenever it is "
+        f"In {share} of studies what the race says is so, however often one looks, and whenever it is "
         "stopped or goes on."
     )
 

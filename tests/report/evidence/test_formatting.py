@@ -13,6 +13,7 @@ from sweeplab.report.evidence.formatting import (
     DASH,
     format_duration,
     format_ends,
+    format_estimate,
     format_memory,
     format_number,
     format_plus_minus,
@@ -22,6 +23,7 @@ from sweeplab.report.evidence.provenance import Fact, list_provenance
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.settings_table import build_settings_table
 from sweeplab.report.findings.trials_table import build_phases_table, build_trials_table
+from sweeplab.statistics.intervals import Estimate
 
 RecordFactory = Callable[..., TrialRecord]
 FactsFactory = Callable[..., StudyFacts]
@@ -66,7 +68,7 @@ def test_an_interval_has_the_digits_that_its_ends_and_its_width_need() -> None:
     assert format_ends("", 0.5, 0.5) == "[0.500, 0.500]"
     assert format_ends("", 0.0, 0.0) == "[0.000, 0.000]"
     assert format_ends("", -2e-9, 3.25e-9) == "[-2e-09, 3.25e-09]"
-    assert format_ends("", 1.0, 1.0 + 1e-9) == "[1, 1]"
+    assert format_ends("", 1.0, 1.0 + 1e-9) == "[1, 1.000000001]"
 
 
 def test_what_was_drawn_from_a_range_has_four_digits_and_what_was_typed_has_all(
@@ -471,3 +473,25 @@ def test_the_answer_says_where_examples_were_cut_once_per_length(
         "training.max_length=128 cut 1 training example; raise it to learn"
         in summarize_answer(make_facts(), unknown)[1]
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "shown"),
+    [
+        ("scores.t.f", 1234.4, 1234.1, 1234.6, "1,234.4 [1,234.1, 1,234.6]"),
+        ("scores.t.f", 1.234567e-12, 1.23456e-12, 1.23458e-12, "1.234567e-12 [1.23456e-12, 1.23458e-12]"),
+        ("scores.t.f", 0.1, -0.0003, 0.5, "0.100 [-0.0003, 0.5000]"),
+        ("scores.t.f", -0.2, -0.5, -0.0003, "-0.200 [-0.5000, -0.0003]"),
+        ("scores.t.f", -0.0, -1e-9, 0.5, "0.000 [0.000, 0.500]"),
+        ("heldout_loss_nats_per_token", 0.023, 1.45e-21, 3.73e17, "0.023 nats/target [0.000, \N{INFINITY})"),
+        ("phases.train.seconds", 239.0, 0.0, 1e7, "3 min 59 s [0 ms, \N{INFINITY})"),
+    ],
+)
+def test_a_mean_lies_within_its_interval_as_both_are_written(
+    metric: str, value: float, low: float, high: float, shown: str
+) -> None:
+    assert format_estimate(metric, Estimate(value, 1.0, 1.0, low, high, "seeds")) == shown
+
+
+def test_a_spread_of_a_large_number_has_as_many_digits() -> None:
+    assert format_plus_minus(4.15e9, 4_777_162_550.0) == "4.15e+09 ± 4.78e+09"

@@ -97,3 +97,38 @@ def test_a_budget_lists_what_surely_fits_and_what_may(make_facts: FactsFactory, 
     assert [row[0].size for row in table.rows] == pytest.approx(ends)
     assert [row[3].text for row in table.rows] == ["–", "–", "rank=4", "–"]
     assert [row[4].text for row in table.rows] == ["–", "–", "rank=8", "–"]
+
+
+def test_a_setting_whose_time_is_hardly_known_has_no_budget(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """Two runs of a few minutes surely fitted from eleven hours on."""
+    seconds = [[280.0, 330.0], [600.0, 640.0], [900.0, 700.0]]
+    records = [
+        make_record(10 * n + seed, {"adapter.rank": n}, seed, 1.0 + n, phases={"train": Phase(one, 2**20)})
+        for n, by_seed in enumerate(seconds)
+        for seed, one in enumerate(by_seed)
+    ]
+    facts = make_facts(space={"adapter.rank": {"choices": [0, 1, 2]}}, seeds=[0, 1])
+    found = gather_evidence(facts, group_by_setting(facts, records), LOSS, None)
+    assert found is not None
+    cost = gather_cost(found.settings, SECONDS)
+    assert cost.vague_K.all()
+    assert build_budget_tables(found) == []
+    said = describe_pareto(facts, found)
+    assert "rank=0 and rank=1 and rank=2 have no budget of training time below: by so few runs" in said
+
+
+def test_a_setting_that_was_timed_once_is_not_said_to_be_timed_with_each_seed(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    rows = [(1, 0, 10.0), (1, 1, 10.1), (2, 0, 20.0), (2, 1, 20.1), (3, 0, 30.0)]
+    records = [
+        make_record(n, {"adapter.rank": rank}, seed, 1.0 + rank + n / 99, phases={"train": Phase(seconds, 2**20)})
+        for n, (rank, seed, seconds) in enumerate(rows)
+    ]
+    facts = make_facts(space={"adapter.rank": {"choices": [1, 2, 3]}}, seeds=[0, 1])
+    found = gather_evidence(facts, group_by_setting(facts, records), LOSS, None)
+    assert found is not None
+    said = describe_pareto(facts, found)
+    assert "was timed with each seed, among the other settings, 1 of 3 once only." in said

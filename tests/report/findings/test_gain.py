@@ -69,3 +69,16 @@ def test_a_difference_and_its_interval_go_the_way_that_the_word_says(
 ) -> None:
     difference = Estimate(value, None, None, low, high, "seeds")
     assert describe_difference("scores.t.acc", difference, sign) == said
+
+
+def test_equal_means_are_neither_better_nor_worse(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    assert describe_difference(LOSS, Estimate(0.0, 0.1, 3, -0.2, 0.2, "seeds"), -1) == (
+        "0.000 nats/target [-0.200, 0.200] away"
+    )
+    records = [make_record(n, {"adapter.rank": 4}, n, 1.0) for n in range(2)]
+    facts = make_facts(seeds=[0, 1])
+    (setting,) = group_by_setting(facts, records)
+    evidence = gather_evidence(facts, [setting], LOSS, None)
+    assert evidence is not None
+    said = describe_gain_over_base(evidence, setting, [base(1.0)])
+    assert said == "0.000 nats/target away from 1.000 nats/target without training"

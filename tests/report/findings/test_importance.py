@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from sweeplab.records.record import StudyFacts, TrialRecord
+from sweeplab.report.evidence.estimates import gather_evidence
+from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.importance import (
+    build_effects_table,
     build_importance_table,
     choose_keys_and_trials,
     describe_importance,
@@ -81,3 +84,41 @@ def test_shares_are_ranges_over_the_seeds(make_facts: FactsFactory, make_record:
     assert few is not None
     assert [column.title for column in few.columns] == ["varied", "fANOVA"]
     assert "PED-ANOVA is left out" in describe_importance(facts, records[:90])
+
+
+def test_a_grid_that_lacks_a_run_has_no_analysis_of_variance(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """As while a study runs: every share was nan %, with p 1.000."""
+    points = [(rank, lr, seed) for seed in (0, 1) for rank in (1, 2) for lr in (1, 2)]
+    records = [
+        make_record(n, {"rank": rank, "lr": lr}, seed, 1.0 + rank * lr + seed / 9 + n / 99)
+        for n, (rank, lr, seed) in enumerate(points)
+    ]
+    facts = make_facts(space={}, seeds=[0, 1])
+    for some, is_whole in ((records, True), (records[:-1], False)):
+        evidence = gather_evidence(facts, group_by_setting(facts, some), "heldout_loss_nats_per_token", None)
+        assert evidence is not None
+        assert (build_effects_table(facts, evidence) is not None) is is_whole
+
+
+@pytest.mark.parametrize(("size", "offset"), [(1.0, 0.0), (1e-12, 0.0), (1e9, 0.0), (1e-9, 1.0)])
+def test_shares_do_not_depend_on_the_size_of_the_objective(
+    make_facts: FactsFactory, make_record: RecordFactory, size: float, offset: float
+) -> None:
+    """Trees take a variance below 1e-16 for none: the report of such a study was not written."""
+    records = [
+        make_record(n, {"rank": n % 8, "lr": n // 8}, loss=offset + size * (1.0 + (n % 8) ** 2 + n // 8))
+        for n in range(64)
+    ]
+    shares = measure_importance(make_facts(space={}), records)
+    assert [one.name for one in shares] == ["rank", "lr"]
+    assert shares[0].fanova[0] > 0.9
+
+
+def test_trials_that_are_nearly_all_equal_have_no_importance(
+    make_facts: FactsFactory, make_record: RecordFactory
+) -> None:
+    """The one that differs is not among those that a forest sees."""
+    records = [make_record(n, {"rank": n % 50, "lr": n // 50}, loss=1.0 + (n == 4)) for n in range(2500)]
+    assert measure_importance(make_facts(space={}), records) == []

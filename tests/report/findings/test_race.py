@@ -8,6 +8,7 @@ import pytest
 from sweeplab.records.record import RaceGoal, Status, StudyFacts, TrialRecord
 from sweeplab.report.evidence.settings import group_by_setting
 from sweeplab.report.findings.answer import state_answer
+from sweeplab.report.findings.leader import find_standing
 from sweeplab.report.findings.race import list_fresh_values, summarize_race
 
 LOSS = "heldout_loss_nats_per_token"
@@ -97,3 +98,20 @@ def test_who_left_the_race_is_counted_and_never_wins(status: Status, words: str)
     assert sentences[0].startswith("Use rank=8")
     assert any(words in sentence for sentence in sentences)
     assert ("trained to its end" in sentences[0]) == (status is Status.PRUNED)
+
+
+def test_a_race_of_settings_that_are_equal_has_no_winner() -> None:
+    """As where no answer is right: one of them was to be used, and no other one was better."""
+    records = [replace(one, heldout_loss_nats_per_token=1.0) for one in runs({4: 2, 8: 2, 16: 2})]
+    settings = group_by_setting(FACTS, records)
+    assert state(records)[0] == "No winner: all 3 settings have the same held-out loss, 1.000 nats/target."
+    standing = find_standing(FACTS, settings, race=summarize_race(FACTS, settings))
+    assert standing is not None
+    assert not standing.is_recommended
+
+
+def test_a_certainty_below_one_is_not_all_studies() -> None:
+    assert FACTS.race is not None
+    facts = replace(FACTS, race=replace(FACTS.race, certainty=0.999))
+    said = " ".join(state(runs({4: 2, 8: 6, 16: 6, 32: 1}), facts))
+    assert "In 99.9% of studies what the race says is so" in said
