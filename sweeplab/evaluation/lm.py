@@ -57,8 +57,8 @@ def _refuse_merged(question: str, answer: str) -> NoReturn:
     """Raises `ConfigError` for an answer without a token of its own; lm-eval ends in an assertion."""
     raise ConfigError(
         f"evaluation.tasks: the answer {answer!r} adds no token to its question (...{question[-_MOST_QUOTED:]!r}), so "
-        "it has no likelihood: the tokenizer reads both as one, or nothing in it; put a line's end between them, as with "
-        "evaluation.prompt=plain, or change the answer"
+        "it has no likelihood: the tokenizer reads both as one, or nothing in it; put a line's end between them, as "
+        "with evaluation.prompt=plain, or change the answer"
     )
 
 

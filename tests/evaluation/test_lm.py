@@ -57,7 +57,7 @@ def test_an_answer_that_the_tokenizer_joins_to_its_question_is_refused(model: An
     assert len(tokenizer.encode("It is w")) == len(tokenizer.encode("It is warm"))
     lm = CohortLM(model, tokenizer, BATCH, 1, lambda numbers: nullcontext())
     pair = Instance("loglikelihood", {}, ("It is w", "arm"), 0, metadata=("task", 0, 1))
-    with pytest.raises(ConfigError, match=r"^evaluation\.tasks: the answer 'arm' adds no token to its question \("):
+    with pytest.raises(ConfigError, match=r"^evaluation\.tasks: the answer 'arm' adds no token to its question "):
         lm.loglikelihood([pair], disable_tqdm=True)
 
 
