@@ -1,7 +1,9 @@
 """A user's own file of questions and answers: each line checked for what its score reads, before anything is loaded."""
 
+import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from sweeplab.config.evaluation import EvaluationConfig
+from sweeplab.config.json_schemas import check_schema, read_schema
 from sweeplab.runtime.errors import ConfigError, describe_error, refuse
 from sweeplab.runtime.paths import expand_home
 from sweeplab.runtime.text_files import parse_json, read_text
@@ -18,6 +21,7 @@ Item = dict[str, Any]
 
 _ROLES: Final = ("system", "user", "assistant")
 _TO_MEND: Final = "mend the line"
+_NO_PATTERN: Final = (re.error, OverflowError, RecursionError)  # what Python raises for a pattern
 _Refuse = Callable[[str, str, str], NoReturn]  # field, rule, remedy
 
 
@@ -30,14 +34,32 @@ def check_own(asked: EvaluationConfig) -> None:
     if asked.extract is not None:
         try:
             re.compile(asked.extract)
-        except re.error as error:
-            rule = f"must be a regular expression ({error})"
+        except _NO_PATTERN as error:
+            rule = f"must be a regular expression ({describe_error(error)})"
             raise refuse("evaluation.extract", rule, asked.extract, "try '#### (.*)'") from error
     if asked.schema_path is not None:
         read_schema(asked.schema_path)
     if asked.own_function is not None:
         find_module(asked.own_function[0])
-    read_items(asked)
+    items = read_items(asked)
+    if asked.num_fewshot:
+        _check_examples(items, asked, asked.num_fewshot)
+
+
+def _check_examples(items: list[Item], asked: EvaluationConfig, number: int) -> None:
+    """Raises `ConfigError` where there are no `number` solved examples for each item."""
+    if asked.score == "regex":
+        rule = "goes with answers that can be shown, and a regular expression is none"
+        raise refuse("evaluation.num_fewshot", rule, number, "write the examples into evaluation.prompt")
+    for place, item in enumerate(items, 1):
+        if item.get("answer") in (None, []) and "messages" not in item:
+            rule = "shows the answers of other items"
+            remedy = f"give item {place} of evaluation.path an answer, or write the examples into evaluation.prompt"
+            raise refuse("evaluation.num_fewshot", rule, number, remedy)
+    most = len(items) - max(Counter(json.dumps(item, sort_keys=True) for item in items).values())
+    if number > most:
+        rule = f"must be at most {most}, the items of evaluation.path other than the one that is asked"
+        raise refuse("evaluation.num_fewshot", rule, number, "lower it, or add items")
 
 
 def find_module(name: str) -> Path | None:
@@ -62,46 +84,6 @@ def module_path() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
-
-
-def read_schema(path: str) -> Any:
-    """A JSON schema from a file. Raises `ConfigError`."""
-    try:
-        schema = parse_json(read_text(expand_home(path)))
-        check_schema(schema)
-    except (OSError, ValueError, RecursionError) as error:
-        rule = f"must be a JSON schema ({describe_error(error)})"
-        raise refuse("evaluation.schema_path", rule, path, "mend the file") from error
-    return schema
-
-
-def choose_validator(schema: dict[str, Any]) -> Any:
-    """jsonschema's class for the draft that a schema names; the latest where it names none, or one of its own."""
-    from jsonschema.validators import Draft202012Validator, validator_for
-
-    return validator_for(schema, default=Draft202012Validator)
-
-
-def check_schema(schema: Any) -> None:
-    """Raises `ValueError` for what is no JSON schema, and for one that refers to another file or address."""
-    from jsonschema.exceptions import SchemaError
-
-    if not isinstance(schema, dict) or not isinstance(schema.get("$schema", ""), str):
-        raise ValueError("it is no object, or its $schema no text")
-    try:
-        choose_validator(schema).check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(error.message) from error
-    waiting: list[Any] = [schema]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            reference = part.get("$ref")
-            if isinstance(reference, str) and not reference.startswith("#"):
-                raise ValueError(f"$ref: {reference} is not within it")
-            waiting += part.values()
-        elif isinstance(part, list):
-            waiting += part
 
 
 def read_items(asked: EvaluationConfig) -> list[Item]:
@@ -205,10 +187,11 @@ def _check_answer(item: Item, score: str, refuse_field: _Refuse) -> None:
     for one in answers if score == "regex" else ():
         try:
             re.compile(one)
-        except re.error as error:
-            refuse_field(
-                "answer", f"is no regular expression ({error})", "mend it; in JSON a backslash is written twice"
-            )
+        except _NO_PATTERN as error:
+            rule = f"is no regular expression ({describe_error(error)})"
+            refuse_field("answer", rule, "mend it; in JSON a backslash is written twice")
+    if score == "rouge_l" and not all(re.search("[a-z0-9]", one.lower()) for one in answers):
+        refuse_field("answer", "has none of a-z and 0-9, which are all that rouge-score reads", "use score=f1")
 
 
 def _is_number(value: Any) -> bool:

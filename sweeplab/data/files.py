@@ -78,7 +78,7 @@ def _read_csv(path: Path) -> _Rows:
     try:
         for values in reader:
             if header is None:
-                header = _check_header(path, values)
+                header = _check_names(f"{path}, line 1", values)
             elif len(values) > len(header):
                 raise ConfigError(
                     f"{path}, line {begin}: {len(values)} values, and the first line names {len(header)} fields; put "
@@ -91,10 +91,11 @@ def _read_csv(path: Path) -> _Rows:
         raise ConfigError(f"{path}, line {begin}: not valid CSV: {error}; correct the line") from error
 
 
-def _check_header(path: Path, names: list[str]) -> list[str]:
+def _check_names(where: Any, names: list[str]) -> list[str]:
+    """Returns `names`. Raises `ConfigError` where one stands there twice, of which one would be lost."""
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ConfigError(f"{path}, line 1: the field '{twice}' stands there twice; name each field once")
+        raise ConfigError(f"{where}: the field '{twice}' stands there twice; name each field once")
     return names
 
 
@@ -103,6 +104,7 @@ def _read_parquet(path: Path) -> _Rows:
 
     number = 0
     with refuses_any_error(f"{path} cannot be read as Parquet", "write the file again"), ParquetFile(path) as file:
+        _check_names(path, file.schema_arrow.names)
         for batch in file.iter_batches():
             for row in batch.to_pylist():
                 number += 1

@@ -3,6 +3,7 @@
 import json
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, DecimalException
@@ -10,18 +11,35 @@ from functools import cache
 from typing import Any, Final
 
 from sweeplab.config.evaluation import EvaluationConfig
-from sweeplab.config.own_items import Item, choose_validator, list_answers
+from sweeplab.config.json_schemas import choose_validator
+from sweeplab.config.own_items import Item, list_answers
 
-_SIGN: Final = r"(?:(?<![\w.)])[-+\u2212])?"  # in 3-4 there is none
-_WHOLE: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
-_NUMBER: Final = re.compile(rf"{_SIGN}(?:{_WHOLE}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{{1,3}})?")
+_MINUS: Final = "-\u2212\u2013\uff0d"  # as keyboards, formulas, print and wide letters have it
+_SIGN: Final = rf"(?<![\w.)])[{_MINUS}+]"  # in 3-4 there is none
+_CURRENCY: Final = r"[$\u00a2-\u00a5\u20a0-\u20cf]"
+_PARTS: Final = "[,_'\u2019\u00a0\u2009\u202f]"  # of thousands; a plain blank also stands between two numbers
+_WHOLE: Final = rf"(?:\d{{1,3}}(?:{_PARTS}\d{{3}})+(?!\d)|\d+)"
+_NUMBER: Final = re.compile(
+    rf"(?P<sign>{_SIGN}(?=[\d.]|{_CURRENCY}))?{_CURRENCY}?(?P<size>(?:{_WHOLE}(?:\.\d+)?|(?<!\d)\.\d+)(?:[eE][-+]?\d+)?)"
+)
+# Han, kana, Hangul, Thai, Lao, Burmese and Khmer: words stand side by side, or with what is put behind them
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_NUMBER_BEFORE: Final = re.compile(rf"(?:\d[.,]|(?<!\w)[{_MINUS}])\Z")  # 3. of 3.14, - of -1
+_NUMBER_AFTER: Final = re.compile(r"[.,]\d")
 _ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
 _FENCED: Final = re.compile(r"```\w*\n(.*?)\n?```", re.DOTALL)
 
 
 def _lower(text: str) -> str:
     """Lower case, single blanks."""
-    return " ".join(text.lower().split())
+    return " ".join(_compose(text).lower().split())
+
+
+def _compose(text: str) -> str:
+    """Without blanks around it; an accent is a part of its letter, however the file or the model wrote it."""
+    return unicodedata.normalize("NFC", text.strip())
 
 
 def _drop_marks(text: str) -> str:
@@ -41,7 +59,7 @@ def _choose_spelling(texts: Sequence[str], asked: EvaluationConfig) -> Callable[
         spelled = [spell(one) for one in texts]
         if all(spelled) and len(set(spelled)) == len(set(texts)):
             return spell
-    return str.strip
+    return _compose
 
 
 def score_exact(response: str, item: Item, asked: EvaluationConfig) -> float:
@@ -51,20 +69,26 @@ def score_exact(response: str, item: Item, asked: EvaluationConfig) -> float:
 
 
 def find_number(text: str) -> Decimal | None:
-    """The last number in a text; commas may part its thousands. None: there is none."""
-    found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+    """The last number in a text; commas and the like may part its thousands. None: there is none.
+
+    Raises `DecimalException` for one that is too large to be written.
+    """
+    found = list(_NUMBER.finditer(text))
+    if not found:
+        return None
+    number = Decimal(re.sub(_PARTS, "", found[-1]["size"]))
+    return number if found[-1]["sign"] in (None, "+") else -number
 
 
 def score_number(response: str, item: Item, asked: EvaluationConfig) -> float:
     """1 where the last number is within the tolerance of an answer, in decimal arithmetic: 0.3 is 0.1 from 0.2."""
-    number, tolerance = find_number(response), Decimal(str(asked.tolerance))
-    if number is None:
-        return 0.0
+    tolerance = Decimal(str(asked.tolerance))
     try:
-        return float(any(abs(number - Decimal(str(one).strip())) <= tolerance for one in list_answers(item)))
+        number = find_number(response)
+        answers = [] if number is None else [abs(number - Decimal(str(one).strip())) for one in list_answers(item)]
     except DecimalException:  # too large to be subtracted
         return 0.0
+    return float(any(difference <= tolerance for difference in answers))
 
 
 def score_regex(response: str, item: Item, asked: EvaluationConfig) -> float:
@@ -82,9 +106,35 @@ def score_choice(response: str, item: Item, asked: EvaluationConfig) -> float:
     """1 where it names the right choice, as whole words, and no other; a choice within a longer one is not named."""
     spell = _choose_spelling(item["choices"], asked)
     choices = [spell(one) for one in item["choices"]]
+    return float(_list_named(spell(response), choices) == {choices[find_choice(item)]})
+
+
+def _list_named(text: str, choices: Sequence[str]) -> set[str]:
     longest_first = sorted(choices, key=len, reverse=True)
-    whole = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in longest_first))
-    return float(set(whole.findall(spell(response))) == {choices[find_choice(item)]})
+    named, place = set(), 0
+    while place < len(text):
+        here = (one for one in longest_first if text.startswith(one, place))
+        found = next((one for one in here if _is_whole(text[:place], one, text[place + len(one) :])), None)
+        place += 1 if found is None else len(found)
+        named |= set() if found is None else {found}
+    return named
+
+
+def _is_whole(before: str, choice: str, after: str) -> bool:
+    """Whether neither a word nor a number goes on beside it: 10 is not named in 10,000, nor `in` in `inn`."""
+    if unicodedata.category(after[:1] or " ").startswith("M"):
+        return False  # an accent or a vowel of its last letter
+    if choice[0].isdecimal() and _NUMBER_BEFORE.search(before):
+        return False
+    if choice[-1].isdecimal() and _NUMBER_AFTER.match(after):
+        return False
+    return not (_goes_on(before[-1:], choice[0]) or _goes_on(after[:1], choice[-1]))
+
+
+def _goes_on(beside: str, edge: str) -> bool:
+    """Whether the character beside a choice belongs to the word at whose edge that is."""
+    is_letter = beside.isalnum() or beside == "_" or unicodedata.category(beside or " ").startswith("M")
+    return is_letter and not (_UNSPACED.match(beside) or _UNSPACED.match(edge))
 
 
 def score_json(response: str, item: Item, asked: EvaluationConfig) -> float:
@@ -132,11 +182,13 @@ def _make_rouge() -> Any:
 
 
 def extract_answer(response: str, pattern: str | None) -> str:
-    """The last match of a pattern, or of its first group where it has one; nothing without a match."""
+    """The last match of a pattern that is not blank, or the first of its groups that holds something, as in lm-eval;
+    nothing without a match."""
     if pattern is None:
         return response
     matches = list(re.finditer(pattern, response))
-    return (matches[-1][1 if matches[-1].re.groups else 0] or "") if matches else ""
+    found = [next(filter(None, one.groups()), "") if one.re.groups else one[0] for one in reversed(matches)]
+    return next((one for one in found if one.strip()), "")
 
 
 Scorer = Callable[[str, Item, EvaluationConfig], float]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,11 +23,13 @@ from sweeplab.evaluation.shared_context import (
 )
 from sweeplab.logits.likelihood import score_targets
 from sweeplab.logits.states import read_states
+from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
 _WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
 _Answer = tuple[float, bool]  # log-likelihood in nats, and whether each of its tokens is the most likely one
+_MOST_QUOTED: Final = 20  # letters of a question
 _EXACT = (torch.float32, torch.float64)
 _encodings: WeakKeyDictionary[Any, dict[Any, list[int]]] = WeakKeyDictionary()  # cache by tokenizer, for all trials
 
@@ -49,6 +51,15 @@ def _name_tasks(names: Iterable[str]) -> str:
     """'answers of arc_easy', or of how many tasks."""
     known = list(dict.fromkeys(names))
     return f"answers of {known[0]}" if len(known) == 1 else f"answers of {len(known)} tasks"
+
+
+def _refuse_merged(question: str, answer: str) -> NoReturn:
+    """Raises `ConfigError` for an answer without a token of its own; lm-eval ends in an assertion."""
+    raise ConfigError(
+        f"evaluation.tasks: the answer {answer!r} adds no token to its question (...{question[-_MOST_QUOTED:]!r}), so "
+        "it has no likelihood: the tokenizer reads both as one, or nothing in it; put a line's end between them, as "
+        "with evaluation.prompt=plain, or change the answer"
+    )
 
 
 class CohortLM(HFLM):  # type: ignore[misc]
@@ -98,6 +109,12 @@ class CohortLM(HFLM):  # type: ignore[misc]
         if key not in known:
             known[key] = super().tok_encode(string, *args, **kwargs)
         return list(known[key])
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        asked, answer = super()._encode_pair(context, continuation)
+        if not answer:
+            _refuse_merged(context, continuation)
+        return asked, answer
 
     def compute_logits(self, ids_1T: Tensor, chosen_T: Tensor) -> Tensor:
         """The trial's logits at the chosen positions of a text, (N, V), from what log-likelihoods are computed with."""

@@ -1,5 +1,6 @@
 """A user's own file as a task of lm-eval's: requests, items, standard errors and few-shot examples are lm-eval's."""
 
+import json
 from collections.abc import Callable
 from importlib import import_module
 from math import isfinite
@@ -8,7 +9,8 @@ from typing import Any, Final
 from lm_eval.api.task import ConfigurableTask
 
 from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
-from sweeplab.config.own_items import Item, list_answers, module_path, read_items, read_schema
+from sweeplab.config.json_schemas import read_schema
+from sweeplab.config.own_items import Item, list_answers, module_path, read_items
 from sweeplab.evaluation.answers import SCORERS, extract_answer, find_choice
 from sweeplab.runtime.errors import describe_error_with_kind, refuse
 
@@ -72,17 +74,20 @@ def make_own_task(asked: EvaluationConfig) -> dict[str, Any]:
         }
     written = common | {
         "output_type": "generate_until",
-        "doc_to_target": _write_target,
+        "doc_to_target": lambda item: _write_target(item, asked.score),
         "generation_kwargs": {"until": list(asked.stop), "max_gen_toks": asked.max_tokens, "do_sample": False},
     }
     return written | ({} if asked.score == "judge" else {"process_results": _make_scorer(asked)})
 
 
-def _write_target(item: Item) -> str:
-    """The first answer, as a few-shot example and a record have it."""
-    answer = list_answers(item)[0]
-    is_place = "choices" in item and isinstance(answer, int)
-    return str(item["choices"][answer] if is_place else answer)
+def _write_target(item: Item, score: str | None) -> str:
+    """What a few-shot example and a record have as answer: the first one, or all of it where a schema describes it; a
+    text, else JSON; nothing without one."""
+    answers = [item.get("answer")] if score == "json" else list_answers(item)
+    answer = answers[0] if answers else None
+    if "choices" in item and isinstance(answer, int):
+        answer = item["choices"][answer]
+    return "" if answer is None else answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
 
 def _make_scorer(asked: EvaluationConfig) -> Callable[[Item, list[str]], dict[str, float]]:

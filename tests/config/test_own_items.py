@@ -8,7 +8,7 @@ import pytest
 
 from sweeplab.config.compatible import check_trial
 from sweeplab.config.given import refuse_code_of_files
-from sweeplab.config.own_items import check_own, check_schema, read_items
+from sweeplab.config.own_items import check_own, read_items
 from sweeplab.config.tasks import check_objectives
 from sweeplab.runtime.errors import ConfigError
 from tests.evaluation.conftest import settings
@@ -38,6 +38,17 @@ BAD: Final[list[tuple[str, dict[str, Any], str]]] = [
     ("number", {"answer": True}, r"field 'answer' must be a number"),
     ("number", {"answer": float("nan")}, r"field 'answer' must be a number"),
     ("regex", {"answer": "(4"}, r"field 'answer' is no regular expression \(missing \), .*\); mend it"),
+    (
+        "regex",
+        {"answer": "a{99999999999999999999}"},
+        r"field 'answer' is no regular expression \(the repetition number",
+    ),
+    ("regex", {"answer": "(" * 4000 + ")" * 4000}, r"field 'answer' is no regular expression \(maximum recursion"),
+    (
+        "rouge_l",
+        {"answer": ["four", "\u0447\u0435\u0442\u044b\u0440\u0435"]},
+        r"field 'answer' has none of a-z and 0-9",
+    ),
     ("choice", {"answer": "4"}, r"field 'choices' must be a list of two or more different texts"),
     ("choice", {"answer": "4", "choices": ["4", "4"]}, r"field 'choices' must be a list of two or more different"),
     ("choice", {"answer": "4", "choices": ["4", 5]}, r"field 'choices' must be a list"),
@@ -133,15 +144,6 @@ def test_a_schema_for_all_stands_alone(tmp_path: Path) -> None:
             check_own(own(path, "json", schema_path=write(tmp_path / "bad.json", text)))
 
 
-def test_a_schema_may_refer_only_into_itself() -> None:
-    check_schema({"$schema": "http://example.org/own", "type": "object"})
-    check_schema({"properties": {"a": {"$ref": "#/properties/b"}, "b": {}}})
-    with pytest.raises(ValueError, match=r"its \$schema no text"):
-        check_schema({"$schema": {}})
-    with pytest.raises(ValueError, match=r"\$ref: other\.json is not within it"):
-        check_schema({"anyOf": [{"$ref": "other.json"}]})
-
-
 PATH: Final = "evaluation.path={path}"
 
 
@@ -181,6 +183,10 @@ PATH: Final = "evaluation.path={path}"
         ),
         (["evaluation=own", PATH, "evaluation.extract=(a"], r"^evaluation\.extract must be a regular expression \(mis"),
         (
+            ["evaluation=own", PATH, "evaluation.num_fewshot=1"],
+            r"^evaluation\.num_fewshot must be at most 0, the items of evaluation\.path other than the one that is as",
+        ),
+        (
             ["evaluation=own", PATH, "evaluation.score=no_such_module:f"],
             r"^evaluation\.score must name a module that Python finds from here, got no_such_module; check",
         ),
@@ -219,6 +225,21 @@ def test_a_function_is_named_by_who_types_the_command(tmp_path: Path, compose_tr
         compose_trial(*asked, **{"evaluation.score": "math:isqrt"})
     with pytest.raises(ConfigError, match=must):
         refuse_code_of_files(config, asked)
+
+
+def test_few_shot_examples_are_answers_that_there_are(tmp_path: Path) -> None:
+    twice = [{**ASKED, "answer": "4"}] * 2 + [{"question": "3+3?", "answer": "6"}]
+    path = write(tmp_path / "items.jsonl", *twice)
+    check_own(own(path, "exact", num_fewshot=1))
+    with pytest.raises(ConfigError, match=r"num_fewshot must be at most 1, the items .* is asked, got 2; lower it"):
+        check_own(own(path, "exact", num_fewshot=2))
+    with pytest.raises(ConfigError, match=r"num_fewshot goes with answers that can be shown, .* got 1; write the exam"):
+        check_own(own(path, "regex", num_fewshot=1))
+    check_own(own(path, "regex"))
+    schemas = [{**ASKED, "answer": {"a": 1}, "schema": {}}, {**ASKED, "schema": {}}]
+    path = write(tmp_path / "schemas.jsonl", *schemas)
+    with pytest.raises(ConfigError, match=r"num_fewshot shows the answers of other items, got 1; give item 2 of eval"):
+        check_own(own(path, "json", num_fewshot=1))
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:

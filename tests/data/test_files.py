@@ -78,6 +78,13 @@ def test_rows_are_named_by_the_line_in_which_they_begin(tmp_path: Path) -> None:
     assert names(write(tmp_path / "a.json", json.dumps(ROWS))) == ["record 1", "record 2", "record 3"]
 
 
+def test_a_parquet_column_named_twice_is_refused(tmp_path: Path) -> None:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, names=["prompt", "completion", "completion"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"a\.parquet: the field 'completion' stands there twice; name each"):
+        list(read_rows(tmp_path / "a.parquet"))
+
+
 def test_parquet_gives_each_object_the_fields_that_it_had(tmp_path: Path) -> None:
     call = {"function": {"name": "weather", "arguments": {"town": "Rome"}}}
     other = {"function": {"name": "time", "arguments": {"zone": "CET"}}}
@@ -113,7 +120,7 @@ def test_a_row_of_csv_may_lack_its_last_values(tmp_path: Path) -> None:
         ("a.json", b'{"a": "\xff"}', r"a.json cannot be read as UTF-8 or UTF-16 text: .*; check data.path, or save"),
         ("a.csv", b"a,b\n1,2\n1,2,3\n", r"a.csv, line 3: 3 values, and the first line names 2 fields; put quotes"),
         ("a.csv", b'a,b\n1,2\n1,"2\n', r"a.csv, line 3: not valid CSV: unexpected end of data; correct the line"),
-        ("a.csv", b"a,a\n1,2\n", r"a.csv, line 1: the field 'a' stands there twice; name each field once"),
+        ("a.csv", b"a,a\n1,2\n", r"a.csv, line 1: the field 'a' stands there twice; name each field"),
         ("a.parquet", b"PAR1 no", r"a.parquet cannot be read as Parquet: .*; write the file again"),
     ],
 )

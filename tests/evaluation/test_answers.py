@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.filters.extraction import RegexFilter
 from lm_eval.tasks.qasper.metrics import f1_abstractive
 
 from sweeplab.evaluation.answers import SCORERS, extract_answer, find_number, normalize_answer
@@ -29,6 +30,8 @@ RIGHT: Final[dict[str, list[tuple[str, Any, dict[str, Any], Fraction | int]]]] =
         ("?", "!", {"normalize": True}, 0),
         (" ! ", "!", {"normalize": True}, 1),
         ("", "Rome", {}, 0),
+        ("cafe\u0301", "caf\u00e9", {}, 1),  # one text, written in two ways
+        ("CAFE\u0301.", "caf\u00e9", {"normalize": True}, 1),
     ],
     "number": [
         ("12", 12, {}, 1),
@@ -45,6 +48,18 @@ RIGHT: Final[dict[str, list[tuple[str, Any, dict[str, Any], Fraction | int]]]] =
         ("0.30001", 0.2, {"tolerance": 0.1}, 0),
         ("1,2,3", 3, {}, 1),
         ("no number", 0, {}, 0),
+        ("it lost -$5", -5, {}, 1),
+        ("it lost -\u20ac1,000.50", "-1000.5", {}, 1),
+        ("\u20135", -5, {}, 1),
+        ("3\u20134", 4, {}, 1),
+        ("1\u202f000", 1000, {}, 1),
+        ("1'234'567", 1234567, {}, 1),
+        ("12 300", 300, {}, 1),  # two numbers
+        ("1e1000", 0, {}, 0),
+        ("1e99999999999999999999", 0, {}, 0),
+        ("01.02.2024", 2024, {}, 1),
+        ("3/4", 0.75, {}, 0),  # nothing is computed
+        ("50 %", 50, {}, 1),
         ("7", [6, 7], {}, 1),
         ("9e999 is too large", 1, {}, 0),
     ],
@@ -104,6 +119,37 @@ def test_a_response_is_worth_what_was_worked_out_by_hand(
 def test_a_choice_is_right_where_it_alone_is_named(response: str, answer: Any, changes: Any, value: int) -> None:
     item = {"question": "?", "choices": ["A", "B", "not B"], "answer": answer}
     assert scored("choice_generated", response, item, **changes) == value
+
+
+@pytest.mark.parametrize(
+    ("choices", "response", "right"),
+    [
+        (["10", "20"], "10,000", None),
+        (["1", "2"], "1.5", None),
+        (["3", "4"], "3.14", None),
+        (["1", "2"], "-1", None),
+        (["1", "2"], "1.", "1"),
+        (["1", "2"], "It is 2, or two.", "2"),
+        (["C", "C++"], "C++", "C++"),
+        (["A", "B"], "A_1", None),
+        (
+            ["\u5317\u4eac", "\u4e0a\u6d77"],
+            "\u7b54\u6848\u662f\u5317\u4eac\u3002",
+            "\u5317\u4eac",
+        ),  # Chinese has no blanks
+        (["A", "B"], "\u7b54\u6848\u662fB\u3002", "B"),
+        (["A", "B"], "\uc815\ub2f5\uc740 A\uc785\ub2c8\ub2e4", "A"),  # Korean puts words behind others
+        (["\u0915\u092e", "x"], "\u0915\u092e\u0940", None),  # a Hindi word with a vowel more
+        (["re", "x"], "re\u0301", None),
+        (["re\u0301", "x"], "r\u00e9.", "re\u0301"),
+    ],
+)
+def test_a_choice_within_a_longer_word_or_number_is_not_named(
+    choices: list[str], response: str, right: str | None
+) -> None:
+    for answer in choices:
+        item = {"question": "?", "choices": choices, "answer": answer}
+        assert scored("choice_generated", response, item) == float(answer == right), answer
 
 
 @pytest.mark.parametrize(
@@ -203,10 +249,21 @@ def test_a_written_number_is_found(number: Any, sentence: str) -> None:
         ("none", r"\d", ""),
         ("ab", "a(x)?", ""),
         ("all", None, "all"),
+        ("#### 7\n#### ", "#### (.*)", "7"),
+        ("it is 5.", r"\d*", "5"),
+        ("so = 5", r"is (\d+)|= (\d+)", "5"),
     ],
 )
 def test_the_last_match_is_extracted(response: str, pattern: str | None, found: str) -> None:
     assert extract_answer(response, pattern) == found
+
+
+@given(st.text("0123456789$.,- a", max_size=12))
+def test_groups_are_those_of_lm_evals_flexible_extract(response: str) -> None:
+    """With the pattern of gsm8k, which has two groups."""
+    pattern = r"(-?[$0-9.,]{2,})|(-?[0-9]+)"
+    (expected,) = RegexFilter(pattern, group_select=-1, fallback="").apply([[response]], [{}])[0]
+    assert extract_answer(response, pattern) == expected
 
 
 def test_every_score_is_tested_here() -> None:

@@ -12,6 +12,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from sweeplab.evaluation.lm import CohortLM
 from sweeplab.logits import states
 from sweeplab.models.base import Base
+from sweeplab.runtime.errors import ConfigError
+from tests.data.families import make_tokenizer
 from tests.logits.largest import LargestLogits
 from tests.random_models import SIZES
 from tests.trials import small_llama
@@ -47,6 +49,16 @@ def model(request: Any) -> Any:
 
 def make_lm(model: Any, base: Base) -> CohortLM:
     return CohortLM(model, base.tokenizer, BATCH, 1, lambda numbers: nullcontext())
+
+
+def test_an_answer_that_the_tokenizer_joins_to_its_question_is_refused(model: Any, embedded_base: Base) -> None:
+    """lm-eval ends in an assertion without words."""
+    tokenizer = make_tokenizer("chatml")
+    assert len(tokenizer.encode("It is w")) == len(tokenizer.encode("It is warm"))
+    lm = CohortLM(model, tokenizer, BATCH, 1, lambda numbers: nullcontext())
+    pair = Instance("loglikelihood", {}, ("It is w", "arm"), 0, metadata=("task", 0, 1))
+    with pytest.raises(ConfigError, match=r"^evaluation\.tasks: the answer 'arm' adds no token to its question "):
+        lm.loglikelihood([pair], disable_tqdm=True)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float64])

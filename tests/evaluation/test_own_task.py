@@ -209,6 +209,33 @@ def test_a_schema_holds_for_every_item(embedded_base: Base, path: str, tmp_path:
         assert 0 < sum(expected) < len(expected)
 
 
+@pytest.mark.parametrize(
+    ("score", "answer", "shown"),
+    [
+        ("json", {"a": True}, '{"a": true}'),
+        ("json", ["\u00e9", 1], '["\u00e9", 1]'),  # what a schema describes, not a list of which one counts
+        ("json", '{"a":1}', '{"a":1}'),
+        ("number", [7, 8], "7"),
+        ("number", 1.5, "1.5"),
+        ("math:isqrt", ["a", "b"], "a"),
+        ("math:isqrt", False, "false"),
+        ("math:isqrt", [], ""),
+        ("math:isqrt", None, ""),
+    ],
+)
+def test_a_few_shot_example_shows_the_answer_as_a_model_should_write_it(
+    score: str, answer: Any, shown: str, tmp_path: Path
+) -> None:
+    items = [{"question": f"{place}?", "answer": answer, "schema": {}} for place in (1, 2)]
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    task = load_tasks(settings("own", path=str(path), score=score, limit=None))["tasks"]["own"]
+    first, second = task.eval_docs
+    assert task.doc_to_target(first) == shown
+    if shown:
+        assert task.fewshot_context(first, 1) == f"{second['question']}\n{shown}\n\n{first['question']}\n"
+
+
 MODULE: Final = """
 def length(response, item):
     assert item["question"]
