@@ -123,8 +123,8 @@ class EvaluationConfig(Section):
         "largest difference from the answer's number", 0.0, needs="evaluation.score=number", ge=0, remedy="try 0.01"
     )
     extract: Text | None = key(
-        "a regular expression; only its last match in a response that is not blank, or the first group of it that holds "
-        "something, is scored; null: all of it",
+        "a regular expression; only its last match in a response that is not blank, or that match's first group that "
+        "holds something, is scored; null: all of it",
         None,
         needs="evaluation.path",
         unless="evaluation.score=choice",
