@@ -193,7 +193,7 @@ def compute_answers(model: PreTrainedModel, tokenizer: Any, length: int) -> Answ
     scored = [value for value, _ in lm._loglikelihood_tokens(requests, disable_tqdm=True)]
     separate = []
     for _, context, answer in requests:
-        logits: Tensor = model(input_ids=torch.tensor([context + answer])).logits[0, :-1].double()
+        logits: Tensor = model(input_ids=torch.tensor([context + answer[:-1]])).logits[0].double()
         chosen = logits.log_softmax(-1)[-len(answer) :].gather(1, torch.tensor(answer)[:, None])
         separate.append(chosen.sum().item())
     return Answers(separate, scored, lm.notes)

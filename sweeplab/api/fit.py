@@ -171,5 +171,6 @@ class TrialData(LightningDataModule):
 
     def val_dataloader(self) -> _Batches[Batch | ImageBatch]:
         trial = self._trial
-        batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
+        base, batch_size = trial.base, trial.spec.config.evaluation.batch_size
+        batches = trial.data.heldout_batches(base.pad_id, batch_size, base.growing_length)
         return _Batches(lambda: batches, len(batches))

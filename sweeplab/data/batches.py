@@ -146,13 +146,17 @@ def order_by_length(rows: Sequence[Row]) -> list[int]:
     return sorted(range(len(rows)), key=lambda index: rows[index].num_tokens)
 
 
-def make_heldout_batches(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+def make_heldout_batches(
+    rows: Sequence[Row], pad_id: int, batch_size: int, growing_length: int | None = None
+) -> list[Batch | ImageBatch]:
     """Batches with all rows once, in the order of `order_by_length`: of at most `batch_size` rows and, padding
-    included, `MOST_HELDOUT_TOKENS` tokens; a longer row stands alone."""
+    included, `MOST_HELDOUT_TOKENS` tokens; a longer row stands alone. Rows of more than `growing_length` tokens stand
+    beside rows of their own length only."""
     parts: list[list[Row]] = []
     for row in (rows[index] for index in order_by_length(rows)):
-        is_full = not parts or len(parts[-1]) == batch_size
-        if is_full or (len(parts[-1]) + 1) * row.num_tokens > MOST_HELDOUT_TOKENS:
+        size = row.num_tokens
+        is_full = not parts or len(parts[-1]) == batch_size or (len(parts[-1]) + 1) * size > MOST_HELDOUT_TOKENS
+        if is_full or (growing_length is not None and growing_length < size != parts[-1][-1].num_tokens):
             parts.append([])
         parts[-1].append(row)
     batches = [collate_rows(part, pad_id, sum(row.num_targets for row in part)) for part in parts]
@@ -176,11 +180,13 @@ class Tokenized:
     notes: tuple[str, ...] = ()  # what a reader of the results must know of the data and the chat template
     num_learned: int | None = None  # held-out examples that stand in training too; None: there is no file of records
     warnings: tuple[str, ...] = ()  # which records were skipped, and why; held-out examples that stand in training too
-    batches: dict[tuple[int, int], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
+    batches: dict[tuple[int | None, ...], list[Batch | ImageBatch]] = field(default_factory=dict)  # the held-out ones
 
-    def heldout_batches(self, pad_id: int, batch_size: int) -> list[Batch | ImageBatch]:
+    def heldout_batches(
+        self, pad_id: int, batch_size: int, growing_length: int | None = None
+    ) -> list[Batch | ImageBatch]:
         """Batches with all held-out rows once; they are built once and used by all trials."""
-        key = (pad_id, batch_size)
+        key = (pad_id, batch_size, growing_length)
         if key not in self.batches:
-            self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size)}
+            self.batches = {key: make_heldout_batches(self.heldout, pad_id, batch_size, growing_length)}
         return self.batches[key]

@@ -3,7 +3,7 @@
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ from sweeplab.evaluation.heldout import in_evaluation_mode
 from sweeplab.evaluation.identity import Probe, Select, Tell, refuse_other_model
 from sweeplab.evaluation.results import Evaluation, read_evaluation
 from sweeplab.evaluation.sampling import choose_samples, refuse_unknown_clusters
+from sweeplab.evaluation.shared_context import FREELY, SharingRule
 from sweeplab.runtime.errors import ConfigError, describe_error
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def run_lm_eval(
     num_trials: int,
     select_trials: Select,
     probe: Probe | None = None,
-    why_unshared: Callable[[int], str | None] = lambda longest: None,
+    rule: SharingRule = FREELY,
     tell: Tell = lambda trial, count: None,
     references: "References | None" = None,
 ) -> list[Evaluation]:
@@ -135,7 +136,7 @@ def run_lm_eval(
 
     Within `select_trials(indices)`, a batch of `model` holds the rows of these trials, one trial after another. With a
     `probe`, lm-eval's logits are first compared with those of training; raises `OtherModelError` where they differ.
-    `why_unshared` says, of the longest text's length, why the model may not read several answers in one row.
+    `rule` says which texts the model may compute together.
     `tell` is called with the trial that is scored, and how far that is. `references`: of the task `own` with a judge.
     """
     from sweeplab.evaluation.judged_task import judging, list_judge_notes
@@ -146,7 +147,7 @@ def run_lm_eval(
         _refuse_template(tokenizer, settings.system_instruction)
     evaluations = []
     with keep_random_states(), in_evaluation_mode(model):  # lm-eval's own class changes the mode, too
-        lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, why_unshared, tell)
+        lm = CohortLM(model, tokenizer, settings.batch_size, num_trials, select_trials, rule, tell)
         prepared = prepare_tasks(settings, lm)
         lm.allow_sharing(is_comparison_only(prepared.loaded))
         for trial in range(num_trials):

@@ -1,7 +1,7 @@
 """lm-eval's model class on the model in memory, for all trials of a cohort."""
 
 import inspect
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from sweeplab.evaluation.identity import Select, Tell
 from sweeplab.evaluation.shared_context import (
+    FREELY,
     AnswerBatch,
     AnswerRequest,
+    SharingRule,
     bound_likelihood_rounding,
     find_close_calls,
     group_rows,
@@ -21,13 +23,13 @@ from sweeplab.evaluation.shared_context import (
     split_batches,
     sum_answers,
 )
+from sweeplab.evaluation.writing import NUM_TRIED, count_padding, find_batch_effect, write_each
 from sweeplab.logits.likelihood import score_targets
 from sweeplab.logits.states import read_states
 from sweeplab.runtime.errors import ConfigError
 from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import allow_rounding, move_last_bits
 
-_WhyUnshared = Callable[[int], str | None]  # tokens of the longest text -> why no texts may share a row
 _Answer = tuple[float, bool]  # log-likelihood in nats, and whether each of its tokens is the most likely one
 _MOST_QUOTED: Final = 20  # letters of a question
 _EXACT = (torch.float32, torch.float64)
@@ -76,13 +78,13 @@ class CohortLM(HFLM):  # type: ignore[misc]
         batch_size: int,
         num_trials: int,
         select_trials: Select,
-        why_unshared: _WhyUnshared = lambda longest: None,
+        rule: SharingRule = FREELY,
         tell: Tell = lambda trial, count: None,
     ) -> None:
         super().__init__(pretrained=model, backend="causal", tokenizer=tokenizer, batch_size=batch_size)
         self.num_trials = num_trials
         self.select_trials = select_trials
-        self.why_unshared = why_unshared
+        self.rule = rule
         self.tell = tell  # how far the trial's scoring is
         self.notes: list[str] = []  # which faster way was not used, and why
         self.shares_contexts = False
@@ -129,18 +131,42 @@ class CohortLM(HFLM):  # type: ignore[misc]
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
         self.tell(self.trial, f"{self.num_written} {self.to_write}")
         self.num_written += len(context)
-        if kwargs.get("do_sample"):  # the random numbers of a trial must not depend on other trials
-            with self.select_trials([self.trial]):
-                sampled: Tensor = super()._model_generate(context, max_length, stop, **kwargs)
-                return sampled
+        mask = kwargs.pop("attention_mask")
+
+        def write(ids_BT: Tensor, mask_BT: Tensor, padding: int = 0) -> Tensor:
+            written: Tensor = super(CohortLM, self)._model_generate(
+                ids_BT, max_length - padding, stop, attention_mask=mask_BT, **kwargs
+            )
+            return written
+
+        with self.select_trials([self.trial]):
+            why = self._find_why_apart(context, mask, max_length)
+            self._note("wrote one answer after another", why)
+            if why is not None:
+                return write_each(write, context, mask)
+            if kwargs.get("do_sample"):  # the random numbers of a trial must not depend on other trials
+                return write(context, mask)
         if self.trial == 0:
-            mask = kwargs.pop("attention_mask").repeat(self.num_trials, 1)
-            rows = context.repeat(self.num_trials, 1)
             with self.select_trials(range(self.num_trials)):
-                tokens = super()._model_generate(rows, max_length, stop, attention_mask=mask, **kwargs)
+                tokens = write(context.repeat(self.num_trials, 1), mask.repeat(self.num_trials, 1))
             self.generated.append(tokens.chunk(self.num_trials))
         self.num_calls += 1
         return self.generated[self.num_calls - 1][self.trial]
+
+    def _find_why_apart(self, ids_BT: Tensor, mask_BT: Tensor, max_length: int) -> str | None:
+        """Why answers may not be written in one batch; None where they may, or there is one only."""
+        if len(ids_BT) * self.num_trials == 1:
+            return None
+        growing = self.rule.growing_length
+        if growing is not None and max_length > growing and len(set(count_padding(mask_BT))) > 1:
+            return "a long text changes what this model computes for the others of its batch"
+        num_tried = min(NUM_TRIED, max_length - ids_BT.shape[1])
+        return find_batch_effect(self.model, ids_BT, mask_BT, num_tried, self.tokenizer.pad_token_id)
+
+    def _note(self, what: str, why: str | None) -> None:
+        note = f"evaluation {what}: {why}"
+        if why is not None and note not in self.notes:
+            self.notes.append(note)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         self.num_written, self.to_write = 0, f"of {len(requests)} {_name_tasks(one.task_name for one in requests)}"
@@ -173,17 +199,17 @@ class CohortLM(HFLM):  # type: ignore[misc]
         longest = max(sizes, default=0)
         if not (self.items and self.shares_contexts and longest <= self.max_length):
             return False
-        why = self.why_unshared(longest)
+        why = self.rule.why_unshared(longest)
         if why is None:
             why = self._find_difference(pairs, self.items[sizes.index(longest)])
-        if why is not None:
-            self.notes.append(f"evaluation computed each question again for each of its answers: {why}")
+        self._note("computed each question again for each of its answers", why)
         return why is None
 
     def _score_separately(self, pairs: Sequence[AnswerRequest]) -> list[_Answer]:
         """Answers as lm-eval computes them: the question's tokens again for each answer."""
         assert all(0 < len(one.answer) <= self.max_length and one.context for one in pairs), "no tokens, or too many"
-        return self._score_batches(make_separate_batches(pairs, self.batch_size, self.max_length), len(pairs))
+        batches = make_separate_batches(pairs, self.batch_size, self.max_length, self.rule.growing_length)
+        return self._score_batches(batches, len(pairs))
 
     def _find_difference(self, pairs: Sequence[AnswerRequest], item: Hashable) -> str | None:
         """How the item's answers differ between both ways; None where only rounding explains it."""

@@ -1,6 +1,6 @@
 """Questions and answers as rows of a batch: each answer with its question, or all answers behind one question."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -8,6 +8,16 @@ import torch
 from torch import Tensor
 
 _ROUNDING: Final = 1e-5  # ten times the measured relative change of a log-likelihood by another order of float32 sums
+
+
+class SharingRule(NamedTuple):
+    """Which texts a model may compute together."""
+
+    why_unshared: Callable[[int], str | None] = lambda longest: None  # tokens of the longest -> why none share a row
+    growing_length: int | None = None  # texts of more tokens share a batch with those of their own length only
+
+
+FREELY: Final = SharingRule()
 
 
 class AnswerRequest(NamedTuple):
@@ -100,17 +110,23 @@ def pack_rows(rows: Sequence[_ContextRow], requests: Sequence[AnswerRequest]) ->
     return AnswerBatch(ids_BT, rows_M, columns_M, targets_M, requests_M, mask_BTT[:, None], positions_BT)
 
 
-def make_separate_batches(requests: Sequence[AnswerRequest], batch_size: int, max_length: int) -> Iterator[AnswerBatch]:
+def make_separate_batches(
+    requests: Sequence[AnswerRequest], batch_size: int, max_length: int, growing_length: int | None = None
+) -> Iterator[AnswerBatch]:
     """Each answer behind its own question, as lm-eval has them: the longest first, padded with 0 on the right, too long
-    ones cut on the left; requests of the same tokens, the last one apart, are one row."""
+    ones cut on the left; requests of the same tokens, the last one apart, are one row. `growing_length`: of
+    `SharingRule`."""
     by_tokens: dict[tuple[int, ...], list[int]] = {}
     tokens = [(one.context + one.answer)[-(max_length + 1) :] for one in requests]
     for index in sorted(range(len(requests)), key=lambda index: (-len(tokens[index]), tokens[index])):
         by_tokens.setdefault(tuple(tokens[index][:-1]), []).append(index)
-    rows = list(by_tokens.items())
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
-        ids_BT = torch.zeros(len(part), max(len(row) for row, _ in part), dtype=torch.long)
+    rows, start = list(by_tokens.items()), 0
+    while start < len(rows):
+        width, part = len(rows[start][0]), rows[start : start + batch_size]
+        if growing_length is not None and width > growing_length:
+            part = [one for one in part if len(one[0]) == width]
+        start += len(part)
+        ids_BT = torch.zeros(len(part), width, dtype=torch.long)
         targets: list[tuple[int, int, int, int]] = []
         for number, (row, indices) in enumerate(part):
             ids_BT[number, : len(row)] = torch.tensor(row)

@@ -36,6 +36,8 @@ from sweeplab.models.quantization.layers import quantize_layers
 from sweeplab.models.quantization.schemes import choose_schemes, keep_packing, make_bitsandbytes_config, measure_storage
 from sweeplab.models.random_weights import RANDOM_INIT_SEED, choose_attention, fill_layers, make_empty_model
 from sweeplab.models.recomputation import keep_less
+from sweeplab.models.rotary import forget_longer_texts
+from sweeplab.models.row_limits import find_growing_length
 from sweeplab.models.vision import choose_auto_class, find_image_head, is_image_classifier
 from sweeplab.models.weights import refuse_encoder, refuse_non_numbers, refuse_other_weights
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
@@ -61,6 +63,11 @@ class Base(NamedTuple):
     def pad_id(self) -> int:
         """The token that pads rows; images need none."""
         return 0 if self.tokenizer is None else int(self.tokenizer.pad_token_id)
+
+    @property
+    def growing_length(self) -> int | None:
+        """The tokens beyond which a row changes what rows of other lengths in its batch compute; None: no row does."""
+        return find_growing_length(self.model)
 
 
 @cache
@@ -254,6 +261,7 @@ def load_base(model: ModelConfig, quantization: QuantizationConfig, dtype: torch
     loaded.requires_grad_(False)
     keep_packing(loaded)
     keep_less(loaded)
+    forget_longer_texts(loaded)
     if tokenizer is not None:
         loaded.config.use_cache = False
         _give_pad_id(tokenizer, loaded, _locate_model(model))

@@ -15,8 +15,8 @@ _WHOLE_ATTENTION: Final = {"full_attention", "attention", "moe", "dense", "mlp",
 _WINDOWED: Final = {"sliding_attention", "chunked_attention", "sliding", "local"}
 _LAYER_LISTS: Final = ("layer_types", "layers_block_type", "block_types", "_block_types", "attention_layers")
 _WINDOW_NAME: Final = re.compile(r"window|attention_chunk_size|local_attention$")
+_CHOSEN_TOKENS: Final = ("index_topk", "keep_window_size")  # of DeepSeek's sparse attention, and of Doge's
 _NOT_A_WINDOW: Final = re.compile(r"^use_|pattern|layers$|max_window")
-_GROWING_ROTARY: Final = ("dynamic", "longrope")
 
 
 class RowLimit(NamedTuple):
@@ -59,9 +59,16 @@ def list_row_limits(model: PreTrainedModel) -> list[RowLimit]:
     return limits + _list_rotary_limits(config)
 
 
-def list_growing_limits(model: PreTrainedModel) -> list[RowLimit]:
-    """Lengths from which a row changes what other rows of its batch compute."""
-    return _list_rotary_limits(model.config.get_text_config())
+def find_growing_length(model: PreTrainedModel) -> int | None:
+    """The tokens beyond which a row changes what rows of other lengths in its batch compute; None: no row does.
+
+    Rotary positions that change with the longest row, and attention to some tokens that it chooses: between equal ones
+    the width of the row decides.
+    """
+    config = model.config.get_text_config()
+    chosen = [getattr(config, name, None) for name in _CHOSEN_TOKENS]
+    sizes = [size for size in chosen if isinstance(size, int) and size > 0]
+    return min([*sizes, *(one.num_tokens for one in _list_rotary_limits(config))], default=None)
 
 
 def find_column_multiple(model: PreTrainedModel) -> int:
@@ -74,8 +81,7 @@ def find_column_multiple(model: PreTrainedModel) -> int:
     model computes otherwise.
     """
     config = model.config.get_text_config()
-    rotary = [one.num_tokens for one in _list_rotary_limits(config)]
-    lengths = [getattr(config, "max_position_embeddings", 0) or 0, *rotary]
+    lengths = [getattr(config, "max_position_embeddings", 0) or 0, find_growing_length(model) or 0]
     is_half = model.dtype in (torch.bfloat16, torch.float16)
     return ATTENTION_BLOCK if is_half and all(length % ATTENTION_BLOCK == 0 for length in lengths) else 1
 
@@ -125,9 +131,15 @@ def _list_rotary_limits(config: PretrainedConfig) -> list[RowLimit]:
     """Rotary positions that are others in a batch with a long row (transformers' `dynamic_rope_update`)."""
     rotary = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     by_layer = rotary.values() if isinstance(rotary, dict) and "rope_type" not in rotary else [rotary]
+    sizes = []
     for one in by_layer:
-        if isinstance(one, dict) and one.get("rope_type") in _GROWING_ROTARY:
+        if not isinstance(one, dict):
+            continue
+        kind = one.get("rope_type")
+        if kind == "dynamic":  # of which transformers compares the present length with this one
+            sizes.append(config.max_position_embeddings)
+        elif kind == "longrope":
             size = one.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
-            size = size or config.max_position_embeddings
-            return [RowLimit(int(size), f"a range of {size} tokens, beyond which its rotary positions change")]
-    return []
+            sizes.append(size or config.max_position_embeddings)
+    size = int(min(sizes, default=0))
+    return [RowLimit(size, f"a range of {size} tokens, beyond which its rotary positions change")] if sizes else []

@@ -12,10 +12,11 @@ from sweeplab.builtin.tasks import WORLD_TASKS
 from sweeplab.config.evaluation import OWN_TASK, EvaluationConfig
 from sweeplab.config.trial import TrialConfig
 from sweeplab.evaluation.files import fingerprint_tasks
+from sweeplab.evaluation.shared_context import SharingRule
 from sweeplab.models.base import load_tokenizer, read_architecture
 from sweeplab.models.behavior import random_numbers_kept
 from sweeplab.models.random_weights import make_empty_model
-from sweeplab.models.row_limits import find_row_limit, list_row_limits
+from sweeplab.models.row_limits import find_growing_length, find_row_limit, list_row_limits
 from sweeplab.records.plan import PlannedTask
 
 if TYPE_CHECKING:
@@ -130,4 +131,5 @@ def _make_counting_model(config: TrialConfig, dtype: torch.dtype) -> "CountingLM
         return None if limit is None else limit.why
 
     batch_size = config.evaluation.batch_size
-    return CountingLM(model, load_tokenizer(config.model), batch_size, 1, lambda _: nullcontext(), why_unshared)
+    rule = SharingRule(why_unshared, find_growing_length(model))
+    return CountingLM(model, load_tokenizer(config.model), batch_size, 1, lambda _: nullcontext(), rule)

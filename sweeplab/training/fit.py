@@ -88,7 +88,7 @@ def measure_trial_losses(
     """The held-out losses of one trial of the cohort with its present weights, in the order of the data."""
 
     def measure(batch_size: int) -> HeldoutLosses:
-        batches = trial.data.heldout_batches(trial.base.pad_id, batch_size)
+        batches = trial.data.heldout_batches(trial.base.pad_id, batch_size, trial.base.growing_length)
         return measure_heldout_losses(trial.model, batches, sum_row_losses, device)
 
     with cohort.only([trial]):

@@ -1,6 +1,6 @@
 """What a base computes for several texts at once must be what it computes for each alone: proven, or refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import torch
@@ -9,8 +9,9 @@ from transformers import PreTrainedModel
 
 from sweeplab.data.batches import Batch, Row, collate_rows
 from sweeplab.data.packing import PackedRow
+from sweeplab.evaluation.shared_context import SharingRule
 from sweeplab.models.base import Base
-from sweeplab.models.row_limits import find_row_limit, inexact_packing_error, list_growing_limits, list_row_limits
+from sweeplab.models.row_limits import find_growing_length, find_row_limit, inexact_packing_error, list_row_limits
 from sweeplab.runtime.errors import ConfigError, describe_error
 from sweeplab.runtime.out_of_memory import known_as_out_of_memory
 from sweeplab.runtime.rounding import bound_rounding, compute_distance
@@ -80,17 +81,17 @@ def why_own_batches(base: Base, rows: Sequence[Row]) -> str | None:
     if base.tokenizer is None:
         return None
     longest = max(row.num_tokens for row in rows)
-    if find_row_limit(list_growing_limits(base.model), longest) is not None:
+    if base.growing_length is not None and longest > base.growing_length:
         return "a long row changes what the base computes for the others of its batch"
     return None
 
 
-def choose_sharing_rule(model: PreTrainedModel) -> Callable[[int], str | None]:
-    """Why texts of up to so many tokens may not share a row of `model`, as its configuration says."""
+def choose_sharing_rule(model: PreTrainedModel) -> SharingRule:
+    """Which texts may share a row or a batch of `model`, as its configuration says."""
     limits = list_row_limits(model)
 
     def why_unshared(longest: int) -> str | None:
         limit = find_row_limit(limits, longest)
         return None if limit is None else f"this model has {limit.why}"
 
-    return why_unshared
+    return SharingRule(why_unshared, find_growing_length(model))

@@ -110,7 +110,8 @@ def measure_solo(trial: RunningTrial, resources: Resources) -> Solo | None:
     if trial.slot is None and not resources.ranks.broadcast_first(_can_keep_weights(trial, resources)):
         return None
     device, phases = resources.device, dict[str, Phase]()
-    batches = trial.data.heldout_batches(trial.base.pad_id, trial.spec.config.evaluation.batch_size)
+    base, batch_size = trial.base, trial.spec.config.evaluation.batch_size
+    batches = trial.data.heldout_batches(base.pad_id, batch_size, base.growing_length)
     longest = max(batches, key=lambda batch: batch[0].numel())  # tokens or pixels
     gc.collect()  # tensors in cycles would be freed at some moment of the steps
     trim_freed_memory()

@@ -82,7 +82,7 @@ def _measure_base(
     resources.tell("scoring the base", [])
 
     def measure(batch_size: int) -> HeldoutLosses:
-        batches = data.heldout_batches(base.pad_id, batch_size)
+        batches = data.heldout_batches(base.pad_id, batch_size, base.growing_length)
         return measure_heldout_losses(base.model, batches, sum_row_losses, resources.device)
 
     def score(batch_size: int) -> Evaluation:
@@ -115,7 +115,7 @@ def _score_base_tasks(
             settings,
             1,
             lambda numbers: nullcontext(),
-            why_unshared=choose_sharing_rule(base.model),
+            rule=choose_sharing_rule(base.model),
             tell=lambda _, count: resources.tell("scoring the base", [], count),
             references=open_base_references(settings, folder, resources),
         )

@@ -108,6 +108,12 @@ def test_heldout_batches_hold_every_example_once_with_its_own_targets() -> None:
     assert sum(batch.num_tokens for batch in batches) == sum(len(tokens.ids) for tokens in data)
 
 
+def test_long_heldout_rows_stand_beside_rows_of_their_own_length() -> None:
+    data = [Tokens([2] * length, [IGNORED] + [2] * (length - 1)) for length in (9, 3, 8, 9, 5, 8, 4)]
+    batches = make_heldout_batches(data, PAD, 4, growing_length=4)
+    assert [tuple(batch[0].shape) for batch in batches] == [(2, 4), (1, 5), (2, 8), (2, 9)]
+
+
 @pytest.mark.parametrize("most", [1, 40, 100, 10**6])
 def test_heldout_batches_are_cut_by_tokens(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """As many rows as fit, the shortest first; a longer row than fits stands alone."""

@@ -365,9 +365,9 @@ def test_heldout_batches_are_made_once_for_all_trials_and_points(
 ) -> None:
     sizes = []
 
-    def counted(rows: Sequence[Row], pad_id: int, batch_size: int) -> list[Any]:
+    def counted(rows: Sequence[Row], pad_id: int, batch_size: int, growing_length: int | None) -> list[Any]:
         sizes.append((len(rows), batch_size))
-        return list(make_heldout_batches(rows, pad_id, batch_size))
+        return list(make_heldout_batches(rows, pad_id, batch_size, growing_length))
 
     monkeypatch.setattr(batches, "make_heldout_batches", counted)
     made = specs("training.max_steps=4", "training.heldout_interval=2", names=("rank 2, AdamW, cosine", "few steps"))
