@@ -1,7 +1,7 @@
 """Text that is written after questions at once is what follows each by itself."""
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from tests.architectures import build_tiny_model, draw_ids
 NEW = 8
 FACTORS: dict[str, Any] = {"short_factor": [1.0] * 8, "long_factor": [4.0] * 8, "original_max_position_embeddings": 30}
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 4.0, **FACTORS}
-CASES = (
+CASES: Final[tuple[tuple[str, dict[str, Any], str | None], ...]] = (
     ("llama", {}, None),
     ("lfm2", {}, None),
     ("mamba", {}, None),

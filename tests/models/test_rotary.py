@@ -32,8 +32,8 @@ def test_rotary_positions_follow_from_what_is_read(name: str, rotary: dict[str, 
 
 
 def test_text_is_written_as_by_a_model_that_was_just_loaded() -> None:
-    model = build_tiny_model("llama", max_position_embeddings=24, rope_parameters=DYNAMIC)
-    fresh = build_tiny_model("llama", max_position_embeddings=24, rope_parameters=DYNAMIC)
+    model: Any = build_tiny_model("llama", max_position_embeddings=24, rope_parameters=DYNAMIC)
+    fresh: Any = build_tiny_model("llama", max_position_embeddings=24, rope_parameters=DYNAMIC)
     forget_longer_texts(model)
     question = torch.tensor([draw_ids(20, 2)])
     for one in (model, fresh):
