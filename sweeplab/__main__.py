@@ -6,6 +6,15 @@ import sys
 
 def main() -> None:
     """The command line."""
+    from sweeplab.cli.exit_codes import INTERRUPTED
+
+    try:
+        _answer()
+    except KeyboardInterrupt:  # at any moment, also while modules are imported
+        sys.exit(INTERRUPTED)
+
+
+def _answer() -> None:
     if "--version" in sys.argv[1:]:
         import sweeplab
         from sweeplab.cli.help import describe_versions
@@ -17,7 +26,6 @@ def main() -> None:
 
         print(*complete("".join(sys.argv[2:3])), sep="\n")
         return
-    from sweeplab.cli.exit_codes import INTERRUPTED
     from sweeplab.cli.terminal import Ended, outlives_terminal
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print mistakes its own way and exit with 1
@@ -27,8 +35,6 @@ def main() -> None:
         except Ended as end:
             print(f"sweeplab: {end.word}", file=sys.stderr)
             sys.exit(end.exit_code)
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
 
 
 def _run_arguments() -> None:
@@ -40,7 +46,7 @@ def _run_arguments() -> None:
         if (text := asked_help(sys.argv[1:])) is not None:
             print(text)
             return
-        if "--completion" in sys.argv[1:]:
+        if any(argument.partition("=")[0] == "--completion" for argument in sys.argv[1:]):
             from sweeplab.cli.completion import write_completion
 
             print(write_completion(sys.argv[1:]), end="")

@@ -61,10 +61,11 @@ _SHELLS: Final = {"bash": _BASH, "zsh": _ZSH}
 
 
 def write_completion(arguments: Sequence[str]) -> str:
-    """What a shell runs to complete commands: `--completion bash`. Raises `ConfigError` for another shell."""
-    shell = next((one for one in arguments if one in _SHELLS), None)
+    """What a shell runs to complete commands: `--completion bash`, or with `=`. Raises `ConfigError` for another."""
+    words = [one.removeprefix(f"{COMPLETION}=") for one in arguments if one != COMPLETION]
+    shell = next((one for one in words if one in _SHELLS), None)
     if shell is None:
-        given = " ".join(one for one in arguments if one != COMPLETION) or "nothing"
+        given = " ".join(words) or "nothing"
         raise refuse(COMPLETION, "must name a shell", given, "type --completion bash, or zsh")
     return _SHELLS[shell]
 

@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,9 @@ _AMBIGUOUS: Final = "Ambiguous value for argument "
 _APPENDED: Final = "Could not append to config"
 _SWEEP: Final = "' requires --multirun"
 _UNPLAIN: Final = re.compile(r"[^\w/\-+.%*@?|: $]", re.ASCII)  # letters that Hydra reads within quotes only
+_LOOKALIKES: Final = str.maketrans(  # dashes and quotes that texts are set with, and a paste brings
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u201a\u201c\u201d\u201e")
+)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -151,10 +155,16 @@ def _describe_several_values(argument: str) -> str:
 def _describe_unread(typed: str, why: str) -> str:
     """An override that Hydra's grammar refuses, with the argument to type instead where it is a text."""
     key, equals, value = typed.partition("=")
+    from sweeplab.config.texts import is_text, quote_text
+
+    plain = unicodedata.normalize("NFKC", value.translate(_LOOKALIKES)).strip()
+    if equals and plain.isascii() and not value.isascii() and not is_text(key):
+        odd = "".join(dict.fromkeys(letter for letter in value if not letter.isascii()))
+        return (
+            f"{typed} cannot be read, since {odd} is not what a keyboard types; type: {shlex.quote(f'{key}={plain}')}"
+        )
     if not equals or any(letter in value for letter in "[]{}(),") or not key.replace(".", "").isidentifier():
         return f"{typed} cannot be read: {why}; write key=value, and quote what holds brackets, braces or blanks"
-    from sweeplab.config.texts import quote_text
-
     odd = "".join(dict.fromkeys(_UNPLAIN.findall(value)))
     return f"{typed} cannot be read, since {odd} needs quotes; type: {shlex.quote(f'{key}={quote_text(value)}')}"
 

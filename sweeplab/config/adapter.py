@@ -10,6 +10,9 @@ from sweeplab.records.section import Section, key
 from sweeplab.runtime.errors import ConfigError, check_at_least, refuse
 
 TOGGLES: Final = ("query", "key", "value", "projection", "mlp", "head")
+_MOST_RANK: Final = 65536
+_LESS_RANK: Final = "give a smaller one, since a matrix has no more rank than its smaller side"
+_NO_RANK: Final = "use a whole number from 1, or adapter=none quantization=none to train without an adapter"
 BASE_CHANGING: Final = ("orthogonal", "olora", "pissa")
 
 
@@ -50,7 +53,7 @@ class AdapterConfig(Section):
 class LowRankAdapter(AdapterConfig):
     """Low-rank matrices A and B beside matrices of the base. Hu et al. 2021, arXiv 2106.09685."""
 
-    rank: int = key("rank of A and B", unless="adapter.budget", ge=1, remedy="use adapter=none to train without one")
+    rank: int = key("rank of A and B", unless="adapter.budget", ge=1, remedy=_NO_RANK)
     budget: int | None = key(
         "largest number of trainable parameters; the largest rank within it replaces rank; null: rank decides",
         None,
@@ -95,7 +98,11 @@ class LowRankAdapter(AdapterConfig):
     def _check_together(self) -> Self:
         check_expressions("adapter.rank_pattern", self.rank_pattern)
         check_expressions("adapter.alpha_pattern", self.alpha_pattern)
+        if self.rank > _MOST_RANK:
+            raise refuse("adapter.rank", f"must be at most {_MOST_RANK}", self.rank, _LESS_RANK)
         for pattern, rank in self.rank_pattern.items():
+            if rank > _MOST_RANK:
+                raise refuse(f"adapter.rank_pattern.{pattern}", f"must be at most {_MOST_RANK}", rank, _LESS_RANK)
             check_at_least(f"adapter.rank_pattern.{pattern}", rank, 1, "leave the module out of the toggles instead")
         if not self.effective_alpha() > 0:
             raise refuse("adapter.alpha", "must be above 0", self.effective_alpha(), "try adapter.alpha_ratio=2")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -11,16 +11,32 @@ from sweeplab.config.refusals import refusal
 from sweeplab.config.schema import GROUPS, key_names
 from sweeplab.config.trial import TrialConfig
 from sweeplab.records.section import Section
+from sweeplab.runtime.errors import refuse
 
+_LARGEST: Final = 10**15  # torch counts bytes, and JSON's readers numbers, with few bits more
 _SectionT = TypeVar("_SectionT", bound=Section)
 
 
 def parse(kind: type[_SectionT], values: Mapping[str, Any]) -> _SectionT:
     """A whole configuration of a study or a trial. Raises `ConfigError` for the first value that breaks a rule."""
     try:
-        return kind.model_validate(values)
+        parsed = kind.model_validate(values)
     except ValidationError as error:
         raise refusal(error, values) from error
+    _refuse_huge(values)
+    return parsed
+
+
+def _refuse_huge(values: Any, name: str = "") -> None:
+    """Raises `ConfigError` for a whole number that only Python can hold."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            _refuse_huge(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _refuse_huge(value, name)
+    elif isinstance(values, int) and abs(values) > _LARGEST:
+        raise refuse(name, f"holds a whole number beyond {_LARGEST}", values, "write a smaller one")
 
 
 @cache

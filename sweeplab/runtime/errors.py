@@ -52,7 +52,8 @@ def mask_passwords(text: str) -> str:
 
 
 def refuse(key: str, rule: str, value: object, remedy: str) -> ConfigError:
-    return ConfigError(f"{key} {rule}, got {write_value(value)}; {remedy}")
+    is_seen = not isinstance(value, str) or value == value.strip() != ""
+    return ConfigError(f"{key} {rule}, got {write_value(value) if is_seen else quote_value(value)}; {remedy}")
 
 
 def write_value(value: object) -> str:

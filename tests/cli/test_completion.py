@@ -75,6 +75,11 @@ def test_another_shell_is_refused(tmp_path: Path) -> None:
         write_completion(["--completion"])
 
 
+def test_the_shell_may_stand_behind_an_equals_sign(tmp_path: Path) -> None:
+    done = run_cli(tmp_path, "--completion=bash")
+    assert (done.returncode, done.stdout) == (0, write_completion(["--completion", "bash"]))
+
+
 def read_until(terminal: int, mark: str) -> str:
     """What the shell writes, up to `mark`."""
     said, end = "", time.monotonic() + MOST_SECONDS

@@ -50,7 +50,11 @@ CASES: list[tuple[list[str], Spoil, str]] = [
     (["adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*--help adapter` lists .*; type adapter\.rank=4"),
     (["+adapter.rnak=4"], nothing, r"adapter\.rnak is no key .*; type adapter\.rank=4"),
     (["adapter.rank=four"], nothing, r"adapter\.rank must be a whole number, got four; give one, such as 4"),
-    (["adapter.rank=0"], nothing, r"adapter\.rank must be at least 1, got 0; use adapter=none to train without one"),
+    (
+        ["adapter.rank=0"],
+        nothing,
+        r"adapter\.rank must be at least 1, got 0; use a whole number from 1, or adapter=none quant",
+    ),
     (["adapter=lroa"], nothing, r"adapter=lroa does not exist; there are: .*, lora, .*; did you mean lora\?"),
     (["adapter=3"], nothing, r"Config group override must be a string.* such as adapter=lora"),
     (
@@ -95,6 +99,22 @@ CASES: list[tuple[list[str], Spoil, str]] = [
         pickled_model,
         r"model\.path must hold \*\.safetensors .*; convert it with sav",
     ),
+    (
+        ["training.max_steps=99999999999999999999"],
+        nothing,
+        r"training\.max_steps holds a whole number beyond .*; write a smaller one",
+    ),
+    (
+        ["adapter.rank=99999999999999999999"],
+        nothing,
+        r"adapter\.rank must be at most 65536, got .*; give a smaller one",
+    ),
+    (["space.adapter.rank.choices=[4,70000]"], nothing, r"adapter\.rank must be at most 65536, got 70000; give a smal"),
+    (["optimizer.lr=\u22121e-4"], nothing, r".* cannot be read, since \u2212 is not .*; type: optimizer\.lr=-1e-4"),
+    (["adapter.rank=\uff18"], nothing, r".* cannot be read, since \uff18 is not .*; type: adapter\.rank=8"),
+    (["space.adapter.rank.choices=\u201c[2,4]\u201d"], nothing, r".*; type: 'space\.adapter\.rank\.choices=\[2,4\]'"),
+    (["adapter.rank="], nothing, r"adapter\.rank must be a whole number, got ''; give one"),
+    (['adapter.rank="8 "'], nothing, r"adapter\.rank must be a whole number, got '8 '; give one"),
 ]
 
 
@@ -110,7 +130,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not OF_PYTHON.search(found.err)
 
 
-@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[::11], ids=["checked", "read by Hydra"])
+@pytest.mark.parametrize(("overrides", "spoil", "message"), CASES[:12:11], ids=["checked", "read by Hydra"])
 def test_a_process_of_its_own_answers_a_mistake_as_well(
     overrides: list[str], spoil: Spoil, message: str, tmp_path: Path
 ) -> None:

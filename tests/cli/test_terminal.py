@@ -13,7 +13,7 @@ from sweeplab.__main__ import main
 from sweeplab.cli import help as help_module
 from sweeplab.cli.terminal import Ended, lasting_stream, outlives_terminal
 from tests.hostile import answer
-from tests.study_runs import QUICK, environment
+from tests.study_runs import QUICK, environment, run_cli
 
 
 def written(text: str, encoding: str) -> str:
@@ -107,6 +107,19 @@ def test_a_signal_ends_with_one_word_and_its_code(
     assert end.value.code == code
     assert capsys.readouterr().err == f"sweeplab: {word}\n"
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_an_interrupt_while_modules_are_imported_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sweeplab.cli.terminal':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+    )
+    done = run_cli(tmp_path, "action=list", PYTHONPATH=f"{tmp_path}:{Path(__file__).parents[2]}")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ REFUSED = {
     "action=pause": r"action is unknown, got 'pause'; choose one of run, recommend, plan",
     "adapter.method=loha": r"adapter.method is unknown, got 'loha'; choose one of lora, none",
     "adapter.method=prompt": r"adapter.method is set by adapter=OPTION, got prompt; write adapter=prompt$",
-    "adapter.rank=0": r"adapter.rank must be at least 1, got 0; use adapter=none to train without one",
+    "adapter.rank=0": r"adapter.rank must be at least 1, got 0; use a whole number from 1, or adapter=none quant",
     "adapter.alpha=0": r"adapter.alpha must be above 0, got 0",
     "adapter.alpha_ratio=-1": r"adapter.alpha must be above 0, got -8",
     "adapter.dropout=1": r"adapter.dropout must be from 0 to below 1, got 1",
