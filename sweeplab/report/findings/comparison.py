@@ -56,10 +56,15 @@ def build_comparison_table(evidence: Evidence, compared: Comparison) -> Table:
     return Table(columns, merge_equal_rows(rows), 0 if compared.tied == [compared.best] else None)
 
 
+def knows_spread(compared: Comparison, index: int) -> bool:
+    """Whether seeds are known to move the difference of a setting from the best, and how far."""
+    return compared.seed_deviations is not None and bool(compared.seed_deviations[index] > 0)
+
+
 def seeds_cell(compared: Comparison, index: int) -> Cell:
     """The number of seeds needed on the same items, whose variance does not shrink with more seeds; a dash where
     nothing is known of the spread of the difference."""
-    if compared.seed_deviations is None or not compared.seed_deviations[index] > 0:
+    if compared.seed_deviations is None or not knows_spread(compared, index):
         return Cell(DASH)
     value, deviation = compared.differences[index].value, compared.seed_deviations[index]
     if compared.item_deviations is None:

@@ -13,7 +13,7 @@ from sweeplab.report.evidence.formatting import count_noun, format_value, label_
 from sweeplab.report.evidence.settings import Setting, collect_records, list_varied_keys
 from sweeplab.report.findings.answer import End, find_ends
 from sweeplab.report.findings.certainty import count_seeds
-from sweeplab.report.findings.comparison import seeds_cell
+from sweeplab.report.findings.comparison import knows_spread, seeds_cell
 from sweeplab.report.findings.leader import Standing, find_cheapest, find_standing
 from sweeplab.report.findings.race import summarize_race
 from sweeplab.runtime.paths import expand_home, quote_command
@@ -102,9 +102,11 @@ def _add_seeds(facts: StudyFacts, standing: Standing) -> NextStep:
         seeds = [*facts.seeds, *range(first, first + max(0, int(needed) - len(facts.seeds)))]
         return NextStep(f"about {needed} seeds would tell {rival.label} apart", _ask_for_seeds(facts, seeds))
     cheapest = find_cheapest([standing.leader, *standing.tied])
-    named = "" if cheapest is None else f", {cheapest.label}, trains the fewest parameters"
-    advice = f"take the cheapest of those that may be as good{named}; to tell all apart would need too many seeds"
-    return NextStep(advice, None)
+    named = "" if cheapest is None else f": {cheapest.label} trains the fewest parameters"
+    needs = "to tell all apart would need too many seeds"
+    if not knows_spread(standing.compared, index):
+        needs = "how many seeds would tell them apart is not known"
+    return NextStep(f"take the cheapest of those that may be as good{named}; {needs}", None)
 
 
 def _ask_beyond(facts: StudyFacts, end: End) -> str | None:

@@ -36,7 +36,10 @@ def test_a_tie_asks_for_seeds_and_a_clear_answer_does_not(make_facts: FactsFacto
     facts = make_facts(seeds=[0, 1, 2])
     tied = steps(facts, trials({4: (1.0, 1.2, 1.1), 8: (1.1, 1.0, 1.15), 16: (1.2, 1.1, 1.0)}))
     assert tied[0].advice.startswith("take the cheapest of those that may be as good")
-    assert tied[0].command is None  # too many seeds
+    assert tied[0].advice.endswith("; to tell all apart would need too many seeds")
+    assert tied[0].command is None
+    equal = steps(facts, trials({4: (1.0, 1.0, 1.0), 8: (1.0, 1.0, 1.0)}))
+    assert equal[0].advice.endswith("; how many seeds would tell them apart is not known")
     near = steps(facts, trials({4: (1.1, 1.25, 1.2), 8: (1.0, 1.1, 1.15), 16: (8.0, 8.1, 8.2)}))[0]
     needed = int(near.advice.removeprefix("about ").partition(" seeds would tell rank=4 apart")[0])
     assert 3 < needed <= 20
