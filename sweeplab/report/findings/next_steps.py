@@ -104,7 +104,7 @@ def _add_seeds(facts: StudyFacts, standing: Standing) -> NextStep:
     cheapest = find_cheapest([standing.leader, *standing.tied])
     named = "" if cheapest is None else f": {cheapest.label} trains the fewest parameters"
     needs = "to tell all apart would need too many seeds"
-    if not knows_spread(standing.compared, index):
+    if not knows_spread(standing.compared, index) or standing.compared.differences[index].value == 0:
         needs = "how many seeds would tell them apart is not known"
     return NextStep(f"take the cheapest of those that may be as good{named}; {needs}", None)
 

@@ -38,14 +38,19 @@ def test_a_tie_asks_for_seeds_and_a_clear_answer_does_not(make_facts: FactsFacto
     assert tied[0].advice.startswith("take the cheapest of those that may be as good")
     assert tied[0].advice.endswith("; to tell all apart would need too many seeds")
     assert tied[0].command is None
-    equal = steps(facts, trials({4: (1.0, 1.0, 1.0), 8: (1.0, 1.0, 1.0)}))
-    assert equal[0].advice.endswith("; how many seeds would tell them apart is not known")
     near = steps(facts, trials({4: (1.1, 1.25, 1.2), 8: (1.0, 1.1, 1.15), 16: (8.0, 8.1, 8.2)}))[0]
     needed = int(near.advice.removeprefix("about ").partition(" seeds would tell rank=4 apart")[0])
     assert 3 < needed <= 20
     assert near.command == f"{COMMAND} 'study.seeds=[{','.join(map(str, range(needed)))}]'"
     clear = steps(facts, trials({4: (9.0, 9.1, 9.2), 8: (1.0, 1.01, 1.02), 16: (5.0, 5.1, 5.2)}))
     assert [one.command for one in clear] == [EXPORT]
+
+
+def test_equal_scores_do_not_say_how_many_seeds_they_need(make_facts: FactsFactory, make_record: RecordFactory) -> None:
+    none = {"new": {"acc": Score(0.0, 0.0, 10)}}
+    records = [make_record(n, {"adapter.rank": 4 << n // 2}, n % 2, 1.0, scores=none) for n in range(4)]
+    advice = steps(make_facts(seeds=[0, 1], objectives={"scores.new.acc": "maximize"}), records)[0].advice
+    assert advice.endswith("; how many seeds would tell them apart is not known")
 
 
 def test_the_best_at_an_end_asks_for_the_next_value(make_facts: FactsFactory, trials: Trials) -> None:
