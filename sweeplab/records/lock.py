@@ -52,7 +52,7 @@ def only_writer(folder: Path) -> Iterator[str]:
     try:
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:
-        _refuse_unwritable(path, error, "choose another folder")
+        _refuse_unwritable(path, error, "choose another folder (study.runs_dir)")
     with stream:
         is_proven = _lock(stream, folder) and _is_exclusive(path)
         owner = _describe_own_process()
@@ -61,7 +61,7 @@ def only_writer(folder: Path) -> Iterator[str]:
                 stream.truncate(0)
                 os.write(stream.fileno(), f"{owner}\n".encode())  # past the buffer, which would try again as it closes
             except OSError as error:
-                _refuse_unwritable(path, error, "free space or choose another folder")
+                _refuse_unwritable(path, error, "free space or choose another folder (study.runs_dir)")
             yield owner.token
 
 
@@ -82,7 +82,7 @@ def claimed(path: Path) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+", encoding="utf-8")
     except OSError as error:
-        _refuse_unwritable(path, error, "free space or choose another folder")
+        _refuse_unwritable(path, error, "free space or choose another folder (study.runs_dir)")
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -183,7 +183,7 @@ def _create(path: Path, owner: _Owner) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        _refuse_unwritable(path, error, "free space or choose another folder")
+        _refuse_unwritable(path, error, "free space or choose another folder (study.runs_dir)")
     finally:
         partial.unlink(missing_ok=True)
     return True

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from sweeplab.records.record import BaseScore, StudyFacts, TrialRecord
 
+_ELSEWHERE: Final = "choose another folder (study.runs_dir, study.reports_dir or export.path)"
 _MOST_DIGITS: Final = 25  # of a whole number
 _HALF_LETTER: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -27,16 +28,16 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be created: {error.strerror}; choose another folder") from error
+        raise StoreError(f"{folder} cannot be created: {error.strerror}; {_ELSEWHERE}") from error
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raises `StoreError` where the folder could not be created or written, and leaves nothing behind."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise StoreError(f"{folder} cannot be created: {there} is a file; choose another folder")
+        raise StoreError(f"{folder} cannot be created: {there} is a file; {_ELSEWHERE}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise StoreError(f"{folder} cannot be written: {there} is read-only for this user; choose another folder")
+        raise StoreError(f"{folder} cannot be written: {there} is read-only for this user; {_ELSEWHERE}")
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise StoreError(f"{folder} cannot be written: {error}; free space or choose another folder") from error
+        raise StoreError(f"{folder} cannot be written: {error}; free space or {_ELSEWHERE}") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -74,7 +75,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+        raise StoreError(f"{path} cannot be written: {error.strerror}; free space or {_ELSEWHERE}") from error
 
 
 def write_json(path: Path, value: Any) -> None:
