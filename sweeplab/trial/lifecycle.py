@@ -24,11 +24,12 @@ from sweeplab.training.running_trial import Observe, RunningTrial
 from sweeplab.training.stopping import stop_trials
 from sweeplab.trial.beginning import asks_for_solo, attach_trial, begin_trial, load_trial
 from sweeplab.trial.capacity import choose_capacity, halve_capacity, measure_missing
-from sweeplab.trial.cohort import Vacancies, choose_active, raise_what_ends_the_study, record_failure
 from sweeplab.trial.exactness import why_own_batches
+from sweeplab.trial.failures import raise_what_ends_the_study, record_failure
 from sweeplab.trial.measurement import add_phase, measure_phase
 from sweeplab.trial.resources import Resources
 from sweeplab.trial.scoring import evaluate_trials, score_base, score_rung
+from sweeplab.trial.turns import Vacancies, choose_active
 
 _log = logging.getLogger(__name__)
 

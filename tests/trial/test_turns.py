@@ -7,7 +7,7 @@ import pytest
 
 from sweeplab.records.record import Status
 from sweeplab.training.running_trial import EarlyEnd
-from sweeplab.trial.cohort import Vacancies, choose_active
+from sweeplab.trial.turns import Vacancies, choose_active
 
 
 def runs(*places: tuple[int, int]) -> list[Any]:
