@@ -133,7 +133,7 @@ def test_a_space_that_cannot_be_composed_is_refused_by_name(params: dict[str, An
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"adapter.rank": 0}, r"^adapter\.rank must be at least 1, got 0; use adapter=none"),
+        ({"adapter.rank": 0}, r"^adapter\.rank must be at least 1, got 0; use a whole number from 1, or adapter=none"),
         ({"adapter.rank": "high"}, r"^adapter\.rank must be a whole number, got high; "),
         ({"adapter.rank": 1.5}, r"^adapter\.rank must be a whole number, got 1\.5; "),
         ({"optimizer": "sgd", "optimizer.betas": None}, r"^optimizer\.betas is no argument of torch\.optim\.SGD"),

@@ -109,7 +109,7 @@ def test_a_folder_for_the_end_of_the_study_that_cannot_be_made(
     found = answer([*quick, *overrides], tmp_path)
     assert (found.code, found.out) == (2, "")
     assert "cannot be created: " in found.err
-    assert found.err.endswith(f"{name} is a file; choose another folder\n")
+    assert f"{name} is a file; choose another folder (study.runs_dir, study.reports_dir or export.path)\n" in found.err
 
 
 def test_what_somebody_else_put_into_a_folder_is_not_waited_for(tmp_path: Path) -> None:
