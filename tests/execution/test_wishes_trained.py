@@ -30,7 +30,9 @@ LENGTH: Final = f"training.max_steps={NUM_STEPS}"
 MOST_SECONDS_LATE: Final = 2.0
 
 
-@pytest.mark.timeout(900)  # two studies, on a machine that may be busy
+# two studies with trained trials; quick ones: the bits in trial/test_stopping.py, the driver in test_wishes.py
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_press_ends_one_trial_of_three_and_the_others_are_equal_to_the_last_bit(tmp_path: Path) -> None:
     calm, pressed = tmp_path / "calm", tmp_path / "pressed"
     for folder in (calm, pressed):

@@ -49,8 +49,8 @@ TOLERANCE: Final = {True: 1e-4, False: 1e-10}  # relative to a tensor's largest 
 
 
 # slow: the largest cohort and the base in parts with rows of its own in each process run by default, in 64 and 32 bits;
-# the others add methods that train alone, and what checkpointing and chunks of the loss recompute
-QUICK: Final = ("ddp", "ddp kept", "fsdp nf4 32 bits")
+# the others add methods that train alone, weights that are kept, and what checkpointing and chunks recompute
+QUICK: Final = ("ddp", "fsdp nf4 32 bits")
 EVERY: Final = [pytest.param(name, id=name, marks=() if name in QUICK else pytest.mark.slow) for name in TRIALS]
 
 
