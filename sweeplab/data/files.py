@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sweeplab.runtime.errors import ConfigError, refuses_any_error
-from sweeplab.runtime.text_files import parse_json, read_text
+from sweeplab.runtime.text_files import find_twice, parse_json, read_text
 
 _OBJECT_OF_LINES: Final = "{\n"  # an object over several lines, which is all of a file
 MOST_LETTERS: Final = 4_000_000  # of a record: about a million tokens, more than models read
@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> _Rows:
 
 def _check_names(where: Any, names: list[str]) -> list[str]:
     """Returns `names`. Raises `ConfigError` where one stands there twice, of which one would be lost."""
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = find_twice(names)
     if twice is not None:
         raise ConfigError(f"{where}: the field '{twice}' stands there twice; name each field once")
     return names

@@ -144,7 +144,7 @@ class Forecaster:
         num_steps, heldout = count_optimizer_steps(config.training, extent.num_examples), extent.heldout_tokens
         work = self.evaluation_of(config, device)
         once = load = asked = step = None
-        if (passes := self.passes_of(config, sizes, extent, device, work)) is not None:
+        if (passes := self.passes_of(config, flops, sizes, extent, device, work)) is not None:
             per_token = passes.seconds.train * flops / passes.flops
             seconds = None if tokens is None else per_token * tokens
             once = None if heldout is None else passes.seconds.evaluate * heldout
@@ -188,21 +188,21 @@ class Forecaster:
     def passes_of(
         self,
         config: TrialConfig,
+        flops: float,
         sizes: Skeleton,
         extent: DataExtent,
         device: PlannedDevice,
         work: EvaluationWork | None,
     ) -> MeasuredPasses | None:
-        """What was measured of a setting of this base, batch and data with about as many operations; others take as
-        theirs say. The sizes of the matrices count, too, so that far from what was measured that would be wrong."""
+        """What was measured of a setting of this base, batch and data with about as many operations a token (`flops`);
+        others take as theirs say. The sizes of the matrices count, too, so that far from what was measured that would
+        be wrong."""
         if device.kind != "cpu":
             return None
         from sweeplab.planning.speed import measure_passes  # imports PEFT
 
-        training = config.training
-        num_trainable = count_trainable_params(config.adapter, config.model, sizes)
-        flops = count_flops_per_token(config, sizes, num_trainable, extent.mean, extent.target_share)
-        key = f"{config.model} {config.quantization} {training.micro_batch_size} {extent.mean} {device} {work}"
+        rows = config.training.micro_batch_size
+        key = f"{config.model} {config.quantization} {rows} {extent.mean} {device} {work}"
         near = self.passes.setdefault(key, {})
         step = round(math.log(flops, _FLOPS_APART))
         if step not in near:

@@ -1,6 +1,7 @@
 """Reads what users wrote: text in any of Unicode's encodings, and JSON whose objects name each field once."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ def parse_json(text: str) -> Any:
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the field '{next(name for name in names if names.count(name) > 1)}' stands there twice")
+        raise ValueError(f"the field '{find_twice([name for name, _ in pairs])}' stands there twice")
     return made
+
+
+def find_twice(names: Sequence[str]) -> str | None:
+    """The first name that another repeats; None: each stands there once."""
+    return next((name for name in names if names.count(name) > 1), None)

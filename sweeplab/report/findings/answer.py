@@ -25,7 +25,7 @@ from sweeplab.report.findings.certainty import MAX_NAMED, count_seeds, list_cert
 from sweeplab.report.findings.comparison import describe_gain
 from sweeplab.report.findings.gain import describe_lack_of_gain
 from sweeplab.report.findings.judge import tell_of_judge
-from sweeplab.report.findings.leader import find_cheapest, list_equals
+from sweeplab.report.findings.leader import are_all_equal, count_all, find_cheapest, list_equals
 from sweeplab.report.findings.place import describe_place, list_surely_better, tell_surely_better
 from sweeplab.report.findings.race import state_race
 from sweeplab.statistics.comparison import Comparison
@@ -227,8 +227,8 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
             return f"Only {best.label} has a value of {label}: {value}."
         which = "is allowed" if facts.constraints else "was run"
         return f"One setting {which}, {best.label}: {label} {value}."
-    if len(list_equals(evidence, best)) == len(evidence.settings):
-        same = f"{_count_all(evidence)} settings have the same {label}, {value}"
+    if are_all_equal(evidence, best):
+        same = f"{count_all(evidence)} settings have the same {label}, {value}"
         if max(count_seeds(evidence)) == 1:
             return f"With one seed {same}; another seed may tell them apart."
         return f"No winner: {same}.{_name_cheapest(evidence)}"
@@ -253,10 +253,6 @@ def _name_best(facts: StudyFacts, settings: list[Setting], evidence: Evidence, c
     else:
         others = f"{' and '.join(rivals)} may be as good, {worse}"
     return f"Use {best.label}: it {place}; {others}.{ahead}"
-
-
-def _count_all(evidence: Evidence) -> str:
-    return "both" if len(evidence.settings) == 2 else f"all {len(evidence.settings)}"
 
 
 def _equal_all(evidence: Evidence) -> str:

@@ -58,7 +58,7 @@ def measure_importance(facts: StudyFacts, records: list[TrialRecord]) -> list[Im
     if len(keys) < 2 or len(valued) < _MIN_TRIALS or len({read_number(one, metric) for one in valued}) < 2:
         return []
     study = _OptunaStudy(facts, valued, keys, metric, direction)
-    parts = [part for part in _split_trials(valued, _MIN_TRIALS) if len({read_number(one, metric) for one in part}) > 1]
+    parts = [part for part in _split_trials(valued, _MIN_TRIALS) if study.varies(part)]
     most = max(_MIN_TRIALS, _MOST_IN_FOREST // max(len(parts), 1))
     picked = [chosen for part in parts or [valued] if study.varies(chosen := pick_evenly(part, most))]
     if not picked:  # nearly all trials are equal, and those that differ are not among as many as a forest sees

@@ -43,15 +43,10 @@ class Standing:
     def is_recommended(self) -> bool:
         """Whether the report says to use the leading setting: some other setting has to be worse."""
         if self.race is not None:
-            return self.race.is_decided and not self._is_equal
+            return self.race.is_decided and not are_all_equal(self.evidence, self.leader)
         if self.compared is None or max(count_seeds(self.evidence)) == 1:
             return False
         return len(self.tied) < self.num_others
-
-    @property
-    def _is_equal(self) -> bool:
-        """True where all settings are equal to the last digit, so that nothing says which to use."""
-        return 1 < len(self.evidence.settings) == len(list_equals(self.evidence, self.leader))
 
     @property
     def is_alone(self) -> bool:
@@ -100,6 +95,16 @@ def list_equals(evidence: Evidence, setting: Setting) -> list[Setting]:
     pairs = zip(evidence.settings, evidence.estimates, strict=True)
     rounding = 1e-12 * max(abs(estimate.value) for estimate in evidence.estimates)
     return [one for one, estimate in pairs if math.isclose(estimate.value, own.value, rel_tol=1e-9, abs_tol=rounding)]
+
+
+def are_all_equal(evidence: Evidence, setting: Setting) -> bool:
+    """True where several settings, all of them, are equal to the last digit, so that nothing says which to use."""
+    return 1 < len(evidence.settings) == len(list_equals(evidence, setting))
+
+
+def count_all(evidence: Evidence) -> str:
+    """'both' settings, or 'all 7'."""
+    return "both" if len(evidence.settings) == 2 else f"all {len(evidence.settings)}"
 
 
 def find_cheapest(settings: list[Setting]) -> Setting | None:

@@ -10,7 +10,7 @@ from sweeplab.report.evidence.formatting import count_noun, format_metric, label
 from sweeplab.report.evidence.race import judge_study
 from sweeplab.report.evidence.settings import Setting, first_objective, is_refused, keep_allowed, read_number
 from sweeplab.report.findings.comparison import describe_gain
-from sweeplab.report.findings.leader import list_equals
+from sweeplab.report.findings.leader import are_all_equal, count_all
 from sweeplab.statistics.race import RaceTable, Standing
 
 _MOST_NAMED: Final = 3
@@ -49,10 +49,9 @@ def state_race(
     if num_seeds == 1 and open_ones:
         return [f"So far {leader.label} leads with one seed: {has}. Another seed may turn that around."]
     sure = [_describe_certainty(goal), f"{_describe_runs(table, settings)} {_ASSUMED}", *_describe_finalists(goal)]
-    if not open_ones and 1 < len(evidence.settings) == len(list_equals(evidence, leader)):
-        who = "both" if len(evidence.settings) == 2 else f"all {len(evidence.settings)}"
+    if not open_ones and are_all_equal(evidence, leader):
         same = f"{label_metric(metric)}, {format_metric(metric, estimate.value)}"
-        return [f"No winner: {who} settings have the same {same}.", *sure]
+        return [f"No winner: {count_all(evidence)} settings have the same {same}.", *sure]
     if not open_ones:
         lost = f" by more than {format_metric(metric, standing.bound)}, and {within} was asked for"
         others = "setting that was trained to its end" if _count_stopped(settings) else "setting"
